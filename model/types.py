@@ -1,0 +1,66 @@
+"""The vocabulary of the data, fixed once (see the table in the README).
+
+At the library's edges images are NumPy arrays; inside, pixels are float NCHW tensors in [-1, 1] and latents are
+`(B, C_lat, H/f, W/f)` tensors already multiplied by the VAE's scaling factor. The branch axis has size 2: index 0 is
+the global branch (the whole image `I`), index 1 the anomaly branch (the anomaly part `I_a`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+ImageArray = NDArray[np.uint8]
+"""`(H, W, 3)` RGB, 0–255."""
+
+MaskArray = NDArray[np.bool_]
+"""`(H, W)`, True = defect (255 in files)."""
+
+GREY = 127
+"""File value of a pixel that is 0 in [-1, 1]: the background of an anomaly part `I_a = I × M_a`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A real few-shot example: the whole defective image and its mask, of the same size."""
+
+    name: str
+    image: ImageArray
+    mask: MaskArray
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A generated pair before (and after) the quality checks.
+
+    Attributes:
+        index: position in the job's sequence of candidates, from 0.
+        seed: the seed this pair alone was drawn with.
+        image: `(H, W, 3)` uint8, the whole image.
+        mask: `(H, W)` bool, the defect.
+        part: `(H, W, 3)` uint8, the generated anomaly part on mid-grey, aligned with `image`.
+        normal: name of the normal image it was anchored on, or None.
+        window: `(left, top, right, bottom)` of the generated region in `image`, in pixels; the whole image without normals.
+        scores: numbers measured on the way (alignment, contrast …), for the manifest.
+    """
+
+    index: int
+    seed: int
+    image: ImageArray
+    mask: MaskArray
+    part: ImageArray
+    normal: str | None = None
+    window: tuple[int, int, int, int] | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+def anomaly_part(image: ImageArray, mask: MaskArray) -> ImageArray:
+    """The anomaly part `I_a = I × M_a` on normalised pixels: the image inside the mask, mid-grey outside.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        mask: `(H, W)` bool.
+    """
+    return np.where(mask[..., None], image, np.uint8(GREY))
