@@ -1,0 +1,115 @@
+"""Procedural samples: exact masks, visible defects, captions within the vocabulary, the same from the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.pretrain.procedural import CLASSES, DEFECTS, Sample, render, vocabulary
+from model.pretrain.procedural.dataset import load_shard, render_shard, render_shards
+from model.pretrain.procedural.noise import fractal, smooth
+from model.pretrain.procedural.objects import OBJECTS, place
+from model.pretrain.procedural.surfaces import SURFACES
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    return [render(seed, 64) for seed in range(60)]
+
+
+def _change(sample: Sample) -> np.ndarray:
+    return np.abs(sample.image.astype(int) - sample.normal).mean(axis=2)
+
+
+def test_the_same_seed_gives_the_same_sample() -> None:
+    first, again, other = render(7, 64), render(7, 64), render(8, 64)
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.mask, again.mask)
+    assert first.caption == again.caption
+    assert not np.array_equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_arrays_have_the_size_asked_for(size: int) -> None:
+    sample = render(3, size)
+    assert sample.image.shape == sample.normal.shape == (size, size, 3)
+    assert sample.mask.shape == sample.object_mask.shape == (size, size)
+    assert sample.image.dtype == sample.normal.dtype == np.uint8
+    assert sample.mask.dtype == sample.object_mask.dtype == np.bool_
+
+
+def test_masks_are_neither_empty_nor_most_of_the_picture(samples: list[Sample]) -> None:
+    assert min(int(sample.mask.sum()) for sample in samples) >= 6
+    assert max(float(sample.mask.mean()) for sample in samples) <= 0.2
+
+
+def test_defects_are_visible_inside_the_mask(samples: list[Sample]) -> None:
+    visible = [_change(sample)[sample.mask].mean() >= 12 for sample in samples]
+    assert np.mean(visible) > 0.95
+
+
+def test_nothing_changes_far_from_the_mask(samples: list[Sample]) -> None:
+    """Defects blend over few pixels, so a picture differs from its normal only about its mask."""
+    far = [_change(sample)[~sample.mask].mean() for sample in samples]
+    near = [_change(sample)[sample.mask].mean() for sample in samples]
+    assert np.mean(far) < 0.02 * np.mean(near)
+
+
+def test_defects_lie_on_the_part(samples: list[Sample]) -> None:
+    on_part = [sample.object_mask[sample.mask].mean() for sample in samples]
+    assert min(on_part) > 0.8
+
+
+def test_captions_keep_to_the_vocabulary(samples: list[Sample]) -> None:
+    known = set(vocabulary())
+    for sample in samples:
+        assert set(sample.caption.split()) <= known
+        assert set(sample.part_caption.split()) <= known
+        assert sample.object_name in CLASSES
+        assert sample.defect_name in DEFECTS
+        assert sample.object_name in sample.caption
+
+
+@pytest.mark.parametrize("name", list(SURFACES))
+def test_every_surface_has_texture_and_finite_colours(name: str) -> None:
+    picture = SURFACES[name](np.random.default_rng(0), 64)
+    assert picture.shape == (64, 64, 3)
+    assert np.isfinite(picture).all()
+    assert picture.std() > 0.002
+
+
+@pytest.mark.parametrize("name", list(OBJECTS))
+def test_every_object_has_an_inside_and_an_outside(name: str) -> None:
+    rng = np.random.default_rng(1)
+    picture, distance = OBJECTS[name](rng, place(rng, 64))
+    assert np.isfinite(picture).all()
+    assert 0.02 < (distance > 0).mean() < 1
+
+
+def test_noise_keeps_its_variance_at_every_scale() -> None:
+    rng = np.random.default_rng(2)
+    for scale in (1.0, 3.0, 8.0):
+        assert np.mean([smooth(rng, 64, scale).var() for _ in range(20)]) == pytest.approx(1.0, abs=0.2)
+    assert np.mean([fractal(rng, 64, 8).var() for _ in range(20)]) == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_shard_holds_the_samples_of_its_seeds(tmp_path: Path) -> None:
+    render_shard(tmp_path / "shard.npz", 5, 3, 36)
+    shard, sample = load_shard(tmp_path / "shard.npz"), render(6, 36)
+    assert np.array_equal(shard.image[1], sample.image)
+    assert np.array_equal(shard.normal[1], sample.normal)
+    assert np.array_equal(shard.mask[1], sample.mask)
+    assert np.array_equal(shard.object_mask[1], sample.object_mask)
+    assert (str(shard.caption[1]), str(shard.defect_name[1])) == (sample.caption, sample.defect_name)
+
+
+def test_rendering_resumes_where_shards_are_missing(tmp_path: Path) -> None:
+    assert list(render_shards(tmp_path, 0, 5, 32, processes=1, shard=2)) == [0, 2, 4, 5]
+    kept, lost, _ = sorted(tmp_path.glob("*.npz"))
+    written = kept.stat().st_mtime_ns
+    lost.unlink()
+    assert list(render_shards(tmp_path, 0, 5, 32, processes=1, shard=2)) == [3, 5]
+    assert kept.stat().st_mtime_ns == written
+    assert not list(tmp_path.glob("*.partial"))
