@@ -1,0 +1,54 @@
+# All that a person or continuous integration runs. `make` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# PyPI's torch brings several gigabytes of CUDA libraries. For a GPU: make setup TORCH_INDEX=https://pypi.org/simple
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.PHONY: help
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## Create .venv with pinned versions of all that is needed (once; again when the pins change).
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "PairForge needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot create virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@# An index that cannot be reached would be retried for minutes, so ask it once.
+	@index=(); \
+	if $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)' "$(TORCH_INDEX)/torch/" 2>/dev/null; \
+	then index=(--extra-index-url "$(TORCH_INDEX)"); \
+	else echo "$(TORCH_INDEX) cannot be reached: torch comes from wherever pip is configured to look."; fi; \
+	set -x; $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch "$${index[@]}"
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[model,dev]'
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## Generate a first dataset from the samples that come with PairForge.
+	$(BIN)/pairforge demo
+
+.PHONY: test
+test: lint ## Check style and types, then run all tests.
+	$(BIN)/pytest
+
+.PHONY: lint
+lint: $(READY) ## Check style (ruff) and types (mypy).
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: clean
+clean: ## Remove .venv, caches and build results.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

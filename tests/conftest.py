@@ -1,0 +1,45 @@
+"""Fixtures for every test: real defect photographs where they are at hand, and a tiny base model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# torch and huggingface_hub read these once: tiny networks are fastest on one thread, and no test downloads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# How long an example takes depends on the machine, so it is pytest-timeout that stops what hangs.
+settings.register_profile("pairforge", deadline=None)
+settings.load_profile("pairforge")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def magnetic_tile() -> Path:
+    """The folder with the Magnetic-Tile photographs and masks; the test is skipped where it is not at hand."""
+    default = ROOT.parent / "shared" / "data" / "magnetic-tile"
+    folder = Path(os.environ.get("PAIRFORGE_TEST_DATA", default))
+    if not (folder / "splits.json").is_file():
+        pytest.skip(f"no Magnetic-Tile data in {folder}; name its folder in PAIRFORGE_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random base with epsilon prediction; read only, it is shared by the session."""
+    from tests.tiny_base import build_tiny_base
+
+    return build_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-epsilon")
+
+
+@pytest.fixture(scope="session")
+def tiny_v_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_base`, with v-prediction and zero terminal signal-to-noise ratio."""
+    from tests.tiny_base import build_tiny_base
+
+    return build_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-v", prediction_type="v_prediction")

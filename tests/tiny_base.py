@@ -1,0 +1,125 @@
+"""A base model of the Stable Diffusion architecture with random weights, small enough to run in milliseconds.
+
+Its folder has the standard diffusers layout, so that it loads through the same `from_pretrained` code as a real base.
+Pixels are 32 × 32, latents 4 × 8 × 8.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+
+PredictionType = Literal["epsilon", "v_prediction"]
+
+PIXEL_SIZE = 32
+TOKENS = 16
+TEXT_WIDTH = 32
+WORDS = ["a", "with", "of", "the", "vfx", "sks", "metal", "tile", "product", "defect", "anomaly", "crack", "break"]
+
+
+def build_tiny_base(folder: Path, prediction_type: PredictionType = "epsilon", seed: int = 0) -> Path:
+    """Write the base into `folder` and return the folder; the same seed gives the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = _tokenizer()
+        pipeline = StableDiffusionPipeline(
+            vae=_autoencoder(),
+            text_encoder=_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            unet=_unet(),
+            scheduler=_scheduler(prediction_type),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def _unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        attention_head_dim=4,
+        cross_attention_dim=TEXT_WIDTH,
+        norm_num_groups=8,
+    )
+
+
+def _autoencoder() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 16, 16),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=PIXEL_SIZE,
+    )
+
+
+def _text_encoder(tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=2 * TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    special = ["<pad>", "<start>", "<end>", "<unk>"]
+    words = {word: number for number, word in enumerate(special + WORDS)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="<start> $A <end>",
+        special_tokens=[("<start>", words["<start>"]), ("<end>", words["<end>"])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=TOKENS,
+        pad_token="<pad>",
+        bos_token="<start>",
+        eos_token="<end>",
+        unk_token="<unk>",
+    )
+
+
+def _scheduler(prediction_type: PredictionType) -> DDIMScheduler:
+    """Stable Diffusion 1.5's schedule; with v-prediction, zero terminal SNR and trailing steps (arXiv:2305.08891)."""
+    v_prediction = prediction_type == "v_prediction"
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+        rescale_betas_zero_snr=v_prediction,
+        timestep_spacing="trailing" if v_prediction else "leading",
+    )
