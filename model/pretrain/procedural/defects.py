@@ -83,13 +83,15 @@ def edge(rng: Rng, canvas: Canvas) -> Point:
 
 
 def blob(rng: Rng, canvas: Canvas, centre: Point, radius: float, rough: float, aspect: float = 1.0) -> Field:
-    """Signed distance, positive inside, of an irregular round shape; harmonics up to `rough` of the radius deform it."""
+    """Signed distance, positive inside, of a deformed disc: harmonics up to `rough` of its radius."""
     u, v = rotated(canvas.size, rng.uniform(0, np.pi), centre)
     u, v = u / np.float32(np.sqrt(aspect)), v * np.float32(np.sqrt(aspect))
     theta = np.arctan2(v, u)
     outline = np.ones_like(u)
     for order in range(2, 9):
-        outline += np.float32(rough * rng.normal() / order) * np.cos(order * theta + np.float32(rng.uniform(0, 6.3)))
+        outline += np.float32(rough * rng.normal() / order**1.4) * np.cos(
+            order * theta + np.float32(rng.uniform(0, 6.3))
+        )
     return (radius * np.maximum(outline, 0.35) - np.hypot(u, v)).astype(np.float32)
 
 
@@ -204,9 +206,9 @@ def blowhole(rng: Rng, canvas: Canvas, strength: float) -> Defect:
 def dent(rng: Rng, canvas: Canvas, strength: float) -> Defect:
     k, radius = canvas.k, rng.uniform(5, 19) * canvas.k
     distance = blob(rng, canvas, inside(rng, canvas), radius, 0.25, rng.uniform(1, 2.5))
-    bowl = 1 - np.clip(distance / radius, 0, 1)
+    bowl = 1 - np.clip(distance / distance.max(), 0, 1)
     slope = relief((radius * np.cos(np.pi * bowl) * 0.5).astype(np.float32), rng.uniform(0, 6.3))
-    sharp = np.clip(slope * 1.6, -1, 1)
+    sharp = np.tanh(slope)
     amount = rng.uniform(0.28, 0.5) * strength * sharp - 0.06 * strength * contrast(rng, canvas, step(distance))
     return Defect(shift(canvas, amount.astype(np.float32)), step(distance, 1.5 * k))
 

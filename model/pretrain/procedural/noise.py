@@ -23,7 +23,7 @@ _FINEST = 0.8
 
 
 def _basis(rng: Rng, size: int, scale: float) -> Field:
-    """Gaussian bumps one `scale` apart, `(size, cells)`; rows have norm 1, so white noise through it keeps variance 1."""
+    """Gaussian bumps one `scale` apart, `(size, cells)`; rows of norm 1, so white noise through it keeps variance 1."""
     cells = int(np.ceil(size / scale)) + 5
     positions = np.arange(size) / scale + 1.5 + rng.random()
     bumps = np.exp(-2.0 * (positions[:, None] - np.arange(cells)) ** 2)

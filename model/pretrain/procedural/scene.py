@@ -69,8 +69,8 @@ class Camera:
     noise: Field
 
     @classmethod
-    def draw(cls, rng: Rng, size: int) -> Camera:
-        """Random light, exposure, colour, sharpness and sensor noise."""
+    def draw(cls, rng: Rng, size: int, brightness: float) -> Camera:
+        """Random light, exposure (lower for a part of high `brightness`), colour, sharpness and sensor noise."""
         k = size / 128
         u, v = rotated(size, rng.uniform(0, 6.3))
         light = 1 + rng.uniform(0, 0.3) * u / size + rng.uniform(0, 0.08) * smooth(rng, size, 45 * k)
@@ -84,7 +84,7 @@ class Camera:
         noise = white(rng, size)[..., None] if grey else rng.standard_normal((size, size, 3), dtype=np.float32)
         return cls(
             light=light.astype(np.float32),
-            exposure=float(rng.uniform(0.7, 1.25)),
+            exposure=min(float(rng.uniform(0.7, 1.25)), 0.78 / brightness),
             gamma=float(rng.uniform(0.8, 1.25)),
             grey=grey,
             blur=float(rng.uniform(0, 0.8) * k),
@@ -123,7 +123,7 @@ def _surface(rng: Rng, size: int) -> tuple[str, Canvas]:
     name = str(rng.choice(names, p=weights / weights.sum()))
     picture = np.clip(SURFACES[name](rng, size), 0, 1)
     magnet = name == "magnet tile"
-    if magnet and rng.random() < 0.45:
+    if magnet and rng.random() < 0.3:
         picture = picture * np.float32(rng.uniform(0.45, 0.85))
     behind = background(rng, size)
     if rng.random() < 0.55 and (magnet or rng.random() < 0.6):
@@ -160,7 +160,7 @@ def render(seed: int, size: int = 128) -> Sample:
     """
     rng = np.random.default_rng([seed, size])
     object_name, canvas = _surface(rng, size) if rng.random() < _SURFACE_SHARE else _object(rng, size)
-    camera = Camera.draw(rng, size)
+    camera = Camera.draw(rng, size, float(canvas.picture[canvas.distance > 0].mean()))
     normal = camera.photograph(canvas.picture)
     on_part = step(canvas.distance + 0.5)
     weights = np.array([_RARER.get(name, 1.0) for name in DEFECTS])

@@ -55,7 +55,7 @@ def ground_ferrite(rng: Rng, size: int) -> Field:
     glitter = np.maximum(lines + 0.6 * patches - rng.uniform(0.9, 2.0), 0.0) * np.abs(white(rng, size))
     value = 1 + rng.uniform(0.02, 0.1) * lines + rng.uniform(0.04, 0.22) * bands + rng.uniform(0.02, 0.14) * patches
     value = value + rng.uniform(0, 0.5) * glitter + rng.uniform(0.01, 0.06) * white(rng, size)
-    return tint(colours.grey(rng, 0.16, 0.5), value)
+    return tint(colours.grey(rng, 0.22, 0.55), value)
 
 
 def polished_steel(rng: Rng, size: int) -> Field:
