@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ def render_shard(path: Path, first_seed: int, count: int, size: int) -> None:
             object_name=np.array([sample.object_name for sample in samples]),
             defect_name=np.array([sample.defect_name for sample in samples]),
         )
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 def load_shard(path: Path) -> Shard:

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from model.pretrain.procedural import colours
+from model.pretrain.procedural.canvas import Canvas
 from model.pretrain.procedural.captions import DEFECTS, describe
 from model.pretrain.procedural.defects import DEFECTS as DEFECT_KINDS
-from model.pretrain.procedural.defects import Canvas
 from model.pretrain.procedural.noise import Field, Rng, mix, plain, relief, rotated, smooth, step, white
 from model.pretrain.procedural.objects import OBJECTS, background, place, shaded
 from model.pretrain.procedural.surfaces import SURFACES
@@ -103,7 +103,7 @@ class Camera:
         return np.ascontiguousarray(np.broadcast_to(levels, scene.shape))
 
 
-def _cut(rng: Rng, size: int, upright: bool) -> Field:
+def _cut(rng: Rng, size: int, *, upright: bool) -> Field:
     """Distance inside a part that ends within the frame, at straight sides or a corner; `upright`: left and right."""
     half = size / 2
     angle = float(rng.choice([0.0, np.pi / 2, np.pi, 1.5 * np.pi])) if not upright else float(rng.choice([0.0, np.pi]))
@@ -131,7 +131,7 @@ def _surface(rng: Rng, size: int) -> tuple[str, Canvas]:
     if rng.random() >= (0.5 if magnet else 0.28):
         deep = plain(picture.mean(axis=(0, 1)) * np.float32(0.25), size)
         return name, Canvas(picture, deep, np.full((size, size), size, dtype=np.float32))
-    distance = _cut(rng, size, magnet)
+    distance = _cut(rng, size, upright=magnet)
     width = rng.uniform(1.0, 5.0) * size / 128
     lip = relief((width * np.clip(distance / width, 0, 1)).astype(np.float32), rng.uniform(0, 6.3))
     picture = np.clip(picture * (1 + rng.uniform(0.1, 0.5) * lip)[..., None], 0, 1).astype(np.float32)
