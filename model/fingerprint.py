@@ -1,0 +1,130 @@
+"""Near copies: how alike two image-mask pairs are, whatever their size, position and mirroring.
+
+A pair is described by two grey squares of `SIDE × SIDE` pixels, each with its mask resampled alongside:
+
+- the *defect*: the mask's bounding box with a margin, so that neither its place nor its wider surroundings count;
+- the *scene*: the whole image without its slow shading (high-passed), and where in it the mask lies.
+
+Likeness is the normalised cross-correlation of two such squares, the best over the four mirrorings that training draws
+from, counted only where the two masks overlap too: one background with the defect elsewhere is no copy, and neither is
+a dark spot of another shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from model.types import ImageArray, MaskArray
+
+Vector = NDArray[np.float32]
+"""`(SIDE²,)`, unit length (or all zero for a flat square)."""
+
+SIDE = 32
+MARGIN = 0.25
+"""Margin around the defect's bounding box on each side, as a fraction of the box, plus `MARGIN_PIXELS`."""
+MARGIN_PIXELS = 2
+SHADING_SIGMA = 4.0
+"""Standard deviation, in thumbnail pixels, of the blur that is subtracted from the scene."""
+MASK_SIGMA = 1.0
+"""Blur of the resampled masks, so that an outline drawn one pixel off still overlaps."""
+MIN_DEFECT_OVERLAP = 0.8
+"""Least cosine between two centred masks of one and the same defect."""
+MIN_SCENE_OVERLAP = 0.5
+"""Least cosine between two masks, as they lie in their images, of one and the same scene."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What is compared of one pair: four unit vectors of `SIDE²` numbers."""
+
+    defect: Vector
+    defect_mask: Vector
+    scene: Vector
+    scene_mask: Vector
+
+
+def fingerprint(image: ImageArray, mask: MaskArray) -> Fingerprint:
+    """Describe a pair.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        mask: `(H, W)` bool, with at least one pixel set.
+    """
+    grey = image.mean(axis=2, dtype=np.float32)
+    rows, columns = bounding_box(mask)
+    dy = round((rows.stop - rows.start) * MARGIN) + MARGIN_PIXELS
+    dx = round((columns.stop - columns.start) * MARGIN) + MARGIN_PIXELS
+    pad = ((dy, dy), (dx, dx))
+    box = (slice(rows.start, rows.stop + 2 * dy), slice(columns.start, columns.stop + 2 * dx))
+    thumbnail = _resample(grey)
+    return Fingerprint(
+        defect=_unit(_resample(np.pad(grey, pad, mode="edge")[box])),
+        defect_mask=_soft(np.pad(mask, pad)[box]),
+        scene=_unit(thumbnail - ndimage.gaussian_filter(thumbnail, SHADING_SIGMA)),
+        scene_mask=_soft(mask),
+    )
+
+
+def defect_likeness(one: Fingerprint, others: Sequence[Fingerprint]) -> float:
+    """Greatest correlation, in [0, 1], of the defect with any of the others', mirrored or not; 0 without."""
+    return _likeness(
+        one.defect,
+        one.defect_mask,
+        [other.defect for other in others],
+        [other.defect_mask for other in others],
+        MIN_DEFECT_OVERLAP,
+    )
+
+
+def scene_likeness(one: Fingerprint, others: Sequence[Fingerprint]) -> float:
+    """Greatest correlation, in [0, 1], of the whole image with any of the others', mirrored or not; 0 without."""
+    return _likeness(
+        one.scene,
+        one.scene_mask,
+        [other.scene for other in others],
+        [other.scene_mask for other in others],
+        MIN_SCENE_OVERLAP,
+    )
+
+
+def bounding_box(mask: MaskArray) -> tuple[slice, slice]:
+    """Rows and columns that hold the mask; `(H, W)` bool, not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _likeness(
+    square: Vector, mask: Vector, squares: Sequence[Vector], masks: Sequence[Vector], min_overlap: float
+) -> float:
+    if not squares:
+        return 0.0
+    correlation = _mirrorings(square) @ np.stack(squares, axis=1)
+    overlap = _mirrorings(mask) @ np.stack(masks, axis=1)
+    return float(np.clip(np.where(overlap >= min_overlap, correlation, 0.0).max(), 0.0, 1.0))
+
+
+def _mirrorings(vector: Vector) -> NDArray[np.float32]:
+    square = vector.reshape(SIDE, SIDE)
+    return np.stack([square, square[::-1], square[:, ::-1], square[::-1, ::-1]]).reshape(4, -1)
+
+
+def _resample(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def _unit(square: NDArray[np.float32]) -> Vector:
+    centred = (square - square.mean()).ravel()
+    norm = float(np.linalg.norm(centred))
+    # Below a hundredth of a grey level what is left of a flat square is rounding, not structure.
+    return centred / norm if norm > 0.01 * SIDE else np.zeros_like(centred)
+
+
+def _soft(mask: MaskArray) -> Vector:
+    blurred: Vector = ndimage.gaussian_filter(_resample(mask.astype(np.float32)), MASK_SIGMA).ravel()
+    return blurred / np.linalg.norm(blurred)
