@@ -24,14 +24,15 @@ $(READY): pyproject.toml constraints.txt
 	  echo "PairForge needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
 	  echo "$(PYTHON) cannot create virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV): some hundred megabytes, once."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@# An index that cannot be reached would be retried for minutes, so ask it once.
 	@index=(); \
 	if $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)' "$(TORCH_INDEX)/torch/" 2>/dev/null; \
 	then index=(--extra-index-url "$(TORCH_INDEX)"); \
 	else echo "$(TORCH_INDEX) cannot be reached: torch comes from wherever pip is configured to look."; fi; \
-	set -x; $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch "$${index[@]}"
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[model,dev]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch "$${index[@]}"
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[model,dev]'
 	@touch $@
 
 .PHONY: demo
