@@ -1,0 +1,41 @@
+"""A zip whose bytes depend on its contents alone, and which exists whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time a zip can carry."""
+UNIX = 3
+REGULAR_FILE = 0o100644 << 16
+
+
+class Archive:
+    """Appends whole files, uncompressed: PNG does not shrink further, and the bytes stay the same under any zlib."""
+
+    def __init__(self, file: ZipFile) -> None:
+        self._file = file
+
+    def add(self, name: str, data: bytes) -> str:
+        """Append one file and return the SHA-256 of its content, in hexadecimal."""
+        entry = ZipInfo(name, EPOCH)
+        entry.create_system = UNIX
+        entry.external_attr = REGULAR_FILE
+        self._file.writestr(entry, data, ZIP_STORED)
+        return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def new_archive(path: Path) -> Iterator[Archive]:
+    """Write `path` aside and rename it once complete; whatever fails in between leaves no trace."""
+    aside = path.with_name(path.name + ".part")
+    try:
+        with ZipFile(aside, "w", ZIP_STORED) as file:
+            yield Archive(file)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,225 @@
+"""The dataset: one zip of generated pairs, their provenance, and the layouts asked for.
+
+Pairs are written as they come and not kept. The same pairs, request and card give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from model.export.archive import Archive, new_archive
+from model.export.coco import CocoLayout
+from model.export.formats import Entry, Layout, StoredNormal, StoredPair
+from model.export.labelstudio import LabelStudioLayout
+from model.export.mvtec import MVTecLayout
+from model.export.names import label
+from model.export.outlines import bounding_box
+from model.export.png import encode_image, encode_mask, encode_png
+from model.export.preview import PairSheet
+from model.export.readme import dataset_readme
+from model.export.yolo import YoloLayout
+from model.types import Candidate, ImageArray, Pair
+from service.core.errors import UsageError
+
+FORMATS = ("mvtec", "coco", "yolo", "labelstudio")
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the pairs come from, for `dataset.json`.
+
+    Attributes:
+        object_name: what is shown, in the user's words; folder and class names are made from it.
+        defect_name: what is wrong with it, likewise.
+        request: what was asked for, as JSON. The bytes depend on it: leave out times and ids that are not to matter.
+        adapter_card: the adapter's card, as JSON.
+        base_hash: identifies the weights of the base model.
+        counts: what became of the candidates, as JSON; `counts["accepted"]` is the number of pairs.
+    """
+
+    object_name: str
+    defect_name: str
+    request: Mapping[str, Any]
+    adapter_card: Mapping[str, Any] | None
+    base_hash: str | None
+    counts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSummary:
+    """What a dataset holds.
+
+    Attributes:
+        size_bytes: of the zip.
+        mask_fractions: smallest, median and largest share of an image that its mask covers, 0–1.
+        description: the content of `dataset.json`: request, adapter, base hash, software, counts.
+    """
+
+    path: Path
+    size_bytes: int
+    num_pairs: int
+    num_normals: int
+    formats: tuple[str, ...]
+    mask_fractions: tuple[float, float, float]
+    description: dict[str, Any]
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise `UsageError` naming every format that does not exist."""
+    problems = [
+        f"format {name!r} does not exist: choose from {', '.join(FORMATS)}" for name in formats if name not in FORMATS
+    ]
+    if problems:
+        raise UsageError(problems)
+
+
+def write_dataset(
+    path: Path,
+    pairs: Iterable[Candidate],
+    provenance: Provenance,
+    *,
+    formats: Sequence[str] = (),
+    reals: Sequence[Pair] = (),
+    normals: Iterable[tuple[str, ImageArray]] = (),
+) -> DatasetSummary:
+    """Write the zip aside and rename it once it is complete.
+
+    Args:
+        path: the zip to write; its folder must exist.
+        pairs: the accepted pairs, in order, read once.
+        formats: layouts to add, from `FORMATS`.
+        reals: the few-shot examples, shown in the preview only.
+        normals: healthy images `(name, (H, W, 3) uint8)`, stored for the layouts that want them.
+
+    Raises:
+        UsageError: a format does not exist.
+        ValueError: the counts do not say how many pairs there are, or there are none.
+    """
+    check_formats(formats)
+    formats = [name for name in FORMATS if name in formats]
+    layouts = [_layout(name, provenance) for name in formats]
+    sheet = PairSheet(reals)
+    records: list[dict[str, Any]] = []
+    with new_archive(path) as archive:
+        for number, candidate in enumerate(pairs):
+            records.append(_write_pair(archive, layouts, number, candidate))
+            sheet.add(number, candidate)
+        if not records or len(records) != provenance.counts["accepted"]:
+            raise ValueError(f"counts say {provenance.counts['accepted']} accepted pairs, {len(records)} were given")
+        healthy = [_write_normal(archive, layouts, number, *normal) for number, normal in enumerate(normals)]
+        for layout in layouts:
+            _add_all(archive, layout.close())
+        manifest = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        description = _description(provenance, formats, healthy) | {
+            "num_pairs": len(records),
+            "manifest_sha256": archive.add("manifest.jsonl", manifest),
+        }
+        text = json.dumps(description, ensure_ascii=False, sort_keys=True, indent=2) + "\n"
+        archive.add("dataset.json", text.encode())
+        kind = f"{label(provenance.object_name, 'object')}: {label(provenance.defect_name, 'defect')}"
+        archive.add("README.md", dataset_readme(kind, len(records), len(healthy), formats).encode())
+        archive.add("preview.png", encode_png(sheet.render()))
+    return summarise(path, json.loads(text), records)
+
+
+def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequence[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "software": {"name": "pairforge", "version": _software_version()},
+        "object": provenance.object_name,
+        "defect": provenance.defect_name,
+        "request": provenance.request,
+        "adapter": provenance.adapter_card,
+        "base_hash": provenance.base_hash,
+        "counts": provenance.counts,
+        "formats": formats,
+        "normals": healthy,
+    }
+
+
+def summarise(path: Path, description: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> DatasetSummary:
+    """The summary of a zip from its `dataset.json` and its manifest."""
+    fractions = sorted(record["mask_fraction"] for record in records)
+    return DatasetSummary(
+        path=path,
+        size_bytes=path.stat().st_size,
+        num_pairs=len(records),
+        num_normals=len(description["normals"]),
+        formats=tuple(description["formats"]),
+        mask_fractions=(fractions[0], fractions[len(fractions) // 2], fractions[-1]),
+        description=description,
+    )
+
+
+def _layout(name: str, provenance: Provenance) -> Layout:
+    match name:
+        case "mvtec":
+            return MVTecLayout(provenance.object_name, provenance.defect_name, provenance.counts["accepted"])
+        case "coco":
+            return CocoLayout(provenance.object_name, provenance.defect_name)
+        case "yolo":
+            return YoloLayout(provenance.defect_name)
+        case _:
+            return LabelStudioLayout(provenance.defect_name)
+
+
+def _add_all(archive: Archive, entries: Iterable[Entry]) -> None:
+    for name, data in entries:
+        archive.add(name, data)
+
+
+def _write_pair(archive: Archive, layouts: Sequence[Layout], number: int, candidate: Candidate) -> dict[str, Any]:
+    stored = StoredPair(
+        number, f"{number:06d}", encode_image(candidate.image), encode_mask(candidate.mask), candidate.mask
+    )
+    height, width = candidate.mask.shape
+    record = {
+        "index": number,
+        "image": stored.image_path,
+        "mask": stored.mask_path,
+        "image_sha256": archive.add(stored.image_path, stored.image_png),
+        "mask_sha256": archive.add(stored.mask_path, stored.mask_png),
+        "width": width,
+        "height": height,
+        "candidate": candidate.index,
+        "seed": candidate.seed,
+        "normal": candidate.normal,
+        "window": candidate.window,
+        "mask_area": int(candidate.mask.sum()),
+        "mask_fraction": round(float(candidate.mask.mean()), 6),
+        "bbox": bounding_box(candidate.mask),
+        "scores": {name: _finite(score) for name, score in sorted(candidate.scores.items())},
+    }
+    for layout in layouts:
+        _add_all(archive, layout.pair(stored))
+    return record
+
+
+def _write_normal(
+    archive: Archive, layouts: Sequence[Layout], number: int, name: str, image: ImageArray
+) -> dict[str, str]:
+    height, width = image.shape[:2]
+    stored = StoredNormal(number, f"{number:06d}", encode_image(image), height, width)
+    sha256 = archive.add(stored.image_path, stored.image_png)
+    for layout in layouts:
+        _add_all(archive, layout.normal(stored))
+    return {"image": stored.image_path, "name": name, "image_sha256": sha256}
+
+
+def _finite(score: float) -> float | None:
+    """JSON has no NaN and no infinity: what could not be measured is null."""
+    return float(score) if math.isfinite(score) else None
+
+
+def _software_version() -> str:
+    try:
+        return version("pairforge")
+    except PackageNotFoundError:
+        return "source tree"

@@ -1,0 +1,110 @@
+"""Contact sheets: labelled tiles in rows, for looking at pairs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from model.types import Candidate, ImageArray, MaskArray, Pair
+
+TILE = 160
+MAX_PAIRS = 24
+PAIRS_PER_ROW = 3
+GAP = 6
+FONT_SIZE = 12
+LABEL_HEIGHT = 18
+PAPER = (250, 250, 250)
+INK = (30, 30, 30)
+OUTLINE = (255, 0, 160)
+"""Magenta: rare in metal, wood, textile and circuit boards."""
+
+Tile = ImageArray | MaskArray
+"""`(H, W, 3)` uint8, or `(H, W)` bool shown white on black."""
+
+
+def contact_sheet(rows: Sequence[Sequence[Tile]], labels: Sequence[Sequence[str]], tile: int = TILE) -> Image.Image:
+    """Rows of tiles, each fitted into a square with its label below; rows may differ in length.
+
+    Args:
+        rows: the pictures, of any size.
+        labels: one text per picture, shortened to the width of a tile.
+        tile: side of the square in pixels.
+    """
+    columns = max(len(row) for row in rows)
+    step_x, step_y = tile + GAP, tile + LABEL_HEIGHT + GAP
+    sheet = Image.new("RGB", (columns * step_x + GAP, len(rows) * step_y + GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(FONT_SIZE)
+    for y, (row, texts) in enumerate(zip(rows, labels, strict=True)):
+        for x, (picture, text) in enumerate(zip(row, texts, strict=True)):
+            left, top = GAP + x * step_x, GAP + y * step_y
+            fitted = _fitted(picture, tile)
+            sheet.paste(fitted, (left + (tile - fitted.width) // 2, top + (tile - fitted.height) // 2))
+            draw.text((left, top + tile + 2), _shortened(text, font, tile), INK, font)
+    return sheet
+
+
+def _fitted(picture: Tile, tile: int) -> Image.Image:
+    """The picture with its longer side `tile` pixels long; of a mask, no part is too small to stay visible."""
+    height, width = picture.shape[:2]
+    scale = tile / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if picture.dtype != np.bool_:
+        return Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+    covered = ndimage.maximum_filter(picture, size=max(1, round(1 / scale)))
+    return Image.fromarray(covered.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
+
+
+def outlined(image: ImageArray, mask: MaskArray) -> ImageArray:
+    """The image with a line around the mask, outside of it so that the defect itself stays in view.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        mask: `(H, W)` bool.
+    """
+    line = ndimage.binary_dilation(mask, iterations=2) & ~ndimage.binary_dilation(mask)
+    return np.where(line[..., None], np.array(OUTLINE, np.uint8), image)
+
+
+class PairSheet:
+    """The preview of a dataset: the real pairs, then the first generated ones, three to a row.
+
+    Pairs are kept at the size of a tile, so a long stream of them takes no more memory than the sheet.
+    """
+
+    def __init__(self, reals: Sequence[Pair] = ()) -> None:
+        self._reals = [_tiles(real.image, real.mask, f"real: {real.name}") for real in reals[:MAX_PAIRS]]
+        self._generated: list[list[tuple[Tile, str]]] = []
+
+    def add(self, number: int, candidate: Candidate) -> None:
+        """Note a pair, while there is room."""
+        if len(self._generated) < MAX_PAIRS:
+            self._generated.append(_tiles(candidate.image, candidate.mask, f"generated: {number:06d}"))
+
+    def render(self) -> Image.Image:
+        """The sheet; needs at least one pair."""
+        rows = [
+            list(chain(*pairs[start : start + PAIRS_PER_ROW]))
+            for pairs in (self._reals, self._generated)
+            for start in range(0, len(pairs), PAIRS_PER_ROW)
+        ]
+        return contact_sheet([[tile for tile, _ in row] for row in rows], [[text for _, text in row] for row in rows])
+
+
+def _tiles(image: ImageArray, mask: MaskArray, name: str) -> list[tuple[Tile, str]]:
+    small, small_mask = np.asarray(_fitted(image, TILE)), np.asarray(_fitted(mask, TILE)) > 0
+    return [(small, name), (outlined(small, small_mask), "outline"), (small_mask, f"mask: {mask.mean():.2%}")]
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    return next(short for short in _ever_shorter(text) if font.getlength(short) <= width)
+
+
+def _ever_shorter(text: str) -> Iterator[str]:
+    yield text
+    for length in range(len(text) - 1, -1, -1):
+        yield f"{text[:length]}…"

@@ -1,0 +1,83 @@
+"""The README inside a dataset: what is in it, how to read it, and what it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+FILES = """\
+| Path | Content |
+|---|---|
+| `images/000000.png` | generated image, RGB |
+| `masks/000000.png` | its defect mask, 8-bit grey: 255 defect, 0 background; same size as the image |
+| `manifest.jsonl` | one JSON object per pair: files, size, seed, scores, mask area and box, SHA-256 of both files |
+| `dataset.json` | the request, the adapter, the base model's hash, how many candidates were rejected and why |
+| `preview.png` | the real examples and the first generated pairs: image, outline of the mask, mask |
+"""
+
+LOADING = """\
+```python
+import json
+from pathlib import Path
+from PIL import Image
+
+root = Path(".")  # where this archive was unpacked
+for line in (root / "manifest.jsonl").open(encoding="utf-8"):
+    pair = json.loads(line)
+    image, mask = Image.open(root / pair["image"]), Image.open(root / pair["mask"])
+```
+"""
+
+PROVENANCE = """\
+**Every image under `images/` is generated** by a diffusion model that was adapted to a handful of real examples. The
+masks are derived from what the model drew and were checked by rules, not by a person. Use the pairs as additional
+training data. Measure on real images only, and keep the real examples that trained the adapter out of that
+measurement. A pair can be drawn again from its seed, the request and the adapter; its hashes in `manifest.jsonl` tell
+whether it is the same.
+"""
+
+NORMALS = "`normals/images/` holds the healthy images that were handed in: real, unchanged in content.\n"
+
+FORMATS = {
+    "mvtec": """\
+### MVTec AD
+
+`mvtec/` is a dataset root with one category: `train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>`. In
+anomalib: `MVTecAD(root="mvtec", category="<the folder in it>")`.
+""",
+    "coco": """\
+### COCO
+
+`coco/instances_rle.json` and `coco/instances_polygons.json` hold the same instances, one per connected component;
+`file_name` is relative to this folder. Polygons follow pixel edges and enter holes along a bridge of no width: both
+files decode to the same masks.
+""",
+    "yolo": """\
+### YOLO segmentation
+
+`data.yaml`, with `labels/` beside `images/`. One line per connected component; the file of a healthy image is empty.
+`val` is required by the trainer and repeats the training images: replace it by real ones.
+""",
+    "labelstudio": """\
+### Label Studio
+
+Import `labelstudio/tasks.json` into a project with the labelling interface of `labelstudio/config.xml`. Serve the
+images as local files: `LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true`, and `LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT` set
+to this folder, whose `images` is added to the project as local storage.
+""",
+}
+
+NO_GOOD_IMAGES = "\nNo healthy images were handed in: put yours into `train/good` and `test/good` before training.\n"
+
+
+def dataset_readme(kind: str, num_pairs: int, num_normals: int, formats: Sequence[str]) -> str:
+    """The README as Markdown; `kind` names the object and the defect on one line."""
+    title = kind.replace("`", "'")
+    parts = [
+        f"# `{title}`, {num_pairs} generated image–mask pair{'' if num_pairs == 1 else 's'}\n",
+        FILES,
+        *([NORMALS] if num_normals else []),
+        f"## Reading it\n\n{LOADING}",
+        *(FORMATS[name] + (NO_GOOD_IMAGES if name == "mvtec" and not num_normals else "") for name in formats),
+        f"## Where it comes from\n\n{PROVENANCE}",
+    ]
+    return "\n".join(parts)

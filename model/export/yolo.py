@@ -1,0 +1,54 @@
+"""YOLO segmentation labels, as Ultralytics reads them.
+
+One line per connected component: `class x1 y1 x2 y2 …`, normalised by the image's size. The reader multiplies, cuts off
+the fraction and fills the polygon with its border included, so vertices are the *centres* of border pixels,
+`(x + ½) / width`: what it fills at the image's own size is the mask, and rounding cannot move a vertex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from model.export.formats import Entry, StoredNormal, StoredPair
+from model.export.names import label
+from model.export.outlines import centre_ring, components
+from model.types import MaskArray
+
+CLASS = 0
+
+
+class YoloLayout:
+    """`labels/*.txt` beside `images/`, `normals/labels/*.txt` beside `normals/images/`, and `data.yaml`."""
+
+    def __init__(self, defect_name: str) -> None:
+        self._defect = label(defect_name, "defect")
+        self._has_normals = False
+
+    def pair(self, pair: StoredPair) -> Iterator[Entry]:
+        """The labels of one image."""
+        yield f"labels/{pair.stem}.txt", label_lines(pair.mask).encode("ascii")
+
+    def normal(self, normal: StoredNormal) -> Iterator[Entry]:
+        """An empty file: the image was looked at and shows no defect; a missing one would read as unlabelled."""
+        self._has_normals = True
+        yield f"normals/labels/{normal.stem}.txt", b""
+
+    def close(self) -> Iterator[Entry]:
+        """`data.yaml`, relative to its own folder. The reader insists on `val`, where only real images are right."""
+        folders = ["images", "normals/images"] if self._has_normals else ["images"]
+        data: dict[str, Any] = {"train": folders, "val": folders, "names": {CLASS: self._defect}}
+        note = "# Replace `val` by real images: generated ones cannot tell how good a model is.\n"
+        yield "data.yaml", (note + yaml.safe_dump(data, sort_keys=False)).encode("ascii")
+
+
+def label_lines(mask: MaskArray) -> str:
+    """One line per component of a `(H, W)` bool mask; empty for an empty mask."""
+    return "".join(f"{CLASS} {_coordinates(component)}\n" for component in components(mask))
+
+
+def _coordinates(component: MaskArray) -> str:
+    height, width = component.shape
+    return " ".join(f"{(x + 0.5) / width:.6f} {(y + 0.5) / height:.6f}" for x, y in centre_ring(component))

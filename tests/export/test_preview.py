@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from model.export.preview import GAP, LABEL_HEIGHT, OUTLINE, PAPER, contact_sheet, outlined
+
+
+def test_tiles_are_fitted_centred_and_labelled() -> None:
+    wide, mask = np.full((10, 40, 3), 200, np.uint8), np.zeros((64, 64), np.bool_)
+    mask[0, 0] = True
+    sheet = contact_sheet([[wide, mask], [wide]], [["a", "b" * 200], ["c"]], tile=32)
+    assert sheet.size == (2 * (32 + GAP) + GAP, 2 * (32 + LABEL_HEIGHT + GAP) + GAP)
+    pixels = np.asarray(sheet)
+    first = pixels[GAP : GAP + 32, GAP : GAP + 32]
+    assert (first[12:20] == 200).all()
+    assert (first[:12] == PAPER).all()
+    second = pixels[GAP : GAP + 32, 2 * GAP + 32 : 2 * GAP + 64]
+    assert second[0, 0].tolist() == [255] * 3
+    assert (second[4:] == 0).all()
+    label = pixels[GAP + 32 : GAP + 32 + LABEL_HEIGHT]
+    assert (label[:, GAP : GAP + 32] != PAPER).any()
+    assert (label[:, -GAP:] == PAPER).all()
+
+
+def test_the_outline_leaves_the_defect_and_what_is_far_from_it_as_they_are() -> None:
+    image, mask = np.full((20, 20, 3), 90, np.uint8), np.zeros((20, 20), np.bool_)
+    mask[8:12, 8:12] = True
+    drawn = outlined(image, mask)
+    assert (drawn[mask] == 90).all()
+    assert (drawn[:5] == 90).all()
+    assert drawn[6, 9].tolist() == list(OUTLINE)
+
+
+def test_a_tiny_defect_stays_visible_in_a_small_tile() -> None:
+    mask = np.zeros((1000, 1000), np.bool_)
+    mask[503, 707] = True
+    sheet = contact_sheet([[mask]], [[""]], tile=50)
+    assert isinstance(sheet, Image.Image)
+    assert np.asarray(sheet)[GAP : GAP + 50, GAP : GAP + 50].max() == 255
