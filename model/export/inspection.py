@@ -37,10 +37,13 @@ def _read_records(file: ZipFile, heading: str) -> tuple[dict[str, Any], list[dic
     missing = [name for name in ("dataset.json", "manifest.jsonl") if name not in file.namelist()]
     if missing:
         raise UsageError([f"{name} is missing" for name in missing], heading)
-    description = json.loads(file.read("dataset.json"))
-    if description["format_version"] != FORMAT_VERSION:
+    try:
+        description = json.loads(file.read("dataset.json"))
+    except ValueError as error:
+        raise UsageError(f"dataset.json is not JSON: {error}", heading) from error
+    if description.get("format_version") != FORMAT_VERSION:
         raise UsageError(
-            f"its format version is {description['format_version']}, this software reads {FORMAT_VERSION}", heading
+            f"its format version is {description.get('format_version')}, this software reads {FORMAT_VERSION}", heading
         )
     manifest = file.read("manifest.jsonl")
     if hashlib.sha256(manifest).hexdigest() != description["manifest_sha256"]:

@@ -41,8 +41,9 @@ def edge_ring(component: MaskArray) -> Ring:
     Args:
         component: `(H, W)` bool, one 8-connected component.
     """
-    doubled = component.repeat(2, axis=0).repeat(2, axis=1)
-    return _without_straights((_trace(doubled) + 1) // 2)
+    crop, origin = _cropped(component)
+    doubled = crop.repeat(2, axis=0).repeat(2, axis=1)
+    return _without_straights((_trace(doubled) + 1) // 2) + origin
 
 
 def centre_ring(component: MaskArray) -> Ring:
@@ -51,8 +52,14 @@ def centre_ring(component: MaskArray) -> Ring:
     Args:
         component: `(H, W)` bool, one 8-connected component.
     """
-    ring = _without_straights(_trace(component))
+    crop, origin = _cropped(component)
+    ring = _without_straights(_trace(crop)) + origin
     return ring[np.arange(max(3, len(ring))) % len(ring)]
+
+
+def _cropped(component: MaskArray) -> tuple[MaskArray, tuple[int, int]]:
+    x, y, width, height = bounding_box(component)
+    return component[y : y + height, x : x + width], (x, y)
 
 
 def _trace(component: MaskArray) -> Ring:

@@ -146,6 +146,8 @@ def tampered(source: Path, target: Path, changes: dict[str, bytes | None]) -> Pa
         ({"manifest.jsonl": b""}, ["manifest.jsonl is not the one"]),
         ({"manifest.jsonl": None, "dataset.json": None}, ["dataset.json is missing", "manifest.jsonl is missing"]),
         ({"dataset.json": b'{"format_version": 99}'}, ["its format version is 99"]),
+        ({"dataset.json": b"{}"}, ["its format version is None"]),
+        ({"dataset.json": b"{"}, ["dataset.json is not JSON"]),
     ],
 )
 def test_everything_wrong_is_named(write: Any, tmp_path: Path, changes: Any, problems: list[str]) -> None:

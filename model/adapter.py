@@ -1,0 +1,278 @@
+"""The adapter artefact: one folder with everything few-shot training made, strict to load, without pickle.
+
+    card.json                  what it is: base and its hash, data hashes, configuration, steps, loss curve, software
+    run.json                   how it came about: when, how long, on what machine (apart, so that the rest is reproducible)
+    global/, anomaly/          `pytorch_lora_weights.safetensors` of either branch (and the shared text LoRA), in the format
+                               that diffusers' `load_lora_weights` and peft read
+    interaction.safetensors    SAIM
+    background.safetensors     BCM, when trained
+    mask_net.safetensors       the mask network adapted to the user's pairs, when there is one
+    reference/                 the few-shot defects as views, which the quality checks compare with
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diffusers import StableDiffusionPipeline
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model.base import Base
+from model.config import TrainingConfig
+from model.denoiser import ANOMALY, GLOBAL
+from model.lora import TEXT_ADAPTER
+from model.network import PairModel, build_pair_model
+from model.types import Pair
+from model.u2net import U2Net, load_u2net, save_u2net
+from model.views import draw_window
+from service.core.errors import UsageError
+
+FORMAT_VERSION = 1
+METHOD = "dualanodiff"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a real defect's view lay in its photograph: side in pixels, centre as shares of width and height."""
+
+    side: int
+    x: float
+    y: float
+
+
+@dataclass(slots=True)
+class Adapter:
+    """A loaded adapter.
+
+    Attributes:
+        model: the base with the adapter's weights, in evaluation mode.
+        mask_net: the adapted mask network, or None.
+        references: views of the real defects at their photographs' own scale.
+        placements: where these views lay.
+    """
+
+    model: PairModel
+    card: dict[str, Any]
+    mask_net: U2Net | None
+    references: list[Pair]
+    placements: list[Placement]
+
+
+def make_references(pairs: Sequence[Pair], config: TrainingConfig) -> tuple[list[Pair], list[Placement]]:
+    """One view of every pair at its own scale, and where it lay; drawn from `config.seed`."""
+    references, placements = [], []
+    for number, pair in enumerate(pairs):
+        window = draw_window(pair.mask, config.view, config.resolution, np.random.default_rng([config.seed, number]))
+        height, width = pair.mask.shape
+        references.append(Pair(pair.name, pair.image[window.slices], pair.mask[window.slices]))
+        centre = window.side / 2
+        placements.append(
+            Placement(window.side, round((window.left + centre) / width, 4), round((window.top + centre) / height, 4))
+        )
+    return references, placements
+
+
+def make_card(
+    model: PairModel,
+    pairs: Sequence[Pair],
+    placements: Sequence[Placement],
+    curve: Sequence[tuple[int, float]],
+    object_name: str,
+    defect_name: str,
+) -> dict[str, Any]:
+    """The adapter's card; nothing in it depends on when or where the training ran."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "method": METHOD,
+        "object": object_name,
+        "defect": defect_name,
+        "base": {"name": model.base.name, "sha256": model.base.digest},
+        "config": model.config.as_dict(),
+        "steps": model.config.steps,
+        "loss_curve": [list(point) for point in curve],
+        "data": [
+            {
+                "name": pair.name,
+                "width": pair.mask.shape[1],
+                "height": pair.mask.shape[0],
+                "image_sha256": hashlib.sha256(np.ascontiguousarray(pair.image).tobytes()).hexdigest(),
+                "mask_sha256": hashlib.sha256(np.packbits(pair.mask).tobytes()).hexdigest(),
+                "mask_area": int(pair.mask.sum()),
+            }
+            for pair in pairs
+        ],
+        "placements": [{"side": place.side, "x": place.x, "y": place.y} for place in placements],
+        "software": {name: version(name) for name in ("torch", "diffusers", "peft", "transformers")},
+    }
+
+
+def save_adapter(
+    folder: Path,
+    model: PairModel,
+    card: Mapping[str, Any],
+    references: Sequence[Pair],
+    *,
+    mask_net: U2Net | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the artefact aside and rename it; an existing folder of that name is replaced.
+
+    Args:
+        folder: the artefact's folder; its parent must exist.
+        run: what goes into `run.json`.
+    """
+    aside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    (aside / "reference").mkdir(parents=True)
+    text = get_peft_model_state_dict(model.text_encoder, adapter_name=TEXT_ADAPTER) if model.config.text_rank else None
+    for branch in (GLOBAL, ANOMALY):
+        StableDiffusionPipeline.save_lora_weights(
+            aside / branch,
+            unet_lora_layers=get_peft_model_state_dict(model.denoiser.unet, adapter_name=branch),
+            text_encoder_lora_layers=text,
+        )
+    save_file(_contiguous(model.denoiser.interaction), aside / "interaction.safetensors")
+    if model.denoiser.background is not None:
+        save_file(_contiguous(model.denoiser.background), aside / "background.safetensors")
+    if mask_net is not None:
+        save_u2net(mask_net, aside / "mask_net.safetensors")
+    for number, pair in enumerate(references):
+        Image.fromarray(pair.image).save(aside / "reference" / f"{number:03d}.png")
+        Image.fromarray(pair.mask).save(aside / "reference" / f"{number:03d}_mask.png")
+    for name, content in (("run.json", run or {}), ("card.json", card)):
+        (aside / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def read_adapter_card(folder: Path) -> dict[str, Any]:
+    """The card of an adapter folder.
+
+    Raises:
+        UsageError: it is not an adapter, or one of another format version or method.
+    """
+    path = folder / "card.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} is not an adapter: it has no card.json; `pairforge train` makes adapters")
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is not readable JSON: {error}") from error
+    if card.get("format_version") != FORMAT_VERSION or card.get("method") != METHOD:
+        raise UsageError(
+            f"{folder} has format {card.get('format_version')} and method {card.get('method')!r}; "
+            f"this version reads format {FORMAT_VERSION}, method {METHOD!r}"
+        )
+    return card
+
+
+def load_adapter(folder: Path, base: Base) -> Adapter:
+    """Load an adapter onto the base it was trained on.
+
+    Raises:
+        UsageError: naming what differs: another base, missing or surplus weights, missing files.
+    """
+    card = read_adapter_card(folder)
+    if card["base"]["sha256"] != base.digest:
+        raise UsageError(
+            f"the adapter {folder} was trained on the base {card['base']['name']!r} (sha256 {card['base']['sha256'][:12]}…), "
+            f"not on {base.name!r} (sha256 {base.digest[:12]}…): load it with its own base"
+        )
+    config = TrainingConfig(**card["config"])
+    model = build_pair_model(base, config, card["object"], card["defect"])
+    problems: list[str] = []
+    for branch in (GLOBAL, ANOMALY):
+        tensors = _read(folder / branch / LORA_FILE, problems)
+        _load_lora(model.denoiser.unet, branch, _under(tensors, "unet."), f"{branch}/{LORA_FILE}", problems)
+        if branch == GLOBAL and config.text_rank:
+            own = _under(tensors, "text_encoder.")
+            _load_lora(model.text_encoder, TEXT_ADAPTER, own, f"{branch}/{LORA_FILE}", problems)
+    _load_module(model.denoiser.interaction, folder / "interaction.safetensors", problems)
+    if model.denoiser.background is not None:
+        _load_module(model.denoiser.background, folder / "background.safetensors", problems)
+    references = _read_references(folder, [entry["name"] for entry in card["data"]], problems)
+    if problems:
+        raise UsageError(problems, f"The adapter {folder} is damaged or incomplete")
+    model.denoiser.eval().requires_grad_(False)
+    model.text_encoder.eval().requires_grad_(False)
+    mask_file = folder / "mask_net.safetensors"
+    return Adapter(
+        model=model,
+        card=card,
+        mask_net=load_u2net(mask_file).to(base.device) if mask_file.is_file() else None,
+        references=references,
+        placements=[Placement(**place) for place in card["placements"]],
+    )
+
+
+def _contiguous(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        problems.append(f"{path.parent.name}/{path.name} cannot be read: {error}")
+        return {}
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _load_lora(network: nn.Module, adapter: str, found: dict[str, Tensor], source: str, problems: list[str]) -> None:
+    expected = get_peft_model_state_dict(network, adapter_name=adapter)
+    if differing := _differences(found, expected):
+        problems.append(f"{source}: {differing}")
+    else:
+        set_peft_model_state_dict(network, found, adapter_name=adapter)
+
+
+def _load_module(module: nn.Module, path: Path, problems: list[str]) -> None:
+    found = _read(path, problems)
+    if differing := _differences(found, module.state_dict()):
+        problems.append(f"{path.name}: {differing}")
+    else:
+        module.load_state_dict(found)
+
+
+def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    missing = sorted(set(expected) - set(found))
+    surplus = sorted(set(found) - set(expected))
+    shapes = [
+        f"{name} is {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(set(found) & set(expected))
+        if found[name].shape != expected[name].shape
+    ]
+    told = [f"{len(missing)} weights are missing, first {missing[0]}"] if missing else []
+    told += [f"{len(surplus)} weights are unknown, first {surplus[0]}"] if surplus else []
+    return "; ".join(told + shapes[:3])
+
+
+def _read_references(folder: Path, names: Sequence[str], problems: list[str]) -> list[Pair]:
+    references = []
+    for number, name in enumerate(names):
+        try:
+            with Image.open(folder / "reference" / f"{number:03d}.png") as image:
+                pixels = np.asarray(image.convert("RGB"))
+            with Image.open(folder / "reference" / f"{number:03d}_mask.png") as image:
+                mask = np.asarray(image.convert("L")) > 127
+        except OSError as error:
+            problems.append(f"reference/{number:03d}: {error}")
+            continue
+        references.append(Pair(name, pixels, mask))
+    return references

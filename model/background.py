@@ -1,0 +1,43 @@
+"""BCM: background features injected into the global branch's self-attention (DualAnoDiff, eq. 5).
+
+The background image `I_b = (1 − M_f) × I` is noised to the same timestep and run through the U-Net alone; the hidden
+state φ(z_b) that enters each self-attention is kept. In the global branch, queries come from φ(z), keys and values from
+
+    φ(z) + γ · MLP(φ(z_b)),        γ learnable, 0.1 at the start
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.masks import u2net_mask
+from model.types import ImageArray, anomaly_part
+from model.u2net import U2Net
+
+GAMMA_START = 0.1
+"""Initial γ (paper, below eq. 5)."""
+
+
+class BackgroundInjection(nn.Module):
+    """Adaptive fusion of one self-attention of width `channels`; the MLP's hidden width is `hidden` (320 in the reference)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels))
+        self.gamma = nn.Parameter(torch.tensor(GAMMA_START))
+
+    def forward(self, hidden: Tensor, background: Tensor) -> Tensor:
+        """φ(z) `(B, N, C)` and φ(z_b) `(B or 1, N, C)` → the input of keys and values, `(B, N, C)`."""
+        out: Tensor = hidden + self.gamma * self.mlp(background)
+        return out
+
+
+def background_image(image: ImageArray, object_net: U2Net) -> ImageArray:
+    """`I_b = (1 − M_f) × I` on normalised pixels: the image with the object (U²-Net's mask M_f) turned mid-grey.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        object_net: a U²-Net that finds objects.
+    """
+    return anomaly_part(image, ~u2net_mask(object_net, image))

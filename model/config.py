@@ -1,0 +1,111 @@
+"""Settings of few-shot training, each with its source; a base's card may recommend others than the paper's."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from model.base import Base
+from model.text import PromptStyle
+from model.views import ViewKind
+from service.core.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How to train one adapter. Defaults are DualAnoDiff's (paper, or released code where the paper is silent).
+
+    Attributes:
+        steps: optimiser steps (5 000).
+        batch: pairs per step (4; the authors use 2 with BCM).
+        accumulate: batches whose gradients are added up before a step.
+        rank: rank of both branches' LoRA (32).
+        text_rank: rank of the text encoder's LoRA; 0 leaves the text encoder as it is.
+        lr: learning rate of the LoRAs (2e-5, constant).
+        interaction_lr: learning rate of SAIM and BCM (2e-5).
+        lora_targets: "attention" is the paper's q, k, v, out; "all" adds feed-forward, convolutions and time embedding.
+        warmup: steps of linear warm-up of the learning rates.
+        clip_norm: gradients are clipped to this norm.
+        resolution: side of the square the model sees, pixels; 0 takes the base's.
+        view: see `model.views`.
+        views: augmented views encoded per pair, once, before training.
+        flip_horizontal, flip_vertical: mirror views with probability 0.5; off for products that have a handedness.
+        bcm: train the background compensation module.
+        prompts: "rare" tokens or the "names" of object and defect.
+        defect_weight: see `model.objective.pair_loss`.
+        reference_init: do not zero-initialise SAIM's output (the released code's behaviour).
+        precision: "fp32", or "bf16" autocast with fp32 trainable weights.
+        gradient_checkpointing: less memory for more time.
+        mask_steps: steps of the mask network's adaptation to the user's pairs; 0 for none.
+        checkpoint_every: steps between checkpoints.
+        seed: of every draw.
+    """
+
+    steps: int = 5000
+    batch: int = 4
+    accumulate: int = 1
+    rank: int = 32
+    text_rank: int = 32
+    lr: float = 2e-5
+    interaction_lr: float = 2e-5
+    lora_targets: Literal["attention", "all"] = "attention"
+    warmup: int = 0
+    clip_norm: float = 1.0
+    resolution: int = 0
+    view: ViewKind = "whole"
+    views: int = 16
+    flip_horizontal: bool = True
+    flip_vertical: bool = True
+    bcm: bool = False
+    prompts: PromptStyle = "rare"
+    defect_weight: float = 0.0
+    reference_init: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+    mask_steps: int = 150
+    checkpoint_every: int = 100
+    seed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the card."""
+        return asdict(self)
+
+
+def resolve_config(base: Base, chosen: dict[str, Any]) -> TrainingConfig:
+    """The paper's settings, over them the base's recommended ones, over them what the user chose.
+
+    Args:
+        chosen: field name → value; None means not chosen.
+
+    Raises:
+        UsageError: naming every value that cannot be.
+    """
+    known = {field.name for field in fields(TrainingConfig)}
+    recommended = {key: value for key, value in base.few_shot.items() if key in known}
+    given = {key: value for key, value in chosen.items() if value is not None}
+    if unknown := sorted(set(given) - known):
+        raise UsageError(f"unknown training options {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    config = replace(TrainingConfig(), **{**recommended, **given})
+    config = replace(config, resolution=config.resolution or base.resolution)
+    if problems := _problems(base, config):
+        raise UsageError(problems, "The training options cannot be used")
+    return config
+
+
+def _problems(base: Base, config: TrainingConfig) -> list[str]:
+    problems = []
+    cell = base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
+    if config.resolution < cell or config.resolution % cell:
+        problems.append(f"resolution is {config.resolution}; this base needs a positive multiple of {cell} pixels")
+    least = {"steps": 1, "batch": 1, "accumulate": 1, "rank": 1, "text_rank": 0, "views": 1, "mask_steps": 0, "warmup": 0, "checkpoint_every": 1, "seed": 0}
+    for name, lowest in least.items():
+        if getattr(config, name) < lowest:
+            problems.append(f"{name} is {getattr(config, name)}; it must be at least {lowest}")
+    for name in ("lr", "interaction_lr", "clip_norm"):
+        if not getattr(config, name) > 0:
+            problems.append(f"{name} is {getattr(config, name)}; it must be above 0")
+    choices = {"lora_targets": ("attention", "all"), "view": ("whole", "window"), "prompts": ("rare", "names"), "precision": ("fp32", "bf16")}
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            problems.append(f"{name} is {getattr(config, name)!r}; it must be one of {', '.join(allowed)}")
+    return problems

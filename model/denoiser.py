@@ -1,0 +1,178 @@
+"""The two-branch U-Net: one forward pass of a diffusers U-Net over `[global …, anomaly …]`, with SAIM and BCM.
+
+The U-Net itself stays as diffusers built it; every attention gets a processor that knows the branches. What a pass
+should do travels with it as an explicit `BranchPass` (through `cross_attention_kwargs`), never as hidden state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from model.background import BackgroundInjection
+from model.interaction import BranchInteraction
+from model.lora import BranchRouter
+
+GLOBAL, ANOMALY = "global", "anomaly"
+
+
+@dataclass(slots=True)
+class BranchPass:
+    """What one forward pass does in its attentions.
+
+    Attributes:
+        interact: rows are `[global …, anomaly …]` and exchange information through SAIM; otherwise all rows are global.
+        background: attention name → φ(z_b), injected into the global rows' self-attention; None for no BCM.
+        record: filled with attention name → hidden state entering each self-attention; None to record nothing.
+        attention_maps: filled with the anomaly rows' cross-attention maps, each `(B, heads, h·w, tokens)`; None for none.
+    """
+
+    interact: bool = True
+    background: Mapping[str, Tensor] | None = None
+    record: dict[str, Tensor] | None = None
+    attention_maps: list[Tensor] | None = field(default=None)
+
+
+class BranchAttention:
+    """Attention processor of one diffusers `Attention`: plain attention, BCM on its way in, SAIM on its way out.
+
+    Args:
+        name: the attention's module path in the U-Net.
+        interaction: SAIM of this attention.
+        injection: BCM of this attention; None in cross-attentions and without BCM.
+    """
+
+    def __init__(self, name: str, interaction: BranchInteraction | None, injection: BackgroundInjection | None) -> None:
+        self.name = name
+        self.interaction = interaction
+        self.injection = injection
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        branches: BranchPass | None = None,
+    ) -> Tensor:
+        """`(rows, N, C)` hidden states → `(rows, N, C)` attention output, before the block's residual."""
+        run = branches if branches is not None else BranchPass(interact=False)
+        is_self = encoder_hidden_states is None
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        if is_self and run.record is not None:
+            run.record[self.name] = hidden_states
+        if is_self and run.background is not None and self.injection is not None:
+            count = len(hidden_states) // 2 if run.interact else len(hidden_states)
+            fused = self.injection(hidden_states[:count], run.background[self.name])
+            source = torch.cat([fused, hidden_states[count:]])
+
+        query = _split_heads(attn.to_q(hidden_states), attn.heads)
+        key = _split_heads(attn.to_k(source), attn.heads)
+        value = _split_heads(attn.to_v(source), attn.heads)
+        if run.attention_maps is not None and not is_self:
+            half = len(query) // 2 if run.interact else 0
+            scores = query[half:] @ key[half:].transpose(-1, -2) / math.sqrt(query.shape[-1])
+            run.attention_maps.append(scores.softmax(-1))
+        hidden = _merge_heads(_attend(query, key, value))
+        hidden = attn.to_out[1](attn.to_out[0](hidden))
+        if run.interact and self.interaction is not None:
+            hidden = hidden + self.interaction(hidden.unflatten(0, (2, -1))).flatten(0, 1)
+        output: Tensor = hidden / attn.rescale_output_factor
+        return output
+
+
+class TwoBranchDenoiser(nn.Module):
+    """A U-Net with SAIM after every attention and, optionally, BCM in every self-attention.
+
+    Attributes:
+        unet: the diffusers U-Net, base weights and LoRAs.
+        interaction: attention name (dots replaced by `/`) → SAIM.
+        background: self-attention name → BCM, or None.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, *, with_background: bool, zero_init: bool = True) -> None:
+        super().__init__()
+        self.unet = unet
+        self.router = BranchRouter()
+        attentions = {name: module for name, module in unet.named_modules() if isinstance(module, Attention)}
+        self.interaction = nn.ModuleDict(
+            {_key(name): BranchInteraction(attn.out_dim, zero_init=zero_init) for name, attn in attentions.items()}
+        )
+        self.background: nn.ModuleDict | None = None
+        if with_background:
+            hidden = int(unet.config.block_out_channels[0])
+            self.background = nn.ModuleDict(
+                {
+                    _key(name): BackgroundInjection(attn.query_dim, hidden)
+                    for name, attn in attentions.items()
+                    if not attn.is_cross_attention
+                }
+            )
+        for name, attn in attentions.items():
+            injection = self.background[_key(name)] if self.background is not None and _key(name) in self.background else None
+            attn.set_processor(BranchAttention(name, self.interaction[_key(name)], injection))
+
+    def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: BranchPass | None = None) -> Tensor:
+        """Predict noise (or whatever the base predicts) for both branches in one pass.
+
+        Args:
+            latents: `(2, B, C_lat, h, w)`, noisy, branch axis first.
+            timesteps: `(B,)` or scalar, the same for both branches.
+            text: `(2, B, L, D)` prompt embeddings.
+            run: options of this pass.
+
+        Returns:
+            `(2, B, C_lat, h, w)`.
+        """
+        run = run or BranchPass()
+        count = latents.shape[1]
+        self.router.names = [GLOBAL] * count + [ANOMALY] * count
+        steps = timesteps.expand(count).repeat(2)
+        output: Tensor = self.unet(
+            latents.flatten(0, 1), steps, text.flatten(0, 1), cross_attention_kwargs={"branches": run}
+        ).sample
+        return output.unflatten(0, (2, count))
+
+    def background_features(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> dict[str, Tensor]:
+        """φ(z_b) of every self-attention: the noised background `(B, C_lat, h, w)` through the global branch, without SAIM.
+
+        They depend on background, timestep and global prompt only, so one set serves a whole batch.
+        """
+        record: dict[str, Tensor] = {}
+        count = len(latents)
+        self.router.names = [GLOBAL] * count
+        run = BranchPass(interact=False, record=record)
+        self.unet(latents, timesteps.expand(count), text, cross_attention_kwargs={"branches": run})
+        return record
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _merge_heads(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention over `(B, heads, N, c)`.
+
+    PyTorch's fused kernel has a slow backward pass on CPUs (several times the plain products), so training there
+    multiplies out.
+    """
+    if query.device.type == "cpu" and query.requires_grad and torch.is_grad_enabled():
+        scores = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
+        return scores.softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value)

@@ -1,0 +1,49 @@
+"""SAIM: after every attention, the two branches exchange information token by token (DualAnoDiff, section "SAIM").
+
+For the attention outputs φ(z), φ(z') of the global and the anomaly branch, per spatial token:
+
+    x  = Linear(LayerNorm([φ(z), φ(z')]))                 stacked on the branch axis, (…, 2, c)
+    y  = softmax(x W_q (x W_k)ᵀ / √c) x W_v               single head, over the 2 tokens
+    φ ← φ + y W_o
+
+There is no position term, so the module is equivariant to swapping the branches. A softmax over two tokens is a sigmoid
+of the difference of their scores, which is how it is computed here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class BranchInteraction(nn.Module):
+    """Self-attention interaction of one attention layer of width `channels`.
+
+    Args:
+        channels: width c of the attention's output.
+        zero_init: start with W_o = 0, so that the pretrained network is undisturbed at step 0. The authors' released
+            code does not (False), which perturbs the pretrained network at the start.
+    """
+
+    def __init__(self, channels: int, *, zero_init: bool = True) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.proj_in = nn.Linear(channels, channels)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = nn.Linear(channels, channels)
+        if zero_init:
+            nn.init.zeros_(self.to_out.weight)
+            nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`(2, B, N, C)` attention outputs, branch axis first → what is to be added to them, same shape."""
+        x = self.proj_in(self.norm(hidden))
+        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+        other_k, other_v = k.flip(0), v.flip(0)
+        own_weight = torch.sigmoid((q * (k - other_k)).sum(-1, keepdim=True) / math.sqrt(k.shape[-1]))
+        out: Tensor = self.to_out(torch.lerp(other_v, v, own_weight))
+        return out

@@ -1,0 +1,105 @@
+"""Between pixels and latents; and the bank of encoded views that training draws from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from model.background import background_image
+from model.base import Base
+from model.config import TrainingConfig
+from model.progress import Meter, Progress
+from model.types import ImageArray, MaskArray, Pair, anomaly_part
+from model.u2net import U2Net
+from model.views import cut_image, cut_mask, draw_window
+
+ENCODE_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LatentBank:
+    """Views of the few-shot pairs, encoded once.
+
+    Attributes:
+        latents: `(2, V, C_lat, h, w)` of images and anomaly parts.
+        masks: `(V, 1, h, w)` share of defect per cell, in [0, 1].
+        backgrounds: `(V, C_lat, h, w)` of the background images, or None without BCM.
+        views: the pixel views themselves, for the mask network: parts and masks.
+    """
+
+    latents: Tensor
+    masks: Tensor
+    backgrounds: Tensor | None
+    parts: list[ImageArray]
+    part_masks: list[MaskArray]
+
+
+def to_pixels(images: Sequence[ImageArray]) -> Tensor:
+    """`(H, W, 3)` uint8 images → `(B, 3, H, W)` float pixels in [-1, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def to_images(pixels: Tensor) -> list[ImageArray]:
+    """`(B, 3, H, W)` pixels in [-1, 1] → `(H, W, 3)` uint8 images; values outside are clipped."""
+    levels = pixels.detach().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return list(levels.permute(0, 2, 3, 1).cpu().numpy())
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """Pixels `(B, 3, H, W)` in [-1, 1] → latents `(B, C_lat, H/f, W/f)`: the posterior's mean × the scaling factor."""
+    mean: Tensor = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mean
+    return mean.float() * vae.config.scaling_factor
+
+
+@torch.no_grad()
+def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Latents → pixels in about [-1, 1]."""
+    pixels: Tensor = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample
+    return pixels.float()
+
+
+def encode_views(
+    base: Base, pairs: Sequence[Pair], config: TrainingConfig, object_net: U2Net | None
+) -> Iterator[Progress | LatentBank]:
+    """Cut, mirror and encode `config.views` views of every pair, image, part and background alike.
+
+    View `v` of pair `p` is drawn from `(seed, p, v)` alone. Yields progress, and last the bank.
+    """
+    images: list[ImageArray] = []
+    masks: list[MaskArray] = []
+    for number, pair in enumerate(pairs):
+        for view in range(config.views):
+            draw = np.random.default_rng([config.seed, number, view])
+            window = draw_window(pair.mask, config.view, config.resolution, draw)
+            steps_x = -1 if config.flip_horizontal and draw.random() < 0.5 else 1
+            steps_y = -1 if config.flip_vertical and draw.random() < 0.5 else 1
+            mirrored = np.s_[::steps_y, ::steps_x]
+            images.append(np.ascontiguousarray(cut_image(pair.image, window, config.resolution)[mirrored]))
+            masks.append(np.ascontiguousarray(cut_mask(pair.mask, window, config.resolution)[mirrored]))
+    parts = [anomaly_part(image, mask) for image, mask in zip(images, masks, strict=True)]
+    meter = Meter("encode", len(images), "views")
+    encoded: list[Tensor] = []
+    backgrounds: list[Tensor] = []
+    for begin in range(0, len(images), ENCODE_BATCH):
+        chunk = slice(begin, begin + ENCODE_BATCH)
+        both = [encode(base.vae, to_pixels(group[chunk])) for group in (images, parts)]
+        encoded.append(torch.stack(both))
+        if object_net is not None:
+            behind = [background_image(image, object_net) for image in images[chunk]]
+            backgrounds.append(encode(base.vae, to_pixels(behind)))
+        yield meter.report(min(begin + ENCODE_BATCH, len(images)))
+    cells = F.avg_pool2d(torch.from_numpy(np.stack(masks)).float()[:, None], base.factor)
+    yield LatentBank(
+        latents=torch.cat(encoded, dim=1),
+        masks=cells.to(base.device),
+        backgrounds=torch.cat(backgrounds) if backgrounds else None,
+        parts=parts,
+        part_masks=masks,
+    )

@@ -1,0 +1,123 @@
+"""A base made ready for pairs: two-branch denoiser with LoRAs, SAIM and BCM, text encoder with its LoRA, prompts."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from transformers import CLIPTextModel, PreTrainedTokenizerBase
+
+from model.base import Base
+from model.config import TrainingConfig
+from model.denoiser import ANOMALY, GLOBAL, TwoBranchDenoiser
+from model.lora import ALL_TARGETS, ATTENTION_TARGETS, add_branch_lora, add_text_lora, lora_parameters
+from model.objective import NoiseSchedule
+from model.text import embed, nested_prompts, tokenize
+from service.core.errors import UsageError
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+@dataclass(slots=True)
+class PairModel:
+    """Everything one adapter computes with; the base's own weights are shared, never changed.
+
+    Attributes:
+        tokens: `(2, 1, L)` ids of the global and the anomaly prompt.
+        empty: `(1, L)` ids of the empty prompt.
+    """
+
+    base: Base
+    config: TrainingConfig
+    denoiser: TwoBranchDenoiser
+    text_encoder: CLIPTextModel
+    schedule: NoiseSchedule
+    tokens: Tensor
+    empty: Tensor
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        """The base's autoencoder."""
+        return self.base.vae
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The base's tokenizer."""
+        return self.base.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.base.device
+
+    def prompt_embeddings(self) -> Tensor:
+        """`(2, 1, L, D)`: global and anomaly prompt."""
+        return embed(self.text_encoder, self.tokens.flatten(0, 1)).unflatten(0, (2, 1))
+
+    def empty_embedding(self) -> Tensor:
+        """`(1, L, D)`: the unconditional prompt of classifier-free guidance."""
+        return embed(self.text_encoder, self.empty)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Name → parameter of all that few-shot training changes: LoRAs, SAIM, BCM, text LoRA."""
+        return {
+            name: parameter
+            for part, network in (("denoiser", self.denoiser), ("text_encoder", self.text_encoder))
+            for name, parameter in ((f"{part}.{key}", value) for key, value in network.named_parameters())
+            if parameter.requires_grad
+        }
+
+    def interaction_parameters(self) -> list[nn.Parameter]:
+        """SAIM's and BCM's parameters, which have a learning rate of their own."""
+        modules = [self.denoiser.interaction] + ([self.denoiser.background] if self.denoiser.background else [])
+        return [parameter for module in modules for parameter in module.parameters()]
+
+    def lora_parameters(self) -> list[nn.Parameter]:
+        """All LoRA matrices: both branches', then the text encoder's."""
+        return lora_parameters(self.denoiser.unet) + lora_parameters(self.text_encoder)
+
+
+def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defect_name: str) -> PairModel:
+    """Put fresh adapters on a base; new weights are drawn from `config.seed`.
+
+    Raises:
+        UsageError: the base's SAIM weights do not fit its U-Net.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        unet = _sharing_weights(base.unet)
+        denoiser = TwoBranchDenoiser(unet, with_background=config.bcm, zero_init=not config.reference_init)
+        if base.interaction is not None:
+            try:
+                denoiser.interaction.load_state_dict(base.interaction)
+            except RuntimeError as error:
+                raise UsageError(f"{base.folder / 'interaction'} does not fit the base's U-Net: {error}") from error
+        targets = ALL_TARGETS if config.lora_targets == "all" else ATTENTION_TARGETS
+        add_branch_lora(unet, (GLOBAL, ANOMALY), targets, config.rank, denoiser.router)
+        text_encoder = _sharing_weights(base.text_encoder)
+        if config.text_rank:
+            add_text_lora(text_encoder, config.text_rank)
+    denoiser.to(base.device)
+    text_encoder.to(base.device)
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    prompts = nested_prompts(object_name, defect_name, config.prompts)
+    return PairModel(
+        base=base,
+        config=config,
+        denoiser=denoiser,
+        text_encoder=text_encoder,
+        schedule=NoiseSchedule.from_config(base.scheduler),
+        tokens=tokenize(base.tokenizer, prompts)[:, None],
+        empty=tokenize(base.tokenizer, [""]),
+    )
+
+
+def _sharing_weights(module: _Module) -> _Module:
+    """A copy of a module's structure over the same parameter tensors."""
+    memo = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return copy.deepcopy(module, memo)

@@ -1,0 +1,101 @@
+"""The training objective: both branches noised to the same timestep with independent noise (DualAnoDiff, eq. 4 and 6).
+
+    z_t = √ᾱ_t z_0 + √(1 − ᾱ_t) ε,        L = E‖target − prediction‖²(global) + E‖target − prediction‖²(anomaly)
+
+The target is what the base predicts: ε, v = √ᾱ_t ε − √(1 − ᾱ_t) z_0, or z_0 itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from service.core.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSchedule:
+    """ᾱ_t of the base's scheduler, `(T,)`, and what the base predicts ("epsilon", "v_prediction" or "sample")."""
+
+    alphas_cumprod: Tensor
+    prediction_type: str
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
+        """Read from a base's scheduler configuration, zero terminal SNR included.
+
+        Raises:
+            UsageError: the prediction type is none of the three.
+        """
+        scheduler = DDPMScheduler.from_config(config)
+        kind = scheduler.config.prediction_type
+        if kind not in {"epsilon", "v_prediction", "sample"}:
+            raise UsageError(f"the base's scheduler predicts {kind!r}; supported are epsilon, v_prediction and sample")
+        return cls(scheduler.alphas_cumprod, kind)
+
+    @property
+    def steps(self) -> int:
+        """Number of timesteps T."""
+        return len(self.alphas_cumprod)
+
+    def _scales(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        alpha = self.alphas_cumprod.to(like.device)[timesteps].view(*timesteps.shape, *[1] * 3)
+        return alpha.sqrt().to(like.dtype), (1 - alpha).sqrt().to(like.dtype)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """z_t of `(…, B, C, h, w)` latents at timesteps `(B,)`."""
+        signal, spread = self._scales(timesteps, latents)
+        return signal * latents + spread * noise
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the base should predict for z_t."""
+        if self.prediction_type == "epsilon":
+            return noise
+        if self.prediction_type == "sample":
+            return latents
+        signal, spread = self._scales(timesteps, latents)
+        return signal * noise - spread * latents
+
+    def predict_clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
+        """z_0 implied by a prediction at z_t."""
+        signal, spread = self._scales(timesteps, noisy)
+        if self.prediction_type == "epsilon":
+            return (noisy - spread * prediction) / signal.clamp_min(1e-4)
+        if self.prediction_type == "sample":
+            return prediction
+        return signal * noisy - spread * prediction
+
+
+def pair_loss(prediction: Tensor, target: Tensor, masks: Tensor | None = None, defect_weight: float = 0.0) -> Tensor:
+    """Sum of the two branches' mean squared errors.
+
+    Args:
+        prediction: `(2, B, C, h, w)`.
+        target: the same shape.
+        masks: `(B, 1, h, w)` in [0, 1], the defect at latent resolution; needed only with `defect_weight`.
+        defect_weight: 0 is the paper's loss. Otherwise the error inside the mask, averaged over the mask's own area,
+            is added with this weight, so that small defects are not drowned by their surroundings (AnomalyDiffusion
+            weighs by the mask too).
+
+    Returns:
+        Scalar.
+    """
+    error = F.mse_loss(prediction.float(), target.float(), reduction="none").mean(2)
+    loss = error.mean((1, 2, 3)).sum()
+    if defect_weight and masks is not None:
+        inside = masks[:, 0]
+        per_pair = (error * inside).sum((2, 3)) / inside.sum((1, 2)).clamp_min(1.0)
+        loss = loss + defect_weight * per_pair.mean(1).sum()
+    return loss
+
+
+def draw_timesteps(count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """`count` timesteps, stratified over [0, steps): one in each of `count` equal bands, so batches differ less."""
+    bands = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    order = torch.randperm(count, generator=generator)
+    return (bands * steps).long().clamp_max(steps - 1)[order]

@@ -1,0 +1,35 @@
+"""Nested prompts and their embeddings (DualAnoDiff, "nested prompts")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+PromptStyle = Literal["rare", "names"]
+
+RARE_OBJECT, RARE_DEFECT = "vfx", "sks"
+"""Rare tokens for object and defect; the paper found them better than the names."""
+
+
+def nested_prompts(object_name: str, defect_name: str, style: PromptStyle) -> tuple[str, str]:
+    """`(global, anomaly)` prompts: the anomaly branch's is the part of the global one that names the defect."""
+    x, y = (RARE_OBJECT, RARE_DEFECT) if style == "rare" else (object_name, defect_name)
+    return f"a {x} with {y}", y
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tensor:
+    """`(N, L)` token ids, padded and cut to the tokenizer's length."""
+    batch = tokenizer(
+        list(texts), padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+    )
+    ids: Tensor = batch["input_ids"]
+    return ids
+
+
+def embed(text_encoder: nn.Module, tokens: Tensor) -> Tensor:
+    """`(N, L)` token ids → `(N, L, D)` embeddings, the text encoder's last hidden state."""
+    hidden: Tensor = text_encoder(tokens.to(next(text_encoder.parameters()).device)).last_hidden_state
+    return hidden
