@@ -39,7 +39,7 @@ class YoloLayout:
     def close(self) -> Iterator[Entry]:
         """`data.yaml`, relative to its own folder. The reader insists on `val`, where only real images are right."""
         folders = ["images", "normals/images"] if self._has_normals else ["images"]
-        data: dict[str, Any] = {"train": folders, "val": folders, "names": {CLASS: self._defect}}
+        data: dict[str, Any] = {"train": folders, "val": [*folders], "names": {CLASS: self._defect}}
         note = "# Replace `val` by real images: generated ones cannot tell how good a model is.\n"
         yield "data.yaml", (note + yaml.safe_dump(data, sort_keys=False)).encode("ascii")
 
