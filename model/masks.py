@@ -153,7 +153,7 @@ def adapt_u2net(
     masks: Sequence[MaskArray],
     *,
     seed: int,
-    steps: int = 100,
+    steps: int = 60,
     batch: int = 4,
     lr: float = 1e-3,
 ) -> Iterator[Progress]:
