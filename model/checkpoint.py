@@ -88,6 +88,10 @@ def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> Non
         index, field = key.split(".", 1)
         state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, fields in optimizer.state.items():  # fused AdamW reads moments in the parameter's memory layout
+        for name, value in fields.items():
+            if value.shape == parameter.shape:
+                fields[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

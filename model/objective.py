@@ -70,6 +70,16 @@ class NoiseSchedule:
             return prediction
         return signal * noisy - spread * prediction
 
+    def prediction_of(self, noisy: Tensor, clean: Tensor, timesteps: Tensor) -> Tensor:
+        """The prediction at z_t that implies `clean` as z_0: the inverse of `predict_clean`."""
+        if self.prediction_type == "sample":
+            return clean
+        signal, spread = self._scales(timesteps, noisy)
+        noise = (noisy - signal * clean) / spread.clamp_min(1e-4)
+        if self.prediction_type == "epsilon":
+            return noise
+        return signal * noise - spread * clean
+
 
 def pair_loss(prediction: Tensor, target: Tensor, masks: Tensor | None = None, defect_weight: float = 0.0) -> Tensor:
     """Sum of the two branches' mean squared errors.

@@ -12,10 +12,10 @@ fuses all six.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import NamedTuple, cast
 
 import torch
@@ -302,7 +302,7 @@ def _read_pth(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     problem = f"{path.name} is not a PyTorch file that holds a dictionary of tensors and nothing else"
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (UnpicklingError, RuntimeError, EOFError) as error:
         raise UsageError(f"{problem}: {str(error).splitlines()[0]}", READING) from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UsageError(problem, READING)

@@ -1,7 +1,7 @@
 """The embedded base's autoencoder: AutoencoderKL, factor 4, 4 latent channels, trained on crops of procedural samples.
 
-Loss: L1, plus L1 of 8×8 means (without it the colour collapses to grey), of the chroma, and of finite differences
-(against blur), heavier on the defect; a light KL term keeps the latents compact. Afterwards the latents' per-channel
+Loss: L1, plus L1 of 8×8 means and of finite differences (against blur), heavier on the defect; plus L1 of the chroma and
+the square of its 4×4 means: where nearly half of all pictures are grey, L1 alone is content with grey everywhere; a light KL term keeps the latents compact. Afterwards the latents' per-channel
 mean and deviation are folded into `quant_conv` and `post_quant_conv`, so the scaling factor is 1.
 """
 
@@ -119,9 +119,10 @@ def reconstruction_loss(output: Tensor, pixels: Tensor, masks: Tensor) -> Tensor
     weight = 1 + 3 * masks
     plain = (difference.abs() * weight).mean()
     low = F.avg_pool2d(difference, 8).abs().mean()
-    chroma = (difference[:, :1] - difference[:, 1:]).abs().mean()
+    chroma = difference[:, 1:] - difference[:, :1]
+    colour = chroma.abs().mean() + 10 * F.avg_pool2d(chroma, 4).square().mean()
     edges = (difference[..., 1:] - difference[..., :-1]).abs().mean() + (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()
-    return plain + low + 0.5 * chroma + 0.5 * edges
+    return plain + low + 0.5 * colour + 0.5 * edges
 
 
 @torch.no_grad()

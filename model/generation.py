@@ -1,0 +1,116 @@
+"""From an adapter to N accepted pairs: sample, check, replace what is rejected, within a stated number of attempts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from model.adapter import Adapter
+from model.masks import u2net_mask
+from model.placement import NormalImage
+from model.progress import Meter, Progress
+from model.quality import QualityGate, QualityLimits
+from model.sampling import SamplingConfig, sample_pairs
+from model.types import Candidate, MaskArray, Pair
+from model.u2net import U2Net
+from model.views import resize_image, resize_share
+
+ATTEMPTS_PER_PAIR = 10
+"""By default at most this many candidates are tried per wanted pair."""
+
+FULL_FRAME = 0.98
+"""An object mask that covers this share of the picture says only that a surface fills it."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the candidates so far.
+
+    Attributes:
+        attempts: candidates made.
+        accepted: of them, part of the dataset.
+        rejected: reason → how often; a candidate with two reasons counts under both.
+    """
+
+    attempts: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for the dataset."""
+        return {"attempts": self.attempts, "accepted": self.accepted, "rejected": dict(sorted(self.rejected.items()))}
+
+
+def generate_pairs(
+    adapter: Adapter,
+    config: SamplingConfig,
+    num_pairs: int,
+    tally: Tally,
+    *,
+    normals: Sequence[NormalImage] = (),
+    object_net: U2Net | None = None,
+    limits: QualityLimits | None = None,
+    max_attempts: int | None = None,
+    resumed: Sequence[Candidate] = (),
+    on_rejected: Callable[[Candidate], None] | None = None,
+) -> Iterator[Progress | Candidate]:
+    """Yield accepted candidates until there are `num_pairs`, and progress between them.
+
+    Candidates are judged in the order of their indices, so which ones are accepted depends on the request alone.
+
+    Args:
+        tally: counts, updated as candidates are judged; of a resumed job, as it was left.
+        limits: of the quality checks.
+        max_attempts: candidates tried at most; 10 per pair by default.
+        resumed: the pairs accepted before an interruption, in order.
+        on_rejected: told of every rejected candidate.
+    """
+    gate = QualityGate(gate_references(adapter, config), limits)
+    for candidate in resumed:
+        gate.accept(candidate)
+    allowed = max_attempts if max_attempts is not None else ATTEMPTS_PER_PAIR * num_pairs
+    meter = Meter("sample", num_pairs, "pairs", resumed=tally.accepted)
+    if tally.accepted >= num_pairs:
+        return
+    for candidate in sample_pairs(
+        adapter, config, tally.attempts, allowed, normals=normals, object_net=object_net
+    ):
+        verdict = gate.check(candidate, _object_mask(object_net, candidate))
+        candidate.scores.update(verdict.scores)
+        tally.attempts += 1
+        if verdict.accepted:
+            gate.accept(candidate)
+            tally.accepted += 1
+            yield candidate
+        else:
+            tally.rejected.update(str(reason) for reason in verdict.reasons)
+            if on_rejected is not None:
+                on_rejected(candidate)
+        yield meter.report(tally.accepted, note=f"{tally.attempts - tally.accepted} rejected")
+        if tally.accepted >= num_pairs:
+            return
+
+
+def gate_references(adapter: Adapter, config: SamplingConfig) -> list[Pair]:
+    """The real views at the scale at which candidates come: their own when anchored, else the model's resolution."""
+    if config.anchored:
+        return adapter.references
+    side = adapter.model.config.resolution
+    return [
+        Pair(pair.name, resize_image(pair.image, side), _shrink(pair.mask, side)) for pair in adapter.references
+    ]
+
+
+def _shrink(mask: MaskArray, side: int) -> MaskArray:
+    share = resize_share(mask, side)
+    small: MaskArray = share >= min(0.4, float(share.max()))
+    return small
+
+
+def _object_mask(net: U2Net | None, candidate: Candidate) -> MaskArray | None:
+    """The product's mask in the candidate's image; None where the network finds no object or only a full frame."""
+    if net is None:
+        return None
+    found = u2net_mask(net, candidate.image)
+    return found if 0.02 < found.mean() < FULL_FRAME else None

@@ -1,0 +1,124 @@
+"""Where on a normal image a defect is generated, and how the generated window gets back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from model.adapter import Placement
+from model.types import GREY, ImageArray, MaskArray
+from model.views import Window
+
+JITTER = 0.08
+"""Windows move by up to this share of the image's side from where the real defect's view lay."""
+
+FEATHER = 1.5
+"""Deviation of the blur that feathers the pasted region, model pixels."""
+
+REACH = 3
+"""The pasted region reaches this far beyond the mask, model pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class NormalImage:
+    """A defect-free photograph `(H, W, 3)` uint8 and its name."""
+
+    name: str
+    image: ImageArray
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The window of a normal image that one pair is generated on."""
+
+    normal: NormalImage
+    window: Window
+
+    @property
+    def pixels(self) -> ImageArray:
+        """The window's own pixels."""
+        return self.normal.image[self.window.slices]
+
+
+def draw_anchor(
+    normals: Sequence[NormalImage],
+    placements: Sequence[Placement],
+    draw: np.random.Generator,
+    flips: tuple[bool, bool],
+) -> Anchor:
+    """A normal image and a window on it, placed like one of the real defects, mirrored where that is allowed.
+
+    Args:
+        flips: whether positions may be mirrored horizontally and vertically.
+    """
+    normal = normals[draw.integers(len(normals))]
+    place = placements[draw.integers(len(placements))]
+    height, width = normal.image.shape[:2]
+    side = min(place.side, height, width)
+    x, y = place.x, place.y
+    mirror = draw.random(2) < 0.5
+    jitter = draw.uniform(-JITTER, JITTER, 2)
+    if flips[0] and mirror[0]:
+        x = 1 - x
+    if flips[1] and mirror[1]:
+        y = 1 - y
+    left = _start(x + jitter[0], side, width)
+    top = _start(y + jitter[1], side, height)
+    return Anchor(normal, Window(left, top, side))
+
+
+def _start(centre: float, side: int, limit: int) -> int:
+    return int(np.clip(round(centre * limit - side / 2), 0, limit - side))
+
+
+def paste(anchor: Anchor, generated: ImageArray, reconstructed: ImageArray, mask: MaskArray) -> tuple[ImageArray, MaskArray]:
+    """Put what was generated into the normal image: `N + α (G − R)`.
+
+    G is the generated window and R the normal window after the same autoencoder, so that what the autoencoder changes
+    by itself cancels and the photograph keeps its own grain. α is 1 on the mask and falls to 0 a few pixels outside it;
+    where it is 0 the result equals the normal image bit for bit.
+
+    Args:
+        generated, reconstructed: `(r, r, 3)` uint8 at the model's resolution.
+        mask: `(r, r)` bool.
+
+    Returns:
+        The whole image and the mask in it, at the normal image's size.
+    """
+    side = anchor.window.side
+    alpha = _feathered(mask)
+    difference = generated.astype(np.float32) - reconstructed
+    delta = np.stack([_resize(difference[..., channel] * alpha, side) for channel in range(3)], axis=-1)
+    image = anchor.normal.image.copy()
+    rows, columns = anchor.window.slices
+    image[rows, columns] = np.clip(image[rows, columns] + np.round(delta), 0, 255).astype(np.uint8)
+    placed = np.zeros(image.shape[:2], bool)
+    placed[rows, columns] = _resize(mask.astype(np.float32), side) >= 0.5
+    return image, placed
+
+
+def _feathered(mask: MaskArray) -> NDArray[np.float32]:
+    if not mask.any():
+        return np.zeros(mask.shape, np.float32)
+    distance = ndimage.distance_transform_edt(~mask)
+    alpha = ndimage.gaussian_filter((distance <= REACH).astype(np.float32), FEATHER)
+    return np.where(mask, np.float32(1), np.where(distance <= 2 * REACH, alpha, 0)).astype(np.float32)
+
+
+def place_part(anchor: Anchor, part: ImageArray) -> ImageArray:
+    """The generated part in the frame of the whole image, mid-grey elsewhere."""
+    whole = np.full(anchor.normal.image.shape, GREY, np.uint8)
+    side = anchor.window.side
+    whole[anchor.window.slices] = np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC))
+    return whole
+
+
+def _resize(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    if values.shape[0] == side:
+        return values
+    return np.asarray(Image.fromarray(values).resize((side, side), Image.Resampling.BICUBIC))

@@ -1,0 +1,306 @@
+"""Sampling pairs: both branches denoised together, batched over pairs and guidance, one seed per pair.
+
+Pair `i` of a request draws everything (noise of both branches, normal image, window) from `(seed, i)` on the CPU, so
+it is the same pair in whatever batch it is made. With normal images given, sampling is *anchored*: the global branch
+starts from the noised normal, and in the last steps its latents outside the emerging defect are those of the normal.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DPMSolverMultistepScheduler
+from torch import Tensor
+
+from model.adapter import Adapter
+from model.attention_maps import average_maps
+from model.background import background_image
+from model.base import Base
+from model.denoiser import BranchPass
+from model.latents import decode, encode, to_images, to_pixels
+from model.masks import MaskMethod, attention_mask, threshold_mask, tidy_mask, u2net_mask
+from model.network import PairModel
+from model.placement import Anchor, NormalImage, draw_anchor, paste, place_part
+from model.types import GREY, Candidate, ImageArray
+from model.u2net import U2Net
+from model.views import resize_image
+from service.core.errors import UsageError
+
+BACKGROUND_SHARE = 50
+"""Consecutive pairs that share a BCM background (released code)."""
+
+PART_VISIBLE = (0.15, 0.45)
+"""A part's latent differs from grey by less than the first where there is no defect, by more than the second where
+there is; in units of the latents' deviation (1 after the scaling factor)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """How pairs are sampled.
+
+    Attributes:
+        seed: of the whole request.
+        steps: denoising steps.
+        guidance_scale: classifier-free guidance w; 1 is none (and half the work). The authors use 2.5, 2.0 with BCM.
+        scheduler: "dpmsolver++", or the name of any diffusers scheduler class.
+        batch: pairs denoised together.
+        mask_method: see `model.masks`.
+        anchored: start from normal images and keep their background; needs normals.
+        strength: where an anchored start lies, as a share of the noise schedule; 1 forgets the normal at the start.
+        blend_from: share of the denoising after which the background outside the defect is the normal's.
+        precision: "fp32" or "bf16".
+    """
+
+    seed: int = 0
+    steps: int = 25
+    guidance_scale: float = 2.5
+    scheduler: str = "dpmsolver++"
+    batch: int = 8
+    mask_method: MaskMethod = MaskMethod.U2NET
+    anchored: bool = False
+    strength: float = 0.9
+    blend_from: float = 0.5
+    precision: str = "fp32"
+
+
+def resolve_sampling(base: Base, chosen: dict[str, Any], *, has_normals: bool) -> SamplingConfig:
+    """The defaults, over them the base's recommendations, over them what the user chose (None: not chosen).
+
+    Raises:
+        UsageError: naming every value that cannot be.
+    """
+    given = {key: value for key, value in chosen.items() if value is not None}
+    config = replace(SamplingConfig(anchored=has_normals), **{**base.sampling, **given})
+    problems = []
+    if config.steps < 1:
+        problems.append(f"steps is {config.steps}; it must be at least 1")
+    if config.batch < 1:
+        problems.append(f"batch is {config.batch}; it must be at least 1")
+    if config.guidance_scale < 0:
+        problems.append(f"guidance_scale is {config.guidance_scale}; it must not be negative")
+    if not 0 < config.strength <= 1:
+        problems.append(f"strength is {config.strength}; it must be above 0 and at most 1")
+    if config.anchored and not has_normals:
+        problems.append("anchored sampling needs normal images; none were given")
+    if config.scheduler != "dpmsolver++" and not hasattr(diffusers, config.scheduler):
+        problems.append(f"scheduler {config.scheduler!r} is neither dpmsolver++ nor a diffusers scheduler class")
+    if problems:
+        raise UsageError(problems, "The sampling options cannot be used")
+    return config
+
+
+def pair_seed(seed: int, index: int) -> int:
+    """The 63-bit seed of pair `index`."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def sample_pairs(
+    adapter: Adapter,
+    config: SamplingConfig,
+    start: int,
+    stop: int,
+    *,
+    normals: Sequence[NormalImage] = (),
+    object_net: U2Net | None = None,
+) -> Iterator[Candidate]:
+    """Generate candidates `start` to `stop - 1`, batch after batch; stop consuming to stop, start later to go on.
+
+    A pair always lies in the same place of a batch of the same shape (number `index % batch`), so that starting in the
+    middle changes no rounding either: the same request gives the same bytes however it is cut.
+
+    Args:
+        normals: defect-free images; needed for anchored sampling, and for the backgrounds of an adapter with BCM.
+        object_net: finds objects for BCM's backgrounds.
+
+    Raises:
+        UsageError: an adapter with BCM is used without normals or without a network that finds objects.
+    """
+    model = adapter.model
+    if model.config.bcm and (not normals or object_net is None):
+        raise UsageError("this adapter was trained with background compensation: sampling needs normal images (and a base with an object network)")
+    for begin in range(start - start % config.batch, stop, config.batch):
+        group = range(begin, begin + config.batch)
+        for candidate in _sample_batch(adapter, config, group, normals, object_net):
+            if start <= candidate.index < stop:
+                yield candidate
+
+
+@torch.no_grad()
+def _sample_batch(
+    adapter: Adapter,
+    config: SamplingConfig,
+    indices: Sequence[int],
+    normals: Sequence[NormalImage],
+    object_net: U2Net | None,
+) -> list[Candidate]:
+    model = adapter.model
+    side = model.config.resolution
+    seeds = [pair_seed(config.seed, index) for index in indices]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    cells = side // model.base.factor
+    shape = (2, model.base.latent_channels, cells, cells)
+    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators], dim=1).to(model.device)
+    anchors: list[Anchor] | None = None
+    clean: Tensor | None = None
+    if config.anchored:
+        flips = (model.config.flip_horizontal, model.config.flip_vertical)
+        anchors = [draw_anchor(normals, adapter.placements, np.random.default_rng(seed), flips) for seed in seeds]
+        clean = encode(model.vae, to_pixels([resize_image(anchor.pixels, side) for anchor in anchors]))
+    backgrounds = _Backgrounds(adapter, config, indices, normals, object_net) if model.config.bcm and object_net else None
+    latents, maps = _denoise(model, config, noise, clean, backgrounds, generators)
+    images = to_images(decode(model.vae, latents[0]))
+    parts = to_images(decode(model.vae, latents[1]))
+    anchored_on = to_images(decode(model.vae, clean)) if clean is not None else None
+    candidates = []
+    for row, (index, seed) in enumerate(zip(indices, seeds, strict=True)):
+        mask = tidy_mask(_find_mask(config.mask_method, adapter.mask_net, parts[row], maps[row] if maps is not None else None))
+        if anchors is None or anchored_on is None:
+            candidates.append(Candidate(index, seed, images[row], mask, parts[row]))
+            continue
+        anchor = anchors[row]
+        image, placed = paste(anchor, images[row], anchored_on[row], mask)
+        candidates.append(
+            Candidate(index, seed, image, placed, place_part(anchor, parts[row]), anchor.normal.name, anchor.window.box)
+        )
+    return candidates
+
+
+def _find_mask(method: MaskMethod, net: U2Net | None, part: ImageArray, attention: np.ndarray | None) -> np.ndarray:
+    if method is MaskMethod.U2NET:
+        if net is None:
+            raise UsageError("neither the adapter nor its base has a mask network: choose mask_method threshold or attention")
+        return u2net_mask(net, part)
+    if method is MaskMethod.ATTENTION and attention is not None:
+        return attention_mask(attention, part.shape[:2])
+    return threshold_mask(part)
+
+
+def _denoise(
+    model: PairModel,
+    config: SamplingConfig,
+    noise: Tensor,
+    clean: Tensor | None,
+    backgrounds: _Backgrounds | None,
+    generators: list[torch.Generator],
+) -> tuple[Tensor, np.ndarray | None]:
+    """Noise `(2, B, C, h, w)` → latents of image and part; and the averaged attention maps when the masks need them."""
+    scheduler = make_scheduler(config.scheduler, model.base.scheduler)
+    scheduler.set_timesteps(config.steps, device=model.device)
+    timesteps = scheduler.timesteps
+    count = noise.shape[1]
+    grey = encode(model.vae, torch.full((1, 3, model.config.resolution, model.config.resolution), GREY / 127.5 - 1))
+    begin = 0
+    latents = noise * scheduler.init_noise_sigma
+    if clean is not None and config.strength < 1:
+        begin = min(len(timesteps) - 1, int(round(len(timesteps) * (1 - config.strength))))
+        start = torch.stack([clean, grey.expand_as(clean)]).flatten(0, 1)
+        first = timesteps[begin : begin + 1].expand(2 * count)
+        scheduler.set_begin_index(begin)
+        latents = scheduler.add_noise(start, noise.flatten(0, 1), first).unflatten(0, (2, count))
+    guided = config.guidance_scale != 1
+    text = model.prompt_embeddings().expand(-1, count, -1, -1)
+    if guided:
+        text = torch.cat([text, model.empty_embedding()[None].expand(2, count, -1, -1)], dim=1)
+    collected: list[Tensor] = []
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    extra = {"generator": generators * 2} if takes_generator else {}
+    precision = torch.autocast(model.device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
+    for number, timestep in enumerate(timesteps[begin:], start=begin):
+        scaled = scheduler.scale_model_input(latents, timestep)
+        steps = timestep.long().expand(count)
+        maps: list[Tensor] | None = [] if config.mask_method is MaskMethod.ATTENTION else None
+        run = BranchPass(attention_maps=maps)
+        with precision:
+            if backgrounds is not None:
+                run.background = backgrounds.features(timestep, guided=guided)
+            both = scaled.repeat(1, 2, 1, 1, 1) if guided else scaled
+            prediction = model.denoiser(both, timestep.long(), text, run).float()
+        if guided:
+            conditional, unconditional = prediction.chunk(2, dim=1)
+            prediction = unconditional + config.guidance_scale * (conditional - unconditional)
+        if clean is not None and number >= config.blend_from * len(timesteps):
+            prediction = _anchor(model, scaled, prediction, steps, clean, grey)
+        if maps is not None:
+            collected.append(average_maps(maps, count, noise.shape[-2:]))
+        latents = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1), **extra).prev_sample
+        latents = latents.unflatten(0, (2, count))
+    if clean is not None:
+        region = defect_region(latents[1], grey)
+        latents = torch.stack([clean + region * (latents[0] - clean), latents[1]])
+    averaged = _defect_tokens(model, torch.stack(collected).mean(0)) if collected else None
+    return latents, averaged
+
+
+def _anchor(model: PairModel, noisy: Tensor, prediction: Tensor, steps: Tensor, clean: Tensor, grey: Tensor) -> Tensor:
+    """Replace the global branch's implied z_0 outside the emerging defect by the normal's."""
+    image, part = model.schedule.predict_clean(noisy, prediction, steps)
+    region = defect_region(part, grey)
+    blended = clean + region * (image - clean)
+    return torch.stack([model.schedule.prediction_of(noisy[0], blended, steps), prediction[1]])
+
+
+def defect_region(part: Tensor, grey: Tensor) -> Tensor:
+    """Where a part's latents `(B, C, h, w)` differ from grey's, widened by one cell: `(B, 1, h, w)` in [0, 1]."""
+    low, high = PART_VISIBLE
+    distance = (part - grey).abs().mean(1, keepdim=True)
+    visible = ((distance - low) / (high - low)).clamp(0, 1)
+    return F.avg_pool2d(F.max_pool2d(visible, 3, stride=1, padding=1), 3, stride=1, padding=1, count_include_pad=False)
+
+
+def make_scheduler(name: str, config: dict[str, Any]) -> Any:
+    """A fresh scheduler (they keep state) over the base's noise schedule."""
+    if name == "dpmsolver++":
+        return DPMSolverMultistepScheduler.from_config(config, algorithm_type="dpmsolver++")
+    return getattr(diffusers, name).from_config(config)
+
+
+def _defect_tokens(model: PairModel, maps: Tensor) -> np.ndarray:
+    """Mean over the anomaly prompt's own tokens of `(B, h, w, L)` maps → `(B, h, w)`."""
+    special = set(model.tokenizer.all_special_ids)
+    own = [place for place, token in enumerate(model.tokens[1, 0].tolist()) if token not in special]
+    return maps[..., own].mean(-1).cpu().numpy()
+
+
+class _Backgrounds:
+    """BCM's background latents of one batch, noised to each timestep as it comes."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        config: SamplingConfig,
+        indices: Sequence[int],
+        normals: Sequence[NormalImage],
+        object_net: U2Net,
+    ) -> None:
+        self.model = adapter.model
+        numbers = [index // BACKGROUND_SHARE for index in indices]
+        unique = sorted(set(numbers))
+        self.rows = torch.tensor([unique.index(number) for number in numbers], device=self.model.device)
+        flips = (self.model.config.flip_horizontal, self.model.config.flip_vertical)
+        images, noises = [], []
+        for number in unique:
+            draw = np.random.default_rng([config.seed, number, BACKGROUND_SHARE])
+            pixels = draw_anchor(normals, adapter.placements, draw, flips).pixels
+            images.append(background_image(resize_image(pixels, self.model.config.resolution), object_net))
+            generator = torch.Generator().manual_seed(pair_seed(config.seed, -1 - number & 0xFFFFFFFF))
+            cells = self.model.config.resolution // self.model.base.factor
+            noises.append(torch.randn((self.model.base.latent_channels, cells, cells), generator=generator))
+        self.latents = encode(self.model.vae, to_pixels(images))
+        self.noise = torch.stack(noises).to(self.model.device)
+        self.text = self.model.prompt_embeddings()[0].expand(len(unique), -1, -1)
+
+    def features(self, timestep: Tensor, *, guided: bool) -> dict[str, Tensor]:
+        """Attention name → φ(z_b), one row per row of the guided batch's global branch."""
+        steps = timestep.long().expand(len(self.latents))
+        noisy = self.model.schedule.add_noise(self.latents, self.noise, steps)
+        features = self.model.denoiser.background_features(noisy, steps, self.text)
+        rows = self.rows.repeat(2) if guided else self.rows
+        return {name: value[rows] for name, value in features.items()}
