@@ -1,13 +1,13 @@
 """The adapter artefact: one folder with everything few-shot training made, strict to load, without pickle.
 
-    card.json                  what it is: base and its hash, data hashes, configuration, steps, loss curve, software
-    run.json                   how it came about: when, how long, on what machine (apart, so that the rest is reproducible)
-    global/, anomaly/          `pytorch_lora_weights.safetensors` of either branch (and the shared text LoRA), in the format
-                               that diffusers' `load_lora_weights` and peft read
-    interaction.safetensors    SAIM
-    background.safetensors     BCM, when trained
-    mask_net.safetensors       the mask network adapted to the user's pairs, when there is one
-    reference/                 the few-shot defects as views, which the quality checks compare with
+card.json                  what it is: base and its hash, data hashes, configuration, steps, loss curve, software
+run.json                   how it came about: when, how long, on what machine (apart, so that the rest is reproducible)
+global/, anomaly/          `pytorch_lora_weights.safetensors` of either branch (and the shared text LoRA), in the format
+                           that diffusers' `load_lora_weights` and peft read
+interaction.safetensors    SAIM
+background.safetensors     BCM, when trained
+mask_net.safetensors       the mask network adapted to the user's pairs, when there is one
+reference/                 the few-shot defects as views, which the quality checks compare with
 """
 
 from __future__ import annotations
@@ -46,7 +46,12 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a real defect's view lay in its photograph: side in pixels, centre as shares of width and height."""
+    """Where a real defect's view lay in its photograph.
+
+    Attributes:
+        side: in pixels.
+        x, y: how far along its possible travel the window lay, 0 at the left or top edge, 1 at the right or bottom.
+    """
 
     side: int
     x: float
@@ -78,11 +83,13 @@ def make_references(pairs: Sequence[Pair], config: TrainingConfig) -> tuple[list
         window = draw_window(pair.mask, config.view, config.resolution, np.random.default_rng([config.seed, number]))
         height, width = pair.mask.shape
         references.append(Pair(pair.name, pair.image[window.slices], pair.mask[window.slices]))
-        centre = window.side / 2
-        placements.append(
-            Placement(window.side, round((window.left + centre) / width, 4), round((window.top + centre) / height, 4))
-        )
+        x, y = _travel(window.left, width - window.side), _travel(window.top, height - window.side)
+        placements.append(Placement(window.side, x, y))
     return references, placements
+
+
+def _travel(start: int, travel: int) -> float:
+    return round(start / travel, 4) if travel else 0.5
 
 
 def make_card(
@@ -188,8 +195,9 @@ def load_adapter(folder: Path, base: Base) -> Adapter:
     card = read_adapter_card(folder)
     if card["base"]["sha256"] != base.digest:
         raise UsageError(
-            f"the adapter {folder} was trained on the base {card['base']['name']!r} (sha256 {card['base']['sha256'][:12]}…), "
-            f"not on {base.name!r} (sha256 {base.digest[:12]}…): load it with its own base"
+            f"the adapter {folder} was trained on the base {card['base']['name']!r} "
+            f"(sha256 {card['base']['sha256'][:12]}…), not on {base.name!r} (sha256 {base.digest[:12]}…): "
+            "load it with its own base"
         )
     config = TrainingConfig(**card["config"])
     model = build_pair_model(base, config, card["object"], card["defect"])

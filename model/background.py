@@ -20,7 +20,7 @@ GAMMA_START = 0.1
 
 
 class BackgroundInjection(nn.Module):
-    """Adaptive fusion of one self-attention of width `channels`; the MLP's hidden width is `hidden` (320 in the reference)."""
+    """Adaptive fusion of one self-attention of width `channels`; the MLP is `hidden` wide (released code: 320)."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()

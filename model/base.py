@@ -115,11 +115,15 @@ def locate_base(source: str) -> Path:
         raise UsageError(f"no base {source!r}: give a shipped name ({known}), a folder, or a hub id like owner/model")
     patterns = [f"{part}/*" for part in (*REQUIRED, "interaction", "u2net")] + ["*.json"]
     try:
-        return Path(snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.bin", "*.msgpack", "*non_ema*"]))
+        return Path(
+            snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.bin", "*.msgpack", "*non_ema*"])
+        )
     except HfHubHTTPError as error:
         raise UsageError(f"the model hub does not hand out {source!r}: {error}") from error
     except (LocalEntryNotFoundError, OSError) as error:
-        raise TransientError(f"{source!r} is not a local folder, and the model hub cannot be reached: {error}") from error
+        raise TransientError(
+            f"{source!r} is not a local folder, and the model hub cannot be reached: {error}"
+        ) from error
 
 
 def missing_parts(folder: Path) -> list[str]:
@@ -181,15 +185,25 @@ def load_base(source: str, *, device: str = "cpu", dtype: torch.dtype = torch.fl
     if problems := missing_parts(folder):
         raise UsageError(problems, f"{folder} is not a complete base in diffusers' Stable Diffusion format")
     variant = "fp16" if all(".fp16." in path.name for path in weight_files(folder / "unet")) else None
-    unet = _part(folder, "unet", lambda: UNet2DConditionModel.from_pretrained(
-        folder, subfolder="unet", torch_dtype=dtype, variant=variant, low_cpu_mem_usage=False
-    ))
-    vae = _part(folder, "vae", lambda: AutoencoderKL.from_pretrained(
-        folder, subfolder="vae", torch_dtype=dtype, variant=variant, low_cpu_mem_usage=False
-    ))
-    text = _part(folder, "text_encoder", lambda: CLIPTextModel.from_pretrained(
-        folder, subfolder="text_encoder", dtype=dtype, variant=variant
-    ))
+    unet = _part(
+        folder,
+        "unet",
+        lambda: UNet2DConditionModel.from_pretrained(
+            folder, subfolder="unet", torch_dtype=dtype, variant=variant, low_cpu_mem_usage=False
+        ),
+    )
+    vae = _part(
+        folder,
+        "vae",
+        lambda: AutoencoderKL.from_pretrained(
+            folder, subfolder="vae", torch_dtype=dtype, variant=variant, low_cpu_mem_usage=False
+        ),
+    )
+    text = _part(
+        folder,
+        "text_encoder",
+        lambda: CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=dtype, variant=variant),
+    )
     tokenizer = _part(folder, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder / "tokenizer"))
     for network in (unet, vae, text):
         network.requires_grad_(False).eval().to(device)

@@ -47,7 +47,9 @@ def save_checkpoint(
     aside.mkdir(parents=True)
     for name, module in modules.items():
         state = module.state_dict() if isinstance(module, nn.Module) else module
-        save_file({key: value.detach().contiguous().cpu() for key, value in state.items()}, aside / f"{name}.safetensors")
+        save_file(
+            {key: value.detach().contiguous().cpu() for key, value in state.items()}, aside / f"{name}.safetensors"
+        )
     save_file(_flat_optimizer(optimizer), aside / "optimizer.safetensors")
     (aside / STATE_FILE).write_text(json.dumps({"step": step, "record": dict(record)}), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)

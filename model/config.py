@@ -97,15 +97,35 @@ def _problems(base: Base, config: TrainingConfig) -> list[str]:
     cell = base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
     if config.resolution < cell or config.resolution % cell:
         problems.append(f"resolution is {config.resolution}; this base needs a positive multiple of {cell} pixels")
-    least = {"steps": 1, "batch": 1, "accumulate": 1, "rank": 1, "text_rank": 0, "views": 1, "mask_steps": 0, "warmup": 0, "checkpoint_every": 1, "seed": 0}
-    for name, lowest in least.items():
-        if getattr(config, name) < lowest:
-            problems.append(f"{name} is {getattr(config, name)}; it must be at least {lowest}")
-    for name in ("lr", "interaction_lr", "clip_norm"):
-        if not getattr(config, name) > 0:
-            problems.append(f"{name} is {getattr(config, name)}; it must be above 0")
-    choices = {"lora_targets": ("attention", "all"), "view": ("whole", "window"), "prompts": ("rare", "names"), "precision": ("fp32", "bf16")}
-    for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
-            problems.append(f"{name} is {getattr(config, name)!r}; it must be one of {', '.join(allowed)}")
+    least = {
+        "steps": 1,
+        "batch": 1,
+        "accumulate": 1,
+        "rank": 1,
+        "text_rank": 0,
+        "views": 1,
+        "mask_steps": 0,
+        "warmup": 0,
+        "checkpoint_every": 1,
+        "seed": 0,
+    }
+    values = config.as_dict()
+    problems += [
+        f"{name} is {values[name]}; it must be at least {lowest}"
+        for name, lowest in least.items()
+        if values[name] < lowest
+    ]
+    rates = ("lr", "interaction_lr", "clip_norm")
+    problems += [f"{name} is {values[name]}; it must be above 0" for name in rates if not values[name] > 0]
+    choices = {
+        "lora_targets": ("attention", "all"),
+        "view": ("whole", "window"),
+        "prompts": ("rare", "names"),
+        "precision": ("fp32", "bf16"),
+    }
+    problems += [
+        f"{name} is {values[name]!r}; it must be one of {', '.join(allowed)}"
+        for name, allowed in choices.items()
+        if values[name] not in allowed
+    ]
     return problems

@@ -31,7 +31,7 @@ class BranchPass:
         interact: rows are `[global …, anomaly …]` and exchange information through SAIM; otherwise all rows are global.
         background: attention name → φ(z_b), injected into the global rows' self-attention; None for no BCM.
         record: filled with attention name → hidden state entering each self-attention; None to record nothing.
-        attention_maps: filled with the anomaly rows' cross-attention maps, each `(B, heads, h·w, tokens)`; None for none.
+        attention_maps: filled with the anomaly rows' cross-attention maps, `(B, heads, h·w, L)` each; None for none.
     """
 
     interact: bool = True
@@ -103,22 +103,17 @@ class TwoBranchDenoiser(nn.Module):
         self.unet = unet
         self.router = BranchRouter()
         attentions = {name: module for name, module in unet.named_modules() if isinstance(module, Attention)}
-        self.interaction = nn.ModuleDict(
-            {_key(name): BranchInteraction(attn.out_dim, zero_init=zero_init) for name, attn in attentions.items()}
-        )
-        self.background: nn.ModuleDict | None = None
-        if with_background:
-            hidden = int(unet.config.block_out_channels[0])
-            self.background = nn.ModuleDict(
-                {
-                    _key(name): BackgroundInjection(attn.query_dim, hidden)
-                    for name, attn in attentions.items()
-                    if not attn.is_cross_attention
-                }
-            )
+        interactions, injections = {}, {}
+        hidden = int(unet.config.block_out_channels[0])
         for name, attn in attentions.items():
-            injection = self.background[_key(name)] if self.background is not None and _key(name) in self.background else None
-            attn.set_processor(BranchAttention(name, self.interaction[_key(name)], injection))
+            interactions[name] = BranchInteraction(attn.out_dim, zero_init=zero_init)
+            if with_background and not attn.is_cross_attention:
+                injections[name] = BackgroundInjection(attn.query_dim, hidden)
+            attn.set_processor(BranchAttention(name, interactions[name], injections.get(name)))
+        self.interaction = nn.ModuleDict({_key(name): module for name, module in interactions.items()})
+        self.background = (
+            nn.ModuleDict({_key(name): module for name, module in injections.items()}) if with_background else None
+        )
 
     def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: BranchPass | None = None) -> Tensor:
         """Predict noise (or whatever the base predicts) for both branches in one pass.
@@ -142,7 +137,7 @@ class TwoBranchDenoiser(nn.Module):
         return output.unflatten(0, (2, count))
 
     def background_features(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> dict[str, Tensor]:
-        """φ(z_b) of every self-attention: the noised background `(B, C_lat, h, w)` through the global branch, without SAIM.
+        """φ(z_b) of every self-attention: the noised background `(B, C_lat, h, w)` in the global branch, without SAIM.
 
         They depend on background, timestep and global prompt only, so one set serves a whole batch.
         """

@@ -73,9 +73,7 @@ def generate_pairs(
     meter = Meter("sample", num_pairs, "pairs", resumed=tally.accepted)
     if tally.accepted >= num_pairs:
         return
-    for candidate in sample_pairs(
-        adapter, config, tally.attempts, allowed, normals=normals, object_net=object_net
-    ):
+    for candidate in sample_pairs(adapter, config, tally.attempts, allowed, normals=normals, object_net=object_net):
         verdict = gate.check(candidate, _object_mask(object_net, candidate))
         candidate.scores.update(verdict.scores)
         tally.attempts += 1
@@ -97,9 +95,7 @@ def gate_references(adapter: Adapter, config: SamplingConfig) -> list[Pair]:
     if config.anchored:
         return adapter.references
     side = adapter.model.config.resolution
-    return [
-        Pair(pair.name, resize_image(pair.image, side), _shrink(pair.mask, side)) for pair in adapter.references
-    ]
+    return [Pair(pair.name, resize_image(pair.image, side), _shrink(pair.mask, side)) for pair in adapter.references]
 
 
 def _shrink(mask: MaskArray, side: int) -> MaskArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,21 +23,27 @@ ENCODE_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Views:
+    """Augmented views of the few-shot pairs in pixels, all `(r, r, …)`: images, masks and anomaly parts."""
+
+    images: list[ImageArray]
+    masks: list[MaskArray]
+    parts: list[ImageArray]
+
+
+@dataclass(frozen=True, slots=True)
 class LatentBank:
-    """Views of the few-shot pairs, encoded once.
+    """The views, encoded once.
 
     Attributes:
         latents: `(2, V, C_lat, h, w)` of images and anomaly parts.
         masks: `(V, 1, h, w)` share of defect per cell, in [0, 1].
         backgrounds: `(V, C_lat, h, w)` of the background images, or None without BCM.
-        views: the pixel views themselves, for the mask network: parts and masks.
     """
 
     latents: Tensor
     masks: Tensor
     backgrounds: Tensor | None
-    parts: list[ImageArray]
-    part_masks: list[MaskArray]
 
 
 def to_pixels(images: Sequence[ImageArray]) -> Tensor:
@@ -65,12 +71,10 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     return pixels.float()
 
 
-def encode_views(
-    base: Base, pairs: Sequence[Pair], config: TrainingConfig, object_net: U2Net | None
-) -> Iterator[Progress | LatentBank]:
-    """Cut, mirror and encode `config.views` views of every pair, image, part and background alike.
+def cut_views(pairs: Sequence[Pair], config: TrainingConfig) -> Views:
+    """Cut and mirror `config.views` views of every pair, image and mask alike.
 
-    View `v` of pair `p` is drawn from `(seed, p, v)` alone. Yields progress, and last the bank.
+    View `v` of pair `p` is drawn from `(seed, p, v)` alone.
     """
     images: list[ImageArray] = []
     masks: list[MaskArray] = []
@@ -83,23 +87,26 @@ def encode_views(
             mirrored = np.s_[::steps_y, ::steps_x]
             images.append(np.ascontiguousarray(cut_image(pair.image, window, config.resolution)[mirrored]))
             masks.append(np.ascontiguousarray(cut_mask(pair.mask, window, config.resolution)[mirrored]))
-    parts = [anomaly_part(image, mask) for image, mask in zip(images, masks, strict=True)]
-    meter = Meter("encode", len(images), "views")
+    return Views(images, masks, [anomaly_part(image, mask) for image, mask in zip(images, masks, strict=True)])
+
+
+def encode_views(base: Base, views: Views, object_net: U2Net | None) -> Generator[Progress, None, LatentBank]:
+    """Encode images, parts and (with a network that finds objects) backgrounds; yields progress, returns the bank."""
+    count = len(views.images)
+    meter = Meter("encode", count, "views")
     encoded: list[Tensor] = []
     backgrounds: list[Tensor] = []
-    for begin in range(0, len(images), ENCODE_BATCH):
+    for begin in range(0, count, ENCODE_BATCH):
         chunk = slice(begin, begin + ENCODE_BATCH)
-        both = [encode(base.vae, to_pixels(group[chunk])) for group in (images, parts)]
+        both = [encode(base.vae, to_pixels(group[chunk])) for group in (views.images, views.parts)]
         encoded.append(torch.stack(both))
         if object_net is not None:
-            behind = [background_image(image, object_net) for image in images[chunk]]
+            behind = [background_image(image, object_net) for image in views.images[chunk]]
             backgrounds.append(encode(base.vae, to_pixels(behind)))
-        yield meter.report(min(begin + ENCODE_BATCH, len(images)))
-    cells = F.avg_pool2d(torch.from_numpy(np.stack(masks)).float()[:, None], base.factor)
-    yield LatentBank(
+        yield meter.report(min(begin + ENCODE_BATCH, count))
+    cells = F.avg_pool2d(torch.from_numpy(np.stack(views.masks)).float()[:, None], base.factor)
+    return LatentBank(
         latents=torch.cat(encoded, dim=1),
         masks=cells.to(base.device),
         backgrounds=torch.cat(backgrounds) if backgrounds else None,
-        parts=parts,
-        part_masks=masks,
     )

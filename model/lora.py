@@ -17,7 +17,19 @@ from torch import nn
 ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The paper's targets: q, k, v and out of every attention, self and cross."""
 
-ALL_TARGETS = (*ATTENTION_TARGETS, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2", "conv_shortcut", "time_emb_proj", "conv_in", "conv_out")
+ALL_TARGETS = (
+    *ATTENTION_TARGETS,
+    "ff.net.0.proj",
+    "ff.net.2",
+    "proj_in",
+    "proj_out",
+    "conv1",
+    "conv2",
+    "conv_shortcut",
+    "time_emb_proj",
+    "conv_in",
+    "conv_out",
+)
 """Every weight that a small base needs to move: also feed-forward, convolutions and the time embedding."""
 
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -32,7 +44,9 @@ class BranchRouter:
     names: list[str] = field(default_factory=list)
 
 
-def add_branch_lora(unet: nn.Module, names: tuple[str, ...], targets: tuple[str, ...], rank: int, router: BranchRouter) -> None:
+def add_branch_lora(
+    unet: nn.Module, names: tuple[str, ...], targets: tuple[str, ...], rank: int, router: BranchRouter
+) -> None:
     """Put one LoRA per branch on the U-Net; base weights become frozen, every adapter trainable.
 
     Args:

@@ -1,4 +1,4 @@
-"""The two jobs as plain functions, called by the command line and by workers alike: train an adapter, make a dataset."""
+"""The two jobs as plain functions, for the command line and for workers alike: train an adapter, make a dataset."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def train_adapter(
     run = {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - began, 1),
-        "machine": torch.cuda.get_device_name() if base.device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": torch.cuda.get_device_name()
+        if base.device.type == "cuda"
+        else f"{platform.machine()}, {os.cpu_count()} cores",
     }
     card = make_card(model, pairs, placements, curve, object_name, defect_name)
     save_adapter(target, model, card, references, mask_net=networks.part, run=run)

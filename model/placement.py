@@ -15,7 +15,7 @@ from model.types import GREY, ImageArray, MaskArray
 from model.views import Window
 
 JITTER = 0.08
-"""Windows move by up to this share of the image's side from where the real defect's view lay."""
+"""Windows move by up to this share of their travel from where the real defect's view lay."""
 
 FEATHER = 1.5
 """Deviation of the blur that feathers the pasted region, model pixels."""
@@ -56,27 +56,26 @@ def draw_anchor(
     Args:
         flips: whether positions may be mirrored horizontally and vertically.
     """
-    normal = normals[draw.integers(len(normals))]
-    place = placements[draw.integers(len(placements))]
+    normal = normals[int(draw.integers(len(normals)))]
+    place = placements[int(draw.integers(len(placements)))]
     height, width = normal.image.shape[:2]
     side = min(place.side, height, width)
-    x, y = place.x, place.y
     mirror = draw.random(2) < 0.5
     jitter = draw.uniform(-JITTER, JITTER, 2)
-    if flips[0] and mirror[0]:
-        x = 1 - x
-    if flips[1] and mirror[1]:
-        y = 1 - y
-    left = _start(x + jitter[0], side, width)
-    top = _start(y + jitter[1], side, height)
+    left = _start(1 - place.x if flips[0] and mirror[0] else place.x, jitter[0], width - side)
+    top = _start(1 - place.y if flips[1] and mirror[1] else place.y, jitter[1], height - side)
     return Anchor(normal, Window(left, top, side))
 
 
-def _start(centre: float, side: int, limit: int) -> int:
-    return int(np.clip(round(centre * limit - side / 2), 0, limit - side))
+def _start(share: float, jitter: float, travel: int) -> int:
+    """A window that touched an edge of its photograph touches that edge; any other moves a little."""
+    moved = share if share in {0.0, 1.0} else share + jitter
+    return int(np.clip(round(moved * travel), 0, travel))
 
 
-def paste(anchor: Anchor, generated: ImageArray, reconstructed: ImageArray, mask: MaskArray) -> tuple[ImageArray, MaskArray]:
+def paste(
+    anchor: Anchor, generated: ImageArray, reconstructed: ImageArray, mask: MaskArray
+) -> tuple[ImageArray, MaskArray]:
     """Put what was generated into the normal image: `N + α (G − R)`.
 
     G is the generated window and R the normal window after the same autoencoder, so that what the autoencoder changes

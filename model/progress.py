@@ -33,7 +33,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Meter:
-    """Turns counts into `Progress`, timing from its creation; units done before (`resumed`) do not count to the rate."""
+    """Turns counts into `Progress`, timing from its creation; units done before (`resumed`) do not count."""
 
     stage: str
     total: int

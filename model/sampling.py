@@ -125,7 +125,10 @@ def sample_pairs(
     """
     model = adapter.model
     if model.config.bcm and (not normals or object_net is None):
-        raise UsageError("this adapter was trained with background compensation: sampling needs normal images (and a base with an object network)")
+        raise UsageError(
+            "this adapter was trained with background compensation (bcm): sampling needs normal images, "
+            "and a U²-Net that finds objects"
+        )
     for begin in range(start - start % config.batch, stop, config.batch):
         group = range(begin, begin + config.batch)
         for candidate in _sample_batch(adapter, config, group, normals, object_net):
@@ -154,14 +157,18 @@ def _sample_batch(
         flips = (model.config.flip_horizontal, model.config.flip_vertical)
         anchors = [draw_anchor(normals, adapter.placements, np.random.default_rng(seed), flips) for seed in seeds]
         clean = encode(model.vae, to_pixels([resize_image(anchor.pixels, side) for anchor in anchors]))
-    backgrounds = _Backgrounds(adapter, config, indices, normals, object_net) if model.config.bcm and object_net else None
+    backgrounds = (
+        _Backgrounds(adapter, config, indices, normals, object_net) if model.config.bcm and object_net else None
+    )
     latents, maps = _denoise(model, config, noise, clean, backgrounds, generators)
     images = to_images(decode(model.vae, latents[0]))
     parts = to_images(decode(model.vae, latents[1]))
     anchored_on = to_images(decode(model.vae, clean)) if clean is not None else None
     candidates = []
     for row, (index, seed) in enumerate(zip(indices, seeds, strict=True)):
-        mask = tidy_mask(_find_mask(config.mask_method, adapter.mask_net, parts[row], maps[row] if maps is not None else None))
+        mask = tidy_mask(
+            _find_mask(config.mask_method, adapter.mask_net, parts[row], maps[row] if maps is not None else None)
+        )
         if anchors is None or anchored_on is None:
             candidates.append(Candidate(index, seed, images[row], mask, parts[row]))
             continue
@@ -176,7 +183,9 @@ def _sample_batch(
 def _find_mask(method: MaskMethod, net: U2Net | None, part: ImageArray, attention: np.ndarray | None) -> np.ndarray:
     if method is MaskMethod.U2NET:
         if net is None:
-            raise UsageError("neither the adapter nor its base has a mask network: choose mask_method threshold or attention")
+            raise UsageError(
+                "neither the adapter nor its base has a mask network: choose mask_method threshold or attention"
+            )
         return u2net_mask(net, part)
     if method is MaskMethod.ATTENTION and attention is not None:
         return attention_mask(attention, part.shape[:2])
@@ -200,7 +209,7 @@ def _denoise(
     begin = 0
     latents = noise * scheduler.init_noise_sigma
     if clean is not None and config.strength < 1:
-        begin = min(len(timesteps) - 1, int(round(len(timesteps) * (1 - config.strength))))
+        begin = min(len(timesteps) - 1, round(len(timesteps) * (1 - config.strength)))
         start = torch.stack([clean, grey.expand_as(clean)]).flatten(0, 1)
         first = timesteps[begin : begin + 1].expand(2 * count)
         scheduler.set_begin_index(begin)

@@ -18,7 +18,7 @@ from model.checkpoint import (
     step_generator,
 )
 from model.denoiser import BranchPass
-from model.latents import LatentBank, encode_views
+from model.latents import LatentBank, cut_views, encode_views
 from model.masks import adapt_u2net
 from model.network import PairModel
 from model.objective import draw_timesteps, pair_loss
@@ -58,18 +58,15 @@ def train(
     """
     config = model.config
     if config.bcm and object_net is None:
-        raise UsageError("background compensation (bcm) needs a U²-Net that finds objects; this base brings none: name one")
-    bank: LatentBank | None = None
-    for item in encode_views(model.base, pairs, config, object_net if config.bcm else None):
-        if isinstance(item, LatentBank):
-            bank = item
-        else:
-            yield item
-    assert bank is not None
+        raise UsageError(
+            "background compensation (bcm) needs a U²-Net that finds objects; this base brings none: name one"
+        )
+    views = cut_views(pairs, config)
+    bank = yield from encode_views(model.base, views, object_net if config.bcm else None)
     curve: list[tuple[int, float]] = []
     yield from _optimise(model, bank, workspace, curve)
     if mask_net is not None and config.mask_steps:
-        yield from adapt_u2net(mask_net, bank.parts, bank.part_masks, seed=config.seed, steps=config.mask_steps)
+        yield from adapt_u2net(mask_net, views.parts, views.masks, seed=config.seed, steps=config.mask_steps)
     yield curve
 
 
@@ -105,7 +102,7 @@ def _optimise(
         for part in range(config.accumulate):
             generator = step_generator(config.seed, step * config.accumulate + part)
             share = training_loss(model, bank, generator) / config.accumulate
-            share.backward()  # type: ignore[no-untyped-call]
+            share.backward()
             loss += share.detach()
         nn.utils.clip_grad_norm_(trainable.values(), config.clip_norm)
         optimizer.step()
@@ -146,12 +143,10 @@ def training_loss(model: PairModel, bank: LatentBank, generator: torch.Generator
     return pair_loss(prediction, target, bank.masks[chosen], config.defect_weight)
 
 
-
-
 def _restore(trainable: dict[str, nn.Parameter], saved: dict[str, Tensor]) -> None:
     if differing := sorted(set(trainable) ^ set(saved)):
         raise UsageError(
-            f"the checkpoint was made with other options: {len(differing)} weights differ, the first is {differing[0]}; "
+            f"the checkpoint was made with other options: {len(differing)} weights differ, first {differing[0]}; "
             "train with the same options or in a new folder"
         )
     for name, parameter in trainable.items():

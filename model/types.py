@@ -42,7 +42,7 @@ class Candidate:
         mask: `(H, W)` bool, the defect.
         part: `(H, W, 3)` uint8, the generated anomaly part on mid-grey, aligned with `image`.
         normal: name of the normal image it was anchored on, or None.
-        window: `(left, top, right, bottom)` of the generated region in `image`, in pixels; the whole image without normals.
+        window: `(left, top, right, bottom)` of the generated region in `image`, in pixels; None for the whole image.
         scores: numbers measured on the way (alignment, contrast …), for the manifest.
     """
 

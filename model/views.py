@@ -90,15 +90,17 @@ def resize_image(image: ImageArray, side: int) -> ImageArray:
 def resize_share(mask: MaskArray, side: int) -> NDArray[np.float32]:
     """Share of defect in each pixel of a square mask resized to `side`, in [0, 1]."""
     grey = Image.fromarray(mask.astype(np.float32))
-    return np.asarray(grey.resize((side, side), Image.Resampling.BOX if side < mask.shape[0] else Image.Resampling.BILINEAR))
+    return np.asarray(
+        grey.resize((side, side), Image.Resampling.BOX if side < mask.shape[0] else Image.Resampling.BILINEAR)
+    )
 
 
 def _component(mask: MaskArray, draw: np.random.Generator) -> tuple[slice, slice]:
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
     boxes = ndimage.find_objects(labels)
     areas = np.bincount(labels.ravel())[1:].astype(float)
-    chosen: tuple[slice, slice] = boxes[draw.choice(len(boxes), p=areas / areas.sum())]
-    return chosen
+    rows, columns = boxes[int(draw.choice(len(boxes), p=areas / areas.sum()))]
+    return rows, columns
 
 
 def _place(extent: slice, side: int, limit: int, draw: np.random.Generator) -> int:

@@ -1,8 +1,9 @@
 """The embedded base's autoencoder: AutoencoderKL, factor 4, 4 latent channels, trained on crops of procedural samples.
 
-Loss: L1, plus L1 of 8×8 means and of finite differences (against blur), heavier on the defect; plus L1 of the chroma and
-the square of its 4×4 means: where nearly half of all pictures are grey, L1 alone is content with grey everywhere; a light KL term keeps the latents compact. Afterwards the latents' per-channel
-mean and deviation are folded into `quant_conv` and `post_quant_conv`, so the scaling factor is 1.
+Loss: L1, heavier on the defect, of pixels, of 8×8 means and of finite differences (against blur); plus L1 of the chroma
+and the square of its 4×4 means, because where nearly half of all pictures are grey L1 alone is content with grey
+everywhere. A light KL term keeps the latents compact. Afterwards the latents' per-channel mean and deviation are
+folded into `quant_conv` and `post_quant_conv`, so the scaling factor is 1.
 """
 
 from __future__ import annotations
@@ -99,7 +100,13 @@ def draw_crops(samples: ProceduralSet, count: int, crop: int, generator: torch.G
     for which, kind, across, down, flip in draws:
         index = int(which * len(samples))
         mask = samples.masks[index]
-        source = samples.part(index) if 0.5 <= kind < 0.75 else samples.images[index] if kind < 0.9 else samples.normals[index]
+        source = (
+            samples.part(index)
+            if 0.5 <= kind < 0.75
+            else samples.images[index]
+            if kind < 0.9
+            else samples.normals[index]
+        )
         if kind < 0.75:
             ys, xs = np.nonzero(mask)
             pick = int(across * len(ys))
@@ -121,7 +128,9 @@ def reconstruction_loss(output: Tensor, pixels: Tensor, masks: Tensor) -> Tensor
     low = F.avg_pool2d(difference, 8).abs().mean()
     chroma = difference[:, 1:] - difference[:, :1]
     colour = chroma.abs().mean() + 10 * F.avg_pool2d(chroma, 4).square().mean()
-    edges = (difference[..., 1:] - difference[..., :-1]).abs().mean() + (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()
+    edges = (difference[..., 1:] - difference[..., :-1]).abs().mean() + (
+        difference[..., 1:, :] - difference[..., :-1, :]
+    ).abs().mean()
     return plain + low + 0.5 * colour + 0.5 * edges
 
 
@@ -137,7 +146,7 @@ def fold_latent_statistics(vae: AutoencoderKL, samples: ProceduralSet, count: in
     latents = torch.cat(moments, dim=1)
     mean, deviation = latents.mean(1), latents.std(1)
     quant, post = vae.quant_conv, vae.post_quant_conv
-    post.bias += (post.weight[:, :, 0, 0] @ mean)
+    post.bias += post.weight[:, :, 0, 0] @ mean
     post.weight *= deviation.view(1, -1, 1, 1)
     quant.weight[:channels] /= deviation.view(-1, 1, 1, 1)
     quant.bias[:channels] = (quant.bias[:channels] - mean) / deviation

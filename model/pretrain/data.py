@@ -46,5 +46,7 @@ class ProceduralSet:
 
 def to_pixels(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Tensor:
     """`(B, H, W, 3)` uint8 images → `(B, 3, H, W)` float pixels in [-1, 1]."""
-    stacked = torch.from_numpy(np.ascontiguousarray(np.stack(list(images)) if not isinstance(images, np.ndarray) else images))
+    stacked = torch.from_numpy(
+        np.ascontiguousarray(np.stack(list(images)) if not isinstance(images, np.ndarray) else images)
+    )
     return stacked.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

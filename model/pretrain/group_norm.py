@@ -71,7 +71,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
 def use_channels_last(network: nn.Module) -> None:
     """Lay a network out channels-last and give its group normalisations the matching training pass, in place."""
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in network.modules():
         if type(module) is nn.GroupNorm:
             module.__class__ = ChannelsLastGroupNorm

@@ -67,7 +67,9 @@ def run_loop(
         stage: what the progress calls it.
     """
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+    )
     begin, curve = 0, []
     averages = {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in modules.items()}
     if found := list_checkpoints(folder):
@@ -83,7 +85,7 @@ def run_loop(
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
         loss = loss_of(step)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, config.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -26,7 +26,7 @@ from model.pretrain.group_norm import use_channels_last
 from model.pretrain.loop import LoopConfig, run_loop
 from model.progress import Meter, Progress
 from model.text import RARE_DEFECT, RARE_OBJECT, tokenize
-from model.types import anomaly_part
+from model.types import ImageArray, MaskArray, anomaly_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,19 +163,16 @@ def train_pairs(
     text_encoder.eval()
 
 
-def _shrunk(
-    image: np.ndarray, mask: np.ndarray, pixels: int, index: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _shrunk(image: ImageArray, mask: MaskArray, pixels: int, index: int) -> tuple[ImageArray, MaskArray]:
     """The whole picture as means over k×k blocks; the mask where at least a third of a block is defect."""
     k = image.shape[0] // pixels
     blocks = image.reshape(pixels, k, pixels, k, 3).mean((1, 3)).round().astype(np.uint8)
-    small = mask.reshape(pixels, k, pixels, k).mean((1, 3)) >= 1 / 3
-    return blocks, small if small.any() else mask.reshape(pixels, k, pixels, k).any((1, 3))
+    small: MaskArray = np.asarray(mask.reshape(pixels, k, pixels, k).mean((1, 3)) >= 1 / 3)
+    touched: MaskArray = mask.reshape(pixels, k, pixels, k).any((1, 3))
+    return blocks, small if small.any() else touched
 
 
-def _window(
-    image: np.ndarray, mask: np.ndarray, pixels: int, index: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _window(image: ImageArray, mask: MaskArray, pixels: int, index: int) -> tuple[ImageArray, MaskArray]:
     """A square of `pixels` that holds a random point of the defect at a random place."""
     draw = np.random.default_rng(index)
     ys, xs = np.nonzero(mask)

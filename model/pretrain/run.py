@@ -176,14 +176,18 @@ def assemble(work: Path, preset: Preset, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     AutoencoderKL.from_pretrained(work / "vae").half().save_pretrained(aside / "vae", max_shard_size=SHARD_BYTES)
-    UNet2DConditionModel.from_pretrained(work / "unet").half().save_pretrained(aside / "unet", max_shard_size=SHARD_BYTES)
+    UNet2DConditionModel.from_pretrained(work / "unet").half().save_pretrained(
+        aside / "unet", max_shard_size=SHARD_BYTES
+    )
     CLIPTextModel.from_pretrained(work / "text_encoder").half().save_pretrained(aside / "text_encoder")
     shutil.copytree(work / "tokenizer", aside / "tokenizer")
     DDPMScheduler.from_config(SCHEDULER).save_pretrained(aside / "scheduler")
     for folder in ("interaction", "u2net"):
         (aside / folder).mkdir()
     interaction = load_file(work / "interaction.safetensors")
-    save_file({name: tensor.half() for name, tensor in interaction.items()}, aside / "interaction" / "interaction.safetensors")
+    save_file(
+        {name: tensor.half() for name, tensor in interaction.items()}, aside / "interaction" / "interaction.safetensors"
+    )
     for subject in Subject:
         if (work / f"{subject}.safetensors").is_file():
             shutil.copy(work / f"{subject}.safetensors", aside / "u2net" / f"{subject}.safetensors")
