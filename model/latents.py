@@ -14,6 +14,7 @@ from torch import Tensor
 from model.background import background_image
 from model.base import Base
 from model.config import TrainingConfig
+from model.pixels import to_pixels
 from model.progress import Meter, Progress
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from model.u2net import U2Net
@@ -44,17 +45,6 @@ class LatentBank:
     latents: Tensor
     masks: Tensor
     backgrounds: Tensor | None
-
-
-def to_pixels(images: Sequence[ImageArray]) -> Tensor:
-    """`(H, W, 3)` uint8 images → `(B, 3, H, W)` float pixels in [-1, 1]."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def to_images(pixels: Tensor) -> list[ImageArray]:
-    """`(B, 3, H, W)` pixels in [-1, 1] → `(H, W, 3)` uint8 images; values outside are clipped."""
-    levels = pixels.detach().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return list(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from peft import LoraConfig, inject_adapter_in_model
+from peft import LoraConfig, LoraModel, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
@@ -56,9 +56,11 @@ def add_branch_lora(
         router: read at every pass.
     """
     unet.requires_grad_(False)
-    for name in names:
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets), init_lora_weights=True)
-        inject_adapter_in_model(config, unet, adapter_name=name)
+    configs = {name: LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)) for name in names}
+    # One tuner for all: injecting them one by one warns of several adapters, which are meant here.
+    tuner = LoraModel(unet, configs, names[0])
+    for name in names[1:]:
+        tuner.inject_adapter(unet, name)
     for module in unet.modules():
         if isinstance(module, LoraLayer):
             module.set_adapter(list(names))
@@ -68,7 +70,7 @@ def add_branch_lora(
 def add_text_lora(text_encoder: nn.Module, rank: int) -> None:
     """Put one LoRA, shared by both branches, on the text encoder's attention projections; the rest is frozen."""
     text_encoder.requires_grad_(False)
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TEXT_TARGETS), init_lora_weights=True)
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TEXT_TARGETS))
     inject_adapter_in_model(config, text_encoder, adapter_name=TEXT_ADAPTER)
 
 

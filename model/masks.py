@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.checkpoint import step_generator
+from model.pixels import to_pixels
 from model.progress import Meter, Progress
 from model.types import GREY, ImageArray, MaskArray
 from model.u2net import U2Net, normalise, saliency
@@ -49,7 +50,7 @@ def u2net_mask(net: U2Net, part: ImageArray) -> MaskArray:
         `(H, W)` bool.
     """
     device = next(net.parameters()).device
-    probability = saliency(net, _pixels([part]).to(device))[0, 0]
+    probability = saliency(net, to_pixels([part]).to(device))[0, 0]
     mask: MaskArray = (probability > 0.5).cpu().numpy()
     return mask
 
@@ -180,7 +181,7 @@ def adapt_u2net(
             "at least one pair is needed, as many masks as parts, all of one size",
             "adapting the mask network",
         )
-    pixels, targets = _pixels(parts), torch.from_numpy(np.stack(masks)).float()[:, None]
+    pixels, targets = to_pixels(parts), torch.from_numpy(np.stack(masks)).float()[:, None]
     if side := net.preprocessing.input_size:
         pixels = functional.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True).clamp(-1, 1)
         targets = functional.interpolate(targets, size=(side, side), mode="bilinear", antialias=True).round()
@@ -250,7 +251,3 @@ def degrade(pixels: Tensor, generator: torch.Generator) -> Tensor:
     result = torch.lerp(pixels, blurred, strength[0])
     result = result + 0.06 * strength[1] * white + 0.06 * strength[2] * coarse + 0.03 * strength[3] * shift
     return result.clamp(-1, 1)
-
-
-def _pixels(images: Sequence[ImageArray]) -> Tensor:
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

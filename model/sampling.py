@@ -25,9 +25,10 @@ from model.attention_maps import average_maps
 from model.background import background_image
 from model.base import Base
 from model.denoiser import BranchPass
-from model.latents import decode, encode, to_images, to_pixels
+from model.latents import decode, encode
 from model.masks import MaskMethod, attention_mask, threshold_mask, tidy_mask, u2net_mask
 from model.network import PairModel
+from model.pixels import to_images, to_pixels
 from model.placement import Anchor, NormalImage, draw_anchor, paste, place_part
 from model.types import GREY, Candidate, ImageArray
 from model.u2net import U2Net

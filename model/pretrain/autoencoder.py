@@ -19,7 +19,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from model.checkpoint import step_generator
-from model.pretrain.data import ProceduralSet, to_pixels
+from model.pixels import to_pixels
+from model.pretrain.data import ProceduralSet
 from model.pretrain.group_norm import use_channels_last
 from model.pretrain.loop import LoopConfig, run_loop
 from model.progress import Progress
@@ -32,6 +33,7 @@ class AutoencoderConfig:
     Attributes:
         widths: channels per level; two of them fewer than levels halve the picture.
         crop: side of the square training crops, pixels.
+        colour_steps: first steps in which colour outweighs everything else, so that the latents make room for it.
         batch: crops per step.
         seed: of the weights and of every draw.
     """
@@ -41,6 +43,7 @@ class AutoencoderConfig:
     crop: int = 64
     batch: int = 8
     kl_weight: float = 1e-4
+    colour_steps: int = 400
     seed: int = 0
 
 
@@ -82,7 +85,8 @@ def train_autoencoder(
         with torch.autocast(device.type, torch.bfloat16):
             output = vae.decode(mean + noise * (0.5 * logvar).exp()).sample
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        return reconstruction_loss(output.float(), pixels, masks.to(device)) + config.kl_weight * kl
+        colour = 50.0 if step < config.colour_steps else 5.0
+        return reconstruction_loss(output.float(), pixels, masks.to(device), colour) + config.kl_weight * kl
 
     yield from run_loop({"vae": vae}, loss_of, folder, loop, "autoencoder")
     vae.eval()
@@ -120,18 +124,18 @@ def draw_crops(samples: ProceduralSet, count: int, crop: int, generator: torch.G
     return to_pixels(pictures), torch.from_numpy(np.stack(masks)).float()[:, None]
 
 
-def reconstruction_loss(output: Tensor, pixels: Tensor, masks: Tensor) -> Tensor:
-    """L1 terms of the module's docstring; all arguments `(B, C, H, W)`, pixels in [-1, 1]."""
+def reconstruction_loss(output: Tensor, pixels: Tensor, masks: Tensor, colour_weight: float) -> Tensor:
+    """The terms of the module's docstring; all tensors `(B, C, H, W)`, pixels in [-1, 1]."""
     difference = output - pixels
     weight = 1 + 3 * masks
     plain = (difference.abs() * weight).mean()
     low = F.avg_pool2d(difference, 8).abs().mean()
     chroma = difference[:, 1:] - difference[:, :1]
-    colour = chroma.abs().mean() + 10 * F.avg_pool2d(chroma, 4).square().mean()
+    colour = 0.5 * chroma.abs().mean() + colour_weight * F.avg_pool2d(chroma, 4).square().mean()
     edges = (difference[..., 1:] - difference[..., :-1]).abs().mean() + (
         difference[..., 1:, :] - difference[..., :-1, :]
     ).abs().mean()
-    return plain + low + 0.5 * colour + 0.5 * edges
+    return plain + low + colour + 0.5 * edges
 
 
 @torch.no_grad()

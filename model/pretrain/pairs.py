@@ -8,12 +8,12 @@ object" and "a defect" before any user's data are seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
@@ -21,12 +21,14 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from model.checkpoint import step_generator
 from model.denoiser import TwoBranchDenoiser
 from model.objective import NoiseSchedule, draw_timesteps, pair_loss
-from model.pretrain.data import ProceduralSet, to_pixels
+from model.pixels import to_pixels
+from model.pretrain.data import ProceduralSet
 from model.pretrain.group_norm import use_channels_last
 from model.pretrain.loop import LoopConfig, run_loop
 from model.progress import Meter, Progress
 from model.text import RARE_DEFECT, RARE_OBJECT, tokenize
-from model.types import ImageArray, MaskArray, anomaly_part
+
+ENCODE_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,35 +88,23 @@ def build_unet(config: PairsConfig, latent_channels: int, latent_size: int, text
 
 @torch.no_grad()
 def encode_pairs(
-    vae: AutoencoderKL, tokenizer: PreTrainedTokenizerFast, samples: ProceduralSet, pixels: int
-) -> Iterator[Progress | EncodedPairs]:
-    """Encode every sample twice, whole (shrunk to `pixels`) and as a window around its defect at native scale.
-
-    Yields progress, and last the `EncodedPairs`.
-    """
+    vae: AutoencoderKL, tokenizer: PreTrainedTokenizerFast, views: ProceduralSet
+) -> Generator[Progress, None, EncodedPairs]:
+    """Encode images and anomaly parts; yields progress, returns the latents."""
     device = next(vae.parameters()).device
-    meter = Meter("encode", len(samples), "samples")
+    meter = Meter("encode", len(views), "views")
     encoded: list[Tensor] = []
-    cells: list[Tensor] = []
-    for begin in range(0, len(samples), 64):
-        indices = range(begin, min(begin + 64, len(samples)))
-        images, masks = [], []
-        for index in indices:
-            for view in (_shrunk, _window):
-                image, mask = view(samples.images[index], samples.masks[index], pixels, index)
-                images.append(image)
-                masks.append(mask)
-        parts = [anomaly_part(image, mask) for image, mask in zip(images, masks, strict=True)]
+    for begin in range(0, len(views), ENCODE_BATCH):
+        chunk = range(begin, min(begin + ENCODE_BATCH, len(views)))
+        groups = (views.images[chunk.start : chunk.stop], [views.part(index) for index in chunk])
         with torch.autocast(device.type, torch.bfloat16):
-            both = [vae.encode(to_pixels(group).to(device)).latent_dist.mean for group in (images, parts)]
+            both = [vae.encode(to_pixels(group).to(device)).latent_dist.mean for group in groups]
         encoded.append(torch.stack(both).mul(vae.config.scaling_factor).to("cpu", torch.bfloat16))
-        factor = pixels // both[0].shape[-1]
-        cells.append(torch.nn.functional.avg_pool2d(torch.from_numpy(np.stack(masks)).float()[:, None], factor).half())
-        yield meter.report(begin + len(indices))
-    captions = [caption for caption in samples.captions for _ in range(2)]
-    part_captions = [caption for caption in samples.part_captions for _ in range(2)]
-    tokens = torch.stack([tokenize(tokenizer, captions), tokenize(tokenizer, part_captions)])
-    yield EncodedPairs(torch.cat(encoded, dim=1), torch.cat(cells), tokens)
+        yield meter.report(chunk.stop)
+    factor = views.images.shape[1] // encoded[0].shape[-1]
+    masks = [F.avg_pool2d(torch.from_numpy(mask).float()[None, None], factor).half() for mask in views.masks]
+    tokens = torch.stack([tokenize(tokenizer, views.captions), tokenize(tokenizer, views.part_captions)])
+    return EncodedPairs(torch.cat(encoded, dim=1), torch.cat(masks), tokens)
 
 
 def train_pairs(
@@ -161,24 +151,3 @@ def train_pairs(
     yield from run_loop(modules, loss_of, folder, loop, "pairs")
     denoiser.eval()
     text_encoder.eval()
-
-
-def _shrunk(image: ImageArray, mask: MaskArray, pixels: int, index: int) -> tuple[ImageArray, MaskArray]:
-    """The whole picture as means over k×k blocks; the mask where at least a third of a block is defect."""
-    k = image.shape[0] // pixels
-    blocks = image.reshape(pixels, k, pixels, k, 3).mean((1, 3)).round().astype(np.uint8)
-    small: MaskArray = np.asarray(mask.reshape(pixels, k, pixels, k).mean((1, 3)) >= 1 / 3)
-    touched: MaskArray = mask.reshape(pixels, k, pixels, k).any((1, 3))
-    return blocks, small if small.any() else touched
-
-
-def _window(image: ImageArray, mask: MaskArray, pixels: int, index: int) -> tuple[ImageArray, MaskArray]:
-    """A square of `pixels` that holds a random point of the defect at a random place."""
-    draw = np.random.default_rng(index)
-    ys, xs = np.nonzero(mask)
-    pick = draw.integers(len(ys))
-    size = image.shape[0]
-    left = int(np.clip(xs[pick] - draw.integers(pixels), 0, size - pixels))
-    top = int(np.clip(ys[pick] - draw.integers(pixels), 0, size - pixels))
-    place = np.s_[top : top + pixels, left : left + pixels]
-    return image[place], mask[place]

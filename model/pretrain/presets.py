@@ -73,7 +73,7 @@ PRESETS = {
         sampling=SAMPLING,
     ),
     "gpu": Preset(
-        samples=200_000,
+        samples=60_000,
         render_size=256,
         pixels=128,
         autoencoder=AutoencoderConfig(widths=(64, 128, 256), crop=128, batch=32),

@@ -24,7 +24,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from model.denoiser import TwoBranchDenoiser
 from model.objective import NoiseSchedule
 from model.pretrain.autoencoder import build_autoencoder, fold_latent_statistics, train_autoencoder
-from model.pretrain.data import ProceduralSet
+from model.pretrain.data import load_samples, square_views
 from model.pretrain.pairs import EncodedPairs, build_unet, encode_pairs, train_pairs
 from model.pretrain.presets import Preset
 from model.pretrain.procedural import vocabulary
@@ -102,7 +102,7 @@ def _run_stage(stage: Stage, work: Path, preset: Preset, target: Path, device: s
 def _autoencoder(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
     if (work / "vae").is_dir():
         return
-    samples = ProceduralSet(work / "shards", preset.samples)
+    samples = load_samples(work / "shards", preset.samples)
     vae = build_autoencoder(preset.autoencoder, preset.pixels).to(device)
     yield from train_autoencoder(vae, samples, work / "autoencoder", preset.autoencoder, preset.autoencoder_loop)
     fold_latent_statistics(vae, samples)
@@ -116,13 +116,9 @@ def _pairs(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
     tokenizer = build_tokenizer(vocabulary())
     encoded_file = work / "encoded.safetensors"
     if not encoded_file.is_file():
-        samples = ProceduralSet(work / "shards", preset.samples)
-        for item in encode_pairs(vae, tokenizer, samples, preset.pixels):
-            if isinstance(item, EncodedPairs):
-                tensors = {"latents": item.latents, "masks": item.masks, "tokens": item.tokens}
-                save_file(tensors, encoded_file)
-            else:
-                yield item
+        views = square_views(load_samples(work / "shards", preset.samples), preset.pixels)
+        latents = yield from encode_pairs(vae, tokenizer, views)
+        save_file({"latents": latents.latents, "masks": latents.masks, "tokens": latents.tokens}, encoded_file)
     encoded = EncodedPairs(**load_file(encoded_file))
     denoiser, text_encoder = build_networks(preset, tokenizer, vae)
     denoiser.to(device)
@@ -163,7 +159,7 @@ def _masks(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
         finished = work / f"{subject}.safetensors"
         if finished.is_file():
             continue
-        samples = ProceduralSet(work / "shards", preset.samples)
+        samples = square_views(load_samples(work / "shards", preset.samples), preset.pixels)
         config = SegmentationConfig(subject)
         net = build_segmentation(config).to(device)
         yield from train_segmentation(net, samples, work / f"masks-{subject}", config, preset.masks, vae)

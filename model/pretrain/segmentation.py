@@ -19,7 +19,8 @@ from torch import Tensor
 
 from model.checkpoint import step_generator
 from model.masks import deep_loss, degrade, iou, move
-from model.pretrain.data import ProceduralSet, to_pixels
+from model.pixels import to_pixels
+from model.pretrain.data import ProceduralSet
 from model.pretrain.loop import LoopConfig, run_loop
 from model.progress import Progress
 from model.u2net import GRADED, PLAIN, U2Net, Width, normalise, saliency

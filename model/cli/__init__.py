@@ -1,0 +1,12 @@
+"""The `pairforge` command."""
+
+from __future__ import annotations
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; exits with 0, or with a code of `model.cli.session`."""
+    from model.cli.app import app
+
+    app(prog_name="pairforge")

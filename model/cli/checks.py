@@ -1,0 +1,153 @@
+"""Checking what a command is given, all of it, before anything long begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from model.adapter import read_adapter_card
+from model.cli.session import existing_folder
+from model.placement import NormalImage
+from model.quality import QualityLimits
+from model.types import Pair
+from service.core.decoding import ImageLimits
+from service.core.errors import TransientError, UsageError
+from service.core.pairs import read_normals, read_pairs
+
+_Value = TypeVar("_Value")
+
+SPARE_BYTES = 50 * 10**6
+"""Left free on the disk beyond what a command writes."""
+
+
+def attempt(problems: list[str], work: Callable[[], _Value], named: str = "") -> _Value | None:
+    """The value, or None with what is wrong added to `problems`.
+
+    Args:
+        named: put before each problem; by default none is needed.
+    """
+    try:
+        return work()
+    except UsageError as error:
+        problems += [f"{named}: {problem}" if named else problem for problem in error.problems]
+        return None
+
+
+def chosen(options: Mapping[str, Any], settings: type[Any]) -> dict[str, Any]:
+    """Those command-line options that are fields of a dataclass of settings."""
+    names = {field.name for field in fields(settings)}
+    return {name: value for name, value in options.items() if name in names}
+
+
+def load_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[str]]:
+    """The pairs in two folders, and what was converted or left out on the way."""
+    found = read_pairs(images, masks, ImageLimits())
+    return [Pair(pair.name, pair.image, pair.mask) for pair in found.pairs], found.notes
+
+
+def load_normals(folder: Path | None) -> list[NormalImage]:
+    """The defect-free images of a folder; none without one."""
+    if folder is None:
+        return []
+    return [NormalImage(normal.name, normal.image) for normal in read_normals(folder, ImageLimits())]
+
+
+def read_limits(path: Path | None) -> QualityLimits | None:
+    """Quality limits from a JSON object of `QualityLimits` fields; those not named keep their defaults."""
+    if path is None:
+        return None
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the limits {path} cannot be read as JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise UsageError(f'the limits {path} are not a JSON object like {{"min_area_ratio": 0.1}}')
+    known = {field.name for field in fields(QualityLimits)}
+    problems = [
+        f"{path}: there is no limit {name!r}; known are {', '.join(sorted(known))}" for name in given.keys() - known
+    ]
+    problems += [
+        f"{path}: {name} is {value!r}; it must be a number"
+        for name, value in given.items()
+        if not isinstance(value, int | float) or isinstance(value, bool)
+    ]
+    if problems:
+        raise UsageError(sorted(problems))
+    return QualityLimits(**given)
+
+
+def choose_device(name: str) -> str:
+    """ "cuda" or "cpu"; "auto" takes the GPU where there is one."""
+    if name not in {"auto", "cpu", "cuda"}:
+        raise UsageError(f"device is {name!r}; it must be auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device is cuda, but torch finds no CUDA GPU here; use cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a target whose folder can neither be written to nor be made."""
+    place = path.absolute().parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise UsageError(f"{path} cannot be written: {place} is a file, not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{path} cannot be written: the folder {place} does not allow it")
+
+
+def check_new_file(path: Path, *, force: bool) -> None:
+    """Refuse a target file that cannot be written, or is there already and not to be replaced."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name the file to write")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists: give --force to replace it, or another --out")
+    check_writable(path)
+
+
+def check_new_adapter(path: Path, *, force: bool) -> None:
+    """As `check_new_file` for an adapter's folder; nothing but an adapter is ever replaced."""
+    if path.is_file():
+        raise UsageError(f"{path} is a file: name a folder to write")
+    if path.exists() and any(path.iterdir()):
+        try:
+            read_adapter_card(path)
+        except UsageError:
+            raise UsageError(f"{path} holds other files than an adapter: give another --out") from None
+        if not force:
+            raise UsageError(f"{path} holds an adapter: give --force to replace it, or another --out")
+    check_writable(path)
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse a target folder that is there with content."""
+    if path.is_file():
+        raise UsageError(f"{path} is a file: name a folder to write")
+    if path.exists() and any(path.iterdir()):
+        raise UsageError(f"{path} is not empty: give another --out")
+    check_writable(path)
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Args:
+        needed: a rough estimate, bytes.
+
+    Raises:
+        TransientError: naming what is needed and what is free.
+    """
+    place = existing_folder(path)
+    free = shutil.disk_usage(place).free
+    if free < needed + SPARE_BYTES:
+        raise TransientError(
+            f"writing {path} takes about {needed + SPARE_BYTES:,} bytes, but the disk of {place} has {free:,} bytes free: "
+            "make room, or write elsewhere"
+        )

@@ -1,0 +1,106 @@
+"""The frame of every command: which output it has, and what exit code each kind of failure gives.
+
+0 is success, 1 a defect of ours (with its traceback), 2 bad input, 3 something temporary (no disk space, no memory, no
+network), 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from types import TracebackType
+
+import typer
+
+from model.cli.output import Failure, JsonOutput, LiveOutput, Output, PlainOutput
+from service.core.errors import TransientError, UsageError
+
+INTERNAL, USAGE, TRANSIENT, INTERRUPTED = 1, 2, 3, 130
+
+SILENCED = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Read by the libraries when they are imported; what the user has set stays."""
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Session:
+    """Runs a command's body; whatever ends it is told in the chosen form, and becomes the exit code.
+
+    Args:
+        json: JSON lines instead of text.
+        writes: what the command writes, for the message when the disk is full.
+        interrupted: what Ctrl-C means for the work done so far.
+    """
+
+    def __init__(self, *, json: bool, writes: Path | None = None, interrupted: str = "nothing was written") -> None:
+        self._writes = writes
+        self._interrupted = interrupted
+        live = sys.stdout.isatty() and not json
+        self._output: Output = JsonOutput() if json else LiveOutput() if live else PlainOutput()
+
+    def __enter__(self) -> Output:
+        for name, value in SILENCED.items():
+            os.environ.setdefault(name, value)
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        return self._output
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, typer.Exit):
+            self._output.close()
+            return
+        failure = self._failure(error)
+        self._output.failure(failure)
+        if failure.code != INTERNAL:
+            raise typer.Exit(failure.code) from error
+
+    def _failure(self, error: BaseException) -> Failure:
+        match error:
+            case UsageError():
+                return Failure("usage", USAGE, error.problems, error.summary)
+            case TransientError():
+                return Failure("transient", TRANSIENT, [str(error)])
+            case KeyboardInterrupt():
+                return Failure("interrupted", INTERRUPTED, [self._interrupted], "interrupted")
+            case PermissionError():
+                return Failure("usage", USAGE, [f"{error.filename} cannot be written: {error.strerror}"])
+            case _ if _disk_is_full(error):
+                return Failure("transient", TRANSIENT, [self._no_space()])
+            case _ if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+                return Failure("transient", TRANSIENT, ["not enough memory: give a smaller --batch or --resolution"])
+        return Failure("internal", INTERNAL, [f"{type(error).__name__}: {error}"], "this is a defect of PairForge")
+
+    def _no_space(self) -> str:
+        place = existing_folder(self._writes or Path.cwd())
+        free = shutil.disk_usage(place).free
+        return (
+            f"no space left while writing {self._writes or 'files'}: the disk of {place} has {free:,} bytes free; "
+            "make room, or write elsewhere"
+        )
+
+
+def existing_folder(path: Path) -> Path:
+    """The nearest folder on the way to `path` that exists, `path` itself included."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return place if place.is_dir() else place.parent
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Also of safetensors, whose error is none of the operating system's."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_SPACE
+    return any(f"(os error {number})" in str(error) for number in _NO_SPACE)

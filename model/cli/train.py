@@ -1,0 +1,204 @@
+"""`pairforge train`: an adapter from a few pairs, resumed where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model.adapter import describe_pair
+from model.base import Base, load_base
+from model.checkpoint import list_checkpoints, read_record
+from model.cli.checks import attempt, check_new_adapter, choose_device, chosen, load_pairs, require_space
+from model.cli.output import Output, duration
+from model.config import TrainingConfig, resolve_config
+from model.pipeline import MaskNetworks, load_mask_networks, train_adapter
+from model.progress import Progress
+from model.types import Pair
+from service.core.errors import UsageError
+
+REQUEST_FILE = "request.json"
+
+TRAINED_SHARE = 0.4
+"""At most about this share as many numbers as the base has are trained (LoRAs of rank 32 and SAIM)."""
+
+COPIES = 7
+"""The adapter, and two checkpoints with two moments per number."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """What the user asked for; `options` that name a field of `TrainingConfig` are settings, None means not chosen."""
+
+    images: Path
+    masks: Path
+    target: Path
+    base: str
+    object_name: str
+    defect_name: str
+    device: str = "auto"
+    mask_net: Path | None = None
+    object_net: Path | None = None
+    force: bool = False
+    options: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A request that was checked, with all it needs loaded."""
+
+    request: TrainRequest
+    base: Base
+    pairs: list[Pair]
+    config: TrainingConfig
+    networks: MaskNetworks
+
+    @property
+    def workspace(self) -> Path:
+        """Where checkpoints lie until the adapter is complete."""
+        return workspace_of(self.request.target)
+
+    def record(self) -> dict[str, Any]:
+        """All that decides what is trained, as JSON."""
+        return {
+            "base": self.base.digest,
+            "object": self.request.object_name,
+            "defect": self.request.defect_name,
+            "data": [describe_pair(pair) for pair in self.pairs],
+            "mask_net": _file_hash(self.request.mask_net),
+            "object_net": _file_hash(self.request.object_net),
+            **asdict(self.config),
+        }
+
+
+def workspace_of(target: Path) -> Path:
+    """The folder beside an adapter's in which its training lies until it is complete."""
+    return target.with_name(f"{target.name}.training")
+
+
+def train(request: TrainRequest, output: Output) -> None:
+    """Check, train, tell."""
+    began = time.monotonic()
+    training = prepare(request, output)
+    loss = perform(training, output)
+    facts = {
+        "adapter": str(request.target),
+        "object": request.object_name,
+        "defect": request.defect_name,
+        "base": request.base,
+        "pairs": len(training.pairs),
+        "steps": training.config.steps,
+        "loss": loss,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    output.result(
+        facts,
+        f"adapter: {request.target} ({training.config.steps} steps on {len(training.pairs)} pairs in "
+        f"{duration(facts['seconds'])})\n"
+        f"next:    pairforge generate {request.target} --out dataset.zip --num-pairs 16",
+    )
+
+
+def prepare(request: TrainRequest, output: Output) -> Training:
+    """Load all that training needs.
+
+    Raises:
+        UsageError: listing everything that is wrong.
+        TransientError: there is no room for checkpoints and adapter.
+    """
+    problems: list[str] = []
+    found = attempt(problems, lambda: load_pairs(request.images, request.masks))
+    attempt(problems, lambda: check_new_adapter(request.target, force=request.force))
+    device = attempt(problems, lambda: choose_device(request.device)) or "cpu"
+    base = attempt(problems, lambda: load_base(request.base, device=device), f"base {request.base}")
+    config = networks = None
+    if base is not None:
+        config = attempt(problems, lambda: resolve_config(base, chosen(request.options or {}, TrainingConfig)))
+        networks = attempt(problems, lambda: load_mask_networks(base, request.mask_net, request.object_net))
+    if config is not None and config.bcm and networks is not None and networks.object is None:
+        problems.append(
+            f"bcm needs a network that finds objects, and base {request.base} brings none: give --object-net"
+        )
+    if problems or found is None or base is None or config is None or networks is None:
+        raise UsageError(problems, "the adapter cannot be trained")
+    pairs, notes = found
+    for note in notes:
+        output.note(note)
+    numbers = sum(parameter.numel() for parameter in base.unet.parameters())
+    require_space(request.target, int(numbers * TRAINED_SHARE) * 4 * COPIES)
+    training = Training(request, base, pairs, config, networks)
+    _check_workspace(training)
+    return training
+
+
+def perform(training: Training, output: Output) -> float | None:
+    """Train and write the adapter; the workspace is removed once that is done. Returns the last loss."""
+    request, workspace = training.request, training.workspace
+    workspace.mkdir(parents=True, exist_ok=True)
+    aside = workspace / f".{REQUEST_FILE}.part"
+    aside.write_text(json.dumps(training.record()), encoding="utf-8")
+    aside.replace(workspace / REQUEST_FILE)
+    if found := list_checkpoints(workspace):
+        output.note(f"resuming after step {read_record(found[-1])[0]} of {training.config.steps}")
+    loss = None
+    for item in train_adapter(
+        training.base,
+        training.pairs,
+        training.config,
+        request.target,
+        workspace,
+        object_name=request.object_name,
+        defect_name=request.defect_name,
+        networks=training.networks,
+    ):
+        output.progress(item)
+        loss = item.loss if item.stage == "train" else loss
+    shutil.rmtree(workspace)
+    return loss
+
+
+def _check_workspace(training: Training) -> None:
+    """An unfinished training is resumed only if it was begun with the same settings and data."""
+    workspace = training.workspace
+    path = workspace / REQUEST_FILE
+    if not path.is_file():
+        if workspace.exists() and any(workspace.iterdir()):
+            raise UsageError(
+                f"{workspace} is where checkpoints go, but holds other files: remove it, or give another --out"
+            )
+        return
+    begun, now = json.loads(path.read_text(encoding="utf-8")), training.record()
+    differing = sorted(name for name in begun.keys() | now.keys() if begun.get(name) != now.get(name))
+    if differing and training.request.force:
+        shutil.rmtree(workspace)
+    elif differing:
+        raise UsageError(
+            [_difference(name, begun.get(name), now.get(name)) for name in differing],
+            f"{workspace} holds an unfinished training with other settings; give the same to resume it, "
+            "--force to begin anew, or another --out",
+        )
+
+
+def _difference(name: str, before: Any, after: Any) -> str:
+    if name in {"base", "data", "mask_net", "object_net"}:
+        what = {"base": "the base's weights", "data": "the images or masks"}.get(
+            name, f"the file of --{name.replace('_', '-')}"
+        )
+        return f"{what} differ from those it was begun with"
+    return f"{name} was {before!r} and is {after!r} now"
+
+
+def _file_hash(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+PREPARING = Progress("prepare", 0, 1, "steps")
+"""Shown while libraries and the base are loaded."""
