@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
@@ -118,7 +119,7 @@ def locate_base(source: str) -> Path:
         return Path(
             snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.bin", "*.msgpack", "*non_ema*"])
         )
-    except HfHubHTTPError as error:
+    except (HfHubHTTPError, HFValidationError) as error:
         raise UsageError(f"the model hub does not hand out {source!r}: {error}") from error
     except (LocalEntryNotFoundError, OSError) as error:
         raise TransientError(
@@ -165,9 +166,14 @@ def base_digest(folder: Path) -> str:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The base's card, empty when it has none."""
+    """The base's card, empty when it has none.
+
+    Raises:
+        UsageError: it is not readable JSON.
+    """
     path = folder / "card.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    card: dict[str, Any] = _attempt(path, _read_json) if path.is_file() else {}
+    return card
 
 
 def load_base(source: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Base:
@@ -184,54 +190,53 @@ def load_base(source: str, *, device: str = "cpu", dtype: torch.dtype = torch.fl
     folder = locate_base(source)
     if problems := missing_parts(folder):
         raise UsageError(problems, f"{folder} is not a complete base in diffusers' Stable Diffusion format")
-    variant = "fp16" if all(".fp16." in path.name for path in weight_files(folder / "unet")) else None
-    unet = _part(
-        folder,
-        "unet",
-        lambda: UNet2DConditionModel.from_pretrained(
-            folder, subfolder="unet", torch_dtype=dtype, variant=variant, low_cpu_mem_usage=False
-        ),
-    )
-    vae = _part(
-        folder,
-        "vae",
-        lambda: AutoencoderKL.from_pretrained(
-            folder, subfolder="vae", torch_dtype=dtype, variant=variant, low_cpu_mem_usage=False
-        ),
-    )
-    text = _part(
-        folder,
-        "text_encoder",
-        lambda: CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=dtype, variant=variant),
-    )
-    tokenizer = _part(folder, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder / "tokenizer"))
-    for network in (unet, vae, text):
+    networks = {
+        "unet": _network(folder / "unet", UNet2DConditionModel, torch_dtype=dtype, low_cpu_mem_usage=False),
+        "vae": _network(folder / "vae", AutoencoderKL, torch_dtype=dtype, low_cpu_mem_usage=False),
+        "text_encoder": _network(folder / "text_encoder", CLIPTextModel, dtype=dtype),
+    }
+    for network in networks.values():
         network.requires_grad_(False).eval().to(device)
     interaction = folder / "interaction" / "interaction.safetensors"
     return Base(
         name=source,
         folder=folder,
         digest=base_digest(folder),
-        unet=unet,
-        vae=vae,
-        text_encoder=text,
-        tokenizer=tokenizer,
-        scheduler=json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")),
+        **networks,
+        tokenizer=_attempt(folder / "tokenizer", AutoTokenizer.from_pretrained),
+        scheduler=_attempt(folder / "scheduler" / "scheduler_config.json", _read_json),
         card=read_card(folder),
-        interaction=load_file(interaction) if interaction.is_file() else None,
+        interaction=_attempt(interaction, load_file) if interaction.is_file() else None,
     )
 
 
-def _part(folder: Path, name: str, load: Callable[[], Any]) -> Any:
+def _network(folder: Path, kind: Any, **options: Any) -> Any:
+    """A network with every one of its weights: what a file lacks, `from_pretrained` would draw at random."""
+    variant = "fp16" if all(".fp16." in path.name for path in weight_files(folder)) else None
+
+    def load(path: Path) -> Any:
+        network, report = kind.from_pretrained(path, variant=variant, output_loading_info=True, **options)
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{len(missing)} weights are missing, first {missing[0]}")
+        return network
+
+    return _attempt(folder, load)
+
+
+def _attempt(path: Path, load: Callable[[Path], Any]) -> Any:
     try:
-        return load()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UsageError(f"{folder / name} cannot be loaded: {error}") from error
+        return load(path)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise UsageError(f"{path} cannot be loaded: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _missing_shards(folder: Path) -> list[str]:
     problems = []
-    for index in folder.glob("*.safetensors.index.json"):
+    for index in folder.glob("*.safetensors.index*.json"):
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         problems += [f"{folder.name}/{name} is missing" for name in sorted(names) if not (folder / name).is_file()]
     return problems
