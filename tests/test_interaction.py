@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.interaction import BranchInteraction
+
+CHANNELS = 6
+
+
+@pytest.fixture
+def saim() -> BranchInteraction:
+    torch.manual_seed(0)
+    return BranchInteraction(CHANNELS, zero_init=False)
+
+
+@pytest.fixture
+def hidden() -> Tensor:
+    """Two branches, three pairs, five tokens."""
+    return torch.randn((2, 3, 5, CHANNELS), generator=torch.Generator().manual_seed(1))
+
+
+def test_with_zero_start_nothing_is_added(hidden: Tensor) -> None:
+    assert not BranchInteraction(CHANNELS)(hidden).any()
+
+
+def test_the_released_codes_start_adds_something(saim: BranchInteraction, hidden: Tensor) -> None:
+    assert saim(hidden).abs().mean() > 0.01
+
+
+def test_it_is_softmax_attention_over_the_two_branches_of_each_token(saim: BranchInteraction, hidden: Tensor) -> None:
+    x = saim.proj_in(saim.norm(hidden.permute(1, 2, 0, 3)))
+    scores = torch.einsum("bnic,bnjc->bnij", saim.to_q(x), saim.to_k(x)) / CHANNELS**0.5
+    mixed = torch.einsum("bnij,bnjc->bnic", scores.softmax(-1), saim.to_v(x))
+    torch.testing.assert_close(saim(hidden), saim.to_out(mixed).permute(2, 0, 1, 3))
+
+
+def test_swapping_the_branches_swaps_what_is_added(saim: BranchInteraction, hidden: Tensor) -> None:
+    torch.testing.assert_close(saim(hidden.flip(0)), saim(hidden).flip(0))
+
+
+def test_a_token_hears_only_the_same_token_of_the_other_branch(saim: BranchInteraction, hidden: Tensor) -> None:
+    changed = hidden.clone()
+    changed[1, 2, 3] += 1.5 * torch.arange(CHANNELS)
+    moved = (saim(changed) != saim(hidden)).any(-1)
+    assert moved[:, 2, 3].all()
+    assert moved.sum() == 2

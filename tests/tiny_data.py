@@ -1,0 +1,95 @@
+"""Few-shot pairs, settings and networks that suit the tiny base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.adapter import Adapter, make_card, make_references
+from model.base import Base
+from model.config import TrainingConfig
+from model.denoiser import TwoBranchDenoiser
+from model.network import PairModel, build_pair_model
+from model.placement import NormalImage
+from model.types import ImageArray, Pair
+from model.u2net import PLAIN, U2Net, uniform
+from tests.tiny_base import PIXEL_SIZE
+
+TINY = TrainingConfig(
+    steps=4,
+    batch=2,
+    rank=2,
+    text_rank=2,
+    lr=1e-3,
+    interaction_lr=1e-3,
+    resolution=PIXEL_SIZE,
+    views=3,
+    mask_steps=0,
+    checkpoint_every=2,
+)
+
+
+def tiny_config(**chosen: Any) -> TrainingConfig:
+    return replace(TINY, **chosen)
+
+
+def surface(seed: int, height: int = 48, width: int = 40) -> ImageArray:
+    """Brushed metal, never twice the same."""
+    draw = np.random.default_rng(seed)
+    grey = 150 + 12 * draw.standard_normal((1, width)) + 5 * draw.standard_normal((height, width))
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def drawn_pair(seed: int, height: int = 48, width: int = 40) -> Pair:
+    """A dark oval blot on a surface."""
+    draw = np.random.default_rng([seed, 1])
+    rows, columns = np.mgrid[:height, :width]
+    row, column = draw.uniform(0.3, 0.7, 2) * (height, width)
+    tall, wide = draw.uniform(0.1, 0.18, 2) * min(height, width)
+    mask = ((rows - row) / tall) ** 2 + ((columns - column) / wide) ** 2 < 1
+    image = surface(seed, height, width)
+    image[mask] = image[mask] // 3
+    return Pair(f"blot{seed}", image, mask)
+
+
+def drawn_normal(seed: int, height: int = 56, width: int = 44) -> NormalImage:
+    return NormalImage(f"good{seed}", surface(1000 + seed, height, width))
+
+
+def tiny_u2net(seed: int = 0) -> U2Net:
+    torch.manual_seed(seed)
+    return U2Net(uniform(2, 4), PLAIN).eval()
+
+
+def awaken(network: PairModel | TwoBranchDenoiser, scale: float = 0.05, seed: int = 0) -> None:
+    """Move every trainable weight off its neutral start, as if it had been trained."""
+    parameters = network.trainable().values() if isinstance(network, PairModel) else network.parameters()
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        if parameter.requires_grad:
+            parameter.data += scale * torch.randn(parameter.shape, generator=generator)
+
+
+def tiny_adapter(base: Base, **chosen: Any) -> Adapter:
+    """As loaded from a folder, with weights as if it had been trained."""
+    config = tiny_config(**chosen)
+    model = build_pair_model(base, config, "metal tile", "crack")
+    awaken(model)
+    model.denoiser.eval()
+    model.text_encoder.eval()
+    pairs = [drawn_pair(seed) for seed in range(2)]
+    references, placements = make_references(pairs, config)
+    card = make_card(model, pairs, placements, [], "metal tile", "crack")
+    return Adapter(model, card, None, references, placements)
+
+
+def last(items: Iterable[Any]) -> Any:
+    """Run a job to its end."""
+    final = None
+    for item in items:
+        final = item
+    return final
