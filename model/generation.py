@@ -6,21 +6,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from PIL import Image
+
 from model.adapter import Adapter
 from model.masks import u2net_mask
 from model.placement import NormalImage
 from model.progress import Meter, Progress
 from model.quality import QualityGate, QualityLimits
 from model.sampling import SamplingConfig, sample_pairs
-from model.types import Candidate, MaskArray, Pair
+from model.types import Candidate, ImageArray, MaskArray, Pair
 from model.u2net import U2Net
 from model.views import resize_image, resize_share
 
 ATTEMPTS_PER_PAIR = 10
 """By default at most this many candidates are tried per wanted pair."""
 
-FULL_FRAME = 0.98
-"""An object mask that covers this share of the picture says only that a surface fills it."""
+EMPTY_FRAME, FULL_FRAME = 0.02, 0.9
+"""An object mask that covers less of the picture, or more, shows no object: a surface fills the picture."""
+
+OBJECT_SIDE = 128
+"""Objects are looked for in pictures of this longer side, pixels."""
 
 
 @dataclass(slots=True)
@@ -67,6 +73,7 @@ def generate_pairs(
         on_rejected: told of every rejected candidate.
     """
     gate = QualityGate(gate_references(adapter, config), limits)
+    objects = _Objects(object_net, normals) if object_net is not None else None
     for candidate in resumed:
         gate.accept(candidate)
     allowed = max_attempts if max_attempts is not None else ATTEMPTS_PER_PAIR * num_pairs
@@ -74,7 +81,7 @@ def generate_pairs(
     if tally.accepted >= num_pairs:
         return
     for candidate in sample_pairs(adapter, config, tally.attempts, allowed, normals=normals, object_net=object_net):
-        verdict = gate.check(candidate, _object_mask(object_net, candidate))
+        verdict = gate.check(candidate, objects.find(candidate) if objects is not None else None)
         candidate.scores.update(verdict.scores)
         tally.attempts += 1
         if verdict.accepted:
@@ -104,9 +111,27 @@ def _shrink(mask: MaskArray, side: int) -> MaskArray:
     return small
 
 
-def _object_mask(net: U2Net | None, candidate: Candidate) -> MaskArray | None:
-    """The product's mask in the candidate's image; None where the network finds no object or only a full frame."""
-    if net is None:
-        return None
-    found = u2net_mask(net, candidate.image)
-    return found if 0.02 < found.mean() < FULL_FRAME else None
+class _Objects:
+    """Finds products in candidates; on a normal image once, since a defect does not move the product."""
+
+    def __init__(self, net: U2Net, normals: Sequence[NormalImage]) -> None:
+        self.net = net
+        self.normals = {normal.name: normal.image for normal in normals}
+        self.found: dict[str, MaskArray | None] = {}
+
+    def find(self, candidate: Candidate) -> MaskArray | None:
+        """`(H, W)` bool; None where there is no object, or one that fills the picture: a surface."""
+        if candidate.normal is None:
+            return self._find(candidate.image)
+        if candidate.normal not in self.found:
+            self.found[candidate.normal] = self._find(self.normals[candidate.normal])
+        return self.found[candidate.normal]
+
+    def _find(self, image: ImageArray) -> MaskArray | None:
+        height, width = image.shape[:2]
+        scale = OBJECT_SIDE / max(height, width)
+        small = Image.fromarray(image).resize((max(32, round(width * scale)), max(32, round(height * scale))))
+        found = u2net_mask(self.net, np.asarray(small))
+        if not EMPTY_FRAME < found.mean() < FULL_FRAME:
+            return None
+        return np.asarray(Image.fromarray(found).resize((width, height)))
