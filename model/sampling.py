@@ -57,6 +57,8 @@ class SamplingConfig:
         anchored: start from normal images and keep their background; needs normals.
         strength: where an anchored start lies, as a share of the noise schedule; 1 forgets the normal at the start.
         blend_from: share of the denoising after which the background outside the defect is the normal's.
+        agreement: in anchored sampling, how far the image's latents inside the defect are drawn to the part's, in
+            [0, 1]. By definition the two are equal there (I_a = I × M_a); a weak base needs the reminder.
         precision: "fp32" or "bf16".
     """
 
@@ -69,6 +71,7 @@ class SamplingConfig:
     anchored: bool = False
     strength: float = 0.9
     blend_from: float = 0.5
+    agreement: float = 0.0
     precision: str = "fp32"
 
 
@@ -89,6 +92,8 @@ def resolve_sampling(base: Base, chosen: dict[str, Any], *, has_normals: bool) -
         problems.append(f"guidance_scale is {config.guidance_scale}; it must not be negative")
     if not 0 < config.strength <= 1:
         problems.append(f"strength is {config.strength}; it must be above 0 and at most 1")
+    shares = {"blend_from": config.blend_from, "agreement": config.agreement}
+    problems += [f"{name} is {share}; it must be from 0 to 1" for name, share in shares.items() if not 0 <= share <= 1]
     if config.anchored and not has_normals:
         problems.append("anchored sampling needs normal images; none were given")
     if config.scheduler != "dpmsolver++" and not hasattr(diffusers, config.scheduler):
@@ -237,32 +242,49 @@ def _denoise(
             conditional, unconditional = prediction.chunk(2, dim=1)
             prediction = unconditional + config.guidance_scale * (conditional - unconditional)
         if clean is not None and number >= config.blend_from * len(timesteps):
-            prediction = _anchor(model, scaled, prediction, steps, clean, grey)
+            prediction = _anchor(model, config, scaled, prediction, steps, clean, grey)
         if maps is not None:
             collected.append(average_maps(maps, count, noise.shape[-2:]))
         latents = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1), **extra).prev_sample
         latents = latents.unflatten(0, (2, count))
     if clean is not None:
-        region = defect_region(latents[1], grey)
-        latents = torch.stack([clean + region * (latents[0] - clean), latents[1]])
+        latents = torch.stack([_blend(config, latents[0], latents[1], clean, grey), latents[1]])
     averaged = _defect_tokens(model, torch.stack(collected).mean(0)) if collected else None
     return latents, averaged
 
 
-def _anchor(model: PairModel, noisy: Tensor, prediction: Tensor, steps: Tensor, clean: Tensor, grey: Tensor) -> Tensor:
-    """Replace the global branch's implied z_0 outside the emerging defect by the normal's."""
+def _anchor(
+    model: PairModel,
+    config: SamplingConfig,
+    noisy: Tensor,
+    prediction: Tensor,
+    steps: Tensor,
+    clean: Tensor,
+    grey: Tensor,
+) -> Tensor:
+    """Replace the global branch's implied z_0 by its blend with the normal's."""
     image, part = model.schedule.predict_clean(noisy, prediction, steps)
-    region = defect_region(part, grey)
-    blended = clean + region * (image - clean)
+    blended = _blend(config, image, part, clean, grey)
     return torch.stack([model.schedule.prediction_of(noisy[0], blended, steps), prediction[1]])
 
 
-def defect_region(part: Tensor, grey: Tensor) -> Tensor:
-    """Where a part's latents `(B, C, h, w)` differ from grey's, widened by one cell: `(B, 1, h, w)` in [0, 1]."""
+def _blend(config: SamplingConfig, image: Tensor, part: Tensor, clean: Tensor, grey: Tensor) -> Tensor:
+    """The normal's latents outside the emerging defect; inside, the image's, drawn to the part's by `agreement`."""
+    defect = visible_defect(part, grey)
+    inside = image + config.agreement * defect * (part - image)
+    return clean + widened(defect) * (inside - clean)
+
+
+def visible_defect(part: Tensor, grey: Tensor) -> Tensor:
+    """Where a part's latents `(B, C, h, w)` differ from grey's: `(B, 1, h, w)` in [0, 1]."""
     low, high = PART_VISIBLE
     distance = (part - grey).abs().mean(1, keepdim=True)
-    visible = ((distance - low) / (high - low)).clamp(0, 1)
-    return F.avg_pool2d(F.max_pool2d(visible, 3, stride=1, padding=1), 3, stride=1, padding=1, count_include_pad=False)
+    return ((distance - low) / (high - low)).clamp(0, 1)
+
+
+def widened(defect: Tensor) -> Tensor:
+    """A soft map widened by one latent cell and smoothed."""
+    return F.avg_pool2d(F.max_pool2d(defect, 3, stride=1, padding=1), 3, stride=1, padding=1, count_include_pad=False)
 
 
 def make_scheduler(name: str, config: dict[str, Any]) -> Any:
