@@ -6,6 +6,8 @@ training; a hook on each layer hands them over, so the U-Net's own code need not
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from peft import LoraConfig, LoraModel, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The paper's targets: q, k, v and out of every attention, self and cross."""
@@ -42,6 +45,19 @@ class BranchRouter:
     """Which adapter each row of the running pass uses."""
 
     names: list[str] = field(default_factory=list)
+
+    def checkpoint(self, module: nn.Module, *args: Any) -> Any:
+        """Call `module` without keeping its activations; it runs again in the backward pass, for the same rows."""
+        names = self.names
+        return checkpoint(module, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), self._named(names)))
+
+    @contextmanager
+    def _named(self, names: list[str]) -> Iterator[None]:
+        before, self.names = self.names, names
+        try:
+            yield
+        finally:
+            self.names = before
 
 
 def add_branch_lora(

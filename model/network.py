@@ -104,7 +104,7 @@ def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defec
     denoiser.to(base.device)
     text_encoder.to(base.device)
     if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+        unet.enable_gradient_checkpointing(denoiser.router.checkpoint)
     prompts = nested_prompts(object_name, defect_name, config.prompts)
     return PairModel(
         base=base,

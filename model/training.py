@@ -144,7 +144,9 @@ def training_loss(model: PairModel, bank: LatentBank, generator: torch.Generator
 
 
 def _restore(trainable: dict[str, nn.Parameter], saved: dict[str, Tensor]) -> None:
-    if differing := sorted(set(trainable) ^ set(saved)):
+    shapes = {name: parameter.shape for name, parameter in trainable.items()}
+    found = {name: tensor.shape for name, tensor in saved.items()}
+    if differing := sorted({name for name, _ in shapes.items() ^ found.items()}):
         raise UsageError(
             f"the checkpoint was made with other options: {len(differing)} weights differ, first {differing[0]}; "
             "train with the same options or in a new folder"
