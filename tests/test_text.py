@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from model.base import load_base
+from model.text import embed, nested_prompts, tokenize
+from tests.tiny_base import TOKENS
+
+
+@pytest.mark.parametrize(
+    ("style", "prompts"),
+    [("rare", ("a vfx with sks", "sks")), ("names", ("a metal tile with crack", "crack"))],
+)
+def test_the_anomaly_prompt_is_nested_in_the_global_one(style: str, prompts: tuple[str, str]) -> None:
+    assert nested_prompts("metal tile", "crack", style) == prompts
+
+
+def test_prompts_are_embedded_as_diffusers_does(tiny_base: Path) -> None:
+    base = load_base(str(tiny_base))
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_base)
+    texts = ["a vfx with sks", "sks", ""]
+    tokens = tokenize(base.tokenizer, texts)
+    assert tokens.shape == (3, TOKENS)
+    theirs, _ = pipeline.encode_prompt(texts, "cpu", 1, do_classifier_free_guidance=False)
+    with torch.no_grad():
+        torch.testing.assert_close(embed(base.text_encoder, tokens), theirs)
+
+
+def test_a_prompt_too_long_is_cut(tiny_base: Path) -> None:
+    base = load_base(str(tiny_base))
+    assert tokenize(base.tokenizer, ["crack " * 50]).shape == (1, TOKENS)

@@ -1,0 +1,209 @@
+"""Few-shot training: it learns, goes on where it was interrupted, and is what its settings say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.base import Base, load_base
+from model.checkpoint import list_checkpoints, step_generator
+from model.latents import LatentBank, cut_views, encode_views
+from model.network import PairModel, build_pair_model
+from model.progress import Progress
+from model.training import train, training_loss
+from service.core.errors import UsageError
+from tests.tiny_data import awaken, drawn_pair, last, tiny_config, tiny_u2net
+
+PAIRS = [drawn_pair(0, 48, 40), drawn_pair(1, 33, 90)]
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulate": {"accumulate": 2, "warmup": 3},
+    "bcm": {"bcm": True, "view": "window", "defect_weight": 0.25},
+    "all bf16": {"lora_targets": "all", "precision": "bf16"},
+    "checkpointed": {"gradient_checkpointing": True, "bcm": True, "text_rank": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+def built(base: Base, **chosen: Any) -> PairModel:
+    return build_pair_model(base, tiny_config(**chosen), "metal tile", "crack")
+
+
+def bank_of(model: PairModel, count: int = len(PAIRS)) -> LatentBank:
+    """The encoded views of the first pairs."""
+    job = encode_views(model.base, cut_views(PAIRS[:count], model.config), tiny_u2net() if model.config.bcm else None)
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            bank: LatentBank = end.value
+            return bank
+
+
+def weights(model: PairModel) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.trainable().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def gradients(model: PairModel, bank: LatentBank, *seeds: int) -> dict[str, Tensor]:
+    """Sum of the gradients of the batches with these numbers."""
+    for seed in seeds:
+        training_loss(model, bank, step_generator(model.config.seed, seed)).backward()
+    found = {name: parameter.grad for name, parameter in model.trainable().items() if parameter.grad is not None}
+    for parameter in model.trainable().values():
+        parameter.grad = None
+    return found
+
+
+def average_loss(model: PairModel, bank: LatentBank) -> float:
+    with torch.no_grad():
+        losses = [training_loss(model, bank, step_generator(99, number)) for number in range(8)]
+    return float(torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("folder", ["tiny_base", "tiny_v_base"])
+def test_one_pair_is_learnt_by_heart(folder: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    model = built(
+        load_base(str(request.getfixturevalue(folder))),
+        lora_targets="all",
+        rank=8,
+        steps=30,
+        batch=4,
+        lr=1e-2,
+        interaction_lr=1e-2,
+        views=1,
+        flip_horizontal=False,
+        flip_vertical=False,
+        checkpoint_every=1000,
+    )
+    bank = bank_of(model, count=1)
+    before = average_loss(model, bank)
+    last(train(model, PAIRS[:1], tmp_path))
+    assert average_loss(model, bank) < 0.6 * before
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_resumed_training_equals_an_uninterrupted_one_bit_for_bit(base: Base, tmp_path: Path, options: str) -> None:
+    chosen = {"steps": 8, "checkpoint_every": 3, **OPTIONS[options]}
+    whole = built(base, **chosen)
+    curve = last(train(whole, PAIRS, tmp_path / "whole", object_net=tiny_u2net()))
+
+    stopped = built(base, **chosen)
+    for item in train(stopped, PAIRS, tmp_path / "cut", object_net=tiny_u2net()):
+        if isinstance(item, Progress) and item.stage == "train":
+            break
+    assert [path.name for path in list_checkpoints(tmp_path / "cut")] == ["step-0000003"]
+    resumed = built(base, **chosen)
+    again = last(train(resumed, PAIRS, tmp_path / "cut", object_net=tiny_u2net()))
+    assert same(weights(resumed), weights(whole))
+    assert again == curve
+    assert [step for step, _ in curve] == [5, 8]
+
+
+def test_another_seed_gives_other_weights_and_the_same_one_the_same(base: Base, tmp_path: Path) -> None:
+    trained = []
+    for number, seed in enumerate((3, 3, 4)):
+        model = built(base, seed=seed, steps=2)
+        last(train(model, PAIRS, tmp_path / str(number)))
+        trained.append(weights(model))
+    assert same(trained[0], trained[1])
+    assert not same(trained[0], trained[2])
+
+
+def test_the_base_comes_out_as_it_went_in(base: Base, tmp_path: Path) -> None:
+    parts = (base.unet, base.vae, base.text_encoder)
+    before = [{name: value.clone() for name, value in part.state_dict().items()} for part in parts]
+    last(train(built(base, lora_targets="all"), PAIRS, tmp_path))
+    for part, state in zip(parts, before, strict=True):
+        assert same(dict(part.state_dict()), state)
+
+
+@pytest.mark.parametrize("bcm", [False, True])
+@pytest.mark.parametrize("targets", ["attention", "all"])
+def test_checkpointing_activations_changes_no_gradient(base: Base, targets: str, *, bcm: bool) -> None:
+    found = []
+    for checkpointed in (False, True):
+        model = built(base, lora_targets=targets, bcm=bcm, gradient_checkpointing=checkpointed)
+        awaken(model)
+        model.denoiser.train()
+        found.append(gradients(model, bank_of(model), 0))
+    assert found[0].keys() == found[1].keys() == model.trainable().keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, msg=name)
+
+
+def test_accumulated_batches_make_one_step_with_their_mean_gradient(base: Base, tmp_path: Path) -> None:
+    model = built(base, steps=1, accumulate=2, clip_norm=1e9)
+    reference = built(base, clip_norm=1e9)
+    summed = gradients(reference, bank_of(reference), 0, 1)
+    optimizer = torch.optim.AdamW(reference.trainable().values(), lr=1e-3, weight_decay=1e-2)
+    for name, parameter in reference.trainable().items():
+        parameter.grad = summed[name] / 2
+    optimizer.step()
+    last(train(model, PAIRS, tmp_path))
+    for name, value in weights(model).items():
+        torch.testing.assert_close(value, reference.trainable()[name].data, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_loras_and_saim_have_their_own_rates_and_warm_up(base: Base, tmp_path: Path) -> None:
+    """Adam's first step moves the weights by the learning rate."""
+    model = built(base, steps=1, warmup=4, lr=4e-3, interaction_lr=8e-3)
+    before = weights(model)
+    last(train(model, PAIRS, tmp_path))
+    for kind, rate in ((".lora_B.", 1e-3), (".interaction.", 2e-3)):
+        moves = [(value - before[name]).abs().max() for name, value in weights(model).items() if kind in name]
+        assert float(torch.stack(moves).max()) == pytest.approx(rate, rel=0.05)
+
+
+def test_half_precision_keeps_full_weights(base: Base, tmp_path: Path) -> None:
+    model = built(base, precision="bf16", bcm=True, lora_targets="all")
+    curve = last(train(model, PAIRS, tmp_path, object_net=tiny_u2net()))
+    assert {value.dtype for value in weights(model).values()} == {torch.float32}
+    assert torch.isfinite(torch.tensor(curve)).all()
+    full = built(base, precision="fp32", bcm=True, lora_targets="all")
+    assert average_loss(built(base, precision="bf16", bcm=True), bank_of(full)) == pytest.approx(
+        average_loss(full, bank_of(full)), rel=0.02
+    )
+
+
+@pytest.mark.parametrize("options", [{"bcm": True}, {"rank": 4}, {"lora_targets": "all"}])
+def test_a_checkpoint_of_other_options_is_refused(base: Base, tmp_path: Path, options: dict[str, Any]) -> None:
+    last(train(built(base), PAIRS, tmp_path))
+    with pytest.raises(UsageError, match="the checkpoint was made with other options"):
+        last(train(built(base, **options), PAIRS, tmp_path, object_net=tiny_u2net()))
+
+
+def test_bcm_without_a_network_that_finds_objects_is_refused(base: Base, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs a U²-Net that finds objects"):
+        last(train(built(base, bcm=True), PAIRS, tmp_path))
+
+
+def test_the_mask_network_is_adapted_at_the_end(base: Base, tmp_path: Path) -> None:
+    net = tiny_u2net()
+    items = list(train(built(base, mask_steps=2, steps=1), PAIRS, tmp_path, mask_net=net))
+    assert [item.stage for item in items[:-1]] == ["encode", "train", "mask network", "mask network"]
+    assert not net.training
+    assert not same(dict(net.named_parameters()), dict(tiny_u2net().named_parameters()))
+
+
+def test_progress_counts_resumed_steps(base: Base, tmp_path: Path) -> None:
+    last(train(built(base, steps=6, checkpoint_every=4), PAIRS, tmp_path))
+    reports = list(train(built(base, steps=6, checkpoint_every=4), PAIRS, tmp_path))[:-1]
+    assert [(item.stage, item.completed, item.total) for item in reports] == [
+        ("encode", 6, 6),
+        ("train", 5, 6),
+        ("train", 6, 6),
+    ]
+    assert reports[-1].loss > 0
