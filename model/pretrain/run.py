@@ -21,10 +21,12 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
+from model.base import load_base
 from model.denoiser import TwoBranchDenoiser
 from model.objective import NoiseSchedule
 from model.pretrain.autoencoder import build_autoencoder, fold_latent_statistics, train_autoencoder
 from model.pretrain.data import load_samples, square_views
+from model.pretrain.evaluate import measure_base, sample_sheet
 from model.pretrain.pairs import EncodedPairs, build_unet, encode_pairs, train_pairs
 from model.pretrain.presets import Preset
 from model.pretrain.procedural import vocabulary
@@ -32,10 +34,14 @@ from model.pretrain.procedural.dataset import render_shards
 from model.pretrain.segmentation import SegmentationConfig, Subject, build_segmentation, train_segmentation
 from model.pretrain.text import build_text_encoder, build_tokenizer
 from model.progress import Meter, Progress
-from model.u2net import save_u2net
+from model.types import Pair
+from model.u2net import load_u2net, save_u2net
 
 SHARD_BYTES = 15 * 2**20
 """Largest safetensors file of a base, so that it travels where single files are limited."""
+
+MEASURED_PAIRS = 64
+"""Held-out pairs, and samples, that the figures in the card are means over."""
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -59,10 +65,17 @@ class Stage(StrEnum):
     PAIRS = "pairs"
     MASKS = "masks"
     ASSEMBLE = "assemble"
+    MEASURE = "measure"
 
 
 def pretrain(
-    work: Path, preset: Preset, target: Path, *, device: str = "cpu", stages: Sequence[Stage] = tuple(Stage)
+    work: Path,
+    preset: Preset,
+    target: Path,
+    *,
+    device: str = "cpu",
+    stages: Sequence[Stage] = tuple(Stage),
+    photographs: Sequence[Pair] = (),
 ) -> Iterator[Progress]:
     """Make a base from nothing but this package.
 
@@ -72,13 +85,18 @@ def pretrain(
         target: folder of the finished base; replaced when it exists.
         device: "cpu" or "cuda".
         stages: those to do now; what they need from earlier ones must be there.
+        photographs: real pairs on which the finished base is measured; nothing is trained on them.
     """
     work.mkdir(parents=True, exist_ok=True)
     for stage in Stage:
         if stage not in stages:
             continue
         began = time.monotonic()
-        yield from _run_stage(stage, work, preset, target, device)
+        if stage is Stage.MEASURE:
+            measure(target, photographs, device)
+            yield Progress("measure", 1, 1, "bases")
+        else:
+            yield from _run_stage(stage, work, preset, target, device)
         _add_time(work, stage, time.monotonic() - began, device)
 
 
@@ -186,11 +204,23 @@ def assemble(work: Path, preset: Preset, target: Path) -> None:
     )
     for subject in Subject:
         if (work / f"{subject}.safetensors").is_file():
-            shutil.copy(work / f"{subject}.safetensors", aside / "u2net" / f"{subject}.safetensors")
+            save_u2net(
+                load_u2net(work / f"{subject}.safetensors"), aside / "u2net" / f"{subject}.safetensors", half=True
+            )
     (aside / "model_index.json").write_text(json.dumps(_model_index(), indent=2) + "\n", encoding="utf-8")
     (aside / "card.json").write_text(json.dumps(_card(work, preset, target.name), indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
+
+
+def measure(target: Path, photographs: Sequence[Pair], device: str) -> None:
+    """Measure the finished base, write the figures into its card and a sheet of samples beside it."""
+    base = load_base(str(target), device=device)
+    part = target / "u2net" / f"{Subject.PART}.safetensors"
+    net = load_u2net(part).to(device) if part.is_file() else None
+    card = base.card | {"measured": measure_base(base, net, photographs, MEASURED_PAIRS)}
+    (target / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    sample_sheet(base).save(target / "samples.png")
 
 
 def _model_index() -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
     python -m model.pretrain.procedural.samples
 
-renders them anew. Everything that makes the plates one product (steel, grind, light, camera) is fixed; their place, grain
-and holes vary. The pictures are not among those that the embedded base learns from.
+renders them anew. Everything that makes the plates one product (steel, grind, light, camera) is fixed; their place,
+grain and holes vary. The pictures are not among those that the embedded base learns from.
 """
 
 from __future__ import annotations
@@ -101,11 +101,10 @@ def write_samples(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number in range(PAIRS):
         image, mask = sample_pair(number)
-        Image.fromarray(image).convert("L").save(folder / "images" / f"plate_{number:02d}.png", optimize=True)
+        Image.fromarray(image).save(folder / "images" / f"plate_{number:02d}.png", optimize=True)
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"plate_{number:02d}.png", optimize=True)
     for number in range(NORMALS):
-        image = Image.fromarray(sample_normal(number)).convert("L")
-        image.save(folder / "normals" / f"good_{number:02d}.png", optimize=True)
+        Image.fromarray(sample_normal(number)).save(folder / "normals" / f"good_{number:02d}.png", optimize=True)
 
 
 if __name__ == "__main__":

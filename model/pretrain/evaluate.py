@@ -1,0 +1,154 @@
+"""What a base is worth, measured: reconstruction, alignment of the two branches, and a sheet of samples.
+
+Alignment is the mean |I − I_a| inside the generated mask, against the same with the images shuffled among the pairs;
+equal numbers mean that the branches know nothing of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from model.base import Base
+from model.denoiser import TwoBranchDenoiser
+from model.export.preview import contact_sheet
+from model.latents import decode, encode
+from model.masks import MaskMethod, iou, threshold_mask, tidy_mask, u2net_mask
+from model.pixels import to_images, to_pixels
+from model.pretrain.procedural import render
+from model.sampling import make_scheduler
+from model.text import embed, tokenize
+from model.types import ImageArray, MaskArray, Pair, anomaly_part
+from model.u2net import U2Net
+from model.views import cut_image, cut_mask, draw_window
+
+HELD_OUT_SEED = 10_000_000
+"""Procedural seeds from here on are never trained on."""
+
+SAMPLE_STEPS, SAMPLE_GUIDANCE = 25, 1.5
+
+
+def held_out_pairs(count: int, side: int) -> list[Pair]:
+    """Procedural pairs that no training saw, as windows of `side` pixels on their defects."""
+    samples = [render(HELD_OUT_SEED + number) for number in range(count)]
+    return window_pairs([Pair(str(number), s.image, s.mask) for number, s in enumerate(samples)], side)
+
+
+def window_pairs(pairs: Sequence[Pair], side: int) -> list[Pair]:
+    """One window of every pair, by the rule of `model.views`."""
+    views = []
+    for number, pair in enumerate(pairs):
+        window = draw_window(pair.mask, "window", side, np.random.default_rng(number))
+        views.append(Pair(pair.name, cut_image(pair.image, window, side), cut_mask(pair.mask, window, side)))
+    return views
+
+
+@torch.no_grad()
+def measure_reconstruction(base: Base, pairs: Sequence[Pair]) -> dict[str, float]:
+    """PSNR (dB), SSIM and the mean error inside the masks (0–255) of images that pass the autoencoder."""
+    psnr, ssim, inside = [], [], []
+    for pair in pairs:
+        (output,) = to_images(decode(base.vae, encode(base.vae, to_pixels([pair.image]))))
+        psnr.append(peak_signal_noise_ratio(pair.image, output))
+        ssim.append(structural_similarity(pair.image, output, channel_axis=2))
+        inside.append(np.abs(pair.image.astype(np.float32) - output)[pair.mask].mean())
+    return {
+        "images": len(pairs),
+        "psnr": round(float(np.mean(psnr)), 2),
+        "ssim": round(float(np.mean(ssim)), 4),
+        "error_inside_masks": round(float(np.mean(inside)), 2),
+    }
+
+
+def measure_masks(base: Base, net: U2Net | None, pairs: Sequence[Pair]) -> dict[str, float]:
+    """Mean IoU of each mask method on the pairs' parts after the autoencoder."""
+    parts = [anomaly_part(pair.image, pair.mask) for pair in pairs]
+    passed = [to_images(decode(base.vae, encode(base.vae, to_pixels([part]))))[0] for part in parts]
+
+    def mean(found: Sequence[MaskArray]) -> float:
+        return round(float(np.mean([iou(one, pair.mask) for one, pair in zip(found, pairs, strict=True)])), 4)
+
+    scores = {str(MaskMethod.THRESHOLD): mean([tidy_mask(threshold_mask(part)) for part in passed])}
+    if net is not None:
+        scores[str(MaskMethod.U2NET)] = mean([tidy_mask(u2net_mask(net, part)) for part in passed])
+    return scores
+
+
+@torch.no_grad()
+def sample_base(base: Base, count: int, seed: int = 0) -> tuple[list[ImageArray], list[ImageArray], list[str]]:
+    """Images and parts straight from the base, prompted with procedural captions; `(images, parts, captions)`."""
+    denoiser = TwoBranchDenoiser(base.unet, with_background=False).to(base.device).eval()
+    if base.interaction is not None:
+        denoiser.interaction.load_state_dict(base.interaction)
+    samples = [render(HELD_OUT_SEED + number, 64) for number in range(count)]
+    captions = [sample.caption for sample in samples]
+    tokens = torch.stack(
+        [tokenize(base.tokenizer, captions), tokenize(base.tokenizer, [sample.part_caption for sample in samples])]
+    )
+    text = embed(base.text_encoder, tokens.flatten(0, 1)).unflatten(0, (2, count))
+    empty = embed(base.text_encoder, tokenize(base.tokenizer, [""]))[None].expand_as(text)
+    cells = int(base.unet.config.sample_size)
+    generator = torch.Generator().manual_seed(seed)
+    latents = torch.randn((2, count, base.latent_channels, cells, cells), generator=generator).to(base.device)
+    scheduler = make_scheduler("dpmsolver++", base.scheduler)
+    scheduler.set_timesteps(SAMPLE_STEPS, device=base.device)
+    for timestep in scheduler.timesteps:
+        both = denoiser(latents.repeat(1, 2, 1, 1, 1), timestep, torch.cat([text, empty], dim=1))
+        conditional, unconditional = both.chunk(2, dim=1)
+        prediction = unconditional + SAMPLE_GUIDANCE * (conditional - unconditional)
+        step = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1))
+        latents = step.prev_sample.unflatten(0, (2, count))
+    return to_images(decode(base.vae, latents[0])), to_images(decode(base.vae, latents[1])), captions
+
+
+def measure_alignment(images: Sequence[ImageArray], parts: Sequence[ImageArray]) -> dict[str, float]:
+    """Mean |I − I_a| inside the part's mask, and the same with the images shifted by one among the pairs."""
+    masks = [threshold_mask(part) for part in parts]
+    known = [number for number, mask in enumerate(masks) if mask.any()]
+
+    def difference(shift: int) -> float:
+        gaps = [_gap(images[(number + shift) % len(images)], parts[number], masks[number]) for number in known]
+        return round(float(np.mean(gaps)), 2) if gaps else float("nan")
+
+    return {
+        "pairs": len(images),
+        "inside": difference(0),
+        "inside_shuffled": difference(1),
+        "mask_area": round(float(np.mean(masks)), 4),
+    }
+
+
+def measure_base(base: Base, net: U2Net | None, photographs: Sequence[Pair], count: int) -> dict[str, Any]:
+    """Everything above, on `count` held-out procedural pairs and on the photographs, where there are any."""
+    measured: dict[str, Any] = {}
+    sets = {"procedural": held_out_pairs(count, base.resolution)}
+    if photographs:
+        sets["photographs"] = window_pairs(photographs, base.resolution)
+    for name, pairs in sets.items():
+        measured[f"reconstruction_{name}"] = measure_reconstruction(base, pairs)
+        measured[f"mask_iou_{name}"] = measure_masks(base, net, pairs)
+    images, parts, _ = sample_base(base, count)
+    measured["alignment"] = measure_alignment(images, parts)
+    return measured
+
+
+def sample_sheet(base: Base, count: int = 16) -> Image.Image:
+    """Samples straight from the base: image, part and mask under each other."""
+    images, parts, captions = sample_base(base, count)
+    rows: list[Sequence[ImageArray | MaskArray]] = []
+    for begin in range(0, count, 8):
+        chunk = slice(begin, begin + 8)
+        rows += [images[chunk], parts[chunk], [threshold_mask(part) for part in parts[chunk]]]
+    return contact_sheet(
+        rows, [[*captions[begin : begin + 8]] for begin in range(0, count, 8) for _ in range(3)], tile=96
+    )
+
+
+def _gap(image: ImageArray, part: ImageArray, mask: NDArray[np.bool_]) -> float:
+    return float(np.abs(image[mask].astype(np.float32) - part[mask]).mean())
