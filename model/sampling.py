@@ -10,14 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 
 from model.adapter import Adapter
@@ -81,14 +81,23 @@ def resolve_sampling(base: Base, chosen: dict[str, Any], *, has_normals: bool) -
     Raises:
         UsageError: naming every value that cannot be.
     """
+    known = {field.name for field in fields(SamplingConfig)}
+    recommended = {key: value for key, value in base.sampling.items() if key in known}
     given = {key: value for key, value in chosen.items() if value is not None}
-    config = replace(SamplingConfig(anchored=has_normals), **{**base.sampling, **given})
-    problems = []
-    if config.steps < 1:
-        problems.append(f"steps is {config.steps}; it must be at least 1")
-    if config.batch < 1:
-        problems.append(f"batch is {config.batch}; it must be at least 1")
-    if config.guidance_scale < 0:
+    if unknown := sorted(set(given) - known):
+        raise UsageError(f"unknown sampling options {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    config = replace(SamplingConfig(anchored=has_normals), **{**recommended, **given})
+    if problems := _problems(config, has_normals=has_normals):
+        raise UsageError(problems, "The sampling options cannot be used")
+    return replace(config, mask_method=MaskMethod(config.mask_method))
+
+
+def _problems(config: SamplingConfig, *, has_normals: bool) -> list[str]:
+    least = {"seed": (config.seed, 0), "steps": (config.steps, 1), "batch": (config.batch, 1)}
+    problems = [
+        f"{name} is {value}; it must be at least {lowest}" for name, (value, lowest) in least.items() if value < lowest
+    ]
+    if not config.guidance_scale >= 0:
         problems.append(f"guidance_scale is {config.guidance_scale}; it must not be negative")
     if not 0 < config.strength <= 1:
         problems.append(f"strength is {config.strength}; it must be above 0 and at most 1")
@@ -96,11 +105,18 @@ def resolve_sampling(base: Base, chosen: dict[str, Any], *, has_normals: bool) -
     problems += [f"{name} is {share}; it must be from 0 to 1" for name, share in shares.items() if not 0 <= share <= 1]
     if config.anchored and not has_normals:
         problems.append("anchored sampling needs normal images; none were given")
-    if config.scheduler != "dpmsolver++" and not hasattr(diffusers, config.scheduler):
-        problems.append(f"scheduler {config.scheduler!r} is neither dpmsolver++ nor a diffusers scheduler class")
-    if problems:
-        raise UsageError(problems, "The sampling options cannot be used")
-    return config
+    scheduler = getattr(diffusers, config.scheduler, None)
+    if config.scheduler != "dpmsolver++" and not (
+        isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)
+    ):
+        problems.append(f"scheduler is {config.scheduler!r}; it must be dpmsolver++ or a diffusers scheduler class")
+    for name, value, allowed in (
+        ("mask_method", config.mask_method, tuple(MaskMethod)),
+        ("precision", config.precision, ("fp32", "bf16")),
+    ):
+        if value not in allowed:
+            problems.append(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+    return problems
 
 
 def pair_seed(seed: int, index: int) -> int:
@@ -218,7 +234,8 @@ def _denoise(
         begin = min(len(timesteps) - 1, round(len(timesteps) * (1 - config.strength)))
         start = torch.stack([clean, grey.expand_as(clean)]).flatten(0, 1)
         first = timesteps[begin : begin + 1].expand(2 * count)
-        scheduler.set_begin_index(begin)
+        if hasattr(scheduler, "set_begin_index"):  # those without it find their place by the timestep alone
+            scheduler.set_begin_index(begin)
         latents = scheduler.add_noise(start, noise.flatten(0, 1), first).unflatten(0, (2, count))
     guided = config.guidance_scale != 1
     text = model.prompt_embeddings().expand(-1, count, -1, -1)
