@@ -41,6 +41,8 @@ from service.core.errors import UsageError
 
 FORMAT_VERSION = 1
 METHOD = "dualanodiff"
+CARD_ENTRIES = {"object", "defect", "base", "config", "steps", "loss_curve", "data", "placements"}
+"""Without these a card cannot be used."""
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
@@ -110,19 +112,21 @@ def make_card(
         "config": model.config.as_dict(),
         "steps": model.config.steps,
         "loss_curve": [list(point) for point in curve],
-        "data": [
-            {
-                "name": pair.name,
-                "width": pair.mask.shape[1],
-                "height": pair.mask.shape[0],
-                "image_sha256": hashlib.sha256(np.ascontiguousarray(pair.image).tobytes()).hexdigest(),
-                "mask_sha256": hashlib.sha256(np.packbits(pair.mask).tobytes()).hexdigest(),
-                "mask_area": int(pair.mask.sum()),
-            }
-            for pair in pairs
-        ],
+        "data": [describe_pair(pair) for pair in pairs],
         "placements": [{"side": place.side, "x": place.x, "y": place.y} for place in placements],
         "software": {name: version(name) for name in ("torch", "diffusers", "peft", "transformers")},
+    }
+
+
+def describe_pair(pair: Pair) -> dict[str, Any]:
+    """What identifies a few-shot example in cards: its name, size, and the hashes of its pixels."""
+    return {
+        "name": pair.name,
+        "width": pair.mask.shape[1],
+        "height": pair.mask.shape[0],
+        "image_sha256": hashlib.sha256(np.ascontiguousarray(pair.image).tobytes()).hexdigest(),
+        "mask_sha256": hashlib.sha256(np.packbits(pair.mask).tobytes()).hexdigest(),
+        "mask_area": int(pair.mask.sum()),
     }
 
 
@@ -143,26 +147,31 @@ def save_adapter(
     """
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    (aside / "reference").mkdir(parents=True)
-    text = get_peft_model_state_dict(model.text_encoder, adapter_name=TEXT_ADAPTER) if model.config.text_rank else None
-    for branch in (GLOBAL, ANOMALY):
-        StableDiffusionPipeline.save_lora_weights(
-            aside / branch,
-            unet_lora_layers=get_peft_model_state_dict(model.denoiser.unet, adapter_name=branch),
-            text_encoder_lora_layers=text,
-        )
-    save_file(_contiguous(model.denoiser.interaction), aside / "interaction.safetensors")
-    if model.denoiser.background is not None:
-        save_file(_contiguous(model.denoiser.background), aside / "background.safetensors")
-    if mask_net is not None:
-        save_u2net(mask_net, aside / "mask_net.safetensors")
-    for number, pair in enumerate(references):
-        Image.fromarray(pair.image).save(aside / "reference" / f"{number:03d}.png")
-        Image.fromarray(pair.mask).save(aside / "reference" / f"{number:03d}_mask.png")
-    for name, content in (("run.json", run or {}), ("card.json", card)):
-        (aside / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    try:
+        (aside / "reference").mkdir(parents=True)
+        text = None
+        if model.config.text_rank:
+            text = get_peft_model_state_dict(model.text_encoder, adapter_name=TEXT_ADAPTER)
+        for branch in (GLOBAL, ANOMALY):
+            StableDiffusionPipeline.save_lora_weights(
+                aside / branch,
+                unet_lora_layers=get_peft_model_state_dict(model.denoiser.unet, adapter_name=branch),
+                text_encoder_lora_layers=text,
+            )
+        save_file(_contiguous(model.denoiser.interaction), aside / "interaction.safetensors")
+        if model.denoiser.background is not None:
+            save_file(_contiguous(model.denoiser.background), aside / "background.safetensors")
+        if mask_net is not None:
+            save_u2net(mask_net, aside / "mask_net.safetensors")
+        for number, pair in enumerate(references):
+            Image.fromarray(pair.image).save(aside / "reference" / f"{number:03d}.png")
+            Image.fromarray(pair.mask).save(aside / "reference" / f"{number:03d}_mask.png")
+        for name, content in (("run.json", run or {}), ("card.json", card)):
+            (aside / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def read_adapter_card(folder: Path) -> dict[str, Any]:
@@ -175,14 +184,18 @@ def read_adapter_card(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"{folder} is not an adapter: it has no card.json; `pairforge train` makes adapters")
     try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        card: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(card, dict):
+        raise UsageError(f"{path} is not the card of an adapter: it holds no JSON object")
     if card.get("format_version") != FORMAT_VERSION or card.get("method") != METHOD:
         raise UsageError(
             f"{folder} has format {card.get('format_version')} and method {card.get('method')!r}; "
             f"this version reads format {FORMAT_VERSION}, method {METHOD!r}"
         )
+    if lacking := sorted(CARD_ENTRIES - card.keys()):
+        raise UsageError(f"{path} is not complete: it lacks {', '.join(lacking)}")
     return card
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("model", "service", "worker")
-KERNEL = ("service.core.errors", "service.core.images", "service.core.pairs")
+KERNEL = ("service.core.decoding", "service.core.errors", "service.core.images", "service.core.pairs")
 """What the library may use of the service; with all that it imports in turn, plain code over NumPy and Pillow."""
 
 FORBIDDEN = {

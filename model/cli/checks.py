@@ -8,11 +8,14 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from model.adapter import read_adapter_card
+from model.base import Base, load_base
 from model.cli.session import existing_folder
 from model.placement import NormalImage
 from model.quality import QualityLimits
@@ -22,28 +25,45 @@ from service.core.errors import TransientError, UsageError
 from service.core.pairs import read_normals, read_pairs
 
 _Value = TypeVar("_Value")
+_Args = ParamSpec("_Args")
 
 SPARE_BYTES = 50 * 10**6
 """Left free on the disk beyond what a command writes."""
 
 
-def attempt(problems: list[str], work: Callable[[], _Value], named: str = "") -> _Value | None:
-    """The value, or None with what is wrong added to `problems`.
+class Problems:
+    """Collects what is wrong, so that it can be told all at once."""
 
-    Args:
-        named: put before each problem; by default none is needed.
-    """
-    try:
-        return work()
-    except UsageError as error:
-        problems += [f"{named}: {problem}" if named else problem for problem in error.problems]
-        return None
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def attempt(self, work: Callable[_Args, _Value], *args: _Args.args, **kwargs: _Args.kwargs) -> _Value | None:
+        """The value of `work(...)`, or None with what is wrong noted."""
+        return self.attempt_on("", work, *args, **kwargs)
+
+    def attempt_on(
+        self, name: str, work: Callable[_Args, _Value], *args: _Args.args, **kwargs: _Args.kwargs
+    ) -> _Value | None:
+        """As `attempt`, with the name of what is worked on before each problem."""
+        try:
+            return work(*args, **kwargs)
+        except UsageError as error:
+            self.found += [f"{name}: {problem}" if name else problem for problem in error.problems]
+            return None
 
 
 def chosen(options: Mapping[str, Any], settings: type[Any]) -> dict[str, Any]:
     """Those command-line options that are fields of a dataclass of settings."""
     names = {field.name for field in fields(settings)}
     return {name: value for name, value in options.items() if name in names}
+
+
+def open_base(source: str, device: str = "cpu") -> Base:
+    """`load_base` without the libraries' own bars and remarks."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    return load_base(source, device=device)
 
 
 def load_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[str]]:
@@ -65,8 +85,10 @@ def read_limits(path: Path | None) -> QualityLimits | None:
         return None
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the limits {path} cannot be read as JSON: {error}") from error
+    except OSError as error:
+        raise UsageError(f"the limits {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"the limits {path} are not JSON: {error}") from error
     if not isinstance(given, dict):
         raise UsageError(f'the limits {path} are not a JSON object like {{"min_area_ratio": 0.1}}')
     known = {field.name for field in fields(QualityLimits)}
@@ -84,7 +106,7 @@ def read_limits(path: Path | None) -> QualityLimits | None:
 
 
 def choose_device(name: str) -> str:
-    """ "cuda" or "cpu"; "auto" takes the GPU where there is one."""
+    """The device to compute on, `cuda` or `cpu`; `auto` takes the GPU where there is one."""
     if name not in {"auto", "cpu", "cuda"}:
         raise UsageError(f"device is {name!r}; it must be auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
@@ -148,6 +170,6 @@ def require_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if free < needed + SPARE_BYTES:
         raise TransientError(
-            f"writing {path} takes about {needed + SPARE_BYTES:,} bytes, but the disk of {place} has {free:,} bytes free: "
+            f"writing {path} takes about {needed + SPARE_BYTES:,} bytes, but {place} has {free:,} bytes free: "
             "make room, or write elsewhere"
         )

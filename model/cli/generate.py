@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model.adapter import Adapter, load_adapter, read_adapter_card
-from model.base import Base, load_base
+from model.base import Base
 from model.cli.checks import (
-    attempt,
+    Problems,
     check_new_file,
     choose_device,
     chosen,
     load_normals,
+    open_base,
     read_limits,
     require_space,
 )
-from model.cli.output import Output, duration
+from model.cli.output import PREPARED, Output, duration
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
 from model.generation import Tally
 from model.masks import MaskMethod
@@ -48,7 +49,16 @@ class GenerateRequest:
     object_net: Path | None = None
     device: str = "auto"
     force: bool = False
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a request names that needs neither adapter nor base."""
+
+    normals: list[NormalImage]
+    formats: list[str]
+    limits: QualityLimits | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +69,7 @@ class Generation:
     adapter: Adapter
     config: SamplingConfig
     networks: MaskNetworks
-    normals: list[NormalImage]
-    formats: list[str]
-    limits: QualityLimits | None
+    inputs: Inputs
     tally: Tally = field(default_factory=Tally)
 
 
@@ -69,6 +77,7 @@ def generate(request: GenerateRequest, output: Output) -> None:
     """Check, generate, tell."""
     began = time.monotonic()
     generation = prepare(request)
+    output.progress(PREPARED)
     summary = perform(generation, output)
     seconds = round(time.monotonic() - began, 1)
     counts = generation.tally.as_dict()
@@ -91,84 +100,87 @@ def prepare(request: GenerateRequest, loaded: Base | None = None) -> Generation:
         UsageError: listing everything that is wrong.
         TransientError: there is no room for the dataset.
     """
-    problems: list[str] = []
-    formats = attempt(problems, lambda: parse_formats(request.formats)) or []
-    limits = attempt(problems, lambda: read_limits(request.limits))
-    normals = attempt(problems, lambda: load_normals(request.normals)) or []
-    attempt(problems, lambda: check_new_file(request.target, force=request.force))
-    problems += _counts(request)
-    method = attempt(problems, lambda: _mask_method(request.options))
-    device = attempt(problems, lambda: choose_device(request.device)) or "cpu"
+    problems = Problems()
+    inputs = problems.attempt(read_inputs, request)
+    method = problems.attempt(_mask_method, request.options.get("mask_method"))
+    device = problems.attempt(choose_device, request.device) or "cpu"
     adapter = config = networks = None
-    base = loaded or attempt(problems, lambda: _base_of(request, device), f"adapter {request.adapter}")
+    base = loaded or problems.attempt_on(f"adapter {request.adapter}", _base_of, request, device)
     if base is not None:
-        adapter = attempt(problems, lambda: load_adapter(request.adapter, base), f"adapter {request.adapter}")
-        networks = attempt(problems, lambda: load_mask_networks(base, None, request.object_net))
-        options = {**chosen(request.options or {}, SamplingConfig), "mask_method": method}
-        config = attempt(problems, lambda: resolve_sampling(base, options, has_normals=request.normals is not None))
+        adapter = problems.attempt_on(f"adapter {request.adapter}", load_adapter, request.adapter, base)
+        networks = problems.attempt(load_mask_networks, base, None, request.object_net)
+        options = {**chosen(request.options, SamplingConfig), "mask_method": method}
+        config = problems.attempt(resolve_sampling, base, options, has_normals=request.normals is not None)
     if adapter is not None and networks is not None and config is not None:
-        problems += _unmet(request, adapter, networks, config)
-    if problems or adapter is None or config is None or networks is None:
-        raise UsageError(problems, "the dataset cannot be generated")
-    require_space(request.target, _estimate(request.num_pairs, adapter, normals, formats))
-    return Generation(request, adapter, config, networks, normals, formats, limits)
+        problems.found += _unmet(request, adapter, networks, config)
+    if problems.found or inputs is None or adapter is None or config is None or networks is None:
+        raise UsageError(problems.found, "the dataset cannot be generated")
+    require_space(request.target, _estimate(request.num_pairs, adapter, inputs))
+    return Generation(request, adapter, config, networks, inputs)
+
+
+def read_inputs(request: GenerateRequest) -> Inputs:
+    """Check and read all that needs neither adapter nor base.
+
+    Raises:
+        UsageError: listing everything that is wrong.
+    """
+    problems = Problems()
+    formats = problems.attempt(parse_formats, request.formats)
+    limits = problems.attempt(read_limits, request.limits)
+    normals = problems.attempt(load_normals, request.normals)
+    problems.attempt(check_new_file, request.target, force=request.force)
+    if request.num_pairs < 1:
+        problems.found.append(f"num-pairs is {request.num_pairs}; it must be at least 1")
+    elif request.max_attempts is not None and request.max_attempts < request.num_pairs:
+        problems.found.append(
+            f"max-attempts is {request.max_attempts}; {request.num_pairs} pairs need at least as many"
+        )
+    if problems.found or formats is None or normals is None:
+        raise UsageError(problems.found)
+    return Inputs(normals, formats, limits)
 
 
 def perform(generation: Generation, output: Output) -> DatasetSummary:
     """Generate and write the zip."""
     request = generation.request
     request.target.parent.mkdir(parents=True, exist_ok=True)
-    summary: DatasetSummary | None = None
     for item in make_dataset(
         generation.adapter,
         generation.config,
         request.num_pairs,
         request.target,
         networks=generation.networks,
-        normals=generation.normals,
-        formats=generation.formats,
-        limits=generation.limits,
+        normals=generation.inputs.normals,
+        formats=generation.inputs.formats,
+        limits=generation.inputs.limits,
         max_attempts=request.max_attempts,
         tally=generation.tally,
     ):
         if isinstance(item, DatasetSummary):
-            summary = item
-        else:
-            output.progress(item)
-    assert summary is not None
-    return summary
+            return item
+        output.progress(item)
+    raise AssertionError("a dataset ends with its summary")
 
 
 def parse_formats(text: str) -> list[str]:
     """`mvtec,coco` → names; `all` is every one there is."""
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == ["all"]:
-        return list(FORMATS)
-    check_formats(names)
-    return names
+    check_formats([name for name in names if name != "all"])
+    return list(FORMATS) if "all" in names else names
 
 
 def _base_of(request: GenerateRequest, device: str) -> Base:
     card = read_adapter_card(request.adapter)
-    return load_base(request.base or str(card["base"]["name"]), device=device)
+    return open_base(request.base or str(card["base"]["name"]), device)
 
 
-def _mask_method(options: Mapping[str, Any] | None) -> MaskMethod | None:
-    name = (options or {}).get("mask_method")
+def _mask_method(name: str | None) -> MaskMethod | None:
     if name is None:
         return None
     if name not in list(MaskMethod):
         raise UsageError(f"mask method {name!r} does not exist: choose from {', '.join(MaskMethod)}")
     return MaskMethod(name)
-
-
-def _counts(request: GenerateRequest) -> list[str]:
-    problems = []
-    if request.num_pairs < 1:
-        problems.append(f"num-pairs is {request.num_pairs}; it must be at least 1")
-    elif request.max_attempts is not None and request.max_attempts < request.num_pairs:
-        problems.append(f"max-attempts is {request.max_attempts}; {request.num_pairs} pairs need at least as many")
-    return problems
 
 
 def _unmet(request: GenerateRequest, adapter: Adapter, networks: MaskNetworks, config: SamplingConfig) -> list[str]:
@@ -185,13 +197,9 @@ def _unmet(request: GenerateRequest, adapter: Adapter, networks: MaskNetworks, c
     return problems
 
 
-def _estimate(num_pairs: int, adapter: Adapter, normals: Sequence[NormalImage], formats: Sequence[str]) -> int:
+def _estimate(num_pairs: int, adapter: Adapter, inputs: Inputs) -> int:
     """Bytes of the dataset, roughly."""
-    pixels = sum(normal.image.shape[0] * normal.image.shape[1] for normal in normals)
-    each = pixels // len(normals) if normals else adapter.model.config.resolution**2
-    return BYTES_PER_PIXEL * (num_pairs * each + (pixels if formats else 0)) * (1 + len(formats))
-
-
-def describe(generation: Generation) -> dict[str, Any]:
-    """The settings in use, as JSON."""
-    return asdict(generation.config)
+    pixels = sum(normal.image.shape[0] * normal.image.shape[1] for normal in inputs.normals)
+    each = pixels // len(inputs.normals) if inputs.normals else adapter.model.config.resolution**2
+    copied = pixels if inputs.formats else 0
+    return BYTES_PER_PIXEL * (num_pairs * each + copied) * (1 + len(inputs.formats))

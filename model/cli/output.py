@@ -22,6 +22,10 @@ JSON_EVERY = 1.0
 """Seconds between two events of progress."""
 
 
+PREPARING, PREPARED = (Progress("prepare", done, 1, "") for done in (0, 1))
+"""Before and after libraries, input and base are loaded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a command ended without its result.
@@ -95,8 +99,7 @@ class PlainOutput:
 
     def progress(self, item: Progress) -> None:
         if self._throttle.lets_pass(item):
-            numbers = [f"{item.completed}/{item.total} {item.unit}", *filter(None, _numbers(item).values())]
-            _say(f"{item.stage}: {', '.join(numbers)}")
+            _say(f"{item.stage}: {', '.join(filter(None, _numbers(item).values()))}")
 
     def note(self, text: str) -> None:
         _say(f"note: {text}", error=True)
@@ -122,7 +125,7 @@ class LiveOutput:
         self._stages: dict[str, TaskID] = {}
 
     def progress(self, item: Progress) -> None:
-        numbers = {"count": f"{item.completed}/{item.total} {item.unit}", **_numbers(item)}
+        numbers = _numbers(item)
         if item.stage not in self._stages:
             self._bars.start()
             self._stages[item.stage] = self._bars.add_task(item.stage, total=item.total, **numbers)
@@ -159,9 +162,10 @@ class Throttle:
         return passes
 
 
-def _numbers(item: Progress) -> dict[str, str]:
-    """Rate, loss, time left and note as text, empty where there is none."""
+def _numbers(item: Progress) -> dict[str, Any]:
+    """Count, rate, loss, time left and note as text, empty where there is none."""
     return {
+        "count": f"{item.completed}/{item.total} {item.unit}".rstrip(),
         "rate": _rate(item.rate, item.unit),
         "loss": "" if item.loss is None else f"loss {item.loss:.4f}",
         "eta": "" if item.eta is None or item.completed >= item.total else f"{duration(item.eta)} left",

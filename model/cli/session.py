@@ -67,20 +67,26 @@ class Session:
             raise typer.Exit(failure.code) from error
 
     def _failure(self, error: BaseException) -> Failure:
+        temporary = str(error) if isinstance(error, TransientError) else self._shortage(error)
+        if temporary:
+            return Failure("transient", TRANSIENT, [temporary])
         match error:
             case UsageError():
                 return Failure("usage", USAGE, error.problems, error.summary)
-            case TransientError():
-                return Failure("transient", TRANSIENT, [str(error)])
-            case KeyboardInterrupt():
-                return Failure("interrupted", INTERRUPTED, [self._interrupted], "interrupted")
             case PermissionError():
                 return Failure("usage", USAGE, [f"{error.filename} cannot be written: {error.strerror}"])
-            case _ if _disk_is_full(error):
-                return Failure("transient", TRANSIENT, [self._no_space()])
-            case _ if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-                return Failure("transient", TRANSIENT, ["not enough memory: give a smaller --batch or --resolution"])
+            case KeyboardInterrupt():
+                return Failure("interrupted", INTERRUPTED, [self._interrupted], "interrupted")
         return Failure("internal", INTERNAL, [f"{type(error).__name__}: {error}"], "this is a defect of PairForge")
+
+    def _shortage(self, error: BaseException) -> str:
+        """What there is not enough of, if that was the error."""
+        if _disk_is_full(error):
+            return self._no_space()
+        # torch's own out-of-memory error is named like this; it is not imported here.
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return "not enough memory: give a smaller --batch or --resolution"
+        return ""
 
     def _no_space(self) -> str:
         place = existing_folder(self._writes or Path.cwd())

@@ -7,18 +7,17 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model.adapter import describe_pair
-from model.base import Base, load_base
+from model.base import Base
 from model.checkpoint import list_checkpoints, read_record
-from model.cli.checks import attempt, check_new_adapter, choose_device, chosen, load_pairs, require_space
-from model.cli.output import Output, duration
+from model.cli.checks import Problems, check_new_adapter, choose_device, chosen, load_pairs, open_base, require_space
+from model.cli.output import PREPARED, Output, duration
 from model.config import TrainingConfig, resolve_config
 from model.pipeline import MaskNetworks, load_mask_networks, train_adapter
-from model.progress import Progress
 from model.types import Pair
 from service.core.errors import UsageError
 
@@ -45,7 +44,7 @@ class TrainRequest:
     mask_net: Path | None = None
     object_net: Path | None = None
     force: bool = False
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,9 @@ def train(request: TrainRequest, output: Output) -> None:
     """Check, train, tell."""
     began = time.monotonic()
     training = prepare(request, output)
+    output.progress(PREPARED)
     loss = perform(training, output)
+    seconds = round(time.monotonic() - began, 1)
     facts = {
         "adapter": str(request.target),
         "object": request.object_name,
@@ -94,12 +95,12 @@ def train(request: TrainRequest, output: Output) -> None:
         "pairs": len(training.pairs),
         "steps": training.config.steps,
         "loss": loss,
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": seconds,
     }
     output.result(
         facts,
         f"adapter: {request.target} ({training.config.steps} steps on {len(training.pairs)} pairs in "
-        f"{duration(facts['seconds'])})\n"
+        f"{duration(seconds)})\n"
         f"next:    pairforge generate {request.target} --out dataset.zip --num-pairs 16",
     )
 
@@ -111,21 +112,21 @@ def prepare(request: TrainRequest, output: Output) -> Training:
         UsageError: listing everything that is wrong.
         TransientError: there is no room for checkpoints and adapter.
     """
-    problems: list[str] = []
-    found = attempt(problems, lambda: load_pairs(request.images, request.masks))
-    attempt(problems, lambda: check_new_adapter(request.target, force=request.force))
-    device = attempt(problems, lambda: choose_device(request.device)) or "cpu"
-    base = attempt(problems, lambda: load_base(request.base, device=device), f"base {request.base}")
+    problems = Problems()
+    found = problems.attempt(load_pairs, request.images, request.masks)
+    problems.attempt(check_new_adapter, request.target, force=request.force)
+    device = problems.attempt(choose_device, request.device) or "cpu"
+    base = problems.attempt_on(f"base {request.base}", open_base, request.base, device)
     config = networks = None
     if base is not None:
-        config = attempt(problems, lambda: resolve_config(base, chosen(request.options or {}, TrainingConfig)))
-        networks = attempt(problems, lambda: load_mask_networks(base, request.mask_net, request.object_net))
+        config = problems.attempt(resolve_config, base, chosen(request.options, TrainingConfig))
+        networks = problems.attempt(load_mask_networks, base, request.mask_net, request.object_net)
     if config is not None and config.bcm and networks is not None and networks.object is None:
-        problems.append(
-            f"bcm needs a network that finds objects, and base {request.base} brings none: give --object-net"
+        problems.found.append(
+            f"bcm needs a network that finds objects, base {request.base} has none: give --object-net"
         )
-    if problems or found is None or base is None or config is None or networks is None:
-        raise UsageError(problems, "the adapter cannot be trained")
+    if problems.found or found is None or base is None or config is None or networks is None:
+        raise UsageError(problems.found, "the adapter cannot be trained")
     pairs, notes = found
     for note in notes:
         output.note(note)
@@ -198,7 +199,3 @@ def _file_hash(path: Path | None) -> str | None:
         return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-PREPARING = Progress("prepare", 0, 1, "steps")
-"""Shown while libraries and the base are loaded."""

@@ -1,0 +1,283 @@
+"""The commands and their options; what they do is imported when they are called, so that help comes at once."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.cli.options import SAMPLING, TRAINING, Base, Device, Force, Json, Limits, Normals, ObjectNet
+from model.cli.output import PREPARING
+from model.cli.session import Session
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Few-shot generation of image-mask pairs of manufacturing defects. Begin with: pairforge demo",
+)
+bases_app = typer.Typer(help="List the bases that come with the package, or verify one.")
+app.add_typer(bases_app, name="bases")
+
+RESUMES = "the same command goes on from the last checkpoint"
+
+
+@app.callback(invoke_without_command=True)
+def _pairforge(
+    *, show_version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False
+) -> None:
+    if show_version:
+        typer.echo(f"pairforge {version('pairforge')}")
+        raise typer.Exit
+
+
+@app.command()
+def train(  # noqa: PLR0913 - every option is a parameter
+    ctx: typer.Context,
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images with the defect.")],
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of their masks: same names, white = defect.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Adapter to write, e.g. adapters/scratch.")],
+    object_name: Annotated[str, typer.Option("--object", help="What is shown.")] = "product",
+    defect_name: Annotated[str, typer.Option("--defect", help="What is wrong with it.")] = "defect",
+    base: Base = "mini",
+    mask_net: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="U²-Net that finds defects on parts, in place of the base's.")
+    ] = None,
+    object_net: ObjectNet = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+    steps: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Optimiser steps.")] = None,
+    batch: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Pairs per step.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, help="Batches per optimiser step.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Rank of both branches' LoRA.")] = None,
+    text_rank: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, help="Rank of the text encoder's LoRA, 0 for none.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(rich_help_panel=TRAINING, help="Learning rate of the LoRAs.")] = None,
+    interaction_lr: Annotated[
+        float | None, typer.Option(rich_help_panel=TRAINING, help="Learning rate of the branches' interaction.")
+    ] = None,
+    lora_targets: Annotated[
+        str | None, typer.Option(rich_help_panel=TRAINING, help="attention (the paper's) or all.")
+    ] = None,
+    warmup: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Steps of linear warm-up.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, help="Side of the square the model sees, pixels.")
+    ] = None,
+    view: Annotated[
+        str | None, typer.Option(rich_help_panel=TRAINING, help="whole images, or a window around the defect.")
+    ] = None,
+    views: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Augmented views per pair.")] = None,
+    flip_horizontal: Annotated[
+        bool | None, typer.Option(rich_help_panel=TRAINING, help="Mirror left and right at random.")
+    ] = None,
+    flip_vertical: Annotated[
+        bool | None, typer.Option(rich_help_panel=TRAINING, help="Mirror top and bottom at random.")
+    ] = None,
+    bcm: Annotated[bool | None, typer.Option(rich_help_panel=TRAINING, help="Background compensation.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(rich_help_panel=TRAINING, help="rare tokens, or the names of object and defect.")
+    ] = None,
+    defect_weight: Annotated[
+        float | None, typer.Option(rich_help_panel=TRAINING, help="Extra weight of the defect in the loss.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="fp32 or bf16.")] = None,
+    gradient_checkpointing: Annotated[
+        bool | None, typer.Option(rich_help_panel=TRAINING, help="Less memory for more time.")
+    ] = None,
+    mask_steps: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, help="Steps of adapting the mask network, 0 for none.")
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, help="Steps between checkpoints.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Of every random draw.")] = None,
+) -> None:
+    """Train an adapter on a few images and their masks; interrupted, the same command resumes."""
+    with Session(json=json, writes=out, interrupted=RESUMES) as output:
+        output.progress(PREPARING)
+        from model.cli.train import TrainRequest
+        from model.cli.train import train as run
+
+        request = TrainRequest(
+            images,
+            masks,
+            out,
+            base,
+            object_name,
+            defect_name,
+            device=device,
+            mask_net=mask_net,
+            object_net=object_net,
+            force=force,
+            options=ctx.params,
+        )
+        run(request, output)
+
+
+@app.command()
+def generate(  # noqa: PLR0913 - every option is a parameter
+    ctx: typer.Context,
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder that `pairforge train` wrote.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Dataset to write, e.g. dataset.zip.")],
+    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Pairs that pass the quality checks.")],
+    normals: Normals = None,
+    formats: Annotated[
+        str, typer.Option(metavar="NAMES", help="Layouts to add: mvtec,coco,yolo,labelstudio, or all.")
+    ] = "",
+    limits: Limits = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Candidates tried at most; by default 10 per pair.")] = None,
+    base: Annotated[str | None, typer.Option(help="The adapter's base, where it is found no more by its name.")] = None,
+    object_net: ObjectNet = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+    seed: Annotated[int | None, typer.Option(rich_help_panel=SAMPLING, help="Of every random draw.")] = None,
+    steps: Annotated[int | None, typer.Option(rich_help_panel=SAMPLING, help="Denoising steps.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(rich_help_panel=SAMPLING, help="Classifier-free guidance, 1 for none.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(rich_help_panel=SAMPLING, help="dpmsolver++ or a diffusers scheduler class.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(rich_help_panel=SAMPLING, help="Pairs denoised together.")] = None,
+    mask_method: Annotated[
+        str | None, typer.Option(rich_help_panel=SAMPLING, help="u2net, attention or threshold.")
+    ] = None,
+    anchored: Annotated[
+        bool | None, typer.Option(rich_help_panel=SAMPLING, help="Keep the normals' background (default with normals).")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(rich_help_panel=SAMPLING, help="How far a normal is noised at the start, up to 1.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(rich_help_panel=SAMPLING, help="fp32 or bf16.")] = None,
+) -> None:
+    """Generate a dataset of image-mask pairs that pass the quality checks."""
+    with Session(json=json, writes=out) as output:
+        output.progress(PREPARING)
+        from model.cli.generate import GenerateRequest
+        from model.cli.generate import generate as run
+
+        request = GenerateRequest(
+            adapter,
+            out,
+            num_pairs,
+            base=base,
+            normals=normals,
+            formats=formats,
+            limits=limits,
+            max_attempts=max_attempts,
+            object_net=object_net,
+            device=device,
+            force=force,
+            options=ctx.params,
+        )
+        run(request, output)
+
+
+@app.command()
+def masks(
+    parts: Annotated[Path, typer.Argument(metavar="PARTS", help="Folder of anomaly parts: defects on mid-grey.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the masks.")],
+    method: Annotated[str, typer.Option(help="u2net or threshold.")] = "u2net",
+    net: Annotated[Path | None, typer.Option(metavar="FILE", help="U²-Net weights, or an adapter's folder.")] = None,
+    base: Base = "mini",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Find the defects' masks on images of anomaly parts."""
+    with Session(json=json, writes=out) as output:
+        from model.cli.masks import MasksRequest, make_masks
+
+        make_masks(MasksRequest(parts, out, method, net, base, device), output)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An adapter's folder or a dataset's zip.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Show what an adapter or a dataset is, and check that it is intact."""
+    with Session(json=json) as output:
+        from model.cli.inspection import inspect as run
+
+        run(path, output)
+
+
+@bases_app.callback(invoke_without_command=True)
+def bases(ctx: typer.Context, *, json: Json = False) -> None:
+    """List the bases that come with the package, or verify one."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with Session(json=json) as output:
+        from model.cli.bases import list_bases
+
+        list_bases(output)
+
+
+@bases_app.command()
+def verify(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="Name of a shipped base, folder, or hub id.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Load a base as training would, and say what is missing."""
+    with Session(json=json) as output:
+        from model.cli.bases import verify_base
+
+        verify_base(base, output)
+
+
+@app.command()
+def demo(  # noqa: PLR0913 - every option is a parameter
+    *,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Your images with the defect.")] = None,
+    masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Their masks.")] = None,
+    normals: Normals = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes.")] = Path("pairforge-demo"),
+    base: Base = "mini",
+    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Pairs to generate.")] = 16,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    limits: Limits = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Train on sample pairs (or your own) and generate a first dataset, in minutes."""
+    with Session(json=json, writes=out, interrupted=RESUMES) as output:
+        output.progress(PREPARING)
+        from model.cli.demo import DemoRequest
+        from model.cli.demo import demo as run
+
+        run(DemoRequest(out, base, images, masks, normals, num_pairs, steps, seed, limits, device), output)
+
+
+@app.command()
+def pretrain(
+    *,
+    preset: Annotated[str, typer.Option(help="cpu (hours on a few cores) or gpu (about half an hour).")],
+    work: Annotated[Path, typer.Option(metavar="DIR", help="Where shards and checkpoints lie.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Base to write.")],
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this stage (repeatable): render, autoencoder, pairs, masks, assemble."),
+    ] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Make a base from nothing but procedural images; interrupted, the same command resumes."""
+    with Session(json=json, writes=work, interrupted=RESUMES) as output:
+        output.progress(PREPARING)
+        from model.cli.pretrain import make_base
+
+        make_base(preset, work, out, device, stage or [], output)

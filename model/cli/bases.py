@@ -1,0 +1,85 @@
+"""`pairforge bases`: which bases come with the package, and whether one is complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from model.base import SHIPPED, base_digest, read_card, shipped_bases
+from model.cli.checks import open_base
+from model.cli.output import Output
+from model.config import resolve_config
+from model.network import build_pair_model
+from model.pipeline import load_mask_networks
+
+
+def list_bases(output: Output) -> None:
+    """Name, size, identity and origin of every shipped base."""
+    bases = [_facts(name, SHIPPED / name) for name in shipped_bases()]
+    told = "\n\n".join(_told(base) for base in bases) or (
+        "no bases come with this installation: give --base a folder or a hub id in diffusers' Stable Diffusion format"
+    )
+    output.result({"bases": bases}, told)
+
+
+def verify_base(source: str, output: Output) -> None:
+    """Load a base with all its extras, as training would.
+
+    Raises:
+        UsageError: listing every part that is missing or cannot be read.
+    """
+    base = open_base(source)
+    networks = load_mask_networks(base)
+    model = build_pair_model(base, resolve_config(base, {}), "object", "defect")
+    parts = {"unet": base.unet, "vae": base.vae, "text_encoder": base.text_encoder}
+    parts["interaction"] = model.denoiser.interaction
+    numbers = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    extras = {
+        "interaction": base.interaction is not None,
+        "part network": networks.part is not None,
+        "object network": networks.object is not None,
+    }
+    facts = {
+        **_facts(source, base.folder),
+        "resolution": base.resolution,
+        "factor": base.factor,
+        "prediction_type": base.scheduler.get("prediction_type", "epsilon"),
+        "parameters": numbers,
+        "extras": extras,
+        "complete": True,
+    }
+    lacking = ", ".join(name for name, there in extras.items() if not there)
+    sizes = ", ".join(f"{name} {count / 1e6:.1f} M" for name, count in numbers.items())
+    output.result(
+        facts,
+        f"{_told(facts)}\n"
+        f"  {base.resolution} pixels, {base.latent_channels} latent channels at 1/{base.factor}, "
+        f"{facts['prediction_type']}; parameters: {sizes}\n"
+        f"  complete, {f'without: {lacking}' if lacking else 'with all extras'}",
+    )
+
+
+def _facts(name: str, folder: Path) -> dict[str, Any]:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {
+        "name": name,
+        "folder": str(folder),
+        "size_bytes": size,
+        "sha256": base_digest(folder),
+        "card": read_card(folder),
+    }
+
+
+def _told(base: dict[str, Any]) -> str:
+    card = base["card"]
+    lines = [f"{base['name']}: {base['size_bytes'] / 1e6:.1f} MB, sha256 {base['sha256'][:12]}…", f"  {base['folder']}"]
+    if "trained_on" in card:
+        lines.append(f"  trained on {card['trained_on']}")
+    if "images_seen_by_unet" in card:
+        lines.append(
+            f"  {card['images_seen_by_unet']:,} images seen by the U-Net, licence {card.get('license', 'unknown')}"
+        )
+    machines = sorted(set(card.get("machine", {}).values()))
+    if machines:
+        lines.append(f"  made on {'; '.join(machines)} in {sum(card.get('seconds', {}).values()) / 60:.0f} minutes")
+    return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""`pairforge masks`: the masks of anomaly parts, without generating anything."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from model.base import locate_base
+from model.cli.checks import Problems, check_new_folder, choose_device
+from model.cli.output import Output
+from model.masks import MaskMethod, threshold_mask, tidy_mask, u2net_mask
+from model.progress import Meter
+from model.types import ImageArray, MaskArray
+from model.u2net import U2Net, load_u2net
+from service.core.decoding import ImageLimits, image_format
+from service.core.errors import UsageError
+from service.core.images import read_image
+
+METHODS = (MaskMethod.U2NET, MaskMethod.THRESHOLD)
+"""Those that need nothing but the part; attention needs the sampling itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasksRequest:
+    """What the user asked for; `net` is a weight file or an adapter's folder, None takes the base's network."""
+
+    parts: Path
+    target: Path
+    method: str
+    net: Path | None
+    base: str
+    device: str = "auto"
+
+
+def make_masks(request: MasksRequest, output: Output) -> None:
+    """Check every part, then write one mask for each into a new folder, which appears once it is complete."""
+    problems = Problems()
+    problems.attempt(check_new_folder, request.target)
+    paths = problems.attempt(_part_files, request.parts) or []
+    for path in paths:
+        problems.attempt(read_image, path, path.name, ImageLimits())
+    find = problems.attempt(_finder, request)
+    if problems.found or find is None:
+        raise UsageError(problems.found, "the masks cannot be made")
+    aside = request.target.with_name(f".{request.target.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    empty = []
+    meter = Meter("masks", len(paths), "masks")
+    try:
+        for number, path in enumerate(paths):
+            mask = tidy_mask(find(read_image(path, path.name, ImageLimits())[0]))
+            Image.fromarray(mask.astype(np.uint8) * 255).save(aside / f"{path.stem}.png")
+            if not mask.any():
+                empty.append(path.name)
+            output.progress(meter.report(number + 1))
+        if request.target.exists():
+            request.target.rmdir()
+        aside.rename(request.target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    told = f"masks: {request.target} ({len(paths)} files)"
+    if empty:
+        told += f"\n{len(empty)} of them are empty, no defect was found on {', '.join(empty[:5])}"
+    output.result({"masks": str(request.target), "count": len(paths), "empty": empty}, told)
+
+
+def _part_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder: name one with images of anomaly parts, defects on mid-grey")
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and _is_picture(path))
+    if not paths:
+        raise UsageError(f"{folder} holds no images")
+    stems: dict[str, str] = {}
+    clashes = [
+        f"{stems[path.stem]} and {path.name} would have the same mask: rename one"
+        for path in paths
+        if stems.setdefault(path.stem, path.name) != path.name
+    ]
+    if clashes:
+        raise UsageError(clashes)
+    return paths
+
+
+def _is_picture(path: Path) -> bool:
+    with path.open("rb") as file:
+        return image_format(file.read(12)) is not None or path.suffix.lower() in {".png", ".jpg", ".jpeg"}
+
+
+def _finder(request: MasksRequest) -> Callable[[ImageArray], MaskArray]:
+    if request.method not in METHODS:
+        raise UsageError(f"mask method {request.method!r} cannot be used here: choose from {', '.join(METHODS)}")
+    if request.method == MaskMethod.THRESHOLD:
+        return threshold_mask
+    return partial(u2net_mask, _network(request))
+
+
+def _network(request: MasksRequest) -> U2Net:
+    if request.net is None:
+        file = locate_base(request.base) / "u2net" / "part.safetensors"
+        missing = f"base {request.base} has no mask network"
+    else:
+        file = request.net / "mask_net.safetensors" if request.net.is_dir() else request.net
+        missing = f"there is no mask network {file}"
+    if not file.is_file():
+        raise UsageError(f"{missing}: give --net with a weight file or an adapter's folder, or --method threshold")
+    return load_u2net(file).to(choose_device(request.device))
