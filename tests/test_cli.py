@@ -346,7 +346,7 @@ def test_all_that_is_wrong_with_a_generation_is_told_at_once(adapter: Path, tiny
         "there is no limit 'min_areas'",
         "ring is 'wide'; it must be a number",
         "format 'voc' does not exist",
-        "mask method 'magic' does not exist",
+        "'magic'",
         "normals cannot be read",
         "'euler'",
         "steps is 0",

@@ -158,6 +158,12 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     strength: Annotated[
         float | None, typer.Option(rich_help_panel=SAMPLING, help="How far a normal is noised at the start, up to 1.")
     ] = None,
+    blend_from: Annotated[
+        float | None, typer.Option(rich_help_panel=SAMPLING, help="Share of the steps before the normal's background.")
+    ] = None,
+    agreement: Annotated[
+        float | None, typer.Option(rich_help_panel=SAMPLING, help="How far image and part are made to agree, 0 to 1.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(rich_help_panel=SAMPLING, help="fp32 or bf16.")] = None,
 ) -> None:
     """Generate a dataset of image-mask pairs that pass the quality checks."""

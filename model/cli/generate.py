@@ -102,15 +102,14 @@ def prepare(request: GenerateRequest, loaded: Base | None = None) -> Generation:
     """
     problems = Problems()
     inputs = problems.attempt(read_inputs, request)
-    method = problems.attempt(_mask_method, request.options.get("mask_method"))
     device = problems.attempt(choose_device, request.device) or "cpu"
     adapter = config = networks = None
     base = loaded or problems.attempt_on(f"adapter {request.adapter}", _base_of, request, device)
     if base is not None:
         adapter = problems.attempt_on(f"adapter {request.adapter}", load_adapter, request.adapter, base)
         networks = problems.attempt(load_mask_networks, base, None, request.object_net)
-        options = {**chosen(request.options, SamplingConfig), "mask_method": method}
-        config = problems.attempt(resolve_sampling, base, options, has_normals=request.normals is not None)
+        options, anchorable = chosen(request.options, SamplingConfig), request.normals is not None
+        config = problems.attempt(resolve_sampling, base, options, has_normals=anchorable)
     if adapter is not None and networks is not None and config is not None:
         problems.found += _unmet(request, adapter, networks, config)
     if problems.found or inputs is None or adapter is None or config is None or networks is None:
@@ -173,14 +172,6 @@ def parse_formats(text: str) -> list[str]:
 def _base_of(request: GenerateRequest, device: str) -> Base:
     card = read_adapter_card(request.adapter)
     return open_base(request.base or str(card["base"]["name"]), device)
-
-
-def _mask_method(name: str | None) -> MaskMethod | None:
-    if name is None:
-        return None
-    if name not in list(MaskMethod):
-        raise UsageError(f"mask method {name!r} does not exist: choose from {', '.join(MaskMethod)}")
-    return MaskMethod(name)
 
 
 def _unmet(request: GenerateRequest, adapter: Adapter, networks: MaskNetworks, config: SamplingConfig) -> list[str]:
