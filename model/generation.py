@@ -14,7 +14,7 @@ from model.masks import u2net_mask
 from model.placement import NormalImage
 from model.progress import Meter, Progress
 from model.quality import QualityGate, QualityLimits
-from model.sampling import SamplingConfig, sample_pairs
+from model.sampling import SamplingConfig, sample_steps
 from model.types import Candidate, ImageArray, MaskArray, Pair
 from model.u2net import U2Net
 from model.views import resize_image, resize_share
@@ -80,7 +80,11 @@ def generate_pairs(
     meter = Meter("sample", num_pairs, "pairs", resumed=tally.accepted)
     if tally.accepted >= num_pairs:
         return
-    for candidate in sample_pairs(adapter, config, tally.attempts, allowed, normals=normals, object_net=object_net):
+    for item in sample_steps(adapter, config, tally.attempts, allowed, normals=normals, object_net=object_net):
+        if isinstance(item, Progress):
+            yield item
+            continue
+        candidate = item
         verdict = gate.check(candidate, objects.find(candidate) if objects is not None else None)
         candidate.scores.update(verdict.scores)
         tally.attempts += 1

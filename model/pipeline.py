@@ -127,7 +127,13 @@ def make_dataset(
             f"only {len(accepted)} of {num_pairs} pairs passed the quality checks in {tally.attempts} attempts "
             f"(rejected: {reasons}); allow more attempts, loosen the limits, or train longer"
         )
-    request: dict[str, Any] = {"num_pairs": num_pairs, "formats": sorted(formats), **asdict(config)}
+    request: dict[str, Any] = {
+        "num_pairs": num_pairs,
+        "max_attempts": max_attempts,
+        "formats": sorted(formats),
+        "limits": asdict(limits or QualityLimits()),
+        **asdict(config),
+    }
     provenance = Provenance(
         object_name=str(adapter.card["object"]),
         defect_name=str(adapter.card["defect"]),

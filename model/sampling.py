@@ -8,7 +8,7 @@ starts from the noised normal, and in the last steps its latents outside the eme
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -30,6 +30,7 @@ from model.masks import MaskMethod, attention_mask, threshold_mask, tidy_mask, u
 from model.network import PairModel
 from model.pixels import to_images, to_pixels
 from model.placement import Anchor, NormalImage, draw_anchor, paste, place_part
+from model.progress import Meter, Progress
 from model.types import GREY, Candidate, ImageArray
 from model.u2net import U2Net
 from model.views import resize_image
@@ -145,6 +146,21 @@ def sample_pairs(
     Raises:
         UsageError: an adapter with BCM is used without normals or without a network that finds objects.
     """
+    for item in sample_steps(adapter, config, start, stop, normals=normals, object_net=object_net):
+        if isinstance(item, Candidate):
+            yield item
+
+
+def sample_steps(
+    adapter: Adapter,
+    config: SamplingConfig,
+    start: int,
+    stop: int,
+    *,
+    normals: Sequence[NormalImage] = (),
+    object_net: U2Net | None = None,
+) -> Iterator[Progress | Candidate]:
+    """As `sample_pairs`, with progress after every denoising step between the candidates."""
     model = adapter.model
     if model.config.bcm and (not normals or object_net is None):
         raise UsageError(
@@ -153,9 +169,8 @@ def sample_pairs(
         )
     for begin in range(start - start % config.batch, stop, config.batch):
         group = range(begin, begin + config.batch)
-        for candidate in _sample_batch(adapter, config, group, normals, object_net):
-            if start <= candidate.index < stop:
-                yield candidate
+        candidates = yield from _sample_batch(adapter, config, group, normals, object_net)
+        yield from (candidate for candidate in candidates if start <= candidate.index < stop)
 
 
 @torch.no_grad()
@@ -165,7 +180,7 @@ def _sample_batch(
     indices: Sequence[int],
     normals: Sequence[NormalImage],
     object_net: U2Net | None,
-) -> list[Candidate]:
+) -> Generator[Progress, None, list[Candidate]]:
     model = adapter.model
     side = model.config.resolution
     seeds = [pair_seed(config.seed, index) for index in indices]
@@ -182,7 +197,7 @@ def _sample_batch(
     backgrounds = (
         _Backgrounds(adapter, config, indices, normals, object_net) if model.config.bcm and object_net else None
     )
-    latents, maps = _denoise(model, config, noise, clean, backgrounds, generators)
+    latents, maps = yield from _denoise(model, config, noise, clean, backgrounds, generators)
     images = to_images(decode(model.vae, latents[0]))
     parts = to_images(decode(model.vae, latents[1]))
     anchored_on = to_images(decode(model.vae, clean)) if clean is not None else None
@@ -205,9 +220,7 @@ def _sample_batch(
 def _find_mask(method: MaskMethod, net: U2Net | None, part: ImageArray, attention: np.ndarray | None) -> np.ndarray:
     if method is MaskMethod.U2NET:
         if net is None:
-            raise UsageError(
-                "neither the adapter nor its base has a mask network: choose mask_method threshold or attention"
-            )
+            raise UsageError("the adapter has no mask network: choose mask_method threshold or attention")
         return u2net_mask(net, part)
     if method is MaskMethod.ATTENTION and attention is not None:
         return attention_mask(attention, part.shape[:2])
@@ -221,7 +234,7 @@ def _denoise(
     clean: Tensor | None,
     backgrounds: _Backgrounds | None,
     generators: list[torch.Generator],
-) -> tuple[Tensor, np.ndarray | None]:
+) -> Generator[Progress, None, tuple[Tensor, np.ndarray | None]]:
     """Noise `(2, B, C, h, w)` → latents of image and part; and the averaged attention maps when the masks need them."""
     scheduler = make_scheduler(config.scheduler, model.base.scheduler)
     scheduler.set_timesteps(config.steps, device=model.device)
@@ -242,6 +255,7 @@ def _denoise(
     if guided:
         text = torch.cat([text, model.empty_embedding()[None].expand(2, count, -1, -1)], dim=1)
     collected: list[Tensor] = []
+    meter = Meter("denoise", len(timesteps), "steps", resumed=begin)
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     extra = {"generator": generators * 2} if takes_generator else {}
     precision = torch.autocast(model.device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
@@ -264,6 +278,7 @@ def _denoise(
             collected.append(average_maps(maps, count, noise.shape[-2:]))
         latents = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1), **extra).prev_sample
         latents = latents.unflatten(0, (2, count))
+        yield meter.report(number + 1)
     if clean is not None:
         latents = torch.stack([_blend(config, latents[0], latents[1], clean, grey), latents[1]])
     averaged = _defect_tokens(model, torch.stack(collected).mean(0)) if collected else None
