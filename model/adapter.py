@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,8 @@ def load_adapter(folder: Path, base: Base) -> Adapter:
             f"(sha256 {card['base']['sha256'][:12]}…), not on {base.name!r} (sha256 {base.digest[:12]}…): "
             "load it with its own base"
         )
+    if unknown := sorted(card["config"].keys() - {field.name for field in fields(TrainingConfig)}):
+        raise UsageError(f"the adapter {folder} was trained with options unknown to this version: {', '.join(unknown)}")
     config = TrainingConfig(**card["config"])
     model = build_pair_model(base, config, card["object"], card["defect"])
     problems: list[str] = []
