@@ -22,10 +22,8 @@ PAIRS = [drawn_pair(0, 48, 40), drawn_pair(1, 33, 90)]
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "accumulate": {"accumulate": 2, "warmup": 3},
-    "bcm": {"bcm": True, "view": "window", "defect_weight": 0.25},
-    "all bf16": {"lora_targets": "all", "precision": "bf16"},
-    "checkpointed": {"gradient_checkpointing": True, "bcm": True, "text_rank": 0},
+    "with background": {"bcm": True, "view": "window", "batch": 1, "accumulate": 2, "warmup": 3, "defect_weight": 0.25},
+    "saving memory": {"bcm": True, "precision": "bf16", "gradient_checkpointing": True, "text_rank": 0},
 }
 
 
@@ -69,7 +67,7 @@ def gradients(model: PairModel, bank: LatentBank, *seeds: int) -> dict[str, Tens
 
 def average_loss(model: PairModel, bank: LatentBank) -> float:
     with torch.no_grad():
-        losses = [training_loss(model, bank, step_generator(99, number)) for number in range(8)]
+        losses = [training_loss(model, bank, step_generator(99, number)) for number in range(6)]
     return float(torch.stack(losses).mean())
 
 
@@ -79,7 +77,7 @@ def test_one_pair_is_learnt_by_heart(folder: str, request: pytest.FixtureRequest
         load_base(str(request.getfixturevalue(folder))),
         lora_targets="all",
         rank=8,
-        steps=30,
+        steps=20,
         batch=4,
         lr=1e-2,
         interaction_lr=1e-2,
@@ -91,12 +89,12 @@ def test_one_pair_is_learnt_by_heart(folder: str, request: pytest.FixtureRequest
     bank = bank_of(model, count=1)
     before = average_loss(model, bank)
     last(train(model, PAIRS[:1], tmp_path))
-    assert average_loss(model, bank) < 0.6 * before
+    assert average_loss(model, bank) < 0.7 * before
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_resumed_training_equals_an_uninterrupted_one_bit_for_bit(base: Base, tmp_path: Path, options: str) -> None:
-    chosen = {"steps": 8, "checkpoint_every": 3, **OPTIONS[options]}
+    chosen = {"steps": 6, "checkpoint_every": 3, **OPTIONS[options]}
     whole = built(base, **chosen)
     curve = last(train(whole, PAIRS, tmp_path / "whole", object_net=tiny_u2net()))
 
@@ -109,7 +107,7 @@ def test_resumed_training_equals_an_uninterrupted_one_bit_for_bit(base: Base, tm
     again = last(train(resumed, PAIRS, tmp_path / "cut", object_net=tiny_u2net()))
     assert same(weights(resumed), weights(whole))
     assert again == curve
-    assert [step for step, _ in curve] == [5, 8]
+    assert [step for step, _ in curve] == [5, 6]
 
 
 def test_another_seed_gives_other_weights_and_the_same_one_the_same(base: Base, tmp_path: Path) -> None:
@@ -168,7 +166,7 @@ def test_loras_and_saim_have_their_own_rates_and_warm_up(base: Base, tmp_path: P
 
 
 def test_half_precision_keeps_full_weights(base: Base, tmp_path: Path) -> None:
-    model = built(base, precision="bf16", bcm=True, lora_targets="all")
+    model = built(base, precision="bf16", bcm=True, lora_targets="all", steps=1)
     curve = last(train(model, PAIRS, tmp_path, object_net=tiny_u2net()))
     assert {value.dtype for value in weights(model).values()} == {torch.float32}
     assert torch.isfinite(torch.tensor(curve)).all()
@@ -200,7 +198,7 @@ def test_the_mask_network_is_adapted_at_the_end(base: Base, tmp_path: Path) -> N
 
 def test_progress_counts_resumed_steps(base: Base, tmp_path: Path) -> None:
     last(train(built(base, steps=6, checkpoint_every=4), PAIRS, tmp_path))
-    reports = list(train(built(base, steps=6, checkpoint_every=4), PAIRS, tmp_path))[:-1]
+    *reports, _ = train(built(base, steps=6, checkpoint_every=4), PAIRS, tmp_path)
     assert [(item.stage, item.completed, item.total) for item in reports] == [
         ("encode", 6, 6),
         ("train", 5, 6),

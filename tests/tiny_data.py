@@ -15,6 +15,7 @@ from model.config import TrainingConfig
 from model.denoiser import TwoBranchDenoiser
 from model.network import PairModel, build_pair_model
 from model.placement import NormalImage
+from model.quality import QualityLimits
 from model.types import ImageArray, Pair
 from model.u2net import PLAIN, U2Net, uniform
 from tests.tiny_base import PIXEL_SIZE
@@ -31,6 +32,23 @@ TINY = TrainingConfig(
     mask_steps=0,
     checkpoint_every=2,
 )
+
+PERMISSIVE = QualityLimits(
+    min_area_ratio=0.0,
+    max_area_ratio=1e9,
+    full_area=2.0,
+    border_ratio=1e9,
+    min_border_share=1.0,
+    max_cut_share=1.0,
+    max_off_object=1.0,
+    max_disagreement=255.0,
+    min_visibility_ratio=0.0,
+    min_visibility=0.0,
+    defect_copy=2.0,
+    scene_copy=2.0,
+    accepted_copy=2.0,
+)
+"""Only an empty mask is rejected: the tiny base's weights are random, and so is what it draws."""
 
 
 def tiny_config(**chosen: Any) -> TrainingConfig:

@@ -1,0 +1,127 @@
+"""Generation counts accepted pairs, stops where it should, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.adapter import Adapter
+from model.base import load_base
+from model.generation import Tally, gate_references, generate_pairs
+from model.masks import MaskMethod
+from model.progress import Progress
+from model.quality import QualityLimits, RejectReason
+from model.sampling import SamplingConfig
+from model.types import Candidate
+from tests.tiny_data import PERMISSIVE, drawn_normal, tiny_adapter
+
+CONFIG = SamplingConfig(steps=2, batch=2, mask_method=MaskMethod.THRESHOLD)
+NORMALS = [drawn_normal(0), drawn_normal(1)]
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_base: Path) -> Adapter:
+    return tiny_adapter(load_base(str(tiny_base)))
+
+
+@pytest.fixture(scope="module")
+def picky(adapter: Adapter) -> QualityLimits:
+    """Limits that only some of the random candidates meet."""
+    judged = [item for item in generate(adapter, 8, Tally(), limits=PERMISSIVE) if isinstance(item, Candidate)]
+    areas = sorted(candidate.scores["area"] for candidate in judged)
+    largest_real = max(float(real.mask.mean()) for real in gate_references(adapter, CONFIG))
+    return replace(PERMISSIVE, max_area_ratio=(areas[3] + areas[4]) / 2 / largest_real)
+
+
+def generate(adapter: Adapter, num_pairs: int, tally: Tally, **options: object) -> list[Progress | Candidate]:
+    return list(generate_pairs(adapter, CONFIG, num_pairs, tally, **options))
+
+
+def accepted(items: list[Progress | Candidate]) -> list[Candidate]:
+    return [item for item in items if isinstance(item, Candidate)]
+
+
+def same(one: list[Candidate], other: list[Candidate]) -> bool:
+    return [(a.index, a.scores) for a in one] == [(b.index, b.scores) for b in other] and all(
+        np.array_equal(a.image, b.image) and np.array_equal(a.mask, b.mask) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_the_number_asked_for_is_that_of_accepted_pairs(adapter: Adapter, picky: QualityLimits) -> None:
+    tally, rejected = Tally(), []
+    items = generate(adapter, 4, tally, limits=picky, on_rejected=rejected.append)
+    pairs = accepted(items)
+    assert len(pairs) == tally.accepted == 4
+    assert rejected
+    assert tally.attempts == 4 + len(rejected) == pairs[-1].index + 1
+    assert tally.rejected == {RejectReason.MASK_TOO_LARGE: len(rejected)}
+    assert sorted(one.index for one in (*pairs, *rejected)) == list(range(tally.attempts))
+    assert tally.as_dict() == {
+        "attempts": tally.attempts,
+        "accepted": 4,
+        "rejected": {"mask_too_large": len(rejected)},
+    }
+
+
+def test_progress_says_how_many_are_there_and_how_many_were_rejected(adapter: Adapter, picky: QualityLimits) -> None:
+    tally = Tally()
+    reports = [item for item in generate(adapter, 3, tally, limits=picky) if isinstance(item, Progress)]
+    assert len(reports) == tally.attempts
+    assert (reports[-1].completed, reports[-1].total) == (3, 3)
+    assert reports[-1].note == f"{tally.attempts - 3} rejected"
+
+
+def test_attempts_end_where_nothing_passes(adapter: Adapter) -> None:
+    tally = Tally()
+    impossible = replace(PERMISSIVE, min_visibility=1e9)
+    assert not accepted(generate(adapter, 2, tally, limits=impossible, max_attempts=5))
+    assert (tally.attempts, tally.accepted) == (5, 0)
+    assert tally.rejected[RejectReason.INVISIBLE] == 5
+
+
+def test_by_default_ten_candidates_are_tried_per_pair(adapter: Adapter) -> None:
+    tally = Tally()
+    generate(adapter, 1, tally, limits=replace(PERMISSIVE, full_area=0.0))
+    assert tally.attempts == 10
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_resumed_job_accepts_the_same_pairs(adapter: Adapter, picky: QualityLimits, stop_after: int) -> None:
+    whole = Tally()
+    pairs = accepted(generate(adapter, 4, whole, limits=picky))
+    tally, kept = Tally(), []
+    for item in generate_pairs(adapter, CONFIG, 4, tally, limits=picky):
+        if isinstance(item, Candidate):
+            kept.append(item)
+            if len(kept) == stop_after:
+                break
+    assert len(kept) == tally.accepted == stop_after
+    rest = accepted(generate(adapter, 4, tally, limits=picky, resumed=kept))
+    assert same([*kept, *rest], pairs)
+    assert tally == whole
+
+
+def test_a_finished_job_does_nothing_more(adapter: Adapter) -> None:
+    tally = Tally(attempts=3, accepted=2)
+    assert generate(adapter, 2, tally, limits=PERMISSIVE) == []
+    assert tally == Tally(attempts=3, accepted=2)
+
+
+def test_copies_of_accepted_pairs_are_rejected_also_after_resuming(adapter: Adapter) -> None:
+    first = accepted(generate(adapter, 1, Tally(), limits=PERMISSIVE))
+    tally = Tally()
+    strict = replace(PERMISSIVE, accepted_copy=0.0, max_copy=0.0)
+    assert not accepted(generate(adapter, 2, tally, limits=strict, resumed=first, max_attempts=3))
+    assert tally.rejected[RejectReason.COPY_OF_ACCEPTED] == 3
+
+
+def test_candidates_are_compared_with_real_defects_at_their_own_scale(adapter: Adapter) -> None:
+    anchored = gate_references(adapter, replace(CONFIG, anchored=True))
+    free = gate_references(adapter, CONFIG)
+    assert [real.image.shape for real in anchored] == [(40, 40, 3)] * 2
+    assert [real.image.shape for real in free] == [(32, 32, 3)] * 2
+    for one, other in zip(anchored, free, strict=True):
+        assert other.mask.mean() == pytest.approx(one.mask.mean(), rel=0.3)

@@ -1,0 +1,286 @@
+"""Sampling pairs: the same bytes however a request is cut, any scheduler, and untouched normals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from scipy import ndimage
+
+from model.adapter import Adapter
+from model.base import Base, load_base
+from model.masks import MaskMethod
+from model.network import build_pair_model
+from model.sampling import (
+    BACKGROUND_SHARE,
+    SamplingConfig,
+    _Backgrounds,
+    make_scheduler,
+    pair_seed,
+    resolve_sampling,
+    sample_pairs,
+    visible_defect,
+    widened,
+)
+from model.types import GREY, Candidate
+from model.u2net import U2Net
+from service.core.errors import UsageError
+from tests.tiny_data import drawn_normal, tiny_adapter, tiny_u2net
+
+FEW = SamplingConfig(steps=3, batch=2, mask_method=MaskMethod.THRESHOLD)
+NORMALS = [drawn_normal(0), drawn_normal(1, 40, 70)]
+SCHEDULERS = (
+    "dpmsolver++",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "UniPCMultistepScheduler",
+)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+@pytest.fixture(scope="module")
+def adapter(base: Base) -> Adapter:
+    return tiny_adapter(base)
+
+
+@pytest.fixture(scope="module")
+def v_adapter(tiny_v_base: Path) -> Adapter:
+    return tiny_adapter(load_base(str(tiny_v_base)))
+
+
+@pytest.fixture(scope="module")
+def compensated(base: Base) -> Adapter:
+    return tiny_adapter(base, bcm=True)
+
+
+def sample(adapter: Adapter, config: SamplingConfig, start: int, stop: int, **given: Any) -> list[Candidate]:
+    if config.anchored:
+        given["normals"] = NORMALS
+    return list(sample_pairs(adapter, config, start, stop, **given))
+
+
+def same(one: Sequence[Candidate], other: Sequence[Candidate]) -> bool:
+    return len(one) == len(other) and all(
+        (a.index, a.seed, a.normal, a.window) == (b.index, b.seed, b.normal, b.window)
+        and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("image", "mask", "part"))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_a_request_gives_the_same_bytes_however_it_is_cut(adapter: Adapter, *, anchored: bool) -> None:
+    config = replace(FEW, batch=3, anchored=anchored)
+    whole = sample(adapter, config, 0, 7)
+    assert [candidate.index for candidate in whole] == list(range(7))
+    for start in (1, 3, 5):
+        assert same(sample(adapter, config, start, 7), whole[start:])
+    assert same(sample(adapter, config, 0, 4), whole[:4])
+
+
+@pytest.mark.parametrize("scheduler", ["dpmsolver++", "EulerAncestralDiscreteScheduler"])
+def test_another_batch_size_changes_rounding_alone(adapter: Adapter, scheduler: str) -> None:
+    config = replace(FEW, scheduler=scheduler)
+    twos = sample(adapter, config, 0, 3)
+    for batch in (1, 5):
+        others = sample(adapter, replace(config, batch=batch), 0, 3)
+        for one, other in zip(twos, others, strict=True):
+            for name in ("image", "part"):
+                difference = getattr(one, name).astype(int) - getattr(other, name)
+                assert np.abs(difference).max() <= 1
+
+
+def test_every_pair_and_every_seed_is_another(adapter: Adapter) -> None:
+    drawn = [*sample(adapter, FEW, 0, 3), *sample(adapter, replace(FEW, seed=1), 0, 3)]
+    assert len({candidate.seed for candidate in drawn}) == 6
+    assert len({candidate.image.tobytes() for candidate in drawn}) == 6
+    assert len({candidate.part.tobytes() for candidate in drawn}) == 6
+
+
+def test_seeds_of_pairs_do_not_collide() -> None:
+    seeds = {pair_seed(seed, index) for seed in range(20) for index in range(100)}
+    assert len(seeds) == 2000
+    assert max(seeds) < 2**63
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("fixture", ["adapter", "v_adapter"])
+def test_any_scheduler_samples_reproducibly(fixture: str, scheduler: str, request: pytest.FixtureRequest) -> None:
+    adapter = request.getfixturevalue(fixture)
+    for anchored in (False, True):
+        config = replace(FEW, scheduler=scheduler, anchored=anchored)
+        both = sample(adapter, config, 0, 2)
+        assert same(sample(adapter, config, 1, 2), both[1:])
+        assert all(candidate.image.std() > 1 for candidate in both)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "dpmsolver++"])
+@pytest.mark.parametrize("folder", ["tiny_base", "tiny_v_base"])
+def test_fresh_adapters_sample_what_the_bases_own_pipeline_samples(
+    folder: str, scheduler: str, guidance: float, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue(folder)
+    base = load_base(str(path))
+    adapter = tiny_adapter(base)
+    adapter.model = build_pair_model(base, adapter.model.config, "metal tile", "crack")
+    config = replace(FEW, scheduler=scheduler, guidance_scale=guidance)
+    candidate = sample(adapter, config, 0, 1)[0]
+
+    pipeline = StableDiffusionPipeline.from_pretrained(path)
+    pipeline.scheduler = make_scheduler(scheduler, base.scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(candidate.seed))
+    for prompt, latents, ours in zip(("a vfx with sks", "sks"), noise, (candidate.image, candidate.part), strict=True):
+        theirs = pipeline(
+            prompt, latents=latents[None], guidance_scale=guidance, num_inference_steps=3, output_type="np"
+        ).images[0]
+        assert np.abs(theirs * 255 - ours).max() <= 1
+
+
+def test_guidance_of_one_is_the_conditional_prediction_alone(adapter: Adapter) -> None:
+    """Computed without the unconditional one, and equal to weighing that with nothing."""
+    plain, weighed = (sample(adapter, replace(FEW, guidance_scale=scale), 0, 2) for scale in (1.0, 1.0 + 1e-9))
+    strong = sample(adapter, replace(FEW, guidance_scale=4.0), 0, 2)
+    for one, other, third in zip(plain, weighed, strong, strict=True):
+        assert np.abs(one.image.astype(int) - other.image).max() <= 1
+        assert np.abs(one.image.astype(int) - third.image).max() > 1
+
+
+def test_unanchored_pairs_have_the_models_size(adapter: Adapter) -> None:
+    for candidate in sample(adapter, FEW, 0, 2):
+        assert candidate.image.shape == candidate.part.shape == (32, 32, 3)
+        assert candidate.mask.shape == (32, 32)
+        assert (candidate.normal, candidate.window) == (None, None)
+
+
+@pytest.mark.parametrize("strength", [0.4, 1.0])
+def test_anchored_pairs_leave_the_normal_untouched_around_the_defect(adapter: Adapter, strength: float) -> None:
+    config = replace(FEW, anchored=True, strength=strength)
+    changed = 0
+    for candidate in sample(adapter, config, 0, 6):
+        normal = next(one.image for one in NORMALS if one.name == candidate.normal)
+        assert candidate.window is not None
+        left, top, right, bottom = candidate.window
+        outside = np.ones(normal.shape[:2], np.bool_)
+        outside[top:bottom, left:right] = False
+        # The feather reaches 6 pixels of the model, resampling 4 more.
+        reach = int(10 * max(1, (right - left) / 32))
+        near = ndimage.binary_dilation(candidate.mask, np.ones((3, 3)), iterations=reach)
+        assert candidate.image.shape == normal.shape
+        assert np.array_equal(candidate.image[outside | ~near], normal[outside | ~near])
+        assert not candidate.mask[outside].any()
+        assert (candidate.part[outside] == GREY).all()
+        changed += int((candidate.image != normal).any())
+    assert changed
+
+
+def test_where_the_part_is_grey_there_is_no_defect() -> None:
+    grey = torch.zeros(1, 4, 1, 1).expand(1, 4, 8, 8)
+    part = grey.clone()
+    part[:, :, 2, 3] = 5
+    defect = visible_defect(part, grey)
+    assert defect.shape == (1, 1, 8, 8)
+    assert (int(defect.sum()), float(defect[0, 0, 2, 3])) == (1, 1.0)
+    region = widened(defect)[0, 0]
+    assert (region[1:4, 2:5] > 0.4).all()
+    assert region[2, 3] == 1
+    assert not region[6:].any()
+
+
+def test_backgrounds_are_shared_by_fifty_pairs(compensated: Adapter) -> None:
+    around, early = (
+        _Backgrounds(compensated, FEW, indices, NORMALS, half_seeing())
+        for indices in (range(BACKGROUND_SHARE - 2, BACKGROUND_SHARE + 2), range(4, 6))
+    )
+    assert around.rows.tolist() == [0, 0, 1, 1]
+    assert early.rows.tolist() == [0, 0]
+    torch.testing.assert_close(around.latents[:1], early.latents)
+    assert torch.equal(around.noise[:1], early.noise)
+    assert not torch.equal(around.noise[0], around.noise[1])
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_an_adapter_with_bcm_samples_reproducibly(compensated: Adapter, *, anchored: bool) -> None:
+    given = {"normals": NORMALS, "object_net": half_seeing()}
+    config = replace(FEW, anchored=anchored)
+    across = list(sample_pairs(compensated, config, BACKGROUND_SHARE - 1, BACKGROUND_SHARE + 1, **given))
+    assert same(list(sample_pairs(compensated, config, BACKGROUND_SHARE, BACKGROUND_SHARE + 1, **given)), across[1:])
+
+
+def half_seeing() -> U2Net:
+    """Finds the object in about half of the pixels."""
+    net = tiny_u2net()
+    with torch.no_grad():
+        net.outconv.bias -= net(torch.zeros(1, 3, 32, 32))[0].median()
+    return net
+
+
+@pytest.mark.parametrize("missing", [{"normals": NORMALS}, {"object_net": tiny_u2net()}, {}])
+def test_an_adapter_with_bcm_needs_normals_and_a_network(compensated: Adapter, missing: dict[str, Any]) -> None:
+    with pytest.raises(
+        UsageError, match=r"background compensation \(bcm\): sampling needs normal images, and a U²-Net"
+    ):
+        sample(compensated, FEW, 0, 1, **missing)
+
+
+def test_masks_come_from_the_adapters_network_or_the_attention(adapter: Adapter) -> None:
+    seeing = replace(adapter, mask_net=half_seeing())
+    drawn = {method: sample(seeing, replace(FEW, mask_method=method), 0, 2) for method in MaskMethod}
+    for candidates in zip(*drawn.values(), strict=True):
+        assert len({candidate.image.tobytes() for candidate in candidates}) == 1
+        assert all(candidate.mask.shape == (32, 32) for candidate in candidates)
+    assert all(candidate.mask.any() for candidate in drawn[MaskMethod.ATTENTION])
+
+
+def test_without_a_mask_network_its_method_is_refused(adapter: Adapter) -> None:
+    with pytest.raises(UsageError, match="choose mask_method threshold or attention"):
+        sample(adapter, replace(FEW, mask_method=MaskMethod.U2NET), 0, 1)
+
+
+def test_half_precision_samples_nearly_the_same(adapter: Adapter) -> None:
+    full, half = (sample(adapter, replace(FEW, precision=precision), 0, 2) for precision in ("fp32", "bf16"))
+    for one, other in zip(full, half, strict=True):
+        assert np.abs(one.image.astype(int) - other.image).mean() < 3
+
+
+def test_the_users_choice_counts_before_the_bases(base: Base) -> None:
+    recommending = replace(base, card={"sampling": {"guidance_scale": 1.5, "steps": 7, "mask_method": "threshold"}})
+    config = resolve_sampling(recommending, {"steps": 9, "seed": None}, has_normals=True)
+    assert config == SamplingConfig(steps=9, guidance_scale=1.5, mask_method=MaskMethod.THRESHOLD, anchored=True)
+    assert config.mask_method is MaskMethod.THRESHOLD
+
+
+def test_every_option_that_cannot_be_is_named_at_once(base: Base) -> None:
+    wrong = {
+        "seed": -1,
+        "steps": 0,
+        "guidance_scale": float("nan"),
+        "strength": 0.0,
+        "blend_from": 2.0,
+        "anchored": True,
+        "scheduler": "UNet2DModel",
+        "mask_method": "guess",
+        "precision": "fp8",
+    }
+    with pytest.raises(UsageError) as caught:
+        resolve_sampling(base, wrong, has_normals=False)
+    told = " ".join(caught.value.problems)
+    assert len(caught.value.problems) == len(wrong)
+    assert all(name in told for name in wrong)
+
+
+def test_unknown_options_are_named(base: Base) -> None:
+    with pytest.raises(UsageError, match="unknown sampling options cfg; known are agreement, anchored"):
+        resolve_sampling(base, {"cfg": 2}, has_normals=False)
