@@ -34,14 +34,14 @@ from model.config import TrainingConfig
 from model.denoiser import ANOMALY, GLOBAL
 from model.lora import TEXT_ADAPTER
 from model.network import PairModel, build_pair_model
-from model.types import Pair
+from model.types import Pair, is_grey
 from model.u2net import U2Net, load_u2net, save_u2net
 from model.views import draw_window
 from service.core.errors import UsageError
 
 FORMAT_VERSION = 1
 METHOD = "dualanodiff"
-CARD_ENTRIES = {"object", "defect", "base", "config", "steps", "loss_curve", "data", "placements"}
+CARD_ENTRIES = {"object", "defect", "base", "config", "steps", "loss_curve", "data", "greyscale", "placements"}
 """Without these a card cannot be used."""
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
@@ -113,6 +113,7 @@ def make_card(
         "steps": model.config.steps,
         "loss_curve": [list(point) for point in curve],
         "data": [describe_pair(pair) for pair in pairs],
+        "greyscale": all(is_grey(pair.image) for pair in pairs),
         "placements": [{"side": place.side, "x": place.x, "y": place.y} for place in placements],
         "software": {name: version(name) for name in ("torch", "diffusers", "peft", "transformers")},
     }
@@ -146,6 +147,7 @@ def save_adapter(
         run: what goes into `run.json`.
     """
     aside = folder.with_name(f".{folder.name}.part")
+    old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         (aside / "reference").mkdir(parents=True)
@@ -168,8 +170,10 @@ def save_adapter(
             Image.fromarray(pair.mask).save(aside / "reference" / f"{number:03d}_mask.png")
         for name, content in (("run.json", run or {}), ("card.json", card)):
             (aside / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
         aside.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -198,9 +198,10 @@ def _sample_batch(
         _Backgrounds(adapter, config, indices, normals, object_net) if model.config.bcm and object_net else None
     )
     latents, maps = yield from _denoise(model, config, noise, clean, backgrounds, generators)
-    images = to_images(decode(model.vae, latents[0]))
-    parts = to_images(decode(model.vae, latents[1]))
-    anchored_on = to_images(decode(model.vae, clean)) if clean is not None else None
+    grey = bool(adapter.card["greyscale"])
+    images = _pictures(model, latents[0], grey=grey)
+    parts = _pictures(model, latents[1], grey=grey)
+    anchored_on = _pictures(model, clean, grey=grey) if clean is not None else None
     candidates = []
     for row, (index, seed) in enumerate(zip(indices, seeds, strict=True)):
         mask = tidy_mask(
@@ -215,6 +216,12 @@ def _sample_batch(
             Candidate(index, seed, image, placed, place_part(anchor, parts[row]), anchor.normal.name, anchor.window.box)
         )
     return candidates
+
+
+def _pictures(model: PairModel, latents: Tensor, *, grey: bool) -> list[ImageArray]:
+    """Decoded latents; without colour where the photographs have none, whatever tint the base may add."""
+    pixels = decode(model.vae, latents)
+    return to_images(pixels.mean(1, keepdim=True).expand_as(pixels) if grey else pixels)
 
 
 def _find_mask(method: MaskMethod, net: U2Net | None, part: ImageArray, attention: np.ndarray | None) -> np.ndarray:

@@ -56,6 +56,11 @@ class Candidate:
     scores: dict[str, float] = field(default_factory=dict)
 
 
+def is_grey(image: ImageArray) -> bool:
+    """Whether an `(H, W, 3)` image has no colour: no pixel's channels differ by more than 2 levels."""
+    return int(np.ptp(image, axis=2).max()) <= 2
+
+
 def anomaly_part(image: ImageArray, mask: MaskArray) -> ImageArray:
     """The anomaly part `I_a = I × M_a` on normalised pixels: the image inside the mask, mid-grey outside.
 
