@@ -77,7 +77,8 @@ def run_loop(
         curve = record["curve"]
         for name, module in modules.items():
             module.load_state_dict(read_tensors(found[-1], name))
-            averages[name] = read_tensors(found[-1], averaged_name(name))
+            for key, saved in read_tensors(found[-1], averaged_name(name)).items():
+                averages[name][key].copy_(saved)
         restore_optimizer(found[-1], optimizer)
     meter = Meter(stage, config.steps, "steps", resumed=begin)
     smooth: Tensor | None = None

@@ -51,6 +51,7 @@ SCHEDULER = {
     "prediction_type": "v_prediction",
     "rescale_betas_zero_snr": True,
     "timestep_spacing": "trailing",
+    "steps_offset": 1,
     "clip_sample": False,
 }
 """Stable Diffusion's noise schedule with zero terminal SNR, which a mid-grey background needs: with the original one
@@ -136,7 +137,9 @@ def _pairs(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
     if not encoded_file.is_file():
         views = square_views(load_samples(work / "shards", preset.samples), preset.pixels)
         latents = yield from encode_pairs(vae, tokenizer, views)
-        save_file({"latents": latents.latents, "masks": latents.masks, "tokens": latents.tokens}, encoded_file)
+        aside = work / ".encoded.part"
+        save_file({"latents": latents.latents, "masks": latents.masks, "tokens": latents.tokens}, aside)
+        aside.rename(encoded_file)
     encoded = EncodedPairs(**load_file(encoded_file))
     denoiser, text_encoder = build_networks(preset, tokenizer, vae)
     denoiser.to(device)
@@ -178,7 +181,7 @@ def _masks(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
         if finished.is_file():
             continue
         samples = square_views(load_samples(work / "shards", preset.samples), preset.pixels)
-        config = SegmentationConfig(subject)
+        config = SegmentationConfig(subject, held_out=min(128, len(samples) // 8))
         net = build_segmentation(config).to(device)
         yield from train_segmentation(net, samples, work / f"masks-{subject}", config, preset.masks, vae)
         save_u2net(net, finished)
@@ -193,7 +196,8 @@ def assemble(work: Path, preset: Preset, target: Path) -> None:
     UNet2DConditionModel.from_pretrained(work / "unet").half().save_pretrained(
         aside / "unet", max_shard_size=SHARD_BYTES
     )
-    CLIPTextModel.from_pretrained(work / "text_encoder").half().save_pretrained(aside / "text_encoder")
+    # In full precision: transformers loads what it finds, and next to a U-Net, which loads in full, half would not fit.
+    CLIPTextModel.from_pretrained(work / "text_encoder").save_pretrained(aside / "text_encoder")
     shutil.copytree(work / "tokenizer", aside / "tokenizer")
     DDPMScheduler.from_config(SCHEDULER).save_pretrained(aside / "scheduler")
     for folder in ("interaction", "u2net"):
