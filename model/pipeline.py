@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import time
@@ -69,7 +70,9 @@ def train_adapter(
     began = time.time()
     model = build_pair_model(base, config, object_name, defect_name)
     curve: list[tuple[int, float]] = []
-    for item in train(model, pairs, workspace, object_net=networks.object, mask_net=networks.part):
+    # The caller's network stays as it was: it may serve the next training.
+    mask_net = copy.deepcopy(networks.part)
+    for item in train(model, pairs, workspace, object_net=networks.object, mask_net=mask_net):
         if isinstance(item, Progress):
             yield item
         else:
@@ -83,7 +86,7 @@ def train_adapter(
         else f"{platform.machine()}, {os.cpu_count()} cores",
     }
     card = make_card(model, pairs, placements, curve, object_name, defect_name)
-    save_adapter(target, model, card, references, mask_net=networks.part, run=run)
+    save_adapter(target, model, card, references, mask_net=mask_net, run=run)
 
 
 def make_dataset(
