@@ -68,10 +68,13 @@ def test_the_number_asked_for_is_that_of_accepted_pairs(adapter: Adapter, picky:
 
 def test_progress_says_how_many_are_there_and_how_many_were_rejected(adapter: Adapter, picky: QualityLimits) -> None:
     tally = Tally()
-    reports = [item for item in generate(adapter, 3, tally, limits=picky) if isinstance(item, Progress)]
+    items = generate(adapter, 3, tally, limits=picky)
+    reports = [item for item in items if isinstance(item, Progress) and item.stage == "sample"]
     assert len(reports) == tally.attempts
     assert (reports[-1].completed, reports[-1].total) == (3, 3)
     assert reports[-1].note == f"{tally.attempts - 3} rejected"
+    steps = [item.completed for item in items if isinstance(item, Progress) and item.stage == "denoise"]
+    assert steps == [1, 2] * -(-tally.attempts // CONFIG.batch)
 
 
 def test_attempts_end_where_nothing_passes(adapter: Adapter) -> None:
