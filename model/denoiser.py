@@ -129,7 +129,7 @@ class TwoBranchDenoiser(nn.Module):
         """
         run = run or BranchPass()
         count = latents.shape[1]
-        self.router.names = [GLOBAL] * count + [ANOMALY] * count
+        self.router.runs = [(GLOBAL, count), (ANOMALY, count)]
         steps = timesteps.expand(count).repeat(2)
         output: Tensor = self.unet(
             latents.flatten(0, 1), steps, text.flatten(0, 1), cross_attention_kwargs={"branches": run}
@@ -143,7 +143,7 @@ class TwoBranchDenoiser(nn.Module):
         """
         record: dict[str, Tensor] = {}
         count = len(latents)
-        self.router.names = [GLOBAL] * count
+        self.router.runs = [(GLOBAL, count)]
         run = BranchPass(interact=False, record=record)
         self.unet(latents, timesteps.expand(count), text, cross_attention_kwargs={"branches": run})
         return record
