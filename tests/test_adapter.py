@@ -124,6 +124,7 @@ def test_the_card_says_what_it_is(adapter: Adapter, base: Base) -> None:
     assert (card["object"], card["defect"]) == ("metal tile", "crack")
     assert card["base"] == {"name": base.name, "sha256": base.digest}
     assert card["config"]["bcm"] is True
+    assert card["greyscale"] is False
     assert card["steps"] == adapter.model.config.steps
     assert [entry["name"] for entry in card["data"]] == ["blot0", "blot1"]
     assert [(entry["width"], entry["height"]) for entry in card["data"]] == [(40, 48)] * 2

@@ -158,6 +158,14 @@ def test_guidance_of_one_is_the_conditional_prediction_alone(adapter: Adapter) -
         assert np.abs(one.image.astype(int) - third.image).max() > 1
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_pairs_are_grey_where_the_real_ones_are(adapter: Adapter, *, grey: bool) -> None:
+    told = replace(adapter, card=adapter.card | {"greyscale": grey})
+    for candidate in sample(told, FEW, 0, 2):
+        assert np.array_equal(candidate.image[..., 0], candidate.image[..., 2]) == grey
+        assert np.array_equal(candidate.part[..., 0], candidate.part[..., 2]) == grey
+
+
 def test_unanchored_pairs_have_the_models_size(adapter: Adapter) -> None:
     for candidate in sample(adapter, FEW, 0, 2):
         assert candidate.image.shape == candidate.part.shape == (32, 32, 3)

@@ -56,10 +56,10 @@ def tiny_config(**chosen: Any) -> TrainingConfig:
 
 
 def surface(seed: int, height: int = 48, width: int = 40) -> ImageArray:
-    """Brushed metal, never twice the same."""
+    """Brushed brass, never twice the same."""
     draw = np.random.default_rng(seed)
-    grey = 150 + 12 * draw.standard_normal((1, width)) + 5 * draw.standard_normal((height, width))
-    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    light = 150 + 12 * draw.standard_normal((1, width)) + 5 * draw.standard_normal((height, width))
+    return np.clip(light[..., None] * (1.2, 1.0, 0.7), 0, 255).astype(np.uint8)
 
 
 def drawn_pair(seed: int, height: int = 48, width: int = 40) -> Pair:
