@@ -45,5 +45,6 @@ class BranchInteraction(nn.Module):
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         other_k, other_v = k.flip(0), v.flip(0)
         own_weight = torch.sigmoid((q * (k - other_k)).sum(-1, keepdim=True) / math.sqrt(k.shape[-1]))
-        out: Tensor = self.to_out(torch.lerp(other_v, v, own_weight))
+        # On GPUs autocast sums in full precision, and lerp takes no mixture.
+        out: Tensor = self.to_out(torch.lerp(other_v, v, own_weight.to(v.dtype)))
         return out
