@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from scipy import ndimage
 from torch import Tensor, nn
 
 from model.base import Base
@@ -43,6 +44,9 @@ FORMAT_VERSION = 1
 METHOD = "dualanodiff"
 CARD_ENTRIES = {"object", "defect", "base", "config", "steps", "loss_curve", "data", "greyscale", "placements"}
 """Without these a card cannot be used."""
+DEFECTS_PER_PAIR = 8
+"""At most so many separate defects of one photograph are kept as references."""
+
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
@@ -51,10 +55,12 @@ class Placement:
     """Where a real defect's view lay in its photograph.
 
     Attributes:
+        name: of the photograph.
         side: in pixels.
         x, y: how far along its possible travel the window lay, 0 at the left or top edge, 1 at the right or bottom.
     """
 
+    name: str
     side: int
     x: float
     y: float
@@ -79,14 +85,17 @@ class Adapter:
 
 
 def make_references(pairs: Sequence[Pair], config: TrainingConfig) -> tuple[list[Pair], list[Placement]]:
-    """One view of every pair at its own scale, and where it lay; drawn from `config.seed`."""
+    """A view of every single defect at its own scale, and where it lay; drawn from `config.seed`."""
     references, placements = [], []
     for number, pair in enumerate(pairs):
-        window = draw_window(pair.mask, config.view, config.resolution, np.random.default_rng([config.seed, number]))
+        labels, count = ndimage.label(pair.mask, structure=np.ones((3, 3)))
+        draw = np.random.default_rng([config.seed, number])
         height, width = pair.mask.shape
-        references.append(Pair(pair.name, pair.image[window.slices], pair.mask[window.slices]))
-        x, y = _travel(window.left, width - window.side), _travel(window.top, height - window.side)
-        placements.append(Placement(window.side, x, y))
+        for defect in range(1, min(count, DEFECTS_PER_PAIR) + 1):
+            window = draw_window(labels == defect, config.view, config.resolution, draw)
+            references.append(Pair(pair.name, pair.image[window.slices], pair.mask[window.slices]))
+            x, y = _travel(window.left, width - window.side), _travel(window.top, height - window.side)
+            placements.append(Placement(pair.name, window.side, x, y))
     return references, placements
 
 
@@ -114,8 +123,8 @@ def make_card(
         "loss_curve": [list(point) for point in curve],
         "data": [describe_pair(pair) for pair in pairs],
         "greyscale": all(is_grey(pair.image) for pair in pairs),
-        "placements": [{"side": place.side, "x": place.x, "y": place.y} for place in placements],
-        "software": {name: version(name) for name in ("torch", "diffusers", "peft", "transformers")},
+        "placements": [asdict(place) for place in placements],
+        "software": {name: version(name) for name in ("pairforge", "torch", "diffusers", "peft", "transformers")},
     }
 
 
@@ -230,7 +239,7 @@ def load_adapter(folder: Path, base: Base) -> Adapter:
     _load_module(model.denoiser.interaction, folder / "interaction.safetensors", problems)
     if model.denoiser.background is not None:
         _load_module(model.denoiser.background, folder / "background.safetensors", problems)
-    references = _read_references(folder, [entry["name"] for entry in card["data"]], problems)
+    references = _read_references(folder, [place["name"] for place in card["placements"]], problems)
     if problems:
         raise UsageError(problems, f"The adapter {folder} is damaged or incomplete")
     model.denoiser.eval().requires_grad_(False)

@@ -158,6 +158,7 @@ def base_digest(folder: Path) -> str:
     for part in WEIGHTED:
         files += [folder / part / "config.json", *weight_files(folder / part)]
     files += sorted((folder / "interaction").glob("*.safetensors"))
+    files += sorted(path for path in (folder / "tokenizer").iterdir() if path.is_file())
     for path in files:
         total.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
@@ -195,6 +196,8 @@ def load_base(source: str, *, device: str = "cpu", dtype: torch.dtype = torch.fl
         "vae": _network(folder / "vae", AutoencoderKL, torch_dtype=dtype, low_cpu_mem_usage=False),
         "text_encoder": _network(folder / "text_encoder", CLIPTextModel, dtype=dtype),
     }
+    if problems := _mismatches(**networks):
+        raise UsageError(problems, f"{folder} is not a text-to-image base of Stable Diffusion's kind")
     for network in networks.values():
         network.requires_grad_(False).eval().to(device)
     interaction = folder / "interaction" / "interaction.safetensors"
@@ -208,6 +211,20 @@ def load_base(source: str, *, device: str = "cpu", dtype: torch.dtype = torch.fl
         card=read_card(folder),
         interaction=_attempt(interaction, load_file) if interaction.is_file() else None,
     )
+
+
+def _mismatches(unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> list[str]:
+    """What keeps the parts from working together: inpainting bases, bases with two text encoders and the like."""
+    problems = []
+    channels, latents = int(unet.config.in_channels), int(vae.config.latent_channels)
+    if channels != latents:
+        problems.append(f"the U-Net takes {channels} channels, the autoencoder makes {latents}")
+    wanted, given = unet.config.cross_attention_dim, text_encoder.config.hidden_size
+    if wanted != given:
+        problems.append(f"the U-Net attends to embeddings of width {wanted}, the text encoder makes {given}")
+    if unet.config.addition_embed_type is not None:
+        problems.append(f"the U-Net needs added conditions of type {unet.config.addition_embed_type!r}")
+    return problems
 
 
 def _network(folder: Path, kind: Any, **options: Any) -> Any:

@@ -33,7 +33,7 @@ class TrainingConfig:
         bcm: train the background compensation module.
         prompts: "rare" tokens or the "names" of object and defect.
         defect_weight: see `model.objective.pair_loss`.
-        reference_init: do not zero-initialise SAIM's output (the released code's behaviour).
+        reference_init: start SAIM anew, its output not zero-initialised (the released code's behaviour).
         precision: "fp32", or "bf16" autocast with fp32 trainable weights.
         gradient_checkpointing: less memory for more time.
         mask_steps: steps of the mask network's adaptation to the user's pairs; 0 for none.
@@ -108,12 +108,13 @@ def _problems(base: Base, config: TrainingConfig) -> list[str]:
         "warmup": 0,
         "checkpoint_every": 1,
         "seed": 0,
+        "defect_weight": 0,
     }
     values = config.as_dict()
     problems += [
         f"{name} is {values[name]}; it must be at least {lowest}"
         for name, lowest in least.items()
-        if values[name] < lowest
+        if not values[name] >= lowest
     ]
     rates = ("lr", "interaction_lr", "clip_norm")
     problems += [f"{name} is {values[name]}; it must be above 0" for name in rates if not values[name] > 0]

@@ -85,13 +85,13 @@ def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defec
     """Put fresh adapters on a base; new weights are drawn from `config.seed`.
 
     Raises:
-        UsageError: the base's SAIM weights do not fit its U-Net.
+        UsageError: the base's SAIM weights do not fit its U-Net, or its tokenizer does not know a word.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         unet = _sharing_weights(base.unet)
         denoiser = TwoBranchDenoiser(unet, with_background=config.bcm, zero_init=not config.reference_init)
-        if base.interaction is not None:
+        if base.interaction is not None and not config.reference_init:
             try:
                 denoiser.interaction.load_state_dict(base.interaction)
             except RuntimeError as error:
@@ -106,6 +106,7 @@ def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defec
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing(denoiser.router.checkpoint)
     prompts = nested_prompts(object_name, defect_name, config.prompts)
+    _check_words(base, prompts)
     return PairModel(
         base=base,
         config=config,
@@ -115,6 +116,19 @@ def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defec
         tokens=tokenize(base.tokenizer, prompts)[:, None],
         empty=tokenize(base.tokenizer, [""]),
     )
+
+
+def _check_words(base: Base, prompts: tuple[str, str]) -> None:
+    unknown = base.tokenizer.unk_token_id
+    if base.tokenizer.unk_token_id == base.tokenizer.eos_token_id:  # CLIP's: every word has tokens
+        return
+    words = sorted({word for prompt in prompts for word in prompt.split()})
+    strange = [word for word in words if unknown in base.tokenizer(word, add_special_tokens=False)["input_ids"]]
+    if strange:
+        raise UsageError(
+            f"the base's tokenizer does not know {', '.join(strange)}: "
+            "use the rare tokens (prompts rare), or words that it knows"
+        )
 
 
 def _sharing_weights(module: _Module) -> _Module:

@@ -17,7 +17,8 @@ import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers import DPMSolverMultistepScheduler
+from diffusers.schedulers import KarrasDiffusionSchedulers
 from torch import Tensor
 
 from model.adapter import Adapter
@@ -36,8 +37,20 @@ from model.u2net import U2Net
 from model.views import resize_image
 from service.core.errors import UsageError
 
+GUIDANCE, GUIDANCE_WITH_BCM = 2.5, 2.0
+"""Classifier-free guidance of the authors' own runs."""
+
+NOISE = 1
+"""Tells the noise's draws from a pair's others."""
+
+SCHEDULERS = frozenset(KarrasDiffusionSchedulers.__members__) - {"EDMEulerScheduler"}
+"""diffusers' schedulers for Stable Diffusion; EDM's scales its inputs in a way of its own."""
+
 BACKGROUND_SHARE = 50
-"""Consecutive pairs that share a BCM background (released code)."""
+"""Consecutive pairs that share a BCM background where they are not anchored (released code)."""
+
+SHARED = 2**40
+"""Indices from here on are those of shared backgrounds, not of pairs."""
 
 PART_VISIBLE = (0.15, 0.45)
 """A part's latent differs from grey by less than the first where there is no defect, by more than the second where
@@ -65,7 +78,7 @@ class SamplingConfig:
 
     seed: int = 0
     steps: int = 25
-    guidance_scale: float = 2.5
+    guidance_scale: float = GUIDANCE
     scheduler: str = "dpmsolver++"
     batch: int = 8
     mask_method: MaskMethod = MaskMethod.U2NET
@@ -76,8 +89,15 @@ class SamplingConfig:
     precision: str = "fp32"
 
 
-def resolve_sampling(base: Base, chosen: dict[str, Any], *, has_normals: bool) -> SamplingConfig:
+def resolve_sampling(
+    base: Base, chosen: dict[str, Any], *, has_normals: bool, has_mask_net: bool = True, bcm: bool = False
+) -> SamplingConfig:
     """The defaults, over them the base's recommendations, over them what the user chose (None: not chosen).
+
+    Args:
+        has_normals: whether normal images are given; they make sampling anchored.
+        has_mask_net: whether the adapter has a mask network; without one masks come by threshold.
+        bcm: whether the adapter has BCM, for which the authors use less guidance.
 
     Raises:
         UsageError: naming every value that cannot be.
@@ -87,7 +107,12 @@ def resolve_sampling(base: Base, chosen: dict[str, Any], *, has_normals: bool) -
     given = {key: value for key, value in chosen.items() if value is not None}
     if unknown := sorted(set(given) - known):
         raise UsageError(f"unknown sampling options {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    config = replace(SamplingConfig(anchored=has_normals), **{**recommended, **given})
+    defaults = SamplingConfig(
+        anchored=has_normals,
+        mask_method=MaskMethod.U2NET if has_mask_net else MaskMethod.THRESHOLD,
+        guidance_scale=GUIDANCE_WITH_BCM if bcm else GUIDANCE,
+    )
+    config = replace(defaults, **{**recommended, **given})
     if problems := _problems(config, has_normals=has_normals):
         raise UsageError(problems, "The sampling options cannot be used")
     return replace(config, mask_method=MaskMethod(config.mask_method))
@@ -106,14 +131,10 @@ def _problems(config: SamplingConfig, *, has_normals: bool) -> list[str]:
     problems += [f"{name} is {share}; it must be from 0 to 1" for name, share in shares.items() if not 0 <= share <= 1]
     if config.anchored and not has_normals:
         problems.append("anchored sampling needs normal images; none were given")
-    scheduler = getattr(diffusers, config.scheduler, None)
-    if config.scheduler != "dpmsolver++" and not (
-        isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)
-    ):
-        problems.append(f"scheduler is {config.scheduler!r}; it must be dpmsolver++ or a diffusers scheduler class")
     for name, value, allowed in (
         ("mask_method", config.mask_method, tuple(MaskMethod)),
         ("precision", config.precision, ("fp32", "bf16")),
+        ("scheduler", config.scheduler, ("dpmsolver++", *sorted(SCHEDULERS))),
     ):
         if value not in allowed:
             problems.append(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
@@ -123,6 +144,11 @@ def _problems(config: SamplingConfig, *, has_normals: bool) -> list[str]:
 def pair_seed(seed: int, index: int) -> int:
     """The 63-bit seed of pair `index`."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def draw_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise from all 63 bits of a seed (torch's CPU generator looks at 32 of them)."""
+    return torch.from_numpy(np.random.default_rng([seed, NOISE]).standard_normal(shape, dtype=np.float32))
 
 
 def sample_pairs(
@@ -187,16 +213,20 @@ def _sample_batch(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     cells = side // model.base.factor
     shape = (2, model.base.latent_channels, cells, cells)
-    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators], dim=1).to(model.device)
+    noise = torch.stack([draw_noise(seed, shape) for seed in seeds], dim=1).to(model.device)
     anchors: list[Anchor] | None = None
     clean: Tensor | None = None
     if config.anchored:
         flips = (model.config.flip_horizontal, model.config.flip_vertical)
         anchors = [draw_anchor(normals, adapter.placements, np.random.default_rng(seed), flips) for seed in seeds]
         clean = encode(model.vae, to_pixels([resize_image(anchor.pixels, side) for anchor in anchors]))
-    backgrounds = (
-        _Backgrounds(adapter, config, indices, normals, object_net) if model.config.bcm and object_net else None
-    )
+    backgrounds = None
+    if model.config.bcm and object_net is not None:
+        behind, noise_seeds = anchors, seeds
+        if behind is None:
+            behind = [_shared_background(adapter, config, index, normals) for index in indices]
+            noise_seeds = [pair_seed(config.seed, SHARED + index // BACKGROUND_SHARE) for index in indices]
+        backgrounds = _Backgrounds(model, behind, noise_seeds, object_net)
     latents, maps = yield from _denoise(model, config, noise, clean, backgrounds, generators)
     grey = bool(adapter.card["greyscale"])
     images = _pictures(model, latents[0], grey=grey)
@@ -252,6 +282,7 @@ def _denoise(
     latents = noise * scheduler.init_noise_sigma
     if clean is not None and config.strength < 1:
         begin = min(len(timesteps) - 1, round(len(timesteps) * (1 - config.strength)))
+        begin -= begin % scheduler.order  # second-order schedulers list every step twice
         start = torch.stack([clean, grey.expand_as(clean)]).flatten(0, 1)
         first = timesteps[begin : begin + 1].expand(2 * count)
         if hasattr(scheduler, "set_begin_index"):  # those without it find their place by the timestep alone
@@ -335,38 +366,31 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
 
 def _defect_tokens(model: PairModel, maps: Tensor) -> np.ndarray:
     """Mean over the anomaly prompt's own tokens of `(B, h, w, L)` maps → `(B, h, w)`."""
-    special = set(model.tokenizer.all_special_ids)
+    tokenizer = model.tokenizer
+    special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
     own = [place for place, token in enumerate(model.tokens[1, 0].tolist()) if token not in special]
     return maps[..., own].mean(-1).cpu().numpy()
 
 
-class _Backgrounds:
-    """BCM's background latents of one batch, noised to each timestep as it comes."""
+def _shared_background(adapter: Adapter, config: SamplingConfig, index: int, normals: Sequence[NormalImage]) -> Anchor:
+    """The background of an unanchored pair: another normal window every 50 pairs."""
+    draw = np.random.default_rng([config.seed, index // BACKGROUND_SHARE, BACKGROUND_SHARE])
+    training = adapter.model.config
+    return draw_anchor(normals, adapter.placements, draw, (training.flip_horizontal, training.flip_vertical))
 
-    def __init__(
-        self,
-        adapter: Adapter,
-        config: SamplingConfig,
-        indices: Sequence[int],
-        normals: Sequence[NormalImage],
-        object_net: U2Net,
-    ) -> None:
-        self.model = adapter.model
-        numbers = [index // BACKGROUND_SHARE for index in indices]
-        unique = sorted(set(numbers))
-        self.rows = torch.tensor([unique.index(number) for number in numbers], device=self.model.device)
-        flips = (self.model.config.flip_horizontal, self.model.config.flip_vertical)
-        images, noises = [], []
-        for number in unique:
-            draw = np.random.default_rng([config.seed, number, BACKGROUND_SHARE])
-            pixels = draw_anchor(normals, adapter.placements, draw, flips).pixels
-            images.append(background_image(resize_image(pixels, self.model.config.resolution), object_net))
-            generator = torch.Generator().manual_seed(pair_seed(config.seed, -1 - number & 0xFFFFFFFF))
-            cells = self.model.config.resolution // self.model.base.factor
-            noises.append(torch.randn((self.model.base.latent_channels, cells, cells), generator=generator))
-        self.latents = encode(self.model.vae, to_pixels(images))
-        self.noise = torch.stack(noises).to(self.model.device)
-        self.text = self.model.prompt_embeddings()[0].expand(len(unique), -1, -1)
+
+class _Backgrounds:
+    """BCM's background latents of one batch, noised to each timestep as it comes; shared ones are computed once."""
+
+    def __init__(self, model: PairModel, anchors: Sequence[Anchor], seeds: Sequence[int], object_net: U2Net) -> None:
+        self.model = model
+        unique = dict(zip(seeds, anchors, strict=True))
+        self.rows = torch.tensor([list(unique).index(seed) for seed in seeds], device=model.device)
+        pixels = [resize_image(anchor.pixels, model.config.resolution) for anchor in unique.values()]
+        self.latents = encode(model.vae, to_pixels([background_image(image, object_net) for image in pixels]))
+        shape = (3, *self.latents.shape[1:])
+        self.noise = torch.stack([draw_noise(seed, shape)[2] for seed in unique]).to(model.device)
+        self.text = model.prompt_embeddings()[0].expand(len(unique), -1, -1)
 
     def features(self, timestep: Tensor, *, guided: bool) -> dict[str, Tensor]:
         """Attention name → φ(z_b), one row per row of the guided batch's global branch."""

@@ -68,6 +68,9 @@ def train(  # noqa: PLR0913 - every option is a parameter
         str | None, typer.Option(rich_help_panel=TRAINING, help="attention (the paper's) or all.")
     ] = None,
     warmup: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Steps of linear warm-up.")] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(rich_help_panel=TRAINING, help="Norm that gradients are clipped to.")
+    ] = None,
     resolution: Annotated[
         int | None, typer.Option(rich_help_panel=TRAINING, help="Side of the square the model sees, pixels.")
     ] = None,
@@ -87,6 +90,10 @@ def train(  # noqa: PLR0913 - every option is a parameter
     ] = None,
     defect_weight: Annotated[
         float | None, typer.Option(rich_help_panel=TRAINING, help="Extra weight of the defect in the loss.")
+    ] = None,
+    reference_init: Annotated[
+        bool | None,
+        typer.Option(rich_help_panel=TRAINING, help="Begin with a random interaction, as the authors' code does."),
     ] = None,
     precision: Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="fp32 or bf16.")] = None,
     gradient_checkpointing: Annotated[
@@ -150,7 +157,7 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     ] = None,
     batch: Annotated[int | None, typer.Option(rich_help_panel=SAMPLING, help="Pairs denoised together.")] = None,
     mask_method: Annotated[
-        str | None, typer.Option(rich_help_panel=SAMPLING, help="u2net, attention or threshold.")
+        str | None, typer.Option(rich_help_panel=SAMPLING, help="u2net (default with a mask network), attention or threshold.")
     ] = None,
     anchored: Annotated[
         bool | None, typer.Option(rich_help_panel=SAMPLING, help="Keep the normals' background (default with normals).")
@@ -276,14 +283,18 @@ def pretrain(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Base to write.")],
     stage: Annotated[
         list[str] | None,
-        typer.Option(help="Only this stage (repeatable): render, autoencoder, pairs, masks, assemble."),
+        typer.Option(help="Only this stage (repeatable): render, autoencoder, pairs, masks, assemble, measure."),
     ] = None,
+    photo_images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Photographs to measure the base on, too; never trained on.")
+    ] = None,
+    photo_masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Their masks.")] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Make a base from nothing but procedural images; interrupted, the same command resumes."""
     with Session(json=json, writes=work, interrupted=RESUMES) as output:
         output.progress(PREPARING)
-        from model.cli.pretrain import make_base
+        from model.cli.pretrain import PretrainRequest, make_base
 
-        make_base(preset, work, out, device, stage or [], output)
+        make_base(PretrainRequest(preset, work, out, stage or [], photo_images, photo_masks, device), output)

@@ -15,7 +15,8 @@ from model.pipeline import load_mask_networks
 
 def list_bases(output: Output) -> None:
     """Name, size, identity and origin of every shipped base."""
-    bases = [_facts(name, SHIPPED / name) for name in shipped_bases()]
+    folders = {name: SHIPPED / name for name in shipped_bases()}
+    bases = [_facts(name, folder, base_digest(folder), read_card(folder)) for name, folder in folders.items()]
     told = "\n\n".join(_told(base) for base in bases) or (
         "no bases come with this installation: give --base a folder or a hub id in diffusers' Stable Diffusion format"
     )
@@ -29,18 +30,18 @@ def verify_base(source: str, output: Output) -> None:
         UsageError: listing every part that is missing or cannot be read.
     """
     base = open_base(source)
-    networks = load_mask_networks(base)
+    load_mask_networks(base)
     model = build_pair_model(base, resolve_config(base, {}), "object", "defect")
     parts = {"unet": base.unet, "vae": base.vae, "text_encoder": base.text_encoder}
     parts["interaction"] = model.denoiser.interaction
     numbers = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     extras = {
         "interaction": base.interaction is not None,
-        "part network": networks.part is not None,
-        "object network": networks.object is not None,
+        "part network": (base.folder / "u2net" / "part.safetensors").is_file(),
+        "object network": (base.folder / "u2net" / "object.safetensors").is_file(),
     }
     facts = {
-        **_facts(source, base.folder),
+        **_facts(source, base.folder, base.digest, base.card),
         "resolution": base.resolution,
         "factor": base.factor,
         "prediction_type": base.scheduler.get("prediction_type", "epsilon"),
@@ -59,14 +60,14 @@ def verify_base(source: str, output: Output) -> None:
     )
 
 
-def _facts(name: str, folder: Path) -> dict[str, Any]:
+def _facts(name: str, folder: Path, digest: str, card: dict[str, Any]) -> dict[str, Any]:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
         "name": name,
         "folder": str(folder),
         "size_bytes": size,
-        "sha256": base_digest(folder),
-        "card": read_card(folder),
+        "sha256": digest,
+        "card": card,
     }
 
 

@@ -24,6 +24,18 @@ from service.core.decoding import ImageLimits
 from service.core.errors import TransientError, UsageError
 from service.core.pairs import read_normals, read_pairs
 
+OWN_FILES = ImageLimits(
+    max_file_bytes=200 * 10**6, max_side=16_384, max_pixels=178 * 10**6, max_total_pixels=2 * 10**9
+)
+"""What the user's own machine is asked to hold. Pillow decodes no image of more than 178 megapixels; two gigapixels
+take 6 GB."""
+
+MAX_SEED = 2**63 - 1
+"""Seeds are stored as signed 64-bit integers."""
+
+MAX_LIMIT, MAX_RING = 10**6, 100
+"""Quality limits beyond the first mean "no limit"; rings wider than the second, in pixels, take hours."""
+
 _Value = TypeVar("_Value")
 _Args = ParamSpec("_Args")
 
@@ -68,15 +80,23 @@ def open_base(source: str, device: str = "cpu") -> Base:
 
 def load_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[str]]:
     """The pairs in two folders, and what was converted or left out on the way."""
-    found = read_pairs(images, masks, ImageLimits())
+    found = read_pairs(images, masks, OWN_FILES)
     return [Pair(pair.name, pair.image, pair.mask) for pair in found.pairs], found.notes
 
 
-def load_normals(folder: Path | None) -> list[NormalImage]:
-    """The defect-free images of a folder; none without one."""
+def load_normals(folder: Path | None) -> tuple[list[NormalImage], list[str]]:
+    """The defect-free images of a folder, and what was converted or left out; none without a folder."""
     if folder is None:
-        return []
-    return [NormalImage(normal.name, normal.image) for normal in read_normals(folder, ImageLimits())]
+        return [], []
+    found = read_normals(folder, OWN_FILES)
+    return [NormalImage(normal.name, normal.image) for normal in found.images], found.notes
+
+
+def check_seed(options: Mapping[str, Any]) -> None:
+    """Refuse a seed that is too large; that it must not be negative is checked with the other settings."""
+    seed = options.get("seed")
+    if seed is not None and seed > MAX_SEED:
+        raise UsageError(f"seed is {seed}; it must be at most {MAX_SEED}")
 
 
 def read_limits(path: Path | None) -> QualityLimits | None:
@@ -96,13 +116,22 @@ def read_limits(path: Path | None) -> QualityLimits | None:
         f"{path}: there is no limit {name!r}; known are {', '.join(sorted(known))}" for name in given.keys() - known
     ]
     problems += [
-        f"{path}: {name} is {value!r}; it must be a number"
+        f"{path}: {name} is {value!r}; it must be {allowed}"
         for name, value in given.items()
-        if not isinstance(value, int | float) or isinstance(value, bool)
+        if name in known and (allowed := _allowed_instead(name, value))
     ]
     if problems:
         raise UsageError(sorted(problems))
     return QualityLimits(**given)
+
+
+def _allowed_instead(name: str, value: object) -> str:
+    """What a quality limit must be, if `value` is not that."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if name == "ring":
+        return "" if is_whole and 1 <= value <= MAX_RING else f"a whole number from 1 to {MAX_RING}"
+    is_number = is_whole or isinstance(value, float)
+    return "" if is_number and 0 <= value <= MAX_LIMIT else f"a number from 0 to {MAX_LIMIT}"
 
 
 def choose_device(name: str) -> str:

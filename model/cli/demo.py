@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -11,7 +11,6 @@ from model.adapter import read_adapter_card
 from model.cli import generate, train
 from model.cli.checks import Problems
 from model.cli.output import PREPARED, Output, duration
-from model.masks import MaskMethod
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from service.core.errors import UsageError
 
@@ -55,8 +54,6 @@ def demo(request: DemoRequest, output: Output) -> None:
         output.note(f"using {training.request.target}, which was trained on the same before")
     else:
         train.perform(training, output)
-    method = MaskMethod.U2NET if training.networks.part else MaskMethod.THRESHOLD
-    generation = replace(generation, options={**generation.options, "mask_method": method})
     prepared = generate.prepare(generation, training.base)
     summary = generate.perform(prepared, output)
     preview = _extract_preview(summary.path)

@@ -13,6 +13,7 @@ from model.base import Base
 from model.cli.checks import (
     Problems,
     check_new_file,
+    check_seed,
     choose_device,
     chosen,
     load_normals,
@@ -54,9 +55,10 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a request names that needs neither adapter nor base."""
+    """What a request names that needs neither adapter nor base, and notes on it."""
 
     normals: list[NormalImage]
+    notes: list[str]
     formats: list[str]
     limits: QualityLimits | None
 
@@ -108,8 +110,14 @@ def prepare(request: GenerateRequest, loaded: Base | None = None) -> Generation:
     if base is not None:
         adapter = problems.attempt_on(f"adapter {request.adapter}", load_adapter, request.adapter, base)
         networks = problems.attempt(load_mask_networks, base, None, request.object_net)
-        options, anchorable = chosen(request.options, SamplingConfig), request.normals is not None
-        config = problems.attempt(resolve_sampling, base, options, has_normals=anchorable)
+        config = problems.attempt(
+            resolve_sampling,
+            base,
+            chosen(request.options, SamplingConfig),
+            has_normals=request.normals is not None,
+            has_mask_net=adapter is None or adapter.mask_net is not None,
+            bcm=adapter is not None and adapter.model.config.bcm,
+        )
     if adapter is not None and networks is not None and config is not None:
         problems.found += _unmet(request, adapter, networks, config)
     if problems.found or inputs is None or adapter is None or config is None or networks is None:
@@ -127,22 +135,25 @@ def read_inputs(request: GenerateRequest) -> Inputs:
     problems = Problems()
     formats = problems.attempt(parse_formats, request.formats)
     limits = problems.attempt(read_limits, request.limits)
-    normals = problems.attempt(load_normals, request.normals)
+    found = problems.attempt(load_normals, request.normals)
     problems.attempt(check_new_file, request.target, force=request.force)
+    problems.attempt(check_seed, request.options)
     if request.num_pairs < 1:
         problems.found.append(f"num-pairs is {request.num_pairs}; it must be at least 1")
     elif request.max_attempts is not None and request.max_attempts < request.num_pairs:
         problems.found.append(
             f"max-attempts is {request.max_attempts}; {request.num_pairs} pairs need at least as many"
         )
-    if problems.found or formats is None or normals is None:
+    if problems.found or formats is None or found is None:
         raise UsageError(problems.found)
-    return Inputs(normals, formats, limits)
+    return Inputs(*found, formats, limits)
 
 
 def perform(generation: Generation, output: Output) -> DatasetSummary:
     """Generate and write the zip."""
     request = generation.request
+    for note in generation.inputs.notes:
+        output.note(note)
     request.target.parent.mkdir(parents=True, exist_ok=True)
     for item in make_dataset(
         generation.adapter,

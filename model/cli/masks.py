@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 
 from model.base import locate_base
-from model.cli.checks import Problems, check_new_folder, choose_device
+from model.cli.checks import OWN_FILES, Problems, check_new_folder, choose_device
 from model.cli.output import Output
 from model.masks import MaskMethod, threshold_mask, tidy_mask, u2net_mask
 from model.progress import Meter
 from model.types import ImageArray, MaskArray
 from model.u2net import U2Net, load_u2net
-from service.core.decoding import ImageLimits, image_format
+from service.core.decoding import image_format
 from service.core.errors import UsageError
 from service.core.images import read_image
 
@@ -44,7 +44,7 @@ def make_masks(request: MasksRequest, output: Output) -> None:
     problems.attempt(check_new_folder, request.target)
     paths = problems.attempt(_part_files, request.parts) or []
     for path in paths:
-        problems.attempt(read_image, path, path.name, ImageLimits())
+        problems.attempt(read_image, path, path.name, OWN_FILES)
     find = problems.attempt(_finder, request)
     if problems.found or find is None:
         raise UsageError(problems.found, "the masks cannot be made")
@@ -55,7 +55,7 @@ def make_masks(request: MasksRequest, output: Output) -> None:
     meter = Meter("masks", len(paths), "masks")
     try:
         for number, path in enumerate(paths):
-            mask = tidy_mask(find(read_image(path, path.name, ImageLimits())[0]))
+            mask = tidy_mask(find(read_image(path, path.name, OWN_FILES)[0]))
             Image.fromarray(mask.astype(np.uint8) * 255).save(aside / f"{path.stem}.png")
             if not mask.any():
                 empty.append(path.name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from model.base import missing_parts
-from model.cli.checks import Problems, check_writable, choose_device
+from model.cli.checks import Problems, check_writable, choose_device, load_pairs
 from model.cli.output import PREPARED, Output
 from model.pretrain.presets import PRESETS
 from model.pretrain.run import Stage, pretrain
+from model.types import Pair
 from service.core.errors import UsageError
 
 NEEDS = {
@@ -18,16 +20,31 @@ NEEDS = {
     Stage.PAIRS: {"shards": Stage.RENDER, "vae": Stage.AUTOENCODER},
     Stage.MASKS: {"shards": Stage.RENDER, "vae": Stage.AUTOENCODER},
     Stage.ASSEMBLE: {"vae": Stage.AUTOENCODER, "unet": Stage.PAIRS},
+    Stage.MEASURE: {},
 }
 """What each stage finds in the work folder, and the stage that leaves it there."""
 
 
-def make_base(preset: str, work: Path, target: Path, device: str, stages: Sequence[str], output: Output) -> None:
+@dataclass(frozen=True, slots=True)
+class PretrainRequest:
+    """What the user asked for; no `stages` are all of them, photographs are only measured on."""
+
+    preset: str
+    work: Path
+    target: Path
+    stages: Sequence[str] = ()
+    photo_images: Path | None = None
+    photo_masks: Path | None = None
+    device: str = "auto"
+
+
+def make_base(request: PretrainRequest, output: Output) -> None:
     """Check, then run the stages, each resumed where it was interrupted."""
+    work, target = request.work, request.target
     problems = Problems()
-    if preset not in PRESETS:
-        problems.found.append(f"preset {preset!r} does not exist: choose from {', '.join(PRESETS)}")
-    chosen = problems.attempt(_stages, stages) or []
+    if request.preset not in PRESETS:
+        problems.found.append(f"preset {request.preset!r} does not exist: choose from {', '.join(PRESETS)}")
+    chosen = problems.attempt(_stages, request.stages) or []
     problems.found += [
         f"stage {stage} needs {work / part}, which stage {origin} makes: run that before or with it"
         for stage in chosen
@@ -35,15 +52,21 @@ def make_base(preset: str, work: Path, target: Path, device: str, stages: Sequen
         if origin not in chosen and not (work / part).is_dir()
     ]
     problems.attempt(check_writable, work / "shards")
-    problems.attempt(_check_target, target)
-    place = problems.attempt(choose_device, device)
-    if problems.found or place is None:
+    problems.attempt(_check_target, target, chosen)
+    found = problems.attempt(_photographs, request)
+    place = problems.attempt(choose_device, request.device)
+    if problems.found or found is None or place is None:
         raise UsageError(problems.found, "the base cannot be made")
+    photographs, notes = found
+    for note in notes:
+        output.note(note)
     output.progress(PREPARED)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for item in pretrain(work, PRESETS[preset], target, device=place, stages=chosen):
+    for item in pretrain(
+        work, PRESETS[request.preset], target, device=place, stages=chosen, photographs=photographs
+    ):
         output.progress(item)
-    finished = Stage.ASSEMBLE in chosen
+    finished = Stage.ASSEMBLE in chosen or Stage.MEASURE in chosen
     output.result(
         {"base": str(target) if finished else None, "work": str(work), "stages": [str(stage) for stage in chosen]},
         f"base: {target}\nnext: pairforge bases verify {target}"
@@ -59,9 +82,22 @@ def _stages(names: Sequence[str]) -> list[Stage]:
     return [Stage(name) for name in names] or list(Stage)
 
 
-def _check_target(path: Path) -> None:
+def _photographs(request: PretrainRequest) -> tuple[list[Pair], list[str]]:
+    if request.photo_images is None and request.photo_masks is None:
+        return [], []
+    if request.photo_images is None or request.photo_masks is None:
+        raise UsageError("--photo-images and --photo-masks belong together: give both folders, or neither")
+    return load_pairs(request.photo_images, request.photo_masks)
+
+
+def _check_target(path: Path, stages: Sequence[Stage]) -> None:
     if path.is_file():
         raise UsageError(f"{path} is a file: name a folder to write")
-    if path.exists() and any(path.iterdir()) and missing_parts(path):
+    missing = missing_parts(path)
+    if Stage.MEASURE in stages and Stage.ASSEMBLE not in stages and missing:
+        raise UsageError(
+            f"stage measure needs a complete base in {path}, which stage assemble makes: {', '.join(missing)}"
+        )
+    if path.exists() and any(path.iterdir()) and missing:
         raise UsageError(f"{path} holds other files than a base: give another --out")
     check_writable(path)

@@ -14,7 +14,16 @@ from typing import Any
 from model.adapter import describe_pair
 from model.base import Base
 from model.checkpoint import list_checkpoints, read_record
-from model.cli.checks import Problems, check_new_adapter, choose_device, chosen, load_pairs, open_base, require_space
+from model.cli.checks import (
+    Problems,
+    check_new_adapter,
+    check_seed,
+    choose_device,
+    chosen,
+    load_pairs,
+    open_base,
+    require_space,
+)
 from model.cli.output import PREPARED, Output, duration
 from model.config import TrainingConfig, resolve_config
 from model.pipeline import MaskNetworks, load_mask_networks, train_adapter
@@ -115,6 +124,7 @@ def prepare(request: TrainRequest, output: Output) -> Training:
     problems = Problems()
     found = problems.attempt(load_pairs, request.images, request.masks)
     problems.attempt(check_new_adapter, request.target, force=request.force)
+    problems.attempt(check_seed, request.options)
     device = problems.attempt(choose_device, request.device) or "cpu"
     base = problems.attempt_on(f"base {request.base}", open_base, request.base, device)
     config = networks = None

@@ -40,6 +40,9 @@ from model.u2net import load_u2net, save_u2net
 SHARD_BYTES = 15 * 2**20
 """Largest safetensors file of a base, so that it travels where single files are limited."""
 
+SKIPPED_SECONDS = 2.0
+"""A stage that took less found its work done."""
+
 MEASURED_PAIRS = 64
 """Held-out pairs, and samples, that the figures in the card are means over."""
 
@@ -93,12 +96,14 @@ def pretrain(
         if stage not in stages:
             continue
         began = time.monotonic()
-        if stage is Stage.MEASURE:
-            measure(target, photographs, device)
-            yield Progress("measure", 1, 1, "bases")
-        else:
-            yield from _run_stage(stage, work, preset, target, device)
-        _add_time(work, stage, time.monotonic() - began, device)
+        try:
+            if stage is Stage.MEASURE:
+                measure(target, photographs, device)
+                yield Progress("measure", 1, 1, "bases")
+            else:
+                yield from _run_stage(stage, work, preset, target, device)
+        finally:
+            _add_time(work, stage, time.monotonic() - began, device)
 
 
 def _run_stage(stage: Stage, work: Path, preset: Preset, target: Path, device: str) -> Iterator[Progress]:
@@ -184,7 +189,9 @@ def _masks(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
         config = SegmentationConfig(subject, held_out=min(128, len(samples) // 8))
         net = build_segmentation(config).to(device)
         yield from train_segmentation(net, samples, work / f"masks-{subject}", config, preset.masks, vae)
-        save_u2net(net, finished)
+        aside = finished.with_suffix(".part.safetensors")
+        save_u2net(net, aside)
+        aside.rename(finished)
 
 
 def assemble(work: Path, preset: Preset, target: Path) -> None:
@@ -254,23 +261,25 @@ def _card(work: Path, preset: Preset, name: str) -> dict[str, Any]:
         "pairs_seen_by_unet": pairs_seen,
         "images_seen_by_unet": 2 * pairs_seen,
         "seed": preset.pairs.seed,
-        "seconds": {stage: round(record["seconds"]) for stage, record in times.items()},
-        "machine": {stage: record["machine"] for stage, record in times.items()},
+        "seconds": {stage: {machine: round(spent) for machine, spent in times[stage].items()} for stage in times},
         "few_shot": preset.few_shot,
         "sampling": preset.sampling,
     }
 
 
-def _times(work: Path) -> dict[str, Any]:
+def _times(work: Path) -> dict[str, dict[str, float]]:
+    """Stage → machine → seconds spent."""
     path = work / "times.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def _add_time(work: Path, stage: Stage, seconds: float, device: str) -> None:
+    if seconds < SKIPPED_SECONDS:
+        return
     times = _times(work)
-    before = times.get(stage, {"seconds": 0.0})["seconds"]
     machine = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {os.cpu_count()} cores, {platform.machine()}"
-    times[stage] = {"seconds": before + seconds, "machine": machine}
+    spent = times.setdefault(stage, {})
+    spent[machine] = spent.get(machine, 0.0) + seconds
     (work / "times.json").write_text(json.dumps(times), encoding="utf-8")
 
 
