@@ -129,7 +129,7 @@ def test_the_card_says_what_it_is(adapter: Adapter, base: Base) -> None:
     assert [entry["name"] for entry in card["data"]] == ["blot0", "blot1"]
     assert [(entry["width"], entry["height"]) for entry in card["data"]] == [(40, 48)] * 2
     assert len({entry["image_sha256"] for entry in card["data"]}) == 2
-    assert card["software"].keys() == {"torch", "diffusers", "peft", "transformers"}
+    assert card["software"].keys() == {"pairforge", "torch", "diffusers", "peft", "transformers"}
     assert json.loads(json.dumps(card)) == card
 
 
