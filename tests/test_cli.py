@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -16,17 +17,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.main import get_group
 from typer.testing import CliRunner
 
 from model.checkpoint import list_checkpoints
 from model.cli.app import app
 from model.cli.session import INTERRUPTED, TRANSIENT, USAGE
+from model.config import TrainingConfig
 from model.masks import iou
 from model.pretrain.procedural.samples import SAMPLES, write_samples
+from model.pretrain.run import Stage
+from model.sampling import SamplingConfig
 from model.types import anomaly_part
 from model.u2net import SMALL, U2Net, save_u2net
 
-BRIEF = ("--steps", "6", "--batch", "1", "--views", "1", "--rank", "2", "--text-rank", "0")
+BRIEF = ("--steps", "6", "--batch", "1", "--views", "1", "--rank", "2", "--text-rank", "0", "--mask-steps", "0")
 SAMPLED = ("--steps", "2", "--batch", "2", "--mask-method", "threshold")
 ANYTHING = {
     **dict.fromkeys(("min_area_ratio", "min_visibility_ratio", "min_visibility"), 0),
@@ -286,7 +291,7 @@ def test_all_that_is_wrong_with_a_training_is_told_at_once(tiny_base: Path, tmp_
         "mask plate_03.png is empty",
         "mask plate_04.png is full",
         "mask plate_05.png has",
-        "mask bomb.png is too large to decode: at most 4096 pixels per side",
+        "mask bomb.png is too large to decode: at most 16384 pixels per side",
         "1 image without a mask: lonely.png",
         "vae/ is missing",
         "unet/config.json is missing",
@@ -332,19 +337,22 @@ def test_only_an_adapter_is_ever_replaced(tiny_base: Path, tmp_path: Path) -> No
 
 
 def test_all_that_is_wrong_with_a_generation_is_told_at_once(adapter: Path, tiny_v_base: Path, tmp_path: Path) -> None:
-    (tmp_path / "limits.json").write_text('{"min_areas": 1, "ring": "wide"}')
+    (tmp_path / "limits.json").write_text('{"min_areas": 1, "ring": 2.5, "full_area": NaN, "max_copy": "near"}')
     (tmp_path / "dataset.zip").touch()
     before = tree(tmp_path)
     code, _, told = call(
         *("generate", adapter, "--out", tmp_path / "dataset.zip", "-n", "0", "--base", tiny_v_base, "--steps", "0"),
         *("--limits", tmp_path / "limits.json", "--formats", "voc,coco", "--mask-method", "magic"),
-        *("--normals", tmp_path / "normals", "--scheduler", "euler"),
+        *("--normals", tmp_path / "normals", "--scheduler", "euler", "--seed", str(2**63)),
     )
     assert code == USAGE
     for problem in (
         "was trained on the base",
         "there is no limit 'min_areas'",
-        "ring is 'wide'; it must be a number",
+        "ring is 2.5; it must be a whole number from 1 to 100",
+        "full_area is nan; it must be a number from 0 to 1000000",
+        "max_copy is 'near'; it must be a number",
+        f"seed is {2**63}; it must be at most {2**63 - 1}",
         "format 'voc' does not exist",
         "'magic'",
         "normals cannot be read",
@@ -357,10 +365,19 @@ def test_all_that_is_wrong_with_a_generation_is_told_at_once(adapter: Path, tiny
     assert tree(tmp_path) == before
 
 
-def test_a_mask_network_that_is_not_there_is_missed_before_sampling(adapter: Path, tmp_path: Path) -> None:
-    code, _, told = call("generate", adapter, "--out", tmp_path / "d.zip", "-n", "1")
+def test_without_a_mask_network_masks_come_by_threshold_unless_one_is_demanded(
+    adapter: Path, limits: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(adapter, bare)
+    (bare / "mask_net.safetensors").unlink(missing_ok=True)
+    command = ("generate", bare, "-n", "1", "--steps", "2", "--batch", "1", "--limits", limits)
+    code, _, told = call(*command, "--out", tmp_path / "demanding.zip", "--mask-method", "u2net")
     assert code == USAGE
     assert "use threshold or attention" in told
+    assert call(*command, "--out", tmp_path / "dataset.zip")[0] == 0
+    with ZipFile(tmp_path / "dataset.zip") as file:
+        assert json.loads(file.read("dataset.json"))["request"]["mask_method"] == "threshold"
 
 
 def test_more_pairs_than_the_disk_holds_are_refused_before_the_work(adapter: Path, tmp_path: Path) -> None:
@@ -372,13 +389,17 @@ def test_more_pairs_than_the_disk_holds_are_refused_before_the_work(adapter: Pat
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_disk_that_fills_up_is_told_and_leaves_nothing(adapter: Path, limits: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_told_and_costs_no_pair(adapter: Path, limits: Path, tmp_path: Path) -> None:
     (tmp_path / "dataset.zip.part").symlink_to("/dev/full")
-    code, _, told = call(
-        "generate", adapter, "--out", tmp_path / "dataset.zip", "-n", "1", *SAMPLED, "--limits", limits
-    )
-    assert (code, tree(tmp_path)) == (TRANSIENT, [])
+    command = ("generate", adapter, "--out", tmp_path / "dataset.zip", "-n", "1", *SAMPLED, "--limits", limits)
+    code, _, told = call(*command)
+    assert code == TRANSIENT
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset.zip.pairs"]
     assert "bytes free" in told
+    code, told, _ = call(*command)
+    assert code == 0
+    assert "resuming after" in told
+    assert tree(tmp_path) == ["dataset.zip"]
 
 
 def start(arguments: Sequence[str | Path]) -> subprocess.Popen[str]:
@@ -481,6 +502,52 @@ def test_a_base_is_verified_or_its_missing_parts_are_told(tiny_base: Path, tmp_p
     assert code == USAGE
     assert "tokenizer/ is missing" in told
     assert "unet/ holds no weights" in told
+
+
+def test_a_base_is_listed_with_what_was_measured_on_it(tiny_base: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    card = {
+        "images_seen_by_unet": 123_456,
+        "seconds": {"render": {"some CPU": 60}, "pairs": {"a GPU": 600, "some CPU": 30}},
+        "measured": {
+            "reconstruction_procedural": {"images": 8, "psnr": 31.25, "ssim": 0.93, "error_inside_masks": 4.5},
+            "mask_iou_procedural": {"threshold": 0.81, "u2net": 0.92},
+            "alignment": {"pairs": 8, "inside": 9.5, "inside_shuffled": 47.25, "mask_area": 0.08},
+        },
+    }
+    (base / "card.json").write_text(json.dumps(card))
+    code, told, _ = call("bases", "verify", base)
+    assert code == 0
+    for line in (
+        "123,456 images seen",
+        "made on a GPU (10:00), some CPU (1:30)",
+        "reconstruction of 8 procedural images: PSNR 31.25 dB, SSIM 0.93",
+        "IoU of the masks found on procedural images: threshold 0.81, u2net 0.92",
+        "inside the masks of 8 samples: 9.5 grey levels, 47.25 with the images shuffled",
+    ):
+        assert line in told
+
+
+def test_every_setting_is_an_option() -> None:
+    commands = get_group(app).commands
+    for name, settings in (("train", TrainingConfig), ("generate", SamplingConfig)):
+        options = {parameter.name for parameter in commands[name].params}
+        assert {field.name for field in fields(settings)} <= options
+
+
+def test_every_stage_of_a_pretraining_can_be_chosen(tmp_path: Path) -> None:
+    where = ("pretrain", "--work", tmp_path / "work", "--out", tmp_path / "base")
+    # The preset that does not exist is the only problem.
+    for stages in ((), [argument for stage in Stage for argument in ("--stage", stage)]):
+        code, _, told = call(*where, "--preset", "moon", *stages)
+        assert (code, told.count("\n")) == (USAGE, 1)
+        assert "preset 'moon'" in told
+    for stage in Stage:
+        code, _, told = call(*where, "--preset", "moon", "--stage", stage, "--photo-masks", tmp_path)
+        assert code == USAGE
+        assert "--photo-images and --photo-masks belong together" in told
+        assert (f"stage {stage} needs" in told) == (stage is not Stage.RENDER)
 
 
 def test_a_pretraining_that_cannot_begin_says_why(tmp_path: Path) -> None:

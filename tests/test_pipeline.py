@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from model.adapter import Adapter, load_adapter
-from model.base import Base, load_base
+from model.base import SHIPPED, Base, load_base
 from model.config import TrainingConfig
 from model.export.dataset import DatasetSummary
 from model.generation import Tally
@@ -64,7 +64,7 @@ def test_real_photographs_become_a_dataset(magnetic_tile: Path, base: Base, tmp_
             for file in (magnetic_tile / kind / part).glob(f"{stem}.*"):
                 shutil.copy(file, tmp_path / kind / part)
     given = read_pairs(tmp_path / defect / "image", tmp_path / defect / "mask", ImageLimits()).pairs
-    healthy = read_normals(tmp_path / "normal" / "image", ImageLimits())
+    healthy = read_normals(tmp_path / "normal" / "image", ImageLimits()).images
     pairs = [Pair(pair.name, pair.image, pair.mask) for pair in given]
     normals = [NormalImage(normal.name, normal.image) for normal in healthy]
     networks = MaskNetworks(tiny_u2net(), tiny_u2net(1))
@@ -79,7 +79,7 @@ def test_real_photographs_become_a_dataset(magnetic_tile: Path, base: Base, tmp_
             sampling,
             2,
             tmp_path / "dataset.zip",
-            networks=networks,
+            object_net=networks.object,
             normals=normals,
             formats=["coco", "mvtec"],
             limits=PERMISSIVE,
@@ -104,11 +104,7 @@ def test_real_photographs_become_a_dataset(magnetic_tile: Path, base: Base, tmp_
 
 def test_the_same_request_gives_the_same_zip(adapter: Adapter, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        last(
-            make_dataset(
-                adapter, SAMPLING, 2, tmp_path / name, networks=NO_NETWORKS, formats=["yolo"], limits=PERMISSIVE
-            )
-        )
+        last(make_dataset(adapter, SAMPLING, 2, tmp_path / name, formats=["yolo"], limits=PERMISSIVE))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -123,7 +119,6 @@ def test_a_dataset_that_cannot_be_filled_says_why_and_leaves_nothing(adapter: Ad
                 SAMPLING,
                 2,
                 tmp_path / "dataset.zip",
-                networks=NO_NETWORKS,
                 limits=impossible,
                 max_attempts=3,
                 tally=tally,
@@ -135,7 +130,7 @@ def test_a_dataset_that_cannot_be_filled_says_why_and_leaves_nothing(adapter: Ad
 
 
 def test_an_unknown_format_is_refused_before_anything_is_made(adapter: Adapter, tmp_path: Path) -> None:
-    job = make_dataset(adapter, SAMPLING, 2, tmp_path / "dataset.zip", networks=NO_NETWORKS, formats=["voc"])
+    job = make_dataset(adapter, SAMPLING, 2, tmp_path / "dataset.zip", formats=["voc"])
     with pytest.raises(UsageError, match="'voc' does not exist"):
         next(job)
 
@@ -158,15 +153,27 @@ def test_training_again_from_scratch_gives_the_same_adapter(base: Base, tmp_path
 
 
 def test_mask_networks_come_from_the_base_unless_others_are_named(base: Base, tmp_path: Path) -> None:
-    assert load_mask_networks(base) == NO_NETWORKS
     (tmp_path / "u2net").mkdir()
     save_u2net(tiny_u2net(1), tmp_path / "u2net" / "part.safetensors")
     save_u2net(tiny_u2net(2), tmp_path / "own.safetensors")
     brought = load_mask_networks(replace(base, folder=tmp_path))
-    assert brought.object is None
     named = load_mask_networks(replace(base, folder=tmp_path), part=tmp_path / "own.safetensors")
     for found, seed in ((brought.part, 1), (named.part, 2)):
         assert found is not None
         assert not found.training
         expected = tiny_u2net(seed).state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
+
+
+def test_a_base_without_mask_networks_uses_those_that_are_shipped(base: Base) -> None:
+    shipped = SHIPPED / "mini" / "u2net"
+    found = load_mask_networks(base)
+    for name, net in (("part", found.part), ("object", found.object)):
+        assert (net is not None) == (shipped / f"{name}.safetensors").is_file()
+
+
+def test_a_resumed_training_counts_the_seconds_of_all_its_runs(base: Base, tmp_path: Path) -> None:
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace" / "elapsed.json").write_text('{"seconds": 1000.0}')
+    adapter = trained(base, tmp_path, tiny_config(), [drawn_pair(0)], NO_NETWORKS)
+    assert 1000 < json.loads((adapter / "run.json").read_text())["seconds"] < 1100

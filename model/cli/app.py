@@ -23,6 +23,7 @@ bases_app = typer.Typer(help="List the bases that come with the package, or veri
 app.add_typer(bases_app, name="bases")
 
 RESUMES = "the same command goes on from the last checkpoint"
+KEEPS = "the same command goes on with the pairs made so far"
 
 
 @app.callback(invoke_without_command=True)
@@ -157,7 +158,8 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     ] = None,
     batch: Annotated[int | None, typer.Option(rich_help_panel=SAMPLING, help="Pairs denoised together.")] = None,
     mask_method: Annotated[
-        str | None, typer.Option(rich_help_panel=SAMPLING, help="u2net (default with a mask network), attention or threshold.")
+        str | None,
+        typer.Option(rich_help_panel=SAMPLING, help="u2net (default with a mask network), attention or threshold."),
     ] = None,
     anchored: Annotated[
         bool | None, typer.Option(rich_help_panel=SAMPLING, help="Keep the normals' background (default with normals).")
@@ -173,8 +175,8 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     ] = None,
     precision: Annotated[str | None, typer.Option(rich_help_panel=SAMPLING, help="fp32 or bf16.")] = None,
 ) -> None:
-    """Generate a dataset of image-mask pairs that pass the quality checks."""
-    with Session(json=json, writes=out) as output:
+    """Generate a dataset of image-mask pairs that pass the quality checks; interrupted, the same command resumes."""
+    with Session(json=json, writes=out, interrupted=KEEPS) as output:
         output.progress(PREPARING)
         from model.cli.generate import GenerateRequest
         from model.cli.generate import generate as run

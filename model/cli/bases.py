@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from model.base import SHIPPED, base_digest, read_card, shipped_bases
 from model.cli.checks import open_base
-from model.cli.output import Output
+from model.cli.output import Output, duration
 from model.config import resolve_config
 from model.network import build_pair_model
 from model.pipeline import load_mask_networks
@@ -80,7 +81,35 @@ def _told(base: dict[str, Any]) -> str:
         lines.append(
             f"  {card['images_seen_by_unet']:,} images seen by the U-Net, licence {card.get('license', 'unknown')}"
         )
-    machines = sorted(set(card.get("machine", {}).values()))
-    if machines:
-        lines.append(f"  made on {'; '.join(machines)} in {sum(card.get('seconds', {}).values()) / 60:.0f} minutes")
-    return "\n".join(lines)
+    if "seconds" in card:
+        lines.append(f"  made on {_machines(card['seconds'])}")
+    return "\n".join(lines + [f"  {figure}" for figure in _figures(card.get("measured", {}))])
+
+
+def _machines(seconds: dict[str, dict[str, float]]) -> str:
+    """`a GPU (12:30), some CPU (1:05:00)` from stage → machine → seconds."""
+    spent: Counter[str] = Counter()
+    for machines in seconds.values():
+        spent.update(machines)
+    return ", ".join(f"{machine} ({duration(total)})" for machine, total in spent.most_common())
+
+
+def _figures(measured: dict[str, Any]) -> list[str]:
+    """What `model.pretrain.evaluate.measure_base` found, one line for each kind of figure and picture."""
+    lines = []
+    for name, figures in measured.items():
+        kind, _, pictures = name.rpartition("_")
+        if kind == "reconstruction":
+            lines.append(
+                f"reconstruction of {figures['images']} {pictures} images: PSNR {figures['psnr']} dB, "
+                f"SSIM {figures['ssim']}"
+            )
+        elif kind == "mask_iou":
+            found = ", ".join(f"{method} {score}" for method, score in figures.items())
+            lines.append(f"IoU of the masks found on {pictures} images: {found}")
+        elif name == "alignment":
+            lines.append(
+                f"|image - part| inside the masks of {figures['pairs']} samples: {figures['inside']} grey levels, "
+                f"{figures['inside_shuffled']} with the images shuffled"
+            )
+    return lines

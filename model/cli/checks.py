@@ -24,9 +24,7 @@ from service.core.decoding import ImageLimits
 from service.core.errors import TransientError, UsageError
 from service.core.pairs import read_normals, read_pairs
 
-OWN_FILES = ImageLimits(
-    max_file_bytes=200 * 10**6, max_side=16_384, max_pixels=178 * 10**6, max_total_pixels=2 * 10**9
-)
+OWN_FILES = ImageLimits(max_file_bytes=200 * 10**6, max_side=16_384, max_pixels=178 * 10**6, max_total_pixels=2 * 10**9)
 """What the user's own machine is asked to hold. Pillow decodes no image of more than 178 megapixels; two gigapixels
 take 6 GB."""
 
@@ -127,11 +125,10 @@ def read_limits(path: Path | None) -> QualityLimits | None:
 
 def _allowed_instead(name: str, value: object) -> str:
     """What a quality limit must be, if `value` is not that."""
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
     if name == "ring":
-        return "" if is_whole and 1 <= value <= MAX_RING else f"a whole number from 1 to {MAX_RING}"
-    is_number = is_whole or isinstance(value, float)
-    return "" if is_number and 0 <= value <= MAX_LIMIT else f"a number from 0 to {MAX_LIMIT}"
+        return "" if isinstance(number, int) and 1 <= number <= MAX_RING else f"a whole number from 1 to {MAX_RING}"
+    return "" if 0 <= number <= MAX_LIMIT else f"a number from 0 to {MAX_LIMIT}"
 
 
 def choose_device(name: str) -> str:

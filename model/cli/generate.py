@@ -25,10 +25,11 @@ from model.cli.output import PREPARED, Output, duration
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
 from model.generation import Tally
 from model.masks import MaskMethod
-from model.pipeline import MaskNetworks, load_mask_networks, make_dataset
+from model.pipeline import load_object_net, make_dataset
 from model.placement import NormalImage
 from model.quality import QualityLimits
 from model.sampling import SamplingConfig, resolve_sampling
+from model.u2net import U2Net
 from service.core.errors import UsageError
 
 BYTES_PER_PIXEL = 2
@@ -70,7 +71,7 @@ class Generation:
     request: GenerateRequest
     adapter: Adapter
     config: SamplingConfig
-    networks: MaskNetworks
+    object_net: U2Net | None
     inputs: Inputs
     tally: Tally = field(default_factory=Tally)
 
@@ -105,11 +106,11 @@ def prepare(request: GenerateRequest, loaded: Base | None = None) -> Generation:
     problems = Problems()
     inputs = problems.attempt(read_inputs, request)
     device = problems.attempt(choose_device, request.device) or "cpu"
-    adapter = config = networks = None
+    adapter = config = object_net = None
     base = loaded or problems.attempt_on(f"adapter {request.adapter}", _base_of, request, device)
     if base is not None:
         adapter = problems.attempt_on(f"adapter {request.adapter}", load_adapter, request.adapter, base)
-        networks = problems.attempt(load_mask_networks, base, None, request.object_net)
+        object_net = problems.attempt(load_object_net, base, request.object_net)
         config = problems.attempt(
             resolve_sampling,
             base,
@@ -118,12 +119,12 @@ def prepare(request: GenerateRequest, loaded: Base | None = None) -> Generation:
             has_mask_net=adapter is None or adapter.mask_net is not None,
             bcm=adapter is not None and adapter.model.config.bcm,
         )
-    if adapter is not None and networks is not None and config is not None:
-        problems.found += _unmet(request, adapter, networks, config)
-    if problems.found or inputs is None or adapter is None or config is None or networks is None:
+    if adapter is not None and config is not None:
+        problems.found += _unmet(request, adapter, object_net, config)
+    if problems.found or inputs is None or adapter is None or config is None:
         raise UsageError(problems.found, "the dataset cannot be generated")
     require_space(request.target, _estimate(request.num_pairs, adapter, inputs))
-    return Generation(request, adapter, config, networks, inputs)
+    return Generation(request, adapter, config, object_net, inputs)
 
 
 def read_inputs(request: GenerateRequest) -> Inputs:
@@ -160,12 +161,13 @@ def perform(generation: Generation, output: Output) -> DatasetSummary:
         generation.config,
         request.num_pairs,
         request.target,
-        networks=generation.networks,
+        object_net=generation.object_net,
         normals=generation.inputs.normals,
         formats=generation.inputs.formats,
         limits=generation.inputs.limits,
         max_attempts=request.max_attempts,
         tally=generation.tally,
+        force=request.force,
     ):
         if isinstance(item, DatasetSummary):
             return item
@@ -185,7 +187,7 @@ def _base_of(request: GenerateRequest, device: str) -> Base:
     return open_base(request.base or str(card["base"]["name"]), device)
 
 
-def _unmet(request: GenerateRequest, adapter: Adapter, networks: MaskNetworks, config: SamplingConfig) -> list[str]:
+def _unmet(request: GenerateRequest, adapter: Adapter, object_net: U2Net | None, config: SamplingConfig) -> list[str]:
     """What adapter and options need from one another and do not get."""
     problems = []
     if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
@@ -194,14 +196,15 @@ def _unmet(request: GenerateRequest, adapter: Adapter, networks: MaskNetworks, c
         problems.append(
             "the adapter was trained with bcm, whose backgrounds come from defect-free images: give --normals"
         )
-    if adapter.model.config.bcm and networks.object is None:
+    if adapter.model.config.bcm and object_net is None and request.object_net is None:
         problems.append("the adapter was trained with bcm, which needs a network that finds objects: give --object-net")
     return problems
 
 
 def _estimate(num_pairs: int, adapter: Adapter, inputs: Inputs) -> int:
-    """Bytes of the dataset, roughly."""
+    """Bytes of the dataset and of the pairs kept until it is complete, roughly."""
     pixels = sum(normal.image.shape[0] * normal.image.shape[1] for normal in inputs.normals)
     each = pixels // len(inputs.normals) if inputs.normals else adapter.model.config.resolution**2
     copied = pixels if inputs.formats else 0
-    return BYTES_PER_PIXEL * (num_pairs * each + copied) * (1 + len(inputs.formats))
+    kept = num_pairs * each
+    return BYTES_PER_PIXEL * (kept + (kept + copied) * (1 + len(inputs.formats)))

@@ -62,9 +62,7 @@ def make_base(request: PretrainRequest, output: Output) -> None:
         output.note(note)
     output.progress(PREPARED)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for item in pretrain(
-        work, PRESETS[request.preset], target, device=place, stages=chosen, photographs=photographs
-    ):
+    for item in pretrain(work, PRESETS[request.preset], target, device=place, stages=chosen, photographs=photographs):
         output.progress(item)
     finished = Stage.ASSEMBLE in chosen or Stage.MEASURE in chosen
     output.result(

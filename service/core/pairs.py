@@ -48,11 +48,18 @@ class PairSet:
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """An image by its file stem, and what was converted to read it."""
+    """An `(H, W, 3)` uint8 image by its file stem."""
 
     name: str
     image: ImageArray
-    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """The images, sorted by name, and what was converted or left out, one sentence each."""
+
+    images: list[NamedImage]
+    notes: list[str]
 
 
 def read_pairs(images: Files, masks: Files, limits: ImageLimits) -> PairSet:
@@ -83,8 +90,8 @@ def read_pairs(images: Files, masks: Files, limits: ImageLimits) -> PairSet:
     return PairSet(pairs, notes.sentences())
 
 
-def read_normals(folder: Files, limits: ImageLimits) -> list[NamedImage]:
-    """Read defect-free images, sorted by name; what is no picture is left out.
+def read_normals(folder: Files, limits: ImageLimits) -> ImageSet:
+    """Read defect-free images; what is no picture is left out.
 
     Args:
         folder: the images.
@@ -93,8 +100,9 @@ def read_normals(folder: Files, limits: ImageLimits) -> list[NamedImage]:
     Raises:
         UsageError: with all problems of all files, or that there are no images.
     """
+    notes = Notes()
     problems: list[str] = []
-    files = by_stem("image", listed("normals", folder, Notes(), problems), problems)
+    files = by_stem("image", listed("normals", folder, notes, problems), problems)
     if not files and not problems:
         problems.append("there are no defect-free images: at least 1 is needed")
     normals: list[NamedImage] = []
@@ -103,7 +111,8 @@ def read_normals(folder: Files, limits: ImageLimits) -> list[NamedImage]:
         read = _attempt(read_image, file, limits, problems)
         if read is not None:
             image, conversions = read
-            normals.append(NamedImage(stem_of(file[0]), image, tuple(conversions)))
+            notes.add("normal image", file[0], conversions)
+            normals.append(NamedImage(stem_of(file[0]), image))
             pixels += image.shape[0] * image.shape[1]
         if problems:
             normals.clear()
@@ -112,7 +121,7 @@ def read_normals(folder: Files, limits: ImageLimits) -> list[NamedImage]:
             break
     if problems:
         raise UsageError(problems, "the defect-free images cannot be used")
-    return normals
+    return ImageSet(normals, notes.sentences())
 
 
 def _matched(masks: NamedFiles, images: NamedFiles, problems: list[str]) -> NamedFiles:

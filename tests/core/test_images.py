@@ -526,8 +526,14 @@ class TestNormals:
     def test_images_are_read_by_name_and_clutter_is_left_out(self, tmp_path: Path) -> None:
         folder, _ = folders(tmp_path, {"b.png": png(1), "a.png": png(0), "readme.md": b"#"}, {})
         normals = read_normals(folder, LIMITS)
-        assert [normal.name for normal in normals] == ["a", "b"]
-        np.testing.assert_array_equal(normals[1].image, pixels(1))
+        assert [normal.name for normal in normals.images] == ["a", "b"]
+        np.testing.assert_array_equal(normals.images[1].image, pixels(1))
+        assert normals.notes == ["file readme.md: left out of the normals, not an image"]
+
+    def test_what_was_converted_is_noted(self) -> None:
+        deep = encoded(Image.fromarray(np.linspace(0, 65535, 64 * 64, dtype=np.uint16).reshape(64, 64)))
+        (note,) = read_normals({"a.png": png(), "deep.png": deep}, LIMITS).notes
+        assert note.startswith("normal image deep.png: ")
 
     def test_no_images_is_a_problem(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="at least 1 is needed"):
