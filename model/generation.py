@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,7 +58,7 @@ def generate_pairs(
     object_net: U2Net | None = None,
     limits: QualityLimits | None = None,
     max_attempts: int | None = None,
-    resumed: Sequence[Candidate] = (),
+    resumed: Iterable[Candidate] = (),
     on_rejected: Callable[[Candidate], None] | None = None,
 ) -> Iterator[Progress | Candidate]:
     """Yield accepted candidates until there are `num_pairs`, and progress between them.
@@ -69,7 +69,7 @@ def generate_pairs(
         tally: counts, updated as candidates are judged; of a resumed job, as it was left.
         limits: of the quality checks.
         max_attempts: candidates tried at most; 10 per pair by default.
-        resumed: the pairs accepted before an interruption, in order.
+        resumed: the pairs accepted before an interruption, in order; read once, none is kept.
         on_rejected: told of every rejected candidate.
     """
     gate = QualityGate(gate_references(adapter, config), limits)
@@ -78,7 +78,7 @@ def generate_pairs(
         gate.accept(candidate)
     allowed = max_attempts if max_attempts is not None else ATTEMPTS_PER_PAIR * num_pairs
     meter = Meter("sample", num_pairs, "pairs", resumed=tally.accepted)
-    if tally.accepted >= num_pairs:
+    if tally.accepted >= num_pairs or tally.attempts >= allowed:
         return
     for item in sample_steps(adapter, config, tally.attempts, allowed, normals=normals, object_net=object_net):
         if isinstance(item, Progress):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
 import platform
 import time
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 
 from model.adapter import Adapter, make_card, make_references, save_adapter
-from model.base import Base
+from model.base import SHIPPED, Base
 from model.config import TrainingConfig
 from model.export.dataset import DatasetSummary, Provenance, check_formats, write_dataset
 from model.generation import Tally, generate_pairs
@@ -23,6 +25,7 @@ from model.placement import NormalImage
 from model.progress import Progress
 from model.quality import QualityLimits
 from model.sampling import SamplingConfig
+from model.store import PairStore, store_beside
 from model.training import train
 from model.types import Candidate, Pair
 from model.u2net import U2Net, load_u2net
@@ -38,17 +41,23 @@ class MaskNetworks:
 
 
 def load_mask_networks(base: Base, part: Path | None = None, object_: Path | None = None) -> MaskNetworks:
-    """The networks named by path, else the base's own.
+    """The networks named by path, else the base's own, else those that come with the mini base.
 
     Args:
         part, object_: weight files, `.safetensors` or official `.pth`.
     """
+    return MaskNetworks(_load_net(base, "part", part), load_object_net(base, object_))
 
-    def load(path: Path | None, name: str) -> U2Net | None:
-        file = path or base.folder / "u2net" / f"{name}.safetensors"
-        return load_u2net(file).to(base.device).eval() if path is not None or file.is_file() else None
 
-    return MaskNetworks(load(part, "part"), load(object_, "object"))
+def load_object_net(base: Base, path: Path | None = None) -> U2Net | None:
+    """The network that finds products, as in `load_mask_networks`: all that generation needs besides the adapter."""
+    return _load_net(base, "object", path)
+
+
+def _load_net(base: Base, name: str, path: Path | None) -> U2Net | None:
+    brought = (folder / "u2net" / f"{name}.safetensors" for folder in (base.folder, SHIPPED / "mini"))
+    file = path or next((file for file in brought if file.is_file()), None)
+    return load_u2net(file).to(base.device).eval() if file is not None else None
 
 
 def train_adapter(
@@ -67,20 +76,21 @@ def train_adapter(
     Raises:
         UsageError: the options cannot be used with this base.
     """
-    began = time.time()
+    clock = _Clock(workspace)
     model = build_pair_model(base, config, object_name, defect_name)
     curve: list[tuple[int, float]] = []
     # The caller's network stays as it was: it may serve the next training.
     mask_net = copy.deepcopy(networks.part)
     for item in train(model, pairs, workspace, object_net=networks.object, mask_net=mask_net):
         if isinstance(item, Progress):
+            clock.keep()
             yield item
         else:
             curve = item
     references, placements = make_references(pairs, config)
     run = {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": round(time.time() - began, 1),
+        "seconds": round(clock.seconds, 1),
         "machine": torch.cuda.get_device_name()
         if base.device.type == "cuda"
         else f"{platform.machine()}, {os.cpu_count()} cores",
@@ -89,52 +99,87 @@ def train_adapter(
     save_adapter(target, model, card, references, mask_net=mask_net, run=run)
 
 
-def make_dataset(
+class _Clock:
+    """Seconds spent on a training so far, by all the processes that worked on it."""
+
+    def __init__(self, workspace: Path) -> None:
+        workspace.mkdir(parents=True, exist_ok=True)
+        self._file = workspace / "elapsed.json"
+        self._began = time.monotonic()
+        if self._file.is_file():
+            self._began -= json.loads(self._file.read_text(encoding="utf-8"))["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def keep(self) -> None:
+        """Note them for the process that may have to go on."""
+        aside = self._file.with_name(f".{self._file.name}.part")
+        aside.write_text(json.dumps({"seconds": self.seconds}), encoding="utf-8")
+        aside.replace(self._file)
+
+
+def make_dataset(  # noqa: PLR0913 - what a request says, one by one
     adapter: Adapter,
     config: SamplingConfig,
     num_pairs: int,
     target: Path,
     *,
-    networks: MaskNetworks,
+    object_net: U2Net | None = None,
     normals: Sequence[NormalImage] = (),
     formats: Sequence[str] = (),
     limits: QualityLimits | None = None,
     max_attempts: int | None = None,
     tally: Tally | None = None,
+    force: bool = False,
 ) -> Iterator[Progress | DatasetSummary]:
     """Generate `num_pairs` accepted pairs and write them as a zip; yields progress, and last the summary.
 
+    Accepted pairs lie in a folder beside `target` until the zip is complete. The same request goes on from there, with
+    more attempts if need be, and ends with the same bytes as if it had never been interrupted.
+
+    Args:
+        object_net: finds products, see `load_object_net`.
+        max_attempts: candidates tried at most; 10 per pair by default.
+        tally: counts, set to where the request stopped and updated as candidates are judged.
+        force: throw away the unfinished pairs of another request.
+
     Raises:
-        UsageError: a format does not exist, or the attempts were used up first; the message says why candidates failed.
+        UsageError: a format does not exist; the folder holds pairs of another request; or the attempts were used up
+            first: the message says why candidates failed.
     """
     check_formats(formats)
+    limits = limits or QualityLimits()
     tally = tally if tally is not None else Tally()
-    accepted: list[Candidate] = []
+    store = store_beside(target)
+    store.begin(_identity(adapter, config, num_pairs, normals, object_net, limits), tally, force=force)
+    if tally.attempts:
+        note = f"resuming after {tally.attempts} candidates"
+        yield Progress("sample", tally.accepted, num_pairs, "pairs", note=note)
     for item in generate_pairs(
         adapter,
         config,
         num_pairs,
         tally,
         normals=normals,
-        object_net=networks.object,
+        object_net=object_net,
         limits=limits,
         max_attempts=max_attempts,
+        resumed=store.pairs(tally.accepted),
+        on_rejected=lambda _: store.record(tally),
     ):
         if isinstance(item, Candidate):
-            accepted.append(item)
+            store.add(item, tally)
         else:
             yield item
-    if len(accepted) < num_pairs:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in tally.rejected.most_common()) or "none"
-        raise UsageError(
-            f"only {len(accepted)} of {num_pairs} pairs passed the quality checks in {tally.attempts} attempts "
-            f"(rejected: {reasons}); allow more attempts, loosen the limits, or train longer"
-        )
+    if tally.accepted < num_pairs:
+        raise _shortfall(store, tally, num_pairs)
     request: dict[str, Any] = {
         "num_pairs": num_pairs,
         "max_attempts": max_attempts,
         "formats": sorted(formats),
-        "limits": asdict(limits or QualityLimits()),
+        "limits": asdict(limits),
         **asdict(config),
     }
     provenance = Provenance(
@@ -145,11 +190,56 @@ def make_dataset(
         base_hash=adapter.model.base.digest,
         counts=tally.as_dict(),
     )
-    yield write_dataset(
+    summary = write_dataset(
         target,
-        accepted,
+        store.pairs(num_pairs),
         provenance,
         formats=formats,
         reals=adapter.references,
         normals=[(normal.name, normal.image) for normal in normals] if formats else (),
+    )
+    store.remove()
+    yield summary
+
+
+def _identity(
+    adapter: Adapter,
+    config: SamplingConfig,
+    num_pairs: int,
+    normals: Sequence[NormalImage],
+    object_net: U2Net | None,
+    limits: QualityLimits,
+) -> dict[str, Any]:
+    """All that decides which candidates are made and accepted, as JSON; the adapter's card names the base's weights."""
+    return {
+        "adapter": adapter.card,
+        "num_pairs": num_pairs,
+        "normals": [[normal.name, hashlib.sha256(normal.image.tobytes()).hexdigest()] for normal in normals],
+        "object_net": _weights_hash(object_net) if object_net is not None else None,
+        **asdict(limits),
+        **asdict(config),
+    }
+
+
+def _weights_hash(net: U2Net) -> str:
+    total = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _shortfall(store: PairStore, tally: Tally, num_pairs: int) -> UsageError:
+    """Why there are too few pairs; those there are stay, for the same request with more attempts."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in tally.rejected.most_common()) or "none"
+    told = (
+        f"only {tally.accepted} of {num_pairs} pairs passed the quality checks in {tally.attempts} attempts "
+        f"(rejected: {reasons}); "
+    )
+    if not tally.accepted:
+        store.remove()
+        return UsageError(told + "allow more attempts, loosen the limits, or train longer")
+    return UsageError(
+        told + f"those that passed are kept in {store.folder}: the same request with max-attempts above "
+        f"{tally.attempts} goes on with them; or begin anew with looser limits, or train longer"
     )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from model.adapter import Adapter
 from model.base import load_base
+from model.export.dataset import DatasetSummary
 from model.generation import Tally, gate_references, generate_pairs
 from model.masks import MaskMethod
+from model.pipeline import make_dataset
 from model.progress import Progress
 from model.quality import QualityLimits, RejectReason
 from model.sampling import SamplingConfig
 from model.types import Candidate
-from tests.tiny_data import PERMISSIVE, drawn_normal, tiny_adapter
+from service.core.errors import UsageError
+from tests.tiny_data import PERMISSIVE, drawn_normal, last, tiny_adapter
 
 CONFIG = SamplingConfig(steps=2, batch=2, mask_method=MaskMethod.THRESHOLD)
 NORMALS = [drawn_normal(0), drawn_normal(1)]
@@ -128,3 +132,85 @@ def test_candidates_are_compared_with_real_defects_at_their_own_scale(adapter: A
     assert [real.image.shape for real in free] == [(32, 32, 3)] * 2
     for one, other in zip(anchored, free, strict=True):
         assert other.mask.mean() == pytest.approx(one.mask.mean(), rel=0.3)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(adapter: Adapter, picky: QualityLimits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of four pairs made in one go."""
+    target = tmp_path_factory.mktemp("whole") / "dataset.zip"
+    last(make_dataset(adapter, CONFIG, 4, target, limits=picky, max_attempts=50))
+    return target
+
+
+def interrupt(adapter: Adapter, target: Path, accepted_before: int, **options: Any) -> None:
+    """Stop making a dataset of four pairs once so many are accepted."""
+    tally = Tally()
+    job = make_dataset(adapter, CONFIG, 4, target, tally=tally, **options)
+    while tally.accepted < accepted_before:
+        next(job)
+    job.close()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 4])
+def test_an_interrupted_dataset_is_resumed_to_the_same_bytes(
+    adapter: Adapter, picky: QualityLimits, uninterrupted: Path, tmp_path: Path, stop_after: int
+) -> None:
+    target = tmp_path / "dataset.zip"
+    interrupt(adapter, target, stop_after, limits=picky, max_attempts=50)
+    assert names(tmp_path) == ["dataset.zip.pairs"]
+    items = list(make_dataset(adapter, CONFIG, 4, target, limits=picky, max_attempts=50))
+    assert isinstance(items[0], Progress)
+    assert (items[0].completed, items[0].note[:14]) == (stop_after, "resuming after")
+    assert isinstance(items[-1], DatasetSummary)
+    assert target.read_bytes() == uninterrupted.read_bytes()
+    assert names(tmp_path) == names(uninterrupted.parent) == ["dataset.zip"]
+
+
+def test_on_normals_too_an_interrupted_dataset_is_resumed_to_the_same_bytes(adapter: Adapter, tmp_path: Path) -> None:
+    anchored = replace(CONFIG, anchored=True)
+    job = {"normals": NORMALS, "limits": PERMISSIVE, "formats": ["coco"]}
+    last(make_dataset(adapter, anchored, 3, tmp_path / "whole.zip", **job))
+    tally = Tally()
+    begun = make_dataset(adapter, anchored, 3, tmp_path / "cut.zip", tally=tally, **job)
+    while tally.accepted < 2:
+        next(begun)
+    begun.close()
+    last(make_dataset(adapter, anchored, 3, tmp_path / "cut.zip", **job))
+    assert (tmp_path / "cut.zip").read_bytes() == (tmp_path / "whole.zip").read_bytes()
+
+
+def test_another_request_does_not_go_on_with_the_pairs_of_the_first(
+    adapter: Adapter, picky: QualityLimits, uninterrupted: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "dataset.zip"
+    interrupt(adapter, target, 1, limits=PERMISSIVE)
+    area = picky.max_area_ratio
+    with pytest.raises(UsageError, match="--force") as refused:
+        next(make_dataset(adapter, CONFIG, 4, target, limits=picky, normals=NORMALS))
+    assert refused.value.problems == [
+        f"max_area_ratio was {PERMISSIVE.max_area_ratio!r} and is {area!r} now",
+        "the normal images changed",
+    ]
+    last(make_dataset(adapter, CONFIG, 4, target, limits=picky, max_attempts=50, force=True))
+    assert target.read_bytes() == uninterrupted.read_bytes()
+
+
+def test_too_few_pairs_are_kept_for_more_attempts(
+    adapter: Adapter, picky: QualityLimits, uninterrupted: Path, tmp_path: Path
+) -> None:
+    target, tally = tmp_path / "dataset.zip", Tally()
+    few = 1
+    while tally.accepted == 0:
+        few += 1
+        with pytest.raises(UsageError, match=r"of 4 pairs passed"):
+            last(make_dataset(adapter, CONFIG, 4, target, limits=picky, max_attempts=few, tally=tally))
+    with pytest.raises(UsageError, match=rf"max-attempts above {few}") as short:
+        last(make_dataset(adapter, CONFIG, 4, target, limits=picky, max_attempts=few, tally=tally))
+    assert str(target.with_name("dataset.zip.pairs")) in str(short.value)
+    assert tally.attempts == few
+    last(make_dataset(adapter, CONFIG, 4, target, limits=picky, max_attempts=50))
+    assert target.read_bytes() == uninterrupted.read_bytes()
