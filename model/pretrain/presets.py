@@ -64,9 +64,9 @@ PRESETS = {
         ),
         pairs=PairsConfig(widths=(64, 128, 192), batch=16),
         pairs_loop=LoopConfig(
-            steps=4000, lr=6e-4, warmup=200, decay_share=0.4, average_decay=0.998, checkpoint_every=250
+            steps=1900, lr=6e-4, warmup=200, decay_share=0.4, average_decay=0.998, checkpoint_every=250
         ),
-        masks=LoopConfig(steps=1000, lr=2e-3, warmup=50, decay_share=0.6, average_decay=0.99, checkpoint_every=250),
+        masks=LoopConfig(steps=500, lr=2e-3, warmup=50, decay_share=0.6, average_decay=0.99, checkpoint_every=250),
         text_width=128,
         text_layers=2,
         few_shot=FEW_SHOT,
@@ -76,11 +76,11 @@ PRESETS = {
         samples=60_000,
         render_size=256,
         pixels=128,
-        autoencoder=AutoencoderConfig(widths=(64, 128, 256), crop=128, batch=32),
+        autoencoder=AutoencoderConfig(widths=(48, 96, 160), crop=128, batch=32),
         autoencoder_loop=LoopConfig(
             steps=12_000, lr=5e-4, warmup=500, decay_share=0.5, average_decay=0.999, checkpoint_every=2000
         ),
-        pairs=PairsConfig(widths=(96, 192, 288), batch=256),
+        pairs=PairsConfig(widths=(96, 192, 256), batch=256),
         pairs_loop=LoopConfig(
             steps=12_000, lr=4e-4, warmup=500, decay_share=0.3, average_decay=0.9995, checkpoint_every=1000
         ),
