@@ -19,7 +19,8 @@ from model.masks import (
     tidy_mask,
     u2net_mask,
 )
-from model.pretrain.data import ProceduralSet, to_pixels
+from model.pixels import to_pixels
+from model.pretrain.data import ProceduralSet
 from model.pretrain.loop import LoopConfig
 from model.pretrain.procedural.dataset import render_shard
 from model.pretrain.segmentation import SegmentationConfig, Subject, build_segmentation, train_segmentation
