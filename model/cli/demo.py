@@ -18,6 +18,7 @@ DEMO_STEPS = 200
 """Enough for the embedded base to show the samples' defect, and few enough for two CPU cores."""
 
 DEMO_MASK_STEPS = 60
+"""Of adapting the mask network, and never more than the training itself has."""
 
 DEMO_BATCH = 4
 """Pairs per sampling batch: the bar moves after each, so they are to be short."""
@@ -76,6 +77,7 @@ def demo(request: DemoRequest, output: Output) -> None:
 def _prepared(request: DemoRequest, output: Output, *, own: bool) -> train.Training:
     if own and (request.images is None or request.masks is None):
         raise UsageError("--images and --masks belong together: give both folders, or neither for the samples")
+    steps = DEMO_STEPS if request.steps is None else request.steps
     training = train.TrainRequest(
         images=request.images or SAMPLES / "images",
         masks=request.masks or SAMPLES / "masks",
@@ -85,11 +87,7 @@ def _prepared(request: DemoRequest, output: Output, *, own: bool) -> train.Train
         defect_name="defect" if own else DEFECT,
         device=request.device,
         force=True,
-        options={
-            "steps": DEMO_STEPS if request.steps is None else request.steps,
-            "mask_steps": DEMO_MASK_STEPS,
-            "seed": request.seed,
-        },
+        options={"steps": steps, "mask_steps": min(DEMO_MASK_STEPS, steps), "seed": request.seed},
     )
     return train.prepare(training, output)
 
