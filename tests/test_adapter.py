@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from model.adapter import Adapter, load_adapter, make_references, read_adapter_card, save_adapter
 from model.base import Base, load_base
 from model.denoiser import BranchPass
+from model.types import Pair
 from service.core.errors import UsageError
-from tests.tiny_data import drawn_pair, tiny_adapter, tiny_config, tiny_u2net
+from tests.tiny_data import drawn_pair, surface, tiny_adapter, tiny_config, tiny_u2net
 
 LORA = "pytorch_lora_weights.safetensors"
 
@@ -143,12 +144,23 @@ def test_references_are_views_at_the_photographs_own_scale() -> None:
     references, placements = make_references(pairs, tiny_config(view="window"))
     for pair, reference, place in zip(pairs, references, placements, strict=True):
         height, width = pair.mask.shape
+        assert pair.name == reference.name == place.name
         assert reference.image.shape[:2] == reference.mask.shape == (place.side, place.side)
         assert reference.mask.any()
         top, left = round(place.y * (height - place.side)), round(place.x * (width - place.side))
         window = np.s_[top : top + place.side, left : left + place.side]
         assert np.array_equal(reference.image, pair.image[window])
         assert np.array_equal(reference.mask, pair.mask[window])
+
+
+def test_every_single_defect_is_a_reference() -> None:
+    mask = np.zeros((120, 120), np.bool_)
+    mask[8:14, 8:14] = mask[100:106, 90:99] = True
+    pair = Pair("two", surface(0, 120, 120), mask)
+    references, placements = make_references([pair], tiny_config(view="window"))
+    assert [reference.name for reference in references] == ["two", "two"]
+    assert [reference.mask.sum() for reference in references] == [36, 54]
+    assert placements[0].y < 0.5 < placements[1].y
 
 
 def test_another_base_is_refused_with_both_names(folder: Path, base: Base, tiny_v_base: Path) -> None:

@@ -136,6 +136,20 @@ def test_a_missing_shard_is_named(tiny_base: Path, folder: Path, variant: str | 
     assert caught.value.problems == [f"unet/{lost.name} is missing"]
 
 
+def test_bases_of_another_kind_are_refused(tiny_base: Path, folder: Path) -> None:
+    """Such as those for inpainting, whose U-Net takes a masked image too."""
+    config = UNet2DConditionModel.load_config(tiny_base / "unet")
+    UNet2DConditionModel.from_config(config | {"in_channels": 9, "cross_attention_dim": 16}).save_pretrained(
+        folder / "unet"
+    )
+    with pytest.raises(UsageError) as caught:
+        load_base(str(folder))
+    assert caught.value.problems == [
+        "the U-Net takes 9 channels, the autoencoder makes 4",
+        "the U-Net attends to embeddings of width 16, the text encoder makes 32",
+    ]
+
+
 def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 

@@ -44,7 +44,7 @@ def test_windows_lie_inside_normals_of_any_size(
     height: int, width: int, side: int, x: float, y: float, seed: int
 ) -> None:
     draw = np.random.default_rng(seed)
-    window = draw_anchor(normals((height, width)), [Placement(side, x, y)], draw, (True, True)).window
+    window = draw_anchor(normals((height, width)), [Placement("real", side, x, y)], draw, (True, True)).window
     assert window.side == min(side, height, width)
     assert 0 <= window.left <= width - window.side
     assert 0 <= window.top <= height - window.side
@@ -53,7 +53,7 @@ def test_windows_lie_inside_normals_of_any_size(
 @pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True), (True, True)])
 def test_windows_lie_where_real_defects_lay_or_mirrored_where_allowed(flips: tuple[bool, bool]) -> None:
     windows = [
-        draw_anchor(normals((100, 100)), [Placement(20, 0.3, 0.2)], np.random.default_rng(seed), flips).window
+        draw_anchor(normals((100, 100)), [Placement("real", 20, 0.3, 0.2)], np.random.default_rng(seed), flips).window
         for seed in range(60)
     ]
     travel = np.array([(window.left, window.top) for window in windows]) / 80
@@ -65,14 +65,16 @@ def test_windows_lie_where_real_defects_lay_or_mirrored_where_allowed(flips: tup
 
 def test_windows_at_an_edge_stay_at_edges() -> None:
     windows = [
-        draw_anchor(normals((100, 100)), [Placement(20, 0.0, 1.0)], np.random.default_rng(seed), (True, False)).window
+        draw_anchor(
+            normals((100, 100)), [Placement("real", 20, 0.0, 1.0)], np.random.default_rng(seed), (True, False)
+        ).window
         for seed in range(20)
     ]
     assert {(window.left, window.top) for window in windows} == {(0, 80), (80, 80)}
 
 
 def test_all_normals_and_all_placements_have_their_turn() -> None:
-    places = [Placement(10, 0.5, 0.5), Placement(20, 0.5, 0.5)]
+    places = [Placement("real", 10, 0.5, 0.5), Placement("real", 20, 0.5, 0.5)]
     anchors = [
         draw_anchor(normals((40, 40), (50, 50)), places, np.random.default_rng(seed), (True, True))
         for seed in range(40)

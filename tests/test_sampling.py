@@ -17,10 +17,13 @@ from model.adapter import Adapter
 from model.base import Base, load_base
 from model.masks import MaskMethod
 from model.network import build_pair_model
+from model.placement import Anchor
 from model.sampling import (
     BACKGROUND_SHARE,
     SamplingConfig,
     _Backgrounds,
+    _shared_background,
+    draw_noise,
     make_scheduler,
     pair_seed,
     resolve_sampling,
@@ -30,6 +33,7 @@ from model.sampling import (
 )
 from model.types import GREY, Candidate
 from model.u2net import U2Net
+from model.views import Window
 from service.core.errors import UsageError
 from tests.tiny_data import drawn_normal, tiny_adapter, tiny_u2net
 
@@ -42,6 +46,7 @@ SCHEDULERS = (
     "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler",
     "UniPCMultistepScheduler",
+    "HeunDiscreteScheduler",
 )
 
 
@@ -141,7 +146,7 @@ def test_fresh_adapters_sample_what_the_bases_own_pipeline_samples(
     pipeline = StableDiffusionPipeline.from_pretrained(path)
     pipeline.scheduler = make_scheduler(scheduler, base.scheduler)
     pipeline.set_progress_bar_config(disable=True)
-    noise = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(candidate.seed))
+    noise = draw_noise(candidate.seed, (2, 4, 8, 8))
     for prompt, latents, ours in zip(("a vfx with sks", "sks"), noise, (candidate.image, candidate.part), strict=True):
         theirs = pipeline(
             prompt, latents=latents[None], guidance_scale=guidance, num_inference_steps=3, output_type="np"
@@ -207,16 +212,20 @@ def test_where_the_part_is_grey_there_is_no_defect() -> None:
     assert not region[6:].any()
 
 
-def test_backgrounds_are_shared_by_fifty_pairs(compensated: Adapter) -> None:
-    around, early = (
-        _Backgrounds(compensated, FEW, indices, NORMALS, half_seeing())
-        for indices in (range(BACKGROUND_SHARE - 2, BACKGROUND_SHARE + 2), range(4, 6))
-    )
-    assert around.rows.tolist() == [0, 0, 1, 1]
-    assert early.rows.tolist() == [0, 0]
-    torch.testing.assert_close(around.latents[:1], early.latents)
-    assert torch.equal(around.noise[:1], early.noise)
-    assert not torch.equal(around.noise[0], around.noise[1])
+def test_unanchored_pairs_share_a_background_by_fifty(compensated: Adapter) -> None:
+    drawn = [_shared_background(compensated, FEW, index, NORMALS) for index in range(4 * BACKGROUND_SHARE)]
+    places = [(anchor.normal.name, anchor.window) for anchor in drawn]
+    for begin in range(0, len(places), BACKGROUND_SHARE):
+        assert len(set(places[begin : begin + BACKGROUND_SHARE])) == 1
+    assert len(set(places)) > 1
+
+
+def test_a_shared_background_is_computed_once(compensated: Adapter) -> None:
+    anchors = [Anchor(normal, Window(0, 0, 40)) for normal in (NORMALS[0], NORMALS[0], NORMALS[1])]
+    backgrounds = _Backgrounds(compensated.model, anchors, [7, 7, 8], half_seeing())
+    assert backgrounds.rows.tolist() == [0, 0, 1]
+    assert len(backgrounds.latents) == 2
+    assert not torch.equal(backgrounds.noise[0], backgrounds.noise[1])
 
 
 @pytest.mark.parametrize("anchored", [False, True])
@@ -268,6 +277,13 @@ def test_the_users_choice_counts_before_the_bases(base: Base) -> None:
     config = resolve_sampling(recommending, {"steps": 9, "seed": None}, has_normals=True)
     assert config == SamplingConfig(steps=9, guidance_scale=1.5, mask_method=MaskMethod.THRESHOLD, anchored=True)
     assert config.mask_method is MaskMethod.THRESHOLD
+
+
+def test_settings_follow_what_the_adapter_has(base: Base) -> None:
+    plain = resolve_sampling(base, {}, has_normals=False)
+    bare = resolve_sampling(base, {}, has_normals=False, has_mask_net=False, bcm=True)
+    assert (plain.mask_method, plain.guidance_scale, plain.anchored) == (MaskMethod.U2NET, 2.5, False)
+    assert (bare.mask_method, bare.guidance_scale) == (MaskMethod.THRESHOLD, 2.0)
 
 
 def test_every_option_that_cannot_be_is_named_at_once(base: Base) -> None:

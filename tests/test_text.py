@@ -7,8 +7,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from model.base import load_base
+from model.network import build_pair_model
 from model.text import embed, nested_prompts, tokenize
+from service.core.errors import UsageError
 from tests.tiny_base import TOKENS
+from tests.tiny_data import tiny_config
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,11 @@ def test_prompts_are_embedded_as_diffusers_does(tiny_base: Path) -> None:
 def test_a_prompt_too_long_is_cut(tiny_base: Path) -> None:
     base = load_base(str(tiny_base))
     assert tokenize(base.tokenizer, ["crack " * 50]).shape == (1, TOKENS)
+
+
+def test_names_the_base_has_no_words_for_are_refused(tiny_base: Path) -> None:
+    base = load_base(str(tiny_base))
+    with pytest.raises(UsageError, match="does not know bolt, dent: use the rare tokens"):
+        build_pair_model(base, tiny_config(prompts="names"), "metal bolt", "dent")
+    build_pair_model(base, tiny_config(prompts="names"), "metal tile", "crack")
+    build_pair_model(base, tiny_config(), "metal bolt", "dent")
