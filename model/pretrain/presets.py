@@ -38,8 +38,8 @@ class Preset:
 
 
 FEW_SHOT: dict[str, Any] = {
-    "steps": 600,
-    "batch": 8,
+    "steps": 400,
+    "batch": 6,
     "rank": 32,
     "text_rank": 4,
     "lr": 1e-3,
@@ -50,8 +50,9 @@ FEW_SHOT: dict[str, Any] = {
     "views": 24,
     "defect_weight": 0.25,
     "precision": "bf16",
+    "mask_steps": 80,
 }
-SAMPLING: dict[str, Any] = {"steps": 25, "guidance_scale": 1.5}
+SAMPLING: dict[str, Any] = {"steps": 25, "guidance_scale": 1.5, "precision": "bf16"}
 
 PRESETS = {
     "cpu": Preset(
