@@ -14,7 +14,7 @@ from model.cli.output import PREPARED, Output, duration
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from service.core.errors import UsageError
 
-DEMO_STEPS = 200
+DEMO_STEPS = 150
 """Enough for the embedded base to show the samples' defect, and few enough for two CPU cores."""
 
 DEMO_MASK_STEPS = 60
