@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import fields
@@ -414,11 +415,10 @@ def interrupted(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     options = (*BRIEF[2:], "--steps", "30", "--checkpoint-every", "3", "--seed", "3")
     arguments: list[str | Path] = ["train", SAMPLES / "images", SAMPLES / "masks", "--base", tiny_base, *options]
     with start([*arguments, "--out", folder / "adapter", "--json"]) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if json.loads(line).get("stage") == "train" and list_checkpoints(folder / "adapter.training"):
-                process.send_signal(signal.SIGINT)
-                break
+        while not list_checkpoints(folder / "adapter.training"):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED
     assert errors == ""

@@ -20,7 +20,7 @@ from model.masks import (
     u2net_mask,
 )
 from model.pixels import to_pixels
-from model.pretrain.data import ProceduralSet
+from model.pretrain.data import ProceduralSet, load_samples
 from model.pretrain.loop import LoopConfig
 from model.pretrain.procedural.dataset import render_shard
 from model.pretrain.segmentation import SegmentationConfig, Subject, build_segmentation, train_segmentation
@@ -204,7 +204,7 @@ def test_adapting_refuses_pairs_that_do_not_match(masks: list[MaskArray]) -> Non
 def samples(tmp_path_factory: pytest.TempPathFactory) -> ProceduralSet:
     folder = tmp_path_factory.mktemp("shards")
     render_shard(folder / "shard.npz", 0, 16, 32)
-    return ProceduralSet(folder)
+    return load_samples(folder, 16)
 
 
 @pytest.mark.parametrize("subject", Subject)
