@@ -177,13 +177,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def load_base(source: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Base:
+def load_base(source: str, *, device: str = "cpu") -> Base:
     """Load a base and freeze it.
 
     Args:
         source: shipped name, folder, or hub id.
         device: where to put it.
-        dtype: of the weights.
 
     Raises:
         UsageError: listing every missing or unreadable part.
@@ -192,9 +191,9 @@ def load_base(source: str, *, device: str = "cpu", dtype: torch.dtype = torch.fl
     if problems := missing_parts(folder):
         raise UsageError(problems, f"{folder} is not a complete base in diffusers' Stable Diffusion format")
     networks = {
-        "unet": _network(folder / "unet", UNet2DConditionModel, torch_dtype=dtype, low_cpu_mem_usage=False),
-        "vae": _network(folder / "vae", AutoencoderKL, torch_dtype=dtype, low_cpu_mem_usage=False),
-        "text_encoder": _network(folder / "text_encoder", CLIPTextModel, dtype=dtype),
+        "unet": _network(folder / "unet", UNet2DConditionModel, torch_dtype=torch.float32, low_cpu_mem_usage=False),
+        "vae": _network(folder / "vae", AutoencoderKL, torch_dtype=torch.float32, low_cpu_mem_usage=False),
+        "text_encoder": _network(folder / "text_encoder", CLIPTextModel, dtype=torch.float32),
     }
     if problems := _mismatches(**networks):
         raise UsageError(problems, f"{folder} is not a text-to-image base of Stable Diffusion's kind")

@@ -116,16 +116,10 @@ def train_pairs(
     folder: Path,
     config: PairsConfig,
     loop: LoopConfig,
-    *,
-    compiled: bool = False,
 ) -> Iterator[Progress]:
     """Train U-Net, SAIM and text encoder together in place, resumably."""
     device = next(denoiser.parameters()).device
-    if compiled:
-        network = torch.compile(denoiser)
-    else:
-        use_channels_last(denoiser)
-        network = denoiser
+    use_channels_last(denoiser)
     count = encoded.latents.shape[1]
     rare = tokenize(tokenizer, [f"a {RARE_OBJECT} with {RARE_DEFECT}", RARE_DEFECT])[:, None]
     empty = tokenize(tokenizer, [""])[None]
@@ -142,7 +136,7 @@ def train_pairs(
         noise = torch.randn(latents.shape, generator=generator).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             text = text_encoder(tokens.flatten(0, 1)).last_hidden_state.unflatten(0, (2, -1))
-            prediction = network(schedule.add_noise(latents, noise, timesteps), timesteps, text)
+            prediction = denoiser(schedule.add_noise(latents, noise, timesteps), timesteps, text)
         return pair_loss(prediction, schedule.target(latents, noise, timesteps), masks, config.defect_weight)
 
     denoiser.train()
