@@ -34,10 +34,17 @@ class NormalImage:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The window of a normal image that one pair is generated on."""
+    """The window of a normal image that one pair is generated on.
+
+    Attributes:
+        place: number of the placement it follows.
+        mirrored: whether the placement's position was mirrored horizontally, vertically.
+    """
 
     normal: NormalImage
     window: Window
+    place: int = 0
+    mirrored: tuple[bool, bool] = (False, False)
 
     @property
     def pixels(self) -> ImageArray:
@@ -57,14 +64,28 @@ def draw_anchor(
         flips: whether positions may be mirrored horizontally and vertically.
     """
     normal = normals[int(draw.integers(len(normals)))]
-    place = placements[int(draw.integers(len(placements)))]
+    number = int(draw.integers(len(placements)))
+    place = placements[number]
     height, width = normal.image.shape[:2]
     side = min(place.side, height, width)
     mirror = draw.random(2) < 0.5
+    mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
     jitter = draw.uniform(-JITTER, JITTER, 2)
-    left = _start(1 - place.x if flips[0] and mirror[0] else place.x, jitter[0], width - side)
-    top = _start(1 - place.y if flips[1] and mirror[1] else place.y, jitter[1], height - side)
-    return Anchor(normal, Window(left, top, side))
+    left = _start(1 - place.x if mirrored[0] else place.x, jitter[0], width - side)
+    top = _start(1 - place.y if mirrored[1] else place.y, jitter[1], height - side)
+    return Anchor(normal, Window(left, top, side), number, mirrored)
+
+
+def inner_border(anchor: Anchor, side: int, width: int) -> MaskArray:
+    """`(side, side)` bool: the outermost `width` pixels along those sides of the window that lie inside the image."""
+    height, full_width = anchor.normal.image.shape[:2]
+    left, top, right, bottom = anchor.window.box
+    border = np.zeros((side, side), np.bool_)
+    border[:, :width] |= left > 0
+    border[:width] |= top > 0
+    border[:, -width:] |= right < full_width
+    border[-width:] |= bottom < height
+    return border
 
 
 def _start(share: float, jitter: float, travel: int) -> int:

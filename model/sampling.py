@@ -30,9 +30,10 @@ from model.latents import decode, encode
 from model.masks import MaskMethod, attention_mask, threshold_mask, tidy_mask, u2net_mask
 from model.network import PairModel
 from model.pixels import to_images, to_pixels
-from model.placement import Anchor, NormalImage, draw_anchor, paste, place_part
+from model.placement import Anchor, NormalImage, draw_anchor, inner_border, paste, place_part
 from model.progress import Meter, Progress
-from model.types import GREY, Candidate, ImageArray
+from model.sketch import draw_sketch
+from model.types import Candidate, ImageArray, anomaly_part
 from model.u2net import U2Net
 from model.views import resize_image
 from service.core.errors import UsageError
@@ -70,6 +71,8 @@ class SamplingConfig:
         mask_method: see `model.masks`.
         anchored: start from normal images and keep their background; needs normals.
         strength: where an anchored start lies, as a share of the noise schedule; 1 forgets the normal at the start.
+        sketch_strength: above 0, an anchored start lies here instead, and has a real defect, changed at random, on the
+            normal (see `model.sketch`); what comes of it stays near. For bases too small to compose a defect.
         blend_from: share of the denoising after which the background outside the defect is the normal's.
         agreement: in anchored sampling, how far the image's latents inside the defect are drawn to the part's, in
             [0, 1]. By definition the two are equal there (I_a = I × M_a); a weak base needs the reminder.
@@ -84,6 +87,7 @@ class SamplingConfig:
     mask_method: MaskMethod = MaskMethod.U2NET
     anchored: bool = False
     strength: float = 0.9
+    sketch_strength: float = 0.0
     blend_from: float = 0.5
     agreement: float = 0.0
     precision: str = "fp32"
@@ -93,6 +97,8 @@ def resolve_sampling(
     base: Base, chosen: dict[str, Any], *, has_normals: bool, has_mask_net: bool = True, bcm: bool = False
 ) -> SamplingConfig:
     """The defaults, over them the base's recommendations, over them what the user chose (None: not chosen).
+
+    Choosing `strength` alone chooses the start that it is meant for, without a sketch.
 
     Args:
         has_normals: whether normal images are given; they make sampling anchored.
@@ -112,6 +118,8 @@ def resolve_sampling(
         mask_method=MaskMethod.U2NET if has_mask_net else MaskMethod.THRESHOLD,
         guidance_scale=GUIDANCE_WITH_BCM if bcm else GUIDANCE,
     )
+    if "strength" in given:
+        recommended.pop("sketch_strength", None)
     config = replace(defaults, **{**recommended, **given})
     if problems := _problems(config, has_normals=has_normals):
         raise UsageError(problems, "The sampling options cannot be used")
@@ -127,7 +135,11 @@ def _problems(config: SamplingConfig, *, has_normals: bool) -> list[str]:
         problems.append(f"guidance_scale is {config.guidance_scale}; it must not be negative")
     if not 0 < config.strength <= 1:
         problems.append(f"strength is {config.strength}; it must be above 0 and at most 1")
-    shares = {"blend_from": config.blend_from, "agreement": config.agreement}
+    shares = {
+        "sketch_strength": config.sketch_strength,
+        "blend_from": config.blend_from,
+        "agreement": config.agreement,
+    }
     problems += [f"{name} is {share}; it must be from 0 to 1" for name, share in shares.items() if not 0 <= share <= 1]
     if config.anchored and not has_normals:
         problems.append("anchored sampling needs normal images; none were given")
@@ -215,11 +227,12 @@ def _sample_batch(
     shape = (2, model.base.latent_channels, cells, cells)
     noise = torch.stack([draw_noise(seed, shape) for seed in seeds], dim=1).to(model.device)
     anchors: list[Anchor] | None = None
-    clean: Tensor | None = None
+    anchoring: _Anchoring | None = None
     if config.anchored:
+        draws = [np.random.default_rng(seed) for seed in seeds]
         flips = (model.config.flip_horizontal, model.config.flip_vertical)
-        anchors = [draw_anchor(normals, adapter.placements, np.random.default_rng(seed), flips) for seed in seeds]
-        clean = encode(model.vae, to_pixels([resize_image(anchor.pixels, side) for anchor in anchors]))
+        anchors = [draw_anchor(normals, adapter.placements, draw, flips) for draw in draws]
+        anchoring = _anchor_on(adapter, config, anchors, draws)
     backgrounds = None
     if model.config.bcm and object_net is not None:
         behind, noise_seeds = anchors, seeds
@@ -227,11 +240,11 @@ def _sample_batch(
             behind = [_shared_background(adapter, config, index, normals) for index in indices]
             noise_seeds = [pair_seed(config.seed, SHARED + index // BACKGROUND_SHARE) for index in indices]
         backgrounds = _Backgrounds(model, behind, noise_seeds, object_net)
-    latents, maps = yield from _denoise(model, config, noise, clean, backgrounds, generators)
+    latents, maps = yield from _denoise(model, config, noise, anchoring, backgrounds, generators)
     grey = bool(adapter.card["greyscale"])
     images = _pictures(model, latents[0], grey=grey)
     parts = _pictures(model, latents[1], grey=grey)
-    anchored_on = _pictures(model, clean, grey=grey) if clean is not None else None
+    anchored_on = _pictures(model, anchoring.normal, grey=grey) if anchoring is not None else None
     candidates = []
     for row, (index, seed) in enumerate(zip(indices, seeds, strict=True)):
         mask = tidy_mask(
@@ -246,6 +259,52 @@ def _sample_batch(
             Candidate(index, seed, image, placed, place_part(anchor, parts[row]), anchor.normal.name, anchor.window.box)
         )
     return candidates
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchoring:
+    """What a batch is anchored on, all of it latents at the model's resolution.
+
+    Attributes:
+        normal: of the normal images' windows, `(B, C, h, w)`.
+        start: what sampling starts from once noised, `(2, B, C, h, w)`.
+        grey: of mid-grey, `(1, C, 1, 1)`.
+        allowed: where a defect may be, `(B, 1, h, w)` in [0, 1].
+    """
+
+    normal: Tensor
+    start: Tensor
+    grey: Tensor
+    allowed: Tensor
+
+
+def _anchor_on(
+    adapter: Adapter, config: SamplingConfig, anchors: Sequence[Anchor], draws: Sequence[np.random.Generator]
+) -> _Anchoring:
+    """Encode what a batch starts from; no defect is cut off by a window border that lies inside its photograph."""
+    model = adapter.model
+    side, factor = model.config.resolution, model.base.factor
+
+    def encoded(images: Sequence[ImageArray]) -> Tensor:
+        return encode(model.vae, to_pixels(images).to(model.device))
+
+    windows = [resize_image(anchor.pixels, side) for anchor in anchors]
+    normal = encoded(windows)
+    # Not of a flat grey picture: autoencoders with group normalisation answer strangely to one.
+    parts = [anomaly_part(pair.image, pair.mask) for pair in adapter.references]
+    grey = encoded([resize_image(part, side) for part in parts]).movedim(1, -1).flatten(0, -2).median(0).values
+    grey = grey[None, :, None, None]
+    allowed = [~inner_border(anchor, side, factor) for anchor in anchors]
+    start = torch.stack([normal, grey.expand_as(normal)])
+    if config.sketch_strength:
+        sketches = [
+            draw_sketch(adapter.references[anchor.place], window, anchor.mirrored, draw)
+            for anchor, window, draw in zip(anchors, windows, draws, strict=True)
+        ]
+        start = torch.stack([encoded([each.image for each in sketches]), encoded([each.part for each in sketches])])
+        allowed = [inside & each.nearby for inside, each in zip(allowed, sketches, strict=True)]
+    cells = F.avg_pool2d(torch.from_numpy(np.stack(allowed)).float()[:, None], factor).to(model.device)
+    return _Anchoring(normal, start, grey, cells)
 
 
 def _pictures(model: PairModel, latents: Tensor, *, grey: bool) -> list[ImageArray]:
@@ -268,7 +327,7 @@ def _denoise(
     model: PairModel,
     config: SamplingConfig,
     noise: Tensor,
-    clean: Tensor | None,
+    anchoring: _Anchoring | None,
     backgrounds: _Backgrounds | None,
     generators: list[torch.Generator],
 ) -> Generator[Progress, None, tuple[Tensor, np.ndarray | None]]:
@@ -277,17 +336,17 @@ def _denoise(
     scheduler.set_timesteps(config.steps, device=model.device)
     timesteps = scheduler.timesteps
     count = noise.shape[1]
-    grey = encode(model.vae, torch.full((1, 3, model.config.resolution, model.config.resolution), GREY / 127.5 - 1))
     begin = 0
     latents = noise * scheduler.init_noise_sigma
-    if clean is not None and config.strength < 1:
-        begin = min(len(timesteps) - 1, round(len(timesteps) * (1 - config.strength)))
+    strength = config.sketch_strength or config.strength
+    if anchoring is not None and strength < 1:
+        begin = min(len(timesteps) - 1, round(len(timesteps) * (1 - strength)))
         begin -= begin % scheduler.order  # second-order schedulers list every step twice
-        start = torch.stack([clean, grey.expand_as(clean)]).flatten(0, 1)
         first = timesteps[begin : begin + 1].expand(2 * count)
         if hasattr(scheduler, "set_begin_index"):  # those without it find their place by the timestep alone
             scheduler.set_begin_index(begin)
-        latents = scheduler.add_noise(start, noise.flatten(0, 1), first).unflatten(0, (2, count))
+        latents = scheduler.add_noise(anchoring.start.flatten(0, 1), noise.flatten(0, 1), first)
+        latents = latents.unflatten(0, (2, count))
     guided = config.guidance_scale != 1
     text = model.prompt_embeddings().expand(-1, count, -1, -1)
     if guided:
@@ -310,39 +369,32 @@ def _denoise(
         if guided:
             conditional, unconditional = prediction.chunk(2, dim=1)
             prediction = unconditional + config.guidance_scale * (conditional - unconditional)
-        if clean is not None and number >= config.blend_from * len(timesteps):
-            prediction = _anchor(model, config, scaled, prediction, steps, clean, grey)
+        if anchoring is not None and number >= config.blend_from * len(timesteps):
+            clean = model.schedule.predict_clean(scaled, prediction, steps)
+            prediction = model.schedule.prediction_of(scaled, _blend(config, clean, anchoring), steps)
         if maps is not None:
             collected.append(average_maps(maps, count, noise.shape[-2:]))
         latents = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1), **extra).prev_sample
         latents = latents.unflatten(0, (2, count))
         yield meter.report(number + 1)
-    if clean is not None:
-        latents = torch.stack([_blend(config, latents[0], latents[1], clean, grey), latents[1]])
+    if anchoring is not None:
+        latents = _blend(config, latents, anchoring)
     averaged = _defect_tokens(model, torch.stack(collected).mean(0)) if collected else None
     return latents, averaged
 
 
-def _anchor(
-    model: PairModel,
-    config: SamplingConfig,
-    noisy: Tensor,
-    prediction: Tensor,
-    steps: Tensor,
-    clean: Tensor,
-    grey: Tensor,
-) -> Tensor:
-    """Replace the global branch's implied z_0 by its blend with the normal's."""
-    image, part = model.schedule.predict_clean(noisy, prediction, steps)
-    blended = _blend(config, image, part, clean, grey)
-    return torch.stack([model.schedule.prediction_of(noisy[0], blended, steps), prediction[1]])
+def _blend(config: SamplingConfig, clean: Tensor, anchoring: _Anchoring) -> Tensor:
+    """Anchor noise-free latents `(2, B, C, h, w)` of both branches.
 
-
-def _blend(config: SamplingConfig, image: Tensor, part: Tensor, clean: Tensor, grey: Tensor) -> Tensor:
-    """The normal's latents outside the emerging defect; inside, the image's, drawn to the part's by `agreement`."""
-    defect = visible_defect(part, grey)
+    The part stays as it began, grey, where no defect may be. The image is the normal's outside the emerging defect;
+    inside, it is drawn to the part by `agreement`.
+    """
+    image, part = clean
+    blank = anchoring.start[1]
+    part = blank + anchoring.allowed * (part - blank)
+    defect = visible_defect(part, anchoring.grey)
     inside = image + config.agreement * defect * (part - image)
-    return clean + widened(defect) * (inside - clean)
+    return torch.stack([anchoring.normal + widened(defect) * (inside - anchoring.normal), part])
 
 
 def visible_defect(part: Tensor, grey: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.adapter import Placement
-from model.placement import JITTER, Anchor, NormalImage, draw_anchor, paste, place_part
+from model.placement import JITTER, Anchor, NormalImage, draw_anchor, inner_border, paste, place_part
 from model.types import GREY, ImageArray, MaskArray
 from model.views import Window
 from tests.tiny_data import surface
@@ -145,3 +145,12 @@ def test_a_part_lies_on_grey_in_the_frame_of_the_whole_image() -> None:
     outside = np.ones((60, 50), np.bool_)
     outside[anchor.window.slices] = False
     assert (whole[outside] == GREY).all()
+
+
+def test_inner_borders_are_those_that_lie_inside_the_photograph() -> None:
+    normal = normals((40, 60))[0]
+    border = inner_border(Anchor(normal, Window(0, 8, 32)), RESOLUTION, 4)
+    expected = np.zeros((RESOLUTION, RESOLUTION), np.bool_)
+    expected[:4] = True
+    expected[:, -4:] = True
+    assert np.array_equal(border, expected)

@@ -21,7 +21,9 @@ from model.placement import Anchor
 from model.sampling import (
     BACKGROUND_SHARE,
     SamplingConfig,
+    _Anchoring,
     _Backgrounds,
+    _blend,
     _shared_background,
     draw_noise,
     make_scheduler,
@@ -84,9 +86,9 @@ def same(one: Sequence[Candidate], other: Sequence[Candidate]) -> bool:
     )
 
 
-@pytest.mark.parametrize("anchored", [False, True])
-def test_a_request_gives_the_same_bytes_however_it_is_cut(adapter: Adapter, *, anchored: bool) -> None:
-    config = replace(FEW, batch=3, anchored=anchored)
+@pytest.mark.parametrize(("anchored", "sketch"), [(False, 0.0), (True, 0.0), (True, 0.4)])
+def test_a_request_gives_the_same_bytes_however_it_is_cut(adapter: Adapter, sketch: float, *, anchored: bool) -> None:
+    config = replace(FEW, batch=3, anchored=anchored, sketch_strength=sketch)
     whole = sample(adapter, config, 0, 7)
     assert [candidate.index for candidate in whole] == list(range(7))
     for start in (1, 3, 5):
@@ -111,6 +113,30 @@ def test_every_pair_and_every_seed_is_another(adapter: Adapter) -> None:
     assert len({candidate.seed for candidate in drawn}) == 6
     assert len({candidate.image.tobytes() for candidate in drawn}) == 6
     assert len({candidate.part.tobytes() for candidate in drawn}) == 6
+
+
+def test_a_sketch_leaves_its_trace_in_the_part(adapter: Adapter) -> None:
+    """Of a start almost without noise almost everything is left, so parts with and without a sketch differ."""
+    config = replace(FEW, steps=20, anchored=True, sketch_strength=0.05, batch=4)
+    plain = replace(config, sketch_strength=0.0, strength=0.05)
+    for sketched, other in zip(sample(adapter, config, 0, 4), sample(adapter, plain, 0, 4), strict=True):
+        assert sketched.window == other.window
+        assert np.abs(sketched.part.astype(int) - other.part).max() > 20
+
+
+def test_no_defect_is_cut_off_by_a_window_border_inside_the_photograph() -> None:
+    latents = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    allowed = torch.ones(1, 1, 8, 8)
+    allowed[..., 0] = 0
+    blank = torch.zeros_like(latents[0])
+    anchoring = _Anchoring(torch.ones_like(blank), torch.stack([blank, blank]), torch.zeros(1, 4, 1, 1), allowed)
+    image, part = _blend(FEW, latents, anchoring)
+    assert torch.equal(part[..., 0], blank[..., 0])
+    assert torch.equal(part[..., 1:], latents[1][..., 1:])
+    narrow = allowed.clone()
+    narrow[..., 3:] = 0
+    image, _ = _blend(FEW, latents, replace(anchoring, allowed=narrow))
+    assert torch.equal(image[..., 5:], torch.ones_like(image[..., 5:]))
 
 
 def test_seeds_of_pairs_do_not_collide() -> None:

@@ -167,6 +167,10 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     strength: Annotated[
         float | None, typer.Option(rich_help_panel=SAMPLING, help="How far a normal is noised at the start, up to 1.")
     ] = None,
+    sketch_strength: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=SAMPLING, help="Start from a changed real defect noised so far; 0 for none."),
+    ] = None,
     blend_from: Annotated[
         float | None, typer.Option(rich_help_panel=SAMPLING, help="Share of the steps before the normal's background.")
     ] = None,
