@@ -367,8 +367,7 @@ def _denoise(
             both = scaled.repeat(1, 2, 1, 1, 1) if guided else scaled
             prediction = model.denoiser(both, timestep.long(), text, run).float()
         if guided:
-            conditional, unconditional = prediction.chunk(2, dim=1)
-            prediction = unconditional + config.guidance_scale * (conditional - unconditional)
+            prediction = guide(prediction, config.guidance_scale)
         if anchoring is not None and number >= config.blend_from * len(timesteps):
             clean = model.schedule.predict_clean(scaled, prediction, steps)
             prediction = model.schedule.prediction_of(scaled, _blend(config, clean, anchoring), steps)
@@ -381,6 +380,12 @@ def _denoise(
         latents = _blend(config, latents, anchoring)
     averaged = _defect_tokens(model, torch.stack(collected).mean(0)) if collected else None
     return latents, averaged
+
+
+def guide(both: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance: conditional and unconditional predictions `(2, 2 B, …)` → `(2, B, …)`."""
+    conditional, unconditional = both.chunk(2, dim=1)
+    return unconditional + scale * (conditional - unconditional)
 
 
 def _blend(config: SamplingConfig, clean: Tensor, anchoring: _Anchoring) -> Tensor:

@@ -14,22 +14,28 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import Tensor
 
+from model.attention_maps import average_maps
 from model.base import Base
-from model.denoiser import TwoBranchDenoiser
+from model.denoiser import BranchPass, TwoBranchDenoiser
 from model.export.preview import contact_sheet
 from model.latents import decode, encode
-from model.masks import MaskMethod, iou, threshold_mask, tidy_mask, u2net_mask
+from model.masks import MaskMethod, attention_mask, iou, threshold_mask, tidy_mask, u2net_mask
+from model.objective import NoiseSchedule
 from model.pixels import to_images, to_pixels
 from model.pretrain.procedural import render
-from model.sampling import make_scheduler
-from model.text import embed, tokenize
+from model.sampling import guide, make_scheduler
+from model.text import RARE_DEFECT, RARE_OBJECT, embed, tokenize
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from model.u2net import U2Net
 from model.views import cut_image, cut_mask, draw_window
 
 HELD_OUT_SEED = 10_000_000
 """Procedural seeds from here on are never trained on."""
+
+ATTENTION_TIMESTEPS = (150, 300, 450, 600)
+"""Of 1000: noise levels at which attention maps are taken."""
 
 SAMPLE_STEPS, SAMPLE_GUIDANCE = 25, 1.5
 
@@ -75,17 +81,47 @@ def measure_masks(base: Base, net: U2Net | None, pairs: Sequence[Pair]) -> dict[
         return round(float(np.mean([iou(one, pair.mask) for one, pair in zip(found, pairs, strict=True)])), 4)
 
     scores = {str(MaskMethod.THRESHOLD): mean([tidy_mask(threshold_mask(part)) for part in passed])}
+    scores[str(MaskMethod.ATTENTION)] = mean([tidy_mask(mask) for mask in _attention_masks(base, pairs, parts)])
     if net is not None:
         scores[str(MaskMethod.U2NET)] = mean([tidy_mask(u2net_mask(net, part)) for part in passed])
     return scores
 
 
 @torch.no_grad()
-def sample_base(base: Base, count: int, seed: int = 0) -> tuple[list[ImageArray], list[ImageArray], list[str]]:
-    """Images and parts straight from the base, prompted with procedural captions; `(images, parts, captions)`."""
+def _attention_masks(base: Base, pairs: Sequence[Pair], parts: Sequence[ImageArray]) -> list[MaskArray]:
+    """What the anomaly branch attends to when it is shown the pairs, noised to several timesteps."""
+    denoiser = _denoiser(base)
+    schedule = NoiseSchedule.from_config(base.scheduler)
+    clean = torch.stack(
+        [encode(base.vae, to_pixels([pair.image for pair in pairs])), encode(base.vae, to_pixels(parts))]
+    )
+    count = len(pairs)
+    tokens = tokenize(base.tokenizer, [f"a {RARE_OBJECT} with {RARE_DEFECT}", RARE_DEFECT])
+    own = int((tokens[1] == base.tokenizer.convert_tokens_to_ids(RARE_DEFECT)).int().argmax())
+    text = embed(base.text_encoder, tokens)[:, None].expand(-1, count, -1, -1)
+    generator = torch.Generator().manual_seed(0)
+    averaged = []
+    for timestep in ATTENTION_TIMESTEPS:
+        steps = torch.full((count,), timestep)
+        noise = torch.randn(clean.shape, generator=generator).to(base.device)
+        maps: list[Tensor] = []
+        denoiser(schedule.add_noise(clean, noise, steps), steps, text, BranchPass(attention_maps=maps))
+        averaged.append(average_maps(maps, count, clean.shape[-2:])[..., own])
+    shape = pairs[0].mask.shape
+    return [attention_mask(one.cpu().numpy(), (shape[0], shape[1])) for one in torch.stack(averaged).mean(0)]
+
+
+def _denoiser(base: Base) -> TwoBranchDenoiser:
     denoiser = TwoBranchDenoiser(base.unet, with_background=False).to(base.device).eval()
     if base.interaction is not None:
         denoiser.interaction.load_state_dict(base.interaction)
+    return denoiser
+
+
+@torch.no_grad()
+def sample_base(base: Base, count: int, seed: int = 0) -> tuple[list[ImageArray], list[ImageArray], list[str]]:
+    """Images and parts straight from the base, prompted with procedural captions; `(images, parts, captions)`."""
+    denoiser = _denoiser(base)
     samples = [render(HELD_OUT_SEED + number, 64) for number in range(count)]
     captions = [sample.caption for sample in samples]
     tokens = torch.stack(
@@ -100,8 +136,7 @@ def sample_base(base: Base, count: int, seed: int = 0) -> tuple[list[ImageArray]
     scheduler.set_timesteps(SAMPLE_STEPS, device=base.device)
     for timestep in scheduler.timesteps:
         both = denoiser(latents.repeat(1, 2, 1, 1, 1), timestep, torch.cat([text, empty], dim=1))
-        conditional, unconditional = both.chunk(2, dim=1)
-        prediction = unconditional + SAMPLE_GUIDANCE * (conditional - unconditional)
+        prediction = guide(both, SAMPLE_GUIDANCE)
         step = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1))
         latents = step.prev_sample.unflatten(0, (2, count))
     return to_images(decode(base.vae, latents[0])), to_images(decode(base.vae, latents[1])), captions
