@@ -72,11 +72,10 @@ def generate_pairs(
         resumed: the pairs accepted before an interruption, in order; read once, none is kept.
         on_rejected: told of every rejected candidate.
     """
-    gate = QualityGate(gate_references(adapter, config), limits)
-    objects = _Objects(object_net, normals) if object_net is not None else None
+    judge = Judge(adapter, config, tally, normals=normals, object_net=object_net, limits=limits)
     for candidate in resumed:
-        gate.accept(candidate)
-    allowed = max_attempts if max_attempts is not None else ATTEMPTS_PER_PAIR * num_pairs
+        judge.remember(candidate)
+    allowed = attempts_allowed(num_pairs, max_attempts)
     meter = Meter("sample", num_pairs, "pairs", resumed=tally.accepted)
     if tally.accepted >= num_pairs or tally.attempts >= allowed:
         return
@@ -84,21 +83,58 @@ def generate_pairs(
         if isinstance(item, Progress):
             yield item
             continue
-        candidate = item
-        verdict = gate.check(candidate, objects.find(candidate) if objects is not None else None)
-        candidate.scores.update(verdict.scores)
-        tally.attempts += 1
-        if verdict.accepted:
-            gate.accept(candidate)
-            tally.accepted += 1
-            yield candidate
-        else:
-            tally.rejected.update(str(reason) for reason in verdict.reasons)
-            if on_rejected is not None:
-                on_rejected(candidate)
+        if judge.accepts(item):
+            yield item
+        elif on_rejected is not None:
+            on_rejected(item)
         yield meter.report(tally.accepted, note=f"{tally.attempts - tally.accepted} rejected")
         if tally.accepted >= num_pairs:
             return
+
+
+def attempts_allowed(num_pairs: int, max_attempts: int | None) -> int:
+    """Candidates tried at most for `num_pairs` accepted ones."""
+    return max_attempts if max_attempts is not None else ATTEMPTS_PER_PAIR * num_pairs
+
+
+class Judge:
+    """Decides candidate after candidate, in the order of their indices, which become part of the dataset.
+
+    Args:
+        tally: counts, updated with every verdict.
+        limits: of the quality checks.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        config: SamplingConfig,
+        tally: Tally,
+        *,
+        normals: Sequence[NormalImage] = (),
+        object_net: U2Net | None = None,
+        limits: QualityLimits | None = None,
+    ) -> None:
+        self.tally = tally
+        self._gate = QualityGate(gate_references(adapter, config), limits)
+        self._objects = _Objects(object_net, normals) if object_net is not None else None
+
+    def accepts(self, candidate: Candidate) -> bool:
+        """The verdict on the next candidate, counted; what was measured is added to the candidate's scores."""
+        found = self._objects.find(candidate) if self._objects is not None else None
+        verdict = self._gate.check(candidate, found)
+        candidate.scores.update(verdict.scores)
+        self.tally.attempts += 1
+        if verdict.accepted:
+            self._gate.accept(candidate)
+            self.tally.accepted += 1
+        else:
+            self.tally.rejected.update(str(reason) for reason in verdict.reasons)
+        return verdict.accepted
+
+    def remember(self, candidate: Candidate) -> None:
+        """Take in a pair that was accepted and counted before; its `part` is not looked at."""
+        self._gate.accept(candidate)
 
 
 def gate_references(adapter: Adapter, config: SamplingConfig) -> list[Pair]:

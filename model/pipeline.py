@@ -8,10 +8,10 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -70,8 +70,12 @@ def train_adapter(
     object_name: str,
     defect_name: str,
     networks: MaskNetworks,
+    watch: AdapterWatch | None = None,
 ) -> Iterator[Progress]:
     """Train on the pairs and write the adapter's folder `target`; resumes from `workspace`.
+
+    Args:
+        watch: asked for extra checkpoints, and told of all.
 
     Raises:
         UsageError: the options cannot be used with this base.
@@ -81,13 +85,17 @@ def train_adapter(
     curve: list[tuple[int, float]] = []
     # The caller's network stays as it was: it may serve the next training.
     mask_net = copy.deepcopy(networks.part)
-    for item in train(model, pairs, workspace, object_net=networks.object, mask_net=mask_net):
+    references, placements = make_references(pairs, config)
+    told = None
+    if watch is not None:
+        unfinished = make_card(model, pairs, placements, curve, object_name, defect_name)
+        told = _Told(watch, Adapter(model, unfinished, networks.part, references, placements))
+    for item in train(model, pairs, workspace, object_net=networks.object, mask_net=mask_net, watch=told):
         if isinstance(item, Progress):
             clock.keep()
             yield item
         else:
             curve = item
-    references, placements = make_references(pairs, config)
     run = {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(clock.seconds, 1),
@@ -97,6 +105,36 @@ def train_adapter(
     }
     card = make_card(model, pairs, placements, curve, object_name, defect_name)
     save_adapter(target, model, card, references, mask_net=mask_net, run=run)
+
+
+class AdapterWatch(Protocol):
+    """As `model.training.Watch`, told of the adapter as it is at a checkpoint."""
+
+    def wants_checkpoint(self) -> bool:
+        """Asked after every step: whether to write a checkpoint now, besides the regular ones."""
+
+    def saved(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
+        """Told of every complete checkpoint.
+
+        Args:
+            step: steps done.
+            checkpoint: its folder; the next checkpoint replaces it.
+            adapter: good for sampling until this returns. Its mask network is not adapted yet, its loss curve empty.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Passes on to its watch what training says, together with the adapter."""
+
+    watch: AdapterWatch
+    adapter: Adapter
+
+    def wants_checkpoint(self) -> bool:
+        return self.watch.wants_checkpoint()
+
+    def saved(self, step: int, checkpoint: Path) -> None:
+        self.watch.saved(step, checkpoint, self.adapter)
 
 
 class _Clock:
@@ -175,11 +213,50 @@ def make_dataset(  # noqa: PLR0913 - what a request says, one by one
             yield item
     if tally.accepted < num_pairs:
         raise _shortfall(store, tally, num_pairs)
+    summary = finish_dataset(
+        adapter,
+        config,
+        num_pairs,
+        target,
+        store.pairs(num_pairs),
+        tally,
+        normals=normals,
+        formats=formats,
+        limits=limits,
+        max_attempts=max_attempts,
+    )
+    store.remove()
+    yield summary
+
+
+def finish_dataset(
+    adapter: Adapter,
+    config: SamplingConfig,
+    num_pairs: int,
+    target: Path,
+    pairs: Iterable[Candidate],
+    tally: Tally,
+    *,
+    normals: Sequence[NormalImage] = (),
+    formats: Sequence[str] = (),
+    limits: QualityLimits | None = None,
+    max_attempts: int | None = None,
+) -> DatasetSummary:
+    """Write the zip of a request whose pairs are all there; the same request and pairs give the same bytes.
+
+    Args:
+        pairs: the `num_pairs` accepted ones, in order, read once.
+        tally: what became of the candidates.
+        limits, max_attempts: as `make_dataset` was asked.
+
+    Raises:
+        UsageError: a format does not exist.
+    """
     request: dict[str, Any] = {
         "num_pairs": num_pairs,
         "max_attempts": max_attempts,
         "formats": sorted(formats),
-        "limits": asdict(limits),
+        "limits": asdict(limits or QualityLimits()),
         **asdict(config),
     }
     provenance = Provenance(
@@ -190,16 +267,14 @@ def make_dataset(  # noqa: PLR0913 - what a request says, one by one
         base_hash=adapter.model.base.digest,
         counts=tally.as_dict(),
     )
-    summary = write_dataset(
+    return write_dataset(
         target,
-        store.pairs(num_pairs),
+        pairs,
         provenance,
         formats=formats,
         reals=adapter.references,
         normals=[(normal.name, normal.image) for normal in normals] if formats else (),
     )
-    store.remove()
-    yield summary
 
 
 def _identity(
@@ -229,17 +304,22 @@ def _weights_hash(net: U2Net) -> str:
     return total.hexdigest()
 
 
+def shortfall(tally: Tally, num_pairs: int) -> str:
+    """How many pairs there are too few, and why candidates were rejected."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in tally.rejected.most_common()) or "none"
+    return (
+        f"only {tally.accepted} of {num_pairs} pairs passed the quality checks in {tally.attempts} attempts "
+        f"(rejected: {reasons})"
+    )
+
+
 def _shortfall(store: PairStore, tally: Tally, num_pairs: int) -> UsageError:
     """Why there are too few pairs; those there are stay, for the same request with more attempts."""
-    reasons = ", ".join(f"{reason} {count}" for reason, count in tally.rejected.most_common()) or "none"
-    told = (
-        f"only {tally.accepted} of {num_pairs} pairs passed the quality checks in {tally.attempts} attempts "
-        f"(rejected: {reasons}); "
-    )
+    told = shortfall(tally, num_pairs)
     if not tally.accepted:
         store.remove()
-        return UsageError(told + "allow more attempts, loosen the limits, or train longer")
+        return UsageError(f"{told}; allow more attempts, loosen the limits, or train longer")
     return UsageError(
-        told + f"those that passed are kept in {store.folder}: the same request with max-attempts above "
+        f"{told}; those that passed are kept in {store.folder}: the same request with max-attempts above "
         f"{tally.attempts} goes on with them; or begin anew with looser limits, or train longer"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,21 @@ REPORT_EVERY = 5
 """Steps between two reports and two points of the loss curve."""
 
 
+class Watch(Protocol):
+    """Who looks after a training while it runs; whatever it raises ends the training there."""
+
+    def wants_checkpoint(self) -> bool:
+        """Asked after every step: whether to write a checkpoint now, besides the regular ones."""
+
+    def saved(self, step: int, checkpoint: Path) -> None:
+        """Told of every complete checkpoint, with the model in evaluation mode. Sampling from it changes no weights.
+
+        Args:
+            step: steps done.
+            checkpoint: its folder; the next checkpoint replaces it.
+        """
+
+
 def train(
     model: PairModel,
     pairs: Sequence[Pair],
@@ -38,6 +54,7 @@ def train(
     *,
     object_net: U2Net | None = None,
     mask_net: U2Net | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Progress | list[tuple[int, float]]]:
     """Train `model` (and `mask_net`) in place, going on from the newest checkpoint in `workspace`.
 
@@ -49,6 +66,7 @@ def train(
         workspace: where checkpoints live.
         object_net: finds objects for BCM's backgrounds; required with `config.bcm`.
         mask_net: adapted to the pairs' own parts and masks at the end; None to leave that out.
+        watch: asked for extra checkpoints, and told of all.
 
     Yields:
         Progress, and last the loss curve as `(step, smoothed loss)`.
@@ -64,14 +82,18 @@ def train(
     views = cut_views(pairs, config)
     bank = yield from encode_views(model.base, views, object_net if config.bcm else None)
     curve: list[tuple[int, float]] = []
-    yield from _optimise(model, bank, workspace, curve)
+    yield from _optimise(model, bank, workspace, curve, watch)
     if mask_net is not None and config.mask_steps:
         yield from adapt_u2net(mask_net, views.parts, views.masks, seed=config.seed, steps=config.mask_steps)
     yield curve
 
 
 def _optimise(
-    model: PairModel, bank: LatentBank, workspace: Path, curve: list[tuple[int, float]]
+    model: PairModel,
+    bank: LatentBank,
+    workspace: Path,
+    curve: list[tuple[int, float]],
+    watch: Watch | None,
 ) -> Iterator[Progress]:
     config = model.config
     trainable = model.trainable()
@@ -92,8 +114,7 @@ def _optimise(
         restore_optimizer(found[-1], optimizer)
         curve += [(step, value) for step, value in record["curve"]]
         smooth = read_tensors(found[-1], "loss")["smooth"].to(model.device)
-    model.denoiser.train()
-    model.text_encoder.train()
+    _switch(model, training=True)
     meter = Meter("train", config.steps, "steps", resumed=begin)
     for step in range(begin, config.steps):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -112,13 +133,22 @@ def _optimise(
         if done % REPORT_EVERY == 0 or done == config.steps:
             curve.append((done, round(float(smooth), 5)))
             yield meter.report(done, loss=curve[-1][1])
-        if done % config.checkpoint_every == 0 and done < config.steps:
+        regular = done % config.checkpoint_every == 0 and done < config.steps
+        if regular or (watch is not None and watch.wants_checkpoint()):
             tensors = {name: parameter.data for name, parameter in trainable.items()}
-            save_checkpoint(
+            folder = save_checkpoint(
                 workspace, done, {"trainable": tensors, "loss": {"smooth": smooth}}, optimizer, {"curve": curve}
             )
-    model.denoiser.eval()
-    model.text_encoder.eval()
+            if watch is not None:
+                _switch(model, training=False)
+                watch.saved(done, folder)
+                _switch(model, training=True)
+    _switch(model, training=False)
+
+
+def _switch(model: PairModel, *, training: bool) -> None:
+    model.denoiser.train(training)
+    model.text_encoder.train(training)
 
 
 def training_loss(model: PairModel, bank: LatentBank, generator: torch.Generator) -> Tensor:

@@ -22,7 +22,7 @@ from model.generation import Tally
 from model.masks import MaskMethod
 from model.pipeline import MaskNetworks, load_mask_networks, make_dataset, train_adapter
 from model.placement import NormalImage
-from model.sampling import SamplingConfig
+from model.sampling import SamplingConfig, sample_pairs
 from model.types import Pair
 from model.u2net import save_u2net
 from service.core.decoding import ImageLimits
@@ -150,6 +150,49 @@ def test_training_again_from_scratch_gives_the_same_adapter(base: Base, tmp_path
     assert json.loads((folders[0] / "run.json").read_text()).keys() == {"finished", "seconds", "machine"}
     # The network that was given serves others too.
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+class Sampler:
+    """Watches a training by sampling from it at every checkpoint."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.asked = 0
+        self.saved_at: list[int] = []
+        self.pictures: list[np.ndarray] = []
+
+    def wants_checkpoint(self) -> bool:
+        self.asked += 1
+        return self.asked == self.wanted
+
+    def saved(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
+        assert (checkpoint / "state.json").is_file()
+        self.saved_at.append(step)
+        self.pictures += [candidate.image for candidate in sample_pairs(adapter, SAMPLING, 0, 1)]
+
+
+def test_samples_and_extra_checkpoints_change_nothing_of_a_training(base: Base, tmp_path: Path) -> None:
+    watch, folders = Sampler(wanted=3), []
+    for name, watched in (("alone", None), ("watched", watch)):
+        (tmp_path / name).mkdir()
+        job = train_adapter(
+            base,
+            [drawn_pair(0)],
+            tiny_config(steps=5),
+            tmp_path / name / "adapter",
+            tmp_path / name / "workspace",
+            object_name="metal tile",
+            defect_name="crack",
+            networks=NO_NETWORKS,
+            watch=watched,
+        )
+        last(job)
+        folders.append(tmp_path / name / "adapter")
+    assert watch.saved_at == [2, 3, 4]
+    assert not np.array_equal(watch.pictures[0], watch.pictures[2])
+    for file in sorted(path.relative_to(folders[0]) for path in folders[0].rglob("*") if path.is_file()):
+        if file.name != "run.json":
+            assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes(), file
 
 
 def test_mask_networks_come_from_the_base_unless_others_are_named(base: Base, tmp_path: Path) -> None:
