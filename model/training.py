@@ -133,8 +133,8 @@ def _optimise(
         if done % REPORT_EVERY == 0 or done == config.steps:
             curve.append((done, round(float(smooth), 5)))
             yield meter.report(done, loss=curve[-1][1])
-        regular = done % config.checkpoint_every == 0 and done < config.steps
-        if regular or (watch is not None and watch.wants_checkpoint()):
+        wanted = watch is not None and watch.wants_checkpoint()
+        if wanted or (done % config.checkpoint_every == 0 and done < config.steps):
             tensors = {name: parameter.data for name, parameter in trainable.items()}
             folder = save_checkpoint(
                 workspace, done, {"trainable": tensors, "loss": {"smooth": smooth}}, optimizer, {"curve": curve}
