@@ -1,0 +1,20 @@
+"""A client of the service: adapters from a few photographs, jobs that make datasets, and waiting for both.
+
+    with Client("http://127.0.0.1:8000") as client:
+        adapter = client.create_adapter(images, masks, name="scratch", steps=400)
+        client.wait(adapter.id, print)
+        job = client.create_job(adapter.id, num_pairs=64, formats=["coco"])
+        client.wait(job.id, print)
+        client.download(job.id, Path("dataset.zip"))
+
+Every request may be repeated without harm, and is, when the connection breaks or the server asks for patience:
+creations carry an `Idempotency-Key`.
+"""
+
+from __future__ import annotations
+
+from service.client.client import Client
+from service.client.resources import Page, Progress, Resource
+from service.client.transport import ApiError
+
+__all__ = ["ApiError", "Client", "Page", "Progress", "Resource"]

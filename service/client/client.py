@@ -1,0 +1,238 @@
+"""The client itself: one method per thing the server does."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from service.client.resources import Page, Resource
+from service.client.transport import AWAY, ApiError, Transport
+from service.core.errors import TransientError, UsageError
+
+PREFIX = "/v1"
+
+SILENCE = 45.0
+"""Seconds without a sign of life on a stream of events; the server sends one every 15."""
+
+POLL_EVERY = 1.0
+"""Seconds, where there are no events."""
+
+OUTAGE = 300.0
+"""Seconds that a wait bears with a server that is not there."""
+
+
+class Client:
+    """Talks to one server.
+
+    Args:
+        url: of the server; by default that in the environment variable `PAIRFORGE_URL`.
+        api_key: by default that in `PAIRFORGE_API_KEY`; not needed where the server asks for none.
+
+    Raises:
+        UsageError: there is no URL, or it is none.
+    """
+
+    def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
+        address = url or os.environ.get("PAIRFORGE_URL", "")
+        self._transport = Transport(address, api_key or os.environ.get("PAIRFORGE_API_KEY", ""))
+        self._http = self._transport.http
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def create_adapter(
+        self,
+        images: Sequence[Path],
+        masks: Sequence[Path],
+        normals: Sequence[Path] = (),
+        *,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Resource:
+        """Upload pairs and have an adapter trained on them.
+
+        Args:
+            images: photographs of the defect.
+            masks: their masks, of the same names but for the ending.
+            normals: photographs without a defect.
+            idempotency_key: to repeat a creation of an earlier process; the same answer comes again.
+            options: `name`, `object`, `defect`, `base` and training options; those that are None are left out.
+        """
+        parts = [("images[]", path) for path in images]
+        parts += [("masks[]", path) for path in masks]
+        parts += [("normals[]", path) for path in normals]
+        fields = {name: _form_text(value) for name, value in options.items() if value is not None}
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+
+        def send() -> httpx2.Response:
+            with ExitStack() as open_files:
+                files = [(part, (path.name, open_files.enter_context(path.open("rb")))) for part, path in parts]
+                return self._http.post(f"{PREFIX}/adapters", data=fields, files=files, headers=headers)
+
+        return Resource.model_validate(self._transport.answer(send).json())
+
+    def create_job(
+        self, adapter_id: str, num_pairs: int, *, idempotency_key: str | None = None, **options: Any
+    ) -> Resource:
+        """Have a dataset of so many accepted pairs made; options that are None are left out."""
+        chosen = {name: value for name, value in options.items() if value is not None}
+        body = {"adapter_id": adapter_id, "num_pairs": num_pairs, **chosen}
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        answer = self._transport.request("POST", f"{PREFIX}/jobs", json=body, headers=headers)
+        return Resource.model_validate(answer.json())
+
+    def get(self, resource_id: str) -> Resource:
+        return Resource.model_validate(self._transport.request("GET", _path(resource_id)).json())
+
+    def list_adapters(self, *, state: str | None = None, after: str | None = None, limit: int = 20) -> Page:
+        return self._list("adapters", state, after, limit)
+
+    def list_jobs(self, *, state: str | None = None, after: str | None = None, limit: int = 20) -> Page:
+        return self._list("jobs", state, after, limit)
+
+    def cancel(self, resource_id: str) -> Resource:
+        """Ask for the end of a training or a job; it may be `cancelling` for a few seconds."""
+        return Resource.model_validate(self._transport.request("POST", f"{_path(resource_id)}/cancel").json())
+
+    def delete(self, resource_id: str) -> None:
+        """Remove what has finished, with all that is stored of it."""
+        self._transport.request("DELETE", _path(resource_id))
+
+    def wait(
+        self, resource_id: str, on_progress: Callable[[Resource], object] | None = None, *, timeout: float | None = None
+    ) -> Resource:
+        """Wait until an adapter or a job has finished, through restarts of the server.
+
+        Args:
+            on_progress: called with each new state of things, the last included.
+            timeout: seconds; None for as long as it takes.
+
+        Raises:
+            TimeoutError: it has not finished by then.
+            TransientError: the server was not there for too long.
+        """
+        deadline = time.monotonic() + timeout if timeout is not None else float("inf")
+        for resource in self._states(resource_id, deadline):
+            if on_progress is not None:
+                on_progress(resource)
+            if resource.finished:
+                return resource
+        raise TimeoutError(f"{resource_id} has not finished after {timeout} s")
+
+    def download(self, job_id: str, path: Path) -> Path:
+        """Write a job's dataset; `path` appears when it is complete."""
+        return self._save(f"{_path(job_id)}/dataset", path)
+
+    def download_preview(self, job_id: str, path: Path) -> Path:
+        """Write a job's contact sheet, a PNG."""
+        return self._save(f"{_path(job_id)}/preview", path)
+
+    def download_adapter(self, adapter_id: str, folder: Path) -> Path:
+        """Write a trained adapter's files, which `pairforge generate` takes, into a new folder."""
+        listing = self._transport.request("GET", f"{_path(adapter_id)}/artifact").json()
+        for file in listing["files"]:
+            name = PurePosixPath(file["name"])
+            if name.is_absolute() or ".." in name.parts:
+                raise ApiError({"detail": f"the server names a file {name}, which is outside of the adapter"})
+            self._save(file["url"], folder / name)
+        return folder
+
+    def _list(self, kind: str, state: str | None, after: str | None, limit: int) -> Page:
+        chosen = {"state": state, "after": after, "limit": limit}
+        query = {name: value for name, value in chosen.items() if value is not None}
+        return Page.model_validate(
+            self._transport.answer(lambda: self._http.get(f"{PREFIX}/{kind}", params=query)).json()
+        )
+
+    def _states(self, resource_id: str, deadline: float) -> Iterator[Resource]:
+        """Each new state of things until the deadline: from the stream of events, else by asking again and again."""
+        cursor, told = "", False
+        while True:
+            resource = self._get_patiently(resource_id)
+            if resource.finished or not told:
+                yield resource
+            told = False
+            # A stream may be silent for longer than there is time.
+            if deadline == float("inf"):
+                with suppress(httpx2.TransportError):
+                    for event_id, changed in self._events(resource, cursor):
+                        cursor, told = event_id, True
+                        if changed.finished:
+                            break
+                        yield changed
+            if time.monotonic() > deadline:
+                return
+            time.sleep(POLL_EVERY)
+
+    def _get_patiently(self, resource_id: str) -> Resource:
+        began = time.monotonic()
+        while True:
+            try:
+                return self.get(resource_id)
+            except (TransientError, ApiError) as error:
+                refused = isinstance(error, ApiError) and error.status not in AWAY
+                if refused or time.monotonic() - began > OUTAGE:
+                    raise
+
+    def _events(self, known: Resource, cursor: str) -> Iterator[tuple[str, Resource]]:
+        """A resource after each of its events that follow `cursor`, with the new cursor; none if there is no stream."""
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": cursor} if cursor else {})}
+        timeout = httpx2.Timeout(30.0, read=SILENCE)
+        with self._http.stream("GET", f"{_path(known.id)}/events", headers=headers, timeout=timeout) as response:
+            if not response.is_success:
+                return
+            for event in httpx2.EventSource(response):
+                news = event.json() if event.data else None
+                if isinstance(news, dict) and "state" in news:
+                    changed = {name: news[name] for name in ("state", "progress", "counts") if news.get(name)}
+                    known = Resource.model_validate(known.model_dump() | changed)
+                    yield event.id, known
+
+    def _save(self, address: str, path: Path) -> Path:
+        def fetch() -> httpx2.Response:
+            with self._http.stream("GET", address, follow_redirects=True) as response:
+                if not response.is_success:
+                    response.read()
+                    return response
+                with aside.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+                    file.flush()
+                    os.fsync(file.fileno())
+                return response
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.part")
+        try:
+            self._transport.answer(fetch)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        return path
+
+
+def _path(resource_id: str) -> str:
+    kind = {"adp": "adapters", "job": "jobs"}.get(resource_id.partition("_")[0])
+    if kind is None or not resource_id.replace("_", "").isalnum():
+        raise UsageError(f"{resource_id!r} is no id; ids begin with adp_ or job_")
+    return f"{PREFIX}/{kind}/{resource_id}"
+
+
+def _form_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,128 @@
+"""Requests that may be repeated, and are, when the connection breaks or the server is away for a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+import httpx2
+
+from service.core.errors import TransientError, UsageError
+
+ATTEMPTS = 6
+"""Times a request is sent before it is given up."""
+
+LONGEST_PAUSE = 10.0
+"""Seconds between two of them, unless the server asks for more."""
+
+LONGEST_ASKED = 60.0
+"""Seconds that a server may ask for."""
+
+AWAY = frozenset({502, 503, 504})
+"""Statuses that say: later."""
+
+TIMEOUT = httpx2.Timeout(30.0, read=120.0, write=120.0)
+
+
+class ApiError(Exception):
+    """The server refused a request.
+
+    Args:
+        problem: its problem document (RFC 9457): `status`, `code`, `detail`, and `errors` with one entry per mistake.
+    """
+
+    def __init__(self, problem: Mapping[str, Any]) -> None:
+        self.problem = dict(problem)
+        self.status = int(problem.get("status", 0))
+        self.code = str(problem.get("code", ""))
+        super().__init__("\n".join(self.problems))
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for each thing that is wrong."""
+        entries = [entry for entry in self.problem.get("errors", ()) if "detail" in entry]
+        told = [": ".join(filter(None, [_place(entry), str(entry["detail"])])) for entry in entries]
+        return told or [str(self.problem.get("detail") or self.problem.get("title") or f"status {self.status}")]
+
+
+class Transport:
+    """One server's address, and how requests to it are sent.
+
+    Args:
+        url: of the server.
+        api_key: sent with every request to it, and to no other; empty for none.
+
+    Raises:
+        UsageError: that is no URL.
+    """
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url.rstrip("/")
+        try:
+            parsed = httpx2.URL(self.url)
+        except httpx2.InvalidURL as error:
+            raise UsageError(f"{self.url!r} is no URL: {error}") from error
+        if parsed.scheme not in {"http", "https"} or not parsed.host:
+            raise UsageError(f"{self.url!r} is no URL of a server; it must be like http://127.0.0.1:8000")
+        self.http = httpx2.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=TIMEOUT,
+            # A proxy is for what is outside of this machine.
+            trust_env=not _is_local(parsed.host),
+        )
+
+    def request(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        """As `answer` to a request that can be sent again as it is."""
+        return self.answer(lambda: self.http.request(method, path, **content))
+
+    def answer(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
+        """The answer to a request, which is sent again while the server is away.
+
+        Raises:
+            ApiError: it is refused.
+            TransientError: the server cannot be reached.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            pause = min(LONGEST_PAUSE, 0.25 * 2**attempt)
+            try:
+                response = send()
+            except httpx2.TransportError as error:
+                if attempt == ATTEMPTS:
+                    raise TransientError(f"{self.url} cannot be reached: {error}") from error
+            else:
+                if response.is_success:
+                    return response
+                if response.status_code not in AWAY or attempt == ATTEMPTS:
+                    raise ApiError(_problem(response))
+                pause = max(pause, _retry_after(response))
+            time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _problem(response: httpx2.Response) -> dict[str, Any]:
+    """The problem document, or one made of an answer that has none, as proxies give."""
+    if response.headers.get("Content-Type", "").partition(";")[0] == "application/problem+json":
+        problem = response.json()
+        if isinstance(problem, dict):
+            return {"status": response.status_code, **problem}
+    detail = f"{response.request.url.host} answered {response.status_code} {response.reason_phrase}"
+    return {"status": response.status_code, "detail": detail}
+
+
+def _place(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("pointer", "")).lstrip("/") or str(entry.get("parameter", ""))
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    value = response.headers.get("Retry-After", "")
+    return min(LONGEST_ASKED, float(value)) if value.isdecimal() else 0.0
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,144 @@
+"""The one folder that holds all of an embedded stack: Redis' log, the objects, logs, and the secrets between them.
+
+credentials.json   made once, for the owner's eyes only
+running.json       where the stack listens; there while it runs
+lock               held while it runs
+redis/  objects/  spool/  logs/
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from service.core.errors import UsageError
+
+BUCKET = "pairforge"
+
+SUBFOLDERS = ("redis", "objects", f"objects/{BUCKET}", "spool", "logs")
+"""A bucket is a folder of the objects' folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Secrets between the stack's own processes, made once per folder."""
+
+    redis_password: str
+    s3_access_key_id: str
+    s3_secret_access_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where a stack that runs can be reached.
+
+    Attributes:
+        pid: the process that holds it together.
+        url: of the API.
+        environment: the settings of its API and workers.
+    """
+
+    pid: int
+    url: str
+    environment: dict[str, str]
+
+
+def default_data_dir() -> Path:
+    """`pairforge` under the user's data folder (XDG base directories)."""
+    home = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "share") / "pairforge"
+
+
+class DataFolder:
+    """The folder, made if need be and held until `close`.
+
+    Raises:
+        UsageError: it cannot be used, or another stack runs in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        try:
+            self._make()
+            self._lock = _hold(self.path)
+        except OSError as error:
+            raise UsageError(f"the data folder {self.path} cannot be used: {error.strerror}") from error
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def credentials(self) -> Credentials:
+        """Those of the folder, made at the first call."""
+        path = self.path / "credentials.json"
+        if not path.exists():
+            made = Credentials(secrets.token_urlsafe(32), secrets.token_hex(10), secrets.token_urlsafe(32))
+            write_private(path, asdict(made))
+        try:
+            return Credentials(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{path} is damaged: put it back from a copy, or take another --data-dir") from error
+
+    def announce(self, running: Running) -> None:
+        """Tell other commands where the stack is."""
+        write_private(self.path / "running.json", asdict(running))
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        (self.path / "running.json").unlink(missing_ok=True)
+        self._lock.close()
+
+    def _make(self) -> None:
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "lock").exists():
+            raise UsageError(f"{self.path} holds other files than a stack's: give another --data-dir")
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in SUBFOLDERS:
+            (self.path / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def find_running(path: Path) -> Running | None:
+    """The stack that runs in a folder, if there is one that is ready."""
+    folder = path.expanduser().resolve()
+    try:
+        running = Running(**json.loads((folder / "running.json").read_text(encoding="utf-8")))
+        with (folder / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return running
+    except OSError:
+        return None
+    # Nobody holds the lock: the stack was killed before it could take its announcement back.
+    return None
+
+
+def write_private(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON that only its owner can read, in one piece."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.unlink(missing_ok=True)
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def _hold(folder: Path) -> IO[str]:
+    lock = os.fdopen(os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = lock.read().strip() or "another one"
+        lock.close()
+        raise UsageError(
+            f"pairforge up (process {holder}) already runs in {folder}: "
+            "use that one, stop it, or give another --data-dir"
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock

@@ -1,0 +1,124 @@
+"""The commands of a stack's processes, and how to tell that a server serves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx2
+import redis
+
+from service.embedded.folder import BUCKET, Credentials
+from service.embedded.ports import join
+from service.embedded.processes import Command
+
+LOOPBACK = "127.0.0.1"
+
+API_PATIENCE, WORKER_PATIENCE, SERVER_PATIENCE = 15.0, 45.0, 20.0
+"""Seconds to finish answers in flight; to checkpoint and hand the work over; to write what is open."""
+
+API_GRACE = 5
+"""Seconds that streams of events may go on when the API is asked to end."""
+
+PYTHON = (sys.executable, "-P", "-m")
+"""-P: a folder `service` or `worker` where the user happens to be is not ours."""
+
+
+def redis_command(program: Path, folder: Path, port: int, password: str) -> Command:
+    """Redis in `folder`, every write on disk before it is answered.
+
+    The password goes by a file: everybody on the machine sees the arguments of a process.
+    """
+    settings = [
+        f"bind {LOOPBACK}",
+        f"port {port}",
+        f"requirepass {password}",
+        f'dir "{_quoted(folder)}"',
+        "daemonize no",
+        "appendonly yes",
+        "appendfsync always",
+        'save ""',
+        "maxmemory-policy noeviction",
+    ]
+    config = folder / "redis.conf"
+    config.touch(mode=0o600)
+    config.write_text("\n".join(settings) + "\n", encoding="utf-8")
+    return Command("redis", [str(program), str(config)], patience=SERVER_PATIENCE)
+
+
+def s3_command(program: Path, objects: Path, host: str, port: int, credentials: Credentials) -> Command:
+    """An S3 server whose buckets are the folders in `objects`."""
+    key = f'"{credentials.s3_access_key_id},{credentials.s3_secret_access_key}"'
+    arguments = ["serve", "s3", "--config", "", "--addr", join(host, port), "--no-cleanup", str(objects)]
+    return Command("s3", [str(program), *arguments], {"RCLONE_AUTH_KEY": key}, SERVER_PATIENCE)
+
+
+def api_command(host: str, port: int, settings: Mapping[str, str]) -> Command:
+    arguments = ["--factory", "service.main:create_app", "--host", host, "--port", str(port)]
+    arguments += ["--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", str(API_GRACE)]
+    return Command("api", [*PYTHON, "uvicorn", *arguments], settings, API_PATIENCE)
+
+
+def worker_command(number: int, of: int, settings: Mapping[str, str]) -> Command:
+    """One of several workers, which share the processor's cores."""
+    name = f"worker-{number}"
+    arguments = ["-A", "worker.app", "worker", "-Q", "train,generate", "-c", "1", "-n", f"{name}@%h"]
+    arguments += ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // of)))
+    return Command(name, [*PYTHON, "celery", *arguments], {**settings, "OMP_NUM_THREADS": threads}, WORKER_PATIENCE)
+
+
+def service_settings(
+    folder: Path, credentials: Credentials, redis_port: int, s3_address: str, *, require_keys: bool
+) -> dict[str, str]:
+    """The environment of API and workers."""
+    settings = {
+        "PAIRFORGE_REDIS_URL": f"redis://:{credentials.redis_password}@{LOOPBACK}:{redis_port}/0",
+        "PAIRFORGE_S3_ENDPOINT_URL": f"http://{s3_address}",
+        "PAIRFORGE_S3_PUBLIC_ENDPOINT_URL": f"http://{s3_address}",
+        "PAIRFORGE_S3_BUCKET": BUCKET,
+        "PAIRFORGE_S3_REGION": "us-east-1",
+        "PAIRFORGE_S3_ACCESS_KEY_ID": credentials.s3_access_key_id,
+        "PAIRFORGE_S3_SECRET_ACCESS_KEY": credentials.s3_secret_access_key,
+        "PAIRFORGE_SPOOL_DIR": str(folder / "spool"),
+        "PAIRFORGE_REQUIRE_KEYS": str(require_keys).lower(),
+        # What a proxy is for is outside.
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), LOOPBACK, "localhost", "::1"])),
+    }
+    # The processes run in the data folder, so a base's folder must not depend on where the user is.
+    if (base := os.environ.get("PAIRFORGE_BASE", "")) and Path(base).is_dir():
+        settings["PAIRFORGE_BASE"] = str(Path(base).resolve())
+    return settings
+
+
+def redis_serves(port: int, password: str) -> bool:
+    """Whether Redis answers, having read its log."""
+    with redis.Redis(host=LOOPBACK, port=port, password=password, socket_timeout=2) as client:
+        try:
+            return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+
+def accepts(host: str, port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        with socket.create_connection((host, port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def api_is_ready(url: str) -> bool:
+    """Whether the API is there, and all it needs."""
+    try:
+        return httpx2.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace('"', '\\"')
