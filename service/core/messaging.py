@@ -1,0 +1,129 @@
+"""Messages to the workers: Celery carries the ids of records and nothing else.
+
+A message is a hint that a record wants work. One too many does no harm, because claiming decides; one too few is sent
+again by `service.core.reconcile`. Messages are acknowledged after the work; while it goes on the worker renews their
+delivery, so that a dead worker's message comes back after one lease.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from typing import Any
+
+from celery import Celery
+from redis import Redis
+
+from service.core.keys import Kind
+from service.core.records import Record
+from service.core.scripts import NAMESPACE
+from service.core.settings import Settings
+
+TRAIN, GENERATE = "pairforge.train", "pairforge.generate"
+"""Names of the tasks; their only argument is the id of an adapter or a job."""
+
+QUEUES = {TRAIN: "train", GENERATE: "generate"}
+
+PREFIX = f"{NAMESPACE}celery:"
+
+
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """Celery's settings, the same for those who send and those who work."""
+    transport = {
+        "visibility_timeout": settings.visibility_timeout,
+        # kombu looks for deliveries that have run out every (interval × throttle) seconds; its defaults make that 100.
+        "unacked_restore_interval": 2,
+        "unacked_restore_throttle": 1,
+        "global_keyprefix": PREFIX,
+        "socket_keepalive": True,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 25,
+        "retry_policy": {"timeout": 5.0},
+    }
+    return {
+        "broker_url": settings.redis_url,
+        "broker_transport_options": transport,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_routes": {task: {"queue": queue} for task, queue in QUEUES.items()},
+        "task_acks_late": True,
+        # The record counts attempts, and the reconciler sends again; a requeued message would only come twice.
+        "task_reject_on_worker_lost": False,
+        "task_publish_retry": True,
+        "task_publish_retry_policy": {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1},
+        "worker_prefetch_multiplier": 1,
+        # A worker that loses Redis for a moment keeps its lease if it is back in time, and is fenced if not.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+    }
+
+
+def shards_of(num_pairs: int, settings: Settings) -> int:
+    """How many workers a job is offered to: no more than it has blocks at least."""
+    return min(settings.max_shards, math.ceil(num_pairs / settings.block_candidates))
+
+
+class Dispatcher:
+    """Sends messages. Methods raise `kombu.exceptions.OperationalError` where the broker cannot be reached; the record
+    is saved by then, and the reconciler sends again.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._celery = Celery("pairforge", set_as_current=False)
+        self._celery.conf.update(celery_config(settings))
+
+    def send_training(self, adapter: str) -> None:
+        self._celery.send_task(TRAIN, args=[adapter])
+
+    def send_generation(self, job: str, shards: int) -> None:
+        for _ in range(shards):
+            self._celery.send_task(GENERATE, args=[job])
+
+    def send(self, record: Record) -> None:
+        """Send what a record of either kind needs."""
+        if record.kind is Kind.ADAPTER:
+            self.send_training(record.id)
+        else:
+            self.send_generation(record.id, shards_of(record.request["num_pairs"], self._settings))
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._celery.close()
+
+
+def renew_delivery(redis: Redis, delivery_tag: str) -> bool:
+    """Keep an unacknowledged message from being delivered again for another visibility timeout.
+
+    Args:
+        delivery_tag: `task.request.properties["delivery_tag"]`.
+
+    Returns:
+        Whether the message is still this worker's.
+    """
+    seconds, microseconds = redis.time()
+    index = f"{PREFIX}unacked_index"
+    redis.zadd(index, {delivery_tag: seconds + microseconds / 1e6}, xx=True)
+    return redis.zscore(index, delivery_tag) is not None
+
+
+def pending_ids(redis: Redis) -> set[str]:
+    """Ids of the records that have a message, waiting or delivered and not yet acknowledged."""
+    with redis.pipeline(transaction=True) as pipe:
+        for queue in QUEUES.values():
+            pipe.lrange(f"{PREFIX}{queue}", 0, -1)
+        pipe.hvals(f"{PREFIX}unacked")
+        *waiting, unacked = pipe.execute()
+    messages = [json.loads(text) for queue in waiting for text in queue] + [json.loads(text)[0] for text in unacked]
+    return {_argument(message) for message in messages}
+
+
+def _argument(message: dict[str, Any]) -> str:
+    """The id in a message of Celery's protocol 2, whose body is `[args, kwargs, embed]`."""
+    arguments, _, _ = json.loads(base64.b64decode(message["body"]))
+    return str(arguments[0])

@@ -1,0 +1,457 @@
+"""Records of adapters and jobs: the truth about what was asked for, how far it is and what came of it.
+
+A record is a hash in Redis. Each change of state is one script that checks the previous state; what a worker writes is
+fenced: it only counts while the worker holds the record. Workers hold a record by a lease that they renew; one whose
+lease is dead may be taken over. The methods that write return whether they did, so that a worker knows it has lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+import redis.asyncio
+from redis import Redis
+
+from service.core.keys import Kind
+from service.core.scripts import NAMESPACE, Scripts
+from service.core.settings import Settings
+
+Json = dict[str, Any]
+Strings = list[str]
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+
+class QuotaExceeded(Exception):  # noqa: N818  says what happened, as the errors of service.core.errors do
+    """A key has used up what it may have; `quota` is "active" (records) or "stored_bytes"."""
+
+    def __init__(self, quota: str, used: int, limit: int) -> None:
+        self.quota, self.used, self.limit = quota, used, limit
+        super().__init__(f"{quota} of this key: {used} of {limit} in use")
+
+
+class IdempotencyConflict(Exception):  # noqa: N818  as above
+    """The idempotency key was used before, for another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's idempotency key, and the hexadecimal hash of what it was sent with."""
+
+    key: str
+    fingerprint: str
+
+    @property
+    def digest(self) -> str:
+        """The key as a word of known alphabet and length."""
+        return hashlib.sha256(self.key.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One adapter or job. Times are Unix times in seconds by the clock of the Redis server.
+
+    Attributes:
+        transitions: state → time of the last entry into it.
+        request: as asked, the seed filled in.
+        progress, counts, result, error, checkpoint: as their writers shaped them; None before the first.
+        owner: who claimed or finished it last.
+        lease_until: when the longest lease on it ends; None where nobody holds it.
+        attempt: starts so far.
+        stored_bytes: of its objects, as charged to its key.
+        revision: grows with every change that a reader can see.
+        notes: sentences on the uploads.
+    """
+
+    id: str
+    kind: Kind
+    key_id: str
+    state: State
+    created_at: float
+    transitions: dict[str, float]
+    request: Json
+    progress: Json | None
+    counts: Json | None
+    result: Json | None
+    error: Json | None
+    owner: str | None
+    lease_until: float | None
+    attempt: int
+    checkpoint: Json | None
+    stored_bytes: int
+    revision: int
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of a record.
+
+    Attributes:
+        id: grows from event to event of a record; what to resume after.
+        data: {"state", "revision", "attempt", "at", "progress", "counts", "error"}, as they were then.
+    """
+
+    id: str
+    data: Json
+
+
+Events = list[Event]
+Scores = list[tuple[str, float]]
+
+
+class RecordStore:
+    """All records. Every method may raise `redis.exceptions.RedisError`: the server cannot be reached."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self.redis = redis
+        self._settings = settings
+        self._scripts = Scripts(redis, settings.lease_seconds, settings.max_attempts)
+
+    # What the API writes
+
+    def reserve(self, record: str, seconds: int = 3600) -> None:
+        """Announce objects for a record that is yet to be created: they are deleted unless it is within `seconds`."""
+        now = self.redis.time()[0]
+        self.redis.zadd(_GARBAGE, {record: now + seconds})
+
+    def create(
+        self,
+        kind: Kind,
+        record: str,
+        key_id: str,
+        request: Json,
+        *,
+        notes: Sequence[str] = (),
+        stored_bytes: int = 0,
+        idempotency: Idempotency | None = None,
+    ) -> tuple[Record, bool]:
+        """Create a queued record, unless the idempotency key has made one before: then that one.
+
+        Returns:
+            The record, and whether it is new.
+
+        Raises:
+            QuotaExceeded: nothing was created.
+            IdempotencyConflict: nothing was created.
+        """
+        limits = self._settings
+        outcome, value = self._scripts.run(
+            "create",
+            *(record, kind, key_id, json.dumps(request), json.dumps(list(notes)), stored_bytes),
+            *((idempotency.digest, idempotency.fingerprint) if idempotency else ("", "")),
+            *(limits.idempotency_seconds, limits.max_active_per_key, limits.max_stored_bytes_per_key),
+        )
+        if outcome == "conflict":
+            raise IdempotencyConflict
+        if outcome == "active":
+            raise QuotaExceeded("active", int(value), limits.max_active_per_key)
+        if outcome == "stored":
+            raise QuotaExceeded("stored_bytes", int(value), limits.max_stored_bytes_per_key)
+        return parse_record(self._hash(value)), outcome == "created"
+
+    def replay(self, key_id: str, idempotency: Idempotency) -> Record | None:
+        """The record that an idempotency key has made; to ask before uploads are stored.
+
+        Raises:
+            IdempotencyConflict: it was made by another request.
+        """
+        entry = cast(str | None, self.redis.get(f"{NAMESPACE}idempotency:{key_id}:{idempotency.digest}"))
+        if entry is None:
+            return None
+        fingerprint, record = entry.split(" ")
+        if fingerprint != idempotency.fingerprint:
+            raise IdempotencyConflict
+        return self.get(record)
+
+    def request_cancel(self, record: str) -> State | None:
+        """From queued to cancelled, from running to cancelling; the state now, None where there is no such record."""
+        return _state(self._scripts.run("cancel", record))
+
+    def remove(self, record: str) -> bool:
+        """Forget a record in a terminal state; its objects follow soon (see `garbage`)."""
+        return bool(self._scripts.run("remove", record))
+
+    # What a worker writes
+
+    def claim(self, record: str, owner: str) -> Record | None:
+        """Take a record that is queued, or running with a dead lease.
+
+        None where there is nothing to do: it is terminal, or held by someone alive. A record that was given up by its
+        user and its worker becomes cancelled; one that was started too often without progress becomes failed.
+
+        Args:
+            owner: a name that no other execution has.
+        """
+        return self._claimed(record, owner, joining=False)
+
+    def join(self, record: str, owner: str) -> Record | None:
+        """As `claim`, but a job that others hold is held with them."""
+        return self._claimed(record, owner, joining=True)
+
+    def renew(self, record: str, owner: str) -> State | None:
+        """Extend the lease by its full length; the record's state, None where the lease is lost."""
+        return _state(self._scripts.run("renew", record, owner))
+
+    def report(self, record: str, owner: str, progress: Json, counts: Json | None = None) -> bool:
+        """Show how far the work is, as an event too."""
+        return bool(
+            self._scripts.run("report", record, owner, json.dumps(progress), json.dumps(counts) if counts else "")
+        )
+
+    def save_checkpoint(self, record: str, owner: str, checkpoint: Json) -> bool:
+        """Point at what to resume from; the objects it names are stored already."""
+        return bool(self._scripts.run("checkpoint", record, owner, json.dumps(checkpoint)))
+
+    def release(self, record: str, owner: str) -> bool:
+        """Hand the work over, through no fault of its own: running → queued; this attempt does not count."""
+        return bool(self._scripts.run("leave", record, owner, 0, ""))
+
+    def retry(self, record: str, owner: str, reason: str = "") -> bool:
+        """Give the work back after a passing failure: running → queued; this attempt counts.
+
+        Args:
+            reason: a sentence for the user, should it have been the last attempt.
+        """
+        return bool(self._scripts.run("leave", record, owner, 1, reason))
+
+    def succeed(self, record: str, owner: str, result: Json, stored_bytes: int) -> bool:
+        """From running to succeeded. A job's owner must hold its judge.
+
+        Args:
+            stored_bytes: of all its objects, uploads included.
+        """
+        return bool(self._scripts.run("finish", record, owner, State.SUCCEEDED, json.dumps(result), stored_bytes))
+
+    def fail(self, record: str, owner: str, error: Json) -> bool:
+        """From running to failed, from cancelling to cancelled.
+
+        Args:
+            error: {"code", "detail", "problems"}.
+        """
+        return bool(self._scripts.run("finish", record, owner, State.FAILED, json.dumps(error), ""))
+
+    def mark_cancelled(self, record: str, owner: str) -> bool:
+        """From cancelling to cancelled; its objects are deleted soon (see `garbage`)."""
+        return bool(self._scripts.run("finish", record, owner, State.CANCELLED, "", ""))
+
+    def _claimed(self, record: str, owner: str, *, joining: bool) -> Record | None:
+        pairs = self._scripts.run("claim", record, owner, int(joining))
+        return None if pairs is None else parse_record(dict(zip(pairs[::2], pairs[1::2], strict=True)))
+
+    # Blocks of a job's candidates, and the judge that takes them in order
+
+    def claim_block(self, job: str, owner: str, *, ahead: int, stop: int | None = None) -> int | None:
+        """The lowest block that is neither done nor in the hands of someone alive; None where there is none now.
+
+        A block that was taken too often without being finished fails the job.
+
+        Args:
+            ahead: blocks to look at, from the first that is not judged.
+            stop: number of blocks that the job may have at most.
+        """
+        block = self._scripts.run("claim_block", job, owner, ahead, "" if stop is None else stop)
+        return None if block is None else int(block)
+
+    def finish_block(self, job: str, block: int, owner: str, key: str) -> bool:
+        """Note the stored object of a block that `owner` still has."""
+        return bool(self._scripts.run("finish_block", job, owner, block, key))
+
+    def blocks_done(self, job: str) -> dict[int, str]:
+        """Number → object key of every finished block, judged or not."""
+        fields = cast(dict[str, str], self.redis.hgetall(f"{NAMESPACE}blocks:{job}"))
+        done = {name.removeprefix("done:"): key for name, key in fields.items() if name.startswith("done:")}
+        return {int(block): done[block] for block in sorted(done, key=int)}
+
+    def claim_judge(self, job: str, owner: str) -> bool:
+        """Become the only one who judges, unless someone alive does."""
+        return bool(self._scripts.run("claim_judge", job, owner))
+
+    def release_judge(self, job: str, owner: str) -> bool:
+        return bool(self._scripts.run("release_judge", job, owner))
+
+    def save_judged(self, job: str, owner: str, judged: Json) -> bool:
+        """Note how far judging is; only its holder may.
+
+        Args:
+            judged: {"next_block": int, …}; blocks before it are not needed for judging again.
+        """
+        return bool(self._scripts.run("save_judged", job, owner, json.dumps(judged), judged["next_block"]))
+
+    def judged(self, job: str) -> Json | None:
+        """What `save_judged` noted last."""
+        return _json(cast(str | None, self.redis.hget(f"{NAMESPACE}blocks:{job}", "judged")))
+
+    # What anyone reads
+
+    def get(self, record: str) -> Record | None:
+        fields = self._hash(record)
+        return parse_record(fields) if fields else None
+
+    def list(
+        self, kind: Kind, key_id: str, *, state: State | None = None, after: str | None = None, limit: int = 20
+    ) -> tuple[list[Record], str | None]:
+        """A page of a key's records, newest first, and the cursor of the next page (None at the end).
+
+        A cursor is the id of the last record seen, so pages neither skip nor repeat while records come and go.
+        """
+        index = f"{NAMESPACE}index:{kind}:{key_id}" + (f":{state}" if state else "")
+        newest = f"({after}" if after else "+"
+        ids = cast(list[str], self.redis.zrevrangebylex(index, newest, "-", start=0, num=limit + 1))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for record in ids[:limit]:
+                pipe.hgetall(_record_key(record))
+            found = [parse_record(fields) for fields in pipe.execute() if fields]
+        return found, ids[limit - 1] if len(ids) > limit else None
+
+    def in_state(self, kind: Kind, state: State) -> Strings:
+        """Ids, those first that entered the state first."""
+        return cast(Strings, self.redis.zrange(_state_key(kind, state), 0, -1))
+
+    def counts(self) -> dict[tuple[Kind, State], int]:
+        """How many records are in each state."""
+        cells = [(kind, state) for kind in Kind for state in State]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for kind, state in cells:
+                pipe.zcard(_state_key(kind, state))
+            return dict(zip(cells, pipe.execute(), strict=True))
+
+    def queue_position(self, record: str) -> int | None:
+        """How many of its kind are queued before it; None where it is not queued."""
+        kind = cast(str | None, self.redis.hget(_record_key(record), "kind"))
+        return None if kind is None else cast(int | None, self.redis.zrank(_state_key(kind, State.QUEUED), record))
+
+    def oldest_queued(self, kind: Kind) -> float | None:
+        """When the record that has been queued longest was queued."""
+        first = cast(Scores, self.redis.zrange(_state_key(kind, State.QUEUED), 0, 0, withscores=True))
+        return first[0][1] if first else None
+
+    def events(self, record: str, after: str = "0", limit: int = 1000) -> Events:
+        """Events later than the one with id `after`, oldest first."""
+        entries = self.redis.xrange(f"{NAMESPACE}events:{record}", min=f"({after}", count=limit)
+        return _events(cast(_Entries, entries))
+
+    # What the reconciler needs
+
+    def now(self) -> float:
+        """Unix time by the clock of the Redis server."""
+        seconds, microseconds = self.redis.time()
+        return seconds + microseconds / 1e6
+
+    def queued_before(self, kind: Kind, before: float) -> Strings:
+        return cast(Strings, self.redis.zrange(_state_key(kind, State.QUEUED), "-inf", str(before), byscore=True))
+
+    def reap(self, record: str) -> State | None:
+        """Take a record from the dead: running → queued (failed after too many attempts), cancelling → cancelled.
+
+        Returns:
+            The new state; None where somebody holds it or nobody needs to.
+        """
+        return _state(self._scripts.run("reap", record))
+
+    def expired(self, before: float) -> Strings:
+        """Ids of records that ended before a time."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for kind in Kind:
+                for state in TERMINAL:
+                    pipe.zrange(_state_key(kind, state), "-inf", str(before), byscore=True)
+            return [record for found in pipe.execute() for record in found]
+
+    def garbage(self) -> Mapping[str, str]:
+        """Entry → id of a record whose objects are to be deleted by now; `collected` takes the entry."""
+        due = cast(Strings, self.redis.zrange(_GARBAGE, "-inf", str(self.now()), byscore=True))
+        return {entry: entry.rpartition(":")[2] for entry in due}
+
+    def collected(self, entry: str) -> None:
+        self.redis.zrem(_GARBAGE, entry)
+
+    def _hash(self, record: str) -> dict[str, str]:
+        return cast(dict[str, str], self.redis.hgetall(_record_key(record)))
+
+
+async def read_record(redis: redis.asyncio.Redis, record: str) -> Record | None:
+    """As `RecordStore.get`."""
+    fields = await cast(Any, redis.hgetall(_record_key(record)))
+    return parse_record(fields) if fields else None
+
+
+async def read_events(
+    redis: redis.asyncio.Redis, record: str, after: str = "0", *, wait_seconds: float = 2.0
+) -> list[Event]:
+    """As `RecordStore.events`, but waits a while for the next event where there is none yet.
+
+    Args:
+        wait_seconds: less than `connections.TIMEOUT`.
+    """
+    name = f"{NAMESPACE}events:{record}"
+    answer = await cast(Any, redis.xread({name: after}, count=1000, block=max(1, round(wait_seconds * 1000))))
+    return _events(answer[name][0] if isinstance(answer, dict) else answer[0][1]) if answer else []
+
+
+def parse_record(fields: Mapping[str, str]) -> Record:
+    """A record from its hash."""
+    lease = fields.get("lease_until")
+    return Record(
+        id=fields["id"],
+        kind=Kind(fields["kind"]),
+        key_id=fields["key_id"],
+        state=State(fields["state"]),
+        created_at=float(fields["created_at"]),
+        transitions={name.removeprefix("at:"): float(time) for name, time in fields.items() if name.startswith("at:")},
+        request=json.loads(fields["request"]),
+        progress=_json(fields.get("progress")),
+        counts=_json(fields.get("counts")),
+        result=_json(fields.get("result")),
+        error=_json(fields.get("error")),
+        owner=fields.get("owner"),
+        lease_until=None if lease is None else float(lease),
+        attempt=int(fields["attempt"]),
+        checkpoint=_json(fields.get("checkpoint")),
+        stored_bytes=int(fields["stored_bytes"]),
+        revision=int(fields["revision"]),
+        notes=json.loads(fields["notes"]),
+    )
+
+
+_GARBAGE = f"{NAMESPACE}garbage"
+
+_Entries = list[tuple[str, dict[str, str]]]
+
+
+def _record_key(record: str) -> str:
+    return f"{NAMESPACE}record:{record}"
+
+
+def _state_key(kind: str, state: State) -> str:
+    return f"{NAMESPACE}state:{kind}:{state}"
+
+
+def _events(entries: _Entries) -> list[Event]:
+    return [Event(entry, json.loads(fields["data"])) for entry, fields in entries]
+
+
+def _state(value: str | None) -> State | None:
+    return None if value is None else State(value)
+
+
+def _json(text: str | None) -> Json | None:
+    return None if text is None else cast(Json, json.loads(text))

@@ -1,0 +1,29 @@
+-- id, owner, '1' to join live members: queued, or running with a dead lease → running. The record, or nothing.
+local id, owner, joining = ARGV[1], ARGV[2], ARGV[3] == '1'
+local state = get(id, 'state')
+if not state or TERMINAL[state] then return nil end
+
+if member(id, owner) and state == 'running' then
+  hold(id, owner)
+  return redis.call('HGETALL', key('record', id))
+end
+local others = held(id)
+if state == 'cancelling' then
+  if not others then enter(id, 'cancelled') end
+  return nil
+end
+if others then
+  if not joining then return nil end
+  hold(id, owner)
+  return redis.call('HGETALL', key('record', id))
+end
+if number(id, 'strikes') >= MAX_ATTEMPTS then
+  give_up(id)
+  return nil
+end
+redis.call('HINCRBY', key('record', id), 'attempt', 1)
+redis.call('HINCRBY', key('record', id), 'strikes', 1)
+redis.call('HSET', key('record', id), 'owner', owner)
+hold(id, owner)
+enter(id, 'running')
+return redis.call('HGETALL', key('record', id))

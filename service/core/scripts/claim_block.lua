@@ -1,0 +1,22 @@
+-- id, owner, ahead, stop or '': the lowest block that no live member has and that is not done, or nothing.
+local id, owner, stop = ARGV[1], ARGV[2], tonumber(ARGV[4])
+if get(id, 'state') ~= 'running' or not member(id, owner) then return nil end
+local blocks = key('blocks', id)
+local first = tonumber(redis.call('HGET', blocks, 'next') or 0)
+local last = first + tonumber(ARGV[3]) - 1
+if stop then last = math.min(last, stop - 1) end
+for block = first, last do
+  if redis.call('HEXISTS', blocks, 'done:' .. block) == 0 then
+    local other = redis.call('HGET', blocks, 'owner:' .. block)
+    if other == owner then return block end
+    if not other or not live(id, other) then
+      if redis.call('HINCRBY', blocks, 'tries:' .. block, 1) > MAX_ATTEMPTS then
+        give_up(id)
+        return nil
+      end
+      redis.call('HSET', blocks, 'owner:' .. block, owner)
+      return block
+    end
+  end
+end
+return nil

@@ -1,0 +1,104 @@
+-- What all scripts share. Above it stand the constants NAMESPACE, LEASE (seconds), MAX_ATTEMPTS and EVENTS.
+-- The clock is the server's, so that no worker's own can be wrong.
+
+local TERMINAL = {succeeded = true, failed = true, cancelled = true}
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
+
+local function key(name, id)
+  return NAMESPACE .. name .. ':' .. id
+end
+
+local function get(id, field)
+  return redis.call('HGET', key('record', id), field)
+end
+
+local function number(id, field)
+  return tonumber(get(id, field) or 0)
+end
+
+-- Every event is a whole picture, so that whoever has missed some needs only the last.
+local function announce(id)
+  local record = redis.call('HMGET', key('record', id), 'state', 'revision', 'attempt', 'progress', 'counts', 'error')
+  local data = string.format(
+    '{"state":"%s","revision":%s,"attempt":%s,"at":%.6f,"progress":%s,"counts":%s,"error":%s}',
+    record[1], record[2], record[3], now, record[4] or 'null', record[5] or 'null', record[6] or 'null')
+  redis.call('XADD', key('events', id), 'MAXLEN', '~', EVENTS, '*', 'data', data)
+end
+
+-- Objects are deleted at once, and again when a stalled worker's late writes have arrived.
+local function discard(id)
+  redis.call('ZADD', NAMESPACE .. 'garbage', now, id, now + 2 * LEASE, 'again:' .. id)
+end
+
+local function store(id, bytes)
+  redis.call('HINCRBY', key('usage', get(id, 'key_id')), 'stored_bytes', bytes - number(id, 'stored_bytes'))
+  redis.call('HSET', key('record', id), 'stored_bytes', bytes)
+end
+
+local function index(id, state)
+  local record = redis.call('HMGET', key('record', id), 'kind', 'key_id')
+  return key('index', record[1] .. ':' .. record[2] .. ':' .. state)
+end
+
+local function forget_state(id, state)
+  redis.call('ZREM', key('state', get(id, 'kind') .. ':' .. state), id)
+  redis.call('ZREM', index(id, state), id)
+end
+
+local function enter(id, state)
+  local before = get(id, 'state')
+  if before then forget_state(id, before) end
+  redis.call('HSET', key('record', id), 'state', state, 'at:' .. state, string.format('%.6f', now))
+  redis.call('HINCRBY', key('record', id), 'revision', 1)
+  redis.call('ZADD', key('state', get(id, 'kind') .. ':' .. state), now, id)
+  redis.call('ZADD', index(id, state), 0, id)
+  if state ~= 'running' and state ~= 'cancelling' then
+    redis.call('DEL', key('members', id))
+    redis.call('HDEL', key('record', id), 'lease_until')
+  end
+  if TERMINAL[state] then
+    redis.call('DEL', key('blocks', id))
+    redis.call('HINCRBY', key('usage', get(id, 'key_id')), 'active', -1)
+  end
+  if state == 'cancelled' then
+    store(id, 0)
+    discard(id)
+  end
+  announce(id)
+end
+
+local function give_up(id)
+  local detail = string.format('Given up after %d starts that ended without progress.', MAX_ATTEMPTS)
+  local reason = get(id, 'reason')
+  if reason then detail = detail .. ' The last one ended with: ' .. reason end
+  redis.call('HSET', key('record', id), 'error', cjson.encode({code = 'attempts_exhausted', detail = detail}))
+  enter(id, 'failed')
+end
+
+-- Members hold a record together, each by a lease of its own. Whoever takes over from a dead member removes it first;
+-- until then it may wake up and go on.
+local function member(id, owner)
+  return redis.call('ZSCORE', key('members', id), owner)
+end
+
+local function live(id, owner)
+  local lease = member(id, owner)
+  return lease and tonumber(lease) >= now
+end
+
+local function held(id)
+  redis.call('ZREMRANGEBYSCORE', key('members', id), '-inf', string.format('(%.6f', now))
+  return redis.call('ZCARD', key('members', id)) > 0
+end
+
+local function hold(id, owner)
+  redis.call('ZADD', key('members', id), now + LEASE, owner)
+  redis.call('HSET', key('record', id), 'lease_until', string.format('%.6f', now + LEASE))
+end
+
+-- Progress was made: what dies from here on has not died of what came before.
+local function advanced(id)
+  redis.call('HSET', key('record', id), 'strikes', 0)
+end

@@ -1,0 +1,10 @@
+-- id: only in a terminal state.
+local id = ARGV[1]
+local state = get(id, 'state')
+if not TERMINAL[state] then return 0 end
+forget_state(id, state)
+redis.call('ZREM', key('index', get(id, 'kind') .. ':' .. get(id, 'key_id')), id)
+store(id, 0)
+redis.call('DEL', key('record', id), key('events', id))
+discard(id)
+return 1

@@ -1,0 +1,5 @@
+-- id, owner: the state, or nothing where the lease is lost.
+local id, owner = ARGV[1], ARGV[2]
+if not member(id, owner) then return nil end
+hold(id, owner)
+return get(id, 'state')

@@ -1,0 +1,210 @@
+"""The object store: anything that speaks S3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from service.core.errors import TransientError
+from service.core.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_TRANSFER = TransferConfig(multipart_threshold=64 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4)
+_DELETED_AT_ONCE = 1000  # keys in one request, by the protocol
+_PASSING = {"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "Throttling", "ThrottlingException"}
+
+
+class StorageError(TransientError):
+    """The object store cannot be reached, or fails for now; tried several times."""
+
+
+class MissingObject(KeyError):  # noqa: N818  as the KeyError it is
+    """There is no object of that key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object's key, and its size in bytes."""
+
+    key: str
+    size: int
+
+
+class ObjectStore:
+    """One bucket. Methods may be called from several threads; each may raise `StorageError`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bucket = settings.s3_bucket
+        self._region = settings.s3_region
+        self._client = _client(settings, settings.s3_endpoint_url)
+        self._public = _client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url)
+
+    def put(self, key: str, content: bytes | Path, content_type: str = "application/octet-stream") -> None:
+        """Store bytes or a file; readers see all of it or nothing."""
+        with _failures(key):
+            if isinstance(content, bytes):
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
+            else:
+                extra = {"ContentType": content_type}
+                self._client.upload_file(str(content), self._bucket, key, ExtraArgs=extra, Config=_TRANSFER)
+
+    def get(self, key: str) -> bytes:
+        """The bytes of an object.
+
+        Raises:
+            MissingObject: there is none.
+        """
+        with _failures(key):
+            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    def download(self, key: str, file: Path) -> None:
+        """Write an object to a file, which appears when it is complete.
+
+        Raises:
+            MissingObject: there is none.
+        """
+        with _failures(key):
+            self._client.download_file(self._bucket, key, str(file), Config=_TRANSFER)
+
+    def exists(self, key: str) -> bool:
+        try:
+            with _failures(key):
+                self._client.head_object(Bucket=self._bucket, Key=key)
+        except MissingObject:
+            return False
+        return True
+
+    def list(self, prefix: str) -> list[ObjectInfo]:
+        """The objects whose keys begin with `prefix`, in the order of their keys."""
+        with _failures(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            return [ObjectInfo(found["Key"], found["Size"]) for page in pages for found in page.get("Contents", [])]
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete the objects whose keys begin with `prefix`.
+
+        Raises:
+            ValueError: the prefix is empty; it would be the whole bucket.
+        """
+        if not prefix:
+            raise ValueError("an empty prefix would delete the whole bucket")
+        keys = [found.key for found in self.list(prefix)]
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            batch = keys[start : start + _DELETED_AT_ONCE]
+            with _failures(prefix):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            if errors := answer.get("Errors"):
+                raise StorageError(f"{len(errors)} objects under {prefix} were not deleted: {errors[0].get('Message')}")
+
+    def signed_link(self, key: str, *, filename: str, content_type: str, expires: int) -> str:
+        """A link under the public endpoint by which anyone can download an object.
+
+        Args:
+            filename: what the browser saves it as.
+            expires: seconds from now.
+        """
+        plain = re.sub(r"[^A-Za-z0-9._ -]", "_", filename)
+        parameters = {
+            "Bucket": self._bucket,
+            "Key": key,
+            "ResponseContentDisposition": f'attachment; filename="{plain}"',
+            "ResponseContentType": content_type,
+        }
+        return self._public.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires)
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket unless it is there."""
+        if self.ready():
+            return
+        with _failures(self._bucket):
+            if self._region == "us-east-1":  # the protocol's default, which may not be named
+                self._client.create_bucket(Bucket=self._bucket)
+            else:
+                self._client.create_bucket(
+                    Bucket=self._bucket,
+                    CreateBucketConfiguration={"LocationConstraint": self._region},  # type: ignore[typeddict-item]
+                )
+
+    def ready(self) -> bool:
+        """Whether the bucket is there."""
+        try:
+            with _failures(self._bucket):
+                self._client.head_bucket(Bucket=self._bucket)
+        except MissingObject:
+            return False
+        return True
+
+    def abort_stale_uploads(self, before: datetime) -> int:
+        """Give up uploads in parts that were begun before a time; how many there were."""
+        with _failures("uploads in parts"):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket)
+            stale = [
+                (upload["Key"], upload["UploadId"])
+                for page in pages
+                for upload in page.get("Uploads", [])
+                if upload["Initiated"].astimezone(UTC) < before
+            ]
+            for key, upload_id in stale:
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+        return len(stale)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._client.close()
+        self._public.close()
+
+
+def _client(settings: Settings, endpoint: str | None) -> S3Client:
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if endpoint else "auto"},
+        retries={"mode": "standard", "max_attempts": 5},
+        connect_timeout=5,
+        read_timeout=30,
+        max_pool_connections=32,
+        # Checksums in trailers, the default since 1.36, are unknown to many stores that are not Amazon's.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    access, secret = settings.s3_access_key_id, settings.s3_secret_access_key
+    # Clients are made from a session of their own because the default one is not safe to share between threads.
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=settings.s3_region,
+        aws_access_key_id=access.get_secret_value() if access else None,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        config=config,
+    )
+
+
+@contextmanager
+def _failures(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        problem = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = problem.get("Code", "")
+        if code in {"NoSuchKey", "NoSuchBucket", "404", "NotFound"}:
+            raise MissingObject(what) from error
+        if status >= 500 or status == 429 or code in _PASSING:
+            raise StorageError(f"the object store failed on {what}: {error}") from error
+        raise
+    except (BotoCoreError, S3UploadFailedError) as error:
+        raise StorageError(f"the object store cannot be reached for {what}: {error}") from error
