@@ -237,7 +237,7 @@ def finish_dataset(
     pairs: Iterable[Candidate],
     tally: Tally,
     *,
-    normals: Sequence[NormalImage] = (),
+    normals: Iterable[NormalImage] = (),
     formats: Sequence[str] = (),
     limits: QualityLimits | None = None,
     max_attempts: int | None = None,
@@ -247,6 +247,7 @@ def finish_dataset(
     Args:
         pairs: the `num_pairs` accepted ones, in order, read once.
         tally: what became of the candidates.
+        normals: stored for the formats that want them, read once.
         limits, max_attempts: as `make_dataset` was asked.
 
     Raises:
@@ -273,7 +274,7 @@ def finish_dataset(
         provenance,
         formats=formats,
         reals=adapter.references,
-        normals=[(normal.name, normal.image) for normal in normals] if formats else (),
+        normals=((normal.name, normal.image) for normal in normals) if formats else (),
     )
 
 

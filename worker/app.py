@@ -1,0 +1,69 @@
+"""The Celery application of the workers: `celery -A worker.app worker -Q train,generate -c 1`.
+
+The parent process imports nothing heavy and never touches a GPU; models live in its one child, which is forked, or
+spawned where PAIRFORGE_DEVICE asks for CUDA (a forked child cannot use it).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Celery
+from celery.signals import celeryd_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
+
+from service.core.connections import connect
+from service.core.messaging import celery_config
+from service.core.settings import Settings, load_settings
+from worker.presence import Presence, forget_stop, tell_children_to_stop
+
+START_SECONDS = 120
+"""For a spawned child to import the application."""
+
+
+def make_app(settings: Settings) -> Celery:
+    """The application with the workers' own settings over those shared with the senders."""
+    app = Celery("pairforge", include=["worker.tasks"])
+    app.conf.update(celery_config(settings))
+    app.conf.update(
+        worker_pool="prefork",
+        worker_concurrency=1,
+        worker_pool_start_method="spawn" if settings.device.startswith("cuda") else "fork",
+        worker_proc_alive_timeout=START_SECONDS,
+    )
+    return app
+
+
+app = make_app(load_settings())
+
+_presence: list[Presence] = []
+
+
+@celeryd_init.connect
+def _begin(**_: Any) -> None:
+    forget_stop()
+
+
+@worker_ready.connect
+def _announce(sender: Any = None, **_: Any) -> None:
+    presence = Presence(connect(load_settings()), sender.hostname)
+    presence.start()
+    _presence.append(presence)
+
+
+@worker_shutting_down.connect
+def _hand_over(**_: Any) -> None:
+    tell_children_to_stop()
+
+
+@worker_shutdown.connect
+def _leave(**_: Any) -> None:
+    for presence in _presence:
+        presence.stop()
+    forget_stop()
+
+
+@worker_process_init.connect
+def _quieten(**_: Any) -> None:
+    for name in ("botocore", "urllib3", "diffusers", "transformers"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,166 @@
+"""Checkpoints in the object store: files first, then the pointer in the record, then older ones are deleted.
+
+They travel in a thread of their own while training goes on, one at a time; a checkpoint that waits is overtaken by the
+next.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from model.checkpoint import list_checkpoints, read_record
+from service.core import keys
+from service.core.errors import TransientError
+from service.core.records import Record
+from worker.context import Context
+from worker.lease import Lease, StopError
+from worker.patience import patiently
+
+log = logging.getLogger(__name__)
+
+CLOCK_FILE = "elapsed.json"
+"""The seconds of training so far, which the library keeps beside its checkpoints."""
+
+CURVE_POINTS = 500
+"""Points of the loss curve kept in a record while training; all of them come with the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    step: int
+    folder: Path
+    sample: bytes | None
+
+
+class Checkpoints:
+    """The checkpoints of one training, here and in the object store.
+
+    Args:
+        folder: the library's workspace.
+        staging: where files wait for their upload, on the same file system.
+    """
+
+    def __init__(self, context: Context, record: Record, lease: Lease, folder: Path, staging: Path) -> None:
+        self._context = context
+        self._record = record
+        self._lease = lease
+        self._folder = folder
+        self._staging = staging
+        self._waiting: _Staged | None = None
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._last: Future[None] | None = None
+        self.samples: list[int] = list((record.checkpoint or {}).get("samples", []))
+
+    def restore(self) -> int:
+        """Fetch the checkpoint that the record points to; returns its step, 0 without one."""
+        pointer = self._record.checkpoint
+        if pointer is None or "files" not in pointer:
+            return 0
+        step, adapter = int(pointer["step"]), self._record.id
+        aside, target = self._folder / f".step-{step:07d}.part", self._folder / f"step-{step:07d}"
+        aside.mkdir(parents=True, exist_ok=True)
+        for name in pointer["files"]:
+            place = self._folder if name == CLOCK_FILE else aside
+            self._fetch(keys.checkpoint(adapter, step, name), place / name)
+        aside.rename(target)
+        return step
+
+    def _fetch(self, key: str, path: Path) -> None:
+        patiently(lambda: self._context.objects.download(key, path), self._lease.check)
+
+    def offer(self, step: int, checkpoint: Path, sample: bytes | None) -> None:
+        """Upload a checkpoint when its turn comes.
+
+        Args:
+            checkpoint: its folder, of which nothing is needed any more when this returns.
+            sample: the sample sheet made from it, as PNG.
+        """
+        folder = self._staging / f"{step:07d}"
+        # Links cost no copy, and outlive the library's removal of the checkpoint.
+        shutil.copytree(checkpoint, folder, copy_function=os.link)
+        if (self._folder / CLOCK_FILE).is_file():
+            shutil.copyfile(self._folder / CLOCK_FILE, folder / CLOCK_FILE)
+        with self._lock:
+            overtaken, self._waiting = self._waiting, _Staged(step, folder, sample)
+        if overtaken is not None:
+            shutil.rmtree(overtaken.folder)
+        self._last = self._thread.submit(self._upload)
+
+    def flush(self) -> None:
+        """Wait until what was offered is uploaded, or the lease tells to stop."""
+        if self._last is not None:
+            self._last.result()
+
+    def close(self) -> None:
+        """Drop what still waits."""
+        with self._lock:
+            self._waiting = None
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _upload(self) -> None:
+        with self._lock:
+            staged, self._waiting = self._waiting, None
+        if staged is None:
+            return
+        try:
+            self._store(staged)
+        except StopError:
+            log.info("checkpoint_dropped", extra={"record": self._record.id, "step": staged.step})
+        except (TransientError, RedisError) as error:
+            log.warning(
+                "checkpoint_not_stored", extra={"record": self._record.id, "step": staged.step, "error": str(error)}
+            )
+        finally:
+            shutil.rmtree(staged.folder, ignore_errors=True)
+
+    def _store(self, staged: _Staged) -> None:
+        adapter, step, check = self._record.id, staged.step, self._lease.check_unless_handover
+        names = sorted(path.name for path in staged.folder.iterdir())
+        for name in names:
+            self._put(keys.checkpoint(adapter, step, name), staged.folder / name, "application/octet-stream")
+        if staged.sample is not None:
+            self._put(keys.sample(adapter, step), staged.sample, "image/png")
+            self.samples.append(step)
+        pointer: dict[str, Any] = {
+            "step": step,
+            "files": names,
+            "samples": self.samples,
+            "loss": thinned(read_record(staged.folder)[1]["curve"]),
+        }
+        store = self._context.records
+        if patiently(lambda: store.save_checkpoint(adapter, self._lease.owner, pointer), check):
+            self._delete_older(step)
+
+    def _put(self, key: str, content: Path | bytes, content_type: str) -> None:
+        patiently(
+            lambda: self._context.objects.put(key, content, content_type=content_type),
+            self._lease.check_unless_handover,
+        )
+
+    def _delete_older(self, step: int) -> None:
+        folder = f"{keys.prefix(self._record.id)}checkpoints/"
+        found = {int(each.key.removeprefix(folder).split("/")[0]) for each in self._context.objects.list(folder)}
+        for older in sorted(number for number in found if number < step):
+            self._context.objects.delete_prefix(keys.checkpoint(self._record.id, older))
+
+
+def newest_step(folder: Path) -> int:
+    """Steps done by the newest checkpoint in a workspace, 0 without one."""
+    found = list_checkpoints(folder)
+    return read_record(found[-1])[0] if found else 0
+
+
+def thinned(curve: list[list[float]], points: int = CURVE_POINTS) -> list[list[float]]:
+    """At most so many points of a curve, evenly spread, the last one always among them."""
+    stride = -(-len(curve) // points) or 1
+    return curve[::-1][::stride][::-1]

@@ -1,0 +1,42 @@
+"""Taking a record, also from a worker that died a moment ago."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from service.core import keys
+from service.core.records import Record, State
+from worker.context import Context
+from worker.patience import patiently, wait
+
+log = logging.getLogger(__name__)
+
+
+def claim(context: Context, record: str, attempt: Callable[[], Record | None]) -> Record | None:
+    """The record, now ours; None if somebody else works on it, or there is nothing left to do.
+
+    A message that is delivered again comes at about the time the lease of its dead worker ends. A living one renews
+    its lease several times as often, so a lease that is not renewed is waited for.
+
+    Args:
+        attempt: one try at taking the record.
+    """
+    renewed_to = 0.0
+    while True:
+        taken = patiently(attempt)
+        if taken is not None:
+            return taken
+        found = patiently(lambda: context.records.get(record))
+        if found is not None and found.state is State.CANCELLED:
+            patiently(lambda: context.objects.delete_prefix(keys.prefix(record)))
+        held = found is not None and found.state in {State.RUNNING, State.CANCELLING}
+        until = (found.lease_until or 0.0) if found is not None and held else 0.0
+        renewed = renewed_to and until > renewed_to
+        fresh = until - time.time() > 0.75 * context.settings.lease_seconds
+        if not held or renewed or fresh or context.stopping():
+            log.info("not_claimed", extra={"record": record, "state": found.state if found is not None else "removed"})
+            return None
+        renewed_to = until
+        wait(0.3)

@@ -1,0 +1,121 @@
+"""Models in memory: a base is loaded once per process, and the adapters used last stay."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.adapter import Adapter, load_adapter
+from model.base import Base, load_base
+from model.pipeline import MaskNetworks, load_mask_networks
+from model.placement import NormalImage
+from service.core import keys
+from service.core.errors import TransientError, UsageError
+from service.core.records import RecordStore, State
+from service.core.settings import Settings
+from service.core.storage import MissingObject, ObjectStore
+from worker.inputs import read_normals
+
+ADAPTERS_KEPT = 4
+"""Adapters share their base's weights; each has a few megabytes of its own, and its normal images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An adapter ready for sampling.
+
+    Attributes:
+        networks: the base's own mask networks.
+        normals: the normal images that were given along with the adapter's pairs.
+    """
+
+    adapter: Adapter
+    networks: MaskNetworks
+    normals: list[NormalImage]
+
+
+class Engine:
+    """Loads and keeps models; for one thread."""
+
+    def __init__(self, settings: Settings, records: RecordStore, objects: ObjectStore) -> None:
+        self._settings = settings
+        self._records = records
+        self._objects = objects
+        self._base: tuple[Base, MaskNetworks] | None = None
+        self._adapters: OrderedDict[str, Loaded] = OrderedDict()
+
+    def base(self, name: str | None) -> tuple[Base, MaskNetworks]:
+        """A base and its mask networks; the one used before makes room for it.
+
+        Args:
+            name: as requested; None for the server's own.
+
+        Raises:
+            UsageError: there is no such base.
+        """
+        name = name or self._settings.base
+        if self._base is None or self._base[0].name != name:
+            self._base = None
+            self._adapters.clear()
+            base = load_base(name, device=self._device())
+            self._base = (base, load_mask_networks(base))
+        return self._base
+
+    def adapter(self, adapter: str, check: Callable[[], None]) -> Loaded:
+        """A finished adapter.
+
+        Args:
+            check: called between files; what it raises ends the loading.
+
+        Raises:
+            UsageError: there is no such adapter, or its training did not succeed.
+            TransientError: its files cannot be read as they were written.
+        """
+        record = self._records.get(adapter)
+        if record is None or record.state is not State.SUCCEEDED or record.result is None:
+            raise UsageError(f"the adapter {adapter} does not exist any more")
+        if adapter in self._adapters:
+            self._adapters.move_to_end(adapter)
+            return self._adapters[adapter]
+        base, networks = self.base(record.result["request"]["base"])
+        try:
+            normals = read_normals(self._objects, adapter, check)
+            loaded = self._fetch(adapter, record.result["files"], base, check)
+        except MissingObject as error:
+            raise UsageError(f"the adapter {adapter} is being deleted: {error}") from error
+        return self.keep(adapter, Loaded(loaded, networks, normals))
+
+    def keep(self, adapter: str, loaded: Loaded) -> Loaded:
+        """Keep an adapter for the jobs to come."""
+        self._adapters[adapter] = loaded
+        while len(self._adapters) > ADAPTERS_KEPT:
+            self._adapters.popitem(last=False)
+        return loaded
+
+    def _fetch(self, adapter: str, files: list[dict[str, Any]], base: Base, check: Callable[[], None]) -> Adapter:
+        folder = Path(tempfile.mkdtemp(prefix="pairforge-adapter-", dir=self._settings.spool_dir))
+        try:
+            for file in files:
+                check()
+                path = folder / file["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._objects.download(keys.artifact(adapter, file["path"]), path)
+                with path.open("rb") as content:
+                    if hashlib.file_digest(content, "sha256").hexdigest() != file["sha256"]:
+                        raise TransientError(f"{file['path']} of the adapter {adapter} arrived damaged")
+            return load_adapter(folder, base)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _device(self) -> str:
+        if self._settings.device != "auto":
+            return self._settings.device
+        return "cuda" if torch.cuda.is_available() else "cpu"

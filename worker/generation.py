@@ -1,0 +1,257 @@
+"""One worker's share in a job: sample blocks of candidates, judge them in order, and write the dataset in the end.
+
+Any number of workers do this at once. A candidate depends on the request and its index alone, and verdicts are made in
+the order of indices, so the dataset is the same whoever made what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import ZipFile
+
+import torch
+
+from model.export.dataset import check_formats
+from model.generation import Judge, Tally, attempts_allowed
+from model.pipeline import finish_dataset, shortfall
+from model.progress import Meter, Progress
+from model.quality import QualityLimits
+from model.sampling import SamplingConfig, resolve_sampling, sample_steps
+from model.types import Candidate
+from service.core import keys
+from service.core.errors import UsageError
+from service.core.records import Record, State
+from worker.blocks import Blocks
+from worker.claim import claim
+from worker.context import Context, new_owner
+from worker.engine import Loaded
+from worker.judging import Judging
+from worker.lease import Lease
+from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_scratch
+from worker.patience import patiently, wait
+from worker.reporting import Reporter
+from worker.transfer import upload
+from worker.workspace import workspace
+
+log = logging.getLogger(__name__)
+
+_Item = TypeVar("_Item")
+
+IDLE_SECONDS = 0.2
+"""Between two looks for a block, while other workers have them all."""
+
+SAMPLING = tuple(field.name for field in fields(SamplingConfig))
+"""The fields of a request that are settings of sampling."""
+
+
+def run_generation(job: str, context: Context, *, delivery: str | None = None) -> None:
+    """Take part in a job until it is done; whatever happens is told to its record.
+
+    Args:
+        delivery: tag of the message this came with.
+    """
+    owner = new_owner()
+    record = claim(context, job, lambda: context.records.join(job, owner))
+    if record is None:
+        return
+    log.info("generation_joined", extra={"record": job, "attempt": record.attempt})
+    with (
+        Lease(context, job, owner, delivery) as lease,
+        Outcome(context, record, lease, lambda: context.dispatcher.send_generation(job, 1)),
+        workspace(context.settings, owner) as folder,
+    ):
+        _Generation(context, record, lease, folder).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request with all defaults filled in.
+
+    Attributes:
+        allowed: candidates tried at most.
+        block: candidates per block, a multiple of the batch.
+    """
+
+    loaded: Loaded
+    config: SamplingConfig
+    num_pairs: int
+    allowed: int
+    max_attempts: int | None
+    block: int
+    formats: tuple[str, ...]
+    limits: QualityLimits
+
+    @property
+    def blocks(self) -> int:
+        """Blocks there can be at most."""
+        return math.ceil(self.allowed / self.block)
+
+    def indices(self, number: int) -> range:
+        """The candidates of a block."""
+        return range(number * self.block, min((number + 1) * self.block, self.allowed))
+
+
+def make_plan(request: dict[str, Any], loaded: Loaded, block_candidates: int) -> Plan:
+    """Fill in the defaults of a `JobRequest`.
+
+    Raises:
+        UsageError: naming all that does not fit the adapter or its base.
+    """
+    model = loaded.adapter.model
+    config = resolve_sampling(
+        model.base,
+        {name: request.get(name) for name in SAMPLING},
+        has_normals=bool(loaded.normals),
+        has_mask_net=loaded.adapter.mask_net is not None,
+        bcm=model.config.bcm,
+    )
+    check_formats(request["formats"])
+    return Plan(
+        loaded=loaded,
+        config=config,
+        num_pairs=request["num_pairs"],
+        allowed=attempts_allowed(request["num_pairs"], request["max_attempts"]),
+        max_attempts=request["max_attempts"],
+        block=math.ceil(block_candidates / config.batch) * config.batch,
+        formats=tuple(request["formats"]),
+        limits=QualityLimits(**{name: value for name, value in request["limits"].items() if value is not None}),
+    )
+
+
+class _Generation:
+    def __init__(self, context: Context, record: Record, lease: Lease, folder: Path) -> None:
+        self._context = context
+        self._record = record
+        self._lease = lease
+        self._folder = folder
+        self._report = Reporter(context, record.id, lease.owner)
+        self._blocks = Blocks(context, record.id, folder / "blocks", lease.check)
+
+    def run(self) -> None:
+        self._report.stage("prepare")
+        request = self._record.request
+        loaded = self._context.engine.adapter(request["adapter_id"], self._lease.check)
+        plan = make_plan(request, loaded, self._context.settings.block_candidates)
+        self._report.request = {**request, **asdict(plan.config), "limits": asdict(plan.limits)}
+        judging = Judging(
+            self._context, self._lease, self._blocks, lambda tally: _judge(plan, tally), plan.num_pairs, plan.allowed
+        )
+        judging.look()
+        meter = Meter("sample", plan.num_pairs, "pairs", resumed=judging.tally.accepted)
+
+        def judged() -> None:
+            self._report.report(meter.report(judging.tally.accepted), judging.tally.as_dict())
+
+        judged()
+        while True:
+            self._lease.check()
+            leading = judging.advance(judged)
+            if leading and judging.complete:
+                self._finish(plan, judging)
+                return
+            judging.look()
+            if judging.complete and not leading and self._others_finish():
+                return
+            self._sample_block(plan, judging)
+
+    def _others_finish(self) -> bool:
+        """Whether the judge has ended the job; if it died instead, somebody has to become judge."""
+        wait(IDLE_SECONDS, self._lease.check)
+        record = patiently(lambda: self._context.records.get(self._record.id), self._lease.check)
+        return record is None or record.state is not State.RUNNING
+
+    def _sample_block(self, plan: Plan, judging: Judging) -> None:
+        if judging.complete:
+            return
+        job, owner, records = self._record.id, self._lease.owner, self._context.records
+        ahead = 2 * self._context.settings.max_shards
+        number = patiently(lambda: records.claim_block(job, owner, ahead=ahead, stop=plan.blocks), self._lease.check)
+        if number is None:
+            wait(IDLE_SECONDS, self._lease.check)
+            return
+        key = self._blocks.store(number, self._candidates(plan, plan.indices(number)))
+        patiently(lambda: records.finish_block(job, number, owner, key), self._lease.check)
+
+    def _candidates(self, plan: Plan, indices: Sequence[int]) -> list[Candidate]:
+        """Sampled in smaller batches where the device's memory is too small."""
+        config = plan.config
+        while True:
+            try:
+                return list(self._sampled(replace(plan, config=config), indices))
+            except torch.OutOfMemoryError:
+                if config.batch == 1:
+                    raise
+                config = replace(config, batch=config.batch // 2)
+                log.warning("batch_halved", extra={"record": self._record.id, "batch": config.batch})
+                torch.cuda.empty_cache()
+
+    def _sampled(self, plan: Plan, indices: Sequence[int]) -> Iterator[Candidate]:
+        for item in sample_steps(
+            plan.loaded.adapter,
+            plan.config,
+            indices[0],
+            indices[-1] + 1,
+            normals=plan.loaded.normals,
+            object_net=plan.loaded.networks.object,
+        ):
+            self._lease.check()
+            if isinstance(item, Candidate):
+                yield item
+
+    def _finish(self, plan: Plan, judging: Judging) -> None:
+        self._report.stage("finish")
+        job, owner, check = self._record.id, self._lease.owner, self._lease.check
+        if judging.tally.accepted < plan.num_pairs:
+            told = shortfall(judging.tally, plan.num_pairs)
+            raise UsageError(f"{told}; allow more attempts, loosen the limits, or train longer")
+        path, objects = self._folder / "dataset.zip", self._context.objects
+        self._write(plan, judging, path)
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        with ZipFile(path) as file:
+            preview = file.read("preview.png")
+        upload(objects, keys.dataset(job), path, "application/zip", check)
+        patiently(lambda: objects.put(keys.preview(job), preview, content_type="image/png"), check)
+        counts, size = judging.tally.as_dict(), path.stat().st_size
+        self._report.report(Progress("finish", 1, 1, "parts"), counts)
+        result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts}
+        if patiently(lambda: self._context.records.succeed(job, owner, result, size + len(preview)), check):
+            log.info("generation_succeeded", extra={"record": job, "bytes": size})
+            patiently(lambda: delete_scratch(objects, job), patience=SCRATCH_PATIENCE)
+
+    def _write(self, plan: Plan, judging: Judging, path: Path) -> None:
+        finish_dataset(
+            plan.loaded.adapter,
+            plan.config,
+            plan.num_pairs,
+            path,
+            self._checked(judging.accepted()),
+            judging.tally,
+            normals=self._checked(plan.loaded.normals),
+            formats=plan.formats,
+            limits=plan.limits,
+            max_attempts=plan.max_attempts,
+        )
+
+    def _checked(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        for item in items:
+            self._lease.check()
+            yield item
+
+
+def _judge(plan: Plan, tally: Tally) -> Judge:
+    loaded = plan.loaded
+    return Judge(
+        loaded.adapter,
+        plan.config,
+        tally,
+        normals=loaded.normals,
+        object_net=loaded.networks.object,
+        limits=plan.limits,
+    )

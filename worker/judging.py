@@ -1,0 +1,129 @@
+"""Judging the blocks of a job in order, whoever made them: one worker at a time goes on where the last stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from model.generation import Judge, Tally
+from model.types import Candidate
+from worker.blocks import Blocks, Verdict
+from worker.context import Context
+from worker.lease import Lease, StopError, StopReason
+from worker.patience import patiently
+
+
+class Judging:
+    """What one worker knows of the verdicts so far, and adds while it is the judge.
+
+    The judge remembers accepted pairs to find copies of them; a worker that becomes judge reads them from the blocks
+    first.
+
+    Args:
+        make_judge: a judge that counts in the given tally.
+        num_pairs: accepted pairs wanted.
+        allowed: candidates tried at most.
+
+    Attributes:
+        tally: as far as this worker knows.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        lease: Lease,
+        blocks: Blocks,
+        make_judge: Callable[[Tally], Judge],
+        num_pairs: int,
+        allowed: int,
+    ) -> None:
+        self.tally = Tally()
+        self._records = context.records
+        self._lease = lease
+        self._blocks = blocks
+        self._make_judge = make_judge
+        self._num_pairs = num_pairs
+        self._allowed = allowed
+        self._judge: Judge | None = None
+        self._next = 0
+        self._accepted: dict[int, list[int]] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to judge: enough pairs, or no attempts."""
+        return self.tally.accepted >= self._num_pairs or self.tally.attempts >= self._allowed
+
+    def look(self) -> None:
+        """Learn how far the judge got, whoever that is."""
+        state = self._told(lambda: self._records.judged(self._lease.record))
+        if state is not None:
+            _copy(state, self.tally)
+
+    def advance(self, judged: Callable[[], None]) -> bool:
+        """Judge all blocks that are there, if no other worker is the judge; returns whether this one is.
+
+        Args:
+            judged: called after every block.
+        """
+        job, owner = self._lease.record, self._lease.owner
+        if not self._told(lambda: self._records.claim_judge(job, owner)):
+            return False
+        judge = self._catch_up()
+        done = self._told(lambda: self._records.blocks_done(job))
+        while not self.complete and self._next in done:
+            self._judge_block(judge)
+            judged()
+        return True
+
+    def accepted(self) -> Iterator[Candidate]:
+        """The accepted pairs in order, block after block."""
+        self._catch_up()
+        for number in sorted(self._accepted):
+            if not self._accepted[number]:
+                continue
+            scores = self._blocks.verdict(number).accepted
+            for candidate in self._blocks.candidates(number, self._accepted[number]):
+                candidate.scores.update(scores[candidate.index])
+                yield candidate
+
+    def _judge_block(self, judge: Judge) -> None:
+        number = self._next
+        accepted: dict[int, dict[str, float]] = {}
+        for candidate in self._blocks.candidates(number):
+            self._lease.check()
+            if self.complete:
+                break
+            if judge.accepts(candidate):
+                accepted[candidate.index] = candidate.scores
+        self._blocks.store_verdict(number, Verdict(accepted))
+        self._accepted[number] = list(accepted)
+        self._next += 1
+        state = {"next_block": self._next, **self.tally.as_dict()}
+        job, owner = self._lease.record, self._lease.owner
+        if not self._told(lambda: self._records.save_judged(job, owner, state)):
+            raise StopError(self._lease.reason or StopReason.LOST)
+
+    def _catch_up(self) -> Judge:
+        """A judge that knows all that was accepted, also by others."""
+        state = self._told(lambda: self._records.judged(self._lease.record))
+        if self._judge is None:
+            self._judge = self._make_judge(self.tally)
+        reached = 0 if state is None else int(state["next_block"])
+        while self._next < reached:
+            verdict = self._blocks.verdict(self._next)
+            for candidate in self._blocks.candidates(self._next, list(verdict.accepted)):
+                self._judge.remember(candidate)
+            self._accepted[self._next] = list(verdict.accepted)
+            self._next += 1
+        if state is not None:
+            _copy(state, self.tally)
+        return self._judge
+
+    def _told(self, action: Callable[[], Any]) -> Any:
+        return patiently(action, self._lease.check)
+
+
+def _copy(state: dict[str, Any], tally: Tally) -> None:
+    tally.attempts, tally.accepted = state["attempts"], state["accepted"]
+    tally.rejected = Counter(state["rejected"])

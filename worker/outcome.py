@@ -1,0 +1,115 @@
+"""How an attempt ends in its record: done, failed for good, to be tried again, or handed over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from service.core import keys
+from service.core.errors import TransientError, UsageError
+from service.core.records import Record
+from service.core.storage import ObjectStore
+from worker.context import Context
+from worker.lease import Lease, StopError, StopReason
+from worker.patience import disk_is_full, patiently
+
+log = logging.getLogger(__name__)
+
+ENDING_PATIENCE = 30.0
+"""Seconds spent on telling the record; if Redis stays away, the lease runs out and the record is found so."""
+
+
+SCRATCH_PATIENCE = 5.0
+"""Seconds spent on deleting what is not needed any more; with the record it goes in any case."""
+
+
+def delete_scratch(objects: ObjectStore, record: str) -> None:
+    """Delete what only unfinished work needs."""
+    for folder in ("checkpoints", "blocks"):
+        objects.delete_prefix(f"{keys.prefix(record)}{folder}/")
+
+
+class Outcome:
+    """Whatever leaves its block decides how the attempt ends; only what ends the process passes through.
+
+    Args:
+        send: puts a message for the record into its queue.
+    """
+
+    def __init__(self, context: Context, record: Record, lease: Lease, send: Callable[[], object]) -> None:
+        self._context = context
+        self._record = record
+        self._owner = lease.owner
+        self._lease = lease
+        self._send = send
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return error is None
+        if self._lease.reason in {StopReason.CANCELLED, StopReason.LOST}:
+            error = StopError(self._lease.reason)
+        try:
+            self._end(error)
+        except (RedisError, TransientError, OperationalError) as away:
+            log.warning("end_not_told", extra={"record": self._record.id, "error": str(away)})
+        return True
+
+    def _end(self, error: Exception) -> None:
+        told = {"record": self._record.id, "attempt": self._record.attempt}
+        match error:
+            case StopError(reason=StopReason.CANCELLED):
+                self._cancel()
+            case StopError(reason=StopReason.LOST):
+                log.warning("lease_lost", extra=told)
+            case StopError():
+                self._return(self._context.records.release)
+            case UsageError():
+                self._fail("unusable_input", error.summary or error.problems[0], error.problems)
+            case TransientError() | RedisError() | OperationalError():
+                self._try_again(str(error))
+            case torch.OutOfMemoryError() | MemoryError():
+                self._try_again("the worker has not enough memory, even for batches of one")
+            case _ if disk_is_full(error):
+                self._try_again("the worker's disk is full")
+            case _:
+                log.error("attempt_broke", exc_info=error, extra=told)
+                self._fail("internal_error", f"a defect of the software ended this: {type(error).__name__}")
+
+    def _cancel(self) -> None:
+        """Free first, then say so: a record that is cancelled has nothing stored any more."""
+        records, objects, record = self._context.records, self._context.objects, self._record.id
+        self._told(lambda: objects.delete_prefix(keys.prefix(record)))
+        self._told(lambda: records.mark_cancelled(record, self._owner))
+        log.info("cancelled", extra={"record": record})
+
+    def _try_again(self, reason: str) -> None:
+        """Back into the queue; the record knows how often that makes sense, and tells the reason in the end."""
+        log.warning(
+            "attempt_failed", extra={"record": self._record.id, "attempt": self._record.attempt, "reason": reason}
+        )
+        self._return(lambda record, owner: self._context.records.retry(record, owner, reason))
+
+    def _return(self, give_back: Callable[[str, str], bool]) -> None:
+        if self._told(lambda: give_back(self._record.id, self._owner)):
+            self._told(self._send)
+
+    def _fail(self, code: str, detail: str, problems: list[str] | None = None) -> None:
+        error: dict[str, Any] = {"code": code, "detail": detail, "problems": problems or []}
+        record = self._record.id
+        log.info("failed", extra={"record": record, "code": code})
+        if self._told(lambda: self._context.records.fail(record, self._owner, error)):
+            patiently(lambda: delete_scratch(self._context.objects, record), patience=SCRATCH_PATIENCE)
+
+    def _told(self, action: Callable[[], Any]) -> Any:
+        return patiently(action, patience=ENDING_PATIENCE)

@@ -1,0 +1,48 @@
+"""A look at an adapter while it is being trained: a small sheet of pairs sampled in few steps."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+from model.adapter import Adapter
+from model.export.preview import PairSheet
+from model.placement import NormalImage
+from model.sampling import resolve_sampling, sample_steps
+from model.types import Candidate
+from model.u2net import U2Net
+
+PAIRS, STEPS = 4, 10
+
+
+def sample_sheet(
+    adapter: Adapter,
+    normals: Sequence[NormalImage],
+    object_net: U2Net | None,
+    check: Callable[[], None],
+) -> bytes | None:
+    """Four pairs beside the real ones, as PNG; None where an adapter with BCM lacks normals or an object network.
+
+    All draws come from seeds of its own, so a training goes on as if there had been no look at it.
+
+    Args:
+        check: called after every denoising step; what it raises ends the sampling.
+    """
+    training = adapter.model.config
+    if training.bcm and (not normals or object_net is None):
+        return None
+    config = resolve_sampling(
+        adapter.model.base,
+        {"seed": training.seed, "steps": STEPS, "batch": PAIRS},
+        has_normals=bool(normals),
+        has_mask_net=adapter.mask_net is not None,
+        bcm=training.bcm,
+    )
+    sheet = PairSheet(adapter.references[:PAIRS])
+    for item in sample_steps(adapter, config, 0, PAIRS, normals=normals, object_net=object_net):
+        check()
+        if isinstance(item, Candidate):
+            sheet.add(item.index, item)
+    file = io.BytesIO()
+    sheet.render().save(file, "PNG")
+    return file.getvalue()

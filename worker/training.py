@@ -1,0 +1,168 @@
+"""One attempt at training an adapter: from stored inputs, and from the newest checkpoint, to a stored artefact."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.adapter import Adapter, load_adapter, read_adapter_card
+from model.base import Base
+from model.config import TrainingConfig, resolve_config
+from model.pipeline import MaskNetworks, train_adapter
+from model.progress import Progress
+from service.core import keys
+from service.core.records import Record
+from worker.checkpoints import Checkpoints
+from worker.claim import claim
+from worker.context import Context, new_owner
+from worker.engine import Loaded
+from worker.inputs import Inputs, read_inputs
+from worker.lease import Lease, StopError, StopReason
+from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_scratch
+from worker.patience import patiently
+from worker.reporting import Reporter
+from worker.samples import sample_sheet
+from worker.workspace import workspace
+
+log = logging.getLogger(__name__)
+
+
+def run_training(adapter: str, context: Context, *, delivery: str | None = None) -> None:
+    """Train an adapter unless somebody else does, or it is done; whatever happens is told to its record.
+
+    Args:
+        delivery: tag of the message this came with.
+    """
+    owner = new_owner()
+    record = claim(context, adapter, lambda: context.records.claim(adapter, owner))
+    if record is None:
+        return
+    log.info("training_claimed", extra={"record": adapter, "attempt": record.attempt})
+    with (
+        Lease(context, adapter, owner, delivery) as lease,
+        Outcome(context, record, lease, lambda: context.dispatcher.send_training(adapter)),
+        workspace(context.settings, owner) as folder,
+    ):
+        _Training(context, record, lease, folder).run()
+
+
+class _Training:
+    def __init__(self, context: Context, record: Record, lease: Lease, folder: Path) -> None:
+        self._context = context
+        self._record = record
+        self._lease = lease
+        self._folder = folder
+        self._report = Reporter(context, record.id, lease.owner)
+        self._workspace = folder / "training"
+        self._checkpoints = Checkpoints(context, record, lease, self._workspace, folder / "staging")
+
+    def run(self) -> None:
+        self._report.stage("prepare")
+        request, check = self._record.request, self._lease.check
+        inputs = read_inputs(self._context.objects, self._record.id, check)
+        base, networks = self._context.engine.base(request.get("base"))
+        config = resolve_config(base, request["training"])
+        self._report.request = {**request, "base": base.name, "training": config.as_dict()}
+        log.info("training_begins", extra={"record": self._record.id, "step": self._checkpoints.restore()})
+        try:
+            self._train(base, networks, inputs, config)
+        finally:
+            self._checkpoints.close()
+        self._finish(base, networks, inputs)
+
+    def _train(self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig) -> None:
+        """With half the batch, twice as often, where the device's memory is too small."""
+        while True:
+            try:
+                for item in self._steps(base, networks, inputs, config):
+                    self._report.report(item)
+                    if item.stage == "train":
+                        self._lease.check_unless_handover()
+                    else:
+                        self._lease.check()
+            except torch.OutOfMemoryError:
+                if config.batch == 1:
+                    raise
+                config = replace(config, batch=config.batch // 2, accumulate=2 * config.accumulate)
+                log.warning("batch_halved", extra={"record": self._record.id, "batch": config.batch})
+                torch.cuda.empty_cache()
+            else:
+                return
+
+    def _steps(self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig) -> Iterator[Progress]:
+        request = self._record.request
+        return train_adapter(
+            base,
+            inputs.pairs,
+            config,
+            self._folder / "adapter",
+            self._workspace,
+            object_name=request["object"],
+            defect_name=request["defect"],
+            networks=networks,
+            watch=_Watch(self._lease, self._checkpoints, inputs, networks),
+        )
+
+    def _finish(self, base: Base, networks: MaskNetworks, inputs: Inputs) -> None:
+        self._report.stage("finish")
+        check, adapter, folder = self._lease.check, self._record.id, self._folder / "adapter"
+        loaded = Loaded(load_adapter(folder, base), networks, inputs.normals)
+        card = read_adapter_card(folder)
+        samples = self._checkpoints.samples
+        if (sheet := sample_sheet(loaded.adapter, inputs.normals, networks.object, check)) is not None:
+            self._put(keys.sample(adapter, card["steps"]), sheet, "image/png")
+            samples = sorted({*samples, card["steps"]})
+        files = [self._upload(folder, path) for path in sorted(folder.rglob("*")) if path.is_file()]
+        result = {
+            "card": card,
+            "loss": card["loss_curve"],
+            "samples": samples,
+            "files": files,
+            "bytes": sum(file["bytes"] for file in files),
+            "request": self._report.request,
+        }
+        stored = patiently(lambda: list(self._context.objects.list(keys.prefix(adapter))), check)
+        size = sum(each.size for each in stored if "/checkpoints/" not in each.key)
+        records, owner = self._context.records, self._lease.owner
+        if patiently(lambda: records.succeed(adapter, owner, result, size), check):
+            self._context.engine.keep(adapter, loaded)
+            log.info("training_succeeded", extra={"record": adapter, "bytes": result["bytes"]})
+            patiently(lambda: delete_scratch(self._context.objects, adapter), patience=SCRATCH_PATIENCE)
+
+    def _upload(self, folder: Path, path: Path) -> dict[str, Any]:
+        name = path.relative_to(folder).as_posix()
+        self._put(keys.artifact(self._record.id, name), path, "application/octet-stream")
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        return {"path": name, "bytes": path.stat().st_size, "sha256": digest}
+
+    def _put(self, key: str, content: Path | bytes, content_type: str) -> None:
+        patiently(lambda: self._context.objects.put(key, content, content_type=content_type), self._lease.check)
+
+
+class _Watch:
+    """Stores checkpoints with a look at the adapter; when told to hand over, checkpoints at once and stops."""
+
+    def __init__(self, lease: Lease, checkpoints: Checkpoints, inputs: Inputs, networks: MaskNetworks) -> None:
+        self._lease = lease
+        self._checkpoints = checkpoints
+        self._inputs = inputs
+        self._networks = networks
+
+    def wants_checkpoint(self) -> bool:
+        self._lease.check_unless_handover()
+        return self._lease.reason is StopReason.HANDOVER
+
+    def saved(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
+        if self._lease.reason is StopReason.HANDOVER:
+            self._checkpoints.offer(step, checkpoint, None)
+            self._checkpoints.flush()
+            raise StopError(StopReason.HANDOVER)
+        sheet = sample_sheet(adapter, self._inputs.normals, self._networks.object, self._lease.check_unless_handover)
+        self._checkpoints.offer(step, checkpoint, sheet)
