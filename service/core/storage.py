@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import boto3
 from boto3.exceptions import S3UploadFailedError
@@ -21,6 +21,7 @@ from service.core.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import BucketLocationConstraintType
 
 _TRANSFER = TransferConfig(multipart_threshold=64 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4)
 _DELETED_AT_ONCE = 1000  # keys in one request, by the protocol
@@ -131,14 +132,13 @@ class ObjectStore:
         """Create the bucket unless it is there."""
         if self.ready():
             return
-        with _failures(self._bucket):
+        known = self._client.exceptions
+        with _failures(self._bucket), suppress(known.BucketAlreadyExists, known.BucketAlreadyOwnedByYou):
             if self._region == "us-east-1":  # the protocol's default, which may not be named
                 self._client.create_bucket(Bucket=self._bucket)
             else:
-                self._client.create_bucket(
-                    Bucket=self._bucket,
-                    CreateBucketConfiguration={"LocationConstraint": self._region},  # type: ignore[typeddict-item]
-                )
+                place = cast("BucketLocationConstraintType", self._region)
+                self._client.create_bucket(Bucket=self._bucket, CreateBucketConfiguration={"LocationConstraint": place})
 
     def ready(self) -> bool:
         """Whether the bucket is there."""
@@ -151,17 +151,21 @@ class ObjectStore:
 
     def abort_stale_uploads(self, before: datetime) -> int:
         """Give up uploads in parts that were begun before a time; how many there were."""
-        with _failures("uploads in parts"):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket)
-            stale = [
-                (upload["Key"], upload["UploadId"])
-                for page in pages
-                for upload in page.get("Uploads", [])
-                if upload["Initiated"].astimezone(UTC) < before
-            ]
-            for key, upload_id in stale:
-                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+        try:
+            stale = [(key, upload) for key, upload, begun in self._unfinished_uploads() if begun < before]
+        except MissingObject:  # what rclone says where there are none
+            return 0
+        for key, upload in stale:
+            with suppress(MissingObject), _failures(key):  # finished meanwhile
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
         return len(stale)
+
+    def _unfinished_uploads(self) -> Iterator[tuple[str, str, datetime]]:
+        with _failures("unfinished uploads"):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket)
+            for page in pages:
+                for upload in page.get("Uploads", []):
+                    yield upload["Key"], upload["UploadId"], upload["Initiated"]
 
     def close(self) -> None:
         """Give back the connections."""
@@ -173,7 +177,7 @@ def _client(settings: Settings, endpoint: str | None) -> S3Client:
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "path" if endpoint else "auto"},
-        retries={"mode": "standard", "max_attempts": 5},
+        retries={"mode": "standard", "total_max_attempts": 5},
         connect_timeout=5,
         read_timeout=30,
         max_pool_connections=32,
@@ -201,7 +205,7 @@ def _failures(what: str) -> Iterator[None]:
         problem = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = problem.get("Code", "")
-        if code in {"NoSuchKey", "NoSuchBucket", "404", "NotFound"}:
+        if code in {"NoSuchKey", "NoSuchBucket", "NoSuchUpload", "404", "NotFound"}:
             raise MissingObject(what) from error
         if status >= 500 or status == 429 or code in _PASSING:
             raise StorageError(f"the object store failed on {what}: {error}") from error

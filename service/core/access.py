@@ -1,0 +1,72 @@
+"""API keys: who may ask for anything.
+
+A key is `pf_<id>_<secret>`. Only the SHA-256 of the secret is stored: it has 256 random bits, so there is nothing that
+a slow hash would protect. Records belong to the id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import cast
+
+from redis import Redis
+
+from service.core.scripts import NAMESPACE
+
+_KEYS = f"{NAMESPACE}keys"
+_FORM = re.compile(r"pf_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+_NOBODY = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as its owner may see it again: without the secret. `created_at` is a Unix time."""
+
+    id: str
+    name: str
+    created_at: float
+
+
+def create_key(redis: Redis, name: str) -> str:
+    """A new key. It cannot be shown again."""
+    key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+    entry = {"name": name, "created_at": time.time(), "sha256": _digest(secret)}
+    redis.hset(_KEYS, key_id, json.dumps(entry))
+    return f"pf_{key_id}_{secret}"
+
+
+def verify(redis: Redis, presented: str) -> str | None:
+    """The id of the key that was presented; None where it is none of ours.
+
+    It takes the same time whether the id or the secret is wrong, and however much of the secret is right.
+    """
+    form = _FORM.fullmatch(presented)
+    if form is None:
+        return None
+    key_id, secret = form.groups()
+    entry = cast(str | None, redis.hget(_KEYS, key_id))
+    stored = json.loads(entry)["sha256"] if entry else _NOBODY
+    return key_id if hmac.compare_digest(_digest(secret), stored) else None
+
+
+def list_keys(redis: Redis) -> list[ApiKey]:
+    """All keys, the oldest first."""
+    entries = cast(dict[str, str], redis.hgetall(_KEYS))
+    found = [(key_id, json.loads(entry)) for key_id, entry in entries.items()]
+    listed = [ApiKey(key_id, entry["name"], entry["created_at"]) for key_id, entry in found]
+    return sorted(listed, key=lambda key: key.created_at)
+
+
+def revoke_key(redis: Redis, key_id: str) -> bool:
+    """Forget a key; its records stay. Whether there was one."""
+    return bool(redis.hdel(_KEYS, key_id))
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,110 @@
+"""Putting right what a killed process left behind: messages lost, leases dead, objects without a record.
+
+Any number of processes may do this as often as they like; one at a time does the work. All of it may be done twice, so
+nothing is lost with a process that dies at it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from uuid import uuid4
+
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from service.core import keys
+from service.core.keys import Kind
+from service.core.messaging import Dispatcher, pending_ids
+from service.core.records import RecordStore, State
+from service.core.scripts import NAMESPACE
+from service.core.settings import Settings
+from service.core.storage import ObjectStore, StorageError
+
+log = logging.getLogger(__name__)
+
+HELD_SECONDS = 60
+"""How long a round may take before another process may begin its own beside it."""
+
+STALE_UPLOAD = timedelta(hours=24)
+"""Longer than any upload in parts takes."""
+
+HOUSEKEEPING_SECONDS = 600
+"""Between two looks at what nobody waits for."""
+
+
+def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, settings: Settings) -> bool:
+    """Do one round, unless another process is at it.
+
+    Returns:
+        Whether this process did it.
+
+    Raises:
+        redis.exceptions.RedisError, kombu.exceptions.OperationalError, StorageError: what cannot be reached. What does
+            not need it was done; the next round does the rest.
+    """
+    redis, holder = store.redis, uuid4().hex
+    if not redis.set(f"{NAMESPACE}reconciler", holder, nx=True, ex=HELD_SECONDS):
+        return False
+    try:
+        _reap(store)
+        _send_again(store, dispatcher, settings)
+        if redis.set(f"{NAMESPACE}housekeeping", holder, nx=True, ex=HOUSEKEEPING_SECONDS):
+            _expire(store, settings)
+            storage.abort_stale_uploads(datetime.now(UTC) - STALE_UPLOAD)
+        _collect(store, storage)
+    finally:
+        if redis.get(f"{NAMESPACE}reconciler") == holder:
+            redis.delete(f"{NAMESPACE}reconciler")
+    return True
+
+
+def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float) -> None:
+    """Call `round_of_it` every so many seconds until `stop` is set; what cannot be reached is logged.
+
+    For a thread of its own.
+    """
+    while not stop.wait(seconds):
+        try:
+            round_of_it()
+        except (RedisError, OperationalError, StorageError) as error:
+            log.warning("reconcile_interrupted: %s", error)
+
+
+def _reap(store: RecordStore) -> None:
+    for record in _in_states(store, State.RUNNING, State.CANCELLING):
+        if state := store.reap(record):
+            log.warning("lease_dead: record=%s state=%s", record, state)
+
+
+def _in_states(store: RecordStore, *states: State) -> Iterator[str]:
+    for kind in Kind:
+        for state in states:
+            yield from store.in_state(kind, state)
+
+
+def _send_again(store: RecordStore, dispatcher: Dispatcher, settings: Settings) -> None:
+    # Who creates or releases a record sends its message a moment later, and needs no help within that moment.
+    before = store.now() - settings.reconcile_seconds
+    waiting = [record for kind in Kind for record in store.queued_before(kind, before)]
+    if not waiting:
+        return
+    pending = pending_ids(store.redis)
+    for name in waiting:
+        if name not in pending and (record := store.get(name)) is not None:
+            dispatcher.send(record)
+            log.warning("message_sent_again: record=%s", name)
+
+
+def _expire(store: RecordStore, settings: Settings) -> None:
+    for record in store.expired(store.now() - timedelta(days=settings.retention_days).total_seconds()):
+        if store.remove(record):
+            log.info("record_expired: record=%s", record)
+
+
+def _collect(store: RecordStore, storage: ObjectStore) -> None:
+    for entry, record in store.garbage().items():
+        storage.delete_prefix(keys.prefix(record))
+        store.collected(entry)
