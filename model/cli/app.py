@@ -11,6 +11,7 @@ import typer
 from model.cli.options import SAMPLING, TRAINING, Base, Device, Force, Json, Limits, Normals, ObjectNet
 from model.cli.output import PREPARING
 from model.cli.session import Session
+from service.cli.app import app as service_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 bases_app = typer.Typer(help="List the bases that come with the package, or verify one.")
 app.add_typer(bases_app, name="bases")
+app.add_typer(service_app)
 
 RESUMES = "the same command goes on from the last checkpoint"
 KEEPS = "the same command goes on with the pairs made so far"

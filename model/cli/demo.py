@@ -1,126 +1,166 @@
-"""`pairforge demo`: from a few pairs to a first dataset in minutes, with samples that come along or the user's own."""
+"""`pairforge demo`: from a few pairs to a first dataset in minutes, with samples that come along or the user's own.
+
+It runs the way a deployment does: a stack of its own is started beside the results, and asked over HTTP.
+"""
 
 from __future__ import annotations
 
+import shutil
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from zipfile import ZipFile
+from collections.abc import Callable
+from itertools import count
 
-from model.adapter import read_adapter_card
-from model.cli import generate, train
-from model.cli.checks import Problems
+from model.cli.demo_inputs import DemoRequest, Inputs, checked_inputs
 from model.cli.output import PREPARED, Output, duration
-from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
-from service.core.errors import UsageError
+from model.progress import Progress
+from service.client import ApiError, Client, Resource
+from service.core.errors import TransientError, UsageError
+from service.embedded.launch import launched
 
-DEMO_STEPS = 150
-"""Enough for the embedded base to show the samples' defect, and few enough for two CPU cores."""
+__all__ = ["DemoRequest", "demo"]
 
-DEMO_MASK_STEPS = 60
-"""Of adapting the mask network, and never more than the training itself has."""
+STACK = ".stack"
+"""Folder of the stack, beside the results: what is unfinished goes on from there."""
 
-DEMO_BATCH = 4
-"""Pairs per sampling batch: the bar moves after each, so they are to be short."""
-
-
-@dataclass(frozen=True, slots=True)
-class DemoRequest:
-    """What the user asked for; without `images` and `masks` the samples are taken."""
-
-    target: Path
-    base: str
-    images: Path | None = None
-    masks: Path | None = None
-    normals: Path | None = None
-    num_pairs: int = 16
-    steps: int | None = None
-    seed: int = 0
-    limits: Path | None = None
-    device: str = "auto"
+TRAINING_SHARE = 50
+"""Percent of the bar that are training; the rest is generation."""
 
 
 def demo(request: DemoRequest, output: Output) -> None:
     """Train, generate, and say where everything is. An adapter that was trained on the same before is used again."""
     began = time.monotonic()
-    own = request.images is not None or request.masks is not None
-    generation = _generation(request, own=own)
-    problems = Problems()
-    problems.attempt(generate.read_inputs, generation)
-    training = problems.attempt(_prepared, request, output, own=own)
-    if problems.found or training is None:
-        raise UsageError(problems.found, "the demo cannot run")
+    inputs = checked_inputs(request, output)
     output.progress(PREPARED)
-    if _is_trained(training):
-        output.note(f"using {training.request.target}, which was trained on the same before")
-    else:
-        train.perform(training, output)
-    prepared = generate.prepare(generation, training.base)
-    summary = generate.perform(prepared, output)
-    preview = _extract_preview(summary.path)
+    bar = Bar(output, request.num_pairs)
+    bar.show("starting Redis, S3, API and worker", 0)
+    with launched(request.target / STACK, inputs.settings()) as url, Client(url) as client:
+        adapter = _trained(client, inputs, request, output, bar)
+        job = _generated(client, inputs, adapter, request, bar)
+        _fetch_adapter(client, adapter, request)
+        client.download(job.id, request.dataset)
+        client.download_preview(job.id, request.preview)
+    bar.show("complete", 100)
     seconds = round(time.monotonic() - began, 1)
-    facts = {"adapter": str(training.request.target), "dataset": str(summary.path), "preview": str(preview)}
+    _tell_result(request, inputs, job, seconds, output)
+
+
+class Bar:
+    """One bar over training and generation, in percent.
+
+    Args:
+        output: where it is shown.
+        num_pairs: that are to be generated.
+    """
+
+    def __init__(self, output: Output, num_pairs: int) -> None:
+        self._output = output
+        self._num_pairs = num_pairs
+        self._reached = 0
+
+    def training(self, adapter: Resource) -> None:
+        told = adapter.progress
+        share = told.completed / told.total if told and told.stage == "train" and told.total else 0.0
+        self._follow(adapter, int(TRAINING_SHARE * share))
+
+    def generation(self, job: Resource) -> None:
+        accepted = (job.counts or {}).get("accepted", 0)
+        self._follow(job, TRAINING_SHARE + int((100 - TRAINING_SHARE) * accepted / self._num_pairs))
+
+    def show(self, note: str, percent: int) -> None:
+        """The bar never goes back: a resumed stage catches up first."""
+        self._reached = max(self._reached, min(percent, 100))
+        self._output.progress(Progress("demo", self._reached, 100, "%", note=note))
+
+    def _follow(self, resource: Resource, percent: int) -> None:
+        told = resource.progress
+        if told is None:
+            self.show(resource.state, percent)
+            return
+        loss = "" if told.loss is None else f", loss {told.loss:.4f}"
+        left = "" if told.eta is None else f", {duration(told.eta)} left"
+        # 100 % is for the end of the demo.
+        self.show(f"{told.stage} {told.completed}/{told.total} {told.unit}{loss}{left}", min(percent, 99))
+
+
+def _trained(client: Client, inputs: Inputs, request: DemoRequest, output: Output, bar: Bar) -> Resource:
+    key = inputs.adapter_key()
+    adapter = _current(
+        client,
+        lambda again: client.create_adapter(
+            inputs.images, inputs.masks, inputs.normals, idempotency_key=f"{key}-{again}", **inputs.training
+        ),
+    )
+    if adapter.finished:
+        output.note(f"using {request.adapter}, which was trained on the same before")
+        return adapter
+    return _succeeded(client.wait(adapter.id, bar.training, poll=True))
+
+
+def _generated(client: Client, inputs: Inputs, adapter: Resource, request: DemoRequest, bar: Bar) -> Resource:
+    key = inputs.job_key(adapter.id, request.num_pairs)
+    job = _current(
+        client,
+        lambda again: client.create_job(
+            adapter.id, request.num_pairs, idempotency_key=f"{key}-{again}", **inputs.sampling
+        ),
+    )
+    return _succeeded(client.wait(job.id, bar.generation, poll=True))
+
+
+def _current(client: Client, create: Callable[[int], Resource]) -> Resource:
+    """What the same request made before, unless that has failed or is gone; else it is made now."""
+    for again in count():
+        try:
+            found = client.get(create(again).id)
+        except ApiError as error:
+            if error.code != "idempotency_key_gone":
+                raise
+        else:
+            if found.state not in {"failed", "cancelling", "cancelled"}:
+                return found
+    raise AssertionError("counting does not end")
+
+
+def _succeeded(final: Resource) -> Resource:
+    if final.state == "succeeded":
+        return final
+    error = final.error or {}
+    problems = error.get("problems") or [error.get("detail") or f"{final.id} is {final.state}"]
+    if error.get("code") == "usage":
+        raise UsageError([str(problem) for problem in problems])
+    raise TransientError(f"{final.id} is {final.state}: {'; '.join(map(str, problems))}")
+
+
+def _fetch_adapter(client: Client, adapter: Resource, request: DemoRequest) -> None:
+    """Put the adapter's folder in place of an earlier one, once it is complete."""
+    aside = request.target / ".adapter.part"
+    if aside.exists():
+        shutil.rmtree(aside)
+    client.download_adapter(adapter.id, aside)
+    if request.adapter.exists():
+        shutil.rmtree(request.adapter)
+    aside.replace(request.adapter)
+
+
+def _tell_result(request: DemoRequest, inputs: Inputs, job: Resource, seconds: float, output: Output) -> None:
+    adapter, dataset, preview = request.adapter, request.dataset, request.preview
+    normals = f" --normals {inputs.normals[0].parent}" if inputs.normals else ""
     output.result(
-        {**facts, "num_pairs": summary.num_pairs, "counts": prepared.tally.as_dict(), "seconds": seconds},
-        f"{summary.num_pairs} pairs from {len(training.pairs)} in {duration(seconds)}:\n"
-        f"  {summary.path}  images, masks, manifest\n"
+        {
+            "adapter": str(adapter),
+            "dataset": str(dataset),
+            "preview": str(preview),
+            "num_pairs": request.num_pairs,
+            "counts": job.counts,
+            "seconds": seconds,
+        },
+        f"{request.num_pairs} pairs from {len(inputs.images)} in {duration(seconds)}:\n"
+        f"  {dataset}  images, masks, manifest\n"
         f"  {preview}  the real pairs, then the generated ones: look at this first\n"
-        f"  {training.request.target}  the adapter\n"
+        f"  {adapter}  the adapter\n"
         "next:\n"
-        f"  pairforge inspect {summary.path}\n"
-        f"  pairforge generate {training.request.target} --out more.zip --num-pairs 100 --formats mvtec,coco"
-        f"{f' --normals {generation.normals}' if generation.normals else ''}\n"
-        "  pairforge demo --images DIR --masks DIR --normals DIR --out mine    the same with your own pictures",
+        f"  pairforge inspect {dataset}\n"
+        f"  pairforge generate {adapter} --out more.zip --num-pairs 100 --formats mvtec,coco{normals}\n"
+        "  pairforge demo --images DIR --masks DIR --normals DIR --out mine    the same with your own pictures\n"
+        f"  pairforge up --data-dir {request.target / STACK}    the service that made it",
     )
-
-
-def _prepared(request: DemoRequest, output: Output, *, own: bool) -> train.Training:
-    if own and (request.images is None or request.masks is None):
-        raise UsageError("--images and --masks belong together: give both folders, or neither for the samples")
-    steps = DEMO_STEPS if request.steps is None else request.steps
-    training = train.TrainRequest(
-        images=request.images or SAMPLES / "images",
-        masks=request.masks or SAMPLES / "masks",
-        target=request.target / "adapter",
-        base=request.base,
-        object_name="product" if own else OBJECT,
-        defect_name="defect" if own else DEFECT,
-        device=request.device,
-        force=True,
-        options={"steps": steps, "mask_steps": min(DEMO_MASK_STEPS, steps), "seed": request.seed},
-    )
-    return train.prepare(training, output)
-
-
-def _generation(request: DemoRequest, *, own: bool) -> generate.GenerateRequest:
-    return generate.GenerateRequest(
-        adapter=request.target / "adapter",
-        target=request.target / "dataset.zip",
-        num_pairs=request.num_pairs,
-        normals=request.normals if own else request.normals or SAMPLES / "normals",
-        limits=request.limits,
-        device=request.device,
-        force=True,
-        options={"seed": request.seed, "batch": DEMO_BATCH},
-    )
-
-
-def _is_trained(training: train.Training) -> bool:
-    target = training.request.target
-    if not target.is_dir():
-        return False
-    card, now = read_adapter_card(target), training.record()
-    return bool(
-        card["base"]["sha256"] == now["base"]
-        and card["config"] == training.config.as_dict()
-        and all(card[name] == now[name] for name in ("object", "defect", "data"))
-    )
-
-
-def _extract_preview(dataset: Path) -> Path:
-    preview = dataset.with_name("preview.png")
-    aside = dataset.with_name(".preview.png.part")
-    with ZipFile(dataset) as file:
-        aside.write_bytes(file.read("preview.png"))
-    aside.replace(preview)
-    return preview

@@ -115,20 +115,26 @@ class Client:
         self._transport.request("DELETE", _path(resource_id))
 
     def wait(
-        self, resource_id: str, on_progress: Callable[[Resource], object] | None = None, *, timeout: float | None = None
+        self,
+        resource_id: str,
+        on_progress: Callable[[Resource], object] | None = None,
+        *,
+        timeout: float | None = None,
+        poll: bool = False,
     ) -> Resource:
         """Wait until an adapter or a job has finished, through restarts of the server.
 
         Args:
             on_progress: called with each new state of things, the last included.
             timeout: seconds; None for as long as it takes.
+            poll: ask every second, and tell every time, instead of following the server's events.
 
         Raises:
             TimeoutError: it has not finished by then.
             TransientError: the server was not there for too long.
         """
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
-        for resource in self._states(resource_id, deadline):
+        for resource in self._states(resource_id, deadline, poll=poll or timeout is not None):
             if on_progress is not None:
                 on_progress(resource)
             if resource.finished:
@@ -160,7 +166,7 @@ class Client:
             self._transport.answer(lambda: self._http.get(f"{PREFIX}/{kind}", params=query)).json()
         )
 
-    def _states(self, resource_id: str, deadline: float) -> Iterator[Resource]:
+    def _states(self, resource_id: str, deadline: float, *, poll: bool) -> Iterator[Resource]:
         """Each new state of things until the deadline: from the stream of events, else by asking again and again."""
         cursor, told = "", False
         while True:
@@ -168,8 +174,8 @@ class Client:
             if resource.finished or not told:
                 yield resource
             told = False
-            # A stream may be silent for longer than there is time.
-            if deadline == float("inf"):
+            # A stream may be silent for longer than there is time, so a deadline is kept by asking.
+            if not poll:
                 with suppress(httpx2.TransportError):
                     for event_id, changed in self._events(resource, cursor):
                         cursor, told = event_id, True

@@ -11,7 +11,7 @@ import httpx2
 
 from service.core.errors import TransientError, UsageError
 
-ATTEMPTS = 6
+ATTEMPTS = 5
 """Times a request is sent before it is given up."""
 
 LONGEST_PAUSE = 10.0

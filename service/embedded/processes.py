@@ -1,6 +1,6 @@
 """Child processes that cannot outlive their parent, whatever ends it.
 
-Three things see to that. The kernel kills every direct child when its parent dies (`PR_SET_PDEATHSIG`). A guard
+Three things see to that. The kernel kills every direct child when its parent dies (`service.embedded.tether`). A guard
 (`service.embedded.guard`) waits for the parent's end and kills what the children themselves had started. And every
 process of a stack carries the stack's folder in its environment, by which the next stack in that folder finds, and
 ends, whatever both of them missed.
@@ -9,7 +9,6 @@ ends, whatever both of them missed.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -17,6 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from service.embedded.tether import tethered
 
 MARK = "PAIRFORGE_STACK"
 """Environment variable of every process of a stack: the stack's folder."""
@@ -26,11 +27,6 @@ LARGEST_LOG = 10 * 2**20
 
 SOON = 0.05
 """Seconds between two looks at a process that is about to end."""
-
-_PR_SET_PDEATHSIG = 1
-"""prctl(2)."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +59,10 @@ class Child:
         self.command = command
         self.log = logs / f"{command.name}.log"
         self.started = time.monotonic()
-        parent = os.getpid()
-
-        def die_with_parent() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
-
         _put_aside(self.log)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the programs are found by `binaries`
-                command.arguments,
+                tethered(command.arguments, signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -81,7 +70,6 @@ class Child:
                 env={**os.environ, **command.environment, MARK: str(mark)},
                 start_new_session=True,
                 umask=0o077,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - the parent has a single thread
             )
 
     @property

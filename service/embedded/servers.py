@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import redis
 from service.embedded.folder import BUCKET, Credentials
 from service.embedded.ports import join
 from service.embedded.processes import Command
+from service.embedded.tether import PYTHON
 
 LOOPBACK = "127.0.0.1"
 
@@ -22,9 +22,6 @@ API_PATIENCE, WORKER_PATIENCE, SERVER_PATIENCE = 15.0, 45.0, 20.0
 
 API_GRACE = 5
 """Seconds that streams of events may go on when the API is asked to end."""
-
-PYTHON = (sys.executable, "-P", "-m")
-"""-P: a folder `service` or `worker` where the user happens to be is not ours."""
 
 
 def redis_command(program: Path, folder: Path, port: int, password: str) -> Command:

@@ -18,6 +18,7 @@ from service.embedded.binaries import check_redis_reads, find_rclone, find_redis
 from service.embedded.folder import DataFolder, Running
 from service.embedded.ports import check_host, claim_port, is_loopback, join
 from service.embedded.processes import MARK, Child, Command, end_marked
+from service.embedded.tether import PYTHON
 
 START_SECONDS = 120.0
 """Until every server has to serve; on a slow disk Redis may read its log for long."""
@@ -67,7 +68,7 @@ class _Post:
 
 
 class Stack:
-    """The processes of one data folder. Use it from the thread that made it, the only one of its process.
+    """The processes of one data folder. Children end with the thread that started them: use it from the main one.
 
     Args:
         options: what the user chose.
@@ -217,7 +218,7 @@ def _check_address(host: str, port: int | None) -> None:
 def _guard(folder: Path) -> subprocess.Popen[bytes]:
     """A process that ends what is left of the stack, should this one be killed."""
     return subprocess.Popen(  # noqa: S603 - our own module
-        [*servers.PYTHON, "service.embedded.guard"],
+        [*PYTHON, "service.embedded.guard"],
         stdin=subprocess.PIPE,
         cwd=folder,
         env={**os.environ, MARK: str(folder)},

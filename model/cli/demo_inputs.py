@@ -1,0 +1,180 @@
+"""What the demo asks of the service, checked before anything long begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model.base import locate_base, missing_parts
+from model.cli.checks import (
+    OWN_FILES,
+    Problems,
+    check_new_adapter,
+    check_new_file,
+    check_seed,
+    choose_device,
+    load_normals,
+    load_pairs,
+    read_limits,
+)
+from model.cli.output import Output
+from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
+from service.core.errors import UsageError
+from service.core.listing import Notes, listed
+
+DEMO_STEPS = 150
+"""Enough for the embedded base to show the samples' defect, and few enough for two CPU cores."""
+
+DEMO_MASK_STEPS = 60
+"""Of adapting the mask network, and never more than the training itself has."""
+
+DEMO_BATCH = 4
+"""Pairs per sampling batch: the bar moves after each, so they are to be short."""
+
+KEPT_DAYS = 10_000
+"""The stack forgets nothing: what was made once is not made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRequest:
+    """What the user asked for; without `images` and `masks` the samples are taken."""
+
+    target: Path
+    base: str
+    images: Path | None = None
+    masks: Path | None = None
+    normals: Path | None = None
+    num_pairs: int = 16
+    steps: int | None = None
+    seed: int = 0
+    limits: Path | None = None
+    device: str = "auto"
+
+    @property
+    def adapter(self) -> Path:
+        return self.target / "adapter"
+
+    @property
+    def dataset(self) -> Path:
+        return self.target / "dataset.zip"
+
+    @property
+    def preview(self) -> Path:
+        return self.target / "preview.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is asked of the service, once it was checked.
+
+    Attributes:
+        images, masks, normals: files to upload.
+        base: its folder.
+        training, sampling: options of the adapter and of the job.
+    """
+
+    images: list[Path]
+    masks: list[Path]
+    normals: list[Path]
+    base: Path
+    device: str
+    training: dict[str, Any]
+    sampling: dict[str, Any]
+
+    @property
+    def files(self) -> list[Path]:
+        return [*self.images, *self.masks, *self.normals]
+
+    def adapter_key(self) -> str:
+        """The same for the same adapter."""
+        files = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in self.files]
+        return _digest([files, self.training, str(self.base)])
+
+    def job_key(self, adapter_id: str, num_pairs: int) -> str:
+        """The same for the same dataset."""
+        return _digest([adapter_id, num_pairs, self.sampling])
+
+    def settings(self) -> dict[str, str]:
+        """The stack's environment: the user's own machine is asked to hold what the library itself would hold."""
+        own = {
+            "BASE": self.base,
+            "DEVICE": self.device,
+            "MAX_FILE_BYTES": OWN_FILES.max_file_bytes,
+            "MAX_BODY_BYTES": 2 * sum(path.stat().st_size for path in self.files) + 10**6,
+            "MAX_PIXELS": OWN_FILES.max_pixels,
+            "MAX_TOTAL_PIXELS": OWN_FILES.max_total_pixels,
+            "MAX_PAIRS": max(1, len(self.images)),
+            "MAX_NORMALS": max(1, len(self.normals)),
+            "RETENTION_DAYS": KEPT_DAYS,
+            "IDEMPOTENCY_SECONDS": KEPT_DAYS * 86_400,
+        }
+        return {f"PAIRFORGE_{name}": str(value) for name, value in own.items()}
+
+
+def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
+    """All that is asked of the service.
+
+    Raises:
+        UsageError: listing everything that is wrong.
+    """
+    own = request.images is not None or request.masks is not None
+    problems = Problems()
+    if own and (request.images is None or request.masks is None):
+        problems.found.append("--images and --masks belong together: give both folders, or neither for the samples")
+    images, masks = request.images or SAMPLES / "images", request.masks or SAMPLES / "masks"
+    normals = request.normals if own else request.normals or SAMPLES / "normals"
+    pairs = problems.attempt(load_pairs, images, masks) if not problems.found else None
+    problems.attempt(load_normals, normals)
+    limits = problems.attempt(read_limits, request.limits)
+    problems.attempt(check_new_adapter, request.adapter, force=True)
+    problems.attempt(check_new_file, request.dataset, force=True)
+    problems.attempt(check_seed, {"seed": request.seed})
+    device = problems.attempt(choose_device, request.device)
+    folder = problems.attempt(_base_folder, request.base)
+    steps = DEMO_STEPS if request.steps is None else request.steps
+    if request.num_pairs < 1:
+        problems.found.append(f"num-pairs is {request.num_pairs}; it must be at least 1")
+    if steps < 1:
+        problems.found.append(f"steps is {steps}; it must be at least 1")
+    if problems.found or folder is None or device is None:
+        raise UsageError(problems.found, "the demo cannot run")
+    for note in pairs[1] if pairs else ():
+        output.note(note)
+    object_name, defect_name = ("product", "defect") if own else (OBJECT, DEFECT)
+    sampling: dict[str, Any] = {"seed": request.seed, "batch": DEMO_BATCH}
+    if limits is not None:
+        sampling["limits"] = asdict(limits)
+    return Inputs(
+        images=_pictures(images),
+        masks=_pictures(masks),
+        normals=_pictures(normals),
+        base=folder,
+        device=device,
+        training={
+            "name": "demo",
+            "object": object_name,
+            "defect": defect_name,
+            "steps": steps,
+            "mask_steps": min(DEMO_MASK_STEPS, steps),
+            "seed": request.seed,
+        },
+        sampling=sampling,
+    )
+
+
+def _pictures(folder: Path | None) -> list[Path]:
+    return [] if folder is None else [folder / name for name in listed("files", folder, Notes(), [])]
+
+
+def _base_folder(source: str) -> Path:
+    folder = locate_base(source)
+    if missing := missing_parts(folder):
+        raise UsageError([f"base {source}: {problem}" for problem in missing])
+    return folder.resolve()
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:40]

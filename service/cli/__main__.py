@@ -1,0 +1,7 @@
+"""`python -m service.cli`: the service's commands where the library is not installed."""
+
+from __future__ import annotations
+
+from service.cli.app import app
+
+app(prog_name="pairforge")

@@ -1,0 +1,94 @@
+"""`pairforge adapters`: train on a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_settings
+from service.cli.resources import cancel_one, list_some, remove_one, show_one, tell_created
+
+app = typer.Typer(no_args_is_help=True, help="Train adapters on a server (PAIRFORGE_URL, PAIRFORGE_API_KEY).")
+
+ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+@app.command()
+def create(  # noqa: PLR0913 - every option is a parameter
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images with the defect.")],
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of their masks: same names, white = defect.")],
+    *,
+    normals: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of defect-free images.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call it; default: the images' folder.")] = None,
+    object_name: Annotated[str | None, typer.Option("--object", help="What is shown.")] = None,
+    defect_name: Annotated[str | None, typer.Option("--defect", help="What is wrong with it.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base to train on; default: the server's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    settings: Set = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Upload images and masks, and have an adapter trained on them."""
+    from service.cli.session import connect, session
+
+    with session(json=json, interrupted="an adapter that was created goes on; see: pairforge adapters list") as output:
+        options = {
+            "name": name or images.resolve().name,
+            "object": object_name,
+            "defect": defect_name,
+            "base": base,
+            "steps": steps,
+            "seed": seed,
+            **parse_settings(settings or ()),
+        }
+        uploads = [_files(images), _files(masks), _files(normals) if normals else []]
+        with connect() as client:
+            created = client.create_adapter(*uploads, **options)
+            tell_created(client, created, output, wait=wait, then=f"pairforge jobs create {created.id} --num-pairs 16")
+
+
+@app.command("list")
+def list_them(*, state: State = None, limit: Limit = 20, after: After = None, json: Json = False) -> None:
+    """List your adapters, newest first."""
+    list_some("adapters", state=state, limit=limit, after=after, json=json)
+
+
+@app.command()
+def show(adapter: Name, *, wait: Wait = False, json: Json = False) -> None:
+    """Show an adapter, all that the server tells of it."""
+    show_one(adapter, wait=wait, json=json)
+
+
+@app.command()
+def cancel(adapter: Name, *, json: Json = False) -> None:
+    """Stop a training."""
+    cancel_one(adapter, json=json)
+
+
+@app.command("rm")
+def remove(adapter: Name, *, json: Json = False) -> None:
+    """Delete an adapter that has finished, with its files."""
+    remove_one(adapter, json=json)
+
+
+@app.command()
+def download(
+    adapter: Name,
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    json: Json = False,
+) -> None:
+    """Fetch a trained adapter, to be used by `pairforge generate`."""
+    from service.cli.session import connect, session
+
+    with session(json=json) as output, connect() as client:
+        client.download_adapter(adapter, out)
+        output.result({"adapter": str(out)}, f"adapter: {out}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """The images of a folder by name; what they hold is the server's to judge."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)

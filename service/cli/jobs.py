@@ -1,0 +1,110 @@
+"""`pairforge jobs`: have datasets made on a server."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_settings
+from service.cli.resources import cancel_one, list_some, remove_one, show_one, tell_created
+from service.core.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Have datasets made on a server (PAIRFORGE_URL, PAIRFORGE_API_KEY).")
+
+
+@app.command()
+def create(
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Id of a trained adapter.")],
+    *,
+    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Pairs that pass the quality checks.")],
+    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    formats: Annotated[str, typer.Option(metavar="NAMES", help="Layouts to add: mvtec,coco,yolo,labelstudio.")] = "",
+    limits: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON with limits of the quality checks.")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Candidates tried at most; by default 10 per pair.")] = None,
+    settings: Set = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Have a dataset of image-mask pairs generated."""
+    from service.cli.session import connect, session
+
+    with session(json=json, interrupted="a job that was created goes on; see: pairforge jobs list") as output:
+        options = {
+            "seed": seed,
+            "steps": steps,
+            "formats": [name.strip() for name in formats.split(",") if name.strip()] or None,
+            "limits": read_limits(limits),
+            "max_attempts": max_attempts,
+            **parse_settings(settings or ()),
+        }
+        with connect() as client:
+            created = client.create_job(adapter, num_pairs, **options)
+            tell_created(
+                client, created, output, wait=wait, then=f"pairforge jobs download {created.id} --out dataset.zip"
+            )
+
+
+@app.command("list")
+def list_them(*, state: State = None, limit: Limit = 20, after: After = None, json: Json = False) -> None:
+    """List your jobs, newest first."""
+    list_some("jobs", state=state, limit=limit, after=after, json=json)
+
+
+@app.command()
+def show(job: Name, *, wait: Wait = False, json: Json = False) -> None:
+    """Show a job, all that the server tells of it."""
+    show_one(job, wait=wait, json=json)
+
+
+@app.command()
+def cancel(job: Name, *, json: Json = False) -> None:
+    """Stop a job."""
+    cancel_one(job, json=json)
+
+
+@app.command("rm")
+def remove(job: Name, *, json: Json = False) -> None:
+    """Delete a job that has finished, with its dataset."""
+    remove_one(job, json=json)
+
+
+@app.command()
+def download(
+    job: Name,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the zip.")] = Path("dataset.zip"),
+    preview: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the contact sheet, too.")] = None,
+    json: Json = False,
+) -> None:
+    """Fetch a job's dataset."""
+    from service.cli.session import connect, session
+
+    with session(json=json) as output, connect() as client:
+        client.download(job, out)
+        facts = {"dataset": str(out), "size_bytes": out.stat().st_size}
+        if preview is not None:
+            facts["preview"] = str(client.download_preview(job, preview))
+        output.result(facts, f"dataset: {out} ({out.stat().st_size / 1e6:.1f} MB)\nnext:    pairforge inspect {out}")
+
+
+def read_limits(path: Path | None) -> dict[str, Any] | None:
+    """The JSON object in a file; its names and values are the server's to judge.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
+    if path is None:
+        return None
+    try:
+        limits = jsonlib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the limits {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"the limits {path} are not JSON: {error}") from error
+    if not isinstance(limits, dict):
+        raise UsageError(f'the limits {path} are not a JSON object like {{"min_area_ratio": 0.1}}')
+    return limits

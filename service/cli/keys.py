@@ -1,0 +1,95 @@
+"""`pairforge keys`: who may use a server. For those who run it: the keys are written to its Redis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.options import DataDir, Json
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+app = typer.Typer(
+    no_args_is_help=True, help="Create, list and revoke API keys (PAIRFORGE_REDIS_URL, or a stack's --data-dir)."
+)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")],
+    *,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Create a key; it is shown this once."""
+    from service.cli.session import session
+    from service.core.access import create_key
+
+    with session(json=json) as output, _records(data_dir) as client:
+        key = create_key(client, name)
+        output.result(
+            {"name": name, "key": key}, f"{key}\nIt is not shown again. Use it: export PAIRFORGE_API_KEY={key}"
+        )
+
+
+@app.command("list")
+def list_them(*, data_dir: DataDir = None, json: Json = False) -> None:
+    """List the keys: ids and names, never the keys themselves."""
+    from service.cli.output import table
+    from service.cli.session import session
+    from service.core.access import list_keys
+
+    with session(json=json) as output, _records(data_dir) as client:
+        keys = list_keys(client)
+        rows = [("ID", "NAME"), *((key.id, key.name) for key in keys)]
+        facts = {"data": [{"id": key.id, "name": key.name} for key in keys]}
+        output.result(facts, table(rows) if keys else "no keys")
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As list shows it.")],
+    *,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Take a key back; what it made stays."""
+    from service.cli.session import session
+    from service.core.access import revoke_key
+    from service.core.errors import UsageError
+
+    with session(json=json) as output, _records(data_dir) as client:
+        if not revoke_key(client, key_id):
+            raise UsageError(f"there is no key {key_id}: see pairforge keys list")
+        output.result({"id": key_id, "revoked": True}, f"{key_id} revoked; it is refused within a few seconds")
+
+
+@contextmanager
+def _records(data_dir: Path | None) -> Iterator[Redis]:
+    """The Redis of a stack, of the settings in the environment, or of the stack in the default data folder."""
+    import redis
+
+    from service.core.errors import TransientError, UsageError
+    from service.core.settings import load_settings
+    from service.embedded.folder import default_data_dir, find_running
+
+    if data_dir is None and (os.environ.get("PAIRFORGE_REDIS_URL") or os.environ.get("PAIRFORGE_SECRETS_DIR")):
+        url = load_settings().redis_url
+    elif running := find_running(data_dir or default_data_dir()):
+        url = running.environment["PAIRFORGE_REDIS_URL"]
+    else:
+        raise UsageError(
+            f"no stack runs in {data_dir or default_data_dir()}: start it with `pairforge up`, "
+            "or name the server's Redis in PAIRFORGE_REDIS_URL"
+        )
+    try:
+        with redis.Redis.from_url(url, decode_responses=True, socket_timeout=10) as client:
+            yield client
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise TransientError(f"Redis cannot be reached: {error}") from error

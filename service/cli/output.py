@@ -1,0 +1,116 @@
+"""What these commands say: a live bar for people, plain lines for logs, one JSON object per line for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from service.client import Resource
+
+PLAIN_EVERY, JSON_EVERY = 5.0, 1.0
+"""Seconds between two lines of progress in a log, and between two events."""
+
+
+class Output:
+    """Results on stdout, notes and failures on stderr.
+
+    Args:
+        as_json: all on stdout, one JSON object per line, whose `event` is "progress", "note", "result" or "error".
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._json = as_json
+        self._every = JSON_EVERY if as_json else PLAIN_EVERY
+        self._shown = ("", 0.0)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
+        self._bars = None if as_json or not sys.stdout.isatty() else Progress(*columns, console=Console())
+        self._stages: dict[str, TaskID] = {}
+
+    def note(self, text: str) -> None:
+        """Say something worth knowing once."""
+        if self._json:
+            self.event("note", {"text": text})
+        elif self._bars is not None:
+            self._bars.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            typer.echo(f"note: {text}", err=True)
+
+    def result(self, facts: Mapping[str, Any], text: str) -> None:
+        """End with a result: `facts` for machines, `text` for people."""
+        self.close()
+        if self._json:
+            self.event("result", facts)
+        else:
+            typer.echo(text)
+
+    def failure(self, kind: str, code: int, problems: Sequence[str], summary: str = "") -> None:
+        """End without one."""
+        self.close()
+        if self._json:
+            facts = {"kind": kind, "exit_code": code, "summary": summary, "problems": list(problems)}
+            self.event("error", facts)
+        else:
+            lines = [": ".join(filter(None, [summary, *problems]))] if len(problems) == 1 else [summary, *problems]
+            typer.echo("error: " + "\n  - ".join(line for line in lines if line), err=True)
+
+    def event(self, name: str, facts: Mapping[str, Any]) -> None:
+        """A line for machines."""
+        typer.echo(json.dumps({"event": name, **facts}, ensure_ascii=False, default=str))
+
+    def progress(self, resource: Resource) -> None:
+        """Show where an adapter or a job stands."""
+        stage = resource.progress.stage if resource.progress else resource.state
+        if self._bars is not None:
+            self._draw(self._bars, stage, resource)
+        elif stage != self._shown[0] or time.monotonic() - self._shown[1] >= self._every:
+            self._shown = (stage, time.monotonic())
+            if self._json:
+                self.event("progress", resource.model_dump(include={"id", "state", "progress", "counts"}))
+            else:
+                typer.echo(f"{resource.id} {resource.state}: {describe(resource)}")
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bars is not None:
+            self._bars.stop()
+
+    def _draw(self, bars: Progress, stage: str, resource: Resource) -> None:
+        done, total = (resource.progress.completed, resource.progress.total) if resource.progress else (0, None)
+        if stage not in self._stages:
+            bars.start()
+            self._stages[stage] = bars.add_task(stage, total=total, told="")
+        bars.update(self._stages[stage], completed=done, total=total, told=describe(resource))
+
+
+def describe(resource: Resource) -> str:
+    """Count, rate and time left of what is being done, in a few words."""
+    progress = resource.progress
+    if progress is None:
+        return resource.state
+    told = [progress.stage, f"{progress.completed}/{progress.total} {progress.unit}".rstrip()]
+    if progress.loss is not None:
+        told.append(f"loss {progress.loss:.4f}")
+    if progress.eta is not None and progress.completed < progress.total:
+        told.append(f"{clock(progress.eta)} left")
+    return " ".join(told)
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, or `2:01:05` from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns; the first row is their heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

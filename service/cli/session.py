@@ -1,0 +1,98 @@
+"""The frame of every command: whatever ends it is told in the chosen form, and becomes the exit code.
+
+0 is success, 1 what was asked for has failed, 2 bad input, 3 something temporary (server away, no disk space),
+130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from service.cli.output import Output
+from service.client import ApiError, Client, Resource
+from service.core.errors import TransientError, UsageError
+from service.embedded.folder import default_data_dir, find_running
+
+FAILED, USAGE, TRANSIENT, INTERRUPTED = 1, 2, 3, 130
+
+SERVER_FAULT = 500
+"""The first status that is no fault of the request."""
+
+TOO_MANY_REQUESTS = 429
+
+
+class WorkFailedError(Exception):
+    """An adapter or a job that was waited for has not succeeded."""
+
+
+@contextmanager
+def session(*, json: bool, interrupted: str = "") -> Iterator[Output]:
+    """Run a command's body.
+
+    Args:
+        json: JSON lines instead of text.
+        interrupted: what Ctrl-C means for the work.
+    """
+    output = Output(as_json=json)
+    try:
+        yield output
+    except UsageError as error:
+        output.failure("usage", USAGE, error.problems, error.summary)
+        raise typer.Exit(USAGE) from error
+    except ApiError as error:
+        later = error.status >= SERVER_FAULT or error.status == TOO_MANY_REQUESTS
+        code = TRANSIENT if later else USAGE
+        output.failure("transient" if later else "usage", code, error.problems)
+        raise typer.Exit(code) from error
+    except WorkFailedError as error:
+        output.failure("failed", FAILED, [str(error)])
+        raise typer.Exit(FAILED) from error
+    except TransientError as error:
+        output.failure("transient", TRANSIENT, [str(error)])
+        raise typer.Exit(TRANSIENT) from error
+    except OSError as error:
+        shortage = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        code = TRANSIENT if shortage else USAGE
+        output.failure("transient" if shortage else "usage", code, [f"{error.filename or 'a file'}: {error.strerror}"])
+        raise typer.Exit(code) from error
+    except KeyboardInterrupt as error:
+        output.failure("interrupted", INTERRUPTED, [interrupted or "nothing was changed"], "interrupted")
+        raise typer.Exit(INTERRUPTED) from error
+    finally:
+        output.close()
+
+
+def connect() -> Client:
+    """A client of the server in `PAIRFORGE_URL`, else of the stack that runs in the default data folder.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    if os.environ.get("PAIRFORGE_URL"):
+        return Client()
+    if running := find_running(default_data_dir()):
+        return Client(running.url)
+    raise UsageError(
+        "there is no server to talk to: start one with `pairforge up`, or name one in the environment variable "
+        "PAIRFORGE_URL"
+    )
+
+
+def wait_for(client: Client, resource: Resource, output: Output) -> Resource:
+    """Show the progress until the end.
+
+    Raises:
+        WorkFailedError: it ended without success.
+    """
+    final = client.wait(resource.id, output.progress)
+    if final.state != "succeeded":
+        error = final.error or {}
+        reasons = error.get("problems") or [error.get("detail") or "nothing more is known"]
+        told = "was cancelled" if final.state == "cancelled" else f"failed: {'; '.join(map(str, reasons))}"
+        raise WorkFailedError(f"{final.id} {told}")
+    return final
