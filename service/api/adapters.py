@@ -1,0 +1,262 @@
+"""`/adapters`: training on a few pairs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Path, Request, Response
+from pydantic import ValidationError
+
+from service.api import events, resources, schemas
+from service.api.auth import KeyId
+from service.api.inspection import Pictures, Refused, judged
+from service.api.problems import Problem, documented, pointer
+from service.api.services import Services, UsedServices
+from service.api.submission import Submission, replayed, submit
+from service.api.uploads import Form, received
+from service.api.views import answer
+from service.core import keys
+from service.core.errors import TransientError
+from service.core.keys import Kind, Upload
+from service.core.records import Record, State
+from service.core.requests import AdapterRequest, TrainingOptions
+
+log = logging.getLogger(__name__)
+router = APIRouter(prefix="/adapters", tags=["adapters"], responses=documented("unauthorized", "unavailable"))
+
+AdapterId = Annotated[str, Path(description="As `POST /adapters` told it.")]
+
+_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+
+
+def _form_schema() -> dict[str, Any]:
+    """The form of `POST /adapters`: the files, and the request's fields and training options side by side."""
+    fields: dict[str, Any] = {}
+    for model in (AdapterRequest, TrainingOptions):
+        fields |= model.model_json_schema()["properties"]
+    del fields["training"]
+    return {
+        "type": "object",
+        "required": ["images[]", "masks[]", "name"],
+        "properties": {
+            "images[]": {**_FILES, "description": "The defective parts: PNG, JPEG, BMP, TIFF or WebP."},
+            "masks[]": {**_FILES, "description": "One for each image, called like it: white is the defect."},
+            "normals[]": {**_FILES, "description": "Defect-free parts, as backgrounds."},
+            **fields,
+        },
+    }
+
+
+_FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=schemas.Adapter,
+    openapi_extra=_FORM,
+    responses=documented(
+        *("bad_request", "content_too_large", "unsupported_media_type", "invalid_request", "quota_exceeded"),
+        *("idempotency_key_reused", "spool_full"),
+    ),
+)
+async def create_adapter(
+    request: Request, services: UsedServices, key_id: KeyId, idempotency_key: resources.IdempotencyKey = None
+) -> Response:
+    """Train an adapter on 2 to 64 (better 3 to 10) images of a defect and their masks, paired by file name.
+
+    A refusal names every faulty file and field at once, and nothing of a refused request is stored.
+    """
+    async with received(request, services.settings) as form:
+        submission = Submission.of(Kind.ADAPTER, key_id, idempotency_key, form.fingerprint())
+        if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
+            return answer(request, first, await resources.queue_position(services, first), 202)
+        wanted, errors = _wanted(form)
+        pictures = await judged(form, services.settings, services.inspections)
+        if isinstance(pictures, Refused):
+            errors += pictures.errors
+        if wanted is None or isinstance(pictures, Refused) or errors:
+            raise Problem("invalid_request", resources.summary(errors), errors=errors)
+        wanted = wanted.model_copy(update={"base": wanted.base or services.settings.base})
+        record = await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
+    return answer(request, record, await resources.queue_position(services, record), 202)
+
+
+def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
+    """The request that the form's fields make, and all mistakes of the form itself."""
+    own = AdapterRequest.model_fields.keys() - {"training"}
+    values: dict[str, Any] = {name: text for name, text in form.fields.items() if name in own}
+    values["training"] = {name: text for name, text in form.fields.items() if name not in own}
+    try:
+        return AdapterRequest.model_validate(values), list(form.errors)
+    except ValidationError as error:
+        errors: list[dict[str, Any]] = list(form.errors)
+        for entry in error.errors():
+            name = str(entry["loc"][-1 if entry["loc"][0] == "training" else 0])
+            errors.append({"pointer": pointer(name), "detail": f"{name}: {entry['msg']}"})
+        return None, errors
+
+
+def _stored_and_submitted(
+    services: Services, submission: Submission, wanted: AdapterRequest, pictures: Pictures
+) -> Record:
+    """Store the pictures, their list last, and make the record; without a record nothing stays stored."""
+    adapter = submission.id
+    # Should this process die on the way, the reconciler deletes what it has stored.
+    services.store.reserve(adapter)
+    stored = False
+    try:
+        listing: dict[str, Any] = {"version": 1, "notes": pictures.notes}
+        for kind in Upload:
+            listing[kind] = []
+            for index, picture in enumerate(pictures.of(kind)):
+                key = keys.upload(adapter, kind, index)
+                services.storage.put(key, picture.path, "image/png")
+                listing[kind].append(
+                    {
+                        "name": picture.name,
+                        "key": key,
+                        "width": picture.width,
+                        "height": picture.height,
+                        "bytes": picture.bytes,
+                        "sha256": picture.sha256,
+                    }
+                )
+        services.storage.put(keys.inputs(adapter), json.dumps(listing).encode(), "application/json")
+        size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
+        record = submit(services, submission, wanted.model_dump(mode="json"), pictures.notes, size)
+        stored = record.id == adapter
+        return record
+    finally:
+        if not stored:
+            _free(services, adapter)
+
+
+def _free(services: Services, adapter: str) -> None:
+    try:
+        services.storage.delete_prefix(keys.prefix(adapter))
+    except TransientError as error:
+        log.warning("free_postponed: adapter=%s error=%r", adapter, error)
+
+
+@router.get("", response_model=schemas.AdapterList, responses=documented("invalid_request"))
+def list_adapters(
+    services: UsedServices,
+    key_id: KeyId,
+    state: resources.OfState = None,
+    after: resources.After = None,
+    limit: resources.Limit = 20,
+) -> Response:
+    """Your adapters, newest first."""
+    return resources.page(services, Kind.ADAPTER, key_id, state=state, after=after, limit=limit)
+
+
+@router.get(
+    "/{adapter_id}",
+    response_model=schemas.Adapter,
+    responses={304: {"description": "`If-None-Match` names the present state."}, **documented("adapter_not_found")},
+)
+async def get_adapter(request: Request, services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
+    """State, progress, loss curve, samples and card of an adapter."""
+    return await resources.read(request, services, Kind.ADAPTER, adapter_id, key_id)
+
+
+@router.post(
+    "/{adapter_id}/cancel",
+    response_model=schemas.Adapter,
+    responses={
+        202: {"model": schemas.Adapter, "description": "A worker is asked to stop."},
+        **documented("adapter_not_found", "already_finished"),
+    },
+)
+async def cancel_adapter(request: Request, services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
+    """Stop a training, and free what it stored."""
+    return await resources.cancel(request, services, Kind.ADAPTER, adapter_id, key_id)
+
+
+@router.delete(
+    "/{adapter_id}",
+    status_code=204,
+    responses=documented("adapter_not_found", "not_finished", "adapter_in_use"),
+)
+async def delete_adapter(services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
+    """Delete a finished adapter with all that it stored; datasets made with it stay."""
+    users = await to_thread.run_sync(_users, services, key_id, adapter_id)
+    if users:
+        raise Problem("adapter_in_use", f"{', '.join(users)} still need it: cancel them or wait")
+    return await resources.delete(services, Kind.ADAPTER, adapter_id, key_id)
+
+
+def _users(services: Services, key_id: str, adapter_id: str) -> list[str]:
+    """The unfinished jobs that use the adapter."""
+    found = []
+    for state in (State.QUEUED, State.RUNNING):
+        jobs, _ = services.store.list(Kind.JOB, key_id, state=state, limit=services.settings.max_active_per_key)
+        found += [job.id for job in jobs if job.request["adapter_id"] == adapter_id]
+    return found
+
+
+@router.get(
+    "/{adapter_id}/events",
+    response_class=events.EventStream,
+    responses={204: {"description": "Nothing more will come."}, **documented("adapter_not_found", "invalid_request")},
+)
+async def stream_adapter_events(
+    services: UsedServices,
+    key_id: KeyId,
+    adapter_id: AdapterId,
+    last_event_id: Annotated[str | None, Header(pattern=events.ID_PATTERN)] = None,
+) -> Response:
+    """Changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
+    record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
+    return await events.stream(services, record, last_event_id)
+
+
+@router.get(
+    "/{adapter_id}/samples/{step}",
+    status_code=303,
+    responses={303: {"description": "A link to the PNG."}, **documented("adapter_not_found", "invalid_request")},
+)
+async def get_adapter_sample(
+    services: UsedServices,
+    key_id: KeyId,
+    adapter_id: AdapterId,
+    step: Annotated[int, Path(ge=0, le=9_999_999, description="One of those in `samples`.")],
+) -> Response:
+    """A sheet of sample pairs that was made at a checkpoint."""
+    record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
+    if step not in (record.result or record.checkpoint or {}).get("samples", []):
+        raise Problem("not_found", f"no samples were made at step {step}")
+    filename = f"{adapter_id}-{step}.png"
+    return await resources.signed(services, keys.sample(adapter_id, step), filename=filename, content_type="image/png")
+
+
+@router.get(
+    "/{adapter_id}/artifact",
+    response_model=schemas.Artifact,
+    responses=documented("adapter_not_found", "not_finished", "no_result"),
+)
+async def get_adapter_artifact(services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
+    """Links to the files of a trained adapter, for use with the library."""
+    record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
+    resources.require_result(record, "artifact")
+    files = await to_thread.run_sync(_artifact, services, adapter_id)
+    return Response(json.dumps({"files": files}), media_type="application/json")
+
+
+def _artifact(services: Services, adapter_id: str) -> list[dict[str, Any]]:
+    folder = keys.artifact(adapter_id)
+    found = []
+    for entry in services.storage.list(folder):
+        name = entry.key.removeprefix(folder)
+        link = services.storage.signed_link(
+            entry.key,
+            filename=name.rpartition("/")[2],
+            content_type="application/octet-stream",
+            expires=services.settings.link_seconds,
+        )
+        found.append({"name": name, "bytes": entry.size, "url": link})
+    return found

@@ -1,0 +1,71 @@
+"""Whose request it is: an API key in `Authorization: Bearer` or `X-API-Key`."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from service.api.problems import Problem
+from service.api.services import UsedServices
+from service.core.access import verify
+
+LOCAL = "local"
+"""The owner of everything where no keys are required."""
+
+REMEMBERED_SECONDS = 5.0
+"""How long a verified key is not looked up again, and so how long a revoked one may still work."""
+
+_REMEMBERED = 1024
+
+_bearer = HTTPBearer(auto_error=False, description="An API key, as `pairforge keys create` shows it once.")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key in a header of its own.")
+
+
+class KeyCache:
+    """Verified keys, by their hashes, for a few seconds."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[str, float]] = {}
+
+    def get(self, digest: bytes) -> str | None:
+        key_id, until = self._known.get(digest, ("", 0.0))
+        return key_id if time.monotonic() < until else None
+
+    def put(self, digest: bytes, key_id: str) -> None:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[digest] = (key_id, time.monotonic() + REMEMBERED_SECONDS)
+
+
+async def _key_id(
+    request: Request,
+    services: UsedServices,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    header: Annotated[str | None, Security(_header)],
+) -> str:
+    if not services.settings.require_keys:
+        return LOCAL
+    presented = bearer.credentials if bearer else header
+    if not presented:
+        raise _unauthorized("send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`")
+    cache: KeyCache = request.app.state.keys
+    digest = hashlib.sha256(presented.encode()).digest()
+    key_id = cache.get(digest)
+    if key_id is None:
+        key_id = await to_thread.run_sync(verify, services.redis, presented)
+        if key_id is None:
+            raise _unauthorized("this API key is not known or was revoked")
+        cache.put(digest, key_id)
+    return key_id
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+KeyId = Annotated[str, Depends(_key_id)]

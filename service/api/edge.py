@@ -1,0 +1,82 @@
+"""The outermost layer: no body is larger than its route allows, and every request is counted."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.metrics import Metrics
+from service.api.problems import Problem
+from service.core.settings import Settings
+
+MAX_JSON_BYTES = 1_000_000
+
+_UPLOADS = frozenset({"/adapters", "/v1/adapters"})
+
+
+class BodyLimit:
+    """Refuses a body over the limit: at once where its length is told, else as soon as so much has come."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._max_upload = settings.max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+            await self._app(scope, receive, send)
+            return
+        most = self._max_upload if scope["path"] in _UPLOADS else MAX_JSON_BYTES
+        told = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        too_large = told.isdigit() and int(told) > most
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            # Raised where the body is read, so that it is answered like any other problem.
+            if too_large:
+                raise _too_large(most)
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > most:
+                raise _too_large(most)
+            return message
+
+        await self._app(scope, limited, send)
+
+
+def _too_large(most: int) -> Problem:
+    return Problem("content_too_large", f"the body is larger than {most / 1e6:g} MB", headers={"Connection": "close"})
+
+
+class Measured:
+    """Counts requests and times them, by route template."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            self._metrics.count(scope["method"], _route(scope), status, time.perf_counter() - started)
+
+
+def _route(scope: dict[str, Any] | Scope) -> str:
+    """The template of the path: paths themselves are without number."""
+    return getattr(scope.get("route"), "path", "none")

@@ -1,0 +1,180 @@
+"""Judging an upload: its files are decoded by another process, within limits of memory and time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from service.api.inspector import Inspection
+from service.api.problems import Problem
+from service.api.uploads import KINDS, Form, SpooledFile
+from service.core.decoding import ImageLimits
+from service.core.errors import TransientError
+from service.core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SECONDS = 120
+"""What decoding one upload may take."""
+
+AT_ONCE = 2
+"""Uploads decoded at a time; others wait, which bounds the memory in use."""
+
+_BASE_BYTES = 2**29
+"""Address space of Python with NumPy and Pillow, with room to spare."""
+
+_BYTES_PER_PIXEL_HELD = 5
+"""Three of an image and one of its mask, and what Python adds."""
+
+_BYTES_PER_PIXEL_DECODED = 48
+"""Of the one file at work: decoder, RGBA copies and 32-bit colour codes of a mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An accepted picture, written anew as PNG.
+
+    Attributes:
+        name: the stem of what the client called it.
+        path: the new file.
+    """
+
+    name: str
+    path: Path
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What was accepted, by kind, and what was converted or looks odd, one sentence each."""
+
+    images: list[Picture]
+    masks: list[Picture]
+    normals: list[Picture]
+    notes: list[str]
+
+    def of(self, kind: str) -> list[Picture]:
+        return {"images": self.images, "masks": self.masks, "normals": self.normals}[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Every mistake found, as entries of a problem's `errors`."""
+
+    errors: list[dict[str, Any]]
+
+
+def limits_of(settings: Settings) -> ImageLimits:
+    """The limits of decoding that the settings ask for."""
+    return ImageLimits(
+        max_pairs=settings.max_pairs,
+        max_file_bytes=settings.max_file_bytes,
+        max_pixels=settings.max_pixels,
+        max_total_pixels=settings.max_total_pixels,
+    )
+
+
+async def judged(form: Form, settings: Settings, turn: asyncio.Semaphore) -> Pictures | Refused:
+    """Decode all files of a form.
+
+    Args:
+        turn: bounds how many uploads are decoded at once.
+    """
+    limits = limits_of(settings)
+    inspection = Inspection(
+        files={kind: {file.name: str(file.path) for file in form.of(kind)} for kind in KINDS},
+        limits=asdict(limits),
+        folder=str(form.folder / "accepted"),
+        memory_bytes=_BASE_BYTES
+        + _BYTES_PER_PIXEL_HELD * limits.max_total_pixels
+        + _BYTES_PER_PIXEL_DECODED * limits.max_pixels,
+        cpu_seconds=SECONDS,
+    )
+    async with turn:
+        answer = await _inspected(inspection)
+    if isinstance(answer, str):
+        return Refused([{"detail": answer}])
+    errors = [_placed(problem, form.of("images") + form.of("masks")) for problem in answer["problems"]["pairs"]]
+    errors += [_placed(problem, form.of("normals")) for problem in answer["problems"]["normals"]]
+    if errors:
+        return Refused(errors)
+    folder = form.folder / "accepted"
+    pictures = {
+        kind: [
+            Picture(path=folder / kind / f"{index:03}.png", **picture)
+            for index, picture in enumerate(answer["pictures"][kind])
+        ]
+        for kind in KINDS
+    }
+    return Pictures(**pictures, notes=answer["notes"])
+
+
+async def _inspected(inspection: Inspection) -> dict[str, Any] | str:
+    """The inspector's answer, or a sentence on why there is none."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service.api.inspector"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(),
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            output, errors = await process.communicate(json.dumps(inspection).encode())
+    except TimeoutError:
+        return f"the pictures take more than {SECONDS} seconds to decode: send fewer or smaller ones"
+    finally:
+        if process.returncode is None:  # also where the request was given up
+            process.kill()
+            await process.wait()
+    returncode = process.returncode or 0
+    if returncode == 0:
+        answer: dict[str, Any] = json.loads(output)
+        return answer
+    said = errors.decode(errors="replace")
+    log.warning("inspection_failed: returncode=%d said=%s", returncode, said[-2000:])
+    if "No space left on device" in said or "Disk quota exceeded" in said:
+        raise Problem(
+            "spool_full",
+            "the disk that uploads are kept on is full; nothing was stored, try again later",
+            headers={"Retry-After": "60"},
+        )
+    if returncode < 0 or "MemoryError" in said:
+        return "decoding the pictures takes more memory or time than is allowed: send fewer, smaller or other files"
+    raise TransientError(f"the inspector ended with {returncode}")
+
+
+def _environment() -> dict[str, str]:
+    """What Python needs to start, and no secret; one thread, as stacks and a BLAS's buffers count as address space."""
+    passed = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+    environment = {name: os.environ[name] for name in passed if name in os.environ}
+    return {**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+
+
+def _placed(problem: str, files: Sequence[SpooledFile]) -> dict[str, Any]:
+    """An entry of `errors`: the sentence, the files it names, and a pointer to the first of them."""
+    named = [file for file in files if _names(problem, file)]
+    entry: dict[str, Any] = {"detail": problem}
+    if named:
+        entry |= {"pointer": named[0].pointer, "files": [file.pointer for file in named]}
+    return entry
+
+
+def _names(problem: str, file: SpooledFile) -> bool:
+    name = rf"{re.escape(file.name)}(?![\w-])"
+    if re.search(rf"(?<![\w.-]){name}", problem) is None:
+        return False
+    # An image and its mask may have the same name: what stands before it tells, or else what the sentence begins with.
+    told = re.findall(rf"\b(image|mask)s? {name}", problem) or re.findall(r"\b(image|mask)s?\b", problem)[:1]
+    return file.kind == "normals" or not told or file.kind.removesuffix("s") in told

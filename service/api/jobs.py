@@ -1,0 +1,161 @@
+"""`/jobs`: generating pairs with an adapter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Body, Header, Path, Request, Response
+
+from service.api import events, resources, schemas
+from service.api.auth import KeyId
+from service.api.problems import Problem, documented
+from service.api.services import UsedServices
+from service.api.submission import Submission, replayed, submit
+from service.api.views import POLL_SECONDS, answer
+from service.core import keys
+from service.core.keys import Kind
+from service.core.records import State
+from service.core.requests import JobRequest
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], responses=documented("unauthorized", "unavailable"))
+
+JobId = Annotated[str, Path(description="As `POST /jobs` told it.")]
+
+_EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "formats": ["coco"]}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=schemas.Job,
+    responses=documented(
+        *("bad_request", "adapter_not_found", "adapter_not_ready", "content_too_large", "invalid_request"),
+        *("quota_exceeded", "idempotency_key_reused"),
+    ),
+)
+async def create_job(
+    request: Request,
+    services: UsedServices,
+    key_id: KeyId,
+    wanted: Annotated[JobRequest, Body(examples=[_EXAMPLE])],
+    idempotency_key: resources.IdempotencyKey = None,
+) -> Response:
+    """Generate `num_pairs` accepted pairs with a trained adapter."""
+    # Of the body as it came: in the parsed request a seed may have been drawn.
+    body = json.dumps(await request.json(), sort_keys=True)
+    submission = Submission.of(Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
+    if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
+        return answer(request, first, await resources.queue_position(services, first), 202)
+    most = services.settings.max_num_pairs
+    if wanted.num_pairs > most:
+        errors = [{"pointer": "/num_pairs", "detail": f"{wanted.num_pairs} is more than {most}, the most for one job"}]
+        raise Problem("invalid_request", errors[0]["detail"], errors=errors)
+    adapter = await resources.owned(services, Kind.ADAPTER, wanted.adapter_id, key_id)
+    if adapter.state != State.SUCCEEDED:
+        detail = f"adapter {adapter.id} is {adapter.state}; jobs need one that has succeeded"
+        waiting = POLL_SECONDS.get(adapter.state)
+        headers = {"Retry-After": str(waiting)} if waiting else None
+        raise Problem(
+            "adapter_not_ready", detail, errors=[{"pointer": "/adapter_id", "detail": detail}], headers=headers
+        )
+    record = await to_thread.run_sync(submit, services, submission, wanted.model_dump(mode="json"))
+    return answer(request, record, await resources.queue_position(services, record), 202)
+
+
+@router.get("", response_model=schemas.JobList, responses=documented("invalid_request"))
+def list_jobs(
+    services: UsedServices,
+    key_id: KeyId,
+    state: resources.OfState = None,
+    after: resources.After = None,
+    limit: resources.Limit = 20,
+) -> Response:
+    """Your jobs, newest first."""
+    return resources.page(services, Kind.JOB, key_id, state=state, after=after, limit=limit)
+
+
+@router.get(
+    "/{job_id}",
+    response_model=schemas.Job,
+    responses={304: {"description": "`If-None-Match` names the present state."}, **documented("not_found")},
+)
+async def get_job(request: Request, services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
+    """State, progress, counts of accepted and rejected candidates, and links of a job."""
+    return await resources.read(request, services, Kind.JOB, job_id, key_id)
+
+
+@router.post(
+    "/{job_id}/cancel",
+    response_model=schemas.Job,
+    responses={
+        202: {"model": schemas.Job, "description": "A worker is asked to stop."},
+        **documented("not_found", "already_finished"),
+    },
+)
+async def cancel_job(request: Request, services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
+    """Stop a job, and free what it stored."""
+    return await resources.cancel(request, services, Kind.JOB, job_id, key_id)
+
+
+@router.delete("/{job_id}", status_code=204, responses=documented("not_found", "not_finished"))
+async def delete_job(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
+    """Delete a finished job and its dataset."""
+    return await resources.delete(services, Kind.JOB, job_id, key_id)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=events.EventStream,
+    responses={204: {"description": "Nothing more will come."}, **documented("not_found", "invalid_request")},
+)
+async def stream_job_events(
+    services: UsedServices,
+    key_id: KeyId,
+    job_id: JobId,
+    last_event_id: Annotated[str | None, Header(pattern=events.ID_PATTERN)] = None,
+) -> Response:
+    """Changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
+    record = await resources.owned(services, Kind.JOB, job_id, key_id)
+    return await events.stream(services, record, last_event_id)
+
+
+_LINK: dict[int | str, dict[str, Any]] = {303: {"description": "A link that works for a while without a key."}}
+
+
+@router.get(
+    "/{job_id}/dataset",
+    status_code=303,
+    responses={**_LINK, **documented("not_found", "not_finished", "no_result")},
+)
+async def get_job_dataset(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
+    """The zip of images and masks."""
+    record = await resources.owned(services, Kind.JOB, job_id, key_id)
+    resources.require_result(record, "dataset")
+    adapter = await to_thread.run_sync(services.store.get, record.request["adapter_id"])
+    name = _file_stem(adapter.request["name"]) if adapter is not None else "dataset"
+    return await resources.signed(
+        services, keys.dataset(job_id), filename=f"{name}-{job_id}.zip", content_type="application/zip"
+    )
+
+
+@router.get(
+    "/{job_id}/preview",
+    status_code=303,
+    responses={**_LINK, **documented("not_found", "not_finished", "no_result")},
+)
+async def get_job_preview(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
+    """A sheet of some of the pairs, as PNG."""
+    record = await resources.owned(services, Kind.JOB, job_id, key_id)
+    resources.require_result(record, "preview")
+    return await resources.signed(
+        services, keys.preview(job_id), filename=f"{job_id}-preview.png", content_type="image/png"
+    )
+
+
+def _file_stem(name: str) -> str:
+    """What a user calls an adapter, fit for a file name anywhere."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "dataset"

@@ -1,0 +1,159 @@
+"""Every error is answered as a problem document (RFC 9457), the framework's own included.
+
+A problem has, besides the members of the RFC, a machine-readable `code` and `errors`: one entry for each thing that is
+wrong, with its `detail` and the place it concerns, a `pointer` into the body (RFC 6901) or the name of a `parameter`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from service.core.errors import TransientError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+CODES: dict[str, tuple[int, str]] = {
+    "bad_request": (400, "The request cannot be read"),
+    "unauthorized": (401, "An API key is needed"),
+    "not_found": (404, "There is no such thing"),
+    "adapter_not_found": (404, "There is no such adapter"),
+    "method_not_allowed": (405, "This address does not take that method"),
+    "already_finished": (409, "It has finished already"),
+    "not_finished": (409, "It has not finished yet"),
+    "no_result": (409, "There is no result"),
+    "adapter_not_ready": (409, "The adapter is not ready"),
+    "adapter_in_use": (409, "The adapter is in use"),
+    "content_too_large": (413, "The request is too large"),
+    "unsupported_media_type": (415, "The request has the wrong media type"),
+    "invalid_request": (422, "The request has mistakes"),
+    "idempotency_key_reused": (422, "This Idempotency-Key was used for another request"),
+    "quota_exceeded": (429, "A quota is used up"),
+    "internal_error": (500, "Something went wrong here"),
+    "unavailable": (503, "The service is not available for the moment"),
+    "spool_full": (507, "There is no room for uploads for the moment"),
+}
+"""Status and title of each code."""
+
+RETRY_SECONDS = 5
+"""When to come back after a failure of the surroundings."""
+
+
+class Problem(HTTPException):
+    """A refusal.
+
+    Args:
+        code: a key of `CODES`.
+        detail: what is wrong with this request, and what would be right.
+        errors: one entry per mistake, with `detail` and `pointer` or `parameter`.
+        headers: to send along.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(CODES[code][0], detail, headers)
+        self.code = code
+        self.errors = list(errors)
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON Pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def response(request: Request, problem: Problem) -> Response:
+    status, title = CODES[problem.code]
+    body: dict[str, Any] = {
+        "type": f"urn:pairforge:problem:{problem.code}",
+        "title": title,
+        "status": status,
+        "detail": problem.detail,
+        "instance": request.url.path,
+        "code": problem.code,
+    }
+    if problem.errors:
+        body["errors"] = problem.errors
+    return Response(json.dumps(body), status, problem.headers, MEDIA_TYPE)
+
+
+def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an OpenAPI operation that may answer with these problems."""
+    by_status: dict[int | str, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(CODES[code][0], []).append(code)
+    return {
+        status: {
+            "description": "; ".join(f"`{code}`: {CODES[code][1].lower()}" for code in found),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, found in by_status.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Answer all errors of the app as problems."""
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return response(request, error if isinstance(error, Problem) else _of_framework(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        errors = [located(entry["loc"], entry["msg"]) for entry in error.errors()]
+        detail = "; ".join(f"{entry.get('pointer') or entry.get('parameter')}: {entry['detail']}" for entry in errors)
+        return response(request, Problem("invalid_request", detail, errors=errors))
+
+    async def unavailable(request: Request, error: Exception) -> Response:
+        log.warning("unavailable: path=%s error=%r", request.url.path, error)
+        return response(request, unavailable_problem())
+
+    app.add_exception_handler(RedisError, unavailable)
+    app.add_exception_handler(OperationalError, unavailable)
+    app.add_exception_handler(TransientError, unavailable)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        # The server logs the traceback; the client learns nothing of our inside.
+        return response(request, Problem("internal_error", "the fault is ours and was logged; try again later"))
+
+
+def unavailable_problem() -> Problem:
+    return Problem(
+        "unavailable",
+        "records or storage cannot be reached; nothing was changed, try again in a few seconds",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
+def located(loc: Sequence[str | int], message: str) -> dict[str, str]:
+    """One entry of `errors` from a place as pydantic gives it, the first part being where in the request."""
+    where, *path = loc
+    if where == "body":
+        return {"pointer": pointer(*path), "detail": message}
+    return {"parameter": ".".join(str(part) for part in path), "in": str(where), "detail": message}
+
+
+def _of_framework(error: HTTPException) -> Problem:
+    known = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "content_too_large"}
+    code = known.get(error.status_code, "bad_request" if error.status_code < 500 else "internal_error")
+    detail = str(error.detail)
+    if detail == HTTPStatus(error.status_code).phrase:
+        detail = CODES[code][1].lower()
+    return Problem(code, detail, headers=error.headers)

@@ -1,0 +1,124 @@
+"""What adapters and jobs have in common: read, list, cancel, delete, and the record behind each."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import Header, Query, Request, Response
+
+from service.api import views
+from service.api.problems import Problem
+from service.api.services import Services
+from service.core import keys
+from service.core.keys import Kind
+from service.core.records import Record, State, read_record
+
+Limit = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
+After = Annotated[
+    str | None, Query(pattern=r"^(adp|job)_[0-9a-z]{26}$", description="`next_cursor` of the page before.")
+]
+OfState = Annotated[State | None, Query(description="Only those in this state.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="Any text: sent again with the same request it answers what the first one made, for a day.",
+    ),
+]
+
+
+async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> Record:
+    """The record, if it is of that kind and the key's own.
+
+    Raises:
+        Problem: it is not; whether someone else has it is not told.
+    """
+    record = await read_record(services.fast_redis, record_id) if keys.kind_of(record_id) == kind else None
+    if record is None or record.key_id != key_id:
+        code = "adapter_not_found" if kind == Kind.ADAPTER else "not_found"
+        raise Problem(code, f"there is no {kind} {record_id!r:.60}; perhaps it was deleted")
+    return record
+
+
+async def queue_position(services: Services, record: Record) -> int | None:
+    if record.state != State.QUEUED:
+        return None
+    return await to_thread.run_sync(services.store.queue_position, record.id)
+
+
+async def read(request: Request, services: Services, kind: Kind, record_id: str, key_id: str) -> Response:
+    record = await owned(services, kind, record_id, key_id)
+    return views.answer(request, record, await queue_position(services, record))
+
+
+def page(
+    services: Services, kind: Kind, key_id: str, *, state: State | None, after: str | None, limit: int
+) -> Response:
+    """A page of the key's own, newest first; to be called in a thread."""
+    records, cursor = services.store.list(kind, key_id, state=state, after=after, limit=limit)
+    data = [views.view(record, _position(services, record)) for record in records]
+    return Response(json.dumps({"data": data, "next_cursor": cursor}), media_type="application/json")
+
+
+def _position(services: Services, record: Record) -> int | None:
+    return services.store.queue_position(record.id) if record.state == State.QUEUED else None
+
+
+async def cancel(request: Request, services: Services, kind: Kind, record_id: str, key_id: str) -> Response:
+    """Cancel at once what is queued, and ask the worker to stop what is running; again is no mistake.
+
+    Raises:
+        Problem: it has succeeded or failed.
+    """
+    await owned(services, kind, record_id, key_id)
+    state = await to_thread.run_sync(services.store.request_cancel, record_id)
+    if state in {State.SUCCEEDED, State.FAILED}:
+        raise Problem("already_finished", f"the {kind} has {state} already; delete it to free its storage")
+    record = await owned(services, kind, record_id, key_id)
+    return views.answer(request, record, None, 202 if state == State.CANCELLING else 200)
+
+
+async def delete(services: Services, kind: Kind, record_id: str, key_id: str) -> Response:
+    """Delete a finished record; the reconciler deletes what it stored.
+
+    Raises:
+        Problem: it has not finished.
+    """
+    record = await owned(services, kind, record_id, key_id)
+    if not await to_thread.run_sync(services.store.remove, record_id):
+        raise Problem("not_finished", f"the {kind} is {record.state}: cancel it first")
+    return Response(status_code=204)
+
+
+async def signed(services: Services, key: str, *, filename: str, content_type: str) -> Response:
+    """A redirect to a link that works for a while without a key."""
+
+    def sign() -> str:
+        return services.storage.signed_link(
+            key, filename=filename, content_type=content_type, expires=services.settings.link_seconds
+        )
+
+    return Response(
+        status_code=303, headers={"Location": await to_thread.run_sync(sign), "Cache-Control": "private, no-store"}
+    )
+
+
+def require_result(record: Record, what: str) -> None:
+    """Raise unless the record has succeeded, telling whether waiting helps."""
+    if record.state == State.SUCCEEDED:
+        return
+    if record.state.is_terminal:
+        raise Problem("no_result", f"the {record.kind} was {record.state}, so there is no {what}")
+    headers = {"Retry-After": str(views.POLL_SECONDS[record.state])}
+    raise Problem("not_finished", f"the {record.kind} is {record.state}; its {what} comes at the end", headers=headers)
+
+
+def summary(errors: list[dict[str, Any]]) -> str:
+    """All mistakes in one line, or the first few and how many more."""
+    shown = [str(error["detail"]) for error in errors[:5]]
+    if len(errors) > len(shown):
+        shown.append(f"and {len(errors) - len(shown)} more")
+    return "; ".join(shown)

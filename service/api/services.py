@@ -1,0 +1,125 @@
+"""What the routes work with: made when the app starts, closed when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import Depends, Request
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from service.api.inspection import AT_ONCE
+from service.core.connections import TIMEOUT, connect
+from service.core.messaging import Dispatcher
+from service.core.reconcile import reconcile, reconcile_until
+from service.core.records import RecordStore
+from service.core.settings import Settings
+from service.core.storage import ObjectStore, StorageError
+
+log = logging.getLogger(__name__)
+
+_FAST_CONNECTIONS = 1024
+
+MAX_STREAMS = 256
+"""Event streams open at once; each waits on a connection of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Clients of the servers, and what the routes share.
+
+    Attributes:
+        redis: for work in threads.
+        fast_redis: for what is answered on the event loop.
+        stream_redis: for waiting on events.
+        inspections: turns at decoding uploads.
+        streams: turns at streaming events.
+    """
+
+    settings: Settings
+    redis: Redis
+    fast_redis: AsyncRedis
+    stream_redis: AsyncRedis
+    store: RecordStore
+    storage: ObjectStore
+    dispatcher: Dispatcher
+    inspections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_STREAMS))
+
+
+@asynccontextmanager
+async def running_services(settings: Settings) -> AsyncIterator[Services]:
+    """Clients for as long as the app runs, and the reconciler beside it."""
+    if settings.spool_dir is not None:
+        settings.spool_dir.mkdir(parents=True, exist_ok=True)
+    client = connect(settings)
+    fast, stream = _impatient(settings, _FAST_CONNECTIONS), _impatient(settings, MAX_STREAMS + 1)
+    services = Services(
+        settings=settings,
+        redis=client,
+        fast_redis=fast,
+        stream_redis=stream,
+        store=RecordStore(client, settings),
+        storage=ObjectStore(settings),
+        dispatcher=Dispatcher(settings),
+    )
+    stopped = threading.Event()
+    reconciler = threading.Thread(
+        target=reconcile_until,
+        args=(stopped, lambda: _round(services), settings.reconcile_seconds),
+        name="reconciler",
+        daemon=True,
+    )
+    await to_thread.run_sync(_prepare, services.storage)
+    reconciler.start()
+    try:
+        yield services
+    finally:
+        stopped.set()
+        await to_thread.run_sync(reconciler.join, 10)
+        await fast.aclose()
+        await stream.aclose()
+        client.close()
+        services.dispatcher.close()
+        services.storage.close()
+
+
+def _round(services: Services) -> bool:
+    services.storage.ensure_bucket()
+    return reconcile(services.store, services.dispatcher, services.storage, services.settings)
+
+
+def _prepare(storage: ObjectStore) -> None:
+    try:
+        storage.ensure_bucket()
+    except StorageError as error:
+        log.warning("bucket_postponed: %s", error)
+
+
+def _impatient(settings: Settings, connections: int) -> AsyncRedis:
+    """A client that tries once more, which renews a broken connection, but does not wait for a server that is down."""
+    return AsyncRedis.from_url(
+        settings.redis_url,
+        decode_responses=True,
+        socket_timeout=TIMEOUT,
+        socket_connect_timeout=TIMEOUT,
+        max_connections=connections,
+        retry=Retry(NoBackoff(), 1),
+    )
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+UsedServices = Annotated[Services, Depends(_services)]

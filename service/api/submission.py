@@ -1,0 +1,102 @@
+"""Creating a record: once per Idempotency-Key, within the key's quotas, and only then is a worker told."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from service.api.problems import Problem
+from service.api.services import Services
+from service.core import keys
+from service.core.keys import Kind
+from service.core.records import Idempotency, IdempotencyConflict, QuotaExceeded, Record
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Who wants what made, and under which id it will be known."""
+
+    kind: Kind
+    id: str
+    key_id: str
+    idempotency: Idempotency | None
+
+    @classmethod
+    def of(cls, kind: Kind, key_id: str, idempotency_key: str | None, fingerprint: str) -> Submission:
+        """A new one; the fingerprint tells whether two requests of one Idempotency-Key are the same."""
+        idempotency = None
+        if idempotency_key is not None:
+            # Adapters and jobs are different requests, whatever their bodies.
+            own = hashlib.sha256(f"{kind}\n{fingerprint}".encode()).hexdigest()
+            idempotency = Idempotency(idempotency_key, own)
+        return cls(kind, keys.new_id(kind), key_id, idempotency)
+
+
+def replayed(services: Services, submission: Submission) -> Record | None:
+    """What the Idempotency-Key has made before, asked before any work is done.
+
+    Raises:
+        Problem: the key was used for another request.
+    """
+    if submission.idempotency is None:
+        return None
+    try:
+        return services.store.replay(submission.key_id, submission.idempotency)
+    except IdempotencyConflict as error:
+        raise _conflict(submission) from error
+
+
+def submit(
+    services: Services,
+    submission: Submission,
+    request: dict[str, Any],
+    notes: Sequence[str] = (),
+    stored_bytes: int = 0,
+) -> Record:
+    """Save the record, then send its message; the record of another id is that of an equal request that was faster.
+
+    Raises:
+        Problem: a quota is used up, or the Idempotency-Key was used for another request.
+    """
+    try:
+        record, is_new = services.store.create(
+            submission.kind,
+            submission.id,
+            submission.key_id,
+            request,
+            notes=notes,
+            stored_bytes=stored_bytes,
+            idempotency=submission.idempotency,
+        )
+    except IdempotencyConflict as error:
+        raise _conflict(submission) from error
+    except QuotaExceeded as error:
+        raise _over_quota(error) from error
+    if is_new:
+        try:
+            services.dispatcher.send(record)
+        except (OperationalError, RedisError) as error:
+            # The record is safe, and the reconciler sends what has no message.
+            log.warning("send_postponed: record=%s error=%r", record.id, error)
+    return record
+
+
+def _conflict(submission: Submission) -> Problem:
+    detail = f"this Idempotency-Key has made another {submission.kind} from a different request: use a new key"
+    return Problem("idempotency_key_reused", detail, errors=[{"parameter": "Idempotency-Key", "detail": detail}])
+
+
+def _over_quota(error: QuotaExceeded) -> Problem:
+    if error.quota == "active":
+        detail = f"{error.used} of your adapters and jobs are queued or running, {error.limit} is the most: wait"
+        return Problem("quota_exceeded", detail, headers={"Retry-After": "60"})
+    gigabytes = f"{error.used / 1e9:.2f} of {error.limit / 1e9:g} GB"
+    return Problem("quota_exceeded", f"what you have stored uses {gigabytes}: delete adapters or jobs you do not need")

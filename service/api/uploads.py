@@ -1,0 +1,266 @@
+"""Receiving a multipart form: files go to a spool on disk as they come in, within limits that hold while they do.
+
+Nothing is decoded here, and what a client calls a file is never the name of anything on our side.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from anyio import to_thread
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
+from service.api.problems import Problem, pointer
+from service.core.settings import Settings
+
+KINDS = ("images", "masks", "normals")
+"""The parts that hold files; `images[]` is the same as `images`."""
+
+MAX_FIELDS = 64
+MAX_FIELD_BYTES = 4096
+_NAME_LENGTH = 200
+
+
+@dataclass(slots=True)
+class SpooledFile:
+    """A file that was received.
+
+    Attributes:
+        kind: one of `KINDS`.
+        index: position among those of its kind, from 0.
+        name: the last part of what the client calls it, for messages and metadata only.
+        path: where its content lies.
+        size: bytes received; of a file over the limit only so many more are kept as to tell.
+        sha256: of its content, hexadecimal.
+    """
+
+    kind: str
+    index: int
+    name: str
+    path: Path
+    size: int = 0
+    sha256: str = ""
+
+    @property
+    def pointer(self) -> str:
+        return pointer(self.kind, self.index)
+
+
+@dataclass(slots=True)
+class Form:
+    """A form that was received whole; `errors` are mistakes in it, as in a problem document."""
+
+    folder: Path
+    fields: dict[str, str] = field(default_factory=dict)
+    files: list[SpooledFile] = field(default_factory=list)
+    errors: list[dict[str, str]] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[SpooledFile]:
+        return [file for file in self.files if file.kind == kind]
+
+    def fingerprint(self) -> str:
+        """The same for the same fields and files, in whatever order and with whatever boundary they were sent."""
+        parts = [f"{name}={value!r}" for name, value in self.fields.items()]
+        parts += [f"{file.kind}:{file.name!r}:{file.sha256}" for file in self.files]
+        return hashlib.sha256("\n".join(sorted(parts)).encode(errors="surrogatepass")).hexdigest()
+
+
+@asynccontextmanager
+async def received(request: Request, settings: Settings) -> AsyncIterator[Form]:
+    """Receive the request's form; its spool lasts as long as the context.
+
+    Raises:
+        Problem: no multipart form, malformed, too large, or no room in the spool. Mistakes in single files do not
+            raise: they are in the form's `errors`.
+    """
+    media_type, options = parse_options_header(request.headers.get("content-type"))
+    if media_type != b"multipart/form-data" or not options.get(b"boundary"):
+        raise Problem("unsupported_media_type", "send a multipart/form-data form with images[] and masks[]")
+    try:
+        folder = Path(await to_thread.run_sync(lambda: tempfile.mkdtemp(prefix="upload-", dir=settings.spool_dir)))
+    except OSError as error:
+        raise _spool_problem(error) from error
+    try:
+        receiver = _Receiver(folder, settings)
+        try:
+            parser = MultipartParser(options[b"boundary"], receiver.callbacks())  # type: ignore[arg-type]
+            async for chunk in request.stream():
+                # In a thread: files are written and hashed on the way.
+                await to_thread.run_sync(parser.write, chunk)
+            if not receiver.complete:
+                raise Problem("bad_request", "the form was cut off: its closing boundary is missing")
+        except FormParserError as error:
+            raise Problem("bad_request", f"the form is malformed: {error}") from error
+        except OSError as error:
+            raise _spool_problem(error) from error
+        finally:
+            receiver.abandon()
+        yield receiver.form
+    finally:
+        await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _spool_problem(error: OSError) -> Problem:
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        raise error
+    return Problem(
+        "spool_full",
+        "the disk that uploads are kept on is full; nothing was stored, try again later",
+        headers={"Retry-After": "60"},
+    )
+
+
+class _Receiver:
+    """Takes the parts of a form from the streaming parser, which calls it while a chunk is parsed."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.form = Form(folder)
+        self.complete = False
+        self._max_file_bytes = settings.max_file_bytes
+        self._max_files = {
+            "images": settings.max_pairs,
+            "masks": settings.max_pairs,
+            "normals": settings.max_normals,
+        }
+        self._header = (b"", b"")
+        self._disposition = b""
+        self._name: str | None = None
+        self._text = bytearray()
+        self._file: SpooledFile | None = None
+        self._open: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+
+    def callbacks(self) -> dict[str, object]:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._start,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._complete,
+        }
+
+    def abandon(self) -> None:
+        """Close what was not received whole."""
+        if self._open is not None:
+            # It is deleted next; that the rest of it cannot be written does not matter.
+            with suppress(OSError):
+                self._open.close()
+
+    def _complete(self) -> None:
+        self.complete = True
+
+    def _begin(self) -> None:
+        self._disposition = b""
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header = (self._header[0] + data[start:end], self._header[1])
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header = (self._header[0], self._header[1] + data[start:end])
+
+    def _header_end(self) -> None:
+        if self._header[0].lower() == b"content-disposition":
+            self._disposition = self._header[1]
+        self._header = (b"", b"")
+
+    def _start(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"name" not in options:
+            raise Problem("bad_request", "a part of the form has no name in its Content-Disposition")
+        self._name = options[b"name"].decode(errors="replace")
+        if b"filename" in options:
+            self._start_file(self._name, client_name(options[b"filename"].decode(errors="replace")))
+        else:
+            if len(self.form.fields) >= MAX_FIELDS:
+                raise Problem("bad_request", f"the form has more than {MAX_FIELDS} fields")
+            self._text.clear()
+
+    def _start_file(self, part: str, name: str) -> None:
+        kind = part.removesuffix("[]")
+        if kind not in KINDS:
+            raise Problem(
+                "invalid_request",
+                f"files are expected as images[], masks[] and normals[], not as {part}",
+                errors=[{"pointer": pointer(part), "detail": "a file of unknown purpose"}],
+            )
+        index = len(self.form.of(kind))
+        if index >= self._max_files[kind]:
+            raise Problem(
+                "content_too_large",
+                f"more than {self._max_files[kind]} {kind}: that is the most for one adapter",
+                errors=[{"pointer": pointer(kind), "detail": f"at most {self._max_files[kind]} files"}],
+            )
+        self._file = SpooledFile(kind, index, name, self.form.folder / f"{kind}-{index:03}")
+        self._hash = hashlib.sha256()
+        self._open = self._file.path.open("wb")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is None or self._open is None:
+            self._text += data[start:end]
+            if len(self._text) > MAX_FIELD_BYTES:
+                detail = f"longer than {MAX_FIELD_BYTES} bytes"
+                errors = [{"pointer": pointer(self._name or ""), "detail": detail}]
+                raise Problem("invalid_request", f"{self._name} is {detail}", errors=errors)
+            return
+        room = self._max_file_bytes - self._file.size
+        if room >= 0:
+            # One byte over the limit is kept, so that reading the file tells that it is too large.
+            kept = memoryview(data)[start : min(end, start + room + 1)]
+            self._open.write(kept)
+            self._hash.update(kept)
+            self._file.size += len(kept)
+
+    def _end(self) -> None:
+        if self._file is None or self._open is None:
+            self._end_field(self._name or "")
+            return
+        opened, self._open = self._open, None
+        opened.close()
+        file, self._file = self._file, None
+        file.sha256 = self._hash.hexdigest()
+        if not file.name and not file.size:
+            return  # a browser's empty file input
+        if not file.name:
+            self.form.errors.append({"pointer": file.pointer, "detail": f"one of the {file.kind} has no file name"})
+        elif any(file.name == other.name for other in self.form.of(file.kind)):
+            detail = f"two of the {file.kind} are called {file.name}: keep one of them, or rename"
+            self.form.errors.append({"pointer": file.pointer, "detail": detail})
+        self.form.files.append(file)
+
+    def _end_field(self, name: str) -> None:
+        try:
+            text = self._text.decode()
+        except UnicodeDecodeError:
+            self.form.errors.append({"pointer": pointer(name), "detail": f"{name} is not UTF-8 text"})
+            return
+        if name in self.form.fields:
+            self.form.errors.append({"pointer": pointer(name), "detail": f"{name} is given twice"})
+        # A form on a page sends an empty text for what was left out.
+        if text.strip():
+            self.form.fields[name] = text.strip()
+
+
+def client_name(name: str) -> str:
+    """What a client calls a file, fit to be shown: without folders and control characters, of bounded length."""
+    base = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
+    shown = "".join(character for character in base if character.isprintable())
+    if len(shown) > _NAME_LENGTH:
+        stem, dot, suffix = shown.rpartition(".")
+        shown = stem[: _NAME_LENGTH - 16] + dot + suffix[:15] if dot else shown[:_NAME_LENGTH]
+    return shown.strip()

@@ -1,0 +1,89 @@
+"""The API as an app: `uvicorn --factory service.main:create_app`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from service.api import adapters, health, jobs, problems, schemas
+from service.api.auth import KeyCache
+from service.api.edge import BodyLimit, Measured
+from service.api.metrics import Metrics, RecordCollector
+from service.api.services import running_services
+from service.core.settings import Settings, load_settings
+
+DESCRIPTION = """Few-shot generation of image-mask pairs of manufacturing defects.
+
+Train an adapter on a few images of a defect and their masks (`POST /v1/adapters`), wait until it has succeeded, have
+pairs made with it (`POST /v1/jobs`), and download the dataset.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The app; without settings, those of the environment."""
+    chosen = settings or load_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running_services(chosen) as services:
+            app.state.services = services
+            collector = RecordCollector(services.store)
+            app.state.metrics.registry.register(collector)
+            yield
+            app.state.metrics.registry.unregister(collector)
+
+    app = FastAPI(
+        title="PairForge",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+        redirect_slashes=False,
+    )
+    app.state.keys = KeyCache()
+    app.state.metrics = Metrics()
+    problems.install(app)
+    app.include_router(health.router)
+    for router in (adapters.router, jobs.router):
+        app.include_router(router, prefix="/v1")
+        app.include_router(router, include_in_schema=False)
+    app.add_middleware(BodyLimit, settings=chosen)
+    app.add_middleware(Measured, metrics=app.state.metrics)
+    _describe(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _describe(app: FastAPI) -> None:
+    """Add to the OpenAPI document what no route has as its model."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        models = document["components"]["schemas"]
+        if "Problem" not in models:
+            own = schemas.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            models |= own.pop("$defs")
+            models["Problem"] = own
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    _only_problems(operation)
+            for unused in ("HTTPValidationError", "ValidationError"):
+                models.pop(unused, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _only_problems(operation: dict[str, Any]) -> None:
+    """FastAPI promises its own 422 wherever there are parameters; ours are problems."""
+    refusal = operation["responses"].get("422")
+    if refusal is not None and problems.MEDIA_TYPE not in refusal["content"]:
+        operation["responses"]["422"] = problems.documented("invalid_request")[422]

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.core.records import RecordStore
+from tests.api.conftest import trained
+from tests.api.uploads import pairs
+
+Event = tuple[str, dict[str, Any]]
+
+
+def received(client: httpx2.Client, path: str, after: str | None = None, most: int | None = None) -> list[Event]:
+    """Events as they come, until the stream ends or there are enough."""
+    events: list[Event] = []
+    event_id = ""
+    headers = {"Last-Event-ID": after} if after else {}
+    with client.stream("GET", path, headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                event_id = line.removeprefix("id: ")
+            elif line.startswith("data: "):
+                events.append((event_id, json.loads(line.removeprefix("data: "))))
+                if len(events) == most:
+                    break
+    return events
+
+
+def test_events_come_as_they_happen_until_the_end(client: httpx2.Client, store: RecordStore) -> None:
+    adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
+
+    def work() -> None:
+        time.sleep(0.3)
+        store.claim(adapter, "worker")
+        for step in (1, 2):
+            progress = {"stage": "train", "completed": step, "total": 2, "request": {"large": True}}
+            store.report(adapter, "worker", progress)
+            time.sleep(0.1)
+        store.succeed(adapter, "worker", {}, 0)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    events = received(client, f"/v1/adapters/{adapter}/events")
+    worker.join()
+    assert [data["state"] for _, data in events] == ["queued", "running", "running", "running", "succeeded"]
+    assert events[2][1]["progress"] == {"stage": "train", "completed": 1, "total": 2}
+
+
+def test_a_stream_resumes_after_the_event_that_was_seen_last(client: httpx2.Client, store: RecordStore) -> None:
+    adapter = trained(client, store)
+    path = f"/v1/adapters/{adapter}/events"
+    seen = received(client, path, most=1)
+    rest = received(client, path, after=seen[-1][0])
+    assert [data["state"] for _, data in seen + rest] == ["queued", "running", "succeeded"]
+    assert client.get(path, headers={"Last-Event-ID": rest[-1][0]}).status_code == 204
+
+
+@pytest.mark.parametrize("event_id", ["x", "-", "1", "99999999999999999999999-0", "18446744073709551616-1"])
+def test_an_impossible_event_id_is_refused(client: httpx2.Client, store: RecordStore, event_id: str) -> None:
+    answer = client.get(f"/v1/adapters/{trained(client, store)}/events", headers={"Last-Event-ID": event_id})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")

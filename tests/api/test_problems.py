@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from service.api import problems
+from service.core.settings import Settings
+from service.main import create_app
+from tests.api.conftest import serving
+from tests.api.uploads import pairs
+
+FRAMEWORK = {
+    "an unknown path": ("GET", "/v1/nothing", {}, 404, "not_found"),
+    "a trailing slash": ("GET", "/v1/jobs/", {}, 404, "not_found"),
+    "a wrong method": ("PUT", "/v1/jobs", {}, 405, "method_not_allowed"),
+    "a wrong value": ("GET", "/v1/jobs?limit=x", {}, 422, "invalid_request"),
+    "a large body": ("POST", "/v1/jobs", {"content": bytes(1_100_000)}, 413, "content_too_large"),
+    "a large body of unknown length": (
+        "POST",
+        "/v1/jobs",
+        {"content": (bytes(100_000) for _ in range(11))},
+        413,
+        "content_too_large",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FRAMEWORK)
+def test_the_frameworks_errors_are_problems_too(client: httpx2.Client, case: str) -> None:
+    method, path, options, status, code = FRAMEWORK[case]
+    answer = client.request(method, path, **options)
+    body = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
+    assert body["instance"] == path.partition("?")[0]
+    assert body.keys() >= {"type", "title", "detail"}
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+def test_a_fault_of_ours_tells_nothing_of_our_inside() -> None:
+    app = FastAPI()
+    problems.install(app)
+
+    @app.get("/")
+    def fail() -> None:
+        raise ZeroDivisionError("secret")
+
+    answer = TestClient(app, raise_server_exceptions=False).get("/")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert "ZeroDivision" not in answer.text
+
+
+def test_pointers_are_escaped() -> None:
+    assert problems.pointer("a/b", 0, "~c") == "/a~1b/0/~0c"
+
+
+def test_without_redis_or_storage_the_answer_is_503_and_when_to_come_back(
+    settings: Settings, new_client: Callable[..., httpx2.Client]
+) -> None:
+    deaf = "http://127.0.0.1:9"
+    with serving(settings.model_copy(update={"s3_endpoint_url": deaf})) as url:
+        client = new_client(url)
+        assert client.get("/readyz").json()["storage"] is False
+        answer = client.post("/v1/adapters", data={"name": "a"}, files=pairs())
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+    with serving(settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0", "require_keys": False})) as url:
+        answer = httpx2.get(f"{url}/v1/jobs/job_{'0' * 26}", timeout=30)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        ready = httpx2.get(f"{url}/readyz", timeout=30)
+        assert (ready.status_code, ready.json()["redis"]) == (503, False)
+        assert httpx2.get(f"{url}/healthz").status_code == 200
+
+
+def test_a_spool_without_room_is_told_and_left_empty(client: httpx2.Client, settings: Settings) -> None:
+    """A limit on the size of files stands in the way of writes as a full disk does."""
+    assert settings.spool_dir is not None
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        answer = client.post("/v1/adapters", data={"name": "a"}, files=pairs())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (answer.status_code, answer.json()["code"]) == (507, "spool_full")
+    assert int(answer.headers["retry-after"]) > 0
+    assert list(settings.spool_dir.iterdir()) == []
+
+
+def test_every_operation_documents_its_problems(settings: Settings) -> None:
+    document = create_app(settings).openapi()
+    assert json.loads(json.dumps(document)) == document
+    operations = {
+        operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()
+    }
+    assert {"create_adapter", "list_adapters", "get_job", "cancel_job", "get_job_dataset"} <= operations.keys()
+    for name, operation in operations.items():
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400 and name != "get_readiness":
+                assert list(answer["content"]) == [problems.MEDIA_TYPE], (name, status)
+    assert all(path.startswith("/v1/") or path in {"/healthz", "/readyz", "/metrics"} for path in document["paths"])
