@@ -30,7 +30,7 @@ from tests.servers import MakeSettings, RedisServer
 
 KEY = "k1"
 BRIEF = 0.3
-DEAD = 1.DEAD
+DEAD = 1.2 * BRIEF
 """After this many seconds a brief lease is dead."""
 
 Operation = Callable[[RecordStore, str], Any]
