@@ -205,7 +205,7 @@ class _Generation:
                 yield item
 
     def _finish(self, plan: Plan, judging: Judging) -> None:
-        self._report.stage("finish")
+        self._report.report(Progress("finish", 0, 1, "parts"), judging.tally.as_dict())
         job, owner, check = self._record.id, self._lease.owner, self._lease.check
         if judging.tally.accepted < plan.num_pairs:
             told = shortfall(judging.tally, plan.num_pairs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
@@ -56,7 +55,6 @@ class Lease:
         self._context = context
         self._delivery = delivery
         self._reason: StopReason | None = None
-        self._also: list[Callable[[], object]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{record}", daemon=True)
 
@@ -75,10 +73,6 @@ class Lease:
         """Why to stop; None to go on."""
         return self._reason
 
-    def also_renew(self, renewal: Callable[[], object]) -> None:
-        """Call this too whenever the lease is renewed."""
-        self._also.append(renewal)
-
     def check(self) -> None:
         """Raise `StopError` if the work is to stop."""
         if self._reason is not None:
@@ -96,7 +90,8 @@ class Lease:
             try:
                 if time.monotonic() - renewed >= self._context.settings.lease_seconds / RENEWALS_PER_LEASE:
                     self._judge(self._context.records.renew(self.record, self.owner))
-                    self._renew_others()
+                    if self._delivery is not None:
+                        renew_delivery(self._context.redis, self._delivery)
                     renewed = time.monotonic()
                 else:
                     found = self._context.records.get(self.record)
@@ -105,12 +100,6 @@ class Lease:
                 log.warning("lease_not_renewed", extra={"record": self.record, "error": str(error)})
             if self._reason is None and self._context.stopping():
                 self._reason = StopReason.HANDOVER
-
-    def _renew_others(self) -> None:
-        if self._delivery is not None:
-            renew_delivery(self._context.redis, self._delivery)
-        for renewal in self._also:
-            renewal()
 
     def _judge(self, state: State | None) -> None:
         """A stop is final, but being cancelled or lost outranks a handover."""

@@ -1,0 +1,103 @@
+"""Real servers and a tiny base."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from model.base import Base, load_base
+from service.core.connections import connect
+from service.core.messaging import Dispatcher
+from service.core.reconcile import reconcile, reconcile_until
+from service.core.records import RecordStore
+from service.core.storage import ObjectStore
+from tests.servers import MakeSettings, redis_server, redis_settings, s3_server, server_settings  # noqa: F401  fixtures
+from tests.worker.celery_worker import CeleryWorker
+from tests.worker.stored import Service, train_by_library
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "faults: slow tests with killed servers and workers; run with -m faults")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "faults" in config.getoption("markexpr"):
+        return
+    for item in items:
+        if item.get_closest_marker("faults") is not None:
+            item.add_marker(pytest.mark.skip(reason="slow; run with -m faults"))
+
+
+@pytest.fixture
+def service(
+    server_settings: MakeSettings,  # noqa: F811  the fixture above
+    tiny_base: Path,
+    tmp_path: Path,
+) -> Iterator[Service]:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    chosen = server_settings(
+        base=str(tiny_base),
+        device="cpu",
+        spool_dir=spool,
+        lease_seconds=3.0,
+        block_candidates=2,
+        reconcile_seconds=0.5,
+    )
+    redis = connect(chosen)
+    made = Service(chosen, RecordStore(redis, chosen), ObjectStore(chosen), Dispatcher(chosen))
+    made.objects.ensure_bucket()
+    yield made
+    made.dispatcher.close()
+    made.objects.close()
+    redis.close()
+
+
+@pytest.fixture
+def reconciling(service: Service) -> Iterator[None]:
+    """The reconciler at its work, as in the API."""
+    ended = threading.Event()
+
+    def one_round() -> bool:
+        return reconcile(service.records, service.dispatcher, service.objects, service.settings)
+
+    thread = threading.Thread(target=reconcile_until, args=(ended, one_round, service.settings.reconcile_seconds))
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+@pytest.fixture
+def start_worker(service: Service, tmp_path: Path) -> Iterator[Callable[..., CeleryWorker]]:
+    """Starts Celery workers, and ends them with the test."""
+    started: list[CeleryWorker] = []
+
+    def start(name: str = "worker") -> CeleryWorker:
+        worker = CeleryWorker(service.settings, tmp_path / "workers", name)
+        worker.start()
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.end()
+
+
+@pytest.fixture(scope="session")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+@pytest.fixture(scope="session")
+def library_adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_by_library(base, tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture
+def adapter(service: Service, library_adapter: Path) -> str:
+    """An adapter that succeeded, its files made by the library."""
+    return service.succeeded_adapter(library_adapter)

@@ -1,0 +1,170 @@
+"""Requests as the API would have stored them, and what the library makes of the same."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from model.adapter import Adapter, load_adapter
+from model.base import Base
+from model.generation import Tally
+from model.pipeline import load_mask_networks, make_dataset, train_adapter
+from model.placement import NormalImage
+from model.sampling import SamplingConfig
+from model.types import Pair
+from service.core import keys
+from service.core.connections import connect
+from service.core.keys import Kind, Upload
+from service.core.messaging import Dispatcher
+from service.core.records import Record, RecordStore
+from service.core.settings import Settings
+from service.core.storage import ObjectStore
+from tests.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_config
+from worker.context import Context
+from worker.engine import Engine
+
+TRAINING = asdict(tiny_config(steps=8, checkpoint_every=3))
+PAIRS = [drawn_pair(0), drawn_pair(1)]
+NORMALS = [drawn_normal(0), drawn_normal(1)]
+SAMPLING = {"steps": 2, "batch": 2, "mask_method": "threshold", "seed": 5}
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def job_request(adapter: str, num_pairs: int, **chosen: Any) -> dict[str, Any]:
+    asked = {"adapter_id": adapter, "num_pairs": num_pairs, "formats": ["coco"], "max_attempts": None}
+    return {**asked, "limits": asdict(PERMISSIVE), **SAMPLING, **chosen}
+
+
+@dataclass(frozen=True)
+class Service:
+    """The servers as the API sees them, without the API."""
+
+    settings: Settings
+    records: RecordStore
+    objects: ObjectStore
+    dispatcher: Dispatcher
+
+    def context(self, stopping: Callable[[], bool] = lambda: False, **settings: Any) -> Context:
+        """What a worker process of its own would have."""
+        chosen = self.settings.model_copy(update=settings)
+        redis = connect(chosen)
+        records, objects = RecordStore(redis, chosen), ObjectStore(chosen)
+        engine = Engine(chosen, records, objects)
+        return Context(chosen, redis, records, objects, self.dispatcher, engine, stopping)
+
+    def create_adapter(self, *, normals: list[NormalImage] = NORMALS, **training: Any) -> str:
+        """A queued adapter with its uploads, and no message."""
+        adapter = keys.new_id(Kind.ADAPTER)
+        pictures = {
+            Upload.IMAGES: [(pair.name, pair.image) for pair in PAIRS],
+            Upload.MASKS: [(pair.name, pair.mask) for pair in PAIRS],
+            Upload.NORMALS: [(normal.name, normal.image) for normal in normals],
+        }
+        listed: dict[str, list[dict[str, Any]]] = {kind: [] for kind in Upload}
+        for kind, named in pictures.items():
+            for number, (name, pixels) in enumerate(named):
+                content, key = png(pixels), keys.upload(adapter, kind, number)
+                self.objects.put(key, content, "image/png")
+                digest = hashlib.sha256(content).hexdigest()
+                listed[kind].append({"name": name, "key": key, "bytes": len(content), "sha256": digest})
+        self.objects.put(keys.inputs(adapter), json.dumps(listed).encode(), "application/json")
+        request = {"name": "tiles", "object": "metal tile", "defect": "crack", "base": None}
+        self.records.create(Kind.ADAPTER, adapter, "me", {**request, "training": {**TRAINING, **training}})
+        return adapter
+
+    def succeeded_adapter(self, made: Path, normals: list[NormalImage] = NORMALS) -> str:
+        """An adapter that has the files of a folder."""
+        adapter, owner = self.create_adapter(normals=normals), "library"
+        assert self.records.claim(adapter, owner)
+        files = []
+        for path in sorted(path for path in made.rglob("*") if path.is_file()):
+            name, content = path.relative_to(made).as_posix(), path.read_bytes()
+            self.objects.put(keys.artifact(adapter, name), content)
+            files.append({"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+        result = {"files": files, "request": {"base": self.settings.base}}
+        assert self.records.succeed(adapter, owner, result, 0)
+        return adapter
+
+    def create_job(self, adapter: str, num_pairs: int, **chosen: Any) -> str:
+        """A queued job, and no message."""
+        job = keys.new_id(Kind.JOB)
+        self.records.create(Kind.JOB, job, "me", job_request(adapter, num_pairs, **chosen))
+        return job
+
+    def record(self, name: str) -> Record:
+        found = self.records.get(name)
+        assert found is not None
+        return found
+
+    def artifact(self, adapter: str) -> dict[str, bytes]:
+        """Name → content of an adapter's files; without run.json, which tells when and where it was made."""
+        folder = keys.artifact(adapter)
+        names = [each.key.removeprefix(folder) for each in self.objects.list(folder)]
+        return {name: self.objects.get(folder + name) for name in names if name != "run.json"}
+
+    def dataset(self, job: str) -> bytes:
+        return self.objects.get(keys.dataset(job))
+
+    def folders(self, name: str) -> set[str]:
+        """The first parts of the keys of all that a record has stored."""
+        prefix = keys.prefix(name)
+        return {each.key.removeprefix(prefix).split("/")[0] for each in self.objects.list(prefix)}
+
+
+def train_by_library(base: Base, folder: Path, **training: Any) -> Path:
+    """The same training without any service."""
+    target = folder / "adapter"
+    last(
+        train_adapter(
+            base,
+            [Pair(pair.name, pair.image, pair.mask) for pair in PAIRS],
+            replace(tiny_config(), **{**TRAINING, **training}),
+            target,
+            folder / "workspace",
+            object_name="metal tile",
+            defect_name="crack",
+            networks=load_mask_networks(base),
+        )
+    )
+    return target
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """As `Service.artifact`, of a folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.json"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def dataset_by_library(
+    base: Base, library_adapter: Path, target: Path, num_pairs: int, normals: list[NormalImage] = NORMALS
+) -> bytes:
+    """The zip of `job_request(…, num_pairs)` without any service."""
+    loaded: Adapter = load_adapter(library_adapter, base)
+    config = SamplingConfig(**SAMPLING, anchored=bool(normals))
+    tally = Tally()
+    job = make_dataset(
+        loaded,
+        config,
+        num_pairs,
+        target,
+        object_net=load_mask_networks(base).object,
+        normals=normals,
+        formats=["coco"],
+        limits=PERMISSIVE,
+        tally=tally,
+    )
+    last(job)
+    return target.read_bytes()

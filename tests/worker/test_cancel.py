@@ -1,0 +1,79 @@
+"""Cancelling works in every phase, soon, and leaves nothing stored."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.placement import NormalImage
+from service.core.records import State
+from tests.worker.stored import Service
+from worker.generation import run_generation
+from worker.training import run_training
+
+WITHIN = 5.0
+
+
+def cancelled_in(service: Service, record: str, stage: str, run: Callable[[], None]) -> float:
+    """Run until `stage` is told, cancel then; seconds until the work has ended."""
+    worker = threading.Thread(target=run)
+    worker.start()
+    try:
+        while (progress := service.record(record).progress) is None or progress["stage"] != stage:
+            assert worker.is_alive(), "the work ended before the stage was told"
+            time.sleep(0.005)
+        began = time.monotonic()
+        assert service.records.request_cancel(record) is State.CANCELLING
+    finally:
+        worker.join()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train"])
+def test_a_training_is_cancelled(service: Service, stage: str) -> None:
+    adapter = service.create_adapter(steps=100_000, checkpoint_every=5)
+    seconds = cancelled_in(service, adapter, stage, lambda: run_training(adapter, service.context()))
+    assert seconds < WITHIN
+    assert service.record(adapter).state is State.CANCELLED
+    assert service.folders(adapter) == set()
+    assert list((service.settings.spool_dir / "pairforge-work").iterdir()) == []
+
+
+def test_a_training_is_cancelled_while_masks_are_adapted(service: Service) -> None:
+    adapter = service.create_adapter(steps=1, mask_steps=1000)
+    seconds = cancelled_in(service, adapter, "mask network", lambda: run_training(adapter, service.context()))
+    assert seconds < WITHIN
+    assert service.folders(adapter) == set()
+
+
+@pytest.mark.parametrize("stage", ["prepare", "sample"])
+def test_a_job_is_cancelled(service: Service, adapter: str, stage: str) -> None:
+    job = service.create_job(adapter, 10_000)
+    seconds = cancelled_in(service, job, stage, lambda: run_generation(job, service.context()))
+    assert seconds < WITHIN
+    assert service.record(job).state is State.CANCELLED
+    assert service.folders(job) == set()
+    assert service.record(adapter).state is State.SUCCEEDED
+
+
+def test_a_job_is_cancelled_while_its_zip_is_written(service: Service, library_adapter: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 700, 700, 3), np.uint8)
+    adapter = service.succeeded_adapter(library_adapter, [NormalImage(f"n{i}", each) for i, each in enumerate(noise)])
+    job = service.create_job(adapter, 1, anchored=False, formats=["mvtec"])
+    seconds = cancelled_in(service, job, "finish", lambda: run_generation(job, service.context(lease_seconds=1.0)))
+    assert seconds < WITHIN
+    assert service.record(job).state is State.CANCELLED
+    assert service.folders(job) == set()
+
+
+def test_what_is_queued_is_cancelled_at_once(service: Service) -> None:
+    adapter = service.create_adapter()
+    assert service.records.request_cancel(adapter) is State.CANCELLED
+    run_training(adapter, service.context())
+    assert service.record(adapter).state is State.CANCELLED
+    assert service.folders(adapter) == set()

@@ -1,0 +1,113 @@
+"""One attempt at a training: what it stores, how it hands over, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.base import Base
+from service.core import keys
+from service.core.messaging import pending_ids
+from service.core.records import State
+from tests.worker.stored import Service, files_of, train_by_library
+from worker.training import run_training
+
+
+def test_a_training_stores_what_the_library_makes(service: Service, library_adapter: Path) -> None:
+    adapter = service.create_adapter()
+    run_training(adapter, service.context())
+    record = service.record(adapter)
+    assert record.state is State.SUCCEEDED, record.error
+    assert record.result is not None
+    assert service.artifact(adapter) == files_of(library_adapter)
+    assert {file["path"] for file in record.result["files"]} == {*files_of(library_adapter), "run.json"}
+    assert record.result["loss"] == record.result["card"]["loss_curve"]
+    assert record.result["samples"] == [3, 6, 8]
+    for step in record.result["samples"]:
+        service.objects.download(keys.sample(adapter, step), service.settings.spool_dir / "sheet.png")
+        with Image.open(service.settings.spool_dir / "sheet.png") as sheet:
+            assert np.asarray(sheet).std() > 5
+    assert service.folders(adapter) == {"inputs", "inputs.json", "artifact", "samples"}
+    assert record.stored_bytes == sum(each.size for each in service.objects.list(keys.prefix(adapter)))
+
+
+def test_the_resolved_request_and_the_stages_are_told(service: Service) -> None:
+    adapter = service.create_adapter(steps=3, checkpoint_every=2, rank=None)
+    run_training(adapter, service.context())
+    told = [event.data["progress"] for event in service.records.events(adapter) if event.data["progress"]]
+    stages = list(dict.fromkeys(progress["stage"] for progress in told))
+    assert stages[0] == "prepare"
+    assert stages[-2:] == ["train", "finish"]
+    assert told[-1]["request"]["training"]["rank"] == 32  # the paper's, as nobody chose
+    assert service.record(adapter).checkpoint["step"] == 2
+
+
+def test_a_training_that_is_asked_to_end_hands_over_and_is_finished_by_another(
+    service: Service, library_adapter: Path
+) -> None:
+    adapter = service.create_adapter()
+    asked = threading.Event()
+
+    def ask_when_training() -> None:
+        while (progress := service.record(adapter).progress) is None or progress["stage"] == "prepare":
+            time.sleep(0.01)
+        asked.set()
+
+    watching = threading.Thread(target=ask_when_training)
+    watching.start()
+    run_training(adapter, service.context(stopping=asked.is_set))
+    watching.join()
+    record = service.record(adapter)
+    if record.state is State.SUCCEEDED:
+        pytest.skip("the training was over before the lease looked")
+    assert (record.state, record.attempt) == (State.QUEUED, 0)
+    assert adapter in pending_ids(service.records.redis)
+    run_training(adapter, service.context())
+    assert service.artifact(adapter) == files_of(library_adapter)
+
+
+def test_a_message_delivered_twice_changes_nothing(service: Service) -> None:
+    adapter = service.create_adapter(steps=1)
+    run_training(adapter, service.context())
+    before = service.record(adapter)
+    run_training(adapter, service.context())
+    assert service.record(adapter) == before
+
+
+def test_a_record_that_somebody_alive_holds_is_left_alone(service: Service) -> None:
+    adapter = service.create_adapter(steps=1)
+    assert service.records.claim(adapter, "somebody")
+    began = time.monotonic()
+    run_training(adapter, service.context())
+    assert time.monotonic() - began < 1
+    assert service.record(adapter).owner == "somebody"
+
+
+def test_a_record_whose_holder_died_is_taken_over(service: Service, library_adapter: Path) -> None:
+    adapter = service.create_adapter()
+    assert service.records.claim(adapter, "somebody")
+    time.sleep(0.3 * service.settings.lease_seconds)
+    run_training(adapter, service.context())
+    assert service.record(adapter).state is State.SUCCEEDED
+    assert service.artifact(adapter) == files_of(library_adapter)
+
+
+def test_options_that_do_not_fit_the_base_fail_with_every_reason(service: Service) -> None:
+    adapter = service.create_adapter(resolution=33, warmup=-1)
+    run_training(adapter, service.context())
+    error = service.record(adapter).error
+    assert error is not None
+    assert error["code"] == "unusable_input"
+    assert len(error["problems"]) == 2
+    assert any("resolution is 33" in problem for problem in error["problems"])
+
+
+def test_another_seed_gives_another_adapter(service: Service, base: Base, tmp_path: Path) -> None:
+    adapter = service.create_adapter(seed=3, steps=2)
+    run_training(adapter, service.context())
+    assert service.artifact(adapter) == files_of(train_by_library(base, tmp_path, seed=3, steps=2))
