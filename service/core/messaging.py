@@ -104,7 +104,7 @@ def renew_delivery(redis: Redis, delivery_tag: str) -> bool:
         delivery_tag: `task.request.properties["delivery_tag"]`.
 
     Returns:
-        Whether the message is still this worker's.
+        Whether it is still unacknowledged, by whoever has it now: one that came back keeps its tag.
     """
     seconds, microseconds = redis.time()
     index = f"{PREFIX}unacked_index"

@@ -50,8 +50,11 @@ class ObjectStore:
     def __init__(self, settings: Settings) -> None:
         self._bucket = settings.s3_bucket
         self._region = settings.s3_region
-        self._client = _client(settings, settings.s3_endpoint_url)
-        self._public = _client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url)
+        # Not the default session, which is not safe to share between threads.
+        session = boto3.session.Session()
+        public = settings.s3_public_endpoint_url
+        self._client = _client(session, settings, settings.s3_endpoint_url)
+        self._public = _client(session, settings, public) if public else self._client
 
     def put(self, key: str, content: bytes | Path, content_type: str = "application/octet-stream") -> None:
         """Store bytes or a file; readers see all of it or nothing."""
@@ -173,7 +176,7 @@ class ObjectStore:
         self._public.close()
 
 
-def _client(settings: Settings, endpoint: str | None) -> S3Client:
+def _client(session: boto3.session.Session, settings: Settings, endpoint: str | None) -> S3Client:
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "path" if endpoint else "auto"},
@@ -186,8 +189,7 @@ def _client(settings: Settings, endpoint: str | None) -> S3Client:
         response_checksum_validation="when_required",
     )
     access, secret = settings.s3_access_key_id, settings.s3_secret_access_key
-    # Clients are made from a session of their own because the default one is not safe to share between threads.
-    return boto3.session.Session().client(
+    return session.client(
         "s3",
         endpoint_url=endpoint,
         region_name=settings.s3_region,
