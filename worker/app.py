@@ -6,7 +6,10 @@ spawned where PAIRFORGE_DEVICE asks for CUDA (a forked child cannot use it).
 
 from __future__ import annotations
 
+import importlib
 import logging
+import os
+import threading
 from typing import Any
 
 from celery import Celery
@@ -16,6 +19,15 @@ from service.core.connections import connect
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
 from worker.presence import Presence, forget_stop, tell_children_to_stop
+
+SILENCED = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Read by the libraries when they are imported."""
 
 START_SECONDS = 120
 """For a spawned child to import the application."""
@@ -64,6 +76,14 @@ def _leave(**_: Any) -> None:
 
 
 @worker_process_init.connect
-def _quieten(**_: Any) -> None:
-    for name in ("botocore", "urllib3", "diffusers", "transformers"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+def _prepare_child(**_: Any) -> None:
+    for name, value in SILENCED.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    # While the first task is on its way; importing in the task would only make it wait longer.
+    threading.Thread(target=_import_heavy, name="import", daemon=True).start()
+
+
+def _import_heavy() -> None:
+    importlib.import_module("worker.training")
+    importlib.import_module("worker.generation")

@@ -115,11 +115,9 @@ class Checkpoints:
         try:
             self._store(staged)
         except StopError:
-            log.info("checkpoint_dropped", extra={"record": self._record.id, "step": staged.step})
+            log.info("checkpoint_dropped: record=%s step=%s", self._record.id, staged.step)
         except (TransientError, RedisError) as error:
-            log.warning(
-                "checkpoint_not_stored", extra={"record": self._record.id, "step": staged.step, "error": str(error)}
-            )
+            log.warning("checkpoint_not_stored: record=%s step=%s error=%s", self._record.id, staged.step, error)
         finally:
             shutil.rmtree(staged.folder, ignore_errors=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 from service.core import keys
@@ -34,9 +33,9 @@ def claim(context: Context, record: str, attempt: Callable[[], Record | None]) -
         held = found is not None and found.state in {State.RUNNING, State.CANCELLING}
         until = (found.lease_until or 0.0) if found is not None and held else 0.0
         renewed = renewed_to and until > renewed_to
-        fresh = until - time.time() > 0.75 * context.settings.lease_seconds
+        fresh = until - patiently(context.records.now) > 0.75 * context.settings.lease_seconds
         if not held or renewed or fresh or context.stopping():
-            log.info("not_claimed", extra={"record": record, "state": found.state if found is not None else "removed"})
+            log.info("not_claimed: record=%s state=%s", record, found.state if found is not None else "removed")
             return None
         renewed_to = until
         wait(0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from service.core.records import RecordStore, State
 from service.core.settings import Settings
 from service.core.storage import MissingObject, ObjectStore
 from worker.inputs import read_normals
+from worker.patience import patiently
 
 ADAPTERS_KEPT = 4
 """Adapters share their base's weights; each has a few megabytes of its own, and its normal images."""
@@ -73,13 +75,13 @@ class Engine:
         """A finished adapter.
 
         Args:
-            check: called between files; what it raises ends the loading.
+            check: called between attempts and files; what it raises ends the loading.
 
         Raises:
             UsageError: there is no such adapter, or its training did not succeed.
             TransientError: its files cannot be read as they were written.
         """
-        record = self._records.get(adapter)
+        record = patiently(lambda: self._records.get(adapter), check)
         if record is None or record.state is not State.SUCCEEDED or record.result is None:
             raise UsageError(f"the adapter {adapter} does not exist any more")
         if adapter in self._adapters:
@@ -104,16 +106,18 @@ class Engine:
         folder = Path(tempfile.mkdtemp(prefix="pairforge-adapter-", dir=self._settings.spool_dir))
         try:
             for file in files:
-                check()
                 path = folder / file["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._objects.download(keys.artifact(adapter, file["path"]), path)
-                with path.open("rb") as content:
-                    if hashlib.file_digest(content, "sha256").hexdigest() != file["sha256"]:
-                        raise TransientError(f"{file['path']} of the adapter {adapter} arrived damaged")
+                patiently(functools.partial(self._download, adapter, file, path), check)
             return load_adapter(folder, base)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _download(self, adapter: str, file: dict[str, Any], path: Path) -> None:
+        self._objects.download(keys.artifact(adapter, file["path"]), path)
+        with path.open("rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() != file["sha256"]:
+                raise TransientError(f"{file['path']} of the adapter {adapter} arrived damaged")
 
     def _device(self) -> str:
         if self._settings.device != "auto":

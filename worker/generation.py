@@ -60,7 +60,7 @@ def run_generation(job: str, context: Context, *, delivery: str | None = None) -
     record = claim(context, job, lambda: context.records.join(job, owner))
     if record is None:
         return
-    log.info("generation_joined", extra={"record": job, "attempt": record.attempt})
+    log.info("generation_joined: record=%s attempt=%s", job, record.attempt)
     with (
         Lease(context, job, owner, delivery) as lease,
         Outcome(context, record, lease, lambda: context.dispatcher.send_generation(job, 1)),
@@ -134,7 +134,8 @@ class _Generation:
         self._blocks = Blocks(context, record.id, folder / "blocks", lease.check)
 
     def run(self) -> None:
-        self._report.stage("prepare")
+        if self._record.counts is None:  # otherwise others are at work, or were, and have told more
+            self._report.stage("prepare")
         request = self._record.request
         loaded = self._context.engine.adapter(request["adapter_id"], self._lease.check)
         plan = make_plan(request, loaded, self._context.settings.block_candidates)
@@ -188,7 +189,7 @@ class _Generation:
                 if config.batch == 1:
                     raise
                 config = replace(config, batch=config.batch // 2)
-                log.warning("batch_halved", extra={"record": self._record.id, "batch": config.batch})
+                log.warning("batch_halved: record=%s batch=%s", self._record.id, config.batch)
                 torch.cuda.empty_cache()
 
     def _sampled(self, plan: Plan, indices: Sequence[int]) -> Iterator[Candidate]:
@@ -222,7 +223,7 @@ class _Generation:
         self._report.report(Progress("finish", 1, 1, "parts"), counts)
         result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts}
         if patiently(lambda: self._context.records.succeed(job, owner, result, size + len(preview)), check):
-            log.info("generation_succeeded", extra={"record": job, "bytes": size})
+            log.info("generation_succeeded: record=%s bytes=%s", job, size)
             patiently(lambda: delete_scratch(objects, job), patience=SCRATCH_PATIENCE)
 
     def _write(self, plan: Plan, judging: Judging, path: Path) -> None:

@@ -97,7 +97,7 @@ class Lease:
                     found = self._context.records.get(self.record)
                     self._judge(found.state if found is not None else None)
             except RedisError as error:
-                log.warning("lease_not_renewed", extra={"record": self.record, "error": str(error)})
+                log.warning("lease_not_renewed: record=%s error=%s", self.record, error)
             if self._reason is None and self._context.stopping():
                 self._reason = StopReason.HANDOVER
 

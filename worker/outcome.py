@@ -25,6 +25,8 @@ ENDING_PATIENCE = 30.0
 """Seconds spent on telling the record; if Redis stays away, the lease runs out and the record is found so."""
 
 
+FREEING_PATIENCE = 1.0
+
 SCRATCH_PATIENCE = 5.0
 """Seconds spent on deleting what is not needed any more; with the record it goes in any case."""
 
@@ -62,16 +64,16 @@ class Outcome:
         try:
             self._end(error)
         except (RedisError, TransientError, OperationalError) as away:
-            log.warning("end_not_told", extra={"record": self._record.id, "error": str(away)})
+            log.warning("end_not_told: record=%s error=%s", self._record.id, away)
         return True
 
     def _end(self, error: Exception) -> None:
-        told = {"record": self._record.id, "attempt": self._record.attempt}
+        record, attempt = self._record.id, self._record.attempt
         match error:
             case StopError(reason=StopReason.CANCELLED):
                 self._cancel()
             case StopError(reason=StopReason.LOST):
-                log.warning("lease_lost", extra=told)
+                log.warning("lease_lost: record=%s attempt=%s", record, attempt)
             case StopError():
                 self._return(self._context.records.release)
             case UsageError():
@@ -83,21 +85,22 @@ class Outcome:
             case _ if disk_is_full(error):
                 self._try_again("the worker's disk is full")
             case _:
-                log.error("attempt_broke", exc_info=error, extra=told)
+                log.error("attempt_broke: record=%s attempt=%s", record, attempt, exc_info=error)
                 self._fail("internal_error", f"a defect of the software ended this: {type(error).__name__}")
 
     def _cancel(self) -> None:
-        """Free first, then say so: a record that is cancelled has nothing stored any more."""
+        """Free first, then say so; what cannot be freed now is deleted by the reconciler."""
         records, objects, record = self._context.records, self._context.objects, self._record.id
-        self._told(lambda: objects.delete_prefix(keys.prefix(record)))
+        try:
+            patiently(lambda: objects.delete_prefix(keys.prefix(record)), patience=FREEING_PATIENCE)
+        except TransientError as away:
+            log.warning("objects_left_behind: record=%s error=%s", record, away)
         self._told(lambda: records.mark_cancelled(record, self._owner))
-        log.info("cancelled", extra={"record": record})
+        log.info("cancelled: record=%s", record)
 
     def _try_again(self, reason: str) -> None:
         """Back into the queue; the record knows how often that makes sense, and tells the reason in the end."""
-        log.warning(
-            "attempt_failed", extra={"record": self._record.id, "attempt": self._record.attempt, "reason": reason}
-        )
+        log.warning("attempt_failed: record=%s attempt=%s reason=%s", self._record.id, self._record.attempt, reason)
         self._return(lambda record, owner: self._context.records.retry(record, owner, reason))
 
     def _return(self, give_back: Callable[[str, str], bool]) -> None:
@@ -107,7 +110,7 @@ class Outcome:
     def _fail(self, code: str, detail: str, problems: list[str] | None = None) -> None:
         error: dict[str, Any] = {"code": code, "detail": detail, "problems": problems or []}
         record = self._record.id
-        log.info("failed", extra={"record": record, "code": code})
+        log.info("failed: record=%s code=%s", record, code)
         if self._told(lambda: self._context.records.fail(record, self._owner, error)):
             patiently(lambda: delete_scratch(self._context.objects, record), patience=SCRATCH_PATIENCE)
 

@@ -35,17 +35,18 @@ def patiently(
 
     Args:
         action: can be repeated without harm.
-        check: called between attempts; what it raises ends the waiting.
+        check: called before every attempt; what it raises ends the waiting.
         patience: seconds after which the last failure is raised.
     """
     began, pause = time.monotonic(), FIRST_PAUSE
     while True:
+        check()
         try:
             return action()
         except (TransientError, RedisError, OperationalError) as error:
             if time.monotonic() - began > patience:
                 raise
-            log.warning("server_away", extra={"error": str(error), "pause": round(pause, 1)})
+            log.warning("server_away: error=%s pause=%s", error, round(pause, 1))
         wait(pause * random.uniform(0.7, 1.3), check)
         pause = min(LONGEST_PAUSE, 2 * pause)
 

@@ -39,14 +39,14 @@ class Presence:
         try:
             self._redis.zrem(WORKERS, self._name)
         except RedisError as error:
-            log.warning("presence_left_behind", extra={"worker": self._name, "error": str(error)})
+            log.warning("presence_left_behind: worker=%s error=%s", self._name, error)
 
     def _announce(self) -> None:
         while True:
             try:
                 self._redis.zadd(WORKERS, {self._name: float(self._redis.time()[0])})
             except RedisError as error:
-                log.warning("presence_not_told", extra={"worker": self._name, "error": str(error)})
+                log.warning("presence_not_told: worker=%s error=%s", self._name, error)
             if self._ended.wait(ANNOUNCE_SECONDS):
                 return
 

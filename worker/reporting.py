@@ -53,7 +53,7 @@ class Reporter:
         try:
             self._context.records.report(self._record, self._owner, told, counts)
         except RedisError as error:
-            log.warning("report_lost", extra={"record": self._record, "error": str(error)})
+            log.warning("report_lost: record=%s error=%s", self._record, error)
 
     def stage(self, name: str) -> None:
         """Tell that a stage without units began."""

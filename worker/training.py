@@ -43,7 +43,7 @@ def run_training(adapter: str, context: Context, *, delivery: str | None = None)
     record = claim(context, adapter, lambda: context.records.claim(adapter, owner))
     if record is None:
         return
-    log.info("training_claimed", extra={"record": adapter, "attempt": record.attempt})
+    log.info("training_claimed: record=%s attempt=%s", adapter, record.attempt)
     with (
         Lease(context, adapter, owner, delivery) as lease,
         Outcome(context, record, lease, lambda: context.dispatcher.send_training(adapter)),
@@ -69,7 +69,8 @@ class _Training:
         base, networks = self._context.engine.base(request.get("base"))
         config = resolve_config(base, request["training"])
         self._report.request = {**request, "base": base.name, "training": config.as_dict()}
-        log.info("training_begins", extra={"record": self._record.id, "step": self._checkpoints.restore()})
+        step = self._checkpoints.restore()
+        log.info("training_begins: record=%s step=%s", self._record.id, step)
         try:
             self._train(base, networks, inputs, config)
         finally:
@@ -90,7 +91,7 @@ class _Training:
                 if config.batch == 1:
                     raise
                 config = replace(config, batch=config.batch // 2, accumulate=2 * config.accumulate)
-                log.warning("batch_halved", extra={"record": self._record.id, "batch": config.batch})
+                log.warning("batch_halved: record=%s batch=%s", self._record.id, config.batch)
                 torch.cuda.empty_cache()
             else:
                 return
@@ -132,7 +133,7 @@ class _Training:
         records, owner = self._context.records, self._lease.owner
         if patiently(lambda: records.succeed(adapter, owner, result, size), check):
             self._context.engine.keep(adapter, loaded)
-            log.info("training_succeeded", extra={"record": adapter, "bytes": result["bytes"]})
+            log.info("training_succeeded: record=%s bytes=%s", adapter, result["bytes"])
             patiently(lambda: delete_scratch(self._context.objects, adapter), patience=SCRATCH_PATIENCE)
 
     def _upload(self, folder: Path, path: Path) -> dict[str, Any]:
