@@ -457,25 +457,6 @@ def test_an_interrupted_training_resumes_with_its_own_settings_only(
     assert tree(tmp_path) == before
 
 
-def test_the_demo_ends_with_dataset_and_preview_and_uses_its_adapter_again(
-    tiny_base: Path, limits: Path, tmp_path: Path
-) -> None:
-    target = tmp_path / "demo"
-    command = ("demo", "--out", target, "--base", tiny_base, "--limits", limits, "--steps", "2", "-n", "2")
-    code, told, _ = call(*command)
-    assert code == 0
-    assert "look at this first" in told
-    assert "pairforge generate" in told
-    assert sorted(path.name for path in target.iterdir()) == ["adapter", "dataset.zip", "preview.png"]
-    with Image.open(target / "preview.png") as preview:
-        assert preview.width > 300
-    first = (target / "dataset.zip").read_bytes()
-    code, _, told = call(*command)
-    assert code == 0
-    assert "trained on the same before" in told
-    assert (target / "dataset.zip").read_bytes() == first
-
-
 def test_the_demo_checks_all_it_is_given_before_it_trains(tiny_base: Path, tmp_path: Path) -> None:
     code, _, told = call(
         *("demo", "--out", tmp_path / "demo", "--base", tiny_base, "--images", SAMPLES / "images"),

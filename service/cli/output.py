@@ -74,7 +74,7 @@ class Output:
             if self._json:
                 self.event("progress", resource.model_dump(include={"id", "state", "progress", "counts"}))
             else:
-                typer.echo(f"{resource.id} {resource.state}: {describe(resource)}")
+                typer.echo(f"{resource.id} {describe(resource)}")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -92,7 +92,7 @@ class Output:
 def describe(resource: Resource) -> str:
     """Count, rate and time left of what is being done, in a few words."""
     progress = resource.progress
-    if progress is None:
+    if progress is None or resource.finished:
         return resource.state
     told = [progress.stage, f"{progress.completed}/{progress.total} {progress.unit}".rstrip()]
     if progress.loss is not None:

@@ -32,9 +32,9 @@ def run_stack(options: StackOptions, output: Output, *, json: bool) -> None:
     """
     from service.embedded.stack import Stack
 
-    for ending in ENDINGS:
-        signal.signal(ending, _interrupt)
     with Stack(options, output.note) as stack:
+        for ending in ENDINGS:
+            signal.signal(ending, _interrupt)
         try:
             if not json:
                 output.note(f"starting Redis, S3, the API and {_count(options.workers)} in {stack.path}")

@@ -13,6 +13,9 @@ from service.core.errors import UsageError
 
 INSTALL = "pip install 'pairforge[embedded]'"
 
+OLDEST = (6, 2)
+"""The first version that has all that is configured and used."""
+
 MULTIPART_AOF = 7
 """From this major version on Redis keeps its log in a folder that earlier ones do not read."""
 
@@ -44,18 +47,20 @@ def find_rclone() -> Path:
     raise UsageError(f"there is no rclone, which serves S3: install rclone, or {INSTALL}")
 
 
-def check_redis_reads(program: Path, folder: Path) -> None:
-    """Refuse a Redis too old to read what a newer one wrote in `folder`: it would start empty, without a word.
+def check_redis(program: Path, folder: Path) -> None:
+    """Refuse a Redis that is too old, above all for what a newer one wrote in `folder`: it would start empty.
 
     Raises:
         UsageError: naming both versions.
     """
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    version = re.search(r"v=(\d+)\S*", told)
+    version = re.search(r"v=((\d+)\.(\d+)\S*)", told)
     if version is None:
         raise UsageError(f"{program} does not tell its version: is it a Redis server?")
-    if (folder / "appendonlydir").is_dir() and int(version[1]) < MULTIPART_AOF:
+    if (int(version[2]), int(version[3])) < OLDEST:
+        raise UsageError(f"{program} is Redis {version[1]}; it must be {OLDEST[0]}.{OLDEST[1]} or later")
+    if (folder / "appendonlydir").is_dir() and int(version[2]) < MULTIPART_AOF:
         raise UsageError(
-            f"{folder} was written by Redis {MULTIPART_AOF} or later, but {program} is {version[0].removeprefix('v=')};"
-            " put the newer redis-server on the PATH"
+            f"{folder} was written by Redis {MULTIPART_AOF} or later, but {program} is {version[1]}: "
+            "put the newer redis-server on the PATH"
         )

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -83,6 +84,11 @@ class DataFolder:
             return Credentials(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise UsageError(f"{path} is damaged: put it back from a copy, or take another --data-dir") from error
+
+    def clear_spool(self) -> None:
+        """Remove what killed processes had half done; all that counts is in Redis and among the objects."""
+        shutil.rmtree(self.path / "spool")
+        (self.path / "spool").mkdir(mode=0o700)
 
     def announce(self, running: Running) -> None:
         """Tell other commands where the stack is."""

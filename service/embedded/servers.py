@@ -35,6 +35,8 @@ def redis_command(program: Path, folder: Path, port: int, password: str) -> Comm
         f"requirepass {password}",
         f'dir "{_quoted(folder)}"',
         "daemonize no",
+        # A title would overwrite the environment, by which the processes of a stack are known.
+        "set-proc-title no",
         "appendonly yes",
         "appendfsync always",
         'save ""',

@@ -14,7 +14,7 @@ from typing import Self
 
 from service.core.errors import TransientError, UsageError
 from service.embedded import servers
-from service.embedded.binaries import check_redis_reads, find_rclone, find_redis
+from service.embedded.binaries import check_redis, find_rclone, find_redis
 from service.embedded.folder import DataFolder, Running
 from service.embedded.ports import check_host, claim_port, is_loopback, join
 from service.embedded.processes import MARK, Child, Command, end_marked
@@ -107,9 +107,10 @@ class Stack:
         """
         folder, host = self._folder, self._options.host
         port = claim_port(host, self._options.port)
-        check_redis_reads(self._redis, folder.path / "redis")
+        check_redis(self._redis, folder.path / "redis")
         if left := end_marked(folder.path):
             self._tell(f"ended {left} processes that an earlier run left behind")
+        folder.clear_spool()
         self._guard = _guard(folder.path)
         credentials = folder.credentials()
         redis_port = claim_port(servers.LOOPBACK)
