@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from zipfile import ZipFile
 
 import torch
 
-from model.export.dataset import check_formats
-from model.generation import Judge, Tally, attempts_allowed
 from model.pipeline import finish_dataset, shortfall
 from model.progress import Meter, Progress
-from model.quality import QualityLimits
-from model.sampling import SamplingConfig, resolve_sampling, sample_steps
+from model.sampling import sample_steps
 from model.types import Candidate
 from service.core import keys
 from service.core.errors import UsageError
@@ -30,11 +26,11 @@ from service.core.records import Record, State
 from worker.blocks import Blocks
 from worker.claim import claim
 from worker.context import Context, new_owner
-from worker.engine import Loaded
 from worker.judging import Judging
 from worker.lease import Lease
 from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_scratch
 from worker.patience import patiently, wait
+from worker.plan import Plan, make_plan
 from worker.reporting import Reporter
 from worker.transfer import upload
 from worker.workspace import workspace
@@ -45,9 +41,6 @@ _Item = TypeVar("_Item")
 
 IDLE_SECONDS = 0.2
 """Between two looks for a block, while other workers have them all."""
-
-SAMPLING = tuple(field.name for field in fields(SamplingConfig))
-"""The fields of a request that are settings of sampling."""
 
 
 def run_generation(job: str, context: Context, *, delivery: str | None = None) -> None:
@@ -69,61 +62,6 @@ def run_generation(job: str, context: Context, *, delivery: str | None = None) -
         _Generation(context, record, lease, folder).run()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A request with all defaults filled in.
-
-    Attributes:
-        allowed: candidates tried at most.
-        block: candidates per block, a multiple of the batch.
-    """
-
-    loaded: Loaded
-    config: SamplingConfig
-    num_pairs: int
-    allowed: int
-    max_attempts: int | None
-    block: int
-    formats: tuple[str, ...]
-    limits: QualityLimits
-
-    @property
-    def blocks(self) -> int:
-        """Blocks there can be at most."""
-        return math.ceil(self.allowed / self.block)
-
-    def indices(self, number: int) -> range:
-        """The candidates of a block."""
-        return range(number * self.block, min((number + 1) * self.block, self.allowed))
-
-
-def make_plan(request: dict[str, Any], loaded: Loaded, block_candidates: int) -> Plan:
-    """Fill in the defaults of a `JobRequest`.
-
-    Raises:
-        UsageError: naming all that does not fit the adapter or its base.
-    """
-    model = loaded.adapter.model
-    config = resolve_sampling(
-        model.base,
-        {name: request.get(name) for name in SAMPLING},
-        has_normals=bool(loaded.normals),
-        has_mask_net=loaded.adapter.mask_net is not None,
-        bcm=model.config.bcm,
-    )
-    check_formats(request["formats"])
-    return Plan(
-        loaded=loaded,
-        config=config,
-        num_pairs=request["num_pairs"],
-        allowed=attempts_allowed(request["num_pairs"], request["max_attempts"]),
-        max_attempts=request["max_attempts"],
-        block=math.ceil(block_candidates / config.batch) * config.batch,
-        formats=tuple(request["formats"]),
-        limits=QualityLimits(**{name: value for name, value in request["limits"].items() if value is not None}),
-    )
-
-
 class _Generation:
     def __init__(self, context: Context, record: Record, lease: Lease, folder: Path) -> None:
         self._context = context
@@ -140,9 +78,7 @@ class _Generation:
         loaded = self._context.engine.adapter(request["adapter_id"], self._lease.check)
         plan = make_plan(request, loaded, self._context.settings.block_candidates)
         self._report.request = {**request, **asdict(plan.config), "limits": asdict(plan.limits)}
-        judging = Judging(
-            self._context, self._lease, self._blocks, lambda tally: _judge(plan, tally), plan.num_pairs, plan.allowed
-        )
+        judging = Judging(self._context, self._lease, self._blocks, plan)
         judging.look()
         meter = Meter("sample", plan.num_pairs, "pairs", resumed=judging.tally.accepted)
 
@@ -180,7 +116,7 @@ class _Generation:
         patiently(lambda: records.finish_block(job, number, owner, key), self._lease.check)
 
     def _candidates(self, plan: Plan, indices: Sequence[int]) -> list[Candidate]:
-        """Sampled in smaller batches where the device's memory is too small."""
+        """Sampled in smaller batches where the device's memory is too small; only the last bits of it may differ."""
         config = plan.config
         while True:
             try:
@@ -244,15 +180,3 @@ class _Generation:
         for item in items:
             self._lease.check()
             yield item
-
-
-def _judge(plan: Plan, tally: Tally) -> Judge:
-    loaded = plan.loaded
-    return Judge(
-        loaded.adapter,
-        plan.config,
-        tally,
-        normals=loaded.normals,
-        object_net=loaded.networks.object,
-        limits=plan.limits,
-    )

@@ -12,6 +12,7 @@ from worker.blocks import Blocks, Verdict
 from worker.context import Context
 from worker.lease import Lease, StopError, StopReason
 from worker.patience import patiently
+from worker.plan import Plan
 
 
 class Judging:
@@ -20,31 +21,16 @@ class Judging:
     The judge remembers accepted pairs to find copies of them; a worker that becomes judge reads them from the blocks
     first.
 
-    Args:
-        make_judge: a judge that counts in the given tally.
-        num_pairs: accepted pairs wanted.
-        allowed: candidates tried at most.
-
     Attributes:
         tally: as far as this worker knows.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        lease: Lease,
-        blocks: Blocks,
-        make_judge: Callable[[Tally], Judge],
-        num_pairs: int,
-        allowed: int,
-    ) -> None:
+    def __init__(self, context: Context, lease: Lease, blocks: Blocks, plan: Plan) -> None:
         self.tally = Tally()
         self._records = context.records
         self._lease = lease
         self._blocks = blocks
-        self._make_judge = make_judge
-        self._num_pairs = num_pairs
-        self._allowed = allowed
+        self._plan = plan
         self._judge: Judge | None = None
         self._next = 0
         self._accepted: dict[int, list[int]] = {}
@@ -52,7 +38,7 @@ class Judging:
     @property
     def complete(self) -> bool:
         """Whether nothing is left to judge: enough pairs, or no attempts."""
-        return self.tally.accepted >= self._num_pairs or self.tally.attempts >= self._allowed
+        return self.tally.accepted >= self._plan.num_pairs or self.tally.attempts >= self._plan.allowed
 
     def look(self) -> None:
         """Learn how far the judge got, whoever that is."""
@@ -108,7 +94,7 @@ class Judging:
         """A judge that knows all that was accepted, also by others."""
         state = self._told(lambda: self._records.judged(self._lease.record))
         if self._judge is None:
-            self._judge = self._make_judge(self.tally)
+            self._judge = self._plan.judge(self.tally)
         reached = 0 if state is None else int(state["next_block"])
         while self._next < reached:
             verdict = self._blocks.verdict(self._next)

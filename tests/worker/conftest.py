@@ -14,7 +14,7 @@ from service.core.messaging import Dispatcher
 from service.core.reconcile import reconcile, reconcile_until
 from service.core.records import RecordStore
 from service.core.storage import ObjectStore
-from tests.servers import MakeSettings, redis_server, redis_settings, s3_server, server_settings  # noqa: F401  fixtures
+from tests.servers import MakeSettings
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service, train_by_library
 
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def service(
-    server_settings: MakeSettings,  # noqa: F811  the fixture above
+    server_settings: MakeSettings,
     tiny_base: Path,
     tmp_path: Path,
 ) -> Iterator[Service]:

@@ -1,0 +1,82 @@
+"""What a job asks for, with all defaults filled in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from model.export.dataset import check_formats
+from model.generation import Judge, Tally, attempts_allowed
+from model.quality import QualityLimits
+from model.sampling import SamplingConfig, resolve_sampling
+from worker.engine import Loaded
+
+SAMPLING = tuple(field.name for field in fields(SamplingConfig))
+"""The fields of a request that are settings of sampling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request with all defaults filled in.
+
+    Attributes:
+        allowed: candidates tried at most.
+        block: candidates per block, a multiple of the batch.
+    """
+
+    loaded: Loaded
+    config: SamplingConfig
+    num_pairs: int
+    allowed: int
+    max_attempts: int | None
+    block: int
+    formats: tuple[str, ...]
+    limits: QualityLimits
+
+    @property
+    def blocks(self) -> int:
+        """Blocks there can be at most."""
+        return math.ceil(self.allowed / self.block)
+
+    def indices(self, number: int) -> range:
+        """The candidates of a block."""
+        return range(number * self.block, min((number + 1) * self.block, self.allowed))
+
+    def judge(self, tally: Tally) -> Judge:
+        """A judge of the candidates who has seen none yet."""
+        return Judge(
+            self.loaded.adapter,
+            self.config,
+            tally,
+            normals=self.loaded.normals,
+            object_net=self.loaded.networks.object,
+            limits=self.limits,
+        )
+
+
+def make_plan(request: dict[str, Any], loaded: Loaded, block_candidates: int) -> Plan:
+    """Fill in the defaults of a `JobRequest`.
+
+    Raises:
+        UsageError: naming all that does not fit the adapter or its base.
+    """
+    model = loaded.adapter.model
+    config = resolve_sampling(
+        model.base,
+        {name: request.get(name) for name in SAMPLING},
+        has_normals=bool(loaded.normals),
+        has_mask_net=loaded.adapter.mask_net is not None,
+        bcm=model.config.bcm,
+    )
+    check_formats(request["formats"])
+    return Plan(
+        loaded=loaded,
+        config=config,
+        num_pairs=request["num_pairs"],
+        allowed=attempts_allowed(request["num_pairs"], request["max_attempts"]),
+        max_attempts=request["max_attempts"],
+        block=math.ceil(block_candidates / config.batch) * config.batch,
+        formats=tuple(request["formats"]),
+        limits=QualityLimits(**{name: value for name, value in request["limits"].items() if value is not None}),
+    )
