@@ -11,34 +11,22 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, cast
 
 import redis.asyncio
 from redis import Redis
 
 from service.core.keys import Kind
+from service.core.record import TERMINAL, Event, Json, Record, State, parse_json, parse_record
 from service.core.scripts import NAMESPACE, Scripts
 from service.core.settings import Settings
 
-Json = dict[str, Any]
+__all__ = ["TERMINAL", "Event", "Record", "State"]  # what the store speaks of, for those who use it
+__all__ += ["Idempotency", "IdempotencyConflict", "QuotaExceeded", "RecordStore", "read_events", "read_record"]
+
 Strings = list[str]
-
-
-class State(StrEnum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    CANCELLING = "cancelling"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_terminal(self) -> bool:
-        return self in TERMINAL
-
-
-TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+Events = list[Event]
+Scores = list[tuple[str, float]]
 
 
 class QuotaExceeded(Exception):  # noqa: N818  says what happened, as the errors of service.core.errors do
@@ -64,59 +52,6 @@ class Idempotency:
     def digest(self) -> str:
         """The key as a word of known alphabet and length."""
         return hashlib.sha256(self.key.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One adapter or job. Times are Unix times in seconds by the clock of the Redis server.
-
-    Attributes:
-        transitions: state → time of the last entry into it.
-        request: as asked, the seed filled in.
-        progress, counts, result, error, checkpoint: as their writers shaped them; None before the first.
-        owner: who claimed or finished it last.
-        lease_until: when the longest lease on it ends; None where nobody holds it.
-        attempt: starts so far.
-        stored_bytes: of its objects, as charged to its key.
-        revision: grows with every change that a reader can see.
-        notes: sentences on the uploads.
-    """
-
-    id: str
-    kind: Kind
-    key_id: str
-    state: State
-    created_at: float
-    transitions: dict[str, float]
-    request: Json
-    progress: Json | None
-    counts: Json | None
-    result: Json | None
-    error: Json | None
-    owner: str | None
-    lease_until: float | None
-    attempt: int
-    checkpoint: Json | None
-    stored_bytes: int
-    revision: int
-    notes: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A change of a record.
-
-    Attributes:
-        id: grows from event to event of a record; what to resume after.
-        data: {"state", "revision", "attempt", "at", "progress", "counts", "error"}, as they were then.
-    """
-
-    id: str
-    data: Json
-
-
-Events = list[Event]
-Scores = list[tuple[str, float]]
 
 
 class RecordStore:
@@ -299,7 +234,7 @@ class RecordStore:
 
     def judged(self, job: str) -> Json | None:
         """What `save_judged` noted last."""
-        return _json(cast(str | None, self.redis.hget(f"{NAMESPACE}blocks:{job}", "judged")))
+        return parse_json(cast(str | None, self.redis.hget(f"{NAMESPACE}blocks:{job}", "judged")))
 
     # What anyone reads
 
@@ -404,32 +339,7 @@ async def read_events(
     """
     name = f"{NAMESPACE}events:{record}"
     answer = await cast(Any, redis.xread({name: after}, count=1000, block=max(1, round(wait_seconds * 1000))))
-    return _events(answer[name][0] if isinstance(answer, dict) else answer[0][1]) if answer else []
-
-
-def parse_record(fields: Mapping[str, str]) -> Record:
-    """A record from its hash."""
-    lease = fields.get("lease_until")
-    return Record(
-        id=fields["id"],
-        kind=Kind(fields["kind"]),
-        key_id=fields["key_id"],
-        state=State(fields["state"]),
-        created_at=float(fields["created_at"]),
-        transitions={name.removeprefix("at:"): float(time) for name, time in fields.items() if name.startswith("at:")},
-        request=json.loads(fields["request"]),
-        progress=_json(fields.get("progress")),
-        counts=_json(fields.get("counts")),
-        result=_json(fields.get("result")),
-        error=_json(fields.get("error")),
-        owner=fields.get("owner"),
-        lease_until=None if lease is None else float(lease),
-        attempt=int(fields["attempt"]),
-        checkpoint=_json(fields.get("checkpoint")),
-        stored_bytes=int(fields["stored_bytes"]),
-        revision=int(fields["revision"]),
-        notes=json.loads(fields["notes"]),
-    )
+    return [event for _, entries in answer for event in _events(entries)]
 
 
 _GARBAGE = f"{NAMESPACE}garbage"
@@ -451,7 +361,3 @@ def _events(entries: _Entries) -> list[Event]:
 
 def _state(value: str | None) -> State | None:
     return None if value is None else State(value)
-
-
-def _json(text: str | None) -> Json | None:
-    return None if text is None else cast(Json, json.loads(text))

@@ -1,0 +1,108 @@
+"""One record of an adapter or a job, as everybody reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+from service.core.keys import Kind
+
+Json = dict[str, Any]
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One adapter or job. Times are Unix times in seconds by the clock of the Redis server.
+
+    Attributes:
+        transitions: state → time of the last entry into it.
+        request: as asked, the seed filled in.
+        progress, counts, result, error, checkpoint: as their writers shaped them; None before the first.
+        owner: who claimed or finished it last.
+        lease_until: when the longest lease on it ends; None where nobody holds it.
+        attempt: starts so far.
+        stored_bytes: of its objects, as charged to its key.
+        revision: grows with every change that a reader can see.
+        notes: sentences on the uploads.
+    """
+
+    id: str
+    kind: Kind
+    key_id: str
+    state: State
+    created_at: float
+    transitions: dict[str, float]
+    request: Json
+    progress: Json | None
+    counts: Json | None
+    result: Json | None
+    error: Json | None
+    owner: str | None
+    lease_until: float | None
+    attempt: int
+    checkpoint: Json | None
+    stored_bytes: int
+    revision: int
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of a record.
+
+    Attributes:
+        id: grows from event to event of a record; what to resume after.
+        data: {"state", "revision", "attempt", "at", "progress", "counts", "error"}, as they were then.
+    """
+
+    id: str
+    data: Json
+
+
+def parse_record(fields: Mapping[str, str]) -> Record:
+    """A record from its hash."""
+    lease = fields.get("lease_until")
+    return Record(
+        id=fields["id"],
+        kind=Kind(fields["kind"]),
+        key_id=fields["key_id"],
+        state=State(fields["state"]),
+        created_at=float(fields["created_at"]),
+        transitions={name.removeprefix("at:"): float(time) for name, time in fields.items() if name.startswith("at:")},
+        request=json.loads(fields["request"]),
+        progress=parse_json(fields.get("progress")),
+        counts=parse_json(fields.get("counts")),
+        result=parse_json(fields.get("result")),
+        error=parse_json(fields.get("error")),
+        owner=fields.get("owner"),
+        lease_until=None if lease is None else float(lease),
+        attempt=int(fields["attempt"]),
+        checkpoint=parse_json(fields.get("checkpoint")),
+        stored_bytes=int(fields["stored_bytes"]),
+        revision=int(fields["revision"]),
+        notes=json.loads(fields["notes"]),
+    )
+
+
+def parse_json(text: str | None) -> Json | None:
+    """A field that may be missing."""
+    return None if text is None else cast(Json, json.loads(text))
