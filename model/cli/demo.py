@@ -56,6 +56,7 @@ class Bar:
         self._output = output
         self._num_pairs = num_pairs
         self._reached = 0
+        self._began = time.monotonic()
 
     def training(self, adapter: Resource) -> None:
         told = adapter.progress
@@ -69,7 +70,8 @@ class Bar:
     def show(self, note: str, percent: int) -> None:
         """The bar never goes back: a resumed stage catches up first."""
         self._reached = max(self._reached, min(percent, 100))
-        self._output.progress(Progress("demo", self._reached, 100, "%", note=note))
+        elapsed = duration(time.monotonic() - self._began)
+        self._output.progress(Progress("demo", self._reached, 100, "%", note=f"{elapsed}  {note}"))
 
     def _follow(self, resource: Resource, percent: int) -> None:
         told = resource.progress
