@@ -22,8 +22,8 @@ from model.cli.checks import (
 )
 from model.cli.output import Output
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
+from service.cli.files import pictures
 from service.core.errors import UsageError
-from service.core.listing import Notes, listed
 
 DEMO_STEPS = 150
 """Enough for the embedded base to show the samples' defect, and few enough for two CPU cores."""
@@ -149,9 +149,9 @@ def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
     if limits is not None:
         sampling["limits"] = asdict(limits)
     return Inputs(
-        images=_pictures(images),
-        masks=_pictures(masks),
-        normals=_pictures(normals),
+        images=pictures(images, "images"),
+        masks=pictures(masks, "masks"),
+        normals=pictures(normals, "normals"),
         base=folder,
         device=device,
         training={
@@ -164,10 +164,6 @@ def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
         },
         sampling=sampling,
     )
-
-
-def _pictures(folder: Path | None) -> list[Path]:
-    return [] if folder is None else [folder / name for name in listed("files", folder, Notes(), [])]
 
 
 def _base_folder(source: str) -> Path:

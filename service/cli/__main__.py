@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from service.cli.app import app
 
-app(prog_name="pairforge")
+if __name__ == "__main__":
+    app(prog_name="pairforge")

@@ -12,8 +12,6 @@ from service.cli.resources import cancel_one, list_some, remove_one, show_one, t
 
 app = typer.Typer(no_args_is_help=True, help="Train adapters on a server (PAIRFORGE_URL, PAIRFORGE_API_KEY).")
 
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-
 
 @app.command()
 def create(  # noqa: PLR0913 - every option is a parameter
@@ -32,6 +30,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
     json: Json = False,
 ) -> None:
     """Upload images and masks, and have an adapter trained on them."""
+    from service.cli.files import pictures
     from service.cli.session import connect, session
 
     with session(json=json, interrupted="an adapter that was created goes on; see: pairforge adapters list") as output:
@@ -44,7 +43,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
             "seed": seed,
             **parse_settings(settings or ()),
         }
-        uploads = [_files(images), _files(masks), _files(normals) if normals else []]
+        uploads = [pictures(images, "images"), pictures(masks, "masks"), pictures(normals, "normals")]
         with connect() as client:
             created = client.create_adapter(*uploads, **options)
             tell_created(client, created, output, wait=wait, then=f"pairforge jobs create {created.id} --num-pairs 16")
@@ -87,8 +86,3 @@ def download(
     with session(json=json) as output, connect() as client:
         client.download_adapter(adapter, out)
         output.result({"adapter": str(out)}, f"adapter: {out}")
-
-
-def _files(folder: Path) -> list[Path]:
-    """The images of a folder by name; what they hold is the server's to judge."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)

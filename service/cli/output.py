@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -40,7 +41,7 @@ class Output:
         elif self._bars is not None:
             self._bars.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
         else:
-            typer.echo(f"note: {text}", err=True)
+            _say(f"note: {text}", err=True)
 
     def result(self, facts: Mapping[str, Any], text: str) -> None:
         """End with a result: `facts` for machines, `text` for people."""
@@ -48,7 +49,7 @@ class Output:
         if self._json:
             self.event("result", facts)
         else:
-            typer.echo(text)
+            _say(text)
 
     def failure(self, kind: str, code: int, problems: Sequence[str], summary: str = "") -> None:
         """End without one."""
@@ -58,11 +59,11 @@ class Output:
             self.event("error", facts)
         else:
             lines = [": ".join(filter(None, [summary, *problems]))] if len(problems) == 1 else [summary, *problems]
-            typer.echo("error: " + "\n  - ".join(line for line in lines if line), err=True)
+            _say("error: " + "\n  - ".join(line for line in lines if line), err=True)
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """A line for machines."""
-        typer.echo(json.dumps({"event": name, **facts}, ensure_ascii=False, default=str))
+        _say(json.dumps({"event": name, **facts}, ensure_ascii=False, default=str))
 
     def progress(self, resource: Resource) -> None:
         """Show where an adapter or a job stands."""
@@ -74,7 +75,7 @@ class Output:
             if self._json:
                 self.event("progress", resource.model_dump(include={"id", "state", "progress", "counts"}))
             else:
-                typer.echo(f"{resource.id} {describe(resource)}")
+                _say(f"{resource.id} {describe(resource)}")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -87,6 +88,12 @@ class Output:
             bars.start()
             self._stages[stage] = bars.add_task(stage, total=total, told="")
         bars.update(self._stages[stage], completed=done, total=total, told=describe(resource))
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    # A stack goes on to its orderly end when nobody listens any more.
+    with suppress(BrokenPipeError):
+        typer.echo(text, err=err)
 
 
 def describe(resource: Resource) -> str:

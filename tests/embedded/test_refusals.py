@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -114,9 +115,9 @@ def test_a_server_that_is_not_there_is_something_temporary(monkeypatch: pytest.M
 
 
 def test_a_child_and_all_it_has_started_end_with_the_group(tmp_path: Path) -> None:
-    script = "sleep 300 & (setsid sleep 300 &) ; wait"
+    script = "sleep 300 & setsid sleep 300 & wait"
     child = Child(Command("sleeper", ["sh", "-c", script]), tmp_path, tmp_path)
-    while len(marked(tmp_path)) < 3:
+    while len(found := marked(tmp_path)) < 3 or {os.getsid(pid) for pid in found} == {child.pid}:
         assert not child.ended()
     child.kill()
     # One had left the group; the environment still tells whose it is.
