@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from service.api import adapters, health, jobs, problems, schemas
-from service.api.auth import KeyCache
+from service.api.auth import SCHEMES, KeyCache
 from service.api.edge import BodyLimit, Measured
 from service.api.metrics import Metrics, RecordCollector
 from service.api.services import running_services
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = Metrics()
     problems.install(app)
     app.include_router(health.router)
-    for router in (adapters.router, jobs.router):
+    for router in (jobs.router, adapters.router):
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
     app.add_middleware(BodyLimit, settings=chosen)
@@ -72,9 +72,12 @@ def _describe(app: FastAPI) -> None:
             own = schemas.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             models |= own.pop("$defs")
             models["Problem"] = own
-            for operations in document["paths"].values():
+            document["components"]["securitySchemes"] = SCHEMES
+            for path, operations in document["paths"].items():
                 for operation in operations.values():
                     _only_problems(operation)
+                    if path.startswith("/v1/"):
+                        operation["security"] = [{name: []} for name in SCHEMES]
             for unused in ("HTTPValidationError", "ValidationError"):
                 models.pop(unused, None)
         return document
