@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from service.core.errors import TransientError
+from service.core.storage import MissingObject
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RedisError, unavailable)
     app.add_exception_handler(OperationalError, unavailable)
     app.add_exception_handler(TransientError, unavailable)
+    # No bucket, or no object where a record says that there is one: the store has lost something.
+    app.add_exception_handler(MissingObject, unavailable)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:

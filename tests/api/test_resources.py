@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -131,8 +132,6 @@ def test_what_was_cancelled_or_deleted_is_freed(
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    import time
-
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
