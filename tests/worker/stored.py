@@ -31,7 +31,7 @@ from tests.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_con
 from worker.context import Context
 from worker.engine import Engine
 
-TRAINING = asdict(tiny_config(steps=8, checkpoint_every=3))
+TRAINING = asdict(tiny_config(steps=6, checkpoint_every=3))
 PAIRS = [drawn_pair(0), drawn_pair(1)]
 NORMALS = [drawn_normal(0), drawn_normal(1)]
 SAMPLING = {"steps": 2, "batch": 2, "mask_method": "threshold", "seed": 5}
