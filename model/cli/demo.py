@@ -128,9 +128,10 @@ def _succeeded(final: Resource) -> Resource:
         return final
     error = final.error or {}
     problems = error.get("problems") or [error.get("detail") or f"{final.id} is {final.state}"]
-    if error.get("code") == "usage":
+    if error.get("code") == "unusable_input":
         raise UsageError([str(problem) for problem in problems])
-    raise TransientError(f"{final.id} is {final.state}: {'; '.join(map(str, problems))}")
+    told = f"{final.id} is {final.state}: {'; '.join(map(str, problems))}"
+    raise RuntimeError(told) if error.get("code") == "internal_error" else TransientError(told)
 
 
 def _fetch_adapter(client: Client, adapter: Resource, request: DemoRequest) -> None:

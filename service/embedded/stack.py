@@ -105,28 +105,27 @@ class Stack:
             UsageError: the port is taken, or the folder is a newer Redis'.
             TransientError: a process does not come up; says what it said.
         """
-        folder, host = self._folder, self._options.host
-        port = claim_port(host, self._options.port)
+        folder, host, workers = self._folder, self._options.host, self._options.workers
         check_redis(self._redis, folder.path / "redis")
         if left := end_marked(folder.path):
             self._tell(f"ended {left} processes that an earlier run left behind")
         folder.clear_spool()
         self._guard = _guard(folder.path)
         credentials = folder.credentials()
-        redis_port = claim_port(servers.LOOPBACK)
+        # Each port is taken by its server before the next is chosen.
+        redis_port, password = claim_port(servers.LOOPBACK), credentials.redis_password
+        self._run([servers.redis_command(self._redis, folder.path / "redis", redis_port, password)])
+        self._await(partial(servers.redis_serves, redis_port, password))
         s3_port = claim_port(host)
+        self._run([servers.s3_command(self._rclone, folder.path / "objects", host, s3_port, credentials)])
+        self._await(partial(servers.accepts, host, s3_port))
         require_keys = self._options.require_keys or not is_loopback(host)
         settings = servers.service_settings(
             folder.path, credentials, redis_port, join(host, s3_port), require_keys=require_keys
         )
-        password = credentials.redis_password
-        self._run([servers.redis_command(self._redis, folder.path / "redis", redis_port, password)])
-        self._await(partial(servers.redis_serves, redis_port, password))
-        self._run([servers.s3_command(self._rclone, folder.path / "objects", host, s3_port, credentials)])
-        self._await(partial(servers.accepts, host, s3_port))
-        workers = self._options.workers
-        self._run([servers.worker_command(number, workers, settings) for number in range(1, workers + 1)])
+        port = claim_port(host, self._options.port)
         self._run([servers.api_command(host, port, settings)])
+        self._run([servers.worker_command(number, workers, settings) for number in range(1, workers + 1)])
         running = Running(os.getpid(), f"http://{join(host, port)}", settings)
         self._await(partial(servers.api_is_ready, running.url))
         folder.announce(running)
