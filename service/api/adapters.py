@@ -75,7 +75,11 @@ async def create_adapter(
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
             return answer(request, first, await resources.queue_position(services, first), 202)
         wanted, errors = _wanted(form)
-        pictures = await judged(form, services.settings, services.inspections)
+        async with services.inspections:
+            # While this one waited for its turn, an equal one may have been made.
+            if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
+                return answer(request, first, await resources.queue_position(services, first), 202)
+            pictures = await judged(form, services.settings)
         if isinstance(pictures, Refused):
             errors += pictures.errors
         if wanted is None or isinstance(pictures, Refused) or errors:

@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 SECONDS = 120
 """What decoding one upload may take."""
 
-AT_ONCE = 2
-"""Uploads decoded at a time; others wait, which bounds the memory in use."""
-
 _BASE_BYTES = 2**29
 """Address space of Python with NumPy and Pillow, with room to spare."""
 
@@ -85,12 +82,8 @@ def limits_of(settings: Settings) -> ImageLimits:
     )
 
 
-async def judged(form: Form, settings: Settings, turn: asyncio.Semaphore) -> Pictures | Refused:
-    """Decode all files of a form.
-
-    Args:
-        turn: bounds how many uploads are decoded at once.
-    """
+async def judged(form: Form, settings: Settings) -> Pictures | Refused:
+    """Decode all files of a form; it takes memory and time, so not too many at once."""
     limits = limits_of(settings)
     inspection = Inspection(
         files={kind: {file.name: str(file.path) for file in form.of(kind)} for kind in KINDS},
@@ -101,8 +94,7 @@ async def judged(form: Form, settings: Settings, turn: asyncio.Semaphore) -> Pic
         + _BYTES_PER_PIXEL_DECODED * limits.max_pixels,
         cpu_seconds=SECONDS,
     )
-    async with turn:
-        answer = await _inspected(inspection)
+    answer = await _inspected(inspection)
     if isinstance(answer, str):
         return Refused([{"detail": answer}])
     errors = [_placed(problem, form.of("images") + form.of("masks")) for problem in answer["problems"]["pairs"]]

@@ -17,7 +17,6 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.api.inspection import AT_ONCE
 from service.core.connections import TIMEOUT, connect
 from service.core.messaging import Dispatcher
 from service.core.reconcile import reconcile, reconcile_until
@@ -28,6 +27,9 @@ from service.core.storage import ObjectStore, StorageError
 log = logging.getLogger(__name__)
 
 _FAST_CONNECTIONS = 1024
+
+MAX_INSPECTIONS = 2
+"""Uploads decoded at a time; others wait, which bounds the memory in use."""
 
 MAX_STREAMS = 256
 """Event streams open at once; each waits on a connection of its own."""
@@ -52,7 +54,7 @@ class Services:
     store: RecordStore
     storage: ObjectStore
     dispatcher: Dispatcher
-    inspections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    inspections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_INSPECTIONS))
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_STREAMS))
 
 
