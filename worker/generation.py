@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +29,7 @@ from worker.context import Context, new_owner
 from worker.judging import Judging
 from worker.lease import Lease
 from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_scratch
-from worker.patience import patiently, wait
+from worker.patience import never, patiently, wait
 from worker.plan import Plan, make_plan
 from worker.reporting import Reporter
 from worker.transfer import upload
@@ -70,13 +70,14 @@ class _Generation:
         self._folder = folder
         self._report = Reporter(context, record.id, lease.owner)
         self._blocks = Blocks(context, record.id, folder / "blocks", lease.check)
+        self._tell: Callable[[], None] = never
 
     def run(self) -> None:
         if self._record.counts is None:  # otherwise others are at work, or were, and have told more
             self._report.stage("prepare")
         request = self._record.request
         loaded = self._context.engine.adapter(request["adapter_id"], self._lease.check)
-        plan = make_plan(request, loaded, self._context.settings.block_candidates)
+        plan = make_plan(request, loaded)
         self._report.request = {**request, **asdict(plan.config), "limits": asdict(plan.limits)}
         judging = Judging(self._context, self._lease, self._blocks, plan)
         judging.look()
@@ -89,6 +90,8 @@ class _Generation:
         while True:
             self._lease.check()
             leading = judging.advance(judged)
+            # Only the judge knows how far the job is, also while it samples.
+            self._tell = judged if leading else never
             if leading and judging.complete:
                 self._finish(plan, judging)
                 return
@@ -138,6 +141,7 @@ class _Generation:
             object_net=plan.loaded.networks.object,
         ):
             self._lease.check()
+            self._tell()
             if isinstance(item, Candidate):
                 yield item
 

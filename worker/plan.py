@@ -22,7 +22,6 @@ class Plan:
 
     Attributes:
         allowed: candidates tried at most.
-        block: candidates per block, a multiple of the batch.
     """
 
     loaded: Loaded
@@ -30,9 +29,13 @@ class Plan:
     num_pairs: int
     allowed: int
     max_attempts: int | None
-    block: int
     formats: tuple[str, ...]
     limits: QualityLimits
+
+    @property
+    def block(self) -> int:
+        """Candidates per block: one batch, so that none is sampled in vain, and no setting changes it midway."""
+        return self.config.batch
 
     @property
     def blocks(self) -> int:
@@ -55,7 +58,7 @@ class Plan:
         )
 
 
-def make_plan(request: dict[str, Any], loaded: Loaded, block_candidates: int) -> Plan:
+def make_plan(request: dict[str, Any], loaded: Loaded) -> Plan:
     """Fill in the defaults of a `JobRequest`.
 
     Raises:
@@ -76,7 +79,6 @@ def make_plan(request: dict[str, Any], loaded: Loaded, block_candidates: int) ->
         num_pairs=request["num_pairs"],
         allowed=attempts_allowed(request["num_pairs"], request["max_attempts"]),
         max_attempts=request["max_attempts"],
-        block=math.ceil(block_candidates / config.batch) * config.batch,
         formats=tuple(request["formats"]),
         limits=QualityLimits(**{name: value for name, value in request["limits"].items() if value is not None}),
     )

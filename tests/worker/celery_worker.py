@@ -71,5 +71,4 @@ def _environment(settings: Settings) -> dict[str, str]:
         "PAIRFORGE_DEVICE": settings.device,
         "PAIRFORGE_SPOOL_DIR": str(settings.spool_dir),
         "PAIRFORGE_LEASE_SECONDS": str(settings.lease_seconds),
-        "PAIRFORGE_BLOCK_CANDIDATES": str(settings.block_candidates),
     }

@@ -44,7 +44,6 @@ def service(
         device="cpu",
         spool_dir=spool,
         lease_seconds=3.0,
-        block_candidates=2,
         reconcile_seconds=0.5,
     )
     redis = connect(chosen)

@@ -17,7 +17,7 @@ from tests.worker.stored import Service, dataset_by_library, files_of, train_by_
 from worker.generation import run_generation
 from worker.training import run_training
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 NUM_PAIRS = 24
 

@@ -17,7 +17,7 @@ from service.core.records import State
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 StartWorker = Callable[..., CeleryWorker]
 LONG = {"steps": 24, "checkpoint_every": 6}
@@ -122,9 +122,11 @@ def test_a_training_survives_many_kills_at_random_moments(
     service.dispatcher.send_training(adapter)
     for number in range(4):
         worker = start_worker(f"worker{number}")
-        seen = service.record(adapter).attempt
-        wait_until(lambda seen=seen: service.record(adapter).attempt > seen)
-        time.sleep(random.uniform(0, 12))
+        before = service.record(adapter)
+        wait_until(lambda before=before: service.record(adapter).attempt > before.attempt)
+        if number % 2:  # without any progress in between, so many deaths would be its own fault
+            wait_until(lambda before=before: service.record(adapter).checkpoint != before.checkpoint)
+        time.sleep(random.uniform(0, 4))
         worker.kill()
         if service.record(adapter).state.is_terminal:
             break
