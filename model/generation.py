@@ -17,7 +17,7 @@ from model.quality import QualityGate, QualityLimits
 from model.sampling import SamplingConfig, sample_steps
 from model.types import Candidate, ImageArray, MaskArray, Pair
 from model.u2net import U2Net
-from model.views import resize_image, resize_share
+from model.views import resize_image, resize_mask
 
 ATTEMPTS_PER_PAIR = 10
 """By default at most this many candidates are tried per wanted pair."""
@@ -142,13 +142,9 @@ def gate_references(adapter: Adapter, config: SamplingConfig) -> list[Pair]:
     if config.anchored:
         return adapter.references
     side = adapter.model.config.resolution
-    return [Pair(pair.name, resize_image(pair.image, side), _shrink(pair.mask, side)) for pair in adapter.references]
-
-
-def _shrink(mask: MaskArray, side: int) -> MaskArray:
-    share = resize_share(mask, side)
-    small: MaskArray = share >= min(0.4, float(share.max()))
-    return small
+    return [
+        Pair(pair.name, resize_image(pair.image, side), resize_mask(pair.mask, side)) for pair in adapter.references
+    ]
 
 
 class _Objects:

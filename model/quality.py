@@ -97,20 +97,16 @@ class QualityGate:
         reals: the few-shot pairs (masks not empty), at the scale at which candidates are generated (as training sees
             them): visibility is measured in rings a few pixels wide.
         limits: the thresholds.
-        reference_areas: the real masks' areas as fractions of the generated window, where that differs from their share
-            of `reals`' images (crops of larger photographs).
 
     Raises:
         ValueError: without real pairs.
     """
 
-    def __init__(
-        self, reals: Sequence[Pair], limits: QualityLimits | None = None, reference_areas: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, reals: Sequence[Pair], limits: QualityLimits | None = None) -> None:
         if not reals:
             raise ValueError("the quality gate measures its limits on real pairs: got none, at least 1 is needed")
         self.limits = limits = limits or QualityLimits()
-        areas = [float(real.mask.mean()) for real in reals] if reference_areas is None else reference_areas
+        areas = [float(real.mask.mean()) for real in reals]
         self._area_range = limits.min_area_ratio * min(areas), limits.max_area_ratio * max(areas)
         border = max(outline_share(real.mask, image_border(real.mask.shape)) for real in reals)
         self._max_border = max(limits.min_border_share, limits.border_ratio * border)

@@ -1,8 +1,8 @@
 """Sampling pairs: both branches denoised together, batched over pairs and guidance, one seed per pair.
 
 Pair `i` of a request draws everything (noise of both branches, normal image, window) from `(seed, i)` on the CPU, so
-it is the same pair in whatever batch it is made. With normal images given, sampling is *anchored*: the global branch
-starts from the noised normal, and in the last steps its latents outside the emerging defect are those of the normal.
+it is the same pair in whatever batch it is made, up to rounding; a request cut anywhere gives the very same bytes.
+With normal images given, sampling is *anchored* on them, see `model.anchoring`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from torch import Tensor
 
 from model.adapter import Adapter
+from model.anchoring import Anchoring, anchor_on, blend, grey_latent
 from model.attention_maps import average_maps
 from model.background import background_image
 from model.base import Base
@@ -30,10 +30,9 @@ from model.latents import decode, encode
 from model.masks import MaskMethod, attention_mask, threshold_mask, tidy_mask, u2net_mask
 from model.network import PairModel
 from model.pixels import to_images, to_pixels
-from model.placement import Anchor, NormalImage, draw_anchor, inner_border, paste, place_part
+from model.placement import Anchor, NormalImage, draw_anchor, paste, place_part
 from model.progress import Meter, Progress
-from model.sketch import draw_sketch
-from model.types import Candidate, ImageArray, anomaly_part
+from model.types import Candidate, ImageArray
 from model.u2net import U2Net
 from model.views import resize_image
 from service.core.errors import UsageError
@@ -52,10 +51,6 @@ BACKGROUND_SHARE = 50
 
 SHARED = 2**40
 """Indices from here on are those of shared backgrounds, not of pairs."""
-
-PART_VISIBLE = (0.15, 0.45)
-"""A part's latent differs from grey by less than the first where there is no defect, by more than the second where
-there is; in units of the latents' deviation (1 after the scaling factor)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +113,18 @@ def resolve_sampling(
         mask_method=MaskMethod.U2NET if has_mask_net else MaskMethod.THRESHOLD,
         guidance_scale=GUIDANCE_WITH_BCM if bcm else GUIDANCE,
     )
-    if "strength" in given:
+    anchored = given.get("anchored", recommended.get("anchored", has_normals))
+    if "strength" in given or not anchored:
         recommended.pop("sketch_strength", None)
     config = replace(defaults, **{**recommended, **given})
-    if problems := _problems(config, has_normals=has_normals):
+    problems = [
+        f"{name} is {given[name]}, but it is about anchored sampling, on normal images, which is off"
+        for name in ("strength", "sketch_strength")
+        if given.get(name) and not anchored
+    ]
+    if given.get("strength") and given.get("sketch_strength"):
+        problems.append("strength and sketch_strength both say where sampling starts: choose one")
+    if problems := problems + _problems(config, has_normals=has_normals):
         raise UsageError(problems, "The sampling options cannot be used")
     return replace(config, mask_method=MaskMethod(config.mask_method))
 
@@ -205,9 +208,10 @@ def sample_steps(
             "this adapter was trained with background compensation (bcm): sampling needs normal images, "
             "and a U²-Net that finds objects"
         )
+    grey = grey_latent(adapter) if config.anchored else None
     for begin in range(start - start % config.batch, stop, config.batch):
         group = range(begin, begin + config.batch)
-        candidates = yield from _sample_batch(adapter, config, group, normals, object_net)
+        candidates = yield from _sample_batch(adapter, config, group, normals, object_net, grey)
         yield from (candidate for candidate in candidates if start <= candidate.index < stop)
 
 
@@ -218,6 +222,7 @@ def _sample_batch(
     indices: Sequence[int],
     normals: Sequence[NormalImage],
     object_net: U2Net | None,
+    grey: Tensor | None,
 ) -> Generator[Progress, None, list[Candidate]]:
     model = adapter.model
     side = model.config.resolution
@@ -227,12 +232,12 @@ def _sample_batch(
     shape = (2, model.base.latent_channels, cells, cells)
     noise = torch.stack([draw_noise(seed, shape) for seed in seeds], dim=1).to(model.device)
     anchors: list[Anchor] | None = None
-    anchoring: _Anchoring | None = None
-    if config.anchored:
+    anchoring: Anchoring | None = None
+    if grey is not None:
         draws = [np.random.default_rng(seed) for seed in seeds]
         flips = (model.config.flip_horizontal, model.config.flip_vertical)
         anchors = [draw_anchor(normals, adapter.placements, draw, flips) for draw in draws]
-        anchoring = _anchor_on(adapter, config, anchors, draws)
+        anchoring = anchor_on(adapter, anchors, draws, grey, sketched=config.sketch_strength > 0)
     backgrounds = None
     if model.config.bcm and object_net is not None:
         behind, noise_seeds = anchors, seeds
@@ -241,10 +246,10 @@ def _sample_batch(
             noise_seeds = [pair_seed(config.seed, SHARED + index // BACKGROUND_SHARE) for index in indices]
         backgrounds = _Backgrounds(model, behind, noise_seeds, object_net)
     latents, maps = yield from _denoise(model, config, noise, anchoring, backgrounds, generators)
-    grey = bool(adapter.card["greyscale"])
-    images = _pictures(model, latents[0], grey=grey)
-    parts = _pictures(model, latents[1], grey=grey)
-    anchored_on = _pictures(model, anchoring.normal, grey=grey) if anchoring is not None else None
+    colourless = bool(adapter.card["greyscale"])
+    images = _pictures(model, latents[0], grey=colourless)
+    parts = _pictures(model, latents[1], grey=colourless)
+    anchored_on = _pictures(model, anchoring.normal, grey=colourless) if anchoring is not None else None
     candidates = []
     for row, (index, seed) in enumerate(zip(indices, seeds, strict=True)):
         mask = tidy_mask(
@@ -259,52 +264,6 @@ def _sample_batch(
             Candidate(index, seed, image, placed, place_part(anchor, parts[row]), anchor.normal.name, anchor.window.box)
         )
     return candidates
-
-
-@dataclass(frozen=True, slots=True)
-class _Anchoring:
-    """What a batch is anchored on, all of it latents at the model's resolution.
-
-    Attributes:
-        normal: of the normal images' windows, `(B, C, h, w)`.
-        start: what sampling starts from once noised, `(2, B, C, h, w)`.
-        grey: of mid-grey, `(1, C, 1, 1)`.
-        allowed: where a defect may be, `(B, 1, h, w)` in [0, 1].
-    """
-
-    normal: Tensor
-    start: Tensor
-    grey: Tensor
-    allowed: Tensor
-
-
-def _anchor_on(
-    adapter: Adapter, config: SamplingConfig, anchors: Sequence[Anchor], draws: Sequence[np.random.Generator]
-) -> _Anchoring:
-    """Encode what a batch starts from; no defect is cut off by a window border that lies inside its photograph."""
-    model = adapter.model
-    side, factor = model.config.resolution, model.base.factor
-
-    def encoded(images: Sequence[ImageArray]) -> Tensor:
-        return encode(model.vae, to_pixels(images).to(model.device))
-
-    windows = [resize_image(anchor.pixels, side) for anchor in anchors]
-    normal = encoded(windows)
-    # Not of a flat grey picture: autoencoders with group normalisation answer strangely to one.
-    parts = [anomaly_part(pair.image, pair.mask) for pair in adapter.references]
-    grey = encoded([resize_image(part, side) for part in parts]).movedim(1, -1).flatten(0, -2).median(0).values
-    grey = grey[None, :, None, None]
-    allowed = [~inner_border(anchor, side, factor) for anchor in anchors]
-    start = torch.stack([normal, grey.expand_as(normal)])
-    if config.sketch_strength:
-        sketches = [
-            draw_sketch(adapter.references[anchor.place], window, anchor.mirrored, draw)
-            for anchor, window, draw in zip(anchors, windows, draws, strict=True)
-        ]
-        start = torch.stack([encoded([each.image for each in sketches]), encoded([each.part for each in sketches])])
-        allowed = [inside & each.nearby for inside, each in zip(allowed, sketches, strict=True)]
-    cells = F.avg_pool2d(torch.from_numpy(np.stack(allowed)).float()[:, None], factor).to(model.device)
-    return _Anchoring(normal, start, grey, cells)
 
 
 def _pictures(model: PairModel, latents: Tensor, *, grey: bool) -> list[ImageArray]:
@@ -327,7 +286,7 @@ def _denoise(
     model: PairModel,
     config: SamplingConfig,
     noise: Tensor,
-    anchoring: _Anchoring | None,
+    anchoring: Anchoring | None,
     backgrounds: _Backgrounds | None,
     generators: list[torch.Generator],
 ) -> Generator[Progress, None, tuple[Tensor, np.ndarray | None]]:
@@ -370,14 +329,14 @@ def _denoise(
             prediction = guide(prediction, config.guidance_scale)
         if anchoring is not None and number >= config.blend_from * len(timesteps):
             clean = model.schedule.predict_clean(scaled, prediction, steps)
-            prediction = model.schedule.prediction_of(scaled, _blend(config, clean, anchoring), steps)
+            prediction = model.schedule.prediction_of(scaled, blend(clean, anchoring, config.agreement), steps)
         if maps is not None:
             collected.append(average_maps(maps, count, noise.shape[-2:]))
         latents = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1), **extra).prev_sample
         latents = latents.unflatten(0, (2, count))
         yield meter.report(number + 1)
     if anchoring is not None:
-        latents = _blend(config, latents, anchoring)
+        latents = blend(latents, anchoring, config.agreement)
     averaged = _defect_tokens(model, torch.stack(collected).mean(0)) if collected else None
     return latents, averaged
 
@@ -386,32 +345,6 @@ def guide(both: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance: conditional and unconditional predictions `(2, 2 B, …)` → `(2, B, …)`."""
     conditional, unconditional = both.chunk(2, dim=1)
     return unconditional + scale * (conditional - unconditional)
-
-
-def _blend(config: SamplingConfig, clean: Tensor, anchoring: _Anchoring) -> Tensor:
-    """Anchor noise-free latents `(2, B, C, h, w)` of both branches.
-
-    The part stays as it began, grey, where no defect may be. The image is the normal's outside the emerging defect;
-    inside, it is drawn to the part by `agreement`.
-    """
-    image, part = clean
-    blank = anchoring.start[1]
-    part = blank + anchoring.allowed * (part - blank)
-    defect = visible_defect(part, anchoring.grey)
-    inside = image + config.agreement * defect * (part - image)
-    return torch.stack([anchoring.normal + widened(defect) * (inside - anchoring.normal), part])
-
-
-def visible_defect(part: Tensor, grey: Tensor) -> Tensor:
-    """Where a part's latents `(B, C, h, w)` differ from grey's: `(B, 1, h, w)` in [0, 1]."""
-    low, high = PART_VISIBLE
-    distance = (part - grey).abs().mean(1, keepdim=True)
-    return ((distance - low) / (high - low)).clamp(0, 1)
-
-
-def widened(defect: Tensor) -> Tensor:
-    """A soft map widened by one latent cell and smoothed."""
-    return F.avg_pool2d(F.max_pool2d(defect, 3, stride=1, padding=1), 3, stride=1, padding=1, count_include_pad=False)
 
 
 def make_scheduler(name: str, config: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
-from model.views import resize_image, resize_share
+from model.views import resize_image, resize_mask
 
 _Value = TypeVar("_Value", bound=np.generic)
 
@@ -28,14 +28,21 @@ TURN_AT_BORDER = 0.1
 SCALES = (0.7, 1.35)
 """Range of the sizes relative to the real defect's."""
 
-BEND = 0.05
-"""Deviation of the bending, as a share of the window's side."""
+BEND = 0.08
+"""Deviation of the bending, as a share of the defect's longer side."""
 
 BEND_CELLS = 4
 """Cells of the coarse grid that the bending is drawn on, per side."""
 
 GAINS = (0.4, 2.5)
-"""Limits of the brightness correction from the real surroundings to the normal image's."""
+"""Limits of the correction of each colour channel from the real surroundings to the normal image's."""
+
+BLUR, COVERED = 0.6, 0.25
+"""Masks are blurred by this deviation, in model pixels, before they are changed, and are defect from this share on:
+otherwise hairlines would break up."""
+
+SOFTNESS = 0.7
+"""Deviation of the blur that softens the sketch's outline, model pixels."""
 
 RING = 4
 """Width of the surroundings that brightness is compared in, model pixels."""
@@ -61,31 +68,35 @@ class Sketch:
     nearby: MaskArray
 
 
-def draw_sketch(reference: Pair, normal: ImageArray, mirrored: tuple[bool, bool], draw: np.random.Generator) -> Sketch:
+def draw_sketch(
+    reference: Pair,
+    normal: ImageArray,
+    inner: MaskArray,
+    mirrored: tuple[bool, bool],
+    draw: np.random.Generator,
+) -> Sketch:
     """Lay a changed copy of a real defect on a normal image.
 
-    The defect is mirrored as told, scaled, turned, bent and moved at random; one at a border of its view stays there.
-    Its brightness follows that of the surroundings.
+    The defect is mirrored as told, scaled, turned, bent and moved at random; one at the border of its photograph stays
+    there. Its colour follows that of the surroundings, channel by channel.
 
     Args:
         reference: a real view, square.
         normal: `(r, r, 3)` uint8, the window of the normal image at the model's resolution.
+        inner: `(r, r)` bool, the borders of that window that lie inside the normal image; no defect is laid there.
         mirrored: horizontally, vertically.
         draw: source of the randomness.
     """
     side = normal.shape[0]
-    image, share = resize_image(reference.image, side), resize_share(reference.mask, side)
-    image, share = _mirror(image, mirrored), _mirror(share, mirrored)
-    least = min(0.5, float(share.max()))
-    touches = _touched(share >= least)
-    where = _sources(share >= least, touches, draw)
-    bands = [share, *np.moveaxis(image.astype(np.float32), -1, 0)]
-    moved = np.stack([ndimage.map_coordinates(band, where, order=1, mode="nearest") for band in bands])
-    mask = moved[0] >= min(least, float(moved[0].max()))
-    shift = _shift(mask, touches, draw)
-    mask, defect = np.roll(mask, shift, (0, 1)), np.roll(np.moveaxis(moved[1:], 0, -1), shift, (0, 1))
-    gain = np.clip(_surroundings(normal, mask) / max(1.0, _surroundings(image, share >= least)), *GAINS)
-    alpha = ndimage.gaussian_filter(mask.astype(np.float32), 0.7)[..., None]
+    image = _mirror(resize_image(reference.image, side), mirrored)
+    real = _mirror(resize_mask(reference.mask, side), mirrored)
+    mask, defect = _changed(image, real, _touched(real, inner), draw)
+    mask = mask & ~inner
+    if not mask.any():
+        mask, defect = real, image.astype(np.float32)
+    surroundings = np.maximum(_surroundings(image, real), 1.0)
+    gain = np.clip(_surroundings(normal, mask) / surroundings, *GAINS)
+    alpha = ndimage.gaussian_filter(mask.astype(np.float32), SOFTNESS)[..., None]
     composite = np.clip(normal + alpha * (defect * gain - normal), 0, 255).round().astype(np.uint8)
     return Sketch(composite, anomaly_part(composite, mask), ndimage.distance_transform_edt(~mask) <= NEARBY)
 
@@ -97,10 +108,25 @@ def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Va
     return values
 
 
-def _touched(mask: MaskArray) -> NDArray[np.int_]:
-    """Per axis: -1 for a defect at the first row or column, 1 at the last, 0 at neither."""
-    places = np.argwhere(mask)
-    return np.where(places.min(0) == 0, -1, np.where(places.max(0) == mask.shape[0] - 1, 1, 0))
+def _touched(mask: MaskArray, inner: MaskArray) -> NDArray[np.int_]:
+    """Per axis: -1 for a defect at the photograph's first row or column, 1 at its last, 0 at neither."""
+    at_border = mask & ~inner
+    lines = [(at_border[0], at_border[-1]), (at_border[:, 0], at_border[:, -1])]
+    return np.array([-1 if first.any() else 1 if last.any() else 0 for first, last in lines])
+
+
+def _changed(
+    image: ImageArray, mask: MaskArray, touches: NDArray[np.int_], draw: np.random.Generator
+) -> tuple[MaskArray, NDArray[np.float32]]:
+    """Mask and image, scaled, turned, bent and moved."""
+    where = _sources(mask, touches, draw)
+    share = ndimage.gaussian_filter(mask.astype(np.float32), BLUR, mode="nearest")
+    bands = [share, *np.moveaxis(image.astype(np.float32), -1, 0)]
+    moved = np.stack([ndimage.map_coordinates(band, where, order=1, mode="nearest") for band in bands])
+    changed = moved[0] >= COVERED
+    shift = _shift(changed, touches, draw) if changed.any() else (0, 0)
+    changed = ndimage.shift(changed.astype(np.uint8), shift, order=0, mode="constant").astype(np.bool_)
+    return changed, ndimage.shift(np.moveaxis(moved[1:], 0, -1), (*shift, 0), order=0, mode="nearest")
 
 
 def _sources(mask: MaskArray, touches: NDArray[np.int_], draw: np.random.Generator) -> NDArray[np.float64]:
@@ -108,27 +134,45 @@ def _sources(mask: MaskArray, touches: NDArray[np.int_], draw: np.random.Generat
     side = mask.shape[0]
     limit = TURN_AT_BORDER if touches.any() else TURN
     angle = draw.uniform(-limit, limit)
-    scale = np.exp(draw.uniform(*np.log(SCALES)))
-    bend = draw.normal(0, BEND * side, (2, BEND_CELLS, BEND_CELLS))
     places = np.argwhere(mask)
+    extent = np.ptp(places, axis=0) + 1
+    bend = draw.normal(0, BEND * extent.max(), (2, BEND_CELLS, BEND_CELLS))
+    free = extent[touches == 0]
+    fits = (side - 2 * MARGIN) / free.max() if free.size else SCALES[1]
+    scale = min(float(np.exp(draw.uniform(*np.log(SCALES)))), max(1.0, float(fits)))
     border = (touches + 1) / 2 * (side - 1)
     centre = np.where(touches != 0, border, (places.min(0) + places.max(0)) / 2)
     target = np.where(touches != 0, border, (side - 1) / 2)
     offset = np.indices((side, side)) - target[:, None, None]
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turned = np.einsum("ij,jyx->iyx", rotation, offset) / scale + centre[:, None, None]
+    return turned + _bending(bend, side, touches, target.round().astype(int))
+
+
+def _bending(
+    bend: NDArray[np.float64], side: int, touches: NDArray[np.int_], target: NDArray[np.int_]
+) -> NDArray[np.float64]:
+    """The coarse grid as a smooth field `(2, r, r)` that leaves the defect's middle, or its border, in place."""
     field = np.stack([ndimage.zoom(one, side / BEND_CELLS, order=3, mode="nearest", grid_mode=True) for one in bend])
-    return np.einsum("ij,jyx->iyx", rotation, offset) / scale + centre[:, None, None] + field
+    for axis in range(2):
+        fixed = field[axis].take([target[axis]], axis) if touches[axis] else field[axis][tuple(target)]
+        field[axis] -= fixed
+    return field
 
 
 def _shift(mask: MaskArray, touches: NDArray[np.int_], draw: np.random.Generator) -> tuple[int, int]:
-    """Rows and columns to move by, to a random place `MARGIN` away from the borders; none towards a touched one."""
+    """Rows and columns to move by: to a random place `MARGIN` away from the borders, none along a touched axis."""
     places = np.argwhere(mask)
-    bounds = np.sort([MARGIN - places.min(0), mask.shape[0] - 1 - MARGIN - places.max(0)], axis=0)
-    drawn = draw.integers(bounds[0], bounds[1] + 1)
-    rows, columns = np.where(touches != 0, 0, drawn)
+    low, high = MARGIN - places.min(0), mask.shape[0] - 1 - MARGIN - places.max(0)
+    middle = (low + high) // 2
+    drawn = draw.integers(np.minimum(low, middle), np.maximum(high, middle) + 1)
+    # What is too large for its margins stays in the middle.
+    rows, columns = np.where(touches != 0, 0, np.where(low <= high, drawn, middle))
     return int(rows), int(columns)
 
 
-def _surroundings(image: ImageArray, mask: MaskArray) -> float:
+def _surroundings(image: ImageArray, mask: MaskArray) -> NDArray[np.float64]:
+    """Mean colour around a mask, `(3,)`."""
     ring = ndimage.binary_dilation(mask, iterations=RING + 1) & ~ndimage.binary_dilation(mask)
-    return float(image[ring].mean()) if ring.any() else float(image.mean())
+    pixels = image[ring] if ring.any() else image.reshape(-1, 3)
+    return np.asarray(pixels.mean(0, dtype=np.float64))

@@ -74,8 +74,13 @@ def cut_image(image: ImageArray, window: Window, resolution: int) -> ImageArray:
 
 
 def cut_mask(mask: MaskArray, window: Window, resolution: int) -> MaskArray:
-    """The window of a mask at the model's resolution; a defect too thin for it keeps its most covered pixels."""
-    share = resize_share(mask[window.slices], resolution)
+    """The window of a mask at the model's resolution, as in `resize_mask`."""
+    return resize_mask(mask[window.slices], resolution)
+
+
+def resize_mask(mask: MaskArray, side: int) -> MaskArray:
+    """A square mask resized to `side` pixels; a defect too thin for them keeps its most covered ones."""
+    share = resize_share(mask, side)
     small = share >= COVERED
     return small if small.any() else share >= max(share.max() * 0.6, 1e-6)
 

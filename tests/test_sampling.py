@@ -21,17 +21,13 @@ from model.placement import Anchor
 from model.sampling import (
     BACKGROUND_SHARE,
     SamplingConfig,
-    _Anchoring,
     _Backgrounds,
-    _blend,
     _shared_background,
     draw_noise,
     make_scheduler,
     pair_seed,
     resolve_sampling,
     sample_pairs,
-    visible_defect,
-    widened,
 )
 from model.types import GREY, Candidate
 from model.u2net import U2Net
@@ -96,9 +92,11 @@ def test_a_request_gives_the_same_bytes_however_it_is_cut(adapter: Adapter, sket
     assert same(sample(adapter, config, 0, 4), whole[:4])
 
 
-@pytest.mark.parametrize("scheduler", ["dpmsolver++", "EulerAncestralDiscreteScheduler"])
-def test_another_batch_size_changes_rounding_alone(adapter: Adapter, scheduler: str) -> None:
-    config = replace(FEW, scheduler=scheduler)
+@pytest.mark.parametrize(
+    ("scheduler", "sketch"), [("dpmsolver++", 0.0), ("EulerAncestralDiscreteScheduler", 0.0), ("dpmsolver++", 0.4)]
+)
+def test_another_batch_size_changes_rounding_alone(adapter: Adapter, scheduler: str, sketch: float) -> None:
+    config = replace(FEW, scheduler=scheduler, anchored=sketch > 0, sketch_strength=sketch)
     twos = sample(adapter, config, 0, 3)
     for batch in (1, 5):
         others = sample(adapter, replace(config, batch=batch), 0, 3)
@@ -115,6 +113,19 @@ def test_every_pair_and_every_seed_is_another(adapter: Adapter) -> None:
     assert len({candidate.part.tobytes() for candidate in drawn}) == 6
 
 
+def test_sketches_are_for_anchored_sampling_and_one_strength_says_where_it_starts(base: Base) -> None:
+    advised = replace(base, card={"sampling": {"sketch_strength": 0.4}})
+    assert resolve_sampling(advised, {}, has_normals=True).sketch_strength == 0.4
+    assert resolve_sampling(advised, {}, has_normals=False).sketch_strength == 0
+    assert resolve_sampling(advised, {"anchored": False}, has_normals=True).sketch_strength == 0
+    chosen = resolve_sampling(advised, {"strength": 0.7}, has_normals=True)
+    assert (chosen.strength, chosen.sketch_strength) == (0.7, 0.0)
+    with pytest.raises(UsageError, match="about anchored sampling"):
+        resolve_sampling(advised, {"sketch_strength": 0.5}, has_normals=False)
+    with pytest.raises(UsageError, match="choose one"):
+        resolve_sampling(advised, {"sketch_strength": 0.5, "strength": 0.8}, has_normals=True)
+
+
 def test_a_sketch_leaves_its_trace_in_the_part(adapter: Adapter) -> None:
     """Of a start almost without noise almost everything is left, so parts with and without a sketch differ."""
     config = replace(FEW, steps=20, anchored=True, sketch_strength=0.05, batch=4)
@@ -122,21 +133,6 @@ def test_a_sketch_leaves_its_trace_in_the_part(adapter: Adapter) -> None:
     for sketched, other in zip(sample(adapter, config, 0, 4), sample(adapter, plain, 0, 4), strict=True):
         assert sketched.window == other.window
         assert np.abs(sketched.part.astype(int) - other.part).max() > 20
-
-
-def test_no_defect_is_cut_off_by_a_window_border_inside_the_photograph() -> None:
-    latents = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    allowed = torch.ones(1, 1, 8, 8)
-    allowed[..., 0] = 0
-    blank = torch.zeros_like(latents[0])
-    anchoring = _Anchoring(torch.ones_like(blank), torch.stack([blank, blank]), torch.zeros(1, 4, 1, 1), allowed)
-    image, part = _blend(FEW, latents, anchoring)
-    assert torch.equal(part[..., 0], blank[..., 0])
-    assert torch.equal(part[..., 1:], latents[1][..., 1:])
-    narrow = allowed.clone()
-    narrow[..., 3:] = 0
-    image, _ = _blend(FEW, latents, replace(anchoring, allowed=narrow))
-    assert torch.equal(image[..., 5:], torch.ones_like(image[..., 5:]))
 
 
 def test_seeds_of_pairs_do_not_collide() -> None:
@@ -223,19 +219,6 @@ def test_anchored_pairs_leave_the_normal_untouched_around_the_defect(adapter: Ad
         assert (candidate.part[outside] == GREY).all()
         changed += int((candidate.image != normal).any())
     assert changed
-
-
-def test_where_the_part_is_grey_there_is_no_defect() -> None:
-    grey = torch.zeros(1, 4, 1, 1).expand(1, 4, 8, 8)
-    part = grey.clone()
-    part[:, :, 2, 3] = 5
-    defect = visible_defect(part, grey)
-    assert defect.shape == (1, 1, 8, 8)
-    assert (int(defect.sum()), float(defect[0, 0, 2, 3])) == (1, 1.0)
-    region = widened(defect)[0, 0]
-    assert (region[1:4, 2:5] > 0.4).all()
-    assert region[2, 3] == 1
-    assert not region[6:].any()
 
 
 def test_unanchored_pairs_share_a_background_by_fifty(compensated: Adapter) -> None:

@@ -1,4 +1,4 @@
-"""What a base is worth, measured: reconstruction, alignment of the two branches, and a sheet of samples.
+"""What a base is worth, measured: reconstruction, masks, alignment of the two branches, and a sheet of samples.
 
 Alignment is the mean |I − I_a| inside the generated mask, against the same with the images shuffled among the pairs;
 equal numbers mean that the branches know nothing of each other.
@@ -73,7 +73,10 @@ def measure_reconstruction(base: Base, pairs: Sequence[Pair]) -> dict[str, float
 
 
 def measure_masks(base: Base, net: U2Net | None, pairs: Sequence[Pair]) -> dict[str, float]:
-    """Mean IoU of each mask method on the pairs' parts after the autoencoder."""
+    """Mean IoU of each mask method on the pairs' parts after the autoencoder.
+
+    Attention is that of the base itself, before any few-shot training, on noised real pairs.
+    """
     parts = [anomaly_part(pair.image, pair.mask) for pair in pairs]
     passed = [to_images(decode(base.vae, encode(base.vae, to_pixels([part]))))[0] for part in parts]
 

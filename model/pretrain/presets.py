@@ -65,7 +65,7 @@ PRESETS = {
         ),
         pairs=PairsConfig(widths=(64, 128, 192), batch=16),
         pairs_loop=LoopConfig(
-            steps=1900, lr=6e-4, warmup=200, decay_share=0.4, average_decay=0.998, checkpoint_every=250
+            steps=3800, lr=6e-4, warmup=200, decay_share=0.4, average_decay=0.998, checkpoint_every=250
         ),
         masks=LoopConfig(steps=500, lr=2e-3, warmup=50, decay_share=0.6, average_decay=0.99, checkpoint_every=250),
         text_width=128,
