@@ -1,0 +1,128 @@
+"""Servers that die, or fail now and then, while an upload is stored: it is accepted whole, or refused with nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from redis import Redis
+
+from service.core import access, keys
+from service.core.records import RecordStore
+from service.core.settings import Settings
+from service.core.storage import ObjectStore
+from tests.api.conftest import serving
+from tests.api.uploads import pairs
+from tests.network import Fault, Passage, between, every
+from tests.servers import MakeSettings, RedisServer, S3Server
+
+pytestmark = pytest.mark.timeout(300)
+
+FORM = {"name": "scratches"}
+AGAIN = {"Idempotency-Key": "again"}
+
+
+@pytest.fixture
+def own(server_settings: MakeSettings, tmp_path: Path) -> Settings:
+    """Settings for servers of the test's own."""
+    return server_settings(spool_dir=tmp_path / "spool", reconcile_seconds=0.5)
+
+
+@contextmanager
+def reached(own: Settings, server: S3Server, redis: Redis, fault: Fault) -> Iterator[httpx2.Client]:
+    """A client of an API whose way to the object store has a fault."""
+    headers = {"Authorization": f"Bearer {access.create_key(redis, 'test')}"}
+    with (
+        between(server, fault) as endpoint,
+        serving(own.model_copy(update={"s3_endpoint_url": endpoint})) as url,
+        httpx2.Client(base_url=url, headers=headers, timeout=200) as client,
+    ):
+        yield client
+
+
+def post(client: httpx2.Client) -> httpx2.Response:
+    return client.post("/v1/adapters", data=FORM, files=pairs(), headers=AGAIN)
+
+
+def amid_upload(then: Callable[[], Passage]) -> Fault:
+    """Something that happens when the second picture of an upload is about to be stored."""
+    happened = False
+
+    def fault(method: str, path: str) -> Passage:
+        nonlocal happened
+        if happened or method != "PUT" or not path.endswith("/inputs/images/001.png"):
+            return Passage.WHOLE
+        happened = True
+        return then()
+
+    return fault
+
+
+def test_a_store_that_fails_now_and_then_loses_no_upload(
+    own: Settings, s3_server: S3Server, redis_client: Redis, objects: ObjectStore
+) -> None:
+    with reached(own, s3_server, redis_client, every(2)) as client:
+        answer = post(client)
+        assert answer.status_code == 202, answer.text
+    stored = {entry.key for entry in objects.list("adapters/")}
+    adapter = answer.json()["id"]
+    assert len(stored) == len(pairs()) + 1
+    assert {keys.inputs(adapter), keys.upload(adapter, keys.Upload.MASKS, 1)} < stored
+
+
+@pytest.mark.parametrize("which", ["redis_server", "s3_server"])
+def test_a_server_that_is_started_again_meanwhile_goes_unnoticed(
+    which: str, request: pytest.FixtureRequest, own: Settings, s3_server: S3Server, redis_client: Redis
+) -> None:
+    server: RedisServer | S3Server = request.getfixturevalue(which)
+
+    def restarted() -> Passage:
+        server.kill()
+        server.start()
+        return Passage.ASTRAY
+
+    with reached(own, s3_server, redis_client, amid_upload(restarted)) as client:
+        answer = post(client)
+        assert answer.status_code == 202, answer.text
+        assert [adapter["id"] for adapter in client.get("/v1/adapters").json()["data"]] == [answer.json()["id"]]
+
+
+@pytest.mark.parametrize("which", ["redis_server", "s3_server"])
+def test_a_server_that_dies_meanwhile_is_told_and_nothing_stays(
+    which: str,
+    request: pytest.FixtureRequest,
+    own: Settings,
+    s3_server: S3Server,
+    redis_client: Redis,
+    records: RecordStore,
+    objects: ObjectStore,
+) -> None:
+    server: RedisServer | S3Server = request.getfixturevalue(which)
+
+    def killed() -> Passage:
+        server.kill()
+        return Passage.WHOLE
+
+    with reached(own, s3_server, redis_client, amid_upload(killed)) as client:
+        answer = post(client)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert int(answer.headers["retry-after"]) > 0
+        server.start()
+        assert client.get("/v1/adapters").json()["data"] == []
+        for left in {entry.key.split("/")[1] for entry in objects.list("adapters/")}:
+            records.reserve(left, seconds=0)  # its time to become a record is over
+        deadline = time.monotonic() + 120
+        while objects.list("adapters/"):
+            assert time.monotonic() < deadline, "an upload without a record stays"
+            time.sleep(0.1)
+        assert own.spool_dir is not None
+        assert list(own.spool_dir.iterdir()) == []
+        again = post(client)
+        assert again.status_code == 202, again.text
+        assert len(client.get("/v1/adapters").json()["data"]) == 1
+    assert len(objects.list("adapters/")) == len(pairs()) + 1
