@@ -14,7 +14,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: help
 help: ## List the commands.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## Create .venv with pinned versions of all that is needed (once; again when the pins change).
@@ -40,8 +40,12 @@ demo: $(READY) ## Generate a first dataset from the samples that come with PairF
 	$(BIN)/pairforge demo
 
 .PHONY: test
-test: lint ## Check style and types, then run all tests.
+test: lint ## Check style and types, then run the tests.
 	$(BIN)/pytest
+
+.PHONY: test-faults
+test-faults: $(READY) ## Run the slow tests, in which servers, workers and networks fail.
+	$(BIN)/pytest -m faults
 
 .PHONY: lint
 lint: $(READY) ## Check style (ruff) and types (mypy).

@@ -19,18 +19,6 @@ from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service, train_by_library
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "faults: slow tests with killed servers and workers; run with -m faults")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "faults" in config.getoption("markexpr"):
-        return
-    for item in items:
-        if item.get_closest_marker("faults") is not None:
-            item.add_marker(pytest.mark.skip(reason="slow; run with -m faults"))
-
-
 @pytest.fixture
 def service(
     server_settings: MakeSettings,
