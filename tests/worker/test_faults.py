@@ -12,6 +12,7 @@ import pytest
 
 from model.base import Base
 from service.core.records import State
+from tests.network import Passage, between, every
 from tests.servers import RedisServer, S3Server
 from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
 from worker.generation import run_generation
@@ -106,3 +107,30 @@ def test_a_full_disk_is_tried_again_and_told_in_the_end(service: Service, small_
     assert record.error["code"] == "attempts_exhausted"
     assert "disk is full" in record.error["detail"]
     assert list((small_disk / "pairforge-work").iterdir()) == []
+
+
+def test_a_store_that_fails_now_and_then_costs_nothing(
+    service: Service, base: Base, library_adapter: Path, s3_server: S3Server, tmp_path: Path
+) -> None:
+    """Every third request is answered 500, half of them although it was carried out; and once all for long."""
+    long = {"steps": 12, "checkpoint_every": 3}
+    adapter = service.create_adapter(**long)
+    now_and_then, seen = every(3), 0
+
+    def fault(method: str, path: str) -> Passage:
+        nonlocal seen
+        seen += 1
+        return Passage.ASTRAY if 30 <= seen < 45 else now_and_then(method, path)
+
+    with between(s3_server, fault) as endpoint:
+        run_training(adapter, service.context(s3_endpoint_url=endpoint, lease_seconds=60.0))
+        assert seen > 45
+        ready = service.succeeded_adapter(library_adapter)
+        job = service.create_job(ready, NUM_PAIRS)
+        run_generation(job, service.context(s3_endpoint_url=endpoint, lease_seconds=60.0))
+    for name in (adapter, job):
+        record = service.record(name)
+        assert (record.state, record.attempt) == (State.SUCCEEDED, 1), record.error
+    assert service.artifact(adapter) == files_of(train_by_library(base, tmp_path, **long))
+    assert service.folders(adapter) == {"inputs", "inputs.json", "artifact", "samples"}
+    assert service.dataset(job) == dataset_by_library(base, library_adapter, tmp_path / "dataset.zip", NUM_PAIRS)
