@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -20,8 +20,8 @@ LONGEST_PAUSE = 10.0
 LONGEST_ASKED = 60.0
 """Seconds that a server may ask for."""
 
-AWAY = frozenset({502, 503, 504})
-"""Statuses that say: later."""
+AWAY = frozenset({502, 503, 504, 507})
+"""Statuses that say: later; 507 of a disk that is full for now."""
 
 TIMEOUT = httpx2.Timeout(30.0, read=120.0, write=120.0)
 
@@ -68,7 +68,7 @@ class Transport:
             raise UsageError(f"{self.url!r} is no URL of a server; it must be like http://127.0.0.1:8000")
         self.http = httpx2.Client(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            auth=_ForOneOrigin(parsed, api_key) if api_key else None,
             timeout=TIMEOUT,
             # A proxy is for what is outside of this machine.
             trust_env=not _is_local(parsed.host),
@@ -100,6 +100,23 @@ class Transport:
                 pause = max(pause, _retry_after(response))
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
+
+
+class _ForOneOrigin(httpx2.Auth):
+    """Sends the key to one server: links of its answers lead elsewhere, where the key is nobody's business."""
+
+    def __init__(self, server: httpx2.URL, api_key: str) -> None:
+        self._origin = _origin(server)
+        self._value = f"Bearer {api_key}"
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        if _origin(request.url) == self._origin:
+            request.headers["Authorization"] = self._value
+        yield request
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _problem(response: httpx2.Response) -> dict[str, Any]:
