@@ -53,6 +53,10 @@ lint: $(READY) ## Check style (ruff) and types (mypy).
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+.PHONY: bench
+bench: $(READY) ## Measure what the service costs and bears; about ten minutes on two idle cores.
+	$(BIN)/python -m bench
+
 .PHONY: clean
 clean: ## Remove .venv, caches and build results.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,66 @@
+"""The library alone, warm in a process of its own: `python -m bench.library ADAPTER NORMALS`.
+
+For every line of JSON on its input, `{"num_pairs", "seed", "limits", "target"}`, it makes a dataset and answers with a
+line of JSON: `{"seconds", "first", "processor", "attempts", "sha256"}`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from model.adapter import Adapter, load_adapter, read_adapter_card
+from model.cli.checks import load_normals, open_base
+from model.generation import Tally
+from model.pipeline import load_object_net, make_dataset
+from model.placement import NormalImage
+from model.quality import QualityLimits
+from model.sampling import resolve_sampling
+from model.u2net import U2Net
+
+
+def make(
+    adapter: Adapter, object_net: U2Net | None, normals: list[NormalImage], request: dict[str, Any]
+) -> dict[str, Any]:
+    """One dataset with the settings that a job with the same request has.
+
+    Returns:
+        The fields of `bench.sides.Made`.
+    """
+    target, tally = Path(request["target"]), Tally()
+    began, used, first = time.perf_counter(), time.process_time(), 0.0
+    config = resolve_sampling(adapter.model.base, {"seed": request["seed"]}, has_normals=bool(normals))
+    for _ in make_dataset(
+        adapter,
+        config,
+        request["num_pairs"],
+        target,
+        object_net=object_net,
+        normals=normals,
+        limits=QualityLimits(**request["limits"]),
+        tally=tally,
+    ):
+        if not first and tally.accepted:
+            first = time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    used = time.process_time() - used
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    target.unlink()
+    return {"seconds": seconds, "first": first, "processor": used, "attempts": tally.attempts, "sha256": digest}
+
+
+def main() -> None:
+    folder, normals = Path(sys.argv[1]), load_normals(Path(sys.argv[2]))[0]
+    base = open_base(str(read_adapter_card(folder)["base"]["name"]))
+    adapter, object_net = load_adapter(folder, base), load_object_net(base)
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(make(adapter, object_net, normals, json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The two sides that are compared, each warm, each asked for the same pairs: the bare library, and the service."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
+from service.client import Client, Resource
+from service.core.access import create_key
+from service.embedded.folder import Running
+from service.embedded.processes import marked
+from service.embedded.stack import Stack, StackOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LENIENT: dict[str, float] = {
+    **dict.fromkeys(("min_area_ratio", "min_visibility_ratio", "min_visibility"), 0.0),
+    **dict.fromkeys(("max_area_ratio", "border_ratio"), 1000.0),
+    **dict.fromkeys(("min_border_share", "max_cut_share", "max_off_object", "full_area"), 1.0),
+    **dict.fromkeys(("defect_copy", "scene_copy", "accepted_copy", "max_copy"), 1.0),
+    "max_disagreement": 255.0,
+}
+"""Limits that pairs of a hardly trained adapter keep, so that the candidates made are about the pairs asked for."""
+
+TRAINING: dict[str, Any] = {"steps": 10, "mask_steps": 10, "views": 2, "seed": 1}
+"""What is measured does not depend on how well the adapter is trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One dataset of either side.
+
+    Attributes:
+        seconds: from asking until the zip was complete.
+        first: from asking until the first pair was accepted.
+        processor: seconds of processor time, of all processes that took part; other programs on the machine hardly
+            change it.
+        attempts: candidates that were made.
+        sha256: of the zip.
+    """
+
+    seconds: float
+    first: float
+    processor: float
+    attempts: int
+    sha256: str
+
+
+class Library:
+    """The library in a process of its own. As many threads as `OMP_NUM_THREADS` says there."""
+
+    def __init__(self, process: subprocess.Popen[str], target: Path) -> None:
+        self._process = process
+        self._target = target
+
+    def make(self, num_pairs: int, seed: int) -> Made:
+        assert self._process.stdin is not None  # noqa: S101 - pipes were asked for
+        assert self._process.stdout is not None  # noqa: S101 - as above
+        request = {"num_pairs": num_pairs, "seed": seed, "limits": LENIENT, "target": str(self._target)}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return Made(**json.loads(self._process.stdout.readline()))
+
+
+@contextmanager
+def library(adapter: Path, threads: int) -> Iterator[Library]:
+    """The library with a trained adapter, and the samples' normal images."""
+    process = subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-m", "bench.library", str(adapter), str(SAMPLES / "normals")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+    )
+    with process:
+        yield Library(process, adapter.with_name("library.zip"))
+
+
+class Service:
+    """A stack that runs, asked over HTTP with a key."""
+
+    def __init__(self, running: Running, folder: Path) -> None:
+        self._folder = folder.resolve()
+        with redis.Redis.from_url(running.environment["PAIRFORGE_REDIS_URL"], decode_responses=True) as client:
+            self.key = create_key(client, "bench")
+        self.url = running.url
+        self.client = Client(self.url, self.key)
+
+    def train(self) -> str:
+        """The id of an adapter trained on the samples."""
+        images, masks, normals = (sorted((SAMPLES / kind).iterdir()) for kind in ("images", "masks", "normals"))
+        begun = self.client.create_adapter(
+            images, masks, normals, name="bench", object=OBJECT, defect=DEFECT, **TRAINING
+        )
+        return _succeeded(self.client.wait(begun.id)).id
+
+    def make(self, adapter: str, num_pairs: int, seed: int) -> Made:
+        """A job, from the request on until it is told to have succeeded."""
+        first = 0.0
+
+        def watch(job: Resource) -> None:
+            nonlocal first
+            if not first and (job.counts or {}).get("accepted"):
+                first = time.time()
+
+        asked, before = time.time(), _processor_seconds(self._folder)
+        job = self.begin(adapter, num_pairs, seed)
+        done = _succeeded(self.client.wait(job, watch))
+        told = done.model_dump()
+        # By the record, whose clock is this machine's: the client waits for a moment before it looks again.
+        ended = datetime.fromisoformat(told["timestamps"]["succeeded"]).timestamp()
+        used = _processor_seconds(self._folder) - before
+        return Made(ended - asked, first - asked, used, told["counts"]["attempts"], told["dataset"]["sha256"])
+
+    def begin(self, adapter: str, num_pairs: int, seed: int) -> str:
+        """The id of a job that was just queued."""
+        return self.client.create_job(adapter, num_pairs, seed=seed, limits=LENIENT).id
+
+
+@contextmanager
+def service(folder: Path, workers: int, threads: int) -> Iterator[Service]:
+    """A whole stack, as `pairforge up` starts it, with keys required.
+
+    Args:
+        folder: its data folder; what an earlier stack made there is still there.
+        threads: of each worker.
+    """
+    with _environment({"OMP_NUM_THREADS": str(threads)}):
+        stack = Stack(StackOptions(folder, workers=workers, require_keys=True), _remark)
+        with stack:
+            asked = Service(stack.start(), folder)
+            with asked.client:
+                yield asked
+
+
+def _remark(told: str) -> None:
+    sys.stderr.write(f"{told}\n")
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _processor_seconds(folder: Path) -> float:
+    """Used so far by the processes of a stack (proc(5): fields 14 and 15, counted behind the name's bracket)."""
+    ticks = 0
+    for process in marked(folder):
+        times = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
+        ticks += int(times[11]) + int(times[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _succeeded(final: Resource) -> Resource:
+    if final.state != "succeeded":
+        raise RuntimeError(f"{final.id} is {final.state}: {final.error}")
+    return final
