@@ -35,6 +35,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         # kombu looks for deliveries that have run out every (interval × throttle) seconds; its defaults make that 100.
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,
+        # A worker that is killed while it looks holds the others off for so long; kombu's default is five minutes.
+        "unacked_mutex_expire": 10,
         "global_keyprefix": PREFIX,
         "socket_keepalive": True,
         "socket_connect_timeout": 5,

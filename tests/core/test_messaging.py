@@ -10,6 +10,7 @@ from celery import Celery
 from kombu import Consumer, Queue
 from kombu.exceptions import OperationalError
 from kombu.message import Message
+from kombu.transport.redis import Mutex
 from redis import Redis
 
 from service.core.keys import Kind, new_id
@@ -45,6 +46,11 @@ class Receiver:
                 continue
         return self.taken
 
+    def enter_restoring(self) -> None:
+        """Take the lock under which lost messages are put back, and never give it up."""
+        channel = self._consumer.channel
+        Mutex(channel.client, channel.unacked_mutex_key, channel.unacked_mutex_expire).__enter__()
+
     def close(self) -> None:
         self._connection.close()
         self._app.close()
@@ -52,11 +58,11 @@ class Receiver:
 
 @pytest.fixture
 def receiver(redis_settings: MakeSettings) -> Iterator[Callable[[str], Receiver]]:
-    """Makes receivers of a queue; messages come back after a second."""
+    """Makes receivers of a queue; messages come back after four seconds."""
     made: list[Receiver] = []
 
     def make(queue: str) -> Receiver:
-        made.append(Receiver(redis_settings(), queue))
+        made.append(Receiver(redis_settings(lease_seconds=4.0), queue))
         return made[-1]
 
     yield make
@@ -95,8 +101,18 @@ def test_a_message_comes_back_once_nobody_renews_its_delivery(
     (message,) = receiver("train").listen(5)
     tag = message.delivery_tag
     other = receiver("train")
-    assert not other.listen(5, meanwhile=lambda: renew_delivery(redis_client, tag))
-    assert len(other.listen(20)) == 1
+    assert not other.listen(8, meanwhile=lambda: renew_delivery(redis_client, tag))
+    assert len(other.listen(40)) == 1
+
+
+def test_a_worker_killed_while_it_looks_for_lost_messages_holds_the_others_off_only_shortly(
+    dispatcher: Dispatcher, receiver: Callable[[str], Receiver]
+) -> None:
+    dispatcher.send_training(ADAPTER)
+    killed = receiver("train")
+    killed.listen(5)
+    killed.enter_restoring()
+    assert len(receiver("train").listen(40)) == 1
 
 
 def test_what_was_acknowledged_cannot_be_renewed(
