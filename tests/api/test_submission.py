@@ -55,7 +55,7 @@ def test_twenty_equal_requests_at_once_make_one(
     parts = pairs()
     if what == "jobs":
         body = {"adapter_id": trained(client, store), "num_pairs": 3}
-    before = len(storage.list("adapters/"))
+    before = {entry.key for entry in storage.list("adapters/")}
 
     def send(_: int) -> httpx2.Response:
         if what == "adapters":
@@ -67,7 +67,7 @@ def test_twenty_equal_requests_at_once_make_one(
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
     if what == "adapters":
-        assert len(storage.list("adapters/")) == before + len(parts) + 1
+        assert len({entry.key for entry in storage.list("adapters/")} - before) == len(parts) + 1
 
 
 def test_an_idempotency_key_is_for_one_request(client: httpx2.Client, new_client: Callable[..., httpx2.Client]) -> None:
@@ -103,7 +103,7 @@ def test_quotas_refuse_and_leave_nothing_stored(
             before = {entry.key for entry in storage.list("")}
             answer = client.post("/v1/adapters", data=FORM, files=pairs())
             assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
-            assert {entry.key for entry in storage.list("")} == before
+            assert {entry.key for entry in storage.list("")} <= before
 
 
 BAD_JOBS = {

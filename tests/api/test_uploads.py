@@ -57,7 +57,7 @@ def test_a_bad_file_is_refused_by_name_and_nothing_is_stored(
     [error] = [error for error in answer.json()["errors"] if phrase in error["detail"]]
     assert "tile_2.png" in error["detail"]
     assert f"/{kind}/2" in error["files"]
-    assert all_objects(storage) == before
+    assert all_objects(storage) <= before
 
 
 def test_every_faulty_file_and_field_is_named_at_once(client: httpx2.Client, storage: ObjectStore) -> None:
@@ -80,7 +80,7 @@ def test_every_faulty_file_and_field_is_named_at_once(client: httpx2.Client, sto
         assert phrase in details
     assert "without an image: d.png" in details
     assert {"/images/0", "/images/1", "/masks/1", "/images/2", "/masks/2"} <= pointers
-    assert all_objects(storage) == before
+    assert all_objects(storage) <= before
 
 
 ACCEPTED = {
@@ -192,7 +192,7 @@ def test_limits_hold(
         status,
         "content_too_large" if status == 413 else "invalid_request",
     )
-    assert all_objects(storage) == before
+    assert all_objects(storage) <= before
 
 
 def test_an_endless_body_without_a_length_is_stopped(
@@ -261,3 +261,19 @@ def test_the_spool_is_empty_afterwards(
     post(client, pairs())
     post(client, with_last("images", b"nothing"))
     assert list(settings.spool_dir.iterdir()) == []
+
+
+FLOODS = {
+    "a repeated field": b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\na\r\n',
+    "an empty field": b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n\r\n',
+    "a field that is not UTF-8": b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n\xff\r\n',
+    "an empty file": b'--x\r\nContent-Disposition: form-data; name="images"; filename=""\r\n\r\n\r\n',
+}
+
+
+@pytest.mark.parametrize("part", FLOODS)
+def test_a_form_of_parts_without_number_is_refused(client: httpx2.Client, part: str) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = client.post("/v1/adapters", content=FLOODS[part] * 10_000 + b"--x--\r\n", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert "more than" in answer.json()["detail"]

@@ -15,9 +15,6 @@ from model.pretrain.procedural.samples import SAMPLES
 from service.client import Client, Resource
 from service.embedded.processes import marked
 
-START = 100.0
-"""Seconds; importing everything takes most of them on a busy machine."""
-
 SMALL: dict[str, Any] = {"batch": 1, "views": 1, "rank": 2, "text_rank": 0, "mask_steps": 0, "seed": 3}
 
 LENIENT = {
@@ -55,7 +52,11 @@ class Up:
                 "PAIRFORGE_LEASE_SECONDS": "6",
             },
         )
-        self.ready = self.event("ready")
+        try:
+            self.ready = self.event("ready")
+        except BaseException:  # also when the test's time is over: nothing may stay behind
+            self.end(signal.SIGKILL)
+            raise
         self.url: str = self.ready["url"]
 
     def __enter__(self) -> Self:
@@ -77,14 +78,19 @@ class Up:
         """Send a signal, and wait until it and all that it started are gone."""
         self.process.send_signal(number)
         self.process.communicate(timeout=100)
-        deadline = time.monotonic() + 20
-        while marked(self.data_dir.resolve()):
-            assert time.monotonic() < deadline, "processes were left behind"
-            time.sleep(0.05)
+        nothing_is_left_of(self.data_dir)
         return self.process.returncode
 
     def client(self) -> Client:
         return Client(self.url)
+
+
+def nothing_is_left_of(data_dir: Path) -> None:
+    """Wait until the last process of a stack is gone."""
+    deadline = time.monotonic() + 60
+    while marked(data_dir.resolve()):
+        assert time.monotonic() < deadline, "processes were left behind"
+        time.sleep(0.05)
 
 
 def pictures(kind: str) -> list[Path]:

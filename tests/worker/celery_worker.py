@@ -34,7 +34,7 @@ class CeleryWorker:
         """The whole group, at once."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
 
     def terminate(self) -> int:
         """Ask it to end; its exit status."""
