@@ -9,11 +9,12 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import ValidationError
+from redis.exceptions import RedisError
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
 from service.api.inspection import Pictures, Refused, judged
-from service.api.problems import Problem, documented, pointer
+from service.api.problems import Problem, documented, pointer, summary
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, replayed, submit
 from service.api.uploads import Form, received
@@ -83,7 +84,7 @@ async def create_adapter(
         if isinstance(pictures, Refused):
             errors += pictures.errors
         if wanted is None or isinstance(pictures, Refused) or errors:
-            raise Problem("invalid_request", resources.summary(errors), errors=errors)
+            raise Problem("invalid_request", summary([entry["detail"] for entry in errors]), errors=errors)
         wanted = wanted.model_copy(update={"base": wanted.base or services.settings.base})
         record = await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
     return answer(request, record, await resources.queue_position(services, record), 202)
@@ -107,11 +108,11 @@ def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
 def _stored_and_submitted(
     services: Services, submission: Submission, wanted: AdapterRequest, pictures: Pictures
 ) -> Record:
-    """Store the pictures, their list last, and make the record; without a record nothing stays stored."""
+    """Store the pictures, their list last, and make the record; what was refused does not stay stored."""
     adapter = submission.id
-    # Should this process die on the way, the reconciler deletes what it has stored.
+    # Should it not come to a record, the reconciler deletes what was stored.
     services.store.reserve(adapter)
-    stored = False
+    kept = False
     try:
         listing: dict[str, Any] = {"version": 1, "notes": pictures.notes}
         for kind in Upload:
@@ -132,11 +133,14 @@ def _stored_and_submitted(
         services.storage.put(keys.inputs(adapter), json.dumps(listing).encode(), "application/json")
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
         record = submit(services, submission, wanted.model_dump(mode="json"), pictures.notes, size)
-        stored = record.id == adapter
-        return record
+        kept = record.id == adapter
+    except RedisError:
+        kept = True  # whether there is a record now is not known, and it would need them
+        raise
     finally:
-        if not stored:
+        if not kept:
             _free(services, adapter)
+    return record
 
 
 def _free(services: Services, adapter: str) -> None:

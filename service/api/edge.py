@@ -11,7 +11,8 @@ from service.api.metrics import Metrics
 from service.api.problems import Problem
 from service.core.settings import Settings
 
-MAX_JSON_BYTES = 1_000_000
+MAX_JSON_BYTES = 64_000
+"""Many times what the largest request takes."""
 
 _UPLOADS = frozenset({"/adapters", "/v1/adapters"})
 

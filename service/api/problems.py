@@ -47,6 +47,11 @@ CODES: dict[str, tuple[int, str]] = {
 }
 """Status and title of each code."""
 
+LISTED = 100
+"""Mistakes that one answer lists; how many more there are is told."""
+
+_SUMMED_UP = 5
+
 RETRY_SECONDS = 5
 """When to come back after a failure of the surroundings."""
 
@@ -57,7 +62,7 @@ class Problem(HTTPException):
     Args:
         code: a key of `CODES`.
         detail: what is wrong with this request, and what would be right.
-        errors: one entry per mistake, with `detail` and `pointer` or `parameter`.
+        errors: one entry per mistake, with `detail` and `pointer` or `parameter`; the first `LISTED` are shown.
         headers: to send along.
     """
 
@@ -90,7 +95,9 @@ def response(request: Request, problem: Problem) -> Response:
         "code": problem.code,
     }
     if problem.errors:
-        body["errors"] = problem.errors
+        body["errors"] = problem.errors[:LISTED]
+        if (more := len(problem.errors) - LISTED) > 0:
+            body["errors"].append({"detail": f"and {more:,} more"})
     return Response(json.dumps(body), status, problem.headers, MEDIA_TYPE)
 
 
@@ -118,8 +125,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         errors = [located(entry["loc"], entry["msg"]) for entry in error.errors()]
-        detail = "; ".join(f"{entry.get('pointer') or entry.get('parameter')}: {entry['detail']}" for entry in errors)
-        return response(request, Problem("invalid_request", detail, errors=errors))
+        told = [f"{entry.get('pointer') or entry.get('parameter')}: {entry['detail']}" for entry in errors]
+        return response(request, Problem("invalid_request", summary(told), errors=errors))
 
     async def unavailable(request: Request, error: Exception) -> Response:
         log.warning("unavailable: path=%s error=%r", request.url.path, error)
@@ -140,9 +147,17 @@ def install(app: FastAPI) -> None:
 def unavailable_problem() -> Problem:
     return Problem(
         "unavailable",
-        "records or storage cannot be reached; nothing was changed, try again in a few seconds",
+        "records or storage cannot be reached: try again soon; with an Idempotency-Key nothing is made twice",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
+
+
+def summary(details: Sequence[str]) -> str:
+    """All mistakes in one line, or the first few and how many more."""
+    shown = list(details[:_SUMMED_UP])
+    if more := len(details) - len(shown):
+        shown.append(f"and {more:,} more")
+    return "; ".join(shown)
 
 
 def located(loc: Sequence[str | int], message: str) -> dict[str, str]:

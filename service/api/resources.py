@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import Header, Query, Request, Response
@@ -114,11 +114,3 @@ def require_result(record: Record, what: str) -> None:
         raise Problem("no_result", f"the {record.kind} was {record.state}, so there is no {what}")
     headers = {"Retry-After": str(views.POLL_SECONDS[record.state])}
     raise Problem("not_finished", f"the {record.kind} is {record.state}; its {what} comes at the end", headers=headers)
-
-
-def summary(errors: list[dict[str, Any]]) -> str:
-    """All mistakes in one line, or the first few and how many more."""
-    shown = [str(error["detail"]) for error in errors[:5]]
-    if len(errors) > len(shown):
-        shown.append(f"and {len(errors) - len(shown)} more")
-    return "; ".join(shown)

@@ -135,6 +135,8 @@ class _Receiver:
             "masks": settings.max_pairs,
             "normals": settings.max_normals,
         }
+        self._max_parts = MAX_FIELDS + sum(self._max_files.values())
+        self._parts = self._fields = 0
         self._header = (b"", b"")
         self._disposition = b""
         self._name: str | None = None
@@ -167,6 +169,9 @@ class _Receiver:
 
     def _begin(self) -> None:
         self._disposition = b""
+        self._parts += 1
+        if self._parts > self._max_parts:
+            raise Problem("bad_request", f"the form has more than {self._max_parts} parts")
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header = (self._header[0] + data[start:end], self._header[1])
@@ -187,7 +192,8 @@ class _Receiver:
         if b"filename" in options:
             self._start_file(self._name, client_name(options[b"filename"].decode(errors="replace")))
         else:
-            if len(self.form.fields) >= MAX_FIELDS:
+            self._fields += 1
+            if self._fields > MAX_FIELDS:
                 raise Problem("bad_request", f"the form has more than {MAX_FIELDS} fields")
             self._text.clear()
 

@@ -102,7 +102,7 @@ class RecordStore:
             raise QuotaExceeded("active", int(value), limits.max_active_per_key)
         if outcome == "stored":
             raise QuotaExceeded("stored_bytes", int(value), limits.max_stored_bytes_per_key)
-        return parse_record(self._hash(value)), outcome == "created"
+        return _of_pairs(value), outcome == "created"
 
     def replay(self, key_id: str, idempotency: Idempotency) -> Record | None:
         """The record that an idempotency key has made; to ask before uploads are stored.
@@ -191,7 +191,7 @@ class RecordStore:
 
     def _claimed(self, record: str, owner: str, *, joining: bool) -> Record | None:
         pairs = self._scripts.run("claim", record, owner, int(joining))
-        return None if pairs is None else parse_record(dict(zip(pairs[::2], pairs[1::2], strict=True)))
+        return None if pairs is None else _of_pairs(pairs)
 
     # Blocks of a job's candidates, and the judge that takes them in order
 
@@ -349,6 +349,10 @@ _Entries = list[tuple[str, dict[str, str]]]
 
 def _record_key(record: str) -> str:
     return f"{NAMESPACE}record:{record}"
+
+
+def _of_pairs(pairs: Strings) -> Record:
+    return parse_record(dict(zip(pairs[::2], pairs[1::2], strict=True)))
 
 
 def _state_key(kind: str, state: State) -> str:

@@ -18,6 +18,7 @@ from service.core.storage import ObjectStore
 from tests.api.conftest import serving
 from tests.api.uploads import pairs
 from tests.network import Fault, Passage, between, every
+from tests.relay import relayed
 from tests.servers import MakeSettings, RedisServer, S3Server
 
 pytestmark = pytest.mark.timeout(300)
@@ -125,4 +126,25 @@ def test_a_server_that_dies_meanwhile_is_told_and_nothing_stays(
         again = post(client)
         assert again.status_code == 202, again.text
         assert len(client.get("/v1/adapters").json()["data"]) == 1
+    assert len(objects.list("adapters/")) == len(pairs()) + 1
+
+
+def test_what_was_accepted_keeps_its_pictures_though_redis_dies_before_it_can_say_so(
+    own: Settings, s3_server: S3Server, redis_server: RedisServer, redis_client: Redis, objects: ObjectStore
+) -> None:
+    def after_the_record(sent: bytes, answer: bytes) -> int | None:
+        created = b"EVALSHA" in sent and FORM["name"].encode() in sent and not answer.startswith(b"-NOSCRIPT")
+        return 0 if created and not relay.is_cut else None
+
+    with relayed(redis_server.port, after_the_record) as relay:
+        chosen = own.model_copy(update={"redis_url": f"redis://127.0.0.1:{relay.port}/0"})
+        with reached(chosen, s3_server, redis_client, lambda *_: Passage.WHOLE) as client:
+            answer = post(client)
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            relay.mend()
+            accepted = [adapter["id"] for adapter in client.get("/v1/adapters").json()["data"]]
+            assert len(accepted) == 1
+            assert len(objects.list(keys.prefix(accepted[0]))) == len(pairs()) + 1
+            again = post(client)
+            assert (again.status_code, again.json()["id"]) == (202, accepted[0])
     assert len(objects.list("adapters/")) == len(pairs()) + 1

@@ -44,6 +44,14 @@ def test_the_frameworks_errors_are_problems_too(client: httpx2.Client, case: str
         assert answer.headers["allow"]
 
 
+def test_of_very_many_mistakes_the_first_are_listed(client: httpx2.Client) -> None:
+    answer = client.post("/v1/jobs", json={f"k{number}": 1 for number in range(4_000)})
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == problems.LISTED + 1
+    assert answer.json()["errors"][-1] == {"detail": "and 3,902 more"}  # 4,000 unknown and 2 missing
+    assert len(answer.content) < 20_000
+
+
 def test_a_fault_of_ours_tells_nothing_of_our_inside() -> None:
     app = FastAPI()
     problems.install(app)

@@ -1,4 +1,5 @@
--- id, kind, key_id, request, notes, stored_bytes, idempotency key or '', fingerprint, seconds, max_active, max_stored
+-- id, kind, key_id, request, notes, stored_bytes, idempotency key or '', fingerprint, seconds, max_active, max_stored.
+-- What became of it, and the record: one answer, so that nobody who has it needs to ask again.
 local id, kind, key_id, bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
 local remembered = key('idempotency', key_id .. ':' .. ARGV[7])
 
@@ -7,10 +8,10 @@ if ARGV[7] ~= '' then
   if entry then
     local fingerprint, earlier = string.match(entry, '^(%S+) (%S+)$')
     if fingerprint ~= ARGV[8] then return {'conflict', earlier} end
-    if redis.call('EXISTS', key('record', earlier)) == 1 then return {'replayed', earlier} end
+    if redis.call('EXISTS', key('record', earlier)) == 1 then return {'replayed', redis.call('HGETALL', key('record', earlier))} end
   end
 end
-if redis.call('EXISTS', key('record', id)) == 1 then return {'created', id} end
+if redis.call('EXISTS', key('record', id)) == 1 then return {'created', redis.call('HGETALL', key('record', id))} end
 
 local usage = key('usage', key_id)
 local active = tonumber(redis.call('HGET', usage, 'active') or 0)
@@ -26,4 +27,4 @@ redis.call('HINCRBY', usage, 'stored_bytes', bytes)
 redis.call('ZREM', NAMESPACE .. 'garbage', id)
 if ARGV[7] ~= '' then redis.call('SET', remembered, ARGV[8] .. ' ' .. id, 'EX', ARGV[9]) end
 enter(id, 'queued')
-return {'created', id}
+return {'created', redis.call('HGETALL', key('record', id))}
