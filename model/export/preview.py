@@ -12,6 +12,9 @@ from scipy import ndimage
 from model.types import Candidate, ImageArray, MaskArray, Pair
 
 TILE = 160
+SURROUNDINGS = 0.15
+"""What is shown around a generated window, on each side, as a share of the window's."""
+
 MAX_PAIRS = 24
 PAIRS_PER_ROW = 3
 GAP = 6
@@ -73,6 +76,8 @@ def outlined(image: ImageArray, mask: MaskArray) -> ImageArray:
 class PairSheet:
     """The preview of a dataset: the real pairs, then the first generated ones, three to a row.
 
+    Of a generated image that window is shown which was generated, with a little of what lies around it.
+
     Pairs are kept at the size of a tile, so a long stream of them takes no more memory than the sheet.
     """
 
@@ -83,7 +88,8 @@ class PairSheet:
     def add(self, number: int, candidate: Candidate) -> None:
         """Note a pair, while there is room."""
         if len(self._generated) < MAX_PAIRS:
-            self._generated.append(_tiles(candidate.image, candidate.mask, f"generated: {number:06d}"))
+            place = _generated_region(candidate)
+            self._generated.append(_tiles(candidate.image[place], candidate.mask[place], f"generated: {number:06d}"))
 
     def render(self) -> Image.Image:
         """The sheet; needs at least one pair."""
@@ -93,6 +99,15 @@ class PairSheet:
             for start in range(0, len(pairs), PAIRS_PER_ROW)
         ]
         return contact_sheet([[tile for tile, _ in row] for row in rows], [[text for _, text in row] for row in rows])
+
+
+def _generated_region(candidate: Candidate) -> tuple[slice, slice]:
+    """Row and column slices."""
+    height, width = candidate.mask.shape
+    left, top, right, bottom = candidate.window or (0, 0, width, height)
+    around = round(SURROUNDINGS * max(right - left, bottom - top))
+    rows = slice(max(0, top - around), min(height, bottom + around))
+    return rows, slice(max(0, left - around), min(width, right + around))
 
 
 def _tiles(image: ImageArray, mask: MaskArray, name: str) -> list[tuple[Tile, str]]:
