@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import shutil
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from service.core.settings import Settings
 from service.core.storage import MissingObject, ObjectStore
 from worker.inputs import read_normals
 from worker.patience import patiently
+from worker.workspace import workspace
 
 ADAPTERS_KEPT = 4
 """Adapters share their base's weights; each has a few megabytes of its own, and its normal images."""
@@ -103,15 +102,12 @@ class Engine:
         return loaded
 
     def _fetch(self, adapter: str, files: list[dict[str, Any]], base: Base, check: Callable[[], None]) -> Adapter:
-        folder = Path(tempfile.mkdtemp(prefix="pairforge-adapter-", dir=self._settings.spool_dir))
-        try:
+        with workspace(self._settings) as folder:
             for file in files:
                 path = folder / file["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 patiently(functools.partial(self._download, adapter, file, path), check)
             return load_adapter(folder, base)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _download(self, adapter: str, file: dict[str, Any], path: Path) -> None:
         self._objects.download(keys.artifact(adapter, file["path"]), path)

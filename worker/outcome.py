@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,8 @@ from service.core.records import Record
 from service.core.storage import ObjectStore
 from worker.context import Context
 from worker.lease import Lease, StopError, StopReason
-from worker.patience import disk_is_full, patiently
+from worker.patience import disk_is_full, patiently, wait
+from worker.workspace import is_crowded
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,10 @@ FREEING_PATIENCE = 1.0
 
 SCRATCH_PATIENCE = 5.0
 """Seconds spent on deleting what is not needed any more; with the record it goes in any case."""
+
+PAUSE = 30.0
+"""Seconds that a worker takes nothing new after it ran out of room or memory: what is queued behind the record would
+only meet the same."""
 
 
 def delete_scratch(objects: ObjectStore, record: str) -> None:
@@ -62,10 +68,32 @@ class Outcome:
         if self._lease.reason in {StopReason.CANCELLED, StopReason.LOST}:
             error = StopError(self._lease.reason)
         try:
-            self._end(error)
+            self._end(self._after_pause(error))
         except (RedisError, TransientError, OperationalError) as away:
             log.warning("end_not_told: record=%s error=%s", self._record.id, away)
         return True
+
+    def _after_pause(self, error: Exception) -> Exception:
+        """What to end with, after a while in which this machine may recover; the record is held meanwhile.
+
+        A disk that is full although this attempt's files are gone is not the record's fault, so it is handed over.
+        """
+        try:
+            if disk_is_full(error) and is_crowded(self._context.settings):
+                log.warning("disk_full: record=%s attempt=%s", self._record.id, self._record.attempt)
+                self._wait_for_room()
+                return StopError(StopReason.HANDOVER)
+            if isinstance(error, torch.OutOfMemoryError | MemoryError):
+                log.warning("memory_short: record=%s attempt=%s", self._record.id, self._record.attempt)
+                wait(PAUSE, self._lease.check)
+        except StopError as stopped:
+            return stopped
+        return error
+
+    def _wait_for_room(self) -> None:
+        until = time.monotonic() + PAUSE
+        while is_crowded(self._context.settings) and time.monotonic() < until:
+            wait(1.0, self._lease.check)
 
     def _end(self, error: Exception) -> None:
         record, attempt = self._record.id, self._record.attempt

@@ -8,11 +8,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
-import shutil
-import tempfile
 import unicodedata
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +23,7 @@ from starlette.requests import Request
 
 from service.api.problems import Problem, pointer
 from service.core.settings import Settings
+from service.core.spool import spooled
 
 KINDS = ("images", "masks", "normals")
 """The parts that hold files; `images[]` is the same as `images`."""
@@ -89,8 +88,9 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Form]:
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data" or not options.get(b"boundary"):
         raise Problem("unsupported_media_type", "send a multipart/form-data form with images[] and masks[]")
+    spool = ExitStack()
     try:
-        folder = Path(await to_thread.run_sync(lambda: tempfile.mkdtemp(prefix="upload-", dir=settings.spool_dir)))
+        folder = await to_thread.run_sync(spool.enter_context, spooled(settings.spool_dir, "upload-"))
     except OSError as error:
         raise _spool_problem(error) from error
     try:
@@ -110,7 +110,7 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Form]:
             receiver.abandon()
         yield receiver.form
     finally:
-        await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+        await to_thread.run_sync(spool.close)
 
 
 def _spool_problem(error: OSError) -> Problem:
