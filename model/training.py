@@ -82,8 +82,9 @@ def train(
     views = cut_views(pairs, config)
     bank = yield from encode_views(model.base, views, object_net if config.bcm else None)
     curve: list[tuple[int, float]] = []
-    yield from _optimise(model, bank, workspace, curve, watch)
-    if mask_net is not None and config.mask_steps:
+    adapts = mask_net is not None and config.mask_steps > 0
+    yield from _optimise(model, bank, workspace, curve, watch, keep_last=adapts)
+    if mask_net is not None and adapts:
         yield from adapt_u2net(mask_net, views.parts, views.masks, seed=config.seed, steps=config.mask_steps)
     yield curve
 
@@ -94,7 +95,14 @@ def _optimise(
     workspace: Path,
     curve: list[tuple[int, float]],
     watch: Watch | None,
+    *,
+    keep_last: bool,
 ) -> Iterator[Progress]:
+    """Train to the last step.
+
+    Args:
+        keep_last: whether something that takes long follows, so that a checkpoint of the last step is worth its room.
+    """
     config = model.config
     trainable = model.trainable()
     optimizer = torch.optim.AdamW(
@@ -134,7 +142,8 @@ def _optimise(
             curve.append((done, round(float(smooth), 5)))
             yield meter.report(done, loss=curve[-1][1])
         wanted = watch is not None and watch.wants_checkpoint()
-        if wanted or (done % config.checkpoint_every == 0 and done < config.steps):
+        due = keep_last if done == config.steps else done % config.checkpoint_every == 0
+        if wanted or due:
             tensors = {name: parameter.data for name, parameter in trainable.items()}
             folder = save_checkpoint(
                 workspace, done, {"trainable": tensors, "loss": {"smooth": smooth}}, optimizer, {"curve": curve}

@@ -86,7 +86,7 @@ class _Training:
                     if item.stage == "train":
                         self._lease.check_unless_handover()
                     else:
-                        self._lease.check()
+                        self._check_stored()
             except torch.OutOfMemoryError:
                 if config.batch == 1:
                     raise
@@ -95,6 +95,12 @@ class _Training:
                 torch.cuda.empty_cache()
             else:
                 return
+
+    def _check_stored(self) -> None:
+        """Before a handover, what was trained has to be in the object store."""
+        if self._lease.reason is StopReason.HANDOVER:
+            self._checkpoints.flush()
+        self._lease.check()
 
     def _steps(self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig) -> Iterator[Progress]:
         request = self._record.request
@@ -165,5 +171,8 @@ class _Watch:
             self._checkpoints.offer(step, checkpoint, None)
             self._checkpoints.flush()
             raise StopError(StopReason.HANDOVER)
+        if step == adapter.model.config.steps:  # its sheet comes with the result, made with the adapted mask network
+            self._checkpoints.offer(step, checkpoint, None)
+            return
         sheet = sample_sheet(adapter, self._inputs.normals, self._networks.object, self._lease.check_unless_handover)
         self._checkpoints.offer(step, checkpoint, sheet)

@@ -1,0 +1,135 @@
+"""How attempts end when their surroundings fail them, and what the next attempt finds."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.base import Base
+from service.core.messaging import pending_ids
+from service.core.records import State
+from tests.worker.stored import Service, files_of, train_by_library
+from worker.context import Context, new_owner
+from worker.lease import Lease
+from worker.outcome import PAUSE, Outcome
+from worker.training import run_training
+
+
+def test_a_training_handed_over_while_masks_are_adapted_keeps_all_its_steps(
+    service: Service, base: Base, tmp_path: Path
+) -> None:
+    chosen: dict[str, Any] = {"steps": 4, "checkpoint_every": 1000, "mask_steps": 5}
+    adapter = service.create_adapter(**chosen)
+
+    def adapting() -> bool:
+        progress = service.record(adapter).progress
+        return progress is not None and progress["stage"] == "mask network"
+
+    run_training(adapter, service.context(stopping=adapting, lease_seconds=0.6))
+    record = service.record(adapter)
+    assert (record.state, record.attempt) == (State.QUEUED, 0)
+    assert record.checkpoint is not None
+    assert record.checkpoint["step"] == 4
+    run_training(adapter, service.context())
+    found = service.record(adapter)
+    assert found.state is State.SUCCEEDED, found.error
+    assert found.result is not None
+    assert found.result["samples"] == [4]
+    assert service.artifact(adapter) == files_of(train_by_library(base, tmp_path, **chosen))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for a small training."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting needs privileges")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
+def running(run: threading.Thread) -> Iterator[None]:
+    run.start()
+    try:
+        yield
+    finally:
+        run.join(2 * PAUSE)
+        assert not run.is_alive()
+
+
+def fill(disk: Path) -> Path:
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(2**20))
+        except OSError:
+            return ballast
+
+
+def test_a_disk_that_others_fill_costs_no_attempt_and_holds_the_queue_up_only_until_there_is_room(
+    service: Service, disk: Path
+) -> None:
+    adapter = service.create_adapter(steps=1)
+    ballast = fill(disk)
+    context = service.context(spool_dir=disk)
+    with running(threading.Thread(target=run_training, args=(adapter, context))):
+        time.sleep(2 * service.settings.lease_seconds)
+        held = service.record(adapter)
+        now = service.records.now()
+        ballast.unlink()
+    assert held.state is State.RUNNING
+    assert held.lease_until is not None
+    assert held.lease_until > now
+    record = service.record(adapter)
+    assert (record.state, record.attempt) == (State.QUEUED, 0), record.error
+    assert adapter in pending_ids(service.records.redis)
+    run_training(adapter, context)
+    assert service.record(adapter).state is State.SUCCEEDED
+
+
+def test_a_training_that_waits_for_room_can_be_cancelled(service: Service, disk: Path) -> None:
+    adapter = service.create_adapter(steps=1)
+    fill(disk)
+    with running(threading.Thread(target=run_training, args=(adapter, service.context(spool_dir=disk)))):
+        time.sleep(2)
+        began = time.monotonic()
+        assert service.records.request_cancel(adapter) is State.CANCELLING
+    assert time.monotonic() - began < 5
+    assert service.record(adapter).state is State.CANCELLED
+
+
+def _run_out_of_memory(context: Context, adapter: str) -> None:
+    owner = new_owner()
+    record = context.records.claim(adapter, owner)
+    assert record is not None
+    with (
+        Lease(context, adapter, owner) as lease,
+        Outcome(context, record, lease, lambda: context.dispatcher.send_training(adapter)),
+    ):
+        bytearray(2**62)
+
+
+def test_a_worker_without_memory_pauses_but_ends_when_asked_to(service: Service) -> None:
+    adapter = service.create_adapter(steps=1)
+    ending = threading.Event()
+    context = service.context(stopping=ending.is_set)
+    with running(threading.Thread(target=_run_out_of_memory, args=(context, adapter))):
+        time.sleep(2)
+        state = service.record(adapter).state
+        began = time.monotonic()
+        ending.set()
+    assert state is State.RUNNING
+    assert time.monotonic() - began < 5
+    record = service.record(adapter)
+    assert (record.state, record.attempt) == (State.QUEUED, 0)
