@@ -47,7 +47,12 @@ class RecordCollector(Collector):
         waiting = GaugeMetricFamily(
             "pairforge_oldest_queued_seconds", "How long the first in the queue has waited.", labels=("kind",)
         )
+        rounds = GaugeMetricFamily(
+            "pairforge_reconciled_timestamp_seconds", "When what was lost was last looked for, to the end."
+        )
         try:
+            if (last := self._store.last_round()) is not None:
+                rounds.add_metric((), last)
             for (kind, state), number in self._store.counts().items():
                 records.add_metric((kind, state), number)
             for kind in Kind:
@@ -56,4 +61,4 @@ class RecordCollector(Collector):
         except RedisError:
             # Without the store the requests' metrics still tell what is going on.
             return []
-        return [records, waiting]
+        return [records, waiting, rounds]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
@@ -65,23 +66,24 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
     client = connect(settings)
     fast, stream = _impatient(settings, _FAST_CONNECTIONS), _impatient(settings, MAX_STREAMS + 1)
+    store, storage, dispatcher = RecordStore(client, settings), ObjectStore(settings), Dispatcher(settings)
     services = Services(
         settings=settings,
         redis=client,
         fast_redis=fast,
         stream_redis=stream,
-        store=RecordStore(client, settings),
-        storage=ObjectStore(settings),
-        dispatcher=Dispatcher(settings),
+        store=store,
+        storage=storage,
+        dispatcher=dispatcher,
     )
     stopped = threading.Event()
     reconciler = threading.Thread(
         target=reconcile_until,
-        args=(stopped, lambda: _round(services), settings.reconcile_seconds),
+        args=(stopped, partial(reconcile, store, dispatcher, storage, settings), settings.reconcile_seconds),
         name="reconciler",
         daemon=True,
     )
-    await to_thread.run_sync(_prepare, services.storage)
+    await to_thread.run_sync(_prepare, storage)
     reconciler.start()
     try:
         yield services
@@ -91,13 +93,8 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
         await fast.aclose()
         await stream.aclose()
         client.close()
-        services.dispatcher.close()
-        services.storage.close()
-
-
-def _round(services: Services) -> bool:
-    services.storage.ensure_bucket()
-    return reconcile(services.store, services.dispatcher, services.storage, services.settings)
+        dispatcher.close()
+        storage.close()
 
 
 def _prepare(storage: ObjectStore) -> None:

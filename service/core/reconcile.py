@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 from uuid import uuid4
 
+from botocore.exceptions import ClientError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -51,10 +52,14 @@ def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, 
     try:
         _reap(store)
         _send_again(store, dispatcher, settings)
-        if redis.set(f"{NAMESPACE}housekeeping", holder, nx=True, ex=HOUSEKEEPING_SECONDS):
+        housekeeping = redis.set(f"{NAMESPACE}housekeeping", holder, nx=True, ex=HOUSEKEEPING_SECONDS)
+        if housekeeping:
             _expire(store, settings)
-            storage.abort_stale_uploads(datetime.now(UTC) - STALE_UPLOAD)
+        storage.ensure_bucket()
         _collect(store, storage)
+        if housekeeping:
+            storage.abort_stale_uploads(datetime.now(UTC) - STALE_UPLOAD)
+        store.note_round()
     finally:
         if redis.get(f"{NAMESPACE}reconciler") == holder:
             redis.delete(f"{NAMESPACE}reconciler")
@@ -62,15 +67,17 @@ def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, 
 
 
 def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float) -> None:
-    """Call `round_of_it` every so many seconds until `stop` is set; what cannot be reached is logged.
+    """Call `round_of_it` every so many seconds until `stop` is set, whatever happens in it.
 
-    For a thread of its own.
+    For a thread of its own. `RecordStore.last_round` tells whether rounds come to their end.
     """
     while not stop.wait(seconds):
         try:
             round_of_it()
         except (RedisError, OperationalError, StorageError) as error:
             log.warning("reconcile_interrupted: %s", error)
+        except Exception:  # a round that fails must not be the last: nothing else puts right what is lost
+            log.exception("reconcile_failed")
 
 
 def _reap(store: RecordStore) -> None:
@@ -106,5 +113,10 @@ def _expire(store: RecordStore, settings: Settings) -> None:
 
 def _collect(store: RecordStore, storage: ObjectStore) -> None:
     for entry, record in store.garbage().items():
-        storage.delete_prefix(keys.prefix(record))
-        store.collected(entry)
+        try:
+            storage.delete_prefix(keys.prefix(record))
+        except (StorageError, ClientError) as error:
+            storage.ready()  # raises where it is not this one record but the store
+            log.warning("collect_postponed: record=%s error=%r", record, error)
+        else:
+            store.collected(entry)

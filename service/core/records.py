@@ -316,6 +316,15 @@ class RecordStore:
         due = cast(Strings, self.redis.zrange(_GARBAGE, "-inf", str(self.now()), byscore=True))
         return {entry: entry.rpartition(":")[2] for entry in due}
 
+    def note_round(self) -> None:
+        """A round of reconciling came to its end."""
+        self.redis.set(_LAST_ROUND, self.now())
+
+    def last_round(self) -> float | None:
+        """When a round of reconciling came to its end last, by any process."""
+        at = cast(str | None, self.redis.get(_LAST_ROUND))
+        return None if at is None else float(at)
+
     def collected(self, entry: str) -> None:
         self.redis.zrem(_GARBAGE, entry)
 
@@ -343,6 +352,7 @@ async def read_events(
 
 
 _GARBAGE = f"{NAMESPACE}garbage"
+_LAST_ROUND = f"{NAMESPACE}last_round"
 
 _Entries = list[tuple[str, dict[str, str]]]
 

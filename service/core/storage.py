@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import boto3
-from boto3.exceptions import S3UploadFailedError
+from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -212,5 +212,5 @@ def _failures(what: str) -> Iterator[None]:
         if status >= 500 or status == 429 or code in _PASSING:
             raise StorageError(f"the object store failed on {what}: {error}") from error
         raise
-    except (BotoCoreError, S3UploadFailedError) as error:
+    except (BotoCoreError, RetriesExceededError, S3UploadFailedError) as error:
         raise StorageError(f"the object store cannot be reached for {what}: {error}") from error

@@ -16,6 +16,7 @@ from service.core.reconcile import reconcile, reconcile_until
 from service.core.records import Record, RecordStore, State
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
+from tests.network import Passage, between
 from tests.servers import MakeSettings, S3Server
 
 LEASE = 0.3
@@ -143,6 +144,85 @@ def test_what_could_not_be_deleted_is_deleted_later(
     s3_server.start()
     assert reconcile(store, dispatcher, objects, settings)
     assert objects.list("jobs/") == []
+
+
+def test_without_the_store_what_needs_none_is_put_right(
+    store: RecordStore,
+    dispatcher: Dispatcher,
+    objects: ObjectStore,
+    settings: Settings,
+    s3_server: S3Server,
+    redis_client: Redis,
+) -> None:
+    waiting, held = create(store, Kind.JOB), create(store)
+    store.claim(held, "dead")
+    time.sleep(DEAD)
+    s3_server.kill()
+    with pytest.raises(StorageError):
+        reconcile(store, dispatcher, objects, settings)
+    assert found(store, held).state is State.QUEUED
+    assert pending_ids(redis_client) == {waiting}
+    assert store.last_round() is None
+
+
+def test_what_cannot_be_deleted_does_not_keep_others_from_it(
+    store: RecordStore,
+    dispatcher: Dispatcher,
+    server_settings: MakeSettings,
+    s3_server: S3Server,
+) -> None:
+    stuck, other = sorted(create(store, Kind.JOB) for _ in range(2))
+
+    def refuses(method: str, path: str) -> Passage:
+        return Passage.ASTRAY if stuck in path else Passage.WHOLE
+
+    with between(s3_server, refuses) as endpoint:
+        settings = server_settings(s3_endpoint_url=endpoint)
+        objects = ObjectStore(settings)
+        objects.ensure_bucket()
+        for job in (stuck, other):
+            store.request_cancel(job)
+        (s3_server.objects / "pairforge" / keys.block(other, 0)).parent.mkdir(parents=True)
+        (s3_server.objects / "pairforge" / keys.block(other, 0)).touch()
+        assert reconcile(store, dispatcher, objects, settings)
+        assert objects.list(keys.prefix(other)) == []
+        assert stuck in store.garbage()
+        assert other not in store.garbage()
+        objects.close()
+
+
+def test_a_lost_bucket_is_made_again(store: RecordStore, dispatcher: Dispatcher, server_settings: MakeSettings) -> None:
+    settings = server_settings()
+    objects = ObjectStore(settings)
+    assert reconcile(store, dispatcher, objects, settings)
+    assert objects.ready()
+    assert store.last_round() == pytest.approx(store.now(), abs=5)
+    objects.close()
+
+
+def test_reconciling_goes_on_after_a_fault_of_ours(
+    store: RecordStore, dispatcher: Dispatcher, objects: ObjectStore, settings: Settings, redis_client: Redis
+) -> None:
+    redis_client.lpush("pairforge:celery:train", "no message of ours")
+    adapter = create(store)
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=reconcile_until,
+        args=(stop, lambda: reconcile(store, dispatcher, objects, settings), 0.05),
+        daemon=True,
+    )
+    thread.start()
+    time.sleep(settings.reconcile_seconds + 0.3)
+    last = store.last_round()
+    time.sleep(0.3)
+    assert store.last_round() == last
+    redis_client.delete("pairforge:celery:train")
+    deadline = time.monotonic() + 10
+    while pending_ids(redis_client) != {adapter} and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    thread.join()
+    assert pending_ids(redis_client) == {adapter}
 
 
 def test_one_process_at_a_time_reconciles(

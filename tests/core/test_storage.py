@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from service.core.storage import MissingObject, ObjectInfo, ObjectStore, StorageError
+from tests.relay import relayed
 from tests.servers import ACCESS_KEY, SECRET_KEY, MakeSettings, S3Server
 
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -127,6 +128,25 @@ def test_a_server_that_is_down_is_a_passing_failure(objects: ObjectStore, s3_ser
         objects.put("jobs/a/y", tmp_path / "file")
     s3_server.start()
     assert objects.get("jobs/a/x") == b"x"
+
+
+def test_a_download_that_keeps_breaking_off_is_a_passing_failure(
+    objects: ObjectStore, s3_server: S3Server, server_settings: MakeSettings, tmp_path: Path
+) -> None:
+    objects.put("jobs/a/x", b"x" * 1_000_000)
+
+    def in_the_middle(sent: bytes, answer: bytes) -> int | None:
+        relay.mend()  # for the next attempt
+        return len(answer) // 2 if sent.startswith(b"GET") else None
+
+    with relayed(s3_server.port, in_the_middle) as relay:
+        store = ObjectStore(server_settings(s3_endpoint_url=f"http://127.0.0.1:{relay.port}"))
+        with pytest.raises(StorageError):
+            store.download("jobs/a/x", tmp_path / "x")
+        with pytest.raises(StorageError):
+            store.get("jobs/a/x")
+        store.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_uploads_in_parts_that_nobody_goes_on_with_are_given_up(objects: ObjectStore, s3_server: S3Server) -> None:
