@@ -26,7 +26,9 @@ from service.core.records import Record, State
 from service.core.requests import AdapterRequest, TrainingOptions
 
 log = logging.getLogger(__name__)
-router = APIRouter(prefix="/adapters", tags=["adapters"], responses=documented("unauthorized", "unavailable"))
+router = APIRouter(
+    prefix="/adapters", tags=["adapters"], responses=documented("unauthorized", "forbidden", "unavailable")
+)
 
 AdapterId = Annotated[str, Path(description="As `POST /adapters` told it.")]
 

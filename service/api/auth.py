@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
+from ipaddress import ip_address
 from typing import Annotated
 
 from anyio import to_thread
@@ -51,6 +53,7 @@ class KeyCache:
 async def _key_id(request: Request) -> str:
     services: Services = request.app.state.services
     if not services.settings.require_keys:
+        _refuse_pages(request)
         return LOCAL
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
@@ -66,6 +69,28 @@ async def _key_id(request: Request) -> str:
             raise _unauthorized("this API key is not known or was revoked")
         cache.put(digest, key_id)
     return key_id
+
+
+def _refuse_pages(request: Request) -> None:
+    """Where no key tells who asks, refuse what a web page has its visitor's browser ask.
+
+    A page whose own name has been made to resolve to this machine sends that name as `Host`; any other page that may
+    change something sends its `Origin`.
+    """
+    host = request.headers.get("host", "")
+    name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
+    if not (name.lower() == "localhost" or _is_loopback(name.strip("[]"))):
+        raise Problem("forbidden", f"without API keys only this machine is served, not {name!r:.80}: use 127.0.0.1")
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise Problem("forbidden", f"without API keys other sites' pages are not served, such as {origin!r:.80}")
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _unauthorized(detail: str) -> Problem:

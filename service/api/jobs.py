@@ -21,7 +21,7 @@ from service.core.keys import Kind
 from service.core.records import State
 from service.core.requests import JobRequest
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], responses=documented("unauthorized", "unavailable"))
+router = APIRouter(prefix="/jobs", tags=["jobs"], responses=documented("unauthorized", "forbidden", "unavailable"))
 
 JobId = Annotated[str, Path(description="As `POST /jobs` told it.")]
 
@@ -134,11 +134,11 @@ _LINK: dict[int | str, dict[str, Any]] = {303: {"description": "A link that work
 async def get_job_dataset(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
     """The zip of images and masks."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
-    resources.require_result(record, "dataset")
+    result = resources.require_result(record, "dataset")
     adapter = await to_thread.run_sync(services.store.get, record.request["adapter_id"])
     name = _file_stem(adapter.request["name"]) if adapter is not None else "dataset"
     return await resources.signed(
-        services, keys.dataset(job_id), filename=f"{name}-{job_id}.zip", content_type="application/zip"
+        services, result["dataset"], filename=f"{name}-{job_id}.zip", content_type="application/zip"
     )
 
 
@@ -150,9 +150,9 @@ async def get_job_dataset(services: UsedServices, key_id: KeyId, job_id: JobId) 
 async def get_job_preview(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
     """A sheet of some of the pairs, as PNG."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
-    resources.require_result(record, "preview")
+    result = resources.require_result(record, "preview")
     return await resources.signed(
-        services, keys.preview(job_id), filename=f"{job_id}-preview.png", content_type="image/png"
+        services, result["preview"], filename=f"{job_id}-preview.png", content_type="image/png"
     )
 
 

@@ -28,6 +28,7 @@ MEDIA_TYPE = "application/problem+json"
 CODES: dict[str, tuple[int, str]] = {
     "bad_request": (400, "The request cannot be read"),
     "unauthorized": (401, "An API key is needed"),
+    "forbidden": (403, "This is not served without API keys"),
     "not_found": (404, "There is no such thing"),
     "adapter_not_found": (404, "There is no such adapter"),
     "method_not_allowed": (405, "This address does not take that method"),

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
         base: the base model that adapters are trained on unless they name another.
         device: "auto", or a torch device.
         spool_dir: where uploads and datasets lie for a while; None for the system's folder of temporary files.
-        require_keys: whether every request needs an API key.
+        require_keys: whether every request needs an API key; without, only this machine's own requests are served.
         max_pairs, max_normals, max_file_bytes, max_body_bytes, max_pixels, max_total_pixels: limits of one upload.
         max_num_pairs: greatest number of pairs that one job may ask for.
         max_active_per_key: adapters and jobs of one key that may be queued or running at once.

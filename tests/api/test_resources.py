@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import httpx2
@@ -52,9 +52,31 @@ def test_a_key_is_needed_and_either_header_carries_it(address: str, client: http
     assert httpx2.get(f"{address}/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
 
-def test_no_key_is_needed_where_the_settings_say_so(settings: Settings) -> None:
+@pytest.fixture(scope="module")
+def keyless(settings: Settings) -> Iterator[str]:
     with serving(settings.model_copy(update={"require_keys": False})) as url:
-        assert httpx2.get(f"{url}/v1/jobs").status_code == 200
+        yield url
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:{}", "localhost:{}", "LocalHost", "[::1]:{}", "127.8.9.1"])
+def test_no_key_is_needed_where_the_settings_say_so(keyless: str, host: str) -> None:
+    host = host.format(keyless.rpartition(":")[2])
+    for own in ({}, {"Origin": f"http://{host}"}):
+        assert httpx2.get(f"{keyless}/v1/jobs", headers={"Host": host, **own}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example:{}", "localhost.evil.example", "127.0.0.1.evil.example", "[", "", "10.0.0.1"]
+)
+def test_without_keys_no_name_but_this_machines_is_served(keyless: str, host: str) -> None:
+    answer = httpx2.get(f"{keyless}/v1/jobs", headers={"Host": host.format(keyless.rpartition(":")[2])})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:1"])
+def test_without_keys_no_other_sites_pages_are_served(keyless: str, origin: str) -> None:
+    answer = httpx2.post(f"{keyless}/v1/adapters", data={"name": "a"}, files=pairs(), headers={"Origin": origin})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
 
 
 def test_lists_are_read_page_by_page_and_by_state(client: httpx2.Client) -> None:
