@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=64, help="of every dataset")
     parser.add_argument("--rounds", type=int, default=1, help="datasets per side")
     parser.add_argument("--seconds", type=float, default=15, help="of every load of requests")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=int, default=cores, help="of the library, and of a worker beside it")
     parser.add_argument("--into", type=Path, default=Path("runs/bench"), help="folder of service.md and service.json")
     chosen = parser.parse_args()
     # What was started ends in order, whoever asks for the end.
@@ -40,6 +42,7 @@ def main() -> None:
             pairs=chosen.pairs,
             rounds=chosen.rounds,
             seconds=chosen.seconds,
+            threads=chosen.threads,
             tell=tell,
         )
     text = f"{table(figures)}\n{machine(loads)}; {time.monotonic() - began:.0f} s in all\n"

@@ -25,8 +25,23 @@ LONG_JOB = 5000
 
 CONNECTIONS = 16
 
+API = "service.main:create_app"
+"""In the command line of the API's process."""
+
 TARGET_RATE = 500.0
 """Requests per second that the API is to bear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A load, and what it cost the API.
+
+    Attributes:
+        api_ms: processor time of the API's process per request; other programs on the machine hardly change it.
+    """
+
+    load: Load
+    api_ms: float
 
 
 @dataclass(slots=True)
@@ -48,11 +63,18 @@ class Figures:
     service: list[Made] = field(default_factory=list)
     cold: list[Made] = field(default_factory=list)
     workers: dict[int, list[Made]] = field(default_factory=dict)
-    requests: dict[str, list[Load]] = field(default_factory=dict)
+    requests: dict[str, list[Answered]] = field(default_factory=dict)
 
 
 def measure(
-    folder: Path, parts: Sequence[str], *, pairs: int, rounds: int, seconds: float, tell: Callable[[str], None]
+    folder: Path,
+    parts: Sequence[str],
+    *,
+    pairs: int,
+    rounds: int,
+    seconds: float,
+    threads: int,
+    tell: Callable[[str], None],
 ) -> Figures:
     """Run the parts that are wanted.
 
@@ -61,9 +83,9 @@ def measure(
         pairs: of every dataset.
         rounds: datasets per side; the sides take turns.
         seconds: each load goes on for.
+        threads: of the library, and of the service's one worker beside it.
         tell: where remarks on what goes on go.
     """
-    threads = len(os.sched_getaffinity(0))
     figures = Figures(pairs, threads)
     stack, own = folder / "stack", folder / "adapter"
     tell("starting a stack and training an adapter for a few steps")
@@ -121,9 +143,10 @@ def _requests(figures: Figures, asked: Service, adapter: str, seconds: float, te
             asked.client.wait(job)
 
 
-def _load(asked: Service, job: str, seconds: float, wanted: float) -> Load:
+def _load(asked: Service, job: str, seconds: float, wanted: float) -> Answered:
     arguments = [f"{asked.url}/v1/jobs/{job}", "--connections", str(CONNECTIONS)]
     arguments += ["--seconds", str(seconds), "--rate", str(wanted)]
+    before = asked.processor_seconds(API)
     run = subprocess.run(  # noqa: S603 - our own module
         [sys.executable, "-m", "bench.load", *arguments],
         env={**os.environ, "PAIRFORGE_API_KEY": asked.key},
@@ -131,7 +154,8 @@ def _load(asked: Service, job: str, seconds: float, wanted: float) -> Load:
         stdout=subprocess.PIPE,
         check=True,
     )
-    return Load(**json.loads(run.stdout))
+    load = Load(**json.loads(run.stdout))
+    return Answered(load, 1e3 * (asked.processor_seconds(API) - before) / load.requests)
 
 
 def _told(tell: Callable[[str], None], made: Made) -> Made:

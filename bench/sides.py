@@ -34,7 +34,7 @@ LENIENT: dict[str, float] = {
 }
 """Limits that pairs of a hardly trained adapter keep, so that the candidates made are about the pairs asked for."""
 
-TRAINING: dict[str, Any] = {"steps": 10, "mask_steps": 10, "views": 2, "seed": 1}
+TRAINING: dict[str, Any] = {"steps": 10, "batch": 1, "views": 1, "mask_steps": 1, "seed": 1}
 """What is measured does not depend on how well the adapter is trained."""
 
 
@@ -116,18 +116,31 @@ class Service:
             if not first and (job.counts or {}).get("accepted"):
                 first = time.time()
 
-        asked, before = time.time(), _processor_seconds(self._folder)
+        asked, before = time.time(), self.processor_seconds()
         job = self.begin(adapter, num_pairs, seed)
         done = _succeeded(self.client.wait(job, watch))
         told = done.model_dump()
         # By the record, whose clock is this machine's: the client waits for a moment before it looks again.
         ended = datetime.fromisoformat(told["timestamps"]["succeeded"]).timestamp()
-        used = _processor_seconds(self._folder) - before
+        used = self.processor_seconds() - before
         return Made(ended - asked, first - asked, used, told["counts"]["attempts"], told["dataset"]["sha256"])
 
     def begin(self, adapter: str, num_pairs: int, seed: int) -> str:
         """The id of a job that was just queued."""
         return self.client.create_job(adapter, num_pairs, seed=seed, limits=LENIENT).id
+
+    def processor_seconds(self, program: str = "") -> float:
+        """Used so far by the stack's processes, or by those whose command line has a word.
+
+        See proc(5): fields 14 and 15, counted from behind the name in brackets.
+        """
+        ticks = 0
+        for process in marked(self._folder):
+            folder = Path(f"/proc/{process}")
+            if program.encode() in (folder / "cmdline").read_bytes():
+                times = (folder / "stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
+                ticks += int(times[11]) + int(times[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -159,15 +172,6 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _processor_seconds(folder: Path) -> float:
-    """Used so far by the processes of a stack (proc(5): fields 14 and 15, counted behind the name's bracket)."""
-    ticks = 0
-    for process in marked(folder):
-        times = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
-        ticks += int(times[11]) + int(times[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _succeeded(final: Resource) -> Resource:
