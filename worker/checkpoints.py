@@ -17,7 +17,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from model.checkpoint import list_checkpoints, read_record
+from model.checkpoint import read_record
 from service.core import keys
 from service.core.errors import TransientError
 from service.core.records import Record
@@ -71,7 +71,7 @@ class Checkpoints:
         aside.mkdir(parents=True, exist_ok=True)
         for name in pointer["files"]:
             place = self._folder if name == CLOCK_FILE else aside
-            self._fetch(keys.checkpoint(adapter, step, name), place / name)
+            self._fetch(keys.checkpoint(adapter, step, pointer["owner"], name), place / name)
         aside.rename(target)
         return step
 
@@ -95,6 +95,7 @@ class Checkpoints:
         if overtaken is not None:
             shutil.rmtree(overtaken.folder)
         self._last = self._thread.submit(self._upload)
+        self._last.add_done_callback(self._tell_defect)
 
     def flush(self) -> None:
         """Wait until what was offered is uploaded, or the lease tells to stop."""
@@ -121,23 +122,28 @@ class Checkpoints:
         finally:
             shutil.rmtree(staged.folder, ignore_errors=True)
 
+    def _tell_defect(self, upload: Future[None]) -> None:
+        if not upload.cancelled() and (error := upload.exception()) is not None:
+            log.error("checkpoint_broke: record=%s", self._record.id, exc_info=error)
+
     def _store(self, staged: _Staged) -> None:
-        adapter, step, check = self._record.id, staged.step, self._lease.check_unless_handover
+        adapter, step, owner = self._record.id, staged.step, self._lease.owner
         names = sorted(path.name for path in staged.folder.iterdir())
         for name in names:
-            self._put(keys.checkpoint(adapter, step, name), staged.folder / name, "application/octet-stream")
+            self._put(keys.checkpoint(adapter, step, owner, name), staged.folder / name, "application/octet-stream")
         if staged.sample is not None:
             self._put(keys.sample(adapter, step), staged.sample, "image/png")
             self.samples.append(step)
         pointer: dict[str, Any] = {
             "step": step,
+            "owner": owner,
             "files": names,
             "samples": self.samples,
             "loss": thinned(read_record(staged.folder)[1]["curve"]),
         }
-        store = self._context.records
-        if patiently(lambda: store.save_checkpoint(adapter, self._lease.owner, pointer), check):
-            self._delete_older(step)
+        save = self._context.records.save_checkpoint
+        if patiently(lambda: save(adapter, owner, pointer), self._lease.check_unless_handover):
+            self._delete_others(keys.checkpoint(adapter, step, owner))
 
     def _put(self, key: str, content: Path | bytes, content_type: str) -> None:
         patiently(
@@ -145,17 +151,14 @@ class Checkpoints:
             self._lease.check_unless_handover,
         )
 
-    def _delete_older(self, step: int) -> None:
+    def _delete_others(self, newest: str) -> None:
+        """The checkpoints before the newest; later ones are those of an attempt that has taken over."""
         folder = f"{keys.prefix(self._record.id)}checkpoints/"
-        found = {int(each.key.removeprefix(folder).split("/")[0]) for each in self._context.objects.list(folder)}
-        for older in sorted(number for number in found if number < step):
-            self._context.objects.delete_prefix(keys.checkpoint(self._record.id, older))
-
-
-def newest_step(folder: Path) -> int:
-    """Steps done by the newest checkpoint in a workspace, 0 without one."""
-    found = list_checkpoints(folder)
-    return read_record(found[-1])[0] if found else 0
+        step = newest.removeprefix(folder).partition("-")[0]
+        found = {f"{each.key.rpartition('/')[0]}/" for each in self._context.objects.list(folder)}
+        for other in sorted(found - {newest}):
+            if other.removeprefix(folder).partition("-")[0] <= step:
+                self._context.objects.delete_prefix(other)
 
 
 def thinned(curve: list[list[float]], points: int = CURVE_POINTS) -> list[list[float]]:

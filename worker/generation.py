@@ -157,14 +157,25 @@ class _Generation:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         with ZipFile(path) as file:
             preview = file.read("preview.png")
-        upload(objects, keys.dataset(job), path, "application/zip", check)
-        patiently(lambda: objects.put(keys.preview(job), preview, content_type="image/png"), check)
+        stored = {"dataset": keys.dataset(job, owner), "preview": keys.preview(job, owner)}
+        upload(objects, stored["dataset"], path, "application/zip", check)
+        patiently(lambda: objects.put(stored["preview"], preview, content_type="image/png"), check)
         counts, size = judging.tally.as_dict(), path.stat().st_size
         self._report.report(Progress("finish", 1, 1, "parts"), counts)
-        result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts}
+        result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts, **stored}
         if patiently(lambda: self._context.records.succeed(job, owner, result, size + len(preview)), check):
             log.info("generation_succeeded: record=%s bytes=%s", job, size)
-            patiently(lambda: delete_scratch(objects, job), patience=SCRATCH_PATIENCE)
+            patiently(lambda: self._delete_others(stored["dataset"]), patience=SCRATCH_PATIENCE)
+
+    def _delete_others(self, dataset: str) -> None:
+        """What only unfinished work needs, and what attempts have made that died before they told."""
+        delete_scratch(self._context.objects, self._record.id)
+        folders = {
+            f"{each.key.rpartition('/')[0]}/" for each in self._context.objects.list(keys.results(self._record.id))
+        }
+        for folder in folders:
+            if not dataset.startswith(folder):
+                self._context.objects.delete_prefix(folder)
 
     def _write(self, plan: Plan, judging: Judging, path: Path) -> None:
         finish_dataset(

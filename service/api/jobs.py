@@ -16,7 +16,6 @@ from service.api.problems import Problem, documented
 from service.api.services import UsedServices
 from service.api.submission import Submission, replayed, submit
 from service.api.views import POLL_SECONDS, answer
-from service.core import keys
 from service.core.keys import Kind
 from service.core.records import State
 from service.core.requests import JobRequest

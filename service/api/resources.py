@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import Header, Query, Request, Response
@@ -106,10 +106,14 @@ async def signed(services: Services, key: str, *, filename: str, content_type: s
     )
 
 
-def require_result(record: Record, what: str) -> None:
-    """Raise unless the record has succeeded, telling whether waiting helps."""
-    if record.state == State.SUCCEEDED:
-        return
+def require_result(record: Record, what: str) -> dict[str, Any]:
+    """The result of a record that has succeeded.
+
+    Raises:
+        Problem: it has not; whether waiting helps is told.
+    """
+    if record.state == State.SUCCEEDED and record.result is not None:
+        return record.result
     if record.state.is_terminal:
         raise Problem("no_result", f"the {record.kind} was {record.state}, so there is no {what}")
     headers = {"Retry-After": str(views.POLL_SECONDS[record.state])}

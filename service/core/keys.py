@@ -70,9 +70,9 @@ def inputs(adapter: str) -> str:
     return f"{prefix(adapter)}inputs.json"
 
 
-def checkpoint(adapter: str, step: int, file: str = "") -> str:
-    """A file of a checkpoint, or the folder of them all."""
-    return f"{prefix(adapter)}checkpoints/{step:07d}/{file}"
+def checkpoint(adapter: str, step: int, owner: str, file: str = "") -> str:
+    """A file of a checkpoint that an attempt has made, or the folder of them all."""
+    return f"{prefix(adapter)}checkpoints/{step:07d}-{owner}/{file}"
 
 
 def artifact(adapter: str, file: str = "") -> str:
@@ -88,9 +88,14 @@ def block(job: str, number: int) -> str:
     return f"{prefix(job)}blocks/{number:06d}.zip"
 
 
-def dataset(job: str) -> str:
-    return f"{prefix(job)}dataset.zip"
+def results(job: str, owner: str = "") -> str:
+    """The folder of what an attempt has made, or of what all have: the record tells whose counts."""
+    return f"{prefix(job)}results/{owner}/" if owner else f"{prefix(job)}results/"
 
 
-def preview(job: str) -> str:
-    return f"{prefix(job)}preview.png"
+def dataset(job: str, owner: str) -> str:
+    return f"{results(job, owner)}dataset.zip"
+
+
+def preview(job: str, owner: str) -> str:
+    return f"{results(job, owner)}preview.png"

@@ -122,8 +122,10 @@ def finished_job(client: httpx2.Client, store: RecordStore, storage: ObjectStore
     job = str(answer.json()["id"])
     assert store.claim(job, "worker")
     assert store.claim_judge(job, "worker")
-    storage.put(keys.dataset(job), b"zip", "application/zip")
-    storage.put(keys.preview(job), b"png", "image/png")
+    stored = {"dataset": keys.dataset(job, "worker"), "preview": keys.preview(job, "worker")}
+    storage.put(stored["dataset"], b"zip", "application/zip")
+    storage.put(stored["preview"], b"png", "image/png")
     counts = {"accepted": 2, "rejected": {"empty": 1}, "attempts": 3}
-    assert store.succeed(job, "worker", {"bytes": 3, "sha256": "0" * 64, "counts": counts, "request": {}}, 6)
+    result = {"bytes": 3, "sha256": "0" * 64, "counts": counts, "request": {}, **stored}
+    assert store.succeed(job, "worker", result, 6)
     return job

@@ -116,7 +116,9 @@ class Service:
         return {name: self.objects.get(folder + name) for name in names if name != "run.json"}
 
     def dataset(self, job: str) -> bytes:
-        return self.objects.get(keys.dataset(job))
+        result = self.record(job).result
+        assert result is not None
+        return self.objects.get(result["dataset"])
 
     def folders(self, name: str) -> set[str]:
         """The first parts of the keys of all that a record has stored."""

@@ -34,7 +34,7 @@ def test_a_job_stores_the_zip_that_the_library_makes(service: Service, adapter: 
     assert record.result["counts"]["accepted"] == NUM_PAIRS
     assert record.result["request"]["scheduler"] == "dpmsolver++"
     assert record.result["request"]["anchored"] is True
-    assert service.folders(job) == {"dataset.zip", "preview.png"}
+    assert service.folders(job) == {"results"}
     assert record.stored_bytes == sum(each.size for each in service.objects.list(keys.prefix(job)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import threading
 import time
@@ -13,10 +14,15 @@ from typing import Any
 import pytest
 
 from model.base import Base
+from service.core import keys
 from service.core.messaging import pending_ids
 from service.core.records import State
-from tests.worker.stored import Service, files_of, train_by_library
+from tests.network import between, every
+from tests.relay import Relay, relayed
+from tests.servers import S3Server
+from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
 from worker.context import Context, new_owner
+from worker.generation import run_generation
 from worker.lease import Lease
 from worker.outcome import PAUSE, Outcome
 from worker.training import run_training
@@ -133,3 +139,63 @@ def test_a_worker_without_memory_pauses_but_ends_when_asked_to(service: Service)
     assert time.monotonic() - began < 5
     record = service.record(adapter)
     assert (record.state, record.attempt) == (State.QUEUED, 0)
+
+
+def test_a_job_bears_with_a_store_of_which_every_third_answer_is_an_error(
+    service: Service, adapter: str, base: Base, library_adapter: Path, s3_server: S3Server, tmp_path: Path
+) -> None:
+    job = service.create_job(adapter, 3)
+    with between(s3_server, every(3)) as url:
+        run_generation(job, service.context(s3_endpoint_url=url))
+    record = service.record(job)
+    assert (record.state, record.attempt) == (State.SUCCEEDED, 1), record.error
+    assert service.dataset(job) == dataset_by_library(base, library_adapter, tmp_path / "dataset.zip", 3)
+
+
+def test_a_job_bears_with_downloads_that_break_off(
+    service: Service, adapter: str, base: Base, library_adapter: Path, s3_server: S3Server, tmp_path: Path
+) -> None:
+    """More often than the client of the object store itself asks again."""
+    broken = 0
+
+    def cut(asked: bytes, answer: bytes) -> int | None:
+        nonlocal broken
+        if broken == 12 or not asked.startswith(b"GET ") or b"/artifact/" not in asked or len(answer) < 4096:
+            return None
+        broken += 1
+        return len(answer) // 2
+
+    job = service.create_job(adapter, 1)
+    with relayed(s3_server.port, cut) as relay:
+        mending = threading.Event()
+        mender = threading.Thread(target=_mend_until, args=(relay, mending))
+        mender.start()
+        try:
+            run_generation(job, service.context(s3_endpoint_url=f"http://127.0.0.1:{relay.port}"))
+        finally:
+            mending.set()
+            mender.join()
+    assert broken == 12
+    record = service.record(job)
+    assert (record.state, record.attempt) == (State.SUCCEEDED, 1), record.error
+    assert service.dataset(job) == dataset_by_library(base, library_adapter, tmp_path / "dataset.zip", 1)
+
+
+def _mend_until(relay: Relay, ended: threading.Event) -> None:
+    while not ended.wait(0.01):
+        relay.mend()
+
+
+def test_what_a_stalled_worker_stores_late_changes_nothing_of_the_result(service: Service, adapter: str) -> None:
+    job = service.create_job(adapter, 1)
+    assert service.records.join(job, "stalled")
+    service.objects.put(keys.dataset(job, "stalled"), b"before")
+    time.sleep(1.1 * service.settings.lease_seconds)
+    run_generation(job, service.context())
+    record = service.record(job)
+    assert record.state is State.SUCCEEDED, record.error
+    assert record.result is not None
+    stored = {each.key for each in service.objects.list(keys.prefix(job))}
+    assert stored == {record.result["dataset"], record.result["preview"]}
+    service.objects.put(keys.dataset(job, "stalled"), b"after")
+    assert hashlib.sha256(service.dataset(job)).hexdigest() == record.result["sha256"]
