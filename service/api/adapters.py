@@ -18,11 +18,11 @@ from service.api.problems import Problem, documented, pointer, summary
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, replayed, submit
 from service.api.uploads import Form, received
-from service.api.views import answer
+from service.api.views import answer, measured
 from service.core import keys
 from service.core.errors import TransientError
 from service.core.keys import Kind, Upload
-from service.core.records import Record, State
+from service.core.records import AdapterInUse, Record
 from service.core.requests import AdapterRequest, TrainingOptions
 
 log = logging.getLogger(__name__)
@@ -194,19 +194,10 @@ async def cancel_adapter(request: Request, services: UsedServices, key_id: KeyId
 )
 async def delete_adapter(services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
     """Delete a finished adapter with all that it stored; datasets made with it stay."""
-    users = await to_thread.run_sync(_users, services, key_id, adapter_id)
-    if users:
-        raise Problem("adapter_in_use", f"{', '.join(users)} still need it: cancel them or wait")
-    return await resources.delete(services, Kind.ADAPTER, adapter_id, key_id)
-
-
-def _users(services: Services, key_id: str, adapter_id: str) -> list[str]:
-    """The unfinished jobs that use the adapter."""
-    found = []
-    for state in (State.QUEUED, State.RUNNING):
-        jobs, _ = services.store.list(Kind.JOB, key_id, state=state, limit=services.settings.max_active_per_key)
-        found += [job.id for job in jobs if job.request["adapter_id"] == adapter_id]
-    return found
+    try:
+        return await resources.delete(services, Kind.ADAPTER, adapter_id, key_id)
+    except AdapterInUse as error:
+        raise Problem("adapter_in_use", f"{', '.join(error.jobs)} still need it: cancel them or wait") from error
 
 
 @router.get(
@@ -238,7 +229,7 @@ async def get_adapter_sample(
 ) -> Response:
     """A sheet of sample pairs that was made at a checkpoint."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
-    if step not in (record.result or record.checkpoint or {}).get("samples", []):
+    if step not in measured(record).get("samples", []):
         raise Problem("not_found", f"no samples were made at step {step}")
     filename = f"{adapter_id}-{step}.png"
     return await resources.signed(services, keys.sample(adapter_id, step), filename=filename, content_type="image/png")

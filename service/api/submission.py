@@ -15,7 +15,7 @@ from service.api.problems import Problem
 from service.api.services import Services
 from service.core import keys
 from service.core.keys import Kind
-from service.core.records import Idempotency, IdempotencyConflict, QuotaExceeded, Record
+from service.core.records import AdapterNotReady, Idempotency, IdempotencyConflict, QuotaExceeded, Record
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def submit(
     """Save the record, then send its message; the record of another id is that of an equal request that was faster.
 
     Raises:
-        Problem: a quota is used up, or the Idempotency-Key was used for another request.
+        Problem: a quota is used up, the Idempotency-Key was used for another request, or the adapter is gone.
     """
     try:
         record, is_new = services.store.create(
@@ -75,11 +75,15 @@ def submit(
             notes=notes,
             stored_bytes=stored_bytes,
             idempotency=submission.idempotency,
+            adapter=request["adapter_id"] if submission.kind == Kind.JOB else None,
         )
     except IdempotencyConflict as error:
         raise _conflict(submission) from error
     except QuotaExceeded as error:
         raise _over_quota(error) from error
+    except AdapterNotReady as error:  # it was a moment ago
+        code = "adapter_not_ready" if error.state else "adapter_not_found"
+        raise Problem(code, f"the adapter {request['adapter_id']} is {error.state or 'deleted'}") from error
     if is_new:
         try:
             services.dispatcher.send(record)
@@ -98,5 +102,7 @@ def _over_quota(error: QuotaExceeded) -> Problem:
     if error.quota == "active":
         detail = f"{error.used} of your adapters and jobs are queued or running, {error.limit} is the most: wait"
         return Problem("quota_exceeded", detail, headers={"Retry-After": "60"})
+    if error.quota == "all":
+        return Problem("quota_exceeded", f"you have {error.used} adapters and jobs: delete those you do not need")
     gigabytes = f"{error.used / 1e9:.2f} of {error.limit / 1e9:g} GB"
     return Problem("quota_exceeded", f"what you have stored uses {gigabytes}: delete adapters or jobs you do not need")

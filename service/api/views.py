@@ -51,18 +51,22 @@ def view(record: Record, queue_position: int | None = None) -> dict[str, Any]:
 
 def _adapter(record: Record, resolved: Mapping[str, Any]) -> dict[str, Any]:
     base = path(record)
-    measured = record.result or record.checkpoint or {}
     links = {"self": base, "events": f"{base}/events", "cancel": f"{base}/cancel"}
     if record.state == State.SUCCEEDED:
         links["artifact"] = f"{base}/artifact"
     return {
         "name": record.request["name"],
         "request": _overlaid(record.request, resolved),
-        "loss": measured.get("loss", []),
-        "samples": [{"step": step, "link": f"{base}/samples/{step}"} for step in measured.get("samples", [])],
+        "loss": (record.result or record.checkpoint or {}).get("loss", []),
+        "samples": [{"step": step, "link": f"{base}/samples/{step}"} for step in measured(record).get("samples", [])],
         "card": (record.result or {}).get("card"),
         "links": links,
     }
+
+
+def measured(record: Record) -> Mapping[str, Any]:
+    """What was measured on a training, of which the samples are still there."""
+    return {} if record.state in {State.FAILED, State.CANCELLED} else record.result or record.checkpoint or {}
 
 
 def _job(record: Record, resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event
 from uuid import uuid4
@@ -19,7 +20,7 @@ from redis.exceptions import RedisError
 from service.core import keys
 from service.core.keys import Kind
 from service.core.messaging import Dispatcher, pending_ids
-from service.core.records import RecordStore, State
+from service.core.records import AdapterInUse, RecordStore, State
 from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
@@ -31,6 +32,9 @@ HELD_SECONDS = 60
 
 STALE_UPLOAD = timedelta(hours=24)
 """Longer than any upload in parts takes."""
+
+CANCELLED_KEPT = timedelta(hours=6)
+"""How long a cancelled record is shown at most: nothing is left of it but that."""
 
 HOUSEKEEPING_SECONDS = 600
 """Between two looks at what nobody waits for."""
@@ -106,9 +110,13 @@ def _send_again(store: RecordStore, dispatcher: Dispatcher, settings: Settings) 
 
 
 def _expire(store: RecordStore, settings: Settings) -> None:
-    for record in store.expired(store.now() - timedelta(days=settings.retention_days).total_seconds()):
-        if store.remove(record):
-            log.info("record_expired: record=%s", record)
+    now, kept = store.now(), timedelta(days=settings.retention_days)
+    ended = store.expired(now - kept.total_seconds())
+    ended += store.expired(now - min(kept, CANCELLED_KEPT).total_seconds(), [State.CANCELLED])
+    for record in ended:
+        with suppress(AdapterInUse):
+            if store.remove(record):
+                log.info("record_expired: record=%s", record)
 
 
 def _collect(store: RecordStore, storage: ObjectStore) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,7 +22,8 @@ from service.core.scripts import NAMESPACE, Scripts
 from service.core.settings import Settings
 
 __all__ = ["TERMINAL", "Event", "Record", "State"]  # what the store speaks of, for those who use it
-__all__ += ["Idempotency", "IdempotencyConflict", "QuotaExceeded", "RecordStore", "read_events", "read_record"]
+__all__ += ["AdapterInUse", "AdapterNotReady", "Idempotency", "IdempotencyConflict", "QuotaExceeded", "RecordStore"]
+__all__ += ["read_events", "read_record"]
 
 Strings = list[str]
 Events = list[Event]
@@ -30,11 +31,27 @@ Scores = list[tuple[str, float]]
 
 
 class QuotaExceeded(Exception):  # noqa: N818  says what happened, as the errors of service.core.errors do
-    """A key has used up what it may have; `quota` is "active" (records) or "stored_bytes"."""
+    """A key has used up what it may have; `quota` is "active" or "all" (records), or "stored_bytes"."""
 
     def __init__(self, quota: str, used: int, limit: int) -> None:
         self.quota, self.used, self.limit = quota, used, limit
         super().__init__(f"{quota} of this key: {used} of {limit} in use")
+
+
+class AdapterNotReady(Exception):  # noqa: N818  as above
+    """The adapter that a job needs is not one of the key's (`state` None), or has not succeeded."""
+
+    def __init__(self, state: State | None) -> None:
+        self.state = state
+        super().__init__(f"the adapter is {state or 'missing'}")
+
+
+class AdapterInUse(Exception):  # noqa: N818  as above
+    """Unfinished jobs need the adapter."""
+
+    def __init__(self, jobs: Sequence[str]) -> None:
+        self.jobs = sorted(jobs)
+        super().__init__(f"needed by {', '.join(self.jobs)}")
 
 
 class IdempotencyConflict(Exception):  # noqa: N818  as above
@@ -79,15 +96,18 @@ class RecordStore:
         notes: Sequence[str] = (),
         stored_bytes: int = 0,
         idempotency: Idempotency | None = None,
+        adapter: str | None = None,
     ) -> tuple[Record, bool]:
         """Create a queued record, unless the idempotency key has made one before: then that one.
+
+        Args:
+            adapter: which a job needs; it cannot be removed until the job has ended.
 
         Returns:
             The record, and whether it is new.
 
         Raises:
-            QuotaExceeded: nothing was created.
-            IdempotencyConflict: nothing was created.
+            QuotaExceeded, IdempotencyConflict, AdapterNotReady: nothing was created.
         """
         limits = self._settings
         outcome, value = self._scripts.run(
@@ -95,9 +115,14 @@ class RecordStore:
             *(record, kind, key_id, json.dumps(request), json.dumps(list(notes)), stored_bytes),
             *((idempotency.digest, idempotency.fingerprint) if idempotency else ("", "")),
             *(limits.idempotency_seconds, limits.max_active_per_key, limits.max_stored_bytes_per_key),
+            *(limits.max_records_per_key, adapter or ""),
         )
         if outcome == "conflict":
             raise IdempotencyConflict
+        if outcome == "adapter":
+            raise AdapterNotReady(State(value) if value else None)
+        if outcome == "records":
+            raise QuotaExceeded("all", int(value), limits.max_records_per_key)
         if outcome == "active":
             raise QuotaExceeded("active", int(value), limits.max_active_per_key)
         if outcome == "stored":
@@ -123,8 +148,15 @@ class RecordStore:
         return _state(self._scripts.run("cancel", record))
 
     def remove(self, record: str) -> bool:
-        """Forget a record in a terminal state; its objects follow soon (see `garbage`)."""
-        return bool(self._scripts.run("remove", record))
+        """Forget a record in a terminal state; its objects follow soon (see `garbage`).
+
+        Raises:
+            AdapterInUse: it stays.
+        """
+        outcome = self._scripts.run("remove", record)
+        if isinstance(outcome, list):
+            raise AdapterInUse(outcome)
+        return bool(outcome)
 
     # What a worker writes
 
@@ -303,11 +335,11 @@ class RecordStore:
         """
         return _state(self._scripts.run("reap", record))
 
-    def expired(self, before: float) -> Strings:
-        """Ids of records that ended before a time."""
+    def expired(self, before: float, states: Iterable[State] = TERMINAL) -> Strings:
+        """Ids of records that ended in one of the states before a time."""
         with self.redis.pipeline(transaction=False) as pipe:
             for kind in Kind:
-                for state in TERMINAL:
+                for state in states:
                     pipe.zrange(_state_key(kind, state), "-inf", str(before), byscore=True)
             return [record for found in pipe.execute() for record in found]
 

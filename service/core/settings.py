@@ -28,6 +28,7 @@ class Settings(BaseSettings):
         max_pairs, max_normals, max_file_bytes, max_body_bytes, max_pixels, max_total_pixels: limits of one upload.
         max_num_pairs: greatest number of pairs that one job may ask for.
         max_active_per_key: adapters and jobs of one key that may be queued or running at once.
+        max_records_per_key: adapters and jobs of one key, finished ones included.
         max_stored_bytes_per_key: above this a key creates nothing more.
         lease_seconds: how long a worker's hold on a record lasts without renewal.
         max_attempts: starts without any progress after which a record fails.
@@ -35,7 +36,7 @@ class Settings(BaseSettings):
         retention_days: how long finished records and their objects are kept.
         reconcile_seconds: time between two looks at what has been lost.
         idempotency_seconds: how long an idempotency key is remembered.
-        block_candidates: candidates that a worker takes at once.
+        block_candidates: for every so many pairs one more worker is called to a job.
         max_shards: workers that one job is offered to at most.
     """
 
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     max_total_pixels: PositiveInt = 256_000_000
     max_num_pairs: PositiveInt = 10_000
     max_active_per_key: PositiveInt = 20
+    max_records_per_key: PositiveInt = 10_000
     max_stored_bytes_per_key: Bytes = 20_000_000_000
     lease_seconds: PositiveFloat = 60.0
     max_attempts: PositiveInt = 3

@@ -128,7 +128,7 @@ def test_a_bad_job_is_refused_with_a_pointer(client: httpx2.Client, case: str) -
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[" * 100_000, b'{"num_pairs": NaN}', b'{"num_pairs": ' + b"9" * 5000 + b"}", b'"\xff"', b"null"],
+    [b"", b"{", b"[" * 60_000, b'{"num_pairs": NaN}', b'{"num_pairs": ' + b"9" * 5000 + b"}", b'"\xff"', b"null"],
     ids=["empty", "cut off", "deep", "NaN", "a long number", "no UTF-8", "null"],
 )
 def test_no_body_is_too_odd_to_be_refused(client: httpx2.Client, body: bytes) -> None:

@@ -122,6 +122,21 @@ def test_what_has_expired_goes_with_its_objects(
     assert [stored.key for stored in objects.list("adapters/")] == [keys.inputs(active)]
 
 
+def test_what_was_cancelled_goes_after_some_hours(
+    store: RecordStore, dispatcher: Dispatcher, objects: ObjectStore, settings: Settings, redis_client: Redis
+) -> None:
+    young, old, failed = create(store), create(store), create(store)
+    store.claim(failed, "w")
+    store.fail(failed, "w", {"code": "usage", "detail": "too dark"})
+    for record in (young, old):
+        store.request_cancel(record)
+    for record, state in ((old, State.CANCELLED), (failed, State.FAILED)):
+        long_ago = store.now() - timedelta(hours=7).total_seconds()
+        redis_client.zadd(f"pairforge:state:adapter:{state}", {record: long_ago}, xx=True)
+    reconcile(store, dispatcher, objects, settings)
+    assert [store.get(record) is None for record in (young, old, failed)] == [False, True, False]
+
+
 def test_objects_that_never_became_a_record_are_deleted(
     store: RecordStore, dispatcher: Dispatcher, objects: ObjectStore, settings: Settings
 ) -> None:

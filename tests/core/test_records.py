@@ -16,6 +16,8 @@ from service.core.connections import connect_async
 from service.core.keys import Kind, new_id
 from service.core.records import (
     TERMINAL,
+    AdapterInUse,
+    AdapterNotReady,
     Idempotency,
     IdempotencyConflict,
     QuotaExceeded,
@@ -25,7 +27,7 @@ from service.core.records import (
     read_events,
     read_record,
 )
-from service.core.scripts import NAMESPACE
+from service.core.scripts import EVENT_SECONDS, LAST_EVENTS, NAMESPACE
 from tests.servers import MakeSettings, RedisServer
 
 KEY = "k1"
@@ -469,3 +471,83 @@ def test_records_outlive_a_killed_redis(records: RecordStore, redis_server: Redi
     redis_server.start()
     assert found(records, record) == before
     assert records.report(record, "w", {"completed": 1})
+
+
+def test_an_adapter_stays_while_unfinished_jobs_need_it(records: RecordStore) -> None:
+    adapter = brought_to(records, State.SUCCEEDED)
+    first, second = (create(records, Kind.JOB, adapter=adapter) for _ in range(2))
+    with pytest.raises(AdapterInUse) as refusal:
+        records.remove(adapter)
+    assert refusal.value.jobs == sorted([first, second])
+    records.request_cancel(first)
+    records.claim(second, "w")
+    with pytest.raises(AdapterInUse, match=second):
+        records.remove(adapter)
+    assert records.fail(second, "w", {"code": "x", "detail": "x"})
+    assert records.remove(adapter)
+
+
+def test_a_job_needs_an_adapter_of_its_key_that_has_succeeded(records: RecordStore) -> None:
+    for state in State:
+        adapter = brought_to(records, state)
+        if state is State.SUCCEEDED:
+            create(records, Kind.JOB, adapter=adapter)
+        else:
+            with pytest.raises(AdapterNotReady, match=state):
+                create(records, Kind.JOB, adapter=adapter)
+        with pytest.raises(AdapterNotReady, match="missing"):
+            create(records, Kind.JOB, key="k2", adapter=adapter)
+    with pytest.raises(AdapterNotReady, match="missing"):
+        create(records, Kind.JOB, adapter=new_id(Kind.ADAPTER))
+
+
+def test_no_job_is_made_whose_adapter_is_removed_at_the_same_time(records: RecordStore) -> None:
+    for _ in range(10):
+        adapter = brought_to(records, State.SUCCEEDED)
+        with ThreadPoolExecutor(2) as pool:
+            made = pool.submit(create, records, Kind.JOB, adapter=adapter)
+            removed = pool.submit(records.remove, adapter)
+        assert isinstance(made.exception(), AdapterNotReady) == (removed.exception() is None)
+        if made.exception() is None:
+            records.request_cancel(made.result())
+
+
+def test_a_key_has_no_more_records_than_its_quota_finished_ones_included(
+    redis_client: Redis, redis_settings: MakeSettings
+) -> None:
+    records = RecordStore(redis_client, redis_settings(max_records_per_key=3))
+    made = [create(records, kind) for kind in (Kind.ADAPTER, Kind.JOB, Kind.ADAPTER)]
+    for record in made:
+        records.request_cancel(record)
+    with pytest.raises(QuotaExceeded, match="all of this key: 3 of 3"):
+        create(records)
+    create(records, key="k2")
+    assert records.remove(made[0])
+    create(records)
+
+
+def test_of_a_record_that_has_ended_the_last_events_stay_for_a_while(records: RecordStore, redis_client: Redis) -> None:
+    record = brought_to(records, State.RUNNING)
+    for step in range(2 * LAST_EVENTS):
+        records.report(record, "w", {"stage": "train", "completed": step})
+    stream = f"{NAMESPACE}events:{record}"
+    assert redis_client.ttl(stream) == -1
+    records.succeed(record, "w", {}, 0)
+    assert 0 < redis_client.ttl(stream) <= EVENT_SECONDS
+    assert len(records.events(record)) == LAST_EVENTS
+    assert records.events(record)[-1].data["state"] == State.SUCCEEDED
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
+def test_without_a_result_nothing_stays_stored_or_charged(
+    redis_client: Redis, redis_settings: MakeSettings, state: State
+) -> None:
+    records = RecordStore(redis_client, redis_settings(max_stored_bytes_per_key=100))
+    record = create(records, stored_bytes=100)
+    records.claim(record, "w")
+    if state is State.CANCELLED:
+        records.request_cancel(record)
+    records.fail(record, "w", {"code": "x", "detail": "x"})
+    assert found(records, record).state is state
+    assert records.garbage() == {record: record}
+    create(records, stored_bytes=100)

@@ -15,8 +15,15 @@ from redis.commands.core import Script
 NAMESPACE = "pairforge:"
 """What the names of all keys begin with."""
 
-EVENTS_KEPT = 2000
+EVENTS_KEPT = 500
 """Events of one record, about; older ones are dropped."""
+
+
+LAST_EVENTS = 50
+"""Events that stay of a record that has ended."""
+
+EVENT_SECONDS = 86_400
+"""How long they stay."""
 
 
 class Scripts:
@@ -28,6 +35,8 @@ class Scripts:
             "LEASE": lease_seconds,
             "MAX_ATTEMPTS": max_attempts,
             "EVENTS": EVENTS_KEPT,
+            "LAST_EVENTS": LAST_EVENTS,
+            "EVENT_SECONDS": EVENT_SECONDS,
         }
         folder = resources.files(__package__)
         head = "\n".join(f"local {name} = {value}" for name, value in constants.items())

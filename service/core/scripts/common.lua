@@ -1,4 +1,5 @@
--- What all scripts share. Above it stand the constants NAMESPACE, LEASE (seconds), MAX_ATTEMPTS and EVENTS.
+-- What all scripts share. Above it stand the constants NAMESPACE, LEASE (seconds), MAX_ATTEMPTS, EVENTS,
+-- LAST_EVENTS and EVENT_SECONDS.
 -- The clock is the server's, so that no worker's own can be wrong.
 
 local TERMINAL = {succeeded = true, failed = true, cancelled = true}
@@ -61,12 +62,18 @@ local function enter(id, state)
   if TERMINAL[state] then
     redis.call('DEL', key('blocks', id))
     redis.call('HINCRBY', key('usage', get(id, 'key_id')), 'active', -1)
+    local adapter = get(id, 'adapter')
+    if adapter then redis.call('SREM', key('users', adapter), id) end
   end
-  if state == 'cancelled' then
+  if state == 'cancelled' or state == 'failed' then
     store(id, 0)
     discard(id)
   end
   announce(id)
+  if TERMINAL[state] then
+    redis.call('XTRIM', key('events', id), 'MAXLEN', LAST_EVENTS)
+    redis.call('EXPIRE', key('events', id), EVENT_SECONDS)
+  end
 end
 
 local function give_up(id)

@@ -1,4 +1,5 @@
--- id, kind, key_id, request, notes, stored_bytes, idempotency key or '', fingerprint, seconds, max_active, max_stored.
+-- id, kind, key_id, request, notes, stored_bytes, idempotency key or '', fingerprint, seconds, max_active, max_stored,
+-- max_records, the adapter that a job needs or ''.
 -- What became of it, and the record: one answer, so that nobody who has it needs to ask again.
 local id, kind, key_id, bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
 local remembered = key('idempotency', key_id .. ':' .. ARGV[7])
@@ -13,6 +14,18 @@ if ARGV[7] ~= '' then
 end
 if redis.call('EXISTS', key('record', id)) == 1 then return {'created', redis.call('HGETALL', key('record', id))} end
 
+local adapter = ARGV[13]
+if adapter ~= '' then
+  local state = get(adapter, 'key_id') == key_id and get(adapter, 'state')
+  if state ~= 'succeeded' then return {'adapter', state or ''} end
+end
+
+local records = 0
+for _, each in ipairs({'adapter', 'job'}) do
+  records = records + redis.call('ZCARD', key('index', each .. ':' .. key_id))
+end
+if records + 1 > tonumber(ARGV[12]) then return {'records', tostring(records)} end
+
 local usage = key('usage', key_id)
 local active = tonumber(redis.call('HGET', usage, 'active') or 0)
 local stored = tonumber(redis.call('HGET', usage, 'stored_bytes') or 0)
@@ -25,6 +38,10 @@ redis.call('ZADD', key('index', kind .. ':' .. key_id), 0, id)
 redis.call('HINCRBY', usage, 'active', 1)
 redis.call('HINCRBY', usage, 'stored_bytes', bytes)
 redis.call('ZREM', NAMESPACE .. 'garbage', id)
+if adapter ~= '' then
+  redis.call('HSET', key('record', id), 'adapter', adapter)
+  redis.call('SADD', key('users', adapter), id)
+end
 if ARGV[7] ~= '' then redis.call('SET', remembered, ARGV[8] .. ' ' .. id, 'EX', ARGV[9]) end
 enter(id, 'queued')
 return {'created', redis.call('HGETALL', key('record', id))}

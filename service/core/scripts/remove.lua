@@ -1,7 +1,9 @@
--- id: only in a terminal state.
+-- id: only in a terminal state, and while no unfinished job needs it. 1 or 0, or the jobs that do.
 local id = ARGV[1]
 local state = get(id, 'state')
 if not TERMINAL[state] then return 0 end
+local users = redis.call('SMEMBERS', key('users', id))
+if #users > 0 then return users end
 forget_state(id, state)
 redis.call('ZREM', key('index', get(id, 'kind') .. ':' .. get(id, 'key_id')), id)
 store(id, 0)
