@@ -90,7 +90,7 @@ def measure(
     stack, own = folder / "stack", folder / "adapter"
     tell("starting a stack and training an adapter for a few steps")
     with service(stack, 1, threads) as asked:
-        adapter = asked.train()
+        adapter, key = asked.train(), asked.key
         asked.client.download_adapter(adapter, own)
         if "overhead" in parts:
             with library(own, threads) as bare:
@@ -100,7 +100,7 @@ def measure(
     if "workers" in parts:
         for number in (1, 2):
             tell(f"starting {number} worker(s) of one thread")
-            with service(stack, number, 1) as asked:
+            with service(stack, number, 1, key) as asked:
                 figures.cold.append(asked.make(adapter, WARM_PAIRS, 0))
                 # Twice as many batches as workers, so that each gets one.
                 asked.make(adapter, 2 * number * WARM_PAIRS, 1)

@@ -92,10 +92,9 @@ def library(adapter: Path, threads: int) -> Iterator[Library]:
 class Service:
     """A stack that runs, asked over HTTP with a key."""
 
-    def __init__(self, running: Running, folder: Path) -> None:
+    def __init__(self, running: Running, folder: Path, key: str | None) -> None:
         self._folder = folder.resolve()
-        with redis.Redis.from_url(running.environment["PAIRFORGE_REDIS_URL"], decode_responses=True) as client:
-            self.key = create_key(client, "bench")
+        self.key = key or _new_key(running)
         self.url = running.url
         self.client = Client(self.url, self.key)
 
@@ -144,19 +143,25 @@ class Service:
 
 
 @contextmanager
-def service(folder: Path, workers: int, threads: int) -> Iterator[Service]:
+def service(folder: Path, workers: int, threads: int, key: str | None = None) -> Iterator[Service]:
     """A whole stack, as `pairforge up` starts it, with keys required.
 
     Args:
         folder: its data folder; what an earlier stack made there is still there.
         threads: of each worker.
+        key: whose adapters are used; None for a new one.
     """
     with _environment({"OMP_NUM_THREADS": str(threads)}):
         stack = Stack(StackOptions(folder, workers=workers, require_keys=True), _remark)
         with stack:
-            asked = Service(stack.start(), folder)
+            asked = Service(stack.start(), folder, key)
             with asked.client:
                 yield asked
+
+
+def _new_key(running: Running) -> str:
+    with redis.Redis.from_url(running.environment["PAIRFORGE_REDIS_URL"], decode_responses=True) as client:
+        return create_key(client, "bench")
 
 
 def _remark(told: str) -> None:
