@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from service.core.errors import UsageError
 
@@ -128,6 +129,8 @@ def decode(data: bytes, label: str, limits: ImageLimits) -> tuple[Image.Image, l
         raise UsageError(f"{label} is too large to decode: at most {limits.max_side} pixels per side") from error
     with probe:
         _check_size(probe.size, label, limits)
+        if isinstance(probe, TiffImageFile):
+            _check_tile(probe, label, limits)
         if _has_second_frame(probe):
             raise UsageError(f"{label} is animated or has several pages; save the one picture that counts by itself")
     with Image.open(BytesIO(data), formats=[kind]) as checked:
@@ -154,6 +157,13 @@ def _check_size(size: tuple[int, int], label: str, limits: ImageLimits) -> None:
         raise UsageError(
             f"{label} is {width}×{height} = {megapixels:.1f} megapixels: at most {limits.max_pixels / 1e6:.1f}"
         )
+
+
+def _check_tile(image: TiffImageFile, label: str, limits: ImageLimits) -> None:
+    # A tile is unpacked whole, however little of it the picture covers.
+    tile = [image.tag_v2.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH)]
+    if not all(isinstance(side, int) and 0 <= side <= limits.max_side for side in tile):
+        raise UsageError(f"{label} has tiles of {tile[0]}×{tile[1]} pixels: at most {limits.max_side} per side")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
