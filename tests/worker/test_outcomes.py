@@ -21,6 +21,7 @@ from tests.network import between, every
 from tests.relay import Relay, relayed
 from tests.servers import S3Server
 from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
+from worker.checkpoints import Checkpoints
 from worker.context import Context, new_owner
 from worker.generation import run_generation
 from worker.lease import Lease
@@ -43,11 +44,14 @@ def test_a_training_handed_over_while_masks_are_adapted_keeps_all_its_steps(
     assert (record.state, record.attempt) == (State.QUEUED, 0)
     assert record.checkpoint is not None
     assert record.checkpoint["step"] == 4
+    for name in record.checkpoint["files"]:  # what a worker that lost its hold may still be storing
+        service.objects.put(keys.checkpoint(adapter, 4, "stalled", name), b"torn")
     run_training(adapter, service.context())
     found = service.record(adapter)
     assert found.state is State.SUCCEEDED, found.error
     assert found.result is not None
     assert found.result["samples"] == [4]
+    assert "checkpoints" not in service.folders(adapter)
     assert service.artifact(adapter) == files_of(train_by_library(base, tmp_path, **chosen))
 
 
@@ -199,3 +203,21 @@ def test_what_a_stalled_worker_stores_late_changes_nothing_of_the_result(service
     assert stored == {record.result["dataset"], record.result["preview"]}
     service.objects.put(keys.dataset(job, "stalled"), b"after")
     assert hashlib.sha256(service.dataset(job)).hexdigest() == record.result["sha256"]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_told_and_not_pointed_to(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter, owner = service.create_adapter(steps=1), new_owner()
+    record = service.records.claim(adapter, owner)
+    assert record is not None
+    checkpoint = tmp_path / "step-0000001"
+    checkpoint.mkdir()
+    (checkpoint / "trainable.safetensors").write_bytes(b"without a state beside it")
+    context = service.context()
+    with Lease(context, adapter, owner) as lease:
+        checkpoints = Checkpoints(context, record, lease, tmp_path, tmp_path / "staging")
+        checkpoints.offer(1, checkpoint, None)
+        checkpoints.close()
+    assert f"checkpoint_broke: record={adapter}" in caplog.text
+    assert service.record(adapter).checkpoint is None
