@@ -16,7 +16,7 @@ from service.api.auth import KeyId
 from service.api.inspection import Pictures, Refused, judged
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.services import Services, UsedServices
-from service.api.submission import Submission, replayed, submit
+from service.api.submission import Submission, replayed, require_room, submit
 from service.api.uploads import Form, received
 from service.api.views import answer, measured
 from service.core import keys
@@ -73,6 +73,7 @@ async def create_adapter(
 
     A refusal names every faulty file and field at once, and nothing of a refused request is stored.
     """
+    await to_thread.run_sync(require_room, services, key_id, idempotency_key)
     async with received(request, services.settings) as form:
         submission = Submission.of(Kind.ADAPTER, key_id, idempotency_key, form.fingerprint())
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:

@@ -13,6 +13,8 @@ from redis.exceptions import RedisError
 from service.core.keys import Kind
 from service.core.records import RecordStore
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -32,6 +34,8 @@ class Metrics:
         )
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        # A method is whatever a client writes there.
+        method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._duration.labels(method, route).observe(seconds)
 

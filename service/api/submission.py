@@ -40,6 +40,20 @@ class Submission:
         return cls(kind, keys.new_id(kind), key_id, idempotency)
 
 
+def require_room(services: Services, key_id: str, idempotency_key: str | None) -> None:
+    """To be asked before a body is received.
+
+    Raises:
+        Problem: a quota is used up.
+    """
+    try:
+        services.store.require_room(key_id, idempotency_key)
+    except QuotaExceeded as error:
+        problem = _over_quota(error)
+        problem.headers = {**(problem.headers or {}), "Connection": "close"}  # or all of the body would come first
+        raise problem from error
+
+
 def replayed(services: Services, submission: Submission) -> Record | None:
     """What the Idempotency-Key has made before, asked before any work is done.
 

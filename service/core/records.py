@@ -77,6 +77,11 @@ class RecordStore:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self.redis = redis
         self._settings = settings
+        self._quotas = {
+            "active": settings.max_active_per_key,
+            "stored_bytes": settings.max_stored_bytes_per_key,
+            "all": settings.max_records_per_key,
+        }
         self._scripts = Scripts(redis, settings.lease_seconds, settings.max_attempts)
 
     # What the API writes
@@ -114,20 +119,29 @@ class RecordStore:
             "create",
             *(record, kind, key_id, json.dumps(request), json.dumps(list(notes)), stored_bytes),
             *((idempotency.digest, idempotency.fingerprint) if idempotency else ("", "")),
-            *(limits.idempotency_seconds, limits.max_active_per_key, limits.max_stored_bytes_per_key),
-            *(limits.max_records_per_key, adapter or ""),
+            *(limits.idempotency_seconds, *self._quotas.values()),
+            adapter or "",
         )
         if outcome == "conflict":
             raise IdempotencyConflict
         if outcome == "adapter":
             raise AdapterNotReady(State(value) if value else None)
-        if outcome == "records":
-            raise QuotaExceeded("all", int(value), limits.max_records_per_key)
-        if outcome == "active":
-            raise QuotaExceeded("active", int(value), limits.max_active_per_key)
-        if outcome == "stored":
-            raise QuotaExceeded("stored_bytes", int(value), limits.max_stored_bytes_per_key)
+        if outcome in self._quotas:
+            raise QuotaExceeded(outcome, int(value), self._quotas[outcome])
         return _of_pairs(value), outcome == "created"
+
+    def require_room(self, key_id: str, idempotency_key: str | None) -> None:
+        """Refuse what `create` would refuse whatever its size, before any work is done for it.
+
+        An idempotency key that has made a record may be asked for it again.
+
+        Raises:
+            QuotaExceeded: a quota is used up.
+        """
+        if idempotency_key is not None and self.redis.exists(_remembered(key_id, Idempotency(idempotency_key, ""))):
+            return
+        if (full := self._scripts.run("room", key_id, *self._quotas.values())) is not None:
+            raise QuotaExceeded(full[0], int(full[1]), self._quotas[full[0]])
 
     def replay(self, key_id: str, idempotency: Idempotency) -> Record | None:
         """The record that an idempotency key has made; to ask before uploads are stored.
@@ -135,7 +149,7 @@ class RecordStore:
         Raises:
             IdempotencyConflict: it was made by another request.
         """
-        entry = cast(str | None, self.redis.get(f"{NAMESPACE}idempotency:{key_id}:{idempotency.digest}"))
+        entry = cast(str | None, self.redis.get(_remembered(key_id, idempotency)))
         if entry is None:
             return None
         fingerprint, record = entry.split(" ")
@@ -391,6 +405,10 @@ _Entries = list[tuple[str, dict[str, str]]]
 
 def _record_key(record: str) -> str:
     return f"{NAMESPACE}record:{record}"
+
+
+def _remembered(key_id: str, idempotency: Idempotency) -> str:
+    return f"{NAMESPACE}idempotency:{key_id}:{idempotency.digest}"
 
 
 def _of_pairs(pairs: Strings) -> Record:

@@ -54,6 +54,7 @@ class ObjectStore:
         session = boto3.session.Session()
         public = settings.s3_public_endpoint_url
         self._client = _client(session, settings, settings.s3_endpoint_url)
+        self._probe = _client(session, settings, settings.s3_endpoint_url, tries=2, timeout=3)
         self._public = _client(session, settings, public) if public else self._client
 
     def put(self, key: str, content: bytes | Path, content_type: str = "application/octet-stream") -> None:
@@ -82,14 +83,6 @@ class ObjectStore:
         """
         with _failures(key):
             self._client.download_file(self._bucket, key, str(file), Config=_TRANSFER)
-
-    def exists(self, key: str) -> bool:
-        try:
-            with _failures(key):
-                self._client.head_object(Bucket=self._bucket, Key=key)
-        except MissingObject:
-            return False
-        return True
 
     def list(self, prefix: str) -> list[ObjectInfo]:
         """The objects whose keys begin with `prefix`, in the order of their keys."""
@@ -144,10 +137,10 @@ class ObjectStore:
                 self._client.create_bucket(Bucket=self._bucket, CreateBucketConfiguration={"LocationConstraint": place})
 
     def ready(self) -> bool:
-        """Whether the bucket is there."""
+        """Whether the bucket is there, told within some seconds."""
         try:
             with _failures(self._bucket):
-                self._client.head_bucket(Bucket=self._bucket)
+                self._probe.head_bucket(Bucket=self._bucket)
         except MissingObject:
             return False
         return True
@@ -173,16 +166,19 @@ class ObjectStore:
     def close(self) -> None:
         """Give back the connections."""
         self._client.close()
+        self._probe.close()
         self._public.close()
 
 
-def _client(session: boto3.session.Session, settings: Settings, endpoint: str | None) -> S3Client:
+def _client(
+    session: boto3.session.Session, settings: Settings, endpoint: str | None, *, tries: int = 5, timeout: float = 30
+) -> S3Client:
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "path" if endpoint else "auto"},
-        retries={"mode": "standard", "total_max_attempts": 5},
-        connect_timeout=5,
-        read_timeout=30,
+        retries={"mode": "standard", "total_max_attempts": tries},
+        connect_timeout=min(5, timeout),
+        read_timeout=timeout,
         max_pool_connections=32,
         # Checksums in trailers, the default since 1.36, are unknown to many stores that are not Amazon's.
         request_checksum_calculation="when_required",

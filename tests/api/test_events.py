@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 from service.core.records import RecordStore
-from tests.api.conftest import trained
+from service.core.settings import Settings
+from tests.api.conftest import serving, trained
 from tests.api.uploads import pairs
 
 Event = tuple[str, dict[str, Any]]
@@ -66,3 +67,19 @@ def test_a_stream_resumes_after_the_event_that_was_seen_last(client: httpx2.Clie
 def test_an_impossible_event_id_is_refused(client: httpx2.Client, store: RecordStore, event_id: str) -> None:
     answer = client.get(f"/v1/adapters/{trained(client, store)}/events", headers={"Last-Event-ID": event_id})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_every_stream_open_is_within_the_limit(
+    client: httpx2.Client, store: RecordStore, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setattr("service.api.services.MAX_STREAMS", 1)
+    adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
+    path = f"/v1/adapters/{adapter}/events"
+    with serving(settings) as url, client.stream("GET", f"{url}{path}") as first:
+        assert next(first.iter_lines()).startswith("retry:")
+        refused = client.get(f"{url}{path}")
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        store.request_cancel(adapter)
+    with serving(settings) as url:
+        assert len(received(client, f"{url}{path}")) == 2
+        assert len(received(client, f"{url}{path}")) == 2

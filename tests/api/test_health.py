@@ -23,10 +23,13 @@ def test_metrics_count_requests_by_route_and_records_by_state(client: httpx2.Cli
     adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
     client.get(f"/v1/adapters/{adapter}")
     client.get("/nowhere")
+    client.request("PROPFIND", "/nowhere")
     lines = client.get("/metrics").text
     assert 'pairforge_http_requests_total{method="POST",route="/adapters",status="202"}' in lines
     assert 'pairforge_http_requests_total{method="GET",route="/adapters/{adapter_id}",status="200"}' in lines
     assert 'route="none",status="404"' in lines
     assert adapter not in lines
+    assert "PROPFIND" not in lines
+    assert 'method="other",route="none"' in lines
     assert 'pairforge_records{kind="adapter",state="queued"}' in lines
     assert "pairforge_http_request_duration_seconds_bucket" in lines

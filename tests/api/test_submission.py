@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx2
 import pytest
@@ -135,3 +136,29 @@ def test_no_body_is_too_odd_to_be_refused(client: httpx2.Client, body: bytes) ->
     answer = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in {400, 422}
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_at_its_quota_a_key_is_refused_before_its_upload_is_received(
+    settings: Settings, new_client: Callable[..., httpx2.Client]
+) -> None:
+    sent = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 100_000
+            yield bytes(100_000)
+
+    with serving(settings.model_copy(update={"max_active_per_key": 1})) as url:
+        client = new_client(url)
+        again = {"Idempotency-Key": "first"}
+        first = client.post("/v1/adapters", data={"name": "a"}, files=pairs(), headers=again)
+        assert first.status_code == 202
+        # Not what makes no record: the first answer may have been lost.
+        replay = client.post("/v1/adapters", data={"name": "a"}, files=pairs(), headers=again)
+        assert (replay.status_code, replay.json()["id"]) == (202, first.json()["id"])
+        with suppress(httpx2.WriteError, httpx2.ReadError, httpx2.RemoteProtocolError):  # closed while we were sending
+            headers = {"Content-Type": "multipart/form-data; boundary=x"}
+            answer = client.post("/v1/adapters", content=body(), headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+    assert sent < 100_000_000

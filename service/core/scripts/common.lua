@@ -38,6 +38,18 @@ local function store(id, bytes)
   redis.call('HSET', key('record', id), 'stored_bytes', bytes)
 end
 
+-- Which quota one more record with so many bytes would exceed, and how much of it is in use; or nothing.
+local function used_up(key_id, bytes, max_active, max_stored, max_records)
+  local usage = redis.call('HMGET', key('usage', key_id), 'active', 'stored_bytes')
+  local active, stored, records = tonumber(usage[1] or 0), tonumber(usage[2] or 0), 0
+  for _, kind in ipairs({'adapter', 'job'}) do
+    records = records + redis.call('ZCARD', key('index', kind .. ':' .. key_id))
+  end
+  if active + 1 > tonumber(max_active) then return {'active', tostring(active)} end
+  if stored + bytes > tonumber(max_stored) then return {'stored_bytes', string.format('%.0f', stored)} end
+  if records + 1 > tonumber(max_records) then return {'all', tostring(records)} end
+end
+
 local function index(id, state)
   local record = redis.call('HMGET', key('record', id), 'kind', 'key_id')
   return key('index', record[1] .. ':' .. record[2] .. ':' .. state)

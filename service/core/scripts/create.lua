@@ -19,19 +19,10 @@ if adapter ~= '' then
   local state = get(adapter, 'key_id') == key_id and get(adapter, 'state')
   if state ~= 'succeeded' then return {'adapter', state or ''} end
 end
-
-local records = 0
-for _, each in ipairs({'adapter', 'job'}) do
-  records = records + redis.call('ZCARD', key('index', each .. ':' .. key_id))
-end
-if records + 1 > tonumber(ARGV[12]) then return {'records', tostring(records)} end
+local full = used_up(key_id, bytes, ARGV[10], ARGV[11], ARGV[12])
+if full then return full end
 
 local usage = key('usage', key_id)
-local active = tonumber(redis.call('HGET', usage, 'active') or 0)
-local stored = tonumber(redis.call('HGET', usage, 'stored_bytes') or 0)
-if active + 1 > tonumber(ARGV[10]) then return {'active', tostring(active)} end
-if stored + bytes > tonumber(ARGV[11]) then return {'stored', string.format('%.0f', stored)} end
-
 redis.call('HSET', key('record', id), 'id', id, 'kind', kind, 'key_id', key_id, 'request', ARGV[4], 'notes', ARGV[5],
   'created_at', string.format('%.6f', now), 'attempt', 0, 'strikes', 0, 'revision', 0, 'stored_bytes', bytes)
 redis.call('ZADD', key('index', kind .. ':' .. key_id), 0, id)
