@@ -53,7 +53,19 @@ def _form_schema() -> dict[str, Any]:
     }
 
 
-_FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema()}}}}
+_EXAMPLE = {
+    "images[]": ["scratch_1.png", "scratch_2.png"],
+    "masks[]": ["scratch_1.png", "scratch_2.png"],
+    "name": "scratches",
+    "steps": 1000,
+}
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": _form_schema(), "example": _EXAMPLE}},
+    }
+}
 
 
 @router.post(

@@ -267,9 +267,6 @@ class RecordStore:
         """Become the only one who judges, unless someone alive does."""
         return bool(self._scripts.run("claim_judge", job, owner))
 
-    def release_judge(self, job: str, owner: str) -> bool:
-        return bool(self._scripts.run("release_judge", job, owner))
-
     def save_judged(self, job: str, owner: str, judged: Json) -> bool:
         """Note how far judging is; only its holder may.
 

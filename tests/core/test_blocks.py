@@ -144,15 +144,6 @@ def test_one_of_the_living_judges(brief: RecordStore) -> None:
     assert brief.succeed(job, "b", {"bytes": 9}, 9)
 
 
-def test_the_judge_may_step_down(records: RecordStore) -> None:
-    job = job_of(records, "a", "b")
-    assert not records.release_judge(job, "a")
-    records.claim_judge(job, "a")
-    assert not records.release_judge(job, "b")
-    assert records.release_judge(job, "a")
-    assert records.claim_judge(job, "b")
-
-
 def test_what_is_done_outlives_all_workers(brief: RecordStore) -> None:
     job = job_of(brief, "a")
     brief.claim_block(job, "a", ahead=4)
