@@ -130,7 +130,7 @@ def test_it_is_measured_on_procedural_pairs_and_on_photographs(base: Base) -> No
     measured = measure_base(base, load_mask_networks(base).part, [drawn_pair(0)], 2)
     assert measured["reconstruction_procedural"]["images"] == 2
     assert measured["reconstruction_photographs"]["images"] == 1
-    assert measured["mask_iou_procedural"].keys() == {"threshold", "u2net"}
+    assert measured["mask_iou_procedural"].keys() == {"threshold", "attention", "u2net"}
     assert measured["alignment"]["pairs"] == 2
     assert json.dumps(measured)
     assert sample_sheet(base, 2).width > 0
