@@ -32,6 +32,7 @@ from model.network import PairModel
 from model.pixels import to_images, to_pixels
 from model.placement import Anchor, NormalImage, draw_anchor, paste, place_part
 from model.progress import Meter, Progress
+from model.text import own_tokens
 from model.types import Candidate, ImageArray
 from model.u2net import U2Net
 from model.views import resize_image
@@ -356,10 +357,7 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
 
 def _defect_tokens(model: PairModel, maps: Tensor) -> np.ndarray:
     """Mean over the anomaly prompt's own tokens of `(B, h, w, L)` maps → `(B, h, w)`."""
-    tokenizer = model.tokenizer
-    special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
-    own = [place for place, token in enumerate(model.tokens[1, 0].tolist()) if token not in special]
-    return maps[..., own].mean(-1).cpu().numpy()
+    return maps[..., own_tokens(model.tokenizer, model.tokens[1, 0])].mean(-1).cpu().numpy()
 
 
 def _shared_background(adapter: Adapter, config: SamplingConfig, index: int, normals: Sequence[NormalImage]) -> Anchor:

@@ -33,3 +33,9 @@ def embed(text_encoder: nn.Module, tokens: Tensor) -> Tensor:
     """`(N, L)` token ids → `(N, L, D)` embeddings, the text encoder's last hidden state."""
     hidden: Tensor = text_encoder(tokens.to(next(text_encoder.parameters()).device)).last_hidden_state
     return hidden
+
+
+def own_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Tensor) -> list[int]:
+    """Where in `(L,)` tokens the prompt's own lie: all but those for begin, end and padding."""
+    special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    return [place for place, token in enumerate(tokens.tolist()) if token not in special]

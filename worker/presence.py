@@ -11,12 +11,9 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from service.core.scripts import NAMESPACE
+from service.core.scripts import WORKERS
 
 log = logging.getLogger(__name__)
-
-WORKERS = f"{NAMESPACE}workers"
-"""Name of a worker → when it was last there, Unix time by the clock of the Redis server."""
 
 ANNOUNCE_SECONDS = 2.0
 

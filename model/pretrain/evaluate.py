@@ -26,7 +26,7 @@ from model.objective import NoiseSchedule
 from model.pixels import to_images, to_pixels
 from model.pretrain.procedural import render
 from model.sampling import guide, make_scheduler
-from model.text import RARE_DEFECT, RARE_OBJECT, embed, tokenize
+from model.text import RARE_DEFECT, RARE_OBJECT, embed, own_tokens, tokenize
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from model.u2net import U2Net
 from model.views import cut_image, cut_mask, draw_window
@@ -100,16 +100,16 @@ def _attention_masks(base: Base, pairs: Sequence[Pair], parts: Sequence[ImageArr
     )
     count = len(pairs)
     tokens = tokenize(base.tokenizer, [f"a {RARE_OBJECT} with {RARE_DEFECT}", RARE_DEFECT])
-    own = int((tokens[1] == base.tokenizer.convert_tokens_to_ids(RARE_DEFECT)).int().argmax())
+    own = own_tokens(base.tokenizer, tokens[1])
     text = embed(base.text_encoder, tokens)[:, None].expand(-1, count, -1, -1)
     generator = torch.Generator().manual_seed(0)
     averaged = []
     for timestep in ATTENTION_TIMESTEPS:
-        steps = torch.full((count,), timestep)
+        steps = torch.full((count,), timestep, device=base.device)
         noise = torch.randn(clean.shape, generator=generator).to(base.device)
         maps: list[Tensor] = []
         denoiser(schedule.add_noise(clean, noise, steps), steps, text, BranchPass(attention_maps=maps))
-        averaged.append(average_maps(maps, count, clean.shape[-2:])[..., own])
+        averaged.append(average_maps(maps, count, clean.shape[-2:])[..., own].mean(-1))
     shape = pairs[0].mask.shape
     return [attention_mask(one.cpu().numpy(), (shape[0], shape[1])) for one in torch.stack(averaged).mean(0)]
 

@@ -13,11 +13,9 @@ from redis.exceptions import RedisError
 from service.api import schemas
 from service.api.services import Services, UsedServices
 from service.core.errors import TransientError
+from service.core.scripts import WORKERS
 
 router = APIRouter(tags=["health"])
-
-WORKERS = "pairforge:workers"
-"""Workers by the time they were last heard of."""
 
 HEARD_SECONDS = 30.0
 

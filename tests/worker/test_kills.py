@@ -13,7 +13,7 @@ import pytest
 
 from model.base import Base
 from service.core.messaging import pending_ids
-from service.core.records import State
+from service.core.records import Record, State
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
 
@@ -50,6 +50,10 @@ def ended(service: Service, record: str, *, logs: CeleryWorker) -> None:
 def step_of(service: Service, adapter: str) -> int:
     progress = service.record(adapter).progress
     return progress["completed"] if progress is not None and progress["stage"] == "train" else 0
+
+
+def gone_on(record: Record, before: Record) -> bool:
+    return record.checkpoint != before.checkpoint or record.state.is_terminal
 
 
 def judged(service: Service, job: str) -> int:
@@ -123,7 +127,8 @@ def test_a_training_survives_many_kills_at_random_moments(
         before = service.record(adapter)
         wait_until(lambda before=before: service.record(adapter).attempt > before.attempt)
         if number % 2:  # without any progress in between, so many deaths would be its own fault
-            wait_until(lambda before=before: service.record(adapter).checkpoint != before.checkpoint)
+            # One that goes on from its last checkpoint ends without another.
+            wait_until(lambda before=before: gone_on(service.record(adapter), before))
         time.sleep(random.uniform(0, 4))
         worker.kill()
         if service.record(adapter).state.is_terminal:

@@ -15,6 +15,9 @@ from redis.commands.core import Script
 NAMESPACE = "pairforge:"
 """What the names of all keys begin with."""
 
+WORKERS = f"{NAMESPACE}workers"
+"""Name of a worker → when it was last there, Unix time by the clock of the Redis server."""
+
 EVENTS_KEPT = 500
 """Events of one record, about; older ones are dropped."""
 
