@@ -83,7 +83,7 @@ def library(adapter: Path, threads: int) -> Iterator[Library]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "TRANSFORMERS_VERBOSITY": "error"},
     )
     with process:
         yield Library(process, adapter.with_name("library.zip"))

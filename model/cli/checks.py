@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,7 +17,6 @@ from model.adapter import read_adapter_card
 from model.base import Base, load_base
 from model.cli.session import existing_folder
 from model.placement import NormalImage
-from model.quality import QualityLimits
 from model.types import Pair
 from service.core.decoding import ImageLimits
 from service.core.errors import TransientError, UsageError
@@ -30,9 +28,6 @@ take 6 GB."""
 
 MAX_SEED = 2**63 - 1
 """Seeds are stored as signed 64-bit integers."""
-
-MAX_LIMIT, MAX_RING = 10**6, 100
-"""Quality limits beyond the first mean "no limit"; rings wider than the second, in pixels, take hours."""
 
 _Value = TypeVar("_Value")
 _Args = ParamSpec("_Args")
@@ -95,40 +90,6 @@ def check_seed(options: Mapping[str, Any]) -> None:
     seed = options.get("seed")
     if seed is not None and seed > MAX_SEED:
         raise UsageError(f"seed is {seed}; it must be at most {MAX_SEED}")
-
-
-def read_limits(path: Path | None) -> QualityLimits | None:
-    """Quality limits from a JSON object of `QualityLimits` fields; those not named keep their defaults."""
-    if path is None:
-        return None
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"the limits {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"the limits {path} are not JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise UsageError(f'the limits {path} are not a JSON object like {{"min_area_ratio": 0.1}}')
-    known = {field.name for field in fields(QualityLimits)}
-    problems = [
-        f"{path}: there is no limit {name!r}; known are {', '.join(sorted(known))}" for name in given.keys() - known
-    ]
-    problems += [
-        f"{path}: {name} is {value!r}; it must be {allowed}"
-        for name, value in given.items()
-        if name in known and (allowed := _allowed_instead(name, value))
-    ]
-    if problems:
-        raise UsageError(sorted(problems))
-    return QualityLimits(**given)
-
-
-def _allowed_instead(name: str, value: object) -> str:
-    """What a quality limit must be, if `value` is not that."""
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
-    if name == "ring":
-        return "" if isinstance(number, int) and 1 <= number <= MAX_RING else f"a whole number from 1 to {MAX_RING}"
-    return "" if 0 <= number <= MAX_LIMIT else f"a number from 0 to {MAX_LIMIT}"
 
 
 def choose_device(name: str) -> str:

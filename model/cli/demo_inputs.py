@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from model.cli.checks import (
     choose_device,
     load_normals,
     load_pairs,
-    read_limits,
 )
 from model.cli.output import Output
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from service.cli.files import pictures
 from service.core.errors import UsageError
+from service.core.limits import read_limits
 
 DEMO_STEPS = 150
 """Enough for the embedded base to show the samples' defect, and few enough for two CPU cores."""
@@ -129,7 +129,7 @@ def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
     normals = request.normals if own else request.normals or SAMPLES / "normals"
     pairs = problems.attempt(load_pairs, images, masks) if not problems.found else None
     problems.attempt(load_normals, normals)
-    limits = problems.attempt(read_limits, request.limits)
+    limits = problems.attempt(read_limits, request.limits) if request.limits is not None else None
     problems.attempt(check_new_adapter, request.adapter, force=True)
     problems.attempt(check_new_file, request.dataset, force=True)
     problems.attempt(check_seed, {"seed": request.seed})
@@ -147,7 +147,7 @@ def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
     object_name, defect_name = ("product", "defect") if own else (OBJECT, DEFECT)
     sampling: dict[str, Any] = {"seed": request.seed, "batch": DEMO_BATCH}
     if limits is not None:
-        sampling["limits"] = asdict(limits)
+        sampling["limits"] = limits
     return Inputs(
         images=pictures(images, "images"),
         masks=pictures(masks, "masks"),

@@ -18,7 +18,6 @@ from model.cli.checks import (
     chosen,
     load_normals,
     open_base,
-    read_limits,
     require_space,
 )
 from model.cli.output import PREPARED, Output, duration
@@ -31,6 +30,7 @@ from model.quality import QualityLimits
 from model.sampling import SamplingConfig, resolve_sampling
 from model.u2net import U2Net
 from service.core.errors import UsageError
+from service.core.limits import read_limits
 
 BYTES_PER_PIXEL = 2
 """Of a photograph as PNG, with its mask."""
@@ -61,7 +61,7 @@ class Inputs:
     normals: list[NormalImage]
     notes: list[str]
     formats: list[str]
-    limits: QualityLimits | None
+    limits: QualityLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def read_inputs(request: GenerateRequest) -> Inputs:
     """
     problems = Problems()
     formats = problems.attempt(parse_formats, request.formats)
-    limits = problems.attempt(read_limits, request.limits)
+    limits = problems.attempt(read_limits, request.limits) if request.limits is not None else None
     found = problems.attempt(load_normals, request.normals)
     problems.attempt(check_new_file, request.target, force=request.force)
     problems.attempt(check_seed, request.options)
@@ -147,7 +147,7 @@ def read_inputs(request: GenerateRequest) -> Inputs:
         )
     if problems.found or formats is None or found is None:
         raise UsageError(problems.found)
-    return Inputs(*found, formats, limits)
+    return Inputs(*found, formats, QualityLimits(**limits or {}))
 
 
 def perform(generation: Generation, output: Output) -> DatasetSummary:

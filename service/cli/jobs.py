@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_settings
 from service.cli.resources import cancel_one, list_some, remove_one, show_one, tell_created
-from service.core.errors import UsageError
+from service.core.limits import read_limits
 
 app = typer.Typer(no_args_is_help=True, help="Have datasets made on a server (PAIRFORGE_URL, PAIRFORGE_API_KEY).")
 
@@ -37,7 +36,7 @@ def create(
             "seed": seed,
             "steps": steps,
             "formats": [name.strip() for name in formats.split(",") if name.strip()] or None,
-            "limits": read_limits(limits),
+            "limits": read_limits(limits) if limits is not None else None,
             "max_attempts": max_attempts,
             **parse_settings(settings or ()),
         }
@@ -89,22 +88,3 @@ def download(
         if preview is not None:
             facts["preview"] = str(client.download_preview(job, preview))
         output.result(facts, f"dataset: {out} ({out.stat().st_size / 1e6:.1f} MB)\nnext:    pairforge inspect {out}")
-
-
-def read_limits(path: Path | None) -> dict[str, Any] | None:
-    """The JSON object in a file; its names and values are the server's to judge.
-
-    Raises:
-        UsageError: it cannot be read, or is none.
-    """
-    if path is None:
-        return None
-    try:
-        limits = jsonlib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"the limits {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"the limits {path} are not JSON: {error}") from error
-    if not isinstance(limits, dict):
-        raise UsageError(f'the limits {path} are not a JSON object like {{"min_area_ratio": 0.1}}')
-    return limits

@@ -67,7 +67,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
 
 def shards_of(num_pairs: int, settings: Settings) -> int:
     """How many workers a job is offered to: no more than it has blocks at least."""
-    return min(settings.max_shards, math.ceil(num_pairs / settings.block_candidates))
+    return min(settings.max_shards, math.ceil(num_pairs / settings.pairs_per_shard))
 
 
 class Dispatcher:

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
         retention_days: how long finished records and their objects are kept.
         reconcile_seconds: time between two looks at what has been lost.
         idempotency_seconds: how long an idempotency key is remembered.
-        block_candidates: for every so many pairs one more worker is called to a job.
+        pairs_per_shard: for every so many pairs one more worker is called to a job.
         max_shards: workers that one job is offered to at most.
     """
 
@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     retention_days: PositiveFloat = 30.0
     reconcile_seconds: PositiveFloat = 5.0
     idempotency_seconds: PositiveInt = 86_400
-    block_candidates: PositiveInt = 16
+    pairs_per_shard: PositiveInt = 16
     max_shards: PositiveInt = 4
 
     @property

@@ -198,7 +198,8 @@ def _client(
 @contextmanager
 def _failures(what: str) -> Iterator[None]:
     try:
-        yield
+        with _unwrapped():
+            yield
     except ClientError as error:
         problem = error.response.get("Error", {})
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -210,3 +211,14 @@ def _failures(what: str) -> Iterator[None]:
         raise
     except (BotoCoreError, RetriesExceededError, S3UploadFailedError) as error:
         raise StorageError(f"the object store cannot be reached for {what}: {error}") from error
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """The store's own answer, which uploads of files wrap in an error that tells it in words only."""
+    try:
+        yield
+    except S3UploadFailedError as error:
+        if isinstance(error.__context__, ClientError):
+            raise error.__context__ from None
+        raise

@@ -139,7 +139,7 @@ def test_each_kind_of_record_gets_the_messages_it_needs(
 
 
 def test_a_job_is_offered_to_no_more_workers_than_have_work() -> None:
-    settings = Settings(block_candidates=16, max_shards=4)
+    settings = Settings(pairs_per_shard=16, max_shards=4)
     assert [shards_of(pairs, settings) for pairs in (1, 16, 17, 64, 1000)] == [1, 1, 2, 4, 4]
 
 

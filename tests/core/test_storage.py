@@ -13,6 +13,7 @@ from pathlib import Path
 import boto3
 import httpx2
 import pytest
+from botocore.exceptions import ClientError
 
 from service.core.storage import MissingObject, ObjectInfo, ObjectStore, StorageError
 from tests.relay import relayed
@@ -225,3 +226,13 @@ def test_answers_of_503_without_end_are_a_passing_failure(s3_server: S3Server, s
             store.list("jobs/")
         store.close()
     assert answers == [503] * 5
+
+
+def test_an_upload_that_is_refused_is_no_passing_failure(server_settings: MakeSettings, tmp_path: Path) -> None:
+    file = tmp_path / "pair.png"
+    file.write_bytes(b"pair")
+    stranger = ObjectStore(server_settings(s3_secret_access_key="not-the-secret-of-this-key"))
+    for content in (b"pair", file):
+        with pytest.raises(ClientError, match=r"Forbidden|AccessDenied|SignatureDoesNotMatch|403"):
+            stranger.put("jobs/a/refused", content)
+    stranger.close()
