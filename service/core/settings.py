@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +38,10 @@ class Settings(BaseSettings):
         idempotency_seconds: how long an idempotency key is remembered.
         pairs_per_shard: for every so many pairs one more worker is called to a job.
         max_shards: workers that one job is offered to at most.
+        log_format: None for text where stderr is a terminal, and JSON elsewhere.
+        log_level: what is less important is not logged; libraries tell nothing below "info".
+        metrics_host, metrics_port: where a worker serves its metrics; without a port it does not.
+        revision: the commit that this software was built from, told among the metrics.
     """
 
     model_config = SettingsConfigDict(env_prefix="PAIRFORGE_", frozen=True, extra="ignore")
@@ -71,6 +75,11 @@ class Settings(BaseSettings):
     idempotency_seconds: PositiveInt = 86_400
     pairs_per_shard: PositiveInt = 16
     max_shards: PositiveInt = 4
+    log_format: Literal["json", "text"] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    revision: str = ""
 
     @property
     def visibility_timeout(self) -> int:
