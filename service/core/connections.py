@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis.asyncio
 import redis.asyncio.retry
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.client import Pipeline
 from redis.retry import Retry
 
 from service.core.settings import Settings
+from service.core.telemetry import Telemetry
 
 TIMEOUT = 5.0
 """Seconds that a connection or an answer may take; commands that wait must wait for less."""
@@ -18,15 +22,23 @@ _BACKOFF = ExponentialWithJitterBackoff(base=0.1, cap=1)
 """A connection that broke is renewed within a second; for a server that is down there is no waiting here."""
 
 
-def connect(settings: Settings) -> Redis:
-    """A client that connects when first used, tries again after a broken connection, and answers in `str`."""
-    return Redis.from_url(
+def connect(settings: Settings, telemetry: Telemetry | None = None) -> Redis:
+    """A client that connects when first used, tries again after a broken connection, and answers in `str`.
+
+    Args:
+        telemetry: counts and times the commands.
+    """
+    kind = Redis if telemetry is None else TimedRedis
+    client = kind.from_url(
         settings.redis_url,
         decode_responses=True,
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
         retry=Retry(_BACKOFF, _TRIES_AGAIN),
     )
+    if isinstance(client, TimedRedis) and telemetry is not None:
+        client.telemetry = telemetry
+    return client
 
 
 def connect_async(settings: Settings) -> redis.asyncio.Redis:
@@ -38,3 +50,36 @@ def connect_async(settings: Settings) -> redis.asyncio.Redis:
         socket_connect_timeout=TIMEOUT,
         retry=redis.asyncio.retry.Retry(_BACKOFF, _TRIES_AGAIN),
     )
+
+
+class TimedRedis(Redis):
+    """Tells `telemetry` of every command, which redis-py itself tells to OpenTelemetry alone."""
+
+    telemetry: Telemetry
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        with self.telemetry.redis_command(args[0]):
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002  redis-py's
+        pipe = _TimedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe.telemetry = self.telemetry
+        return pipe
+
+
+class _TimedPipeline(Pipeline):
+    telemetry: Telemetry
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002  redis-py's
+        with self.telemetry.redis_command("pipeline"):
+            return super().execute(raise_on_error)
+
+
+class TimedAsyncRedis(redis.asyncio.Redis):
+    """As `TimedRedis`, for coroutines."""
+
+    telemetry: Telemetry
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        with self.telemetry.redis_command(args[0]):
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]

@@ -16,10 +16,11 @@ from typing import Any, cast
 import redis.asyncio
 from redis import Redis
 
-from service.core.keys import Kind
+from service.core.keys import Kind, kind_of
 from service.core.record import TERMINAL, Event, Json, Record, State, parse_json, parse_record
 from service.core.scripts import NAMESPACE, Scripts
 from service.core.settings import Settings
+from service.core.telemetry import Telemetry
 
 __all__ = ["TERMINAL", "Event", "Record", "State"]  # what the store speaks of, for those who use it
 __all__ += ["AdapterInUse", "AdapterNotReady", "Idempotency", "IdempotencyConflict", "QuotaExceeded", "RecordStore"]
@@ -72,11 +73,16 @@ class Idempotency:
 
 
 class RecordStore:
-    """All records. Every method may raise `redis.exceptions.RedisError`: the server cannot be reached."""
+    """All records. Every method may raise `redis.exceptions.RedisError`: the server cannot be reached.
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    Args:
+        telemetry: told of the records that end by this store's methods.
+    """
+
+    def __init__(self, redis: Redis, settings: Settings, telemetry: Telemetry | None = None) -> None:
         self.redis = redis
         self._settings = settings
+        self._telemetry = telemetry
         self._quotas = {
             "active": settings.max_active_per_key,
             "stored_bytes": settings.max_stored_bytes_per_key,
@@ -102,11 +108,13 @@ class RecordStore:
         stored_bytes: int = 0,
         idempotency: Idempotency | None = None,
         adapter: str | None = None,
+        request_id: str = "",
     ) -> tuple[Record, bool]:
         """Create a queued record, unless the idempotency key has made one before: then that one.
 
         Args:
             adapter: which a job needs; it cannot be removed until the job has ended.
+            request_id: of who asks, for logs.
 
         Returns:
             The record, and whether it is new.
@@ -120,7 +128,7 @@ class RecordStore:
             *(record, kind, key_id, json.dumps(request), json.dumps(list(notes)), stored_bytes),
             *((idempotency.digest, idempotency.fingerprint) if idempotency else ("", "")),
             *(limits.idempotency_seconds, *self._quotas.values()),
-            adapter or "",
+            *(adapter or "", request_id),
         )
         if outcome == "conflict":
             raise IdempotencyConflict
@@ -159,7 +167,13 @@ class RecordStore:
 
     def request_cancel(self, record: str) -> State | None:
         """From queued to cancelled, from running to cancelling; the state now, None where there is no such record."""
-        return _state(self._scripts.run("cancel", record))
+        answer = self._scripts.run("cancel", record)
+        if answer is None:
+            return None
+        state, changed = State(answer[0]), bool(answer[1])
+        if changed:
+            self._entered(record, state)
+        return state
 
     def remove(self, record: str) -> bool:
         """Forget a record in a terminal state; its objects follow soon (see `garbage`).
@@ -205,7 +219,7 @@ class RecordStore:
 
     def release(self, record: str, owner: str) -> bool:
         """Hand the work over, through no fault of its own: running → queued; this attempt does not count."""
-        return bool(self._scripts.run("leave", record, owner, 0, ""))
+        return self._left(record, owner, counts=False)
 
     def retry(self, record: str, owner: str, reason: str = "") -> bool:
         """Give the work back after a passing failure: running → queued; this attempt counts.
@@ -213,7 +227,7 @@ class RecordStore:
         Args:
             reason: a sentence for the user, should it have been the last attempt.
         """
-        return bool(self._scripts.run("leave", record, owner, 1, reason))
+        return self._left(record, owner, counts=True, reason=reason)
 
     def succeed(self, record: str, owner: str, result: Json, stored_bytes: int) -> bool:
         """From running to succeeded. A job's owner must hold its judge.
@@ -221,7 +235,7 @@ class RecordStore:
         Args:
             stored_bytes: of all its objects, uploads included.
         """
-        return bool(self._scripts.run("finish", record, owner, State.SUCCEEDED, json.dumps(result), stored_bytes))
+        return self._finished(record, owner, State.SUCCEEDED, json.dumps(result), stored_bytes)
 
     def fail(self, record: str, owner: str, error: Json) -> bool:
         """From running to failed, from cancelling to cancelled.
@@ -229,15 +243,34 @@ class RecordStore:
         Args:
             error: {"code", "detail", "problems"}.
         """
-        return bool(self._scripts.run("finish", record, owner, State.FAILED, json.dumps(error), ""))
+        return self._finished(record, owner, State.FAILED, json.dumps(error), "")
 
     def mark_cancelled(self, record: str, owner: str) -> bool:
         """From cancelling to cancelled; its objects are deleted soon (see `garbage`)."""
-        return bool(self._scripts.run("finish", record, owner, State.CANCELLED, "", ""))
+        return self._finished(record, owner, State.CANCELLED, "", "")
 
     def _claimed(self, record: str, owner: str, *, joining: bool) -> Record | None:
-        pairs = self._scripts.run("claim", record, owner, int(joining))
-        return None if pairs is None else _of_pairs(pairs)
+        answer = self._scripts.run("claim", record, owner, int(joining))
+        if isinstance(answer, str):
+            self._entered(record, State(answer), poisoned=answer == State.FAILED)
+            return None
+        return None if answer is None else _of_pairs(answer)
+
+    def _left(self, record: str, owner: str, *, counts: bool, reason: str = "") -> bool:
+        state = _state(self._scripts.run("leave", record, owner, int(counts), reason))
+        self._entered(record, state)
+        return state is not None
+
+    def _finished(self, record: str, owner: str, target: State, told: str, stored_bytes: int | str) -> bool:
+        state = _state(self._scripts.run("finish", record, owner, target, told, stored_bytes))
+        self._entered(record, state)
+        return state is not None
+
+    def _entered(self, record: str, state: State | None, *, poisoned: bool = False) -> None:
+        """Count an end that was brought about here."""
+        kind = kind_of(record)
+        if self._telemetry is not None and state in TERMINAL and kind is not None:
+            self._telemetry.ended(kind, state, poisoned=poisoned)
 
     # Blocks of a job's candidates, and the judge that takes them in order
 
@@ -251,6 +284,9 @@ class RecordStore:
             stop: number of blocks that the job may have at most.
         """
         block = self._scripts.run("claim_block", job, owner, ahead, "" if stop is None else stop)
+        if block == State.FAILED:
+            self._entered(job, State.FAILED, poisoned=True)
+            return None
         return None if block is None else int(block)
 
     def finish_block(self, job: str, block: int, owner: str, key: str) -> bool:
@@ -344,7 +380,9 @@ class RecordStore:
         Returns:
             The new state; None where somebody holds it or nobody needs to.
         """
-        return _state(self._scripts.run("reap", record))
+        state = _state(self._scripts.run("reap", record))
+        self._entered(record, state, poisoned=state is State.FAILED)
+        return state
 
     def expired(self, before: float, states: Iterable[State] = TERMINAL) -> Strings:
         """Ids of records that ended in one of the states before a time."""

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from service.core.errors import TransientError
 from service.core.settings import Settings
+from service.core.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -45,9 +46,13 @@ class ObjectInfo:
 
 
 class ObjectStore:
-    """One bucket. Methods may be called from several threads; each may raise `StorageError`."""
+    """One bucket. Methods may be called from several threads; each may raise `StorageError`.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        telemetry: counts and times the operations.
+    """
+
+    def __init__(self, settings: Settings, telemetry: Telemetry | None = None) -> None:
         self._bucket = settings.s3_bucket
         self._region = settings.s3_region
         # Not the default session, which is not safe to share between threads.
@@ -56,6 +61,9 @@ class ObjectStore:
         self._client = _client(session, settings, settings.s3_endpoint_url)
         self._probe = _client(session, settings, settings.s3_endpoint_url, tries=2, timeout=3)
         self._public = _client(session, settings, public) if public else self._client
+        if telemetry is not None:
+            telemetry.watch_s3(self._client)
+            telemetry.watch_s3(self._probe)
 
     def put(self, key: str, content: bytes | Path, content_type: str = "application/octet-stream") -> None:
         """Store bytes or a file; readers see all of it or nothing."""

@@ -1,4 +1,5 @@
--- id, owner, '1' to join live members: queued, or running with a dead lease → running. The record, or nothing.
+-- id, owner, '1' to join live members: queued, or running with a dead lease → running. The record; the state in which
+-- it ended instead; or nothing.
 local id, owner, joining = ARGV[1], ARGV[2], ARGV[3] == '1'
 local state = get(id, 'state')
 if not state or TERMINAL[state] then return nil end
@@ -9,8 +10,9 @@ if member(id, owner) and state == 'running' then
 end
 local others = held(id)
 if state == 'cancelling' then
-  if not others then enter(id, 'cancelled') end
-  return nil
+  if others then return nil end
+  enter(id, 'cancelled')
+  return 'cancelled'
 end
 if others then
   if not joining then return nil end
@@ -19,7 +21,7 @@ if others then
 end
 if number(id, 'strikes') >= MAX_ATTEMPTS then
   give_up(id)
-  return nil
+  return 'failed'
 end
 redis.call('HINCRBY', key('record', id), 'attempt', 1)
 redis.call('HINCRBY', key('record', id), 'strikes', 1)

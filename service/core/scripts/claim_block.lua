@@ -1,4 +1,5 @@
--- id, owner, ahead, stop or '': the lowest block that no live member has and that is not done, or nothing.
+-- id, owner, ahead, stop or '': the lowest block that no live member has and that is not done; 'failed' where
+-- that ended the job; or nothing.
 local id, owner, stop = ARGV[1], ARGV[2], tonumber(ARGV[4])
 if get(id, 'state') ~= 'running' or not member(id, owner) then return nil end
 local blocks = key('blocks', id)
@@ -12,7 +13,7 @@ for block = first, last do
     if not other or not live(id, other) then
       if redis.call('HINCRBY', blocks, 'tries:' .. block, 1) > MAX_ATTEMPTS then
         give_up(id)
-        return nil
+        return 'failed'
       end
       redis.call('HSET', blocks, 'owner:' .. block, owner)
       return block

@@ -1,6 +1,7 @@
--- id, owner, '1' if the attempt counts, reason or ''. With the last member gone: running → queued, cancelling → cancelled.
+-- id, owner, '1' if the attempt counts, reason or ''. With the last member gone: running → queued,
+-- cancelling → cancelled. The state now, or nothing.
 local id, owner, counts = ARGV[1], ARGV[2], ARGV[3] == '1'
-if not member(id, owner) then return 0 end
+if not member(id, owner) then return nil end
 if ARGV[4] ~= '' then redis.call('HSET', key('record', id), 'reason', ARGV[4]) end
 
 redis.call('ZREM', key('members', id), owner)
@@ -15,14 +16,14 @@ for i = 1, #fields, 2 do
 end
 if redis.call('HGET', blocks, 'judge') == owner then redis.call('HDEL', blocks, 'judge') end
 
-if held(id) then return 1 end
+if held(id) then return get(id, 'state') end
 if get(id, 'state') == 'cancelling' then
   enter(id, 'cancelled')
-  return 1
+  return 'cancelled'
 end
 if not counts then
   redis.call('HINCRBY', key('record', id), 'attempt', -1)
   redis.call('HSET', key('record', id), 'strikes', math.max(0, number(id, 'strikes') - 1))
 end
 enter(id, 'queued')
-return 1
+return 'queued'

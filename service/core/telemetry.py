@@ -1,0 +1,164 @@
+"""What API and workers count alike: how records end, and what the object store and Redis take and refuse.
+
+Metrics are made when a process starts and not when this is imported: a worker's lie in files (see `worker.metrics`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from redis.exceptions import NoScriptError, RedisError
+
+from service.core.keys import Kind
+from service.core.record import TERMINAL, State
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+S3_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+REDIS_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+
+_ORDINARY = frozenset({404, 409})
+"""Answers of a store that is well: there is no such object, or the bucket is there already."""
+
+_BEGAN = "pairforge_began"
+
+
+class Telemetry:
+    """The metrics of one process; in a worker those of all its processes are added up."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._finished = Counter(
+            "pairforge_records_finished", "Records that ended.", ("kind", "outcome"), registry=registry
+        )
+        self._poisoned = Counter(
+            "pairforge_poisoned",
+            "Records that failed for too many starts without progress.",
+            ("kind",),
+            registry=registry,
+        )
+        self._s3 = Histogram(
+            "pairforge_s3_operation_seconds",
+            "Operations of the object store, with all tries; downloads until the first byte.",
+            ("operation",),
+            buckets=S3_BUCKETS,
+            registry=registry,
+        )
+        self._s3_errors = Counter(
+            "pairforge_s3_errors",
+            "Operations that the object store failed or refused.",
+            ("operation", "code"),
+            registry=registry,
+        )
+        self._redis = Histogram(
+            "pairforge_redis_operation_seconds",
+            "Commands to Redis, with all tries.",
+            ("command",),
+            buckets=REDIS_BUCKETS,
+            registry=registry,
+        )
+        self._redis_errors = Counter(
+            "pairforge_redis_errors", "Commands that Redis failed or refused.", ("error",), registry=registry
+        )
+        self._commands: dict[str, Histogram] = {}
+        for kind in Kind:
+            self._poisoned.labels(kind)
+            for state in sorted(TERMINAL):
+                self._finished.labels(kind, state)
+        for error in ("ConnectionError", "TimeoutError"):
+            self._redis_errors.labels(error)
+
+    def ended(self, kind: Kind, state: State, *, poisoned: bool = False) -> None:
+        """Count a record that this process has brought to its end."""
+        self._finished.labels(kind, state).inc()
+        if poisoned:
+            self._poisoned.labels(kind).inc()
+
+    @contextmanager
+    def redis_command(self, name: object) -> Iterator[None]:
+        """Time a command by its name, and count its failure."""
+        timer = self._commands.get(name) if isinstance(name, str) else None
+        if timer is None:
+            timer = self._commands[str(name)] = self._redis.labels(_command(str(name)))
+        began = time.perf_counter()
+        try:
+            yield
+        except NoScriptError:  # every script's first run on a server
+            raise
+        except RedisError as error:
+            self._redis_errors.labels(type(error).__name__).inc()
+            raise
+        finally:
+            timer.observe(time.perf_counter() - began)
+
+    def watch_s3(self, client: S3Client) -> None:
+        """Time the client's operations, and count their failures."""
+        events = client.meta.events
+        events.register("before-call.s3", _begin)
+        events.register("after-call.s3", self._s3_answered)
+        events.register("after-call-error.s3", self._s3_broke)
+
+    def _s3_answered(self, http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **event: Any) -> None:
+        operation = self._s3_took(event["event_name"], context)
+        status = http_response.status_code
+        if status >= 300 and status not in _ORDINARY:
+            code = parsed.get("Error", {}).get("Code") or str(status)
+            self._s3_errors.labels(operation, code).inc()
+
+    def _s3_broke(self, exception: Exception, context: dict[str, Any], **event: Any) -> None:
+        operation = self._s3_took(event["event_name"], context)
+        self._s3_errors.labels(operation, type(exception).__name__).inc()
+
+    def _s3_took(self, event: str, context: dict[str, Any]) -> str:
+        operation = event.rpartition(".")[2]
+        self._s3.labels(operation).observe(time.perf_counter() - context[_BEGAN])
+        return operation
+
+
+class DiskCollector(Collector):
+    """The disk that the spool lies on, looked at whenever it is asked."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        free = GaugeMetricFamily("pairforge_disk_free_bytes", "Room on the disk.", labels=("mount",))
+        size = GaugeMetricFamily("pairforge_disk_size_bytes", "The whole disk.", labels=("mount",))
+        folder = self._spool
+        while not folder.exists():
+            folder = folder.parent
+        usage = shutil.disk_usage(folder)
+        free.add_metric(("spool",), usage.free)
+        size.add_metric(("spool",), usage.total)
+        return [free, size]
+
+
+def tell_build(registry: CollectorRegistry, component: str, revision: str, *, torch: str = "", cuda: str = "") -> None:
+    """Tell which software this is."""
+    build = Gauge(
+        "pairforge_build_info",
+        "Always 1; the labels tell which software this is.",
+        ("component", "version", "revision", "torch", "cuda"),
+        registry=registry,
+        multiprocess_mode="livemax",
+    )
+    build.labels(component, version("pairforge"), revision, torch, cuda).set(1)
+
+
+def _begin(context: dict[str, Any], **_: Any) -> None:
+    context[_BEGAN] = time.perf_counter()
+
+
+def _command(name: str) -> str:
+    word = name.partition(" ")[0].lower()
+    return "script" if word in {"eval", "evalsha"} else word
