@@ -2,8 +2,10 @@
 
 credentials.json   made once, for the owner's eyes only
 running.json       where the stack listens; there while it runs
+prometheus-targets.json
+                   where its metrics are, for Prometheus' `file_sd_configs`; there while it runs
 lock               held while it runs
-redis/  objects/  spool/  logs/
+redis/  objects/  spool/  logs/  metrics/
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from service.core.errors import UsageError
 
 BUCKET = "pairforge"
 
-SUBFOLDERS = ("redis", "objects", f"objects/{BUCKET}", "spool", "logs")
+TARGETS_FILE = "prometheus-targets.json"
+
+SUBFOLDERS = ("redis", "objects", f"objects/{BUCKET}", "spool", "logs", "metrics")
 """A bucket is a folder of the objects' folder."""
 
 
@@ -42,11 +47,21 @@ class Running:
         pid: the process that holds it together.
         url: of the API.
         environment: the settings of its API and workers.
+        worker_metrics: URLs of the workers' metrics.
     """
 
     pid: int
     url: str
     environment: dict[str, str]
+    worker_metrics: list[str]
+
+    @property
+    def targets(self) -> list[dict[str, Any]]:
+        """What Prometheus reads, by job: <https://prometheus.io/docs/guides/file-sd/>."""
+        jobs = {"pairforge-api": [self.url], "pairforge-worker": self.worker_metrics}
+        return [
+            {"targets": [urlsplit(url).netloc for url in urls], "labels": {"job": job}} for job, urls in jobs.items()
+        ]
 
 
 def default_data_dir() -> Path:
@@ -92,11 +107,13 @@ class DataFolder:
 
     def announce(self, running: Running) -> None:
         """Tell other commands where the stack is."""
+        write_private(self.path / TARGETS_FILE, running.targets)
         write_private(self.path / "running.json", asdict(running))
 
     def close(self) -> None:
         """Let others have the folder."""
-        (self.path / "running.json").unlink(missing_ok=True)
+        for name in ("running.json", TARGETS_FILE):
+            (self.path / name).unlink(missing_ok=True)
         self._lock.close()
 
     def _make(self) -> None:
@@ -122,7 +139,7 @@ def find_running(path: Path) -> Running | None:
     return None
 
 
-def write_private(path: Path, content: dict[str, Any]) -> None:
+def write_private(path: Path, content: object) -> None:
     """Write JSON that only its owner can read, in one piece."""
     aside = path.with_name(f".{path.name}.part")
     aside.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+from contextlib import ExitStack
 
 from service.core.errors import UsageError
 
@@ -51,6 +52,16 @@ def claim_port(host: str, port: int | None = None) -> int:
             reason = REFUSED.get(error.errno or 0, f"cannot be had: {error.strerror}")
             raise UsageError(f"{join(host, port or 0)} {reason}") from error
         return int(found.getsockname()[1])
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """So many different ports of `host` that are free now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with ExitStack() as held:
+        found = [held.enter_context(socket.socket(family, socket.SOCK_STREAM)) for _ in range(count)]
+        for each in found:
+            each.bind((host, 0))
+        return [int(each.getsockname()[1]) for each in found]
 
 
 def join(host: str, port: int) -> str:

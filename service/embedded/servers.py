@@ -61,13 +61,24 @@ def api_command(host: str, port: int, settings: Mapping[str, str]) -> Command:
     return Command("api", [*PYTHON, "uvicorn", *arguments], settings, API_PATIENCE)
 
 
-def worker_command(number: int, of: int, settings: Mapping[str, str]) -> Command:
-    """One of several workers, which share the processor's cores."""
+def worker_command(number: int, of: int, settings: Mapping[str, str], metrics: Path, metrics_port: int) -> Command:
+    """One of several workers, which share the processor's cores.
+
+    Args:
+        metrics: the folder of all workers' counts; each has one of its own in it.
+    """
     name = f"worker-{number}"
     arguments = ["-A", "worker.app", "worker", "-Q", "train,generate", "-c", "1", "-n", f"{name}@%h"]
     arguments += ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // of)))
-    return Command(name, [*PYTHON, "celery", *arguments], {**settings, "OMP_NUM_THREADS": threads}, WORKER_PATIENCE)
+    environment = {
+        **settings,
+        "OMP_NUM_THREADS": threads,
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics / name),
+        "PAIRFORGE_METRICS_HOST": LOOPBACK,
+        "PAIRFORGE_METRICS_PORT": str(metrics_port),
+    }
+    return Command(name, [*PYTHON, "celery", *arguments], environment, WORKER_PATIENCE)
 
 
 def service_settings(

@@ -16,7 +16,7 @@ from service.core.errors import TransientError, UsageError
 from service.embedded import servers
 from service.embedded.binaries import check_redis, find_rclone, find_redis
 from service.embedded.folder import DataFolder, Running
-from service.embedded.ports import check_host, claim_port, is_loopback, join
+from service.embedded.ports import check_host, claim_port, free_ports, is_loopback, join
 from service.embedded.processes import MARK, Child, Command, end_marked
 from service.embedded.tether import PYTHON
 
@@ -125,8 +125,15 @@ class Stack:
         )
         port = claim_port(host, self._options.port)
         self._run([servers.api_command(host, port, settings)])
-        self._run([servers.worker_command(number, workers, settings) for number in range(1, workers + 1)])
-        running = Running(os.getpid(), f"http://{join(host, port)}", settings)
+        metrics_ports = free_ports(servers.LOOPBACK, workers)
+        self._run(
+            [
+                servers.worker_command(number, workers, settings, folder.path / "metrics", metrics_port)
+                for number, metrics_port in enumerate(metrics_ports, start=1)
+            ]
+        )
+        metrics = [f"http://{join(servers.LOOPBACK, metrics_port)}/metrics" for metrics_port in metrics_ports]
+        running = Running(os.getpid(), f"http://{join(host, port)}", settings, metrics)
         self._await(partial(servers.api_is_ready, running.url))
         folder.announce(running)
         return running
