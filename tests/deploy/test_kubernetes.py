@@ -1,0 +1,277 @@
+"""The manifests as `kubectl kustomize` renders them: valid for the API server, and true to the code they run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.core.settings import Settings, load_settings
+from service.embedded.servers import WORKER_PATIENCE
+from tests.deploy.custom_resources import SCHEMAS
+from worker.outcome import ENDING_PATIENCE
+from worker.patience import PATIENCE
+
+K8S = Path(__file__).resolve().parents[2] / "deploy" / "k8s"
+KUBERNETES = "1.32"
+OVERLAYS = ("cpu", "nvidia-gpu")
+NODE_TOLD = ("PAIRFORGE_SECRETS_DIR",)
+"""Read beside the settings, by `load_settings`."""
+MEBIBYTES = {"Mi": 1, "Gi": 1024}
+
+Manifest = dict[str, Any]
+
+
+def rendered(folder: str) -> list[Manifest]:
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl, which renders the manifests")
+    command = ["kubectl", "kustomize", str(K8S / folder)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return list(yaml.safe_load_all(run.stdout))
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
+    return rendered(f"overlays/{request.param}")
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
+    return {each["metadata"]["name"]: each for each in manifests if each["kind"] == kind}
+
+
+def the(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    return of_kind(manifests, kind)[name]
+
+
+def templates(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Name of a Deployment or Job → its pods."""
+    made = of_kind(manifests, "Deployment") | of_kind(manifests, "Job")
+    return {name: each["spec"]["template"] for name, each in made.items()}
+
+
+def containers(pod: Manifest) -> Iterator[Manifest]:
+    yield from pod["spec"].get("initContainers", [])
+    yield from pod["spec"]["containers"]
+
+
+def all_containers(manifests: list[Manifest]) -> list[Manifest]:
+    return [container for pod in templates(manifests).values() for container in containers(pod)]
+
+
+def mebibytes(quantity: str) -> int:
+    return int(quantity[:-2]) * MEBIBYTES[quantity[-2:]]
+
+
+def selected(selector: Manifest, labels: dict[str, str]) -> bool:
+    wanted = selector.get("matchLabels", {})
+    rules = selector.get("matchExpressions", [])
+    return wanted.items() <= labels.items() and all(labels.get(rule["key"]) in rule["values"] for rule in rules)
+
+
+@pytest.mark.parametrize("folder", ["base", *(f"overlays/{name}" for name in OVERLAYS)])
+def test_every_object_is_valid_down_to_its_last_field(folder: str) -> None:
+    for manifest in rendered(folder):
+        if schema := SCHEMAS.get(manifest["kind"]):
+            jsonschema.validate(manifest, schema)
+        else:
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_an_unknown_field_is_not_valid(manifests: list[Manifest]) -> None:
+    scaled = the(manifests, "ScaledObject", "pairforge-worker")
+    scaled["spec"]["minReplicas"] = scaled["spec"].pop("minReplicaCount")
+    with pytest.raises(jsonschema.ValidationError, match="minReplicas"):
+        jsonschema.validate(scaled, SCHEMAS["ScaledObject"])
+    scaled["spec"]["minReplicaCount"] = scaled["spec"].pop("minReplicas")
+
+
+def test_no_container_can_become_more_than_it_is(manifests: list[Manifest]) -> None:
+    for pod in templates(manifests).values():
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["serviceAccountName"] in of_kind(manifests, "ServiceAccount")
+    for container in all_containers(manifests):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, container["name"]
+    assert not any(each["automountServiceAccountToken"] for each in of_kind(manifests, "ServiceAccount").values())
+
+
+def test_every_container_has_limits_and_what_it_writes_has_room(manifests: list[Manifest]) -> None:
+    for container in all_containers(manifests):
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), container["name"]
+        assert {"cpu", "memory"} <= container["resources"]["limits"].keys(), container["name"]
+    for deployment in of_kind(manifests, "Deployment").values():
+        spec = deployment["spec"]["template"]["spec"]
+        empty = [volume["emptyDir"] for volume in spec["volumes"] if "emptyDir" in volume]
+        on_disk = sum(mebibytes(each["sizeLimit"]) for each in empty if each.get("medium") != "Memory")
+        limits = spec["containers"][0]["resources"]["limits"]
+        assert on_disk <= mebibytes(limits["ephemeral-storage"])
+
+
+def test_every_deployment_is_probed_at_a_port_it_has(manifests: list[Manifest]) -> None:
+    paths = {"api": ("/healthz", "/healthz", "/readyz"), "worker": ("/metrics", "/metrics", "/metrics")}
+    for name, expected in paths.items():
+        (container,) = the(manifests, "Deployment", f"pairforge-{name}")["spec"]["template"]["spec"]["containers"]
+        probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
+        assert tuple(probe["path"] for probe in probes) == expected
+        assert {probe["port"] for probe in probes} <= {port["name"] for port in container["ports"]}
+
+
+def test_images_have_a_version(manifests: list[Manifest]) -> None:
+    for container in all_containers(manifests):
+        assert re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+(-gpu)?", container["image"]), container["image"]
+
+
+def test_whatever_is_mounted_or_referred_to_is_there(manifests: list[Manifest]) -> None:
+    settings, claims = of_kind(manifests, "ConfigMap"), of_kind(manifests, "PersistentVolumeClaim")
+    example = yaml.safe_load((K8S / "secret.example.yaml").read_text())
+    for pod in templates(manifests).values():
+        volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
+        for volume in volumes.values():
+            assert volume.get("persistentVolumeClaim", {"claimName": None})["claimName"] in {None, *claims}
+            assert volume.get("secret", {"secretName": None})["secretName"] in {None, "pairforge"}
+        for container in containers(pod):
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes.keys()
+            assert {source["configMapRef"]["name"] for source in container.get("envFrom", [])} <= settings.keys()
+    assert example["metadata"]["name"] == "EXAMPLE-pairforge"
+
+
+def test_settings_are_settings(manifests: list[Manifest]) -> None:
+    known = {f"PAIRFORGE_{name.upper()}" for name in Settings.model_fields} | set(NODE_TOLD)
+    (config,) = of_kind(manifests, "ConfigMap").values()
+    own = [entry["name"] for container in all_containers(manifests) for entry in container.get("env", [])]
+    named = {name for name in (*config["data"], *own) if name.startswith("PAIRFORGE_")}
+    assert named <= known
+    assert Settings.model_validate(
+        {name.removeprefix("PAIRFORGE_").lower(): value for name, value in config["data"].items()}
+    ).require_keys
+
+
+def test_folders_that_settings_name_can_be_written(manifests: list[Manifest]) -> None:
+    (config,) = of_kind(manifests, "ConfigMap").values()
+    for deployment in of_kind(manifests, "Deployment").values():
+        spec = deployment["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        own = {entry["name"]: entry["value"] for entry in container.get("env", [])}
+        writable = {volume["name"] for volume in spec["volumes"] if "emptyDir" in volume}
+        places = {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in writable}
+        temporary = "/tmp"  # noqa: S108  where every program looks
+        wanted = {config["data"]["PAIRFORGE_SPOOL_DIR"], temporary, own.get("PROMETHEUS_MULTIPROC_DIR", temporary)}
+        assert wanted <= places
+
+
+def test_the_files_of_the_secret_are_read_as_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    example = yaml.safe_load((K8S / "secret.example.yaml").read_text())
+    for name, value in example["stringData"].items():
+        (tmp_path / name).write_text(value)
+    monkeypatch.setenv("PAIRFORGE_SECRETS_DIR", str(tmp_path))
+    settings = load_settings()
+    assert settings.redis_url == example["stringData"]["pairforge_redis_url"]
+    assert settings.s3_endpoint_url == example["stringData"]["pairforge_s3_endpoint_url"]
+    assert settings.s3_secret_access_key is not None
+    assert settings.s3_secret_access_key.get_secret_value() == "SECRET-ACCESS-KEY"
+    assert len(settings.model_fields_set) == len(example["stringData"])
+
+
+def test_the_example_of_a_secret_is_refused_by_the_api_server_and_part_of_nothing(manifests: list[Manifest]) -> None:
+    example = yaml.safe_load((K8S / "secret.example.yaml").read_text())
+    # What a name must be: RFC 1123 as Kubernetes reads it.
+    assert not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", example["metadata"]["name"])
+    assert of_kind(manifests, "Secret") == {}
+
+
+def test_a_worker_has_longer_to_end_than_it_needs_to_hand_over(manifests: list[Manifest]) -> None:
+    grace = the(manifests, "Deployment", "pairforge-worker")["spec"]["template"]["spec"][
+        "terminationGracePeriodSeconds"
+    ]
+    assert grace > PATIENCE + ENDING_PATIENCE
+    assert grace > WORKER_PATIENCE
+
+
+def test_the_scaled_object_scales_the_worker_and_never_to_nothing(manifests: list[Manifest]) -> None:
+    spec = the(manifests, "ScaledObject", "pairforge-worker")["spec"]
+    target = the(manifests, "Deployment", spec["scaleTargetRef"]["name"])
+    assert target["metadata"]["name"] == "pairforge-worker"
+    assert "replicas" not in target["spec"]
+    assert 1 <= spec["minReplicaCount"] < spec["maxReplicaCount"]
+    down = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+    assert down["stabilizationWindowSeconds"] >= 300
+    # An empty answer must not count as zero.
+    assert {trigger["metadata"]["ignoreNullValues"] for trigger in spec["triggers"]} == {"false"}
+
+
+def test_every_pod_is_selected_by_policy_budget_and_monitor(manifests: list[Manifest]) -> None:
+    labels = {name: pod["metadata"]["labels"] for name, pod in templates(manifests).items()}
+    for kind in ("NetworkPolicy", "PodDisruptionBudget", "PodMonitor"):
+        for name, manifest in of_kind(manifests, kind).items():
+            selector = manifest["spec"].get("podSelector", manifest["spec"].get("selector"))
+            assert any(selected(selector, each) for each in labels.values()), (kind, name)
+    for service in of_kind(manifests, "Service").values():
+        assert any(service["spec"]["selector"].items() <= each.items() for each in labels.values())
+    for deployment in of_kind(manifests, "Deployment"):
+        for kind in ("PodDisruptionBudget", "PodMonitor"):
+            selectors = [each["spec"]["selector"] for each in of_kind(manifests, kind).values()]
+            assert sum(selected(selector, labels[deployment]) for selector in selectors) == 1
+
+
+def test_nothing_goes_in_or_out_unless_a_policy_says_so(manifests: list[Manifest]) -> None:
+    policies = of_kind(manifests, "NetworkPolicy")
+    assert policies["deny-all"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    opened = {name: policy["spec"]["ingress"] for name, policy in policies.items() if "ingress" in policy["spec"]}
+    assert opened.keys() == {"pairforge-api", "pairforge-worker"}
+    ports = {name: [port["port"] for rule in rules for port in rule["ports"]] for name, rules in opened.items()}
+    assert ports == {"pairforge-api": ["http"], "pairforge-worker": ["metrics"]}
+    assert all(rule["from"] for rules in opened.values() for rule in rules)
+
+
+def test_prometheus_names_the_jobs_as_dashboards_know_them(manifests: list[Manifest]) -> None:
+    for name, monitor in of_kind(manifests, "PodMonitor").items():
+        pod = templates(manifests)[name]
+        assert pod["metadata"]["labels"][monitor["spec"]["jobLabel"]] == name
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        ports = {port["name"] for container in containers(pod) for port in container.get("ports", [])}
+        assert endpoint["port"] in ports
+
+
+def test_no_variable_of_kubernetes_is_taken_for_a_setting(manifests: list[Manifest]) -> None:
+    # The address of a Service `pairforge-metrics` would be the variable PAIRFORGE_METRICS_PORT.
+    assert all(pod["spec"]["enableServiceLinks"] is False for pod in templates(manifests).values())
+
+
+def test_only_workers_count_in_files(manifests: list[Manifest]) -> None:
+    (config,) = of_kind(manifests, "ConfigMap").values()
+    assert "PROMETHEUS_MULTIPROC_DIR" not in config["data"]
+    (api,) = the(manifests, "Deployment", "pairforge-api")["spec"]["template"]["spec"]["containers"]
+    assert "env" not in api
+
+
+def test_a_gpu_worker_has_a_gpu_and_a_base_that_the_job_has_fetched() -> None:
+    manifests = rendered("overlays/nvidia-gpu")
+    spec = the(manifests, "Deployment", "pairforge-worker")["spec"]["template"]["spec"]
+    (worker,), (config,) = spec["containers"], of_kind(manifests, "ConfigMap").values()
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert (config["data"]["PAIRFORGE_DEVICE"], config["data"]["HF_HUB_OFFLINE"]) == ("cuda", "1")
+    assert all(mount["readOnly"] for mount in worker["volumeMounts"] if mount["name"] == "models")
+    base = config["data"]["PAIRFORGE_BASE"]
+    (job,) = of_kind(manifests, "Job").values()
+    fetch, verify = containers(job["spec"]["template"])
+    assert f"--local-dir={base}" in fetch["command"]
+    assert verify["command"][-1] == base
+    (revision,) = (word.removeprefix("--revision=") for word in fetch["command"] if word.startswith("--revision="))
+    assert re.fullmatch(r"[0-9a-f]{40}", revision)
+    assert revision[:12] == base[-12:] == job["metadata"]["name"][-12:]
