@@ -18,6 +18,9 @@ NAMESPACE = "pairforge:"
 WORKERS = f"{NAMESPACE}workers"
 """Name of a worker → when it was last there, Unix time by the clock of the Redis server."""
 
+HEARD_SECONDS = 30.0
+"""A worker that was not there for so long is gone."""
+
 EVENTS_KEPT = 500
 """Events of one record, about; older ones are dropped."""
 

@@ -1,0 +1,38 @@
+"""Whether a worker was heard of lately: `python -m worker.health NAME`, the name as `celery worker -n NAME` has it.
+
+It costs one answer of Redis; `celery inspect ping` costs a second of the processor, and the worker's attention.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from celery.utils.nodenames import default_nodename, host_format
+from redis import Redis
+from redis.exceptions import RedisError
+
+from service.core.connections import connect
+from service.core.scripts import HEARD_SECONDS, WORKERS
+from service.core.settings import load_settings
+
+
+def seconds_since_heard(redis: Redis, name: str) -> float | None:
+    """None for a worker that never was, or that has taken its leave."""
+    heard = redis.zscore(WORKERS, name)
+    now, _ = redis.time()
+    return None if heard is None else now - heard
+
+
+def main() -> None:
+    name = host_format(default_nodename(sys.argv[1]))
+    try:
+        with connect(load_settings()) as redis:
+            since = seconds_since_heard(redis, name)
+    except RedisError as error:
+        sys.exit(f"Redis cannot be asked for {name}: {error}")
+    if since is None or since > HEARD_SECONDS:
+        sys.exit(f"{name} was not heard of" + (f" for {since:.0f} s" if since is not None else ""))
+
+
+if __name__ == "__main__":
+    main()
