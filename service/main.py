@@ -13,7 +13,9 @@ from service.api import adapters, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
 from service.api.edge import BodyLimit, Measured
 from service.api.metrics import Metrics, RecordCollector
+from service.api.request_log import RequestLog
 from service.api.services import running_services
+from service.core.logs import configure_logs
 from service.core.settings import Settings, load_settings
 
 DESCRIPTION = """Few-shot generation of image-mask pairs of manufacturing defects.
@@ -24,13 +26,16 @@ pairs made with it (`POST /v1/jobs`), and download the dataset.
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The app; without settings, those of the environment."""
+    """The app; without settings, that of a process of its own: by the environment, and writing the process's logs."""
     chosen = settings or load_settings()
+    if settings is None:
+        configure_logs(chosen)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with running_services(chosen) as services:
             app.state.services = services
+            app.state.readiness = health.Readiness(services)
             collector = RecordCollector(services.store)
             app.state.metrics.registry.register(collector)
             yield
@@ -53,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router, include_in_schema=False)
     app.add_middleware(BodyLimit, settings=chosen)
     app.add_middleware(Measured, metrics=app.state.metrics)
+    app.add_middleware(RequestLog)
     _describe(app)
     return app
 

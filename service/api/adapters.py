@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import Annotated, Any
 
+import structlog
 from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import ValidationError
@@ -18,14 +18,14 @@ from service.api.problems import Problem, documented, pointer, summary
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, replayed, require_room, submit
 from service.api.uploads import Form, received
-from service.api.views import answer, measured
+from service.api.views import measured
 from service.core import keys
 from service.core.errors import TransientError
 from service.core.keys import Kind, Upload
 from service.core.records import AdapterInUse, Record
 from service.core.requests import AdapterRequest, TrainingOptions
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(
     prefix="/adapters", tags=["adapters"], responses=documented("unauthorized", "forbidden", "unavailable")
 )
@@ -87,14 +87,14 @@ async def create_adapter(
     """
     await to_thread.run_sync(require_room, services, key_id, idempotency_key)
     async with received(request, services.settings) as form:
-        submission = Submission.of(Kind.ADAPTER, key_id, idempotency_key, form.fingerprint())
+        submission = Submission.of(request, Kind.ADAPTER, key_id, idempotency_key, form.fingerprint())
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
-            return answer(request, first, await resources.queue_position(services, first), 202)
+            return await resources.accepted(request, services, first)
         wanted, errors = _wanted(form)
         async with services.inspections:
             # While this one waited for its turn, an equal one may have been made.
             if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
-                return answer(request, first, await resources.queue_position(services, first), 202)
+                return await resources.accepted(request, services, first)
             pictures = await judged(form, services.settings)
         if isinstance(pictures, Refused):
             errors += pictures.errors
@@ -102,7 +102,7 @@ async def create_adapter(
             raise Problem("invalid_request", summary([entry["detail"] for entry in errors]), errors=errors)
         wanted = wanted.model_copy(update={"base": wanted.base or services.settings.base})
         record = await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
-    return answer(request, record, await resources.queue_position(services, record), 202)
+    return await resources.accepted(request, services, record)
 
 
 def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
@@ -162,7 +162,7 @@ def _free(services: Services, adapter: str) -> None:
     try:
         services.storage.delete_prefix(keys.prefix(adapter))
     except TransientError as error:
-        log.warning("free_postponed: adapter=%s error=%r", adapter, error)
+        log.warning("free_postponed", record=adapter, error=repr(error))
 
 
 @router.get("", response_model=schemas.AdapterList, responses=documented("invalid_request"))

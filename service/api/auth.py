@@ -10,6 +10,7 @@ from typing import Annotated
 
 from anyio import to_thread
 from fastapi import Depends, Request
+from structlog.contextvars import bind_contextvars
 
 from service.api.problems import Problem
 from service.api.services import Services
@@ -54,6 +55,7 @@ async def _key_id(request: Request) -> str:
     services: Services = request.app.state.services
     if not services.settings.require_keys:
         _refuse_pages(request)
+        bind_contextvars(key_id=LOCAL)
         return LOCAL
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
@@ -68,6 +70,7 @@ async def _key_id(request: Request) -> str:
         if key_id is None:
             raise _unauthorized("this API key is not known or was revoked")
         cache.put(digest, key_id)
+    bind_contextvars(key_id=key_id)
     return key_id
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.metrics import Metrics
 from service.api.problems import Problem
+from service.api.request_log import route_of
 from service.core.settings import Settings
 
 MAX_JSON_BYTES = 64_000
@@ -75,9 +75,4 @@ class Measured:
         try:
             await self._app(scope, receive, noting)
         finally:
-            self._metrics.count(scope["method"], _route(scope), status, time.perf_counter() - started)
-
-
-def _route(scope: dict[str, Any] | Scope) -> str:
-    """The template of the path: paths themselves are without number."""
-    return getattr(scope.get("route"), "path", "none")
+            self._metrics.count(scope["method"], route_of(scope), status, time.perf_counter() - started)

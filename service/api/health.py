@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import time
 
+import structlog
 from anyio import to_thread
+from botocore.exceptions import ClientError
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
 
 from service.api import schemas
-from service.api.services import Services, UsedServices
+from service.api.services import Services
 from service.core.errors import TransientError
-from service.core.scripts import WORKERS
+from service.core.scripts import HEARD_SECONDS, WORKERS
 
+log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(tags=["health"])
 
-HEARD_SECONDS = 30.0
+READY_SECONDS, UNREADY_SECONDS = 2.0, 0.5
+"""How long what was found is told again: any number of probes costs no more than one in so many seconds."""
 
 
 @router.get("/healthz", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -26,13 +31,40 @@ async def get_health() -> Response:
 
 
 @router.get("/readyz", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})
-async def get_readiness(services: UsedServices) -> Response:
-    """Redis and the object store answer, and at least one worker was heard of lately."""
-    workers = await _workers(services)
-    storage = await to_thread.run_sync(_storage_ready, services)
-    ready = storage and bool(workers)
-    body = {"ready": ready, "redis": workers is not None, "storage": storage, "workers": workers or 0}
-    return Response(json.dumps(body), 200 if ready else 503, media_type="application/json")
+async def get_readiness(request: Request) -> Response:
+    """Redis and the object store answer, and at least one worker was heard of lately; seen at most two seconds ago."""
+    found: schemas.Readiness = await request.app.state.readiness.look()
+    return Response(found.model_dump_json(), 200 if found.ready else 503, media_type="application/json")
+
+
+class Readiness:
+    """Looks at what is needed; all who ask at about the same time share one look."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._look: asyncio.Task[schemas.Readiness] | None = None
+        self._until = 0.0
+        self._told: schemas.Readiness | None = None
+
+    async def look(self) -> schemas.Readiness:
+        """As it was found a moment ago, or is found now."""
+        if self._look is None or (self._look.done() and time.monotonic() > self._until):
+            self._look = asyncio.create_task(self._found())
+        # Whoever asked first may go away before it is answered.
+        return await asyncio.shield(self._look)
+
+    async def _found(self) -> schemas.Readiness:
+        workers, storage = await asyncio.gather(
+            _workers(self._services), to_thread.run_sync(_storage_ready, self._services)
+        )
+        ready = storage and bool(workers)
+        found = schemas.Readiness(ready=ready, redis=workers is not None, storage=storage, workers=workers or 0)
+        self._until = time.monotonic() + (READY_SECONDS if ready else UNREADY_SECONDS)
+        if found != self._told:
+            tell = log.info if ready else log.warning
+            tell("readiness_changed", **found.model_dump())
+            self._told = found
+        return found
 
 
 async def _workers(services: Services) -> int | None:
@@ -48,7 +80,7 @@ async def _workers(services: Services) -> int | None:
 def _storage_ready(services: Services) -> bool:
     try:
         return services.storage.ready()
-    except TransientError:
+    except (TransientError, ClientError):  # it is away, or takes our credentials for none
         return False
 
 

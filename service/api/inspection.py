@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import re
 import sys
@@ -13,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from service.api.inspector import Inspection
 from service.api.problems import Problem
 from service.api.uploads import KINDS, Form, SpooledFile
@@ -20,7 +21,7 @@ from service.core.decoding import ImageLimits
 from service.core.errors import TransientError
 from service.core.settings import Settings
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 SECONDS = 120
 """What decoding one upload may take."""
@@ -135,7 +136,7 @@ async def _inspected(inspection: Inspection) -> dict[str, Any] | str:
         answer: dict[str, Any] = json.loads(output)
         return answer
     said = errors.decode(errors="replace")
-    log.warning("inspection_failed: returncode=%d said=%s", returncode, said[-2000:])
+    log.warning("inspection_failed", returncode=returncode, said=said[-2000:])
     if "No space left on device" in said or "Disk quota exceeded" in said:
         raise Problem(
             "spool_full",

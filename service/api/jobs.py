@@ -15,7 +15,7 @@ from service.api.auth import KeyId
 from service.api.problems import Problem, documented
 from service.api.services import UsedServices
 from service.api.submission import Submission, replayed, submit
-from service.api.views import POLL_SECONDS, answer
+from service.api.views import POLL_SECONDS
 from service.core.keys import Kind
 from service.core.records import State
 from service.core.requests import JobRequest
@@ -46,9 +46,9 @@ async def create_job(
     """Generate `num_pairs` accepted pairs with a trained adapter."""
     # Of the body as it came: in the parsed request a seed may have been drawn.
     body = json.dumps(await request.json(), sort_keys=True)
-    submission = Submission.of(Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
+    submission = Submission.of(request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
     if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
-        return answer(request, first, await resources.queue_position(services, first), 202)
+        return await resources.accepted(request, services, first)
     most = services.settings.max_num_pairs
     if wanted.num_pairs > most:
         errors = [{"pointer": "/num_pairs", "detail": f"{wanted.num_pairs} is more than {most}, the most for one job"}]
@@ -62,7 +62,7 @@ async def create_job(
             "adapter_not_ready", detail, errors=[{"pointer": "/adapter_id", "detail": detail}], headers=headers
         )
     record = await to_thread.run_sync(submit, services, submission, wanted.model_dump(mode="json"))
-    return answer(request, record, await resources.queue_position(services, record), 202)
+    return await resources.accepted(request, services, record)
 
 
 @router.get("", response_model=schemas.JobList, responses=documented("invalid_request"))

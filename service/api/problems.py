@@ -1,27 +1,29 @@
 """Every error is answered as a problem document (RFC 9457), the framework's own included.
 
-A problem has, besides the members of the RFC, a machine-readable `code` and `errors`: one entry for each thing that is
-wrong, with its `detail` and the place it concerns, a `pointer` into the body (RFC 6901) or the name of a `parameter`.
+A problem has, besides the members of the RFC, a machine-readable `code`, the request's id, and `errors`: one entry for
+each thing that is wrong, with its `detail` and the place it concerns, a `pointer` into the body (RFC 6901) or the name
+of a `parameter`.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
+from service.api.request_log import HEADER
 from service.core.errors import TransientError
 from service.core.storage import MissingObject
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -94,6 +96,7 @@ def response(request: Request, problem: Problem) -> Response:
         "detail": problem.detail,
         "instance": request.url.path,
         "code": problem.code,
+        "request_id": request.state.request_id,
     }
     if problem.errors:
         body["errors"] = problem.errors[:LISTED]
@@ -130,7 +133,7 @@ def install(app: FastAPI) -> None:
         return response(request, Problem("invalid_request", summary(told), errors=errors))
 
     async def unavailable(request: Request, error: Exception) -> Response:
-        log.warning("unavailable: path=%s error=%r", request.url.path, error)
+        log.warning("unavailable", error=repr(error))
         return response(request, unavailable_problem())
 
     app.add_exception_handler(RedisError, unavailable)
@@ -141,8 +144,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        # The server logs the traceback; the client learns nothing of our inside.
-        return response(request, Problem("internal_error", "the fault is ours and was logged; try again later"))
+        # The server logs the traceback; the client learns nothing of our inside. This answer passes by our own layers.
+        told = "the fault is ours and was logged; try again later"
+        return response(request, Problem("internal_error", told, headers={HEADER: request.state.request_id}))
 
 
 def unavailable_problem() -> Problem:

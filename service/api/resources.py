@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import Header, Query, Request, Response
+from structlog.contextvars import bind_contextvars
 
 from service.api import views
 from service.api.problems import Problem
@@ -40,6 +41,7 @@ async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> 
     if record is None or record.key_id != key_id:
         code = "adapter_not_found" if kind == Kind.ADAPTER else "not_found"
         raise Problem(code, f"there is no {kind} {record_id!r:.60}; perhaps it was deleted")
+    bind_contextvars(record=record.id)
     return record
 
 
@@ -47,6 +49,12 @@ async def queue_position(services: Services, record: Record) -> int | None:
     if record.state != State.QUEUED:
         return None
     return await to_thread.run_sync(services.store.queue_position, record.id)
+
+
+async def accepted(request: Request, services: Services, record: Record) -> Response:
+    """The answer to a request that has made a record, now or before."""
+    bind_contextvars(record=record.id)
+    return views.answer(request, record, await queue_position(services, record), 202)
 
 
 async def read(request: Request, services: Services, kind: Kind, record_id: str, key_id: str) -> Response:

@@ -32,6 +32,7 @@ class ProblemDocument(BaseModel):
     detail: str
     instance: str
     code: str = Field(description="For programs; does not change.")
+    request_id: str = Field(description="As in the `X-Request-Id` of the answer, and in the logs.")
     errors: list[ProblemEntry] | None = None
 
 

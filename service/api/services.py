@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
 
-from anyio import to_thread
+import structlog
+from anyio import move_on_after, to_thread
 from fastapi import Depends, Request
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -25,9 +25,12 @@ from service.core.records import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 _FAST_CONNECTIONS = 1024
+
+BUCKET_SECONDS = 1.0
+"""That the start waits for the bucket."""
 
 MAX_INSPECTIONS = 2
 """Uploads decoded at a time; others wait, which bounds the memory in use."""
@@ -83,7 +86,9 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
         name="reconciler",
         daemon=True,
     )
-    await to_thread.run_sync(_prepare, storage)
+    # A store that is away is not waited for: the reconciler makes the bucket once it is there.
+    with move_on_after(BUCKET_SECONDS):
+        await to_thread.run_sync(_prepare, storage, abandon_on_cancel=True)
     reconciler.start()
     try:
         yield services
@@ -101,7 +106,7 @@ def _prepare(storage: ObjectStore) -> None:
     try:
         storage.ensure_bucket()
     except StorageError as error:
-        log.warning("bucket_postponed: %s", error)
+        log.warning("bucket_postponed", error=repr(error))
 
 
 def _impatient(settings: Settings, connections: int) -> AsyncRedis:

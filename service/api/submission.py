@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+from fastapi import Request
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -17,27 +18,28 @@ from service.core import keys
 from service.core.keys import Kind
 from service.core.records import AdapterNotReady, Idempotency, IdempotencyConflict, QuotaExceeded, Record
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Who wants what made, and under which id it will be known."""
+    """Who wants what made by which request, and under which id it will be known."""
 
     kind: Kind
     id: str
     key_id: str
     idempotency: Idempotency | None
+    request_id: str
 
     @classmethod
-    def of(cls, kind: Kind, key_id: str, idempotency_key: str | None, fingerprint: str) -> Submission:
+    def of(cls, request: Request, kind: Kind, key_id: str, idempotency_key: str | None, fingerprint: str) -> Submission:
         """A new one; the fingerprint tells whether two requests of one Idempotency-Key are the same."""
         idempotency = None
         if idempotency_key is not None:
             # Adapters and jobs are different requests, whatever their bodies.
             own = hashlib.sha256(f"{kind}\n{fingerprint}".encode()).hexdigest()
             idempotency = Idempotency(idempotency_key, own)
-        return cls(kind, keys.new_id(kind), key_id, idempotency)
+        return cls(kind, keys.new_id(kind), key_id, idempotency, request.state.request_id)
 
 
 def require_room(services: Services, key_id: str, idempotency_key: str | None) -> None:
@@ -89,6 +91,7 @@ def submit(
             notes=notes,
             stored_bytes=stored_bytes,
             idempotency=submission.idempotency,
+            request_id=submission.request_id,
             adapter=request["adapter_id"] if submission.kind == Kind.JOB else None,
         )
     except IdempotencyConflict as error:
@@ -99,11 +102,12 @@ def submit(
         code = "adapter_not_ready" if error.state else "adapter_not_found"
         raise Problem(code, f"the adapter {request['adapter_id']} is {error.state or 'deleted'}") from error
     if is_new:
+        log.info("record_created", record=record.id)
         try:
             services.dispatcher.send(record)
         except (OperationalError, RedisError) as error:
             # The record is safe, and the reconciler sends what has no message.
-            log.warning("send_postponed: record=%s error=%r", record.id, error)
+            log.warning("send_postponed", record=record.id, error=repr(error))
     return record
 
 

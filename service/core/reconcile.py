@@ -6,13 +6,13 @@ nothing is lost with a process that dies at it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event
 from uuid import uuid4
 
+import structlog
 from botocore.exceptions import ClientError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -25,7 +25,7 @@ from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 HELD_SECONDS = 60
 """How long a round may take before another process may begin its own beside it."""
@@ -79,7 +79,7 @@ def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float
         try:
             round_of_it()
         except (RedisError, OperationalError, StorageError) as error:
-            log.warning("reconcile_interrupted: %s", error)
+            log.warning("reconcile_interrupted", error=repr(error))
         except Exception:  # a round that fails must not be the last: nothing else puts right what is lost
             log.exception("reconcile_failed")
 
@@ -87,7 +87,7 @@ def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float
 def _reap(store: RecordStore) -> None:
     for record in _in_states(store, State.RUNNING, State.CANCELLING):
         if state := store.reap(record):
-            log.warning("lease_dead: record=%s state=%s", record, state)
+            log.warning("lease_dead", record=record, state=state)
 
 
 def _in_states(store: RecordStore, *states: State) -> Iterator[str]:
@@ -106,7 +106,7 @@ def _send_again(store: RecordStore, dispatcher: Dispatcher, settings: Settings) 
     for name in waiting:
         if name not in pending and (record := store.get(name)) is not None:
             dispatcher.send(record)
-            log.warning("message_sent_again: record=%s", name)
+            log.warning("message_sent_again", record=name)
 
 
 def _expire(store: RecordStore, settings: Settings) -> None:
@@ -116,7 +116,7 @@ def _expire(store: RecordStore, settings: Settings) -> None:
     for record in ended:
         with suppress(AdapterInUse):
             if store.remove(record):
-                log.info("record_expired: record=%s", record)
+                log.info("record_expired", record=record)
 
 
 def _collect(store: RecordStore, storage: ObjectStore) -> None:
@@ -125,6 +125,6 @@ def _collect(store: RecordStore, storage: ObjectStore) -> None:
             storage.delete_prefix(keys.prefix(record))
         except (StorageError, ClientError) as error:
             storage.ready()  # raises where it is not this one record but the store
-            log.warning("collect_postponed: record=%s error=%r", record, error)
+            log.warning("collect_postponed", record=record, error=repr(error))
         else:
             store.collected(entry)

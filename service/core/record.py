@@ -43,6 +43,7 @@ class Record:
         stored_bytes: of its objects, as charged to its key.
         revision: grows with every change that a reader can see.
         notes: sentences on the uploads.
+        request_id: of the request that created it, for logs.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Record:
     stored_bytes: int
     revision: int
     notes: list[str]
+    request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def parse_record(fields: Mapping[str, str]) -> Record:
         stored_bytes=int(fields["stored_bytes"]),
         revision=int(fields["revision"]),
         notes=json.loads(fields["notes"]),
+        request_id=fields.get("request_id"),
     )
 
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from service.api import problems
+from service.api.request_log import RequestLog
 from service.core.settings import Settings
 from service.main import create_app
 from tests.api.conftest import serving
@@ -54,6 +55,7 @@ def test_of_very_many_mistakes_the_first_are_listed(client: httpx2.Client) -> No
 
 def test_a_fault_of_ours_tells_nothing_of_our_inside() -> None:
     app = FastAPI()
+    app.add_middleware(RequestLog)
     problems.install(app)
 
     @app.get("/")
@@ -62,6 +64,7 @@ def test_a_fault_of_ours_tells_nothing_of_our_inside() -> None:
 
     answer = TestClient(app, raise_server_exceptions=False).get("/")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
     assert "secret" not in answer.text
     assert "ZeroDivision" not in answer.text
 

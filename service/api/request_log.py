@@ -1,0 +1,77 @@
+"""Every request has an id, which is in its answer and in all lines told of it; one of them tells how it ended."""
+
+from __future__ import annotations
+
+import re
+import time
+from uuid import uuid4
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+log = structlog.stdlib.get_logger(__name__)
+
+HEADER = "X-Request-Id"
+
+_NAME = HEADER.lower().encode()
+_WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_PATH_SHOWN = 200
+
+_PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Routes asked so often, by machines, that their lines are for debugging."""
+
+
+class RequestLog:
+    """Takes the id that a proxy or a client has given, if it is one, or makes one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _given(scope) or uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
+        started, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (_NAME, request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            _tell(scope, status, time.perf_counter() - started)
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the path: paths themselves are without number."""
+    return getattr(scope.get("route"), "path", "none")
+
+
+def _tell(scope: Scope, status: int, seconds: float) -> None:
+    route = route_of(scope)
+    tell = log.debug if route in _PROBED else log.info
+    # Neither the query nor a header: they may hold what is secret. Ids are bound by those who know them.
+    tell(
+        "request_answered",
+        method=scope["method"],
+        route=route,
+        path=scope["path"][:_PATH_SHOWN],
+        status=status,
+        duration_ms=round(1000 * seconds, 2),
+    )
+
+
+def _given(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == _NAME:
+            return value.decode() if _WELL_FORMED.fullmatch(value) else None
+    return None
