@@ -134,7 +134,7 @@ def test_every_deployment_is_probed_at_a_port_it_has(manifests: list[Manifest]) 
 
 def test_images_have_a_version(manifests: list[Manifest]) -> None:
     for container in all_containers(manifests):
-        assert re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+(-gpu)?", container["image"]), container["image"]
+        assert re.fullmatch(r"pairforge/[\w-]+:\d+\.\d+\.\d+", container["image"]), container["image"]
 
 
 def test_whatever_is_mounted_or_referred_to_is_there(manifests: list[Manifest]) -> None:
