@@ -15,6 +15,7 @@ from model.placement import NormalImage
 from model.progress import Meter, Progress
 from model.quality import QualityGate, QualityLimits
 from model.sampling import SamplingConfig, sample_steps
+from model.stages import stage
 from model.types import Candidate, ImageArray, MaskArray, Pair
 from model.u2net import U2Net
 from model.views import resize_image, resize_mask
@@ -121,8 +122,9 @@ class Judge:
 
     def accepts(self, candidate: Candidate) -> bool:
         """The verdict on the next candidate, counted; what was measured is added to the candidate's scores."""
-        found = self._objects.find(candidate) if self._objects is not None else None
-        verdict = self._gate.check(candidate, found)
+        with stage("check"):
+            found = self._objects.find(candidate) if self._objects is not None else None
+            verdict = self._gate.check(candidate, found)
         candidate.scores.update(verdict.scores)
         self.tally.attempts += 1
         if verdict.accepted:

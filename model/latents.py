@@ -16,6 +16,7 @@ from model.base import Base
 from model.config import TrainingConfig
 from model.pixels import to_pixels
 from model.progress import Meter, Progress
+from model.stages import stage
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from model.u2net import U2Net
 from model.views import cut_image, cut_mask, draw_window
@@ -88,11 +89,12 @@ def encode_views(base: Base, views: Views, object_net: U2Net | None) -> Generato
     backgrounds: list[Tensor] = []
     for begin in range(0, count, ENCODE_BATCH):
         chunk = slice(begin, begin + ENCODE_BATCH)
-        both = [encode(base.vae, to_pixels(group[chunk])) for group in (views.images, views.parts)]
-        encoded.append(torch.stack(both))
-        if object_net is not None:
-            behind = [background_image(image, object_net) for image in views.images[chunk]]
-            backgrounds.append(encode(base.vae, to_pixels(behind)))
+        with stage("encode"):
+            both = [encode(base.vae, to_pixels(group[chunk])) for group in (views.images, views.parts)]
+            encoded.append(torch.stack(both))
+            if object_net is not None:
+                behind = [background_image(image, object_net) for image in views.images[chunk]]
+                backgrounds.append(encode(base.vae, to_pixels(behind)))
         yield meter.report(min(begin + ENCODE_BATCH, count))
     cells = F.avg_pool2d(torch.from_numpy(np.stack(views.masks)).float()[:, None], base.factor)
     return LatentBank(

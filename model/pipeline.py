@@ -25,6 +25,7 @@ from model.placement import NormalImage
 from model.progress import Progress
 from model.quality import QualityLimits
 from model.sampling import SamplingConfig
+from model.stages import stage
 from model.store import PairStore, store_beside
 from model.training import train
 from model.types import Candidate, Pair
@@ -268,14 +269,15 @@ def finish_dataset(
         base_hash=adapter.model.base.digest,
         counts=tally.as_dict(),
     )
-    return write_dataset(
-        target,
-        pairs,
-        provenance,
-        formats=formats,
-        reals=adapter.references,
-        normals=((normal.name, normal.image) for normal in normals) if formats else (),
-    )
+    with stage("zip"):
+        return write_dataset(
+            target,
+            pairs,
+            provenance,
+            formats=formats,
+            reals=adapter.references,
+            normals=((normal.name, normal.image) for normal in normals) if formats else (),
+        )
 
 
 def _identity(

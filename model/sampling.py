@@ -32,6 +32,7 @@ from model.network import PairModel
 from model.pixels import to_images, to_pixels
 from model.placement import Anchor, NormalImage, draw_anchor, paste, place_part
 from model.progress import Meter, Progress
+from model.stages import stage
 from model.text import own_tokens
 from model.types import Candidate, ImageArray
 from model.u2net import U2Net
@@ -238,24 +239,29 @@ def _sample_batch(
         draws = [np.random.default_rng(seed) for seed in seeds]
         flips = (model.config.flip_horizontal, model.config.flip_vertical)
         anchors = [draw_anchor(normals, adapter.placements, draw, flips) for draw in draws]
-        anchoring = anchor_on(adapter, anchors, draws, grey, sketched=config.sketch_strength > 0)
+        with stage("encode"):
+            anchoring = anchor_on(adapter, anchors, draws, grey, sketched=config.sketch_strength > 0)
     backgrounds = None
     if model.config.bcm and object_net is not None:
         behind, noise_seeds = anchors, seeds
         if behind is None:
             behind = [_shared_background(adapter, config, index, normals) for index in indices]
             noise_seeds = [pair_seed(config.seed, SHARED + index // BACKGROUND_SHARE) for index in indices]
-        backgrounds = _Backgrounds(model, behind, noise_seeds, object_net)
-    latents, maps = yield from _denoise(model, config, noise, anchoring, backgrounds, generators)
+        with stage("encode"):
+            backgrounds = _Backgrounds(model, behind, noise_seeds, object_net)
+    with stage("denoise"):
+        latents, maps = yield from _denoise(model, config, noise, anchoring, backgrounds, generators)
     colourless = bool(adapter.card["greyscale"])
-    images = _pictures(model, latents[0], grey=colourless)
-    parts = _pictures(model, latents[1], grey=colourless)
-    anchored_on = _pictures(model, anchoring.normal, grey=colourless) if anchoring is not None else None
+    with stage("decode"):
+        images = _pictures(model, latents[0], grey=colourless)
+        parts = _pictures(model, latents[1], grey=colourless)
+        anchored_on = _pictures(model, anchoring.normal, grey=colourless) if anchoring is not None else None
     candidates = []
     for row, (index, seed) in enumerate(zip(indices, seeds, strict=True)):
-        mask = tidy_mask(
-            _find_mask(config.mask_method, adapter.mask_net, parts[row], maps[row] if maps is not None else None)
-        )
+        with stage("mask"):
+            mask = tidy_mask(
+                _find_mask(config.mask_method, adapter.mask_net, parts[row], maps[row] if maps is not None else None)
+            )
         if anchors is None or anchored_on is None:
             candidates.append(Candidate(index, seed, images[row], mask, parts[row]))
             continue

@@ -7,17 +7,26 @@ spawned where PAIRFORGE_DEVICE asks for CUDA (a forked child cannot use it).
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import threading
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
 from service.core.connections import connect
+from service.core.logs import configure_logs
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
+from worker.metrics import process_metrics
+from worker.metrics_server import MetricsServer, begin_counting, serve_metrics
 from worker.presence import Presence, forget_stop, tell_children_to_stop
 
 SILENCED = {
@@ -49,16 +58,28 @@ def make_app(settings: Settings) -> Celery:
 app = make_app(load_settings())
 
 _presence: list[Presence] = []
+_metrics: list[MetricsServer] = []
+
+
+@setup_logging.connect
+def _configure_logs(**_: Any) -> None:
+    """In the parent, and in a spawned child; that there is a receiver keeps Celery from installing its own handlers."""
+    configure_logs(load_settings())
 
 
 @celeryd_init.connect
-def _begin(**_: Any) -> None:
+def _begin(instance: Any = None, **_: Any) -> None:
+    instance.quiet = True  # the banner would be lines that are no events
     forget_stop()
+    begin_counting()
 
 
 @worker_ready.connect
 def _announce(sender: Any = None, **_: Any) -> None:
-    presence = Presence(connect(load_settings()), sender.hostname)
+    settings = load_settings()
+    if (server := serve_metrics(settings)) is not None:
+        _metrics.append(server)
+    presence = Presence(connect(settings), sender.hostname)
     presence.start()
     _presence.append(presence)
 
@@ -72,6 +93,8 @@ def _hand_over(**_: Any) -> None:
 def _leave(**_: Any) -> None:
     for presence in _presence:
         presence.stop()
+    for server in _metrics:
+        server.stop()
     forget_stop()
 
 
@@ -79,7 +102,7 @@ def _leave(**_: Any) -> None:
 def _prepare_child(**_: Any) -> None:
     for name, value in SILENCED.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("botocore").setLevel(logging.WARNING)
+    process_metrics().begin()
     # While the first task is on its way; importing in the task would only make it wait longer.
     threading.Thread(target=_import_heavy, name="import", daemon=True).start()
 
@@ -87,3 +110,4 @@ def _prepare_child(**_: Any) -> None:
 def _import_heavy() -> None:
     importlib.import_module("worker.training")
     importlib.import_module("worker.generation")
+    importlib.import_module("worker.child").begin_watching(load_settings())

@@ -6,15 +6,17 @@ next.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from redis.exceptions import RedisError
 
 from model.checkpoint import read_record
@@ -25,7 +27,7 @@ from worker.context import Context
 from worker.lease import Lease, StopError
 from worker.patience import patiently
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 CLOCK_FILE = "elapsed.json"
 """The seconds of training so far, which the library keeps beside its checkpoints."""
@@ -94,7 +96,7 @@ class Checkpoints:
             overtaken, self._waiting = self._waiting, _Staged(step, folder, sample)
         if overtaken is not None:
             shutil.rmtree(overtaken.folder)
-        self._last = self._thread.submit(self._upload)
+        self._last = self._thread.submit(copy_context().run, self._upload)
         self._last.add_done_callback(self._tell_defect)
 
     def flush(self) -> None:
@@ -116,17 +118,18 @@ class Checkpoints:
         try:
             self._store(staged)
         except StopError:
-            log.info("checkpoint_dropped: record=%s step=%s", self._record.id, staged.step)
+            log.info("checkpoint_dropped", step=staged.step)
         except (TransientError, RedisError) as error:
-            log.warning("checkpoint_not_stored: record=%s step=%s error=%s", self._record.id, staged.step, error)
+            log.warning("checkpoint_not_stored", step=staged.step, error=repr(error))
         finally:
             shutil.rmtree(staged.folder, ignore_errors=True)
 
     def _tell_defect(self, upload: Future[None]) -> None:
         if not upload.cancelled() and (error := upload.exception()) is not None:
-            log.error("checkpoint_broke: record=%s", self._record.id, exc_info=error)
+            log.error("checkpoint_broke", record=self._record.id, exc_info=error)
 
     def _store(self, staged: _Staged) -> None:
+        began = time.perf_counter()
         adapter, step, owner = self._record.id, staged.step, self._lease.owner
         names = sorted(path.name for path in staged.folder.iterdir())
         for name in names:
@@ -143,6 +146,8 @@ class Checkpoints:
         }
         save = self._context.records.save_checkpoint
         if patiently(lambda: save(adapter, owner, pointer), self._lease.check_unless_handover):
+            self._context.metrics.checkpoints.inc()
+            self._context.metrics.checkpoint.observe(time.perf_counter() - began)
             self._delete_others(keys.checkpoint(adapter, step, owner))
 
     def _put(self, key: str, content: Path | bytes, content_type: str) -> None:

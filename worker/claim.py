@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+
+import structlog
+from structlog.contextvars import bind_contextvars
 
 from service.core import keys
 from service.core.records import Record, State
 from worker.context import Context
+from worker.delivery import Delivery
 from worker.patience import patiently, wait
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
-def claim(context: Context, record: str, attempt: Callable[[], Record | None]) -> Record | None:
+def claim(
+    context: Context, record: str, owner: str, attempt: Callable[[], Record | None], delivery: Delivery | None
+) -> Record | None:
     """The record, now ours; None if somebody else works on it, or there is nothing left to do.
 
     A message that is delivered again comes at about the time the lease of its dead worker ends. A living one renews
     its lease several times as often, so a lease that is not renewed is waited for.
 
     Args:
+        owner: the name to take it under.
         attempt: one try at taking the record.
+        delivery: how the message came.
     """
+    taken = _claimed(context, record, attempt)
+    begun = taken is not None and taken.owner == owner
+    kind, metrics = keys.kind_of(record), context.metrics
+    if taken is not None and begun:
+        metrics.queue_wait.labels(kind).observe(taken.transitions[State.RUNNING] - taken.transitions[State.QUEUED])
+    if (delivery is not None and delivery.again) or (taken is not None and begun and taken.attempt > 1):
+        metrics.redeliveries.labels(kind).inc()
+    return taken
+
+
+def _claimed(context: Context, record: str, attempt: Callable[[], Record | None]) -> Record | None:
+    bind_contextvars(record=record)
     renewed_to = 0.0
     while True:
         taken = patiently(attempt)
         if taken is not None:
+            bind_contextvars(attempt=taken.attempt, request_id=taken.request_id)
             return taken
         found = patiently(lambda: context.records.get(record))
         if found is not None and found.state is State.CANCELLED:
@@ -35,7 +55,7 @@ def claim(context: Context, record: str, attempt: Callable[[], Record | None]) -
         renewed = renewed_to and until > renewed_to
         fresh = until - patiently(context.records.now) > 0.75 * context.settings.lease_seconds
         if not held or renewed or fresh or context.stopping():
-            log.info("not_claimed: record=%s state=%s", record, found.state if found is not None else "removed")
+            log.info("not_claimed", state=found.state if found is not None else "removed")
             return None
         renewed_to = until
         wait(0.3)

@@ -14,6 +14,7 @@ from service.core.records import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from worker.engine import Engine
+from worker.metrics import WorkerMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Context:
     dispatcher: Dispatcher
     engine: Engine
     stopping: Callable[[], bool]
+    metrics: WorkerMetrics
 
 
 def new_owner() -> str:

@@ -16,6 +16,7 @@ from model.adapter import Adapter, load_adapter
 from model.base import Base, load_base
 from model.pipeline import MaskNetworks, load_mask_networks
 from model.placement import NormalImage
+from model.stages import stage
 from service.core import keys
 from service.core.errors import TransientError, UsageError
 from service.core.records import RecordStore, State
@@ -66,8 +67,9 @@ class Engine:
         if self._base is None or self._base[0].name != name:
             self._base = None
             self._adapters.clear()
-            base = load_base(name, device=self._device())
-            self._base = (base, load_mask_networks(base))
+            with stage("load"):
+                base = load_base(name, device=self._device())
+                self._base = (base, load_mask_networks(base))
         return self._base
 
     def adapter(self, adapter: str, check: Callable[[], None]) -> Loaded:
@@ -107,7 +109,8 @@ class Engine:
                 path = folder / file["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 patiently(functools.partial(self._download, adapter, file, path), check)
-            return load_adapter(folder, base)
+            with stage("load"):
+                return load_adapter(folder, base)
 
     def _download(self, adapter: str, file: dict[str, Any], path: Path) -> None:
         self._objects.download(keys.artifact(adapter, file["path"]), path)

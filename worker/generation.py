@@ -7,27 +7,32 @@ the order of indices, so the dataset is the same whoever made what.
 from __future__ import annotations
 
 import hashlib
-import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 from zipfile import ZipFile
 
+import structlog
 import torch
 
 from model.pipeline import finish_dataset, shortfall
 from model.progress import Meter, Progress
-from model.sampling import sample_steps
+from model.sampling import SamplingConfig, sample_steps
+from model.stages import stage
 from model.types import Candidate
 from service.core import keys
 from service.core.errors import UsageError
 from service.core.records import Record, State
+from worker.batches import sample_fitting
 from worker.blocks import Blocks
 from worker.claim import claim
 from worker.context import Context, new_owner
+from worker.delivery import Delivery
 from worker.judging import Judging
 from worker.lease import Lease
+from worker.metrics import RunOutcome
 from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_scratch
 from worker.patience import never, patiently, wait
 from worker.plan import Plan, make_plan
@@ -35,7 +40,7 @@ from worker.reporting import Reporter
 from worker.transfer import upload
 from worker.workspace import workspace
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 _Item = TypeVar("_Item")
 
@@ -43,23 +48,24 @@ IDLE_SECONDS = 0.2
 """Between two looks for a block, while other workers have them all."""
 
 
-def run_generation(job: str, context: Context, *, delivery: str | None = None) -> None:
+def run_generation(job: str, context: Context, *, delivery: Delivery | None = None) -> None:
     """Take part in a job until it is done; whatever happens is told to its record.
 
     Args:
-        delivery: tag of the message this came with.
+        delivery: of the message this came with.
     """
     owner = new_owner()
-    record = claim(context, job, lambda: context.records.join(job, owner))
+    record = claim(context, job, owner, lambda: context.records.join(job, owner), delivery)
     if record is None:
         return
-    log.info("generation_joined: record=%s attempt=%s", job, record.attempt)
+    log.info("generation_joined")
     with (
         Lease(context, job, owner, delivery) as lease,
-        Outcome(context, record, lease, lambda: context.dispatcher.send_generation(job, 1)),
+        Outcome(context, record, lease, lambda: context.dispatcher.send_generation(job, 1)) as outcome,
         workspace(context.settings, owner) as folder,
     ):
-        _Generation(context, record, lease, folder).run()
+        if _Generation(context, record, lease, folder).run():
+            outcome.ended = RunOutcome.SUCCEEDED
 
 
 class _Generation:
@@ -72,7 +78,8 @@ class _Generation:
         self._blocks = Blocks(context, record.id, folder / "blocks", lease.check)
         self._tell: Callable[[], None] = never
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Whether this has brought the record to success; others may have."""
         if self._record.counts is None:  # otherwise others are at work, or were, and have told more
             self._report.stage("prepare")
         request = self._record.request
@@ -93,11 +100,10 @@ class _Generation:
             # Only the judge knows how far the job is, also while it samples.
             self._tell = judged if leading else never
             if leading and judging.complete:
-                self._finish(plan, judging)
-                return
+                return self._finish(plan, judging)
             judging.look()
             if judging.complete and not leading and self._others_finish():
-                return
+                return False
             self._sample_block(plan, judging)
 
     def _others_finish(self) -> bool:
@@ -115,37 +121,34 @@ class _Generation:
         if number is None:
             wait(IDLE_SECONDS, self._lease.check)
             return
-        key = self._blocks.store(number, self._candidates(plan, plan.indices(number)))
+        indices = plan.indices(number)
+        candidates = sample_fitting(plan.config, lambda config: self._sampled(plan, config, indices))
+        with stage("store"):
+            key = self._blocks.store(number, candidates)
         patiently(lambda: records.finish_block(job, number, owner, key), self._lease.check)
 
-    def _candidates(self, plan: Plan, indices: Sequence[int]) -> list[Candidate]:
-        """Sampled in smaller batches where the device's memory is too small; only the last bits of it may differ."""
-        config = plan.config
-        while True:
-            try:
-                return list(self._sampled(replace(plan, config=config), indices))
-            except torch.OutOfMemoryError:
-                if config.batch == 1:
-                    raise
-                config = replace(config, batch=config.batch // 2)
-                log.warning("batch_halved: record=%s batch=%s", self._record.id, config.batch)
-                torch.cuda.empty_cache()
+    def _sampled(self, plan: Plan, config: SamplingConfig, indices: Sequence[int]) -> Iterator[Candidate]:
+        began, metrics = time.perf_counter(), self._context.metrics
+        try:
+            for item in sample_steps(
+                plan.loaded.adapter,
+                config,
+                indices[0],
+                indices[-1] + 1,
+                normals=plan.loaded.normals,
+                object_net=plan.loaded.networks.object,
+            ):
+                self._lease.check()
+                self._tell()
+                if isinstance(item, Candidate):
+                    yield item
+        except torch.OutOfMemoryError:
+            if config.batch > 1:  # a single one ends the attempt, which is counted there
+                metrics.out_of_memory.labels(self._record.kind).inc()
+            raise
+        metrics.sampled(len(indices), config.batch, time.perf_counter() - began)
 
-    def _sampled(self, plan: Plan, indices: Sequence[int]) -> Iterator[Candidate]:
-        for item in sample_steps(
-            plan.loaded.adapter,
-            plan.config,
-            indices[0],
-            indices[-1] + 1,
-            normals=plan.loaded.normals,
-            object_net=plan.loaded.networks.object,
-        ):
-            self._lease.check()
-            self._tell()
-            if isinstance(item, Candidate):
-                yield item
-
-    def _finish(self, plan: Plan, judging: Judging) -> None:
+    def _finish(self, plan: Plan, judging: Judging) -> bool:
         self._report.report(Progress("finish", 0, 1, "parts"), judging.tally.as_dict())
         job, owner, check = self._record.id, self._lease.owner, self._lease.check
         if judging.tally.accepted < plan.num_pairs:
@@ -158,14 +161,17 @@ class _Generation:
         with ZipFile(path) as file:
             preview = file.read("preview.png")
         stored = {"dataset": keys.dataset(job, owner), "preview": keys.preview(job, owner)}
-        upload(objects, stored["dataset"], path, "application/zip", check)
-        patiently(lambda: objects.put(stored["preview"], preview, content_type="image/png"), check)
+        with stage("store"):
+            upload(objects, stored["dataset"], path, "application/zip", check)
+            patiently(lambda: objects.put(stored["preview"], preview, content_type="image/png"), check)
         counts, size = judging.tally.as_dict(), path.stat().st_size
         self._report.report(Progress("finish", 1, 1, "parts"), counts)
         result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts, **stored}
-        if patiently(lambda: self._context.records.succeed(job, owner, result, size + len(preview)), check):
-            log.info("generation_succeeded: record=%s bytes=%s", job, size)
+        succeeded = patiently(lambda: self._context.records.succeed(job, owner, result, size + len(preview)), check)
+        if succeeded:
+            log.info("generation_succeeded", bytes=size)
             patiently(lambda: self._delete_others(stored["dataset"]), patience=SCRATCH_PATIENCE)
+        return succeeded
 
     def _delete_others(self, dataset: str) -> None:
         """What only unfinished work needs, and what attempts have made that died before they told."""

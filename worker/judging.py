@@ -28,6 +28,7 @@ class Judging:
     def __init__(self, context: Context, lease: Lease, blocks: Blocks, plan: Plan) -> None:
         self.tally = Tally()
         self._records = context.records
+        self._metrics = context.metrics
         self._lease = lease
         self._blocks = blocks
         self._plan = plan
@@ -76,6 +77,7 @@ class Judging:
     def _judge_block(self, judge: Judge) -> None:
         number = self._next
         accepted: dict[int, dict[str, float]] = {}
+        rejected = Counter(self.tally.rejected)
         for candidate in self._blocks.candidates(number):
             self._lease.check()
             if self.complete:
@@ -89,6 +91,9 @@ class Judging:
         job, owner = self._lease.record, self._lease.owner
         if not self._told(lambda: self._records.save_judged(job, owner, state)):
             raise StopError(self._lease.reason or StopReason.LOST)
+        self._metrics.accepted.inc(len(accepted))
+        for reason, count in (self.tally.rejected - rejected).items():
+            self._metrics.rejected.labels(reason).inc(count)
 
     def _catch_up(self) -> Judge:
         """A judge that knows all that was accepted, also by others."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
+from contextvars import copy_context
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+import structlog
 from redis.exceptions import RedisError
 
+from service.core.keys import kind_of
 from service.core.messaging import renew_delivery
 from service.core.records import State
 from worker.context import Context
+from worker.delivery import Delivery
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 """Between two looks at the record: what bounds how long a cancelled job goes on."""
@@ -46,17 +49,19 @@ class Lease:
     that is lost must not write; the record refuses its writes in any case.
 
     Args:
-        delivery: tag of the message that the attempt came with, kept from being delivered again.
+        delivery: of the message that the attempt came with, which is kept from being delivered again.
     """
 
-    def __init__(self, context: Context, record: str, owner: str, delivery: str | None = None) -> None:
+    def __init__(self, context: Context, record: str, owner: str, delivery: Delivery | None = None) -> None:
         self.record = record
         self.owner = owner
         self._context = context
-        self._delivery = delivery
+        self._tag = delivery.tag if delivery is not None else None
         self._reason: StopReason | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{record}", daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._keep,), name=f"lease-{record}", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -89,15 +94,18 @@ class Lease:
         while not self._ended.wait(pause):
             try:
                 if time.monotonic() - renewed >= self._context.settings.lease_seconds / RENEWALS_PER_LEASE:
-                    self._judge(self._context.records.renew(self.record, self.owner))
-                    if self._delivery is not None:
-                        renew_delivery(self._context.redis, self._delivery)
+                    state = self._context.records.renew(self.record, self.owner)
+                    self._judge(state)
+                    if state is not None:
+                        self._context.metrics.lease_renewals.labels(kind_of(self.record)).inc()
+                    if self._tag is not None:
+                        renew_delivery(self._context.redis, self._tag)
                     renewed = time.monotonic()
                 else:
                     found = self._context.records.get(self.record)
                     self._judge(found.state if found is not None else None)
             except RedisError as error:
-                log.warning("lease_not_renewed: record=%s error=%s", self.record, error)
+                log.warning("lease_not_renewed", error=repr(error))
             if self._reason is None and self._context.stopping():
                 self._reason = StopReason.HANDOVER
 

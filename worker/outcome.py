@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+import structlog
 import torch
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -17,11 +17,13 @@ from service.core.errors import TransientError, UsageError
 from service.core.records import Record
 from service.core.storage import ObjectStore
 from worker.context import Context
+from worker.gpu import forget_peak
 from worker.lease import Lease, StopError, StopReason
+from worker.metrics import RunOutcome
 from worker.patience import disk_is_full, patiently, wait
 from worker.workspace import is_crowded
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 ENDING_PATIENCE = 30.0
 """Seconds spent on telling the record; if Redis stays away, the lease runs out and the record is found so."""
@@ -48,6 +50,9 @@ class Outcome:
 
     Args:
         send: puts a message for the record into its queue.
+
+    Attributes:
+        ended: how it ended; to be set where it has succeeded.
     """
 
     def __init__(self, context: Context, record: Record, lease: Lease, send: Callable[[], object]) -> None:
@@ -56,13 +61,26 @@ class Outcome:
         self._owner = lease.owner
         self._lease = lease
         self._send = send
+        self._metrics = context.metrics
+        self._began = time.perf_counter()
+        self.ended = RunOutcome.ELSEWHERE
 
     def __enter__(self) -> Self:
+        self._metrics.busy.set(1)
+        forget_peak()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        try:
+            return self._handled(error)
+        finally:
+            seconds = time.perf_counter() - self._began
+            self._metrics.runs.labels(self._record.kind, self.ended).observe(seconds)
+            self._metrics.busy.set(0)
+
+    def _handled(self, error: BaseException | None) -> bool:
         if not isinstance(error, Exception):
             return error is None
         if self._lease.reason in {StopReason.CANCELLED, StopReason.LOST}:
@@ -70,7 +88,7 @@ class Outcome:
         try:
             self._end(self._after_pause(error))
         except (RedisError, TransientError, OperationalError) as away:
-            log.warning("end_not_told: record=%s error=%s", self._record.id, away)
+            log.warning("end_not_told", error=repr(away))
         return True
 
     def _after_pause(self, error: Exception) -> Exception:
@@ -80,11 +98,12 @@ class Outcome:
         """
         try:
             if disk_is_full(error) and is_crowded(self._context.settings):
-                log.warning("disk_full: record=%s attempt=%s", self._record.id, self._record.attempt)
+                log.warning("disk_full")
                 self._wait_for_room()
                 return StopError(StopReason.HANDOVER)
             if isinstance(error, torch.OutOfMemoryError | MemoryError):
-                log.warning("memory_short: record=%s attempt=%s", self._record.id, self._record.attempt)
+                log.warning("memory_short")
+                self._metrics.out_of_memory.labels(self._record.kind).inc()
                 wait(PAUSE, self._lease.check)
         except StopError as stopped:
             return stopped
@@ -96,13 +115,15 @@ class Outcome:
             wait(1.0, self._lease.check)
 
     def _end(self, error: Exception) -> None:
-        record, attempt = self._record.id, self._record.attempt
         match error:
             case StopError(reason=StopReason.CANCELLED):
                 self._cancel()
             case StopError(reason=StopReason.LOST):
-                log.warning("lease_lost: record=%s attempt=%s", record, attempt)
+                self.ended = RunOutcome.LOST
+                self._metrics.leases_lost.labels(self._record.kind).inc()
+                log.warning("lease_lost")
             case StopError():
+                self.ended = RunOutcome.HANDED_OVER
                 self._return(self._context.records.release)
             case UsageError():
                 self._fail("unusable_input", error.summary or error.problems[0], error.problems)
@@ -113,22 +134,25 @@ class Outcome:
             case _ if disk_is_full(error):
                 self._try_again("the worker's disk is full")
             case _:
-                log.error("attempt_broke: record=%s attempt=%s", record, attempt, exc_info=error)
+                log.error("attempt_broke", exc_info=error)
                 self._fail("internal_error", f"a defect of the software ended this: {type(error).__name__}")
 
     def _cancel(self) -> None:
         """Free first, then say so; what cannot be freed now is deleted by the reconciler."""
+        self.ended = RunOutcome.CANCELLED
         records, objects, record = self._context.records, self._context.objects, self._record.id
         try:
             patiently(lambda: objects.delete_prefix(keys.prefix(record)), patience=FREEING_PATIENCE)
         except TransientError as away:
-            log.warning("objects_left_behind: record=%s error=%s", record, away)
+            log.warning("objects_left_behind", error=repr(away))
         self._told(lambda: records.mark_cancelled(record, self._owner))
-        log.info("cancelled: record=%s", record)
+        log.info("cancelled")
 
     def _try_again(self, reason: str) -> None:
         """Back into the queue; the record knows how often that makes sense, and tells the reason in the end."""
-        log.warning("attempt_failed: record=%s attempt=%s reason=%s", self._record.id, self._record.attempt, reason)
+        self.ended = RunOutcome.RETRIED
+        self._metrics.retries.labels(self._record.kind).inc()
+        log.warning("attempt_failed", reason=reason)
         self._return(lambda record, owner: self._context.records.retry(record, owner, reason))
 
     def _return(self, give_back: Callable[[str, str], bool]) -> None:
@@ -136,9 +160,10 @@ class Outcome:
             self._told(self._send)
 
     def _fail(self, code: str, detail: str, problems: list[str] | None = None) -> None:
+        self.ended = RunOutcome.FAILED
         error: dict[str, Any] = {"code": code, "detail": detail, "problems": problems or []}
         record = self._record.id
-        log.info("failed: record=%s code=%s", record, code)
+        log.info("failed", code=code)
         if self._told(lambda: self._context.records.fail(record, self._owner, error)):
             patiently(lambda: delete_scratch(self._context.objects, record), patience=SCRATCH_PATIENCE)
 

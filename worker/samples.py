@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
+import torch
 
 from model.adapter import Adapter
 from model.export.preview import PairSheet
 from model.placement import NormalImage
-from model.sampling import resolve_sampling, sample_steps
+from model.sampling import SamplingConfig, resolve_sampling, sample_steps
 from model.types import Candidate
 from model.u2net import U2Net
+from worker.batches import sample_fitting
+
+log = structlog.stdlib.get_logger(__name__)
 
 PAIRS, STEPS = 4, 10
 
@@ -21,7 +27,8 @@ def sample_sheet(
     object_net: U2Net | None,
     check: Callable[[], None],
 ) -> bytes | None:
-    """Four pairs beside the real ones, as PNG; None where an adapter with BCM lacks normals or an object network.
+    """Four pairs beside the real ones, as PNG; None where an adapter with BCM lacks normals or an object network, and
+    where there is no memory for a look.
 
     All draws come from seeds of its own, so a training goes on as if there had been no look at it.
 
@@ -38,11 +45,21 @@ def sample_sheet(
         has_mask_net=adapter.mask_net is not None,
         bcm=training.bcm,
     )
+
+    def sampled(config: SamplingConfig) -> Iterator[Candidate]:
+        for item in sample_steps(adapter, config, 0, PAIRS, normals=normals, object_net=object_net):
+            check()
+            if isinstance(item, Candidate):
+                yield item
+
+    try:
+        candidates = sample_fitting(config, sampled)
+    except torch.OutOfMemoryError:
+        log.warning("sample_sheet_left_out")
+        return None
     sheet = PairSheet(adapter.references[:PAIRS])
-    for item in sample_steps(adapter, config, 0, PAIRS, normals=normals, object_net=object_net):
-        check()
-        if isinstance(item, Candidate):
-            sheet.add(item.index, item)
+    for candidate in candidates:
+        sheet.add(candidate.index, candidate)
     file = io.BytesIO()
     sheet.render().save(file, "PNG")
     return file.getvalue()

@@ -7,12 +7,15 @@ import os
 from typing import Any
 
 from celery import Task, shared_task
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from service.core.connections import connect
 from service.core.messaging import GENERATE, TRAIN, Dispatcher
 from service.core.records import RecordStore
 from service.core.settings import load_settings
 from service.core.storage import ObjectStore
+from worker.delivery import Delivery
+from worker.metrics import process_metrics
 from worker.presence import is_stopping
 
 
@@ -21,6 +24,7 @@ def train(self: Task[Any, Any], adapter: str) -> None:
     """Train an adapter."""
     from worker.training import run_training
 
+    _begin(self, adapter)
     run_training(adapter, _context(), delivery=_delivery(self))
 
 
@@ -29,18 +33,29 @@ def generate(self: Task[Any, Any], job: str) -> None:
     """Take part in a job."""
     from worker.generation import run_generation
 
+    _begin(self, job)
     run_generation(job, _context(), delivery=_delivery(self))
+
+
+def _begin(task: Task[Any, Any], record: str) -> None:
+    """All that is told from here on is told of this task; also by Celery, after its end."""
+    clear_contextvars()
+    bind_contextvars(task_id=task.request.id, record=record)
 
 
 @functools.cache
 def _context() -> Any:
     """Made by the first task of a process: what is heavy is imported here, and never in the parent."""
+    from model.stages import observe_stages
     from worker.context import Context
     from worker.engine import Engine
 
     settings = load_settings()
-    redis = connect(settings)
-    records, objects = RecordStore(redis, settings), ObjectStore(settings)
+    metrics = process_metrics()
+    observe_stages(metrics.stage)
+    redis = connect(settings, metrics.telemetry)
+    records = RecordStore(redis, settings, metrics.telemetry)
+    objects = ObjectStore(settings, metrics.telemetry)
     parent = os.getppid()
     return Context(
         settings=settings,
@@ -50,9 +65,10 @@ def _context() -> Any:
         dispatcher=Dispatcher(settings),
         engine=Engine(settings, records, objects),
         stopping=lambda: is_stopping(parent),
+        metrics=metrics,
     )
 
 
-def _delivery(task: Task[Any, Any]) -> str | None:
-    properties = task.request.properties or {}
-    return properties.get("delivery_tag")
+def _delivery(task: Task[Any, Any]) -> Delivery:
+    properties, info = task.request.properties or {}, task.request.delivery_info or {}
+    return Delivery(properties.get("delivery_tag"), again=bool(info.get("redelivered")))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 
 from model.adapter import Adapter, load_adapter, read_adapter_card
@@ -16,40 +16,45 @@ from model.base import Base
 from model.config import TrainingConfig, resolve_config
 from model.pipeline import MaskNetworks, train_adapter
 from model.progress import Progress
+from model.stages import stage
 from service.core import keys
 from service.core.records import Record
 from worker.checkpoints import Checkpoints
 from worker.claim import claim
 from worker.context import Context, new_owner
+from worker.delivery import Delivery
 from worker.engine import Loaded
 from worker.inputs import Inputs, read_inputs
 from worker.lease import Lease, StopError, StopReason
+from worker.metrics import RunOutcome
 from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_scratch
+from worker.pace import Pace
 from worker.patience import patiently
 from worker.reporting import Reporter
 from worker.samples import sample_sheet
 from worker.workspace import workspace
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
-def run_training(adapter: str, context: Context, *, delivery: str | None = None) -> None:
+def run_training(adapter: str, context: Context, *, delivery: Delivery | None = None) -> None:
     """Train an adapter unless somebody else does, or it is done; whatever happens is told to its record.
 
     Args:
-        delivery: tag of the message this came with.
+        delivery: of the message this came with.
     """
     owner = new_owner()
-    record = claim(context, adapter, lambda: context.records.claim(adapter, owner))
+    record = claim(context, adapter, owner, lambda: context.records.claim(adapter, owner), delivery)
     if record is None:
         return
-    log.info("training_claimed: record=%s attempt=%s", adapter, record.attempt)
+    log.info("training_claimed")
     with (
         Lease(context, adapter, owner, delivery) as lease,
-        Outcome(context, record, lease, lambda: context.dispatcher.send_training(adapter)),
+        Outcome(context, record, lease, lambda: context.dispatcher.send_training(adapter)) as outcome,
         workspace(context.settings, owner) as folder,
     ):
-        _Training(context, record, lease, folder).run()
+        if _Training(context, record, lease, folder).run():
+            outcome.ended = RunOutcome.SUCCEEDED
 
 
 class _Training:
@@ -62,7 +67,8 @@ class _Training:
         self._workspace = folder / "training"
         self._checkpoints = Checkpoints(context, record, lease, self._workspace, folder / "staging")
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Whether this has brought the record to success."""
         self._report.stage("prepare")
         request, check = self._record.request, self._lease.check
         inputs = read_inputs(self._context.objects, self._record.id, check)
@@ -70,19 +76,21 @@ class _Training:
         config = resolve_config(base, request["training"])
         self._report.request = {**request, "base": base.name, "training": config.as_dict()}
         step = self._checkpoints.restore()
-        log.info("training_begins: record=%s step=%s", self._record.id, step)
+        log.info("training_begins", step=step)
+        pace = Pace(self._context.metrics, step)
         try:
-            self._train(base, networks, inputs, config)
+            self._train(base, networks, inputs, config, pace)
         finally:
             self._checkpoints.close()
-        self._finish(base, networks, inputs)
+        return self._finish(base, networks, inputs)
 
-    def _train(self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig) -> None:
+    def _train(self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig, pace: Pace) -> None:
         """With half the batch, twice as often, where the device's memory is too small."""
         while True:
             try:
-                for item in self._steps(base, networks, inputs, config):
+                for item in self._steps(base, networks, inputs, config, pace):
                     self._report.report(item)
+                    pace.report(item)
                     if item.stage == "train":
                         self._lease.check_unless_handover()
                     else:
@@ -91,7 +99,8 @@ class _Training:
                 if config.batch == 1:
                     raise
                 config = replace(config, batch=config.batch // 2, accumulate=2 * config.accumulate)
-                log.warning("batch_halved: record=%s batch=%s", self._record.id, config.batch)
+                self._context.metrics.out_of_memory.labels(self._record.kind).inc()
+                log.warning("batch_halved", batch=config.batch)
                 torch.cuda.empty_cache()
             else:
                 return
@@ -102,7 +111,9 @@ class _Training:
             self._checkpoints.flush()
         self._lease.check()
 
-    def _steps(self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig) -> Iterator[Progress]:
+    def _steps(
+        self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig, pace: Pace
+    ) -> Iterator[Progress]:
         request = self._record.request
         return train_adapter(
             base,
@@ -113,10 +124,10 @@ class _Training:
             object_name=request["object"],
             defect_name=request["defect"],
             networks=networks,
-            watch=_Watch(self._lease, self._checkpoints, inputs, networks),
+            watch=_Watch(self._lease, self._checkpoints, inputs, networks, pace),
         )
 
-    def _finish(self, base: Base, networks: MaskNetworks, inputs: Inputs) -> None:
+    def _finish(self, base: Base, networks: MaskNetworks, inputs: Inputs) -> bool:
         self._report.stage("finish")
         check, adapter, folder = self._lease.check, self._record.id, self._folder / "adapter"
         loaded = Loaded(load_adapter(folder, base), networks, inputs.normals)
@@ -137,10 +148,12 @@ class _Training:
         stored = patiently(lambda: list(self._context.objects.list(keys.prefix(adapter))), check)
         size = sum(each.size for each in stored if "/checkpoints/" not in each.key)
         records, owner = self._context.records, self._lease.owner
-        if patiently(lambda: records.succeed(adapter, owner, result, size), check):
+        succeeded = patiently(lambda: records.succeed(adapter, owner, result, size), check)
+        if succeeded:
             self._context.engine.keep(adapter, loaded)
-            log.info("training_succeeded: record=%s bytes=%s", adapter, result["bytes"])
+            log.info("training_succeeded", bytes=result["bytes"])
             patiently(lambda: delete_scratch(self._context.objects, adapter), patience=SCRATCH_PATIENCE)
+        return succeeded
 
     def _upload(self, folder: Path, path: Path) -> dict[str, Any]:
         name = path.relative_to(folder).as_posix()
@@ -150,23 +163,31 @@ class _Training:
         return {"path": name, "bytes": path.stat().st_size, "sha256": digest}
 
     def _put(self, key: str, content: Path | bytes, content_type: str) -> None:
-        patiently(lambda: self._context.objects.put(key, content, content_type=content_type), self._lease.check)
+        with stage("store"):
+            patiently(lambda: self._context.objects.put(key, content, content_type=content_type), self._lease.check)
 
 
 class _Watch:
     """Stores checkpoints with a look at the adapter; when told to hand over, checkpoints at once and stops."""
 
-    def __init__(self, lease: Lease, checkpoints: Checkpoints, inputs: Inputs, networks: MaskNetworks) -> None:
+    def __init__(
+        self, lease: Lease, checkpoints: Checkpoints, inputs: Inputs, networks: MaskNetworks, pace: Pace
+    ) -> None:
         self._lease = lease
         self._checkpoints = checkpoints
         self._inputs = inputs
         self._networks = networks
+        self._pace = pace
 
     def wants_checkpoint(self) -> bool:
         self._lease.check_unless_handover()
         return self._lease.reason is StopReason.HANDOVER
 
     def saved(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
+        with self._pace.paused():
+            self._look(step, checkpoint, adapter)
+
+    def _look(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
         if self._lease.reason is StopReason.HANDOVER:
             self._checkpoints.offer(step, checkpoint, None)
             self._checkpoints.flush()

@@ -19,7 +19,11 @@ class CeleryWorker:
         self.log = folder / f"{name}.log"
         self._name = name
         self._folder = folder
-        self._environment = {**os.environ, **_environment(settings)}
+        self._environment = {
+            **os.environ,
+            **_environment(settings),
+            "PROMETHEUS_MULTIPROC_DIR": str(folder / f"{name}-metrics"),
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -71,4 +75,5 @@ def _environment(settings: Settings) -> dict[str, str]:
         "PAIRFORGE_DEVICE": settings.device,
         "PAIRFORGE_SPOOL_DIR": str(settings.spool_dir),
         "PAIRFORGE_LEASE_SECONDS": str(settings.lease_seconds),
+        **({"PAIRFORGE_METRICS_PORT": str(settings.metrics_port)} if settings.metrics_port else {}),
     }

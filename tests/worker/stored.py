@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from prometheus_client import CollectorRegistry
 
 from model.adapter import Adapter, load_adapter
 from model.base import Base
@@ -30,6 +31,7 @@ from service.core.storage import ObjectStore
 from tests.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_config
 from worker.context import Context
 from worker.engine import Engine
+from worker.metrics import WorkerMetrics
 
 TRAINING = asdict(tiny_config(steps=6, checkpoint_every=3))
 PAIRS = [drawn_pair(0), drawn_pair(1)]
@@ -63,7 +65,8 @@ class Service:
         redis = connect(chosen)
         records, objects = RecordStore(redis, chosen), ObjectStore(chosen)
         engine = Engine(chosen, records, objects)
-        return Context(chosen, redis, records, objects, self.dispatcher, engine, stopping)
+        metrics = WorkerMetrics(CollectorRegistry())
+        return Context(chosen, redis, records, objects, self.dispatcher, engine, stopping, metrics)
 
     def create_adapter(self, *, normals: list[NormalImage] = NORMALS, **training: Any) -> str:
         """A queued adapter with its uploads, and no message."""

@@ -1,0 +1,181 @@
+"""What a real worker tells Prometheus of a training and a generation, and of a child that is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from model.quality import RejectReason
+from service.core.records import State
+from service.embedded.ports import free_ports
+from tests.scraping import Scraped, scrape
+from tests.worker.celery_worker import CeleryWorker
+from tests.worker.stored import TRAINING, Service
+from worker.metrics import STAGES
+
+pytestmark = pytest.mark.timeout(600)
+
+NUM_PAIRS = 4
+
+FAMILIES = {
+    "queue_wait_seconds": "histogram",
+    "run_seconds": "histogram",
+    "training_steps": "counter",
+    "training_step_seconds": "histogram",
+    "training_loss": "gauge",
+    "pairs_accepted": "counter",
+    "pairs_rejected": "counter",
+    "pair_seconds": "histogram",
+    "generation_batch_size": "histogram",
+    "stage_seconds": "histogram",
+    "checkpoints": "counter",
+    "checkpoint_seconds": "histogram",
+    "lease_renewals": "counter",
+    "leases_lost": "counter",
+    "redeliveries": "counter",
+    "retries": "counter",
+    "out_of_memory": "counter",
+    "worker_busy": "gauge",
+    "records_finished": "counter",
+    "poisoned": "counter",
+    "s3_operation_seconds": "histogram",
+    "redis_operation_seconds": "histogram",
+    "redis_errors": "counter",
+    "disk_free_bytes": "gauge",
+    "disk_size_bytes": "gauge",
+    "build_info": "gauge",
+    "process_resident_memory_bytes": "gauge",
+}
+"""All that a worker without a GPU tells in an undisturbed run."""
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 200) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def service(service: Service) -> Service:
+    (port,) = free_ports("127.0.0.1", 1)
+    settings = service.settings.model_copy(update={"metrics_port": port, "lease_seconds": 1.0})
+    return Service(settings, service.records, service.objects, service.dispatcher)
+
+
+@pytest.fixture
+def url(service: Service) -> str:
+    return f"http://127.0.0.1:{service.settings.metrics_port}/metrics"
+
+
+def served(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=5, trust_env=False).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def succeeded(service: Service, record: str, worker: CeleryWorker) -> None:
+    wait_until(lambda: service.record(record).state.is_terminal)
+    found = service.record(record)
+    assert found.state is State.SUCCEEDED, (found.error, worker.log.read_text()[-4000:])
+
+
+def told_of(record: str, url: str) -> Scraped:
+    """Once the worker is idle: a record ends a moment before its run."""
+    wait_until(lambda: scrape(url).value("run_seconds_count", kind=record) and not scrape(url).value("worker_busy"))
+    return scrape(url)
+
+
+def test_a_training_and_a_generation_are_told_in_full(
+    service: Service, url: str, start_worker: Callable[..., CeleryWorker]
+) -> None:
+    worker = start_worker()
+    adapter = service.create_adapter()
+    service.dispatcher.send_training(adapter)
+    succeeded(service, adapter, worker)
+    trained = told_of("adapter", url)
+    assert trained.value("training_steps_total") == TRAINING["steps"]
+    assert trained.value("training_step_seconds_count") == TRAINING["steps"]
+    assert trained.value("training_step_seconds_sum") > 0
+    assert trained.value("training_loss") > 0
+    assert trained.value("checkpoints_total") == trained.value("checkpoint_seconds_count") >= 1
+
+    job = service.create_job(adapter, NUM_PAIRS)
+    service.dispatcher.send_generation(job, 1)
+    succeeded(service, job, worker)
+    told = told_of("job", url)
+    assert told.value("pairs_accepted_total") == NUM_PAIRS
+    assert {labels["reason"] for labels in told.labels("pairs_rejected_total")} == set(RejectReason)
+    attempts = service.record(job).result["counts"]["attempts"]
+    assert told.value("pair_seconds_count") == attempts
+    assert told.value("generation_batch_size_sum") == attempts
+    for kind in ("adapter", "job"):
+        assert told.value("queue_wait_seconds_count", kind=kind) == 1
+        assert told.value("run_seconds_count", kind=kind) == 1
+        assert told.value("run_seconds_count", kind=kind, outcome="succeeded") == 1
+        assert told.value("records_finished_total", kind=kind, outcome="succeeded") == 1
+        assert told.value("lease_renewals_total", kind=kind) > 0
+        for never in ("poisoned", "leases_lost", "redeliveries", "retries", "out_of_memory"):
+            assert {"kind": kind} in told.labels(f"{never}_total")
+            assert told.value(f"{never}_total", kind=kind) == 0
+    assert {stage for stage in STAGES if told.value("stage_seconds_sum", stage=stage) > 0} == set(STAGES)
+    assert told.value("s3_operation_seconds_count", operation="PutObject") > 0
+    assert told.value("s3_errors_total") == 0
+    assert told.value("redis_operation_seconds_count", command="script") > 0
+    assert told.value("disk_size_bytes", mount="spool") >= told.value("disk_free_bytes", mount="spool") > 0
+    (build,) = told.labels("build_info")
+    assert build["component"] == "worker"
+    assert build["torch"]
+    assert FAMILIES.items() <= told.types.items()
+    assert adapter not in told.text
+    assert job not in told.text
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, which comes with Prometheus")
+def test_prometheus_has_nothing_to_say_against_the_names(
+    service: Service, url: str, start_worker: Callable[..., CeleryWorker]
+) -> None:
+    start_worker()
+    wait_until(lambda: served(url))
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=scrape(url).text, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@pytest.mark.usefixtures("reconciling")
+def test_what_a_killed_child_counted_stays_until_its_worker_is_started_again(
+    service: Service, url: str, start_worker: Callable[..., CeleryWorker]
+) -> None:
+    worker = start_worker()
+    adapter = service.create_adapter(steps=100_000, checkpoint_every=5)
+    service.dispatcher.send_training(adapter)
+    wait_until(lambda: served(url) and scrape(url).value("training_steps_total") >= 5)
+    (child,) = worker.children()
+    before = scrape(url)
+    assert before.value("worker_busy") == 1
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{child}").exists())
+    assert scrape(url).value("training_steps_total") >= before.value("training_steps_total")
+    wait_until(lambda: scrape(url).value("redeliveries_total", kind="adapter") == 1)
+    after = scrape(url)
+    assert after.value("queue_wait_seconds_count", kind="adapter") == 2
+    assert service.records.request_cancel(adapter) is State.CANCELLING
+    wait_until(lambda: scrape(url).value("run_seconds_count", outcome="cancelled") == 1)
+    assert scrape(url).value("records_finished_total", kind="adapter", outcome="cancelled") == 1
+    worker.terminate()
+    worker.start()
+    wait_until(lambda: served(url))
+    anew = scrape(url)
+    assert anew.value("training_steps_total") == 0
+    assert {"kind": "adapter"} in anew.labels("redeliveries_total")
+    assert anew.value("redeliveries_total") == 0

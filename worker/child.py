@@ -1,0 +1,22 @@
+"""What a worker's child begins with, beside its tasks: all of it needs torch, which its parent does without."""
+
+from __future__ import annotations
+
+import torch
+
+from model.quality import RejectReason
+from service.core.settings import Settings
+from service.core.telemetry import tell_build
+from worker.gpu import GpuWatch
+from worker.metrics import process_metrics
+
+
+def begin_watching(settings: Settings) -> None:
+    """Tell what computes here, and watch it."""
+    metrics = process_metrics()
+    cuda = torch.version.cuda or ""
+    tell_build(metrics.telemetry.registry, "worker", settings.revision, torch=torch.__version__, cuda=cuda)
+    for reason in RejectReason:
+        metrics.rejected.labels(reason)
+    if torch.cuda.is_available():
+        GpuWatch(metrics).start()
