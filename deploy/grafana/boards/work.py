@@ -139,7 +139,7 @@ TRAINING = Row(
         ),
         Panel(
             title="Loss",
-            description="Of each worker's latest step. Single steps are noisy; NaN means that the training diverged.",
+            description="Smoothed, of the training that each worker has in hand. NaN: the training diverged.",
             unit="short",
             queries=[Query("pairforge_training_loss", "{{instance}}")],
             empty=IDLE,
@@ -152,7 +152,7 @@ TRAINING = Row(
         ),
         Panel(
             title="Seconds per checkpoint",
-            description="Writing and storing one; training stands still meanwhile.",
+            description="Storing one; the training goes on meanwhile.",
             unit="s",
             queries=quantiles("pairforge_checkpoint_seconds"),
             empty=IDLE,

@@ -66,10 +66,16 @@ PROCESSES = Row(
             maximum=1,
         ),
         Panel(
-            title="Memory of the worker's parent process",
-            description="Resident memory of the process that serves the metrics; models live in its child.",
+            title="Memory",
+            description="Resident memory of the process that computes.",
             unit="bytes",
             queries=[Query(f"process_resident_memory_bytes{{{WORKER}}}", "{{instance}}")],
+        ),
+        Panel(
+            title="Processor",
+            description="Cores that the process that computes keeps busy.",
+            unit="short",
+            queries=[Query(f"rate(process_cpu_seconds_total{{{WORKER}}}[$__rate_interval])", "{{instance}}")],
         ),
         Panel(
             title="Lease renewals",
@@ -77,6 +83,12 @@ PROCESSES = Row(
             unit="ops",
             queries=[Query(rate("pairforge_lease_renewals_total", "kind", CHOSEN), "{{kind}}")],
         ),
+    ],
+)
+
+SOFTWARE = Row(
+    "Software",
+    [
         Panel(
             title="Software",
             description="What runs where. Workers of two versions at once are normal only while a deployment lasts.",
@@ -91,6 +103,8 @@ PROCESSES = Row(
                 "torch": "PyTorch",
                 "cuda": "CUDA",
             },
+            width=24,
+            height=6,
         ),
     ],
 )
@@ -187,6 +201,6 @@ WORKERS = Board(
     uid="pairforge-workers",
     title="Workers and GPU",
     description="What each worker and its GPU are doing.",
-    rows=[PROCESSES, FAULTS_ROW, GPU, CELERY],
+    rows=[PROCESSES, FAULTS_ROW, GPU, CELERY, SOFTWARE],
     variables=[label_variable("instance", "Worker", 'up{job="pairforge-worker"}')],
 )
