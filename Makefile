@@ -57,6 +57,10 @@ lint: $(READY) ## Check style (ruff) and types (mypy).
 bench: $(READY) ## Measure what the service costs and bears; about ten minutes on two idle cores.
 	$(BIN)/python -m bench
 
+.PHONY: dashboards
+dashboards: $(READY) ## Write Grafana's dashboards anew from their code.
+	$(BIN)/python -m deploy.grafana.boards
+
 .PHONY: clean
 clean: ## Remove .venv, caches and build results.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
