@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from service.api import adapters, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
 from service.api.edge import BodyLimit, Measured
-from service.api.metrics import Metrics, RecordCollector
+from service.api.metrics import Metrics, RedisCollector
 from service.api.request_log import RequestLog
 from service.api.services import running_services
 from service.core.logs import configure_logs
@@ -33,13 +33,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running_services(chosen) as services:
+        async with running_services(chosen, app.state.metrics) as services:
             app.state.services = services
             app.state.readiness = health.Readiness(services)
-            collector = RecordCollector(services.store)
+            collector = RedisCollector(chosen)
             app.state.metrics.registry.register(collector)
             yield
             app.state.metrics.registry.unregister(collector)
+            collector.close()
 
     app = FastAPI(
         title="PairForge",
@@ -50,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.keys = KeyCache()
-    app.state.metrics = Metrics()
+    app.state.metrics = Metrics(chosen)
     problems.install(app)
     app.include_router(health.router)
     for router in (jobs.router, adapters.router):

@@ -73,6 +73,7 @@ class Measured:
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            with self._metrics.in_progress():
+                await self._app(scope, receive, noting)
         finally:
             self._metrics.count(scope["method"], route_of(scope), status, time.perf_counter() - started)

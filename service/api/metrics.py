@@ -1,68 +1,152 @@
-"""What Prometheus reads at `/metrics`: requests by route, and records by state."""
+"""What Prometheus reads at `/metrics`: requests as they are answered, and what Redis holds when it is asked."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from service.core.keys import Kind
+from service.core.messaging import message_counts
 from service.core.records import RecordStore
+from service.core.scripts import HEARD_SECONDS, WORKERS
+from service.core.settings import Settings
+from service.core.telemetry import DiskCollector, Telemetry, tell_build
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+_REFUSALS = frozenset({400, 413, 415, 422})
+"""Answers to an upload that cannot be used as it is."""
+
+_UPLOAD_ROUTE = "/adapters"
+
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+SCRAPE_SECONDS = 2.0
+"""To wait for Redis at most; Prometheus itself waits for ten by default."""
 
 
 class Metrics:
-    """The counters of one app, in a registry of their own."""
+    """The metrics of one app, in a registry of their own."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, settings: Settings) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.telemetry = Telemetry(registry)
         labels = ("method", "route", "status")
-        self._requests = Counter("pairforge_http_requests", "Requests answered.", labels, registry=self.registry)
+        self._requests = Counter("pairforge_http_requests", "Requests answered.", labels, registry=registry)
         self._duration = Histogram(
             "pairforge_http_request_duration_seconds",
             "From the first byte of a request to the last of its answer.",
             labels[:2],
             buckets=BUCKETS,
-            registry=self.registry,
+            registry=registry,
         )
+        self._in_progress = Gauge(
+            "pairforge_http_requests_in_progress", "Requests that are not answered yet.", registry=registry
+        )
+        self._submitted = Counter("pairforge_records_submitted", "Records created.", ("kind",), registry=registry)
+        self._refused = Counter(
+            "pairforge_uploads_refused", "Uploads that cannot be used as they are.", registry=registry
+        )
+        for kind in Kind:
+            self._submitted.labels(kind)
+        tell_build(registry, "api", settings.revision)
+        registry.register(DiskCollector(settings.spool_dir or Path(tempfile.gettempdir())))
+        ProcessCollector(registry=registry)
+
+    @contextmanager
+    def in_progress(self) -> Iterator[None]:
+        self._in_progress.inc()
+        try:
+            yield
+        finally:
+            self._in_progress.dec()
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         # A method is whatever a client writes there.
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._duration.labels(method, route).observe(seconds)
+        if method == "POST" and route.endswith(_UPLOAD_ROUTE) and status in _REFUSALS:
+            self._refused.inc()
+
+    def submitted(self, kind: Kind) -> None:
+        """Count a record that was created."""
+        self._submitted.labels(kind).inc()
 
 
-class RecordCollector(Collector):
-    """Reads the numbers of records from the store whenever it is asked."""
+class RedisCollector(Collector):
+    """Reads records, queues, workers and the state of Redis itself whenever it is asked, and waits for none of it."""
 
-    def __init__(self, store: RecordStore) -> None:
-        self._store = store
+    def __init__(self, settings: Settings) -> None:
+        self._redis = Redis.from_url(
+            settings.redis_url,
+            decode_responses=True,
+            socket_timeout=SCRAPE_SECONDS,
+            socket_connect_timeout=SCRAPE_SECONDS,
+            retry=Retry(NoBackoff(), 1),
+        )
+        self._store = RecordStore(self._redis, settings)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        records = GaugeMetricFamily("pairforge_records", "Adapters and jobs by state.", labels=("kind", "state"))
-        waiting = GaugeMetricFamily(
-            "pairforge_oldest_queued_seconds", "How long the first in the queue has waited.", labels=("kind",)
-        )
-        rounds = GaugeMetricFamily(
-            "pairforge_reconciled_timestamp_seconds", "When what was lost was last looked for, to the end."
-        )
         try:
-            if (last := self._store.last_round()) is not None:
-                rounds.add_metric((), last)
-            for (kind, state), number in self._store.counts().items():
-                records.add_metric((kind, state), number)
-            for kind in Kind:
-                queued_at = self._store.oldest_queued(kind)
-                waiting.add_metric((kind,), time.time() - queued_at if queued_at is not None else 0.0)
+            found = [*self._records(), *self._messages(), *self._server()]
         except RedisError:
-            # Without the store the requests' metrics still tell what is going on.
-            return []
-        return [records, waiting, rounds]
+            # Without Redis the other metrics still tell what is going on.
+            return [_single("redis_up", "Whether Redis answers.", 0)]
+        return [_single("redis_up", "Whether Redis answers.", 1), *found]
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def _records(self) -> Iterable[GaugeMetricFamily]:
+        records = _family("records", "Adapters and jobs by state.", "kind", "state")
+        for (kind, state), number in self._store.counts().items():
+            records.add_metric((kind, state), number)
+        yield records
+        now = self._store.now()
+        waiting = _family("oldest_queued_seconds", "How long the first in the queue has waited.", "kind")
+        for kind in Kind:
+            queued_at = self._store.oldest_queued(kind)
+            waiting.add_metric((kind,), max(0.0, now - queued_at) if queued_at is not None else 0.0)
+        yield waiting
+        if (last := self._store.last_round()) is not None:
+            yield _single("reconciled_timestamp_seconds", "When what was lost was last looked for, to the end.", last)
+        heard = self._redis.zcount(WORKERS, now - HEARD_SECONDS, "+inf")
+        yield _single("workers", "Workers that were heard of lately.", heard)
+
+    def _messages(self) -> Iterable[GaugeMetricFamily]:
+        waiting = _family("queue_messages", "Messages that wait for a worker.", "queue")
+        counts, taken = message_counts(self._redis)
+        for queue, number in counts.items():
+            waiting.add_metric((queue,), number)
+        yield waiting
+        yield _single("unacknowledged_messages", "Messages that workers have and have not done yet.", taken)
+
+    def _server(self) -> Iterable[GaugeMetricFamily]:
+        memory = self._redis.info("memory")
+        yield _single("redis_memory_bytes", "Memory that Redis takes.", memory["used_memory"])
+        yield _single("redis_memory_max_bytes", "The most it may take; 0 without a limit.", memory["maxmemory"])
+        persistence = self._redis.info("persistence")
+        for name, told, key in (
+            ("write", "Whether the last write to the log of commands succeeded.", "aof_last_write_status"),
+            ("rewrite", "Whether the log of commands was last made anew with success.", "aof_last_bgrewrite_status"),
+        ):
+            yield _single(f"redis_aof_last_{name}_ok", told, persistence[key] == "ok")
+
+
+def _family(name: str, told: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"pairforge_{name}", told, labels=labels)
+
+
+def _single(name: str, told: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"pairforge_{name}", told, value=value)

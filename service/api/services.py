@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated
+from typing import Annotated, cast
 
 import structlog
 from anyio import move_on_after, to_thread
@@ -18,12 +18,14 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.core.connections import TIMEOUT, connect
+from service.api.metrics import Metrics
+from service.core.connections import TIMEOUT, TimedAsyncRedis, connect
 from service.core.messaging import Dispatcher
 from service.core.reconcile import reconcile, reconcile_until
 from service.core.records import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
+from service.core.telemetry import Telemetry
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -48,6 +50,7 @@ class Services:
         fast_redis: for what is answered on the event loop.
         stream_redis: for waiting on events.
         inspections: turns at decoding uploads.
+        metrics: where the routes count.
         streams: turns at streaming events.
     """
 
@@ -58,18 +61,22 @@ class Services:
     store: RecordStore
     storage: ObjectStore
     dispatcher: Dispatcher
+    metrics: Metrics
     inspections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_INSPECTIONS))
     streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_STREAMS))
 
 
 @asynccontextmanager
-async def running_services(settings: Settings) -> AsyncIterator[Services]:
+async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
     """Clients for as long as the app runs, and the reconciler beside it."""
     if settings.spool_dir is not None:
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
-    client = connect(settings)
-    fast, stream = _impatient(settings, _FAST_CONNECTIONS), _impatient(settings, MAX_STREAMS + 1)
-    store, storage, dispatcher = RecordStore(client, settings), ObjectStore(settings), Dispatcher(settings)
+    telemetry = metrics.telemetry
+    client = connect(settings, telemetry)
+    fast = _impatient(settings, telemetry, _FAST_CONNECTIONS)
+    stream = _impatient(settings, telemetry, MAX_STREAMS + 1)
+    store, storage = RecordStore(client, settings, telemetry), ObjectStore(settings, telemetry)
+    dispatcher = Dispatcher(settings)
     services = Services(
         settings=settings,
         redis=client,
@@ -78,6 +85,7 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
         store=store,
         storage=storage,
         dispatcher=dispatcher,
+        metrics=metrics,
     )
     stopped = threading.Event()
     reconciler = threading.Thread(
@@ -109,9 +117,9 @@ def _prepare(storage: ObjectStore) -> None:
         log.warning("bucket_postponed", error=repr(error))
 
 
-def _impatient(settings: Settings, connections: int) -> AsyncRedis:
+def _impatient(settings: Settings, telemetry: Telemetry, connections: int) -> AsyncRedis:
     """A client that tries once more, which renews a broken connection, but does not wait for a server that is down."""
-    return AsyncRedis.from_url(
+    made = TimedAsyncRedis.from_url(
         settings.redis_url,
         decode_responses=True,
         socket_timeout=TIMEOUT,
@@ -119,6 +127,9 @@ def _impatient(settings: Settings, connections: int) -> AsyncRedis:
         max_connections=connections,
         retry=Retry(NoBackoff(), 1),
     )
+    client = cast(TimedAsyncRedis, made)
+    client.telemetry = telemetry
+    return client
 
 
 async def _services(request: Request) -> Services:

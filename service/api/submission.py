@@ -103,6 +103,7 @@ def submit(
         raise Problem(code, f"the adapter {request['adapter_id']} is {error.state or 'deleted'}") from error
     if is_new:
         log.info("record_created", record=record.id)
+        services.metrics.submitted(submission.kind)
         try:
             services.dispatcher.send(record)
         except (OperationalError, RedisError) as error:

@@ -114,6 +114,16 @@ def renew_delivery(redis: Redis, delivery_tag: str) -> bool:
     return redis.zscore(index, delivery_tag) is not None
 
 
+def message_counts(redis: Redis) -> tuple[dict[str, int], int]:
+    """Queue → messages that wait in it; and those that were delivered and are not acknowledged yet."""
+    with redis.pipeline(transaction=True) as pipe:
+        for queue in QUEUES.values():
+            pipe.llen(f"{PREFIX}{queue}")
+        pipe.hlen(f"{PREFIX}unacked")
+        *waiting, unacked = pipe.execute()
+    return dict(zip(QUEUES.values(), waiting, strict=True)), unacked
+
+
 def pending_ids(redis: Redis) -> set[str]:
     """Ids of the records that have a message, waiting or delivered and not yet acknowledged."""
     with redis.pipeline(transaction=True) as pipe:

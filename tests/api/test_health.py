@@ -13,7 +13,6 @@ from service.api import health
 from service.core.connections import connect
 from service.core.settings import Settings
 from tests.api.conftest import serving
-from tests.api.uploads import pairs
 from tests.network import Passage, between
 from tests.servers import ACCESS_KEY, SECRET_KEY, RedisServer, S3Server
 
@@ -88,19 +87,3 @@ def test_any_number_of_probes_costs_one_look(settings: Settings, s3_server: S3Se
             periods = (time.monotonic() - began) / health.READY_SECONDS
     assert {answer.status_code for answer in answers} == {200}
     assert looks - before <= 1 + periods
-
-
-def test_metrics_count_requests_by_route_and_records_by_state(client: httpx2.Client) -> None:
-    adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
-    client.get(f"/v1/adapters/{adapter}")
-    client.get("/nowhere")
-    client.request("PROPFIND", "/nowhere")
-    lines = client.get("/metrics").text
-    assert 'pairforge_http_requests_total{method="POST",route="/adapters",status="202"}' in lines
-    assert 'pairforge_http_requests_total{method="GET",route="/adapters/{adapter_id}",status="200"}' in lines
-    assert 'route="none",status="404"' in lines
-    assert adapter not in lines
-    assert "PROPFIND" not in lines
-    assert 'method="other",route="none"' in lines
-    assert 'pairforge_records{kind="adapter",state="queued"}' in lines
-    assert "pairforge_http_request_duration_seconds_bucket" in lines
