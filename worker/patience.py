@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import logging
 import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from service.core.errors import TransientError
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 PATIENCE = 300.0
 """Seconds after which an attempt is given up; the next one starts from what was stored."""
@@ -46,7 +46,7 @@ def patiently(
         except (TransientError, RedisError, OperationalError) as error:
             if time.monotonic() - began > patience:
                 raise
-            log.warning("server_away: error=%s pause=%s", error, round(pause, 1))
+            log.warning("server_away", error=repr(error), pause=round(pause, 1))
         wait(pause * random.uniform(0.7, 1.3), check)
         pause = min(LONGEST_PAUSE, 2 * pause)
 

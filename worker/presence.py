@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 import threading
 from pathlib import Path
 
+import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
 from service.core.scripts import WORKERS
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 ANNOUNCE_SECONDS = 2.0
 
@@ -36,14 +36,14 @@ class Presence:
         try:
             self._redis.zrem(WORKERS, self._name)
         except RedisError as error:
-            log.warning("presence_left_behind: worker=%s error=%s", self._name, error)
+            log.warning("presence_left_behind", worker=self._name, error=repr(error))
 
     def _announce(self) -> None:
         while True:
             try:
                 self._redis.zadd(WORKERS, {self._name: float(self._redis.time()[0])})
             except RedisError as error:
-                log.warning("presence_not_told: worker=%s error=%s", self._name, error)
+                log.warning("presence_not_told", worker=self._name, error=repr(error))
             if self._ended.wait(ANNOUNCE_SECONDS):
                 return
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
+import structlog
 from redis.exceptions import RedisError
 
 from model.progress import Progress
 from worker.context import Context
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 PAUSE = 1.0
 """Seconds between two reports of the same stage."""
@@ -53,7 +53,7 @@ class Reporter:
         try:
             self._context.records.report(self._record, self._owner, told, counts)
         except RedisError as error:
-            log.warning("report_lost: record=%s error=%s", self._record, error)
+            log.warning("report_lost", error=repr(error))
 
     def stage(self, name: str) -> None:
         """Tell that a stage without units began."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYetError
+from contextvars import copy_context
 from pathlib import Path
 
 from service.core.storage import ObjectStore
@@ -32,7 +33,7 @@ def _upload(objects: ObjectStore, key: str, path: Path, content_type: str, check
             done.set_exception(error)
 
     # A pool's threads are waited for at exit; this one may be left behind.
-    threading.Thread(target=run, name=f"upload-{key}", daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(run,), name=f"upload-{key}", daemon=True).start()
     while True:
         try:
             return done.result(timeout=0.5)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from model.base import Base
 from service.core import keys
@@ -205,9 +206,7 @@ def test_what_a_stalled_worker_stores_late_changes_nothing_of_the_result(service
     assert hashlib.sha256(service.dataset(job)).hexdigest() == record.result["sha256"]
 
 
-def test_a_checkpoint_that_cannot_be_read_is_told_and_not_pointed_to(
-    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_checkpoint_that_cannot_be_read_is_told_and_not_pointed_to(service: Service, tmp_path: Path) -> None:
     adapter, owner = service.create_adapter(steps=1), new_owner()
     record = service.records.claim(adapter, owner)
     assert record is not None
@@ -215,9 +214,9 @@ def test_a_checkpoint_that_cannot_be_read_is_told_and_not_pointed_to(
     checkpoint.mkdir()
     (checkpoint / "trainable.safetensors").write_bytes(b"without a state beside it")
     context = service.context()
-    with Lease(context, adapter, owner) as lease:
+    with capture_logs() as told, Lease(context, adapter, owner) as lease:
         checkpoints = Checkpoints(context, record, lease, tmp_path, tmp_path / "staging")
         checkpoints.offer(1, checkpoint, None)
         checkpoints.close()
-    assert f"checkpoint_broke: record={adapter}" in caplog.text
+    assert [entry["record"] for entry in told if entry["event"] == "checkpoint_broke"] == [adapter]
     assert service.record(adapter).checkpoint is None
