@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
+from service.core.messaging import Dispatcher
 from service.core.settings import Settings, load_settings
 from service.embedded.servers import WORKER_PATIENCE
+from tests.api.conftest import serving
 from tests.deploy.custom_resources import SCHEMAS
+from tests.servers import MakeSettings
 from worker.outcome import ENDING_PATIENCE
 from worker.patience import PATIENCE
 
@@ -213,6 +217,19 @@ def test_the_scaled_object_scales_the_worker_and_never_to_nothing(manifests: lis
     assert down["stabilizationWindowSeconds"] >= 300
     # An empty answer must not count as zero.
     assert {trigger["metadata"]["ignoreNullValues"] for trigger in spec["triggers"]} == {"false"}
+
+
+def test_the_scaled_object_asks_for_what_the_api_exposes(
+    manifests: list[Manifest], server_settings: MakeSettings, dispatcher: Dispatcher
+) -> None:
+    dispatcher.send_training("adp_0")
+    with serving(server_settings()) as url:
+        exposed = httpx2.get(f"{url}/metrics").text
+    for trigger in the(manifests, "ScaledObject", "pairforge-worker")["spec"]["triggers"]:
+        names = re.findall(r"pairforge_\w+", trigger["metadata"]["query"])
+        assert names
+        for name in names:
+            assert re.search(rf"^{name}[ {{]", exposed, re.MULTILINE), name
 
 
 def test_every_pod_is_selected_by_policy_budget_and_monitor(manifests: list[Manifest]) -> None:
