@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 import pynvml  # type: ignore[import-untyped]
+import structlog
 import torch
 
 from worker.metrics import WorkerMetrics
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 LOOK_SECONDS = 5.0
 
@@ -49,4 +49,4 @@ class GpuWatch:
                 metrics.gpu_utilization.labels(gpu).set(torch.cuda.utilization(device) / 100)
             except pynvml.NVMLError as error:  # a share of a GPU (MIG) has no figure of its own
                 self._tells_utilization = False
-                log.warning("gpu_utilization_unknown: gpu=%s error=%s", gpu, error)
+                log.warning("gpu_utilization_unknown", gpu=gpu, error=repr(error))

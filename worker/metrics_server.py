@@ -6,12 +6,12 @@ imported, in spawned children too. Without it there is no endpoint.
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import structlog
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -19,7 +19,7 @@ from service.core.settings import Settings
 from service.core.telemetry import DiskCollector
 from worker.metrics import process_metrics
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -66,12 +66,12 @@ def serve_metrics(settings: Settings) -> MetricsServer | None:
         return None
     folder = os.environ.get(FOLDER)
     if folder is None:
-        log.warning("metrics_not_served: %s is not set", FOLDER)
+        log.warning("metrics_not_served", missing=FOLDER)
         return None
     try:
         return MetricsServer(settings, settings.metrics_port, Path(folder))
     except OSError as error:
-        log.warning("metrics_not_served: host=%s port=%s error=%s", settings.metrics_host, settings.metrics_port, error)
+        log.warning("metrics_not_served", port=settings.metrics_port, error=repr(error))
         return None
 
 

@@ -95,6 +95,8 @@ def service_settings(
         "PAIRFORGE_S3_SECRET_ACCESS_KEY": credentials.s3_secret_access_key,
         "PAIRFORGE_SPOOL_DIR": str(folder / "spool"),
         "PAIRFORGE_REQUIRE_KEYS": str(require_keys).lower(),
+        # People read the logs of this one, though no terminal takes them.
+        "PAIRFORGE_LOG_FORMAT": os.environ.get("PAIRFORGE_LOG_FORMAT", "text"),
         # What a proxy is for is outside.
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), LOOPBACK, "localhost", "::1"])),
     }
