@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 app = typer.Typer(
-    no_args_is_help=True, help="Create, list and revoke API keys (PAIRFORGE_REDIS_URL, or a stack's --data-dir)."
+    no_args_is_help=True, help="Create, list, renew and revoke API keys (PAIRFORGE_REDIS_URL, or a stack's --data-dir)."
 )
 
 
@@ -50,6 +50,27 @@ def list_them(*, data_dir: DataDir = None, json: Json = False) -> None:
         rows = [("ID", "NAME"), *((key.id, key.name) for key in keys)]
         facts = {"data": [{"id": key.id, "name": key.name} for key in keys]}
         output.result(facts, table(rows) if keys else "no keys")
+
+
+@app.command()
+def renew(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As list shows it.")],
+    *,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Give a key a new secret; what it made stays its own."""
+    from service.cli.session import session
+    from service.core.access import renew_key
+    from service.core.errors import UsageError
+
+    with session(json=json) as output, _records(data_dir) as client:
+        key = renew_key(client, key_id)
+        if key is None:
+            raise UsageError(f"there is no key {key_id}: see pairforge keys list")
+        output.result(
+            {"id": key_id, "key": key}, f"{key}\nIt is not shown again. The one before is refused within a few seconds."
+        )
 
 
 @app.command()

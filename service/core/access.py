@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from redis import Redis
+from redis.client import Pipeline
 
 from service.core.scripts import NAMESPACE
 
@@ -61,6 +62,24 @@ def list_keys(redis: Redis) -> list[ApiKey]:
     found = [(key_id, json.loads(entry)) for key_id, entry in entries.items()]
     listed = [ApiKey(key_id, entry["name"], entry["created_at"]) for key_id, entry in found]
     return sorted(listed, key=lambda key: key.created_at)
+
+
+def renew_key(redis: Redis, key_id: str) -> str | None:
+    """A new secret under the same id, which keeps its records; the one before opens nothing any more.
+
+    Returns:
+        The key, which cannot be shown again; None where there is none of that id.
+    """
+    secret = secrets.token_urlsafe(32)
+
+    def replace(pipe: Pipeline) -> None:
+        entry = cast(str | None, pipe.hget(_KEYS, key_id))
+        pipe.multi()
+        if entry is not None:
+            pipe.hset(_KEYS, key_id, json.dumps({**json.loads(entry), "sha256": _digest(secret)}))
+
+    written = redis.transaction(replace, _KEYS)
+    return f"pf_{key_id}_{secret}" if written else None
 
 
 def revoke_key(redis: Redis, key_id: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis import Redis
 
-from service.core.access import create_key, list_keys, revoke_key, verify
+from service.core.access import create_key, list_keys, renew_key, revoke_key, verify
 
 
 def test_a_key_opens_until_it_is_revoked(redis_client: Redis) -> None:
@@ -18,6 +18,24 @@ def test_a_key_opens_until_it_is_revoked(redis_client: Redis) -> None:
     assert not revoke_key(redis_client, key_id)
     assert verify(redis_client, key) is None
     assert verify(redis_client, other) is not None
+
+
+def test_a_renewed_key_keeps_its_id_and_its_name(redis_client: Redis) -> None:
+    key = create_key(redis_client, "line 3")
+    before = list_keys(redis_client)
+    renewed = renew_key(redis_client, before[0].id)
+    assert renewed is not None
+    assert verify(redis_client, renewed) == before[0].id
+    assert verify(redis_client, key) is None
+    assert list_keys(redis_client) == before
+
+
+def test_a_revoked_key_is_not_renewed(redis_client: Redis) -> None:
+    create_key(redis_client, "line 3")
+    (key,) = list_keys(redis_client)
+    revoke_key(redis_client, key.id)
+    assert renew_key(redis_client, key.id) is None
+    assert list_keys(redis_client) == []
 
 
 def test_secrets_are_not_stored(redis_client: Redis) -> None:
