@@ -13,6 +13,7 @@ import uvicorn
 from pydantic import SecretStr
 from redis import Redis
 
+from service.api.http import LimitedProtocol
 from service.core import access, keys
 from service.core.connections import connect
 from service.core.records import RecordStore
@@ -26,7 +27,14 @@ from tests.servers import ACCESS_KEY, SECRET_KEY, RedisServer, S3Server
 @contextmanager
 def serving(chosen: Settings) -> Iterator[str]:
     """The address of the API, which runs in a thread."""
-    config = uvicorn.Config(create_app(chosen), port=0, log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
+    config = uvicorn.Config(
+        create_app(chosen),
+        port=0,
+        http=LimitedProtocol,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+        lifespan="on",
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -62,7 +70,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="session")
-def address(settings: Settings) -> Iterator[str]:
+def address(settings: Settings, storage: ObjectStore) -> Iterator[str]:
     with serving(settings) as url:
         yield url
 

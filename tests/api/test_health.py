@@ -62,7 +62,7 @@ def test_servers_that_never_answer_do_not_hold_up_the_start(settings: Settings) 
         began = time.monotonic()
         with serving(settings.model_copy(update=away)) as url:
             assert httpx2.get(f"{url}/healthz").status_code == 200
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 6  # one look at the store alone takes longer
 
 
 def test_any_number_of_probes_costs_one_look(settings: Settings, s3_server: S3Server, redis: Redis) -> None:
