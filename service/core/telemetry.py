@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,22 +83,17 @@ class Telemetry:
         if poisoned:
             self._poisoned.labels(kind).inc()
 
-    @contextmanager
-    def redis_command(self, name: object) -> Iterator[None]:
-        """Time a command by its name, and count its failure."""
-        timer = self._commands.get(name) if isinstance(name, str) else None
+    def redis_took(self, command: str, seconds: float) -> None:
+        """Time a command by its name."""
+        timer = self._commands.get(command)
         if timer is None:
-            timer = self._commands[str(name)] = self._redis.labels(_command(str(name)))
-        began = time.perf_counter()
-        try:
-            yield
-        except NoScriptError:  # every script's first run on a server
-            raise
-        except RedisError as error:
+            timer = self._commands[command] = self._redis.labels(_command(command))
+        timer.observe(seconds)
+
+    def redis_failed(self, error: RedisError) -> None:
+        """Count a command that failed."""
+        if not isinstance(error, NoScriptError):  # every script's first run on a server
             self._redis_errors.labels(type(error).__name__).inc()
-            raise
-        finally:
-            timer.observe(time.perf_counter() - began)
 
     def watch_s3(self, client: S3Client) -> None:
         """Time the client's operations, and count their failures."""

@@ -19,6 +19,7 @@ from service.client import ApiError, Client, Resource
 from service.embedded.folder import find_running
 from service.embedded.processes import marked
 from tests.embedded.running import SAMPLED, Up, small_adapter
+from tests.scraping import scrape
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -115,6 +116,20 @@ def test_the_commands_do_what_the_client_does(stack: Up, adapter: Resource, tmp_
     assert (cancelled.returncode, cancelled.stdout) == (2, "")
     assert "error: " in cancelled.stderr
     assert pairforge("jobs", "rm", job, url=stack.url).returncode == 0
+
+
+@pytest.mark.usefixtures("adapter")
+def test_prometheus_finds_all_metrics(stack: Up) -> None:
+    running = find_running(stack.data_dir)
+    assert running is not None
+    assert stack.ready["worker_metrics"] == running.worker_metrics
+    api, workers = json.loads((stack.data_dir / "prometheus-targets.json").read_text())
+    assert (api["labels"], workers["labels"]) == ({"job": "pairforge-api"}, {"job": "pairforge-worker"})
+    assert [f"http://{target}" for target in api["targets"]] == [stack.url]
+    assert [f"http://{target}/metrics" for target in workers["targets"]] == running.worker_metrics
+    assert scrape(f"{stack.url}/metrics").value("workers") == 1
+    (worker,) = running.worker_metrics
+    assert scrape(worker).value("records_finished_total", kind="adapter", outcome="succeeded") >= 1
 
 
 def test_a_second_stack_in_the_same_folder_is_refused(stack: Up) -> None:
