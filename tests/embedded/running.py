@@ -36,9 +36,10 @@ class Up:
         data_dir: its data folder.
         base: the folder of a base.
         options: further arguments.
+        lease_seconds: short ones tell soon of a worker's death, and run out where the machine has too much to do.
     """
 
-    def __init__(self, data_dir: Path, base: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, base: Path, *options: str, lease_seconds: int = 6) -> None:
         self.data_dir = data_dir
         command = [sys.executable, "-c", "from model.cli import main; main()", "up", "--json"]
         self.process = subprocess.Popen(
@@ -49,7 +50,7 @@ class Up:
                 **os.environ,
                 "PAIRFORGE_BASE": str(base),
                 "PAIRFORGE_DEVICE": "cpu",
-                "PAIRFORGE_LEASE_SECONDS": "6",
+                "PAIRFORGE_LEASE_SECONDS": str(lease_seconds),
             },
         )
         try:
