@@ -1,0 +1,209 @@
+"""docker-compose.yml starts nothing that is root, open or secret by default, and its images hold what they need."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from service.core.settings import Settings
+from tests.test_architecture import imports_of, sources
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+ONE_SHOT = {name for name, service in SERVICES.items() if service["restart"] == "no"}
+DOCKERFILES = ("Dockerfile.gpu", "deploy/Dockerfile.api")
+USER = "10001:10001"
+
+
+def volumes_of(name: str) -> dict[str, str]:
+    """Named volume → where the service mounts it."""
+    mounts: dict[str, str] = {}
+    for volume in SERVICES[name].get("volumes", []):
+        source, target = (volume["source"], volume["target"]) if isinstance(volume, dict) else volume.split(":")[:2]
+        if not source.startswith("."):
+            mounts[source] = target
+    return mounts
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_do_nothing_that_it_need_not(name: str) -> None:
+    service = SERVICES[name]
+    assert service["user"] == USER
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_runs_for_months(name: str) -> None:
+    service = SERVICES[name]
+    assert service["init"] is True
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+    if name in ONE_SHOT:
+        assert "healthcheck" not in service
+    else:
+        assert service["restart"] == "unless-stopped"
+        assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_an_image_has_a_version(name: str) -> None:
+    repository, _, tag = SERVICES[name]["image"].rpartition(":")
+    assert repository
+    assert re.match(r"v?\d+\.\d+", tag)
+
+
+def test_ports_are_open_on_this_machine_alone() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert set(published) == {"api", "s3", "prometheus", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_what_has_no_port_is_reached_from_no_other_network() -> None:
+    assert COMPOSE["networks"]["backend"] == {"internal": True}
+    for name, service in SERVICES.items():
+        if name == "secrets":
+            assert service["network_mode"] == "none"
+        elif name == "fetch-base":
+            assert service["networks"] == ["edge"]
+        else:
+            assert ("edge" in service["networks"]) == ("ports" in service), name
+
+
+def test_what_is_kept_is_in_declared_volumes_that_belong_to_the_user() -> None:
+    used = {volume for name in SERVICES for volume in volumes_of(name)}
+    assert used == set(COMPOSE["volumes"])
+    # Whichever service is created first, only the mount in `secrets` decides whose a volume is.
+    assert volumes_of("secrets") == {volume: f"/volumes/{volume}" for volume in used}
+    made = re.search(r"for name in (.*?);", (ROOT / "deploy/Dockerfile.api").read_text(), re.DOTALL)
+    assert made is not None
+    assert set(made[1].replace("\\", "").split()) == used
+    for name in set(SERVICES) - {"secrets"}:
+        for volume in SERVICES[name].get("volumes", []):
+            assert isinstance(volume, str) or volume["volume"] == {"nocopy": True}, name
+
+
+def test_no_secret_is_in_an_environment() -> None:
+    secret = {"redis_url", "s3_access_key_id", "s3_secret_access_key"}
+    names = {name for service in SERVICES.values() for name in service.get("environment", {})}
+    assert names.isdisjoint({f"PAIRFORGE_{field.upper()}" for field in secret})
+    assert {name for name in names if re.search("PASSWORD|SECRET|TOKEN|KEY", name)} == {
+        "PAIRFORGE_SECRETS_DIR",
+        "GF_SECURITY_ADMIN_PASSWORD__FILE",
+    }
+
+
+def test_every_setting_is_one() -> None:
+    known = {f"PAIRFORGE_{field.upper()}" for field in Settings.model_fields} | {"PAIRFORGE_SECRETS_DIR"}
+    for name in ("api", "worker", "worker-gpu"):
+        given = {variable for variable in SERVICES[name]["environment"] if variable.startswith("PAIRFORGE_")}
+        assert given <= known, name
+
+
+def test_the_api_asks_for_keys() -> None:
+    assert Settings.model_fields["require_keys"].default is True
+    assert "PAIRFORGE_REQUIRE_KEYS" not in SERVICES["api"]["environment"]
+
+
+def test_a_worker_for_the_processor_runs_unless_one_for_gpus_is_asked_for() -> None:
+    chosen = re.search(r"^COMPOSE_PROFILES=(.*)$", (ROOT / ".env").read_text(), re.MULTILINE)
+    assert chosen is not None
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert [name for name, of in profiles.items() if chosen[1] in of] == ["worker"]
+    assert {name for name, of in profiles.items() if "gpu" in of} == {"worker-gpu", "fetch-base", "dcgm-exporter"}
+
+
+def test_prometheus_looks_for_what_there_is() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    looked_up = {
+        name for job in config["scrape_configs"] for dns in job.get("dns_sd_configs", []) for name in dns["names"]
+    }
+    assert looked_up == {"api", "worker", "worker-gpu", "celery-exporter", "dcgm-exporter"}
+    assert looked_up < set(SERVICES)
+
+
+def test_files_that_are_mounted_are_there() -> None:
+    sources = {v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if isinstance(v, str)}
+    files = {source for source in sources if source.startswith(".")}
+    assert files
+    assert [source for source in sorted(files) if not (ROOT / source).exists()] == []
+
+
+def test_the_base_is_fetched_at_one_revision() -> None:
+    assert re.search(r"--revision [0-9a-f]{40} ", (ROOT / "deploy/compose/fetch_base.sh").read_text())
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_an_image_is_made_of_pinned_versions_and_is_not_root(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert re.findall(r"^FROM (.*?)(?: AS .*)?$", text, re.MULTILINE) == ["${PYTHON_IMAGE}"] * 2
+    assert re.search(r"^ARG PYTHON_IMAGE=\S+:\d+\.\d+-\S+$", text, re.MULTILINE)
+    installs = [line for line in text.splitlines() if "pip install" in line and "--no-deps" not in line]
+    assert installs
+    assert all("-c constraints.txt" in line for line in installs)
+    # Dependencies stay in their layer while the code changes.
+    assert text.index("constraints.txt") < text.index("pip install") < text.index("COPY service")
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == [USER]
+
+
+def test_images_are_made_of_what_they_may_hold() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*"
+    let_in = {line[1:].rstrip("/") for line in lines if line.startswith("!")}
+    copied: set[str] = set()
+    for name in DOCKERFILES:
+        for line in re.findall(r"^COPY (?!--from)(.*)$", (ROOT / name).read_text(), re.MULTILINE):
+            copied |= set(line.split()[:-1])
+    assert copied == let_in
+
+
+def requirements_of(name: str, extra: str) -> list[Requirement]:
+    if name == "pairforge":  # as it is written, whatever was installed
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        return [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"][extra]]
+    asked = [Requirement(text) for text in requires(name) or []]
+    return [needed for needed in asked if needed.marker is None or needed.marker.evaluate({"extra": extra})]
+
+
+def dependencies(requirement: Requirement, seen: set[tuple[str, str]]) -> Iterator[str]:
+    """Names of the distributions that a requirement brings along."""
+    name = canonicalize_name(requirement.name)
+    for extra in requirement.extras or {""}:
+        if (name, extra) not in seen:
+            seen.add((name, extra))
+            yield name
+            for needed in requirements_of(name, extra):
+                yield from dependencies(needed, seen)
+
+
+def test_the_api_runs_on_its_requirements_alone() -> None:
+    blocked = ("torch", "diffusers", "transformers", "peft", "model", "worker")
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
+    code += "import service.main, service.cli.keys, service.cli.session, service.core.access\n"
+    code += "service.main.create_app(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in run.stdout.split()}
+    # What libraries import where it happens to be installed is no requirement.
+    ours = {name.partition(".")[0] for file in sources("service") for _, name in imports_of(file)}
+    distributions = packages_distributions()
+    asked_for = {module: distributions[module] for module in ours & loaded if module in distributions}
+    assert {"boto3", "celery", "fastapi", "redis", "rich", "typer"} <= set(asked_for)
+    brought = set(dependencies(Requirement("pairforge[service]"), set()))
+    missing = [module for module, of in asked_for.items() if brought.isdisjoint(map(canonicalize_name, of))]
+    assert set(missing) <= {"service"}
