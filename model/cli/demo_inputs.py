@@ -23,6 +23,7 @@ from model.cli.output import Output
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from service.cli.files import pictures
 from service.core.errors import UsageError
+from service.core.keys import Upload
 from service.core.limits import read_limits
 
 DEMO_STEPS = 150
@@ -149,9 +150,9 @@ def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
     if limits is not None:
         sampling["limits"] = limits
     return Inputs(
-        images=pictures(images, "images"),
-        masks=pictures(masks, "masks"),
-        normals=pictures(normals, "normals"),
+        images=pictures(images, Upload.IMAGES),
+        masks=pictures(masks, Upload.MASKS),
+        normals=pictures(normals, Upload.NORMALS),
         base=folder,
         device=device,
         training={

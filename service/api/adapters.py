@@ -96,10 +96,13 @@ async def create_adapter(
             if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
                 return await resources.accepted(request, services, first)
             pictures = await judged(form, services.settings)
+        told = [entry["detail"] for entry in errors]
         if isinstance(pictures, Refused):
             errors += pictures.errors
+            told += pictures.told
         if wanted is None or isinstance(pictures, Refused) or errors:
-            raise Problem("invalid_request", summary([entry["detail"] for entry in errors]), errors=errors)
+            # There are no more than files and fields, and every faulty one is to be mended at once.
+            raise Problem("invalid_request", summary(told), errors=errors, listed=len(errors))
         wanted = wanted.model_copy(update={"base": wanted.base or services.settings.base})
         record = await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
     return await resources.accepted(request, services, record)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import structlog
 
 from service.api.inspector import Inspection
 from service.api.problems import Problem
-from service.api.uploads import KINDS, Form, SpooledFile
+from service.api.uploads import KINDS, Form
 from service.core.decoding import ImageLimits
 from service.core.errors import TransientError
 from service.core.settings import Settings
@@ -68,9 +67,10 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Every mistake found, as entries of a problem's `errors`."""
+    """Every mistake found, as entries of a problem's `errors`, and one sentence each that names not too many files."""
 
     errors: list[dict[str, Any]]
+    told: list[str]
 
 
 def limits_of(settings: Settings) -> ImageLimits:
@@ -97,11 +97,11 @@ async def judged(form: Form, settings: Settings) -> Pictures | Refused:
     )
     answer = await _inspected(inspection)
     if isinstance(answer, str):
-        return Refused([{"detail": answer}])
-    errors = [_placed(problem, form.of("images") + form.of("masks")) for problem in answer["problems"]["pairs"]]
-    errors += [_placed(problem, form.of("normals")) for problem in answer["problems"]["normals"]]
-    if errors:
-        return Refused(errors)
+        return Refused([{"detail": answer}], [answer])
+    if problems := answer["problems"]:
+        # Of several files of one name, which the form's own errors tell of, the last was looked at.
+        pointers = {(file.kind, file.name): file.pointer for file in form.files}
+        return Refused([_placed(problem, pointers) for problem in problems], [each["brief"] for each in problems])
     folder = form.folder / "accepted"
     pictures = {
         kind: [
@@ -155,19 +155,7 @@ def _environment() -> dict[str, str]:
     return {**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 
-def _placed(problem: str, files: Sequence[SpooledFile]) -> dict[str, Any]:
-    """An entry of `errors`: the sentence, the files it names, and a pointer to the first of them."""
-    named = [file for file in files if _names(problem, file)]
-    entry: dict[str, Any] = {"detail": problem}
-    if named:
-        entry |= {"pointer": named[0].pointer, "files": [file.pointer for file in named]}
-    return entry
-
-
-def _names(problem: str, file: SpooledFile) -> bool:
-    name = rf"{re.escape(file.name)}(?![\w-])"
-    if re.search(rf"(?<![\w.-]){name}", problem) is None:
-        return False
-    # An image and its mask may have the same name: what stands before it tells, or else what the sentence begins with.
-    told = re.findall(rf"\b(image|mask)s? {name}", problem) or re.findall(r"\b(image|mask)s?\b", problem)[:1]
-    return file.kind == "normals" or not told or file.kind.removesuffix("s") in told
+def _placed(problem: dict[str, Any], pointers: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """An entry of `errors`: the sentence, the files it is about, and a pointer to the first of them."""
+    files = [pointers[kind, name] for kind, name in problem["files"]]
+    return {"detail": problem["detail"], **({"pointer": files[0], "files": files} if files else {})}

@@ -11,6 +11,7 @@ import hashlib
 import json
 import resource
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -46,18 +47,18 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
     """Check all files, and write the pictures where nothing is wrong with any.
 
     Returns:
-        `problems`: of the "pairs" and of the "normals", one sentence each; where there are none also `notes`, and
-        `pictures`: by kind a list of name (the file's stem), width, height, bytes and sha256 of the new file.
+        `problems`: the fields of a `FileProblem` each; where there are none also `notes`, and `pictures`: by kind a
+        list of name (the file's stem), width, height, bytes and sha256 of the new file.
     """
     from service.core.decoding import ImageLimits
-    from service.core.errors import UsageError
+    from service.core.file_problems import UnusableFilesError
     from service.core.pairs import read_normals, read_pairs
 
     files = {kind: {name: Path(path) for name, path in named.items()} for kind, named in inspection["files"].items()}
     limits = ImageLimits(**inspection["limits"])
     folder = Path(inspection["folder"])
     pictures: dict[str, list[dict[str, Any]]] = {"images": [], "masks": [], "normals": []}
-    problems: dict[str, list[str]] = {"pairs": [], "normals": []}
+    problems: list[dict[str, Any]] = []
     notes: list[str] = []
     try:
         pairs = read_pairs(files["images"], files["masks"], limits)
@@ -66,16 +67,16 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
             pictures["images"].append(_written(pair.image, pair.name, folder / "images" / f"{index:03}.png"))
             pictures["masks"].append(_written(pair.mask, pair.name, folder / "masks" / f"{index:03}.png"))
         del pairs
-    except UsageError as error:
-        problems["pairs"] = error.problems
+    except UnusableFilesError as error:
+        problems += map(asdict, error.found)
     if files["normals"]:
         try:
             normals = read_normals(files["normals"], limits)
             notes += normals.notes
             for index, normal in enumerate(normals.images):
                 pictures["normals"].append(_written(normal.image, normal.name, folder / "normals" / f"{index:03}.png"))
-        except UsageError as error:
-            problems["normals"] = error.problems
+        except UnusableFilesError as error:
+            problems += map(asdict, error.found)
     return {"problems": problems, "notes": notes, "pictures": pictures}
 
 

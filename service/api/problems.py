@@ -65,7 +65,8 @@ class Problem(HTTPException):
     Args:
         code: a key of `CODES`.
         detail: what is wrong with this request, and what would be right.
-        errors: one entry per mistake, with `detail` and `pointer` or `parameter`; the first `LISTED` are shown.
+        errors: one entry per mistake, with `detail` and `pointer` or `parameter`.
+        listed: how many of them are shown, for those whose number is bounded otherwise.
         headers: to send along.
     """
 
@@ -75,11 +76,13 @@ class Problem(HTTPException):
         detail: str,
         *,
         errors: Sequence[Mapping[str, Any]] = (),
+        listed: int = LISTED,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(CODES[code][0], detail, headers)
         self.code = code
         self.errors = list(errors)
+        self.listed = listed
 
 
 def pointer(*parts: str | int) -> str:
@@ -99,8 +102,8 @@ def response(request: Request, problem: Problem) -> Response:
         "request_id": request.state.request_id,
     }
     if problem.errors:
-        body["errors"] = problem.errors[:LISTED]
-        if (more := len(problem.errors) - LISTED) > 0:
+        body["errors"] = problem.errors[: problem.listed]
+        if (more := len(problem.errors) - problem.listed) > 0:
             body["errors"].append({"detail": f"and {more:,} more"})
     return Response(json.dumps(body), status, problem.headers, MEDIA_TYPE)
 

@@ -32,6 +32,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
     """Upload images and masks, and have an adapter trained on them."""
     from service.cli.files import pictures
     from service.cli.session import connect, session
+    from service.core.keys import Upload
 
     with session(json=json, interrupted="an adapter that was created goes on; see: pairforge adapters list") as output:
         options = {
@@ -43,7 +44,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
             "seed": seed,
             **parse_settings(settings or ()),
         }
-        uploads = [pictures(images, "images"), pictures(masks, "masks"), pictures(normals, "normals")]
+        uploads = [pictures(images, Upload.IMAGES), pictures(masks, Upload.MASKS), pictures(normals, Upload.NORMALS)]
         with connect() as client:
             created = client.create_adapter(*uploads, **options)
             tell_created(client, created, output, wait=wait, then=f"pairforge jobs create {created.id} --num-pairs 16")

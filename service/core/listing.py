@@ -10,9 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from service.core.decoding import Source, image_format
+from service.core.file_problems import FileProblem, enumerated
+from service.core.keys import Upload
 
 Files = Path | Mapping[str, Source]
 """A folder, or files by name."""
+
+NamedSource = tuple[str, Source]
 
 # Files that are meant as pictures even where their content is not one we read: worth a complaint, not only a note.
 _PICTURE_SUFFIXES = {
@@ -20,7 +24,6 @@ _PICTURE_SUFFIXES = {
     *(".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd"),
 }
 _CLUTTER = {"thumbs.db", "desktop.ini"}
-_NAMES_SHOWN = 5
 
 
 class Notes:
@@ -40,7 +43,7 @@ class Notes:
         ]
 
 
-def listed(what: str, files: Files, notes: Notes, problems: list[str]) -> dict[str, Source]:
+def listed(use: Upload, files: Files, notes: Notes, problems: list[FileProblem]) -> dict[str, Source]:
     """The files that count, by name in alphabetical order; what is left out is noted.
 
     Of uploads all count but hidden and system files: each was sent on purpose. Of a folder those count that are called
@@ -49,50 +52,55 @@ def listed(what: str, files: Files, notes: Notes, problems: list[str]) -> dict[s
     if not isinstance(files, Path):
         named = {name: source for name, source in sorted(files.items()) if not _is_clutter(name)}
         for name in sorted(files.keys() - named.keys()):
-            notes.add("file", name, [f"left out of the {what}, a hidden or system file"])
+            notes.add("file", name, [f"left out of the {use}, a hidden or system file"])
         return named
     try:
         with os.scandir(files) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        problems.append(f"the folder of {what} {files} cannot be read: {error.strerror}")
+        problems.append(FileProblem.about(f"the folder of {use} {files} cannot be read: {error.strerror}"))
         return {}
     named = {}
     for entry in found:
         path = Path(entry.path)
         if _is_clutter(entry.name):
-            notes.add("file", entry.name, [f"left out of the {what}, a hidden or system file"])
+            notes.add("file", entry.name, [f"left out of the {use}, a hidden or system file"])
         elif entry.is_dir():
-            notes.add("folder", entry.name, [f"left out of the {what}, subfolders are not searched"])
+            notes.add("folder", entry.name, [f"left out of the {use}, subfolders are not searched"])
         elif entry.is_file() and (path.suffix.lower() in _PICTURE_SUFFIXES or _begins_like_picture(path)):
             named[entry.name] = path
         else:
-            notes.add("file", entry.name, [f"left out of the {what}, not an image"])
+            notes.add("file", entry.name, [f"left out of the {use}, not an image"])
     return named
 
 
-def by_stem(kind: str, files: Mapping[str, Source], problems: list[str]) -> dict[str, tuple[str, Source]]:
-    """Name and file by what identifies them: the stem, whatever its case and its way of writing accents."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in files:
-        found[unicodedata.normalize("NFC", stem(name)).casefold()].append(name)
-    problems += [
-        f"{kind}s {enumerated(names)} share the name {key!r}: keep one of them, or rename"
-        for key, names in found.items()
-        if len(names) > 1
-    ]
-    return {key: (names[0], files[names[0]]) for key, names in found.items()}
+def left_out(use: Upload, files: Files) -> list[FileProblem]:
+    """Uploads that do not count: worth a complaint where too few do."""
+    clutter = sorted(name for name in files if _is_clutter(name)) if not isinstance(files, Path) else []
+    after = f": hidden and system files do not count among the {use}"
+    return [FileProblem.naming("left out", use, clutter, after)] if clutter else []
+
+
+def by_stem(
+    use: Upload, files: Mapping[str, Source], problems: list[FileProblem]
+) -> tuple[dict[str, NamedSource], list[NamedSource]]:
+    """Name and file by what identifies them: the stem, whatever its case and its way of writing accents.
+
+    Returns:
+        The first file of each stem; the others, each of which is a problem.
+    """
+    found: dict[str, list[NamedSource]] = defaultdict(list)
+    for name, source in files.items():
+        found[unicodedata.normalize("NFC", stem(name)).casefold()].append((name, source))
+    for key, alike in found.items():
+        if len(alike) > 1:
+            after = f" share the name {key!r}: keep one of them, or rename"
+            problems.append(FileProblem.naming(f"{use}", use, [name for name, _ in alike], after))
+    return {key: alike[0] for key, alike in found.items()}, [file for alike in found.values() for file in alike[1:]]
 
 
 def stem(name: str) -> str:
     return Path(_base(name)).stem
-
-
-def enumerated(names: Sequence[str]) -> str:
-    """`a, b and c`, or the first few and how many more."""
-    if len(names) > _NAMES_SHOWN + 1:
-        return f"{', '.join(names[:_NAMES_SHOWN])} and {len(names) - _NAMES_SHOWN} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def counted(count: int, noun: str) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from typing import Any
 
 import httpx2
 import pytest
@@ -81,6 +82,42 @@ def test_every_faulty_file_and_field_is_named_at_once(client: httpx2.Client, sto
     assert "without an image: d.png" in details
     assert {"/images/0", "/images/1", "/masks/1", "/images/2", "/masks/2"} <= pointers
     assert all_objects(storage) <= before
+
+
+def refused(client: httpx2.Client, parts: uploads.Parts) -> list[dict[str, Any]]:
+    answer = post(client, parts)
+    assert answer.status_code == 422, answer.text
+    errors: list[dict[str, Any]] = answer.json()["errors"]
+    return errors
+
+
+def test_every_one_of_many_files_is_named(client: httpx2.Client) -> None:
+    """Up to the most that an upload may hold."""
+    images = [part("images", f"i{index:02}.png", encoded(picture(index))) for index in range(64)]
+    masks = [part("masks", f"m{index:02}.png", encoded(mask())) for index in range(64)]
+    normals = [part("normals", f"n{index:03}.png", b"text") for index in range(200)]
+    errors = refused(client, images + masks + normals)
+    faulty = {pointer for error in errors for pointer in error.get("files", [])}
+    assert faulty == {
+        f"/{kind}/{index}"
+        for kind, count in (("images", 64), ("masks", 64), ("normals", 200))
+        for index in range(count)
+    }
+    told = " ".join(error["detail"] for error in errors)
+    assert all(name in told for _, (name, _, _) in images + masks + normals)
+
+
+def test_a_pointer_leads_to_the_file_at_fault_whatever_others_are_called(client: httpx2.Client) -> None:
+    names = ["a.png", "image a.png", "b.png"]
+    parts = [part("images", name, encoded(picture(index))) for index, name in enumerate(names)]
+    parts[1] = part("images", names[1], b"text")
+    errors = refused(client, [*parts, *(part("masks", name, encoded(mask())) for name in names)])
+    assert [(error["pointer"], error["files"]) for error in errors] == [("/images/1", ["/images/1"])]
+
+
+def test_a_file_that_does_not_count_is_named_where_it_is_the_only_one(client: httpx2.Client) -> None:
+    errors = refused(client, [*pairs(), part("normals", ".hidden.png", encoded(picture(5)))])
+    assert [error["pointer"] for error in errors if ".hidden.png" in error["detail"]] == ["/normals/0"]
 
 
 ACCEPTED = {

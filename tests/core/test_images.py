@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.core.errors import UsageError
+from service.core.file_problems import UnusableFilesError
 from service.core.images import ImageArray, ImageLimits, MaskArray, read_image, read_mask
+from service.core.keys import Upload
 from service.core.pairs import PairSet, read_normals, read_pairs
 
 LIMITS = ImageLimits()
@@ -480,7 +482,10 @@ class TestPairs:
             pytest.param(
                 {**THREE, "001.png": b"no image"},
                 {**THREE_MASKS, "002.png": mask_png(~spot() | spot()), "x.png": b""},
-                ["1 mask without an image", "image 001.png is not a PNG", "mask 002.png is full"],
+                [
+                    *("1 mask without an image", "image 001.png is not a PNG", "mask 002.png is full"),
+                    "mask x.png is an empty file",
+                ],
                 id="all at once",
             ),
         ],
@@ -490,6 +495,38 @@ class TestPairs:
         assert len(problems) == len(told), problems
         for problem, start in zip(problems, told, strict=True):
             assert problem.startswith(start)
+
+    @pytest.mark.parametrize("pairing", ["unpaired", "of one stem", "masks of one image"])
+    def test_what_cannot_be_paired_is_looked_at_too(self, pairing: str) -> None:
+        images, masks = {
+            "unpaired": ({**THREE, "x.png": b"text"}, {**THREE_MASKS, "y.png": b"text"}),
+            "of one stem": ({**THREE, "002.tif": b"text"}, {**THREE_MASKS, "002.tif": b"text"}),
+            "masks of one image": (THREE, {**THREE_MASKS, "000_mask.png": b"text"}),
+        }[pairing]
+        broken = {name for files in (images, masks) for name, content in files.items() if content == b"text"}
+        with pytest.raises(UnusableFilesError) as caught:
+            read_pairs(images, masks, LIMITS)
+        unreadable = [problem for problem in caught.value.found if "is not a PNG" in problem.detail]
+        assert {name for problem in unreadable for _, name in problem.files} == broken
+
+    def test_many_files_are_all_named_and_only_the_sentence_is_abridged(self) -> None:
+        images, masks = ({f"{kind}{number:02}.png": png(number) for number in range(9)} for kind in "im")
+        with pytest.raises(UnusableFilesError) as caught:
+            read_pairs(images, dict.fromkeys(masks, mask_png()), LIMITS)
+        lonely = [problem for problem in caught.value.found if problem.files]
+        assert [problem.files for problem in lonely] == [
+            tuple((Upload.IMAGES, name) for name in images),
+            tuple((Upload.MASKS, name) for name in masks),
+        ]
+        assert all(name in lonely[0].detail for name in images)
+        assert "i04.png and 4 more;" in lonely[0].brief
+
+    def test_a_mistake_belongs_to_its_file_whatever_others_are_called(self) -> None:
+        images = {"a.png": png(0), "image a.png": b"text", "b.png": png(1)}
+        with pytest.raises(UnusableFilesError) as caught:
+            read_pairs(images, dict.fromkeys(images, mask_png()), LIMITS)
+        (problem,) = caught.value.found
+        assert problem.files == ((Upload.IMAGES, "image a.png"),)
 
     def test_too_many_pairs_are_counted_and_only_as_many_as_allowed_are_looked_at(self) -> None:
         broken_behind = {**THREE, "002.png": b"no image"}
@@ -534,6 +571,11 @@ class TestNormals:
         deep = encoded(Image.fromarray(np.linspace(0, 65535, 64 * 64, dtype=np.uint16).reshape(64, 64)))
         (note,) = read_normals({"a.png": png(), "deep.png": deep}, LIMITS).notes
         assert note.startswith("normal image deep.png: ")
+
+    def test_uploads_that_do_not_count_are_named_where_there_are_no_others(self) -> None:
+        with pytest.raises(UnusableFilesError) as caught:
+            read_normals({".hidden.png": png()}, LIMITS)
+        assert [problem.files for problem in caught.value.found] == [(), ((Upload.NORMALS, ".hidden.png"),)]
 
     def test_no_images_is_a_problem(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="at least 1 is needed"):
