@@ -23,6 +23,7 @@ from model.checkpoint import read_record
 from service.core import keys
 from service.core.errors import TransientError
 from service.core.records import Record
+from service.core.storage import MissingObject
 from worker.context import Context
 from worker.lease import Lease, StopError
 from worker.patience import patiently
@@ -64,16 +65,25 @@ class Checkpoints:
         self.samples: list[int] = list((record.checkpoint or {}).get("samples", []))
 
     def restore(self) -> int:
-        """Fetch the checkpoint that the record points to; returns its step, 0 without one."""
+        """Fetch the checkpoint that the record points to; returns its step, 0 without one.
+
+        One that the object store has lost, or never had since it was restored from a copy, costs the steps to it.
+        """
         pointer = self._record.checkpoint
         if pointer is None or "files" not in pointer:
             return 0
         step, adapter = int(pointer["step"]), self._record.id
         aside, target = self._folder / f".step-{step:07d}.part", self._folder / f"step-{step:07d}"
         aside.mkdir(parents=True, exist_ok=True)
-        for name in pointer["files"]:
-            place = self._folder if name == CLOCK_FILE else aside
-            self._fetch(keys.checkpoint(adapter, step, pointer["owner"], name), place / name)
+        try:
+            for name in pointer["files"]:
+                place = self._folder if name == CLOCK_FILE else aside
+                self._fetch(keys.checkpoint(adapter, step, pointer["owner"], name), place / name)
+        except MissingObject as error:
+            log.warning("checkpoint_missing", step=step, object=str(error))
+            shutil.rmtree(self._folder)
+            self.samples.clear()
+            return 0
         aside.rename(target)
         return step
 

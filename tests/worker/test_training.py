@@ -66,6 +66,20 @@ def test_a_training_that_is_asked_to_end_hands_over_and_is_finished_by_another(
     assert service.artifact(adapter) == files_of(train_by_library(base, tmp_path, **long))
 
 
+def test_a_training_whose_checkpoint_is_lost_begins_anew(service: Service, library_adapter: Path) -> None:
+    adapter = service.create_adapter()
+    assert service.records.claim(adapter, "before")
+    lost = {"step": 3, "owner": "before", "files": ["elapsed.json", "loss.safetensors"], "samples": [3], "loss": []}
+    assert service.records.save_checkpoint(adapter, "before", lost)
+    assert service.records.release(adapter, "before")
+    run_training(adapter, service.context())
+    record = service.record(adapter)
+    assert record.state is State.SUCCEEDED, record.error
+    assert record.result is not None
+    assert record.result["samples"] == [3, 6]
+    assert service.artifact(adapter) == files_of(library_adapter)
+
+
 def test_a_message_delivered_twice_changes_nothing(service: Service) -> None:
     adapter = service.create_adapter(steps=1)
     run_training(adapter, service.context())
