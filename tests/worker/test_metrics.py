@@ -23,7 +23,7 @@ from worker.metrics import STAGES
 
 pytestmark = pytest.mark.timeout(600)
 
-STEPS, NUM_PAIRS = 40, 4
+STEPS, NUM_PAIRS = 12, 4
 
 FAMILIES = {
     "queue_wait_seconds": "histogram",
@@ -66,14 +66,20 @@ def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
 
 @pytest.fixture
 def lease_seconds() -> float:
-    """Longer than a busy machine takes to begin with a message, which would be delivered again."""
+    """Long enough for a message not to be delivered again, however busy the machine."""
     return 60.0
 
 
 @pytest.fixture
-def service(service: Service, lease_seconds: float) -> Service:
+def device() -> str:
+    return "cpu"
+
+
+@pytest.fixture
+def service(service: Service, lease_seconds: float, device: str) -> Service:
     (port,) = free_ports("127.0.0.1", 1)
-    settings = service.settings.model_copy(update={"metrics_port": port, "lease_seconds": lease_seconds})
+    changes = {"metrics_port": port, "lease_seconds": lease_seconds, "device": device}
+    settings = service.settings.model_copy(update=changes)
     return Service(settings, service.records, service.objects, service.dispatcher)
 
 
@@ -105,6 +111,8 @@ def test_a_training_and_a_generation_are_told_in_full(
     service: Service, url: str, start_worker: Callable[..., CeleryWorker]
 ) -> None:
     worker = start_worker()
+    # A message that comes while all is being imported waits for that.
+    wait_until(lambda: served(url) and scrape(url).value("build_info"))
     # Both take longer than the second until a lease is renewed first.
     adapter = service.create_adapter(steps=STEPS)
     service.dispatcher.send_training(adapter)
@@ -116,7 +124,7 @@ def test_a_training_and_a_generation_are_told_in_full(
     assert trained.value("training_loss") > 0
     assert trained.value("checkpoints_total") == trained.value("checkpoint_seconds_count") >= 1
 
-    job = service.create_job(adapter, NUM_PAIRS, steps=50)
+    job = service.create_job(adapter, NUM_PAIRS, steps=20)
     service.dispatcher.send_generation(job, 1)
     succeeded(service, job, worker)
     told = told_of("job", url)
@@ -157,6 +165,22 @@ def test_prometheus_has_nothing_to_say_against_the_names(
         ["promtool", "check", "metrics"], input=scrape(url).text, capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+def test_a_spawned_child_counts_like_a_forked_one(
+    service: Service, url: str, start_worker: Callable[..., CeleryWorker]
+) -> None:
+    """Children that are to use CUDA are spawned. Without such a device the attempt fails, which is counted alike."""
+    start_worker()
+    adapter = service.create_adapter(steps=1)
+    service.dispatcher.send_training(adapter)
+    wait_until(lambda: service.record(adapter).state.is_terminal)
+    state = service.record(adapter).state
+    found = told_of("adapter", url)
+    assert found.value("run_seconds_count", kind="adapter", outcome=state) == 1
+    assert found.value("records_finished_total", kind="adapter", outcome=state) == 1
+    assert found.value("queue_wait_seconds_count", kind="adapter") == 1
 
 
 @pytest.mark.parametrize("lease_seconds", [10.0])
