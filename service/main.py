@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from service.api import adapters, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
 from service.api.edge import BodyLimit, Measured
+from service.api.methods import Methods
 from service.api.metrics import Metrics, RedisCollector
 from service.api.request_log import RequestLog
 from service.api.services import running_services
@@ -52,11 +53,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.keys = KeyCache()
     app.state.metrics = Metrics(chosen)
-    problems.install(app)
+    versioned = [(prefix, router) for router in (jobs.router, adapters.router) for prefix in ("/v1", "")]
+    methods = Methods([("", health.router), *versioned])
+    problems.install(app, methods.allowed)
     app.include_router(health.router)
     for router in (jobs.router, adapters.router):
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
+    methods.answer_head(app)
     app.add_middleware(BodyLimit, settings=chosen)
     app.add_middleware(Measured, metrics=app.state.metrics)
     app.add_middleware(RequestLog)

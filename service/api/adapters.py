@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import structlog
@@ -18,7 +19,7 @@ from service.api.problems import Problem, documented, pointer, summary
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, replayed, require_room, submit
 from service.api.uploads import Form, received
-from service.api.views import measured
+from service.api.views import samples
 from service.core import keys
 from service.core.errors import TransientError
 from service.core.keys import Kind, Upload
@@ -75,7 +76,7 @@ _FORM = {
     openapi_extra=_FORM,
     responses=documented(
         *("bad_request", "content_too_large", "unsupported_media_type", "invalid_request", "quota_exceeded"),
-        *("idempotency_key_reused", "spool_full"),
+        *("idempotency_key_reused", "too_slow", "too_many_open", "spool_full"),
     ),
 )
 async def create_adapter(
@@ -86,15 +87,22 @@ async def create_adapter(
     A refusal names every faulty file and field at once, and nothing of a refused request is stored.
     """
     await to_thread.run_sync(require_room, services, key_id, idempotency_key)
+    with services.uploads.taken(key_id):
+        record = await _made(request, services, key_id, idempotency_key)
+    return await resources.accepted(request, services, record)
+
+
+async def _made(request: Request, services: Services, key_id: str, idempotency_key: str | None) -> Record:
+    """The record that the upload makes, or has made before."""
     async with received(request, services.settings) as form:
         submission = Submission.of(request, Kind.ADAPTER, key_id, idempotency_key, form.fingerprint())
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
-            return await resources.accepted(request, services, first)
+            return first
         wanted, errors = _wanted(form)
         async with services.inspections:
             # While this one waited for its turn, an equal one may have been made.
             if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
-                return await resources.accepted(request, services, first)
+                return first
             pictures = await judged(form, services.settings)
         told = [entry["detail"] for entry in errors]
         if isinstance(pictures, Refused):
@@ -104,8 +112,7 @@ async def create_adapter(
             # There are no more than files and fields, and every faulty one is to be mended at once.
             raise Problem("invalid_request", summary(told), errors=errors, listed=len(errors))
         wanted = wanted.model_copy(update={"base": wanted.base or services.settings.base})
-        record = await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
-    return await resources.accepted(request, services, record)
+        return await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
 
 
 def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
@@ -173,7 +180,7 @@ def list_adapters(
     services: UsedServices,
     key_id: KeyId,
     state: resources.OfState = None,
-    after: resources.After = None,
+    after: resources.AfterAdapter = None,
     limit: resources.Limit = 20,
 ) -> Response:
     """Your adapters, newest first."""
@@ -219,7 +226,10 @@ async def delete_adapter(services: UsedServices, key_id: KeyId, adapter_id: Adap
 @router.get(
     "/{adapter_id}/events",
     response_class=events.EventStream,
-    responses={204: {"description": "Nothing more will come."}, **documented("adapter_not_found", "invalid_request")},
+    responses={
+        204: {"description": "Nothing more will come."},
+        **documented("adapter_not_found", "invalid_request", "too_many_open"),
+    },
 )
 async def stream_adapter_events(
     services: UsedServices,
@@ -245,10 +255,9 @@ async def get_adapter_sample(
 ) -> Response:
     """A sheet of sample pairs that was made at a checkpoint."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
-    if step not in measured(record).get("samples", []):
+    if (key := samples(record).get(str(step))) is None:
         raise Problem("not_found", f"no samples were made at step {step}")
-    filename = f"{adapter_id}-{step}.png"
-    return await resources.signed(services, keys.sample(adapter_id, step), filename=filename, content_type="image/png")
+    return await resources.signed(services, key, filename=f"{adapter_id}-{step}.png", content_type="image/png")
 
 
 @router.get(
@@ -259,21 +268,19 @@ async def get_adapter_sample(
 async def get_adapter_artifact(services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
     """Links to the files of a trained adapter, for use with the library."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
-    resources.require_result(record, "artifact")
-    files = await to_thread.run_sync(_artifact, services, adapter_id)
+    result = resources.require_result(record, "artifact")
+    files = await to_thread.run_sync(_links, services, result)
     return Response(json.dumps({"files": files}), media_type="application/json")
 
 
-def _artifact(services: Services, adapter_id: str) -> list[dict[str, Any]]:
-    folder = keys.artifact(adapter_id)
-    found = []
-    for entry in services.storage.list(folder):
-        name = entry.key.removeprefix(folder)
+def _links(services: Services, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    linked = []
+    for file in result["files"]:
         link = services.storage.signed_link(
-            entry.key,
-            filename=name.rpartition("/")[2],
+            result["artifact"] + file["path"],
+            filename=file["path"].rpartition("/")[2],
             content_type="application/octet-stream",
             expires=services.settings.link_seconds,
         )
-        found.append({"name": name, "bytes": entry.size, "url": link})
-    return found
+        linked.append({"name": file["path"], "bytes": file["bytes"], "url": link})
+    return linked

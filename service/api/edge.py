@@ -1,7 +1,8 @@
-"""The outermost layer: no body is larger than its route allows, and every request is counted."""
+"""The outermost layer: no body is larger or slower than its route allows, and every request is counted."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,11 +19,12 @@ _UPLOADS = frozenset({"/adapters", "/v1/adapters"})
 
 
 class BodyLimit:
-    """Refuses a body over the limit: at once where its length is told, else as soon as so much has come."""
+    """Refuses a body that is too large, at once where its length is told, or that takes too long to come."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._max_upload = settings.max_body_bytes
+        self._idle_seconds, self._seconds = settings.body_idle_seconds, settings.body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
@@ -31,14 +33,24 @@ class BodyLimit:
         most = self._max_upload if scope["path"] in _UPLOADS else MAX_JSON_BYTES
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         too_large = told.isdigit() and int(told) > most
-        taken = 0
+        taken, complete = 0, False
+        due = time.monotonic() + self._seconds
 
         async def limited() -> Message:
-            nonlocal taken
+            nonlocal taken, complete
             # Raised where the body is read, so that it is answered like any other problem.
             if too_large:
                 raise _too_large(most)
-            message = await receive()
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout(min(self._idle_seconds, due - time.monotonic())):
+                    message = await receive()
+            except TimeoutError as error:
+                raise _too_slow(self._idle_seconds, self._seconds) from error
+            if message["type"] == "http.disconnect":
+                raise Problem("client_gone", "the connection was closed before all of the body had come")
+            complete = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > most:
                 raise _too_large(most)
@@ -49,6 +61,11 @@ class BodyLimit:
 
 def _too_large(most: int) -> Problem:
     return Problem("content_too_large", f"the body is larger than {most / 1e6:g} MB", headers={"Connection": "close"})
+
+
+def _too_slow(idle_seconds: float, seconds: float) -> Problem:
+    told = f"nothing of the body came for {idle_seconds:g} s, or it took longer than {seconds:g} s"
+    return Problem("too_slow", told, headers={"Connection": "close"})
 
 
 class Measured:

@@ -5,7 +5,6 @@ The events lie in the record's own Redis stream, whose ids are the events' ids; 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -15,9 +14,10 @@ from fastapi.responses import StreamingResponse
 from redis.exceptions import RedisError
 from starlette.types import Receive, Scope, Send
 
-from service.api.problems import RETRY_SECONDS, Problem
+from service.api.problems import RETRY_SECONDS
 from service.api.services import Services
-from service.core.records import Event, Record, State, read_events, read_record
+from service.api.turns import Turns
+from service.core.records import Event, Record, State, last_event_id, read_events, read_record
 
 ID_PATTERN = r"^\d{1,19}-\d{1,19}$"
 
@@ -25,42 +25,39 @@ _PING_SECONDS = 15.0
 
 
 class EventStream(StreamingResponse):
-    """A `text/event-stream`, which takes one of a number of turns while it is sent."""
+    """A `text/event-stream`, which takes one of its key's turns while it is sent."""
 
     media_type = "text/event-stream"
 
     # The OpenAPI document takes the status from the default of `status_code`.
-    def __init__(self, content: AsyncIterator[str], turns: asyncio.Semaphore, status_code: int = 200) -> None:
+    def __init__(self, content: AsyncIterator[str], turns: Turns, key_id: str, status_code: int = 200) -> None:
         super().__init__(content, status_code, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._turns = turns
+        self._turns, self._key_id = turns, key_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Nothing is awaited between the question and the turn, which is taken here as only here it is sure to end.
-        if self._turns.locked():
-            raise Problem(
-                "unavailable",
-                "too many event streams are open: poll instead, or come back later",
-                headers={"Retry-After": str(RETRY_SECONDS)},
-            )
-        async with self._turns:
+        # Taken here, as only here it is sure to end.
+        with self._turns.taken(self._key_id):
             await super().__call__(scope, receive, send)
 
 
-async def stream(services: Services, record: Record, last_event_id: str | None) -> Response:
-    """The record's events after the given one, from the first without; it ends with the record's terminal state.
+async def stream(services: Services, record: Record, seen: str | None) -> Response:
+    """The record's events after the one that was seen last, or all; it ends with the record's terminal state.
 
     Answers 204, which tells a browser not to come back, where nothing more will come.
     The answer itself is a `Problem` where too many streams are open.
     """
-    after = last_event_id or "0-0"
+    after = "0-0"
+    if seen is not None:
+        # Nothing comes after an id that is later than all there are.
+        after = min(seen, await last_event_id(services.stream_redis, record.id), key=_order)
     if record.state.is_terminal and not await read_events(services.stream_redis, record.id, after, wait_seconds=0.001):
         return Response(status_code=204)
-    return EventStream(_lines(services, record.id, after), services.streams)
+    return EventStream(_lines(services, record.id, after), services.streams, record.key_id)
 
 
 async def _lines(services: Services, record_id: str, after: str) -> AsyncIterator[str]:
     yield f"retry: {RETRY_SECONDS * 1000}\n\n"
-    last_sent = time.monotonic()
+    last_sent, ended = time.monotonic(), False
     try:
         while True:
             events = await read_events(services.stream_redis, record_id, after)
@@ -71,13 +68,20 @@ async def _lines(services: Services, record_id: str, after: str) -> AsyncIterato
             if events:
                 after, last_sent = events[-1].id, time.monotonic()
             elif time.monotonic() - last_sent > _PING_SECONDS:
-                if await read_record(services.fast_redis, record_id) is None:
-                    return  # deleted
+                record = await read_record(services.fast_redis, record_id)
+                if record is None or ended:
+                    return  # deleted, or there is no event of the end
+                # Its event may have come since events were last read.
+                ended = record.state.is_terminal
                 yield ": still here\n\n"
                 last_sent = time.monotonic()
     except RedisError:
         # The client comes back with the id of what it saw last.
         return
+
+
+def _order(event_id: str) -> tuple[int, ...]:
+    return tuple(map(int, event_id.split("-")))
 
 
 def _line(event: Event) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Body, Header, Path, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Path, Request, Response
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
@@ -24,6 +25,14 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], responses=documented("unauthor
 
 JobId = Annotated[str, Path(description="As `POST /jobs` told it.")]
 
+
+async def _json_only(request: Request, _: KeyId) -> None:
+    """Refuse what FastAPI would not read as JSON."""
+    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (sent == "application/json" or (sent.startswith("application/") and sent.endswith("+json"))):
+        raise Problem("unsupported_media_type", "send application/json")
+
+
 _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "formats": ["coco"]}
 
 
@@ -32,9 +41,10 @@ _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "for
     status_code=202,
     response_model=schemas.Job,
     responses=documented(
-        *("bad_request", "adapter_not_found", "adapter_not_ready", "content_too_large", "invalid_request"),
-        *("quota_exceeded", "idempotency_key_reused"),
+        *("bad_request", "adapter_not_found", "adapter_not_ready", "too_slow", "content_too_large"),
+        *("unsupported_media_type", "invalid_request", "quota_exceeded", "idempotency_key_reused"),
     ),
+    dependencies=[Depends(_json_only)],
 )
 async def create_job(
     request: Request,
@@ -43,7 +53,10 @@ async def create_job(
     wanted: Annotated[JobRequest, Body(examples=[_EXAMPLE])],
     idempotency_key: resources.IdempotencyKey = None,
 ) -> Response:
-    """Generate `num_pairs` accepted pairs with a trained adapter."""
+    """Generate `num_pairs` accepted pairs with a trained adapter.
+
+    In the example, put the id of an adapter of yours that has succeeded; `GET /v1/adapters` tells them.
+    """
     # Of the body as it came: in the parsed request a seed may have been drawn.
     body = json.dumps(await request.json(), sort_keys=True)
     submission = Submission.of(request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
@@ -51,7 +64,7 @@ async def create_job(
         return await resources.accepted(request, services, first)
     most = services.settings.max_num_pairs
     if wanted.num_pairs > most:
-        errors = [{"pointer": "/num_pairs", "detail": f"{wanted.num_pairs} is more than {most}, the most for one job"}]
+        errors = [{"pointer": "/num_pairs", "detail": f"at most {most} pairs are made by one job"}]
         raise Problem("invalid_request", errors[0]["detail"], errors=errors)
     adapter = await resources.owned(services, Kind.ADAPTER, wanted.adapter_id, key_id)
     if adapter.state != State.SUCCEEDED:
@@ -70,7 +83,7 @@ def list_jobs(
     services: UsedServices,
     key_id: KeyId,
     state: resources.OfState = None,
-    after: resources.After = None,
+    after: resources.AfterJob = None,
     limit: resources.Limit = 20,
 ) -> Response:
     """Your jobs, newest first."""
@@ -109,7 +122,10 @@ async def delete_job(services: UsedServices, key_id: KeyId, job_id: JobId) -> Re
 @router.get(
     "/{job_id}/events",
     response_class=events.EventStream,
-    responses={204: {"description": "Nothing more will come."}, **documented("not_found", "invalid_request")},
+    responses={
+        204: {"description": "Nothing more will come."},
+        **documented("not_found", "invalid_request", "too_many_open"),
+    },
 )
 async def stream_job_events(
     services: UsedServices,
@@ -156,5 +172,5 @@ async def get_job_preview(services: UsedServices, key_id: KeyId, job_id: JobId) 
 
 
 def _file_stem(name: str) -> str:
-    """What a user calls an adapter, fit for a file name anywhere."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "dataset"
+    """What a user calls an adapter, fit for a file name anywhere, in whatever script."""
+    return re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", name)).strip("-.") or "dataset"

@@ -8,7 +8,7 @@ of a `parameter`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -34,6 +34,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_found": (404, "There is no such thing"),
     "adapter_not_found": (404, "There is no such adapter"),
     "method_not_allowed": (405, "This address does not take that method"),
+    "too_slow": (408, "The request took too long to arrive"),
     "already_finished": (409, "It has finished already"),
     "not_finished": (409, "It has not finished yet"),
     "no_result": (409, "There is no result"),
@@ -44,6 +45,8 @@ CODES: dict[str, tuple[int, str]] = {
     "invalid_request": (422, "The request has mistakes"),
     "idempotency_key_reused": (422, "This Idempotency-Key was used for another request"),
     "quota_exceeded": (429, "A quota is used up"),
+    "too_many_open": (429, "Too many of these are open at once"),
+    "client_gone": (499, "The client went away"),  # for our own figures: nobody is there to read it
     "internal_error": (500, "Something went wrong here"),
     "unavailable": (503, "The service is not available for the moment"),
     "spool_full": (507, "There is no room for uploads for the moment"),
@@ -54,6 +57,9 @@ LISTED = 100
 """Mistakes that one answer lists; how many more there are is told."""
 
 _SUMMED_UP = 5
+
+_SHOWN = 2_000
+"""Characters of one text; what is told of many files with long names takes more than a thousand."""
 
 RETRY_SECONDS = 5
 """When to come back after a failure of the surroundings."""
@@ -90,19 +96,24 @@ def pointer(*parts: str | int) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
+def shown(text: str, most: int = _SHOWN) -> str:
+    """A text that may hold what a client has sent, at bounded length."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def response(request: Request, problem: Problem) -> Response:
     status, title = CODES[problem.code]
     body: dict[str, Any] = {
         "type": f"urn:pairforge:problem:{problem.code}",
         "title": title,
         "status": status,
-        "detail": problem.detail,
-        "instance": request.url.path,
+        "detail": shown(problem.detail, (_SUMMED_UP + 1) * _SHOWN),
+        "instance": shown(request.url.path),
         "code": problem.code,
         "request_id": request.state.request_id,
     }
     if problem.errors:
-        body["errors"] = problem.errors[: problem.listed]
+        body["errors"] = [_bounded(entry) for entry in problem.errors[: problem.listed]]
         if (more := len(problem.errors) - problem.listed) > 0:
             body["errors"].append({"detail": f"and {more:,} more"})
     return Response(json.dumps(body), status, problem.headers, MEDIA_TYPE)
@@ -122,17 +133,24 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Answer all errors of the app as problems."""
+def install(app: FastAPI, allowed: Callable[[str], str] = lambda _: "") -> None:
+    """Answer all errors of the app as problems.
+
+    Args:
+        allowed: the methods that a path takes; the framework tells those of the first route only.
+    """
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        return response(request, error if isinstance(error, Problem) else _of_framework(error))
+        problem = error if isinstance(error, Problem) else _of_framework(error)
+        if problem.code == "method_not_allowed" and (methods := allowed(request.url.path)):
+            problem.headers = {"Allow": methods}
+        return response(request, problem)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         errors = [located(entry["loc"], entry["msg"]) for entry in error.errors()]
-        told = [f"{entry.get('pointer') or entry.get('parameter')}: {entry['detail']}" for entry in errors]
+        told = [f"{_place(entry)}: {entry['detail']}" for entry in errors]
         return response(request, Problem("invalid_request", summary(told), errors=errors))
 
     async def unavailable(request: Request, error: Exception) -> Response:
@@ -162,10 +180,10 @@ def unavailable_problem() -> Problem:
 
 def summary(details: Sequence[str]) -> str:
     """All mistakes in one line, or the first few and how many more."""
-    shown = list(details[:_SUMMED_UP])
-    if more := len(details) - len(shown):
-        shown.append(f"and {more:,} more")
-    return "; ".join(shown)
+    told = [shown(detail) for detail in details[:_SUMMED_UP]]
+    if more := len(details) - len(told):
+        told.append(f"and {more:,} more")
+    return "; ".join(told)
 
 
 def located(loc: Sequence[str | int], message: str) -> dict[str, str]:
@@ -174,6 +192,14 @@ def located(loc: Sequence[str | int], message: str) -> dict[str, str]:
     if where == "body":
         return {"pointer": pointer(*path), "detail": message}
     return {"parameter": ".".join(str(part) for part in path), "in": str(where), "detail": message}
+
+
+def _place(entry: Mapping[str, str]) -> str:
+    return entry.get("parameter") or entry.get("pointer") or "the body"
+
+
+def _bounded(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: shown(value) if isinstance(value, str) else value for name, value in entry.items()}
 
 
 def _of_framework(error: HTTPException) -> Problem:

@@ -17,9 +17,9 @@ from service.core.keys import Kind
 from service.core.records import Record, State, read_record
 
 Limit = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
-After = Annotated[
-    str | None, Query(pattern=r"^(adp|job)_[0-9a-z]{26}$", description="`next_cursor` of the page before.")
-]
+_AFTER = "`next_cursor` of the page before."
+AfterAdapter = Annotated[str | None, Query(pattern=r"^adp_[0-9a-z]{26}$", description=_AFTER)]
+AfterJob = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description=_AFTER)]
 OfState = Annotated[State | None, Query(description="Only those in this state.")]
 IdempotencyKey = Annotated[
     str | None,
@@ -93,11 +93,14 @@ async def delete(services: Services, kind: Kind, record_id: str, key_id: str) ->
     """Delete a finished record; the reconciler deletes what it stored.
 
     Raises:
-        Problem: it has not finished.
+        Problem: it has not finished, or another request was faster.
     """
-    record = await owned(services, kind, record_id, key_id)
-    if not await to_thread.run_sync(services.store.remove, record_id):
-        raise Problem("not_finished", f"the {kind} is {record.state}: cancel it first")
+    await owned(services, kind, record_id, key_id)
+    while not await to_thread.run_sync(services.store.remove, record_id):
+        # It is gone, or unfinished, unless it has finished since.
+        record = await owned(services, kind, record_id, key_id)
+        if not record.state.is_terminal:
+            raise Problem("not_finished", f"the {kind} is {record.state}: cancel it first")
     return Response(status_code=204)
 
 

@@ -36,7 +36,7 @@ class ProblemDocument(BaseModel):
     errors: list[ProblemEntry] | None = None
 
 
-class Progress(BaseModel):
+class Progress(_Schema):
     """How far the running stage has come."""
 
     stage: str
@@ -44,17 +44,19 @@ class Progress(BaseModel):
     total: int | None = None
     unit: str | None = None
     rate: float | None = Field(default=None, description="Units per second.")
+    loss: float | None = Field(default=None, description="Of a training, smoothed.")
     eta: float | None = Field(default=None, description="Seconds until the stage is complete.")
 
 
-class Counts(BaseModel):
+class Counts(_Schema):
     """Of a job's candidates."""
 
+    attempts: int = Field(description="Candidates that were made and judged.")
     accepted: int
     rejected: dict[str, int] = Field(description="By reason.")
 
 
-class Failure(BaseModel):
+class Failure(_Schema):
     """Why it failed."""
 
     code: str

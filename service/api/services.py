@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.api.metrics import Metrics
+from service.api.turns import Turns
 from service.core.connections import TIMEOUT, TimedAsyncRedis, connect
 from service.core.messaging import Dispatcher
 from service.core.reconcile import reconcile, reconcile_until
@@ -37,9 +38,6 @@ BUCKET_SECONDS = 2.0
 MAX_INSPECTIONS = 2
 """Uploads decoded at a time; others wait, which bounds the memory in use."""
 
-MAX_STREAMS = 256
-"""Event streams open at once; each waits on a connection of its own."""
-
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -49,9 +47,10 @@ class Services:
         redis: for work in threads.
         fast_redis: for what is answered on the event loop.
         stream_redis: for waiting on events.
-        inspections: turns at decoding uploads.
         metrics: where the routes count.
-        streams: turns at streaming events.
+        uploads: turns at sending one.
+        streams: turns at events as they happen; each waits on a connection of its own.
+        inspections: turns at decoding uploads.
     """
 
     settings: Settings
@@ -62,8 +61,9 @@ class Services:
     storage: ObjectStore
     dispatcher: Dispatcher
     metrics: Metrics
+    uploads: Turns
+    streams: Turns
     inspections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_INSPECTIONS))
-    streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_STREAMS))
 
 
 @asynccontextmanager
@@ -74,7 +74,7 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
     telemetry = metrics.telemetry
     client = connect(settings, telemetry)
     fast = _impatient(settings, telemetry, _FAST_CONNECTIONS)
-    stream = _impatient(settings, telemetry, MAX_STREAMS + 1)
+    stream = _impatient(settings, telemetry, settings.max_streams + 1)
     store, storage = RecordStore(client, settings, telemetry), ObjectStore(settings, telemetry)
     dispatcher = Dispatcher(settings)
     services = Services(
@@ -86,6 +86,8 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         storage=storage,
         dispatcher=dispatcher,
         metrics=metrics,
+        uploads=Turns("uploads", settings.max_uploads, settings.max_uploads_per_key),
+        streams=Turns("event streams", settings.max_streams, settings.max_streams_per_key),
     )
     stopped = threading.Event()
     reconciler = threading.Thread(

@@ -23,7 +23,7 @@ from starlette.requests import Request
 
 from service.api.problems import Problem, pointer
 from service.core.settings import Settings
-from service.core.spool import spooled
+from service.core.spool import free_bytes, spooled
 
 KINDS = ("images", "masks", "normals")
 """The parts that hold files; `images[]` is the same as `images`."""
@@ -88,6 +88,8 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Form]:
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data" or not options.get(b"boundary"):
         raise Problem("unsupported_media_type", "send a multipart/form-data form with images[] and masks[]")
+    told = request.headers.get("content-length", "0")
+    _require_free(settings, int(told) if told.isdecimal() else 0)
     spool = ExitStack()
     try:
         folder = await to_thread.run_sync(spool.enter_context, spooled(settings.spool_dir, "upload-"))
@@ -98,6 +100,7 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Form]:
         try:
             parser = MultipartParser(options[b"boundary"], receiver.callbacks())  # type: ignore[arg-type]
             async for chunk in request.stream():
+                _require_free(settings, len(chunk))
                 # In a thread: files are written and hashed on the way.
                 await to_thread.run_sync(parser.write, chunk)
             if not receiver.complete:
@@ -116,10 +119,20 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Form]:
 def _spool_problem(error: OSError) -> Problem:
     if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         raise error
+    return _full()
+
+
+def _require_free(settings: Settings, wanted: int) -> None:
+    """Leave the disk's reserve to those who cannot wait: what else writes there may not survive a full one."""
+    if free_bytes(settings.spool_dir) - wanted < settings.min_free_bytes:
+        raise _full()
+
+
+def _full() -> Problem:
     return Problem(
         "spool_full",
         "the disk that uploads are kept on is full; nothing was stored, try again later",
-        headers={"Retry-After": "60"},
+        headers={"Retry-After": "60", "Connection": "close"},
     )
 
 

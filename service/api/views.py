@@ -58,15 +58,18 @@ def _adapter(record: Record, resolved: Mapping[str, Any]) -> dict[str, Any]:
         "name": record.request["name"],
         "request": _overlaid(record.request, resolved),
         "loss": (record.result or record.checkpoint or {}).get("loss", []),
-        "samples": [{"step": step, "link": f"{base}/samples/{step}"} for step in measured(record).get("samples", [])],
+        "samples": [{"step": int(step), "link": f"{base}/samples/{step}"} for step in samples(record)],
         "card": (record.result or {}).get("card"),
         "links": links,
     }
 
 
-def measured(record: Record) -> Mapping[str, Any]:
-    """What was measured on a training, of which the samples are still there."""
-    return {} if record.state in {State.FAILED, State.CANCELLED} else record.result or record.checkpoint or {}
+def samples(record: Record) -> Mapping[str, str]:
+    """Step → object key of the sample sheets that are still there."""
+    if record.state in {State.FAILED, State.CANCELLED}:
+        return {}
+    found: Mapping[str, str] = (record.result or record.checkpoint or {}).get("samples", {})
+    return found
 
 
 def _job(record: Record, resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def answer(request: Request, record: Record, queue_position: int | None, status:
         headers["Retry-After"] = str(POLL_SECONDS[record.state])
     if status == 202:
         headers["Location"] = path(record)
-    if request.method == "GET" and _matches(request.headers.get("if-none-match"), etag):
+    if request.method in {"GET", "HEAD"} and _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     return Response(json.dumps(view(record, queue_position)), status, headers, "application/json")
 

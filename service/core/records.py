@@ -24,7 +24,7 @@ from service.core.telemetry import Telemetry
 
 __all__ = ["TERMINAL", "Event", "Record", "State"]  # what the store speaks of, for those who use it
 __all__ += ["AdapterInUse", "AdapterNotReady", "Idempotency", "IdempotencyConflict", "QuotaExceeded", "RecordStore"]
-__all__ += ["read_events", "read_record"]
+__all__ += ["last_event_id", "read_events", "read_record"]
 
 Strings = list[str]
 Events = list[Event]
@@ -295,21 +295,24 @@ class RecordStore:
 
     def blocks_done(self, job: str) -> dict[int, str]:
         """Number → object key of every finished block, judged or not."""
-        fields = cast(dict[str, str], self.redis.hgetall(f"{NAMESPACE}blocks:{job}"))
-        done = {name.removeprefix("done:"): key for name, key in fields.items() if name.startswith("done:")}
-        return {int(block): done[block] for block in sorted(done, key=int)}
+        return self._of_blocks(job, "done:")
+
+    def verdicts(self, job: str) -> dict[int, str]:
+        """Number → object key of the verdict on every judged block."""
+        return self._of_blocks(job, "verdict:")
 
     def claim_judge(self, job: str, owner: str) -> bool:
         """Become the only one who judges, unless someone alive does."""
         return bool(self._scripts.run("claim_judge", job, owner))
 
-    def save_judged(self, job: str, owner: str, judged: Json) -> bool:
+    def save_judged(self, job: str, owner: str, judged: Json, verdict: str) -> bool:
         """Note how far judging is; only its holder may.
 
         Args:
             judged: {"next_block": int, …}; blocks before it are not needed for judging again.
+            verdict: key of the stored verdict on the last block before it.
         """
-        return bool(self._scripts.run("save_judged", job, owner, json.dumps(judged), judged["next_block"]))
+        return bool(self._scripts.run("save_judged", job, owner, json.dumps(judged), judged["next_block"], verdict))
 
     def judged(self, job: str) -> Json | None:
         """What `save_judged` noted last."""
@@ -409,6 +412,11 @@ class RecordStore:
     def collected(self, entry: str) -> None:
         self.redis.zrem(_GARBAGE, entry)
 
+    def _of_blocks(self, job: str, what: str) -> dict[int, str]:
+        fields = cast(dict[str, str], self.redis.hgetall(f"{NAMESPACE}blocks:{job}"))
+        found = {int(name.removeprefix(what)): key for name, key in fields.items() if name.startswith(what)}
+        return dict(sorted(found.items()))
+
     def _hash(self, record: str) -> dict[str, str]:
         return cast(dict[str, str], self.redis.hgetall(_record_key(record)))
 
@@ -430,6 +438,12 @@ async def read_events(
     name = f"{NAMESPACE}events:{record}"
     answer = await cast(Any, redis.xread({name: after}, count=1000, block=max(1, round(wait_seconds * 1000))))
     return [event for _, entries in answer for event in _events(entries)]
+
+
+async def last_event_id(redis: redis.asyncio.Redis, record: str) -> str:
+    """The id of the record's latest event, "0-0" where there is none."""
+    entries = await cast(Any, redis.xrevrange(f"{NAMESPACE}events:{record}", count=1))
+    return str(entries[0][0]) if entries else "0-0"
 
 
 _GARBAGE = f"{NAMESPACE}garbage"

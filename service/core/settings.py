@@ -26,6 +26,11 @@ class Settings(BaseSettings):
         spool_dir: where uploads and datasets lie for a while; None for the system's folder of temporary files.
         require_keys: whether every request needs an API key; without, only this machine's own requests are served.
         max_pairs, max_normals, max_file_bytes, max_body_bytes, max_pixels, max_total_pixels: limits of one upload.
+        max_uploads, max_uploads_per_key: uploads that may be open at once.
+        min_free_bytes: of the disk that uploads are kept on; with less than that none is taken.
+        body_idle_seconds: how long a client may send nothing of a body that is not complete.
+        body_seconds: how long a body may take in all.
+        max_streams, max_streams_per_key: streams of events that may be open at once.
         max_num_pairs: greatest number of pairs that one job may ask for.
         max_active_per_key: adapters and jobs of one key that may be queued or running at once.
         max_records_per_key: adapters and jobs of one key, finished ones included.
@@ -63,6 +68,13 @@ class Settings(BaseSettings):
     max_body_bytes: Bytes = 200_000_000
     max_pixels: PositiveInt = 4096 * 4096
     max_total_pixels: PositiveInt = 256_000_000
+    max_uploads: PositiveInt = 64
+    max_uploads_per_key: PositiveInt = 8
+    min_free_bytes: Bytes = 500_000_000
+    body_idle_seconds: PositiveFloat = 30.0
+    body_seconds: PositiveFloat = 900.0
+    max_streams: PositiveInt = 256
+    max_streams_per_key: PositiveInt = 32
     max_num_pairs: PositiveInt = 10_000
     max_active_per_key: PositiveInt = 20
     max_records_per_key: PositiveInt = 10_000

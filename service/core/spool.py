@@ -42,10 +42,19 @@ def spooled(parent: Path | None, prefix: str, name: str = "") -> Iterator[Path]:
 
 def has_room(folder: Path) -> bool:
     """Whether there is room on the disk that a folder lies on, or is to lie on."""
+    usage = _usage(folder)
+    return usage.free > min(MOST_KEPT_FREE, usage.total // 10)
+
+
+def free_bytes(folder: Path | None) -> int:
+    """What is free on the disk that a folder lies on; None for the system's folder of temporary files."""
+    return _usage(folder or Path(tempfile.gettempdir())).free
+
+
+def _usage(folder: Path) -> shutil._ntuple_diskusage:
     while not folder.exists():
         folder = folder.parent
-    usage = shutil.disk_usage(folder)
-    return usage.free > min(MOST_KEPT_FREE, usage.total // 10)
+    return shutil.disk_usage(folder)
 
 
 def _sweep(root: Path, prefix: str) -> None:

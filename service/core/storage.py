@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
 
 import boto3
 from boto3.exceptions import RetriesExceededError, S3UploadFailedError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.literals import BucketLocationConstraintType
 
 _TRANSFER = TransferConfig(multipart_threshold=64 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4)
+_UNFIT = r'[\x00-\x1f\x7f"/\\]'  # in the name of a file
 _DELETED_AT_ONCE = 1000  # keys in one request, by the protocol
 _PASSING = {"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "Throttling", "ThrottlingException"}
 
@@ -124,10 +126,14 @@ class ObjectStore:
             expires: seconds from now.
         """
         plain = re.sub(r"[^A-Za-z0-9._ -]", "_", filename)
+        named = f'filename="{plain}"'
+        if not filename.isascii():
+            # In full for those who know RFC 6266, plain for the others.
+            named += f"; filename*=UTF-8''{quote(re.sub(_UNFIT, '_', filename), safe='')}"
         parameters = {
             "Bucket": self._bucket,
             "Key": key,
-            "ResponseContentDisposition": f'attachment; filename="{plain}"',
+            "ResponseContentDisposition": f"attachment; {named}",
             "ResponseContentType": content_type,
         }
         return self._public.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -23,7 +24,7 @@ MARK = "PAIRFORGE_STACK"
 """Environment variable of every process of a stack: the stack's folder."""
 
 LARGEST_LOG = 10 * 2**20
-"""Bytes; a longer log is put aside when its process is started again."""
+"""Bytes; what a longer log holds is put aside, so a process's logs take little more than twice as much."""
 
 SOON = 0.05
 """Seconds between two looks at a process that is about to end."""
@@ -59,7 +60,7 @@ class Child:
         self.command = command
         self.log = logs / f"{command.name}.log"
         self.started = time.monotonic()
-        _put_aside(self.log)
+        self.bound_log()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the programs are found by `binaries`
                 tethered(command.arguments, signal.SIGKILL),
@@ -100,6 +101,13 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
+    def bound_log(self) -> None:
+        """Put a log that has grown too long aside; what is written during that moment is lost."""
+        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
+            shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
+            # The process writes on from the beginning, as it appends.
+            os.truncate(self.log, 0)
+
     def last_words(self, lines: int = 5) -> str:
         """The end of its log."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
@@ -135,8 +143,3 @@ def end_marked(mark: Path, seconds: float = 10.0) -> int:
         ended.update(found)
         time.sleep(SOON)
     return len(ended)
-
-
-def _put_aside(log: Path) -> None:
-    if log.exists() and log.stat().st_size > LARGEST_LOG:
-        log.replace(log.with_name(f"{log.name}.1"))

@@ -57,7 +57,14 @@ def s3_command(program: Path, objects: Path, host: str, port: int, credentials: 
 
 def api_command(host: str, port: int, settings: Mapping[str, str]) -> Command:
     arguments = ["--factory", "service.main:create_app", "--host", host, "--port", str(port)]
-    arguments += ["--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", str(API_GRACE)]
+    arguments += [
+        "--http",
+        "service.api.http:LimitedProtocol",
+        "--no-access-log",
+        "--no-server-header",
+        "--timeout-graceful-shutdown",
+        str(API_GRACE),
+    ]
     return Command("api", [*PYTHON, "uvicorn", *arguments], settings, API_PATIENCE)
 
 

@@ -139,7 +139,7 @@ class Stack:
         return running
 
     def tend(self) -> None:
-        """Start again what has died, each time after a longer pause. Call it often."""
+        """Start again what has died, each time after a longer pause, and keep logs short. Call it often."""
         now = time.monotonic()
         for post in self._posts:
             if post.child is None:
@@ -152,6 +152,8 @@ class Stack:
                 post.due = now + pause
                 self._tell(f"{post.command.name} {how}; it starts again in {pause:g} s (see {post.child.log})")
                 post.child = None
+            else:
+                post.child.bound_log()
 
     def stop(self) -> None:
         """End everything: the API first, then the workers, which hand their work over, then what these need."""

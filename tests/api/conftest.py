@@ -119,7 +119,10 @@ def trained(client: httpx2.Client, store: RecordStore) -> str:
     answer = client.post("/v1/adapters", data={"name": "scratches"}, files=pairs())
     adapter = str(answer.json()["id"])
     assert store.claim(adapter, "worker")
-    result = {"card": {"version": "1"}, "loss": [[1, 0.5]], "samples": [5], "bytes": 10, "request": {}}
+    artifact, sample = keys.artifact(adapter, "worker"), keys.sample(adapter, 5, "worker")
+    files = [{"path": "masks/card.json", "bytes": 2, "sha256": "0" * 64}]
+    result = {"card": {"version": "1"}, "loss": [[1, 0.5]], "bytes": 10, "request": {}}
+    result |= {"samples": {"5": sample}, "artifact": artifact, "files": files}
     assert store.succeed(adapter, "worker", result, 10)
     return adapter
 

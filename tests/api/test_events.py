@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
+from redis import Redis
 
 from service.core.records import RecordStore
 from service.core.settings import Settings
@@ -69,17 +71,50 @@ def test_an_impossible_event_id_is_refused(client: httpx2.Client, store: RecordS
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
-def test_every_stream_open_is_within_the_limit(
-    client: httpx2.Client, store: RecordStore, monkeypatch: pytest.MonkeyPatch, settings: Settings
+def test_of_open_streams_each_key_has_its_share_and_all_have_theirs(
+    client: httpx2.Client, new_client: Callable[[], httpx2.Client], store: RecordStore, settings: Settings
 ) -> None:
-    monkeypatch.setattr("service.api.services.MAX_STREAMS", 1)
     adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
     path = f"/v1/adapters/{adapter}/events"
-    with serving(settings) as url, client.stream("GET", f"{url}{path}") as first:
-        assert next(first.iter_lines()).startswith("retry:")
-        refused = client.get(f"{url}{path}")
-        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    other = new_client()
+    own = other.post("/v1/adapters", data={"name": "b"}, files=pairs()).json()["id"]
+    for shares, code in (((2, 1), "too_many_open"), ((1, 1), "unavailable")):
+        narrow = settings.model_copy(update=dict(zip(("max_streams", "max_streams_per_key"), shares, strict=True)))
+        with serving(narrow) as url, client.stream("GET", f"{url}{path}") as first:
+            assert next(first.iter_lines()).startswith("retry:")
+            asked, asking = (client, path) if code == "too_many_open" else (other, f"/v1/adapters/{own}/events")
+            refused = asked.get(f"{url}{asking}")
+            assert (refused.status_code, refused.json()["code"]) == (429 if asked is client else 503, code)
+            if code == "too_many_open":
+                assert len(received(other, f"{url}/v1/adapters/{own}/events", most=1)) == 1
+    store.request_cancel(adapter)
+    with serving(settings.model_copy(update={"max_streams": 1})) as url:
+        assert len(received(client, f"{url}{path}")) == 2
+        assert len(received(client, f"{url}{path}")) == 2
+
+
+BEYOND = "9999999999999999999-1"
+
+
+def test_an_event_id_beyond_the_last_is_the_last(client: httpx2.Client, store: RecordStore) -> None:
+    adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
+    path = f"/v1/adapters/{adapter}/events"
+    with client.stream("GET", path, headers={"Last-Event-ID": BEYOND}) as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("retry:")
         store.request_cancel(adapter)
-    with serving(settings) as url:
-        assert len(received(client, f"{url}{path}")) == 2
-        assert len(received(client, f"{url}{path}")) == 2
+        assert [json.loads(line[6:])["state"] for line in lines if line.startswith("data: ")] == ["cancelled"]
+    assert client.get(path, headers={"Last-Event-ID": BEYOND}).status_code == 204
+
+
+def test_a_stream_ends_with_its_record_though_no_event_tells_of_the_end(
+    client: httpx2.Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.events._PING_SECONDS", 0.1)
+    adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
+    with client.stream("GET", f"/v1/adapters/{adapter}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("retry:")
+        redis.hset(f"pairforge:record:{adapter}", "state", "cancelled")
+        told = [json.loads(line[6:])["state"] for line in lines if line.startswith("data: ")]
+    assert told == ["queued"]

@@ -11,9 +11,10 @@ from fastapi.testclient import TestClient
 
 from service.api import problems
 from service.api.request_log import RequestLog
+from service.core.records import RecordStore
 from service.core.settings import Settings
 from service.main import create_app
-from tests.api.conftest import serving
+from tests.api.conftest import serving, trained
 from tests.api.uploads import pairs
 
 FRAMEWORK = {
@@ -41,8 +42,6 @@ def test_the_frameworks_errors_are_problems_too(client: httpx2.Client, case: str
     assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
     assert body["instance"] == path.partition("?")[0]
     assert body.keys() >= {"type", "title", "detail"}
-    if status == 405:
-        assert answer.headers["allow"]
 
 
 def test_of_very_many_mistakes_the_first_are_listed(client: httpx2.Client) -> None:
@@ -51,6 +50,58 @@ def test_of_very_many_mistakes_the_first_are_listed(client: httpx2.Client) -> No
     assert len(answer.json()["errors"]) == problems.LISTED + 1
     assert answer.json()["errors"][-1] == {"detail": "and 3,902 more"}  # 4,000 unknown and 2 missing
     assert len(answer.content) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/jobs", "GET, HEAD, POST"),
+        ("/jobs", "GET, HEAD, POST"),
+        ("/v1/jobs/x", "DELETE, GET, HEAD"),
+        ("/v1/adapters/x/cancel", "POST"),
+        ("/v1/adapters/x/events", "GET"),
+        ("/healthz", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+    ],
+)
+def test_an_address_tells_all_methods_that_it_takes(client: httpx2.Client, path: str, methods: str) -> None:
+    answer = client.put(path)
+    assert answer.status_code == 405
+    assert ", ".join(sorted(answer.headers["allow"].split(", "))) == methods
+
+
+def test_a_head_is_answered_like_a_get_without_its_body(client: httpx2.Client, store: RecordStore) -> None:
+    adapter = f"/v1/adapters/{trained(client, store)}"
+    for path in ("/healthz", "/v1/jobs", "/adapters", adapter, f"/v1/jobs/job_{'0' * 26}"):
+        asked, told = client.get(path), client.head(path)
+        assert (told.status_code, told.content) == (asked.status_code, b"")
+        assert told.headers["content-length"] == asked.headers["content-length"]
+    etag = {"If-None-Match": client.get(adapter).headers["etag"]}
+    assert client.head(adapter, headers=etag).status_code == 304
+
+
+@pytest.mark.parametrize("media_type", [None, "application/x-www-form-urlencoded", "text/json", "application/jsonp"])
+def test_a_job_is_asked_for_in_json(client: httpx2.Client, media_type: str | None) -> None:
+    headers = {"Content-Type": media_type} if media_type else {}
+    answer = client.post("/v1/jobs", content=b'{"num_pairs": 2}', headers=headers)
+    assert (answer.status_code, answer.json()["detail"]) == (415, "send application/json")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null"])
+def test_what_is_wrong_with_all_of_a_body_is_said_of_the_body(client: httpx2.Client, body: bytes) -> None:
+    answer = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json; charset=utf-8"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("the body: ")
+
+
+def test_what_was_sent_is_not_echoed_at_length(client: httpx2.Client) -> None:
+    body = f'{{"adapter_id": "adp_{"0" * 26}", "num_pairs": {"9" * 4_000}, "{"k" * 50_000}": 1}}'.encode()
+    valid = f'{{"adapter_id": "adp_{"0" * 26}", "num_pairs": {"9" * 4_000}}}'.encode()
+    for sent, most in ((body, 10_000), (valid, 1_000)):
+        answer = client.post("/v1/jobs", content=sent, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422
+        assert len(answer.content) < most
+    assert len(client.get(f"/v1/{'x' * 50_000}").content) < 5_000
 
 
 def test_a_fault_of_ours_tells_nothing_of_our_inside() -> None:

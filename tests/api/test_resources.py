@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import httpx2
@@ -92,10 +93,15 @@ def test_lists_are_read_page_by_page_and_by_state(client: httpx2.Client) -> None
             break
     assert seen == sorted(made, reverse=True)
     assert [one["id"] for one in client.get("/v1/adapters?state=cancelled").json()["data"]] == [made[2]]
-    for query in ("limit=0", "limit=1000", "state=lost", "after=x"):
+    for query in ("limit=0", "limit=1000", "state=lost", "after=x", f"after=job_{'0' * 26}"):
         answer = client.get(f"/v1/adapters?{query}")
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
         assert answer.json()["errors"][0]["parameter"] == query.split("=")[0]
+
+
+def test_a_cursor_of_adapters_is_none_of_jobs(client: httpx2.Client) -> None:
+    answer = client.get(f"/v1/jobs?after=adp_{'0' * 26}")
+    assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "after")
 
 
 def test_an_unchanged_record_is_not_sent_again(client: httpx2.Client, store: RecordStore) -> None:
@@ -112,7 +118,7 @@ def test_progress_makes_a_record_new(client: httpx2.Client, store: RecordStore) 
     store.claim(adapter, "worker")
     progress = {"stage": "train", "completed": 5, "total": 10, "unit": "step", "rate": 2.0, "eta": 2.5}
     store.report(adapter, "worker", {**progress, "request": {"training": {"rank": 4}}})
-    store.save_checkpoint(adapter, "worker", {"step": 5, "samples": [5], "loss": [[1, 0.5], [5, 0.25]]})
+    store.save_checkpoint(adapter, "worker", {"step": 5, "samples": {"5": "sheet"}, "loss": [[1, 0.5], [5, 0.25]]})
     running = client.get(f"/v1/adapters/{adapter}", headers={"If-None-Match": queued.headers["etag"]})
     assert running.status_code == 200
     body = running.json()
@@ -173,6 +179,15 @@ def test_only_what_has_finished_and_is_not_in_use_can_be_deleted(client: httpx2.
     assert client.delete(f"/v1/adapters/{adapter}").status_code == 204
 
 
+def test_of_many_who_delete_at_once_one_does_and_the_others_find_nothing(client: httpx2.Client) -> None:
+    for _ in range(5):
+        adapter = adapter_of(client)
+        client.post(f"/v1/adapters/{adapter}/cancel")
+        with ThreadPoolExecutor(6) as pool:
+            found = [pool.submit(client.delete, f"/v1/adapters/{adapter}") for _ in range(6)]
+        assert sorted(each.result().status_code for each in found) == [204, *[404] * 5]
+
+
 def test_a_dataset_is_downloaded_by_a_signed_link(
     client: httpx2.Client, store: RecordStore, storage: ObjectStore
 ) -> None:
@@ -194,8 +209,8 @@ def test_an_adapter_shows_its_card_samples_and_files(
     client: httpx2.Client, store: RecordStore, storage: ObjectStore
 ) -> None:
     adapter = trained(client, store)
-    storage.put(keys.sample(adapter, 5), b"sheet", "image/png")
-    storage.put(keys.artifact(adapter, "masks/card.json"), b"{}", "application/json")
+    storage.put(keys.sample(adapter, 5, "worker"), b"sheet", "image/png")
+    storage.put(keys.artifact(adapter, "worker") + "masks/card.json", b"{}", "application/json")
     body = client.get(f"/v1/adapters/{adapter}").json()
     assert body["card"] == {"version": "1"}
     sheet = client.get(body["samples"][0]["link"])

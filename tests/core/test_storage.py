@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 import boto3
 import httpx2
@@ -92,6 +93,15 @@ def test_a_signed_link_downloads_under_the_name_it_was_made_for(objects: ObjectS
     assert answer.content == b"zip"
     assert answer.headers["content-disposition"] == 'attachment; filename="Bohr_loch_7.zip"'
     assert answer.headers["content-type"] == "application/zip"
+
+
+def test_a_name_in_another_script_is_told_in_full_and_in_plain_letters(objects: ObjectStore) -> None:
+    objects.put("jobs/a/dataset.zip", b"zip")
+    link = objects.signed_link("jobs/a/dataset.zip", filename="плита 1.zip", content_type="application/zip", expires=60)
+    disposition = httpx2.get(link).headers["content-disposition"]
+    plain, _, full = disposition.partition("; filename*=UTF-8''")
+    assert plain == 'attachment; filename="_____ 1.zip"'
+    assert unquote(full) == "плита 1.zip"
 
 
 def test_a_changed_link_is_refused(objects: ObjectStore) -> None:

@@ -1,0 +1,126 @@
+"""HTTP on the wire: what a client may send, and how long it may take, before there is a request to answer.
+
+uvicorn's parser keeps the head of a request until it is complete, however long it is and however long that takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEAD_BYTES = 65_536
+"""Of request line and headers, and of trailers; many times what any client sends."""
+
+HEAD_SECONDS = 10.0
+"""From when a connection is idle until the next head is complete."""
+
+LINGER_SECONDS = 1.0
+"""For a client to read why it was refused: a connection that is closed with bytes unread is reset at once."""
+
+_PER_HEADER = len(b": \r\n")
+
+MAX_CONNECTIONS = min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+"""Open at once; the rest of the open files is for the servers behind and for uploads."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol within limits: `uvicorn --http service.api.http:LimitedProtocol`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head = 0  # bytes of the present head that the parser has told
+        self._gathered = 0  # bytes since the parser has last told anything that ends
+        self._due: asyncio.TimerHandle | None = None  # when the connection is closed
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self.transport.write(_empty(HTTPStatus.SERVICE_UNAVAILABLE))
+            self.transport.close()
+        else:
+            self._close_in(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stay()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._gathered += len(data)
+        super().data_received(data)
+        if self.transport.is_closing() or self._refused:
+            return
+        if self._gathered > MAX_HEAD_BYTES:
+            self._refuse()
+        elif self._due is None and not self._answering:
+            # The beginning of a head, or the rest of a body that was refused.
+            self._close_in(HEAD_SECONDS)
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + _PER_HEADER)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._gathered = 0
+        self._stay()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._gathered = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._gathered = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Where the parser has stopped: at what it cannot read, or at what `_count` has refused."""
+        if self._head > MAX_HEAD_BYTES:
+            self._refuse()
+        else:
+            super().send_400_response(msg)
+
+    @property
+    def _answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete
+
+    def _count(self, size: int) -> None:
+        self._head += size
+        if self._head > MAX_HEAD_BYTES:
+            raise ValueError("the head is too large")  # ends the parsing
+
+    def _close_in(self, seconds: float) -> None:
+        self._stay()
+        self._due = self.loop.call_later(seconds, self.transport.close)
+
+    def _stay(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _refuse(self) -> None:
+        self._refused = True
+        if self._answering:
+            # Into an answer that is on its way nothing can be written.
+            self.transport.close()
+            return
+        self.transport.pause_reading()
+        self.transport.write(_empty(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+        self.transport.write_eof()
+        self._close_in(LINGER_SECONDS)
+
+
+def _empty(status: HTTPStatus) -> bytes:
+    return STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n"
