@@ -39,44 +39,49 @@ class Blocks:
     """The blocks of one job, here and in the object store.
 
     Args:
+        owner: of this attempt, which only what it stores is named by.
         folder: keeps those that were made or fetched here.
         check: called before every transfer; what it raises ends the work.
     """
 
-    def __init__(self, context: Context, job: str, folder: Path, check: Callable[[], None]) -> None:
+    def __init__(self, context: Context, job: str, owner: str, folder: Path, check: Callable[[], None]) -> None:
         self._objects = context.objects
         self._job = job
+        self._owner = owner
         self._folder = folder
         self._check = check
         folder.mkdir()
 
     def store(self, number: int, candidates: Iterable[Candidate]) -> str:
         """Pack and upload a block; returns its key."""
-        path, key = self._path(number), keys.block(self._job, number)
+        key = keys.block(self._job, number, self._owner)
+        path = self._path(key)
         pack(path, candidates)
         patiently(lambda: self._objects.put(key, path, content_type="application/zip"), self._check)
         return key
 
-    def candidates(self, number: int, only: Sequence[int] | None = None) -> list[Candidate]:
+    def candidates(self, key: str, only: Sequence[int] | None = None) -> list[Candidate]:
         """The candidates of a block in order, or those of some indices."""
-        path = self._path(number)
+        path = self._path(key)
         if not path.is_file():
             aside = path.with_suffix(".part")
-            patiently(lambda: self._objects.download(keys.block(self._job, number), aside), self._check)
+            patiently(lambda: self._objects.download(key, aside), self._check)
             aside.rename(path)
         return unpack(path, only)
 
-    def store_verdict(self, number: int, verdict: Verdict) -> None:
+    def store_verdict(self, number: int, verdict: Verdict) -> str:
+        """Upload a verdict; returns its key."""
+        key = keys.verdict(self._job, number, self._owner)
         content = json.dumps({"accepted": list(verdict.accepted.items())}).encode()
-        key = _verdict_key(self._job, number)
         patiently(lambda: self._objects.put(key, content, content_type="application/json"), self._check)
+        return key
 
-    def verdict(self, number: int) -> Verdict:
-        content = patiently(lambda: self._objects.get(_verdict_key(self._job, number)), self._check)
+    def verdict(self, key: str) -> Verdict:
+        content = patiently(lambda: self._objects.get(key), self._check)
         return Verdict({int(index): scores for index, scores in json.loads(content)["accepted"]})
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number:06d}.zip"
+    def _path(self, key: str) -> Path:
+        return self._folder / key.rpartition("/")[2]
 
 
 def pack(path: Path, candidates: Iterable[Candidate]) -> None:
@@ -133,7 +138,3 @@ def _pixels(content: bytes, mode: str) -> np.ndarray:
 
 def _name(index: int) -> str:
     return f"{index:08d}"
-
-
-def _verdict_key(job: str, number: int) -> str:
-    return f"{keys.block(job, number).removesuffix('.zip')}.json"

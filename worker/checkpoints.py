@@ -50,6 +50,9 @@ class Checkpoints:
     Args:
         folder: the library's workspace.
         staging: where files wait for their upload, on the same file system.
+
+    Attributes:
+        samples: step → object key of the sample sheet made there, by this attempt or one before.
     """
 
     def __init__(self, context: Context, record: Record, lease: Lease, folder: Path, staging: Path) -> None:
@@ -62,7 +65,9 @@ class Checkpoints:
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._last: Future[None] | None = None
-        self.samples: list[int] = list((record.checkpoint or {}).get("samples", []))
+        self.samples: dict[int, str] = {
+            int(step): key for step, key in (record.checkpoint or {}).get("samples", {}).items()
+        }
 
     def restore(self) -> int:
         """Fetch the checkpoint that the record points to; returns its step, 0 without one.
@@ -145,8 +150,9 @@ class Checkpoints:
         for name in names:
             self._put(keys.checkpoint(adapter, step, owner, name), staged.folder / name, "application/octet-stream")
         if staged.sample is not None:
-            self._put(keys.sample(adapter, step), staged.sample, "image/png")
-            self.samples.append(step)
+            key = keys.sample(adapter, step, owner)
+            self._put(key, staged.sample, "image/png")
+            self.samples[step] = key
         pointer: dict[str, Any] = {
             "step": step,
             "owner": owner,

@@ -17,7 +17,6 @@ from model.base import Base, load_base
 from model.pipeline import MaskNetworks, load_mask_networks
 from model.placement import NormalImage
 from model.stages import stage
-from service.core import keys
 from service.core.errors import TransientError, UsageError
 from service.core.records import RecordStore, State
 from service.core.settings import Settings
@@ -91,7 +90,7 @@ class Engine:
         base, networks = self.base(record.result["request"]["base"])
         try:
             normals = read_normals(self._objects, adapter, check)
-            loaded = self._fetch(adapter, record.result["files"], base, check)
+            loaded = self._fetch(adapter, record.result, base, check)
         except MissingObject as error:
             raise UsageError(f"the adapter {adapter} is being deleted: {error}") from error
         return self.keep(adapter, Loaded(loaded, networks, normals))
@@ -103,17 +102,17 @@ class Engine:
             self._adapters.popitem(last=False)
         return loaded
 
-    def _fetch(self, adapter: str, files: list[dict[str, Any]], base: Base, check: Callable[[], None]) -> Adapter:
+    def _fetch(self, adapter: str, result: dict[str, Any], base: Base, check: Callable[[], None]) -> Adapter:
         with workspace(self._settings) as folder:
-            for file in files:
-                path = folder / file["path"]
+            for file in result["files"]:
+                key, path = result["artifact"] + file["path"], folder / file["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                patiently(functools.partial(self._download, adapter, file, path), check)
+                patiently(functools.partial(self._download, adapter, file, key, path), check)
             with stage("load"):
                 return load_adapter(folder, base)
 
-    def _download(self, adapter: str, file: dict[str, Any], path: Path) -> None:
-        self._objects.download(keys.artifact(adapter, file["path"]), path)
+    def _download(self, adapter: str, file: dict[str, Any], key: str, path: Path) -> None:
+        self._objects.download(key, path)
         with path.open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != file["sha256"]:
                 raise TransientError(f"{file['path']} of the adapter {adapter} arrived damaged")

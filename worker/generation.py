@@ -33,7 +33,7 @@ from worker.delivery import Delivery
 from worker.judging import Judging
 from worker.lease import Lease
 from worker.metrics import RunOutcome
-from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_scratch
+from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_beside, delete_scratch
 from worker.patience import never, patiently, wait
 from worker.plan import Plan, make_plan
 from worker.reporting import Reporter
@@ -75,7 +75,7 @@ class _Generation:
         self._lease = lease
         self._folder = folder
         self._report = Reporter(context, record.id, lease.owner)
-        self._blocks = Blocks(context, record.id, folder / "blocks", lease.check)
+        self._blocks = Blocks(context, record.id, lease.owner, folder / "blocks", lease.check)
         self._tell: Callable[[], None] = never
 
     def run(self) -> bool:
@@ -176,12 +176,7 @@ class _Generation:
     def _delete_others(self, dataset: str) -> None:
         """What only unfinished work needs, and what attempts have made that died before they told."""
         delete_scratch(self._context.objects, self._record.id)
-        folders = {
-            f"{each.key.rpartition('/')[0]}/" for each in self._context.objects.list(keys.results(self._record.id))
-        }
-        for folder in folders:
-            if not dataset.startswith(folder):
-                self._context.objects.delete_prefix(folder)
+        delete_beside(self._context.objects, keys.results(self._record.id), f"{dataset.rpartition('/')[0]}/")
 
     def _write(self, plan: Plan, judging: Judging, path: Path) -> None:
         finish_dataset(

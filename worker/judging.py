@@ -35,6 +35,7 @@ class Judging:
         self._judge: Judge | None = None
         self._next = 0
         self._accepted: dict[int, list[int]] = {}
+        self._blocks_done: dict[int, str] = {}
 
     @property
     def complete(self) -> bool:
@@ -57,8 +58,7 @@ class Judging:
         if not self._told(lambda: self._records.claim_judge(job, owner)):
             return False
         judge = self._catch_up()
-        done = self._told(lambda: self._records.blocks_done(job))
-        while not self.complete and self._next in done:
+        while not self.complete and self._next in self._blocks_done:
             self._judge_block(judge)
             judged()
         return True
@@ -66,11 +66,12 @@ class Judging:
     def accepted(self) -> Iterator[Candidate]:
         """The accepted pairs in order, block after block."""
         self._catch_up()
+        verdicts = self._told(lambda: self._records.verdicts(self._lease.record))
         for number in sorted(self._accepted):
             if not self._accepted[number]:
                 continue
-            scores = self._blocks.verdict(number).accepted
-            for candidate in self._blocks.candidates(number, self._accepted[number]):
+            scores = self._blocks.verdict(verdicts[number]).accepted
+            for candidate in self._blocks.candidates(self._blocks_done[number], self._accepted[number]):
                 candidate.scores.update(scores[candidate.index])
                 yield candidate
 
@@ -78,18 +79,18 @@ class Judging:
         number = self._next
         accepted: dict[int, dict[str, float]] = {}
         rejected = Counter(self.tally.rejected)
-        for candidate in self._blocks.candidates(number):
+        for candidate in self._blocks.candidates(self._blocks_done[number]):
             self._lease.check()
             if self.complete:
                 break
             if judge.accepts(candidate):
                 accepted[candidate.index] = candidate.scores
-        self._blocks.store_verdict(number, Verdict(accepted))
+        verdict = self._blocks.store_verdict(number, Verdict(accepted))
         self._accepted[number] = list(accepted)
         self._next += 1
         state = {"next_block": self._next, **self.tally.as_dict()}
         job, owner = self._lease.record, self._lease.owner
-        if not self._told(lambda: self._records.save_judged(job, owner, state)):
+        if not self._told(lambda: self._records.save_judged(job, owner, state, verdict)):
             raise StopError(self._lease.reason or StopReason.LOST)
         self._metrics.accepted.inc(len(accepted))
         for reason, count in (self.tally.rejected - rejected).items():
@@ -101,9 +102,11 @@ class Judging:
         if self._judge is None:
             self._judge = self._plan.judge(self.tally)
         reached = 0 if state is None else int(state["next_block"])
+        self._blocks_done = self._told(lambda: self._records.blocks_done(self._lease.record))
+        verdicts = self._told(lambda: self._records.verdicts(self._lease.record)) if self._next < reached else {}
         while self._next < reached:
-            verdict = self._blocks.verdict(self._next)
-            for candidate in self._blocks.candidates(self._next, list(verdict.accepted)):
+            verdict = self._blocks.verdict(verdicts[self._next])
+            for candidate in self._blocks.candidates(self._blocks_done[self._next], list(verdict.accepted)):
                 self._judge.remember(candidate)
             self._accepted[self._next] = list(verdict.accepted)
             self._next += 1

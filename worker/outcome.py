@@ -45,6 +45,13 @@ def delete_scratch(objects: ObjectStore, record: str) -> None:
         objects.delete_prefix(f"{keys.prefix(record)}{folder}/")
 
 
+def delete_beside(objects: ObjectStore, folder: str, kept: str) -> None:
+    """Delete the folders in a folder, each of another attempt, but for the one that counts."""
+    found = {folder + each.key.removeprefix(folder).partition("/")[0] + "/" for each in objects.list(folder)}
+    for other in sorted(found - {kept}):
+        objects.delete_prefix(other)
+
+
 class Outcome:
     """Whatever leaves its block decides how the attempt ends; only what ends the process passes through.
 

@@ -27,7 +27,7 @@ from worker.engine import Loaded
 from worker.inputs import Inputs, read_inputs
 from worker.lease import Lease, StopError, StopReason
 from worker.metrics import RunOutcome
-from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_scratch
+from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_beside, delete_scratch
 from worker.pace import Pace
 from worker.patience import patiently
 from worker.reporting import Reporter
@@ -132,32 +132,43 @@ class _Training:
         check, adapter, folder = self._lease.check, self._record.id, self._folder / "adapter"
         loaded = Loaded(load_adapter(folder, base), networks, inputs.normals)
         card = read_adapter_card(folder)
-        samples = self._checkpoints.samples
+        samples, artifact = self._checkpoints.samples, keys.artifact(adapter, self._lease.owner)
         if (sheet := sample_sheet(loaded.adapter, inputs.normals, networks.object, check)) is not None:
-            self._put(keys.sample(adapter, card["steps"]), sheet, "image/png")
-            samples = sorted({*samples, card["steps"]})
-        files = [self._upload(folder, path) for path in sorted(folder.rglob("*")) if path.is_file()]
+            samples[card["steps"]] = keys.sample(adapter, card["steps"], self._lease.owner)
+            self._put(samples[card["steps"]], sheet, "image/png")
+        files = [self._upload(folder, path, artifact) for path in sorted(folder.rglob("*")) if path.is_file()]
         result = {
             "card": card,
             "loss": card["loss_curve"],
             "samples": samples,
+            "artifact": artifact,
             "files": files,
             "bytes": sum(file["bytes"] for file in files),
             "request": self._report.request,
         }
         stored = patiently(lambda: list(self._context.objects.list(keys.prefix(adapter))), check)
-        size = sum(each.size for each in stored if "/checkpoints/" not in each.key)
+        kept = (keys.uploads(adapter), artifact, *samples.values())
+        size = sum(each.size for each in stored if each.key.startswith(kept))
         records, owner = self._context.records, self._lease.owner
         succeeded = patiently(lambda: records.succeed(adapter, owner, result, size), check)
         if succeeded:
             self._context.engine.keep(adapter, loaded)
             log.info("training_succeeded", bytes=result["bytes"])
-            patiently(lambda: delete_scratch(self._context.objects, adapter), patience=SCRATCH_PATIENCE)
+            patiently(lambda: self._delete_others(artifact, set(samples.values())), patience=SCRATCH_PATIENCE)
         return succeeded
 
-    def _upload(self, folder: Path, path: Path) -> dict[str, Any]:
+    def _delete_others(self, artifact: str, samples: set[str]) -> None:
+        """What only unfinished work needs, and what attempts have made that died before they told."""
+        objects, adapter = self._context.objects, self._record.id
+        delete_scratch(objects, adapter)
+        delete_beside(objects, keys.artifact(adapter), artifact)
+        for each in objects.list(keys.samples(adapter)):
+            if each.key not in samples:
+                objects.delete_prefix(each.key)
+
+    def _upload(self, folder: Path, path: Path, artifact: str) -> dict[str, Any]:
         name = path.relative_to(folder).as_posix()
-        self._put(keys.artifact(self._record.id, name), path, "application/octet-stream")
+        self._put(artifact + name, path, "application/octet-stream")
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         return {"path": name, "bytes": path.stat().st_size, "sha256": digest}

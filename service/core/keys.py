@@ -2,6 +2,9 @@
 
 An id sorts by the time it was made, and tells its kind by its prefix. Every object of a record lies under
 `prefix(id)`; nothing that a client sends becomes part of a key.
+
+What a worker stores has its owner in its key, the name of this one attempt: a worker that stalled in the middle of an
+upload, and goes on when another has finished, writes beside what counts and never over it.
 """
 
 from __future__ import annotations
@@ -61,13 +64,18 @@ def prefix(record: str) -> str:
     return f"{kind}s/{record}/"
 
 
+def uploads(adapter: str) -> str:
+    """What the keys of an adapter's uploads and of their list begin with."""
+    return f"{prefix(adapter)}inputs"
+
+
 def upload(adapter: str, what: Upload, number: int) -> str:
-    return f"{prefix(adapter)}inputs/{what}/{number:03d}.png"
+    return f"{uploads(adapter)}/{what}/{number:03d}.png"
 
 
 def inputs(adapter: str) -> str:
     """The list of an adapter's uploads, written after them: while it is missing, they are not complete."""
-    return f"{prefix(adapter)}inputs.json"
+    return f"{uploads(adapter)}.json"
 
 
 def checkpoint(adapter: str, step: int, owner: str, file: str = "") -> str:
@@ -75,17 +83,27 @@ def checkpoint(adapter: str, step: int, owner: str, file: str = "") -> str:
     return f"{prefix(adapter)}checkpoints/{step:07d}-{owner}/{file}"
 
 
-def artifact(adapter: str, file: str = "") -> str:
-    """A file of the finished adapter, or the folder of them all."""
-    return f"{prefix(adapter)}artifact/{file}"
+def artifact(adapter: str, owner: str = "") -> str:
+    """The folder of the adapter that an attempt has finished, or of what all have: the record tells whose counts."""
+    return f"{prefix(adapter)}artifact/{owner}/" if owner else f"{prefix(adapter)}artifact/"
 
 
-def sample(adapter: str, step: int) -> str:
-    return f"{prefix(adapter)}samples/{step:07d}.png"
+def samples(adapter: str) -> str:
+    return f"{prefix(adapter)}samples/"
 
 
-def block(job: str, number: int) -> str:
-    return f"{prefix(job)}blocks/{number:06d}.zip"
+def sample(adapter: str, step: int, owner: str) -> str:
+    return f"{samples(adapter)}{step:07d}-{owner}.png"
+
+
+def block(job: str, number: int, owner: str) -> str:
+    """Candidates that a worker has made; the job's blocks tell whose counts."""
+    return f"{prefix(job)}blocks/{number:06d}-{owner}.zip"
+
+
+def verdict(job: str, number: int, owner: str) -> str:
+    """What a judge has accepted of a block; the job's blocks tell whose verdict counts."""
+    return f"{prefix(job)}blocks/{number:06d}-{owner}.json"
 
 
 def results(job: str, owner: str = "") -> str:

@@ -59,7 +59,7 @@ def test_blocks_end_where_the_job_or_the_look_ahead_ends(records: RecordStore) -
     assert records.claim_block(job, "c", ahead=2, stop=10) is None
     assert records.claim_block(job, "c", ahead=9, stop=2) is None
     records.claim_judge(job, "a")
-    records.save_judged(job, "a", {"next_block": 1, "accepted": 3})
+    records.save_judged(job, "a", {"next_block": 1, "accepted": 3}, "v0")
     assert records.claim_block(job, "c", ahead=2, stop=10) == 2
 
 
@@ -93,7 +93,7 @@ def test_strangers_get_nothing(records: RecordStore) -> None:
     assert not records.claim_judge(job, "stranger")
     assert records.claim_block(job, "a", ahead=4) == 0
     assert not records.finish_block(job, 0, "stranger", "x")
-    assert not records.save_judged(job, "a", {"next_block": 1})
+    assert not records.save_judged(job, "a", {"next_block": 1}, "v0")
     assert records.judged(job) is None
 
 
@@ -131,15 +131,15 @@ def test_one_of_the_living_judges(brief: RecordStore) -> None:
     assert brief.claim_judge(job, "a")
     assert brief.claim_judge(job, "a")
     assert not brief.claim_judge(job, "b")
-    assert not brief.save_judged(job, "b", {"next_block": 3})
+    assert not brief.save_judged(job, "b", {"next_block": 3}, "v2")
     assert not brief.succeed(job, "b", {}, 0)
-    assert brief.save_judged(job, "a", {"next_block": 3, "accepted": 2})
+    assert brief.save_judged(job, "a", {"next_block": 3, "accepted": 2}, "v2")
     for _ in range(4):
         time.sleep(BRIEF / 2)
         brief.renew(job, "b")
     assert brief.claim_judge(job, "b")
     assert brief.judged(job) == {"next_block": 3, "accepted": 2}
-    assert not brief.save_judged(job, "a", {"next_block": 4})
+    assert not brief.save_judged(job, "a", {"next_block": 4}, "v3")
     assert not brief.succeed(job, "a", {}, 0)
     assert brief.succeed(job, "b", {"bytes": 9}, 9)
 
@@ -149,10 +149,11 @@ def test_what_is_done_outlives_all_workers(brief: RecordStore) -> None:
     brief.claim_block(job, "a", ahead=4)
     brief.finish_block(job, 0, "a", "x0")
     brief.claim_judge(job, "a")
-    brief.save_judged(job, "a", {"next_block": 1})
+    brief.save_judged(job, "a", {"next_block": 1}, "v0")
     time.sleep(2 * BRIEF)
     assert brief.reap(job) is State.QUEUED
     assert brief.claim(job, "b") is not None
     assert brief.blocks_done(job) == {0: "x0"}
     assert brief.judged(job) == {"next_block": 1}
+    assert brief.verdicts(job) == {0: "v0"}
     assert brief.claim_block(job, "b", ahead=4) == 1

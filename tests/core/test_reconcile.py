@@ -90,7 +90,7 @@ def test_what_a_dead_worker_should_have_cancelled_is_cancelled_and_deleted(
 ) -> None:
     job, other = create(store, Kind.JOB), create(store, Kind.JOB)
     for record in (job, other):
-        objects.put(keys.block(record, 0), b"zip")
+        objects.put(keys.block(record, 0, "w"), b"zip")
         store.claim(record, "w")
     store.request_cancel(job)
     assert found(store, job).state is State.CANCELLING
@@ -98,8 +98,8 @@ def test_what_a_dead_worker_should_have_cancelled_is_cancelled_and_deleted(
     store.renew(other, "w")
     reconcile(store, dispatcher, objects, settings)
     assert found(store, job).state is State.CANCELLED
-    assert [stored.key for stored in objects.list("jobs/")] == [keys.block(other, 0)]
-    objects.put(keys.block(job, 1), b"written late")
+    assert [stored.key for stored in objects.list("jobs/")] == [keys.block(other, 0, "w")]
+    objects.put(keys.block(job, 1, "w"), b"written late")
     time.sleep(2 * LEASE)
     reconcile(store, dispatcher, objects, settings)
     assert objects.list(keys.prefix(job)) == []
@@ -151,7 +151,7 @@ def test_what_could_not_be_deleted_is_deleted_later(
     store: RecordStore, dispatcher: Dispatcher, objects: ObjectStore, settings: Settings, s3_server: S3Server
 ) -> None:
     job = create(store, Kind.JOB)
-    objects.put(keys.block(job, 0), b"zip")
+    objects.put(keys.block(job, 0, "w"), b"zip")
     store.request_cancel(job)
     s3_server.kill()
     with pytest.raises(StorageError):
@@ -197,8 +197,8 @@ def test_what_cannot_be_deleted_does_not_keep_others_from_it(
         objects.ensure_bucket()
         for job in (stuck, other):
             store.request_cancel(job)
-        (s3_server.objects / "pairforge" / keys.block(other, 0)).parent.mkdir(parents=True)
-        (s3_server.objects / "pairforge" / keys.block(other, 0)).touch()
+        (s3_server.objects / "pairforge" / keys.block(other, 0, "w")).parent.mkdir(parents=True)
+        (s3_server.objects / "pairforge" / keys.block(other, 0, "w")).touch()
         assert reconcile(store, dispatcher, objects, settings)
         assert objects.list(keys.prefix(other)) == []
         assert stuck in store.garbage()
@@ -255,7 +255,7 @@ def test_reconciling_goes_on_after_an_outage(
     store: RecordStore, dispatcher: Dispatcher, objects: ObjectStore, settings: Settings, s3_server: S3Server
 ) -> None:
     job = create(store, Kind.JOB)
-    objects.put(keys.block(job, 0), b"zip")
+    objects.put(keys.block(job, 0, "w"), b"zip")
     store.request_cancel(job)
     s3_server.kill()
     stop = threading.Event()

@@ -95,9 +95,10 @@ class Service:
         files = []
         for path in sorted(path for path in made.rglob("*") if path.is_file()):
             name, content = path.relative_to(made).as_posix(), path.read_bytes()
-            self.objects.put(keys.artifact(adapter, name), content)
+            self.objects.put(keys.artifact(adapter, owner) + name, content)
             files.append({"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
-        result = {"files": files, "request": {"base": self.settings.base}}
+        artifact = keys.artifact(adapter, owner)
+        result = {"artifact": artifact, "files": files, "request": {"base": self.settings.base}}
         assert self.records.succeed(adapter, owner, result, 0)
         return adapter
 
@@ -114,7 +115,9 @@ class Service:
 
     def artifact(self, adapter: str) -> dict[str, bytes]:
         """Name → content of an adapter's files; without run.json, which tells when and where it was made."""
-        folder = keys.artifact(adapter)
+        result = self.record(adapter).result
+        assert result is not None
+        folder = result["artifact"]
         names = [each.key.removeprefix(folder) for each in self.objects.list(folder)]
         return {name: self.objects.get(folder + name) for name in names if name != "run.json"}
 

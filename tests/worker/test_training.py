@@ -25,9 +25,9 @@ def test_a_training_stores_what_the_library_makes(service: Service, library_adap
     assert service.artifact(adapter) == files_of(library_adapter)
     assert {file["path"] for file in record.result["files"]} == {*files_of(library_adapter), "run.json"}
     assert record.result["loss"] == record.result["card"]["loss_curve"]
-    assert record.result["samples"] == [3, 6]
-    for step in record.result["samples"]:
-        service.objects.download(keys.sample(adapter, step), service.settings.spool_dir / "sheet.png")
+    assert list(record.result["samples"]) == ["3", "6"]
+    for key in record.result["samples"].values():
+        service.objects.download(key, service.settings.spool_dir / "sheet.png")
         with Image.open(service.settings.spool_dir / "sheet.png") as sheet:
             assert np.asarray(sheet).std() > 5
     assert service.folders(adapter) == {"inputs", "inputs.json", "artifact", "samples"}
@@ -69,14 +69,21 @@ def test_a_training_that_is_asked_to_end_hands_over_and_is_finished_by_another(
 def test_a_training_whose_checkpoint_is_lost_begins_anew(service: Service, library_adapter: Path) -> None:
     adapter = service.create_adapter()
     assert service.records.claim(adapter, "before")
-    lost = {"step": 3, "owner": "before", "files": ["elapsed.json", "loss.safetensors"], "samples": [3], "loss": []}
+    lost = {
+        "step": 3,
+        "owner": "before",
+        "files": ["elapsed.json", "loss.safetensors"],
+        "samples": {"3": "gone"},
+        "loss": [],
+    }
     assert service.records.save_checkpoint(adapter, "before", lost)
     assert service.records.release(adapter, "before")
     run_training(adapter, service.context())
     record = service.record(adapter)
     assert record.state is State.SUCCEEDED, record.error
     assert record.result is not None
-    assert record.result["samples"] == [3, 6]
+    assert list(record.result["samples"]) == ["3", "6"]
+    assert "gone" not in record.result["samples"].values()
     assert service.artifact(adapter) == files_of(library_adapter)
 
 
