@@ -81,7 +81,8 @@ def test_of_open_streams_each_key_has_its_share_and_all_have_theirs(
     for shares, code in (((2, 1), "too_many_open"), ((1, 1), "unavailable")):
         narrow = settings.model_copy(update=dict(zip(("max_streams", "max_streams_per_key"), shares, strict=True)))
         with serving(narrow) as url, client.stream("GET", f"{url}{path}") as first:
-            assert next(first.iter_lines()).startswith("retry:")
+            lines = first.iter_lines()  # the connection lasts as long as this
+            assert next(lines).startswith("retry:")
             asked, asking = (client, path) if code == "too_many_open" else (other, f"/v1/adapters/{own}/events")
             refused = asked.get(f"{url}{asking}")
             assert (refused.status_code, refused.json()["code"]) == (429 if asked is client else 503, code)
