@@ -10,7 +10,8 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -129,3 +130,12 @@ class JobRequest(_Request):
     formats: Annotated[tuple[Literal["mvtec", "coco", "yolo", "labelstudio"], ...], Field(max_length=4)] = ()
     limits: QualityOptions = Field(default_factory=QualityOptions)
     max_attempts: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+    @field_validator("max_attempts")
+    @classmethod
+    def _enough(cls, max_attempts: int | None, others: ValidationInfo) -> int | None:
+        pairs = others.data.get("num_pairs")
+        if max_attempts is not None and pairs is not None and max_attempts < pairs:
+            told = "{attempts} attempts cannot make {pairs} pairs: allow at least as many, better ten per pair"
+            raise PydanticCustomError("too_few_attempts", told, {"attempts": max_attempts, "pairs": pairs})
+        return max_attempts

@@ -82,6 +82,16 @@ def test_every_impossible_value_is_named() -> None:
     }
 
 
+def test_fewer_attempts_than_pairs_are_refused_naming_both() -> None:
+    with pytest.raises(ValidationError) as caught:
+        job(num_pairs=10, max_attempts=3)
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == ("max_attempts",)
+    assert problem["msg"].startswith("3 attempts cannot make 10 pairs")
+    assert job(num_pairs=3, max_attempts=3).max_attempts == 3
+    assert refused(job, num_pairs=0, max_attempts=3) == {("num_pairs",)}
+
+
 @pytest.mark.parametrize("name", ["", " ", "x" * 81, "a\nb", "a\x00"])
 def test_names_are_short_and_printable(name: str) -> None:
     assert refused(AdapterRequest, name=name) == {("name",)}
