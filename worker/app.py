@@ -6,37 +6,16 @@ spawned where PAIRFORGE_DEVICE asks for CUDA (a forked child cannot use it).
 
 from __future__ import annotations
 
-import importlib
-import os
-import threading
 from typing import Any
 
 from celery import Celery
-from celery.signals import (
-    celeryd_init,
-    setup_logging,
-    worker_process_init,
-    worker_ready,
-    worker_shutdown,
-    worker_shutting_down,
-)
+from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from service.core.connections import connect
-from service.core.logs import configure_logs
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
-from worker.metrics import process_metrics
 from worker.metrics_server import MetricsServer, begin_counting, serve_metrics
 from worker.presence import Presence, forget_stop, tell_children_to_stop
-
-SILENCED = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "DIFFUSERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-"""Read by the libraries when they are imported."""
 
 START_SECONDS = 120
 """For a spawned child to import the application."""
@@ -44,7 +23,7 @@ START_SECONDS = 120
 
 def make_app(settings: Settings) -> Celery:
     """The application with the workers' own settings over those shared with the senders."""
-    app = Celery("pairforge", include=["worker.tasks"])
+    app = Celery("pairforge", include=["worker.processes", "worker.tasks"])
     app.conf.update(celery_config(settings))
     app.conf.update(
         worker_pool="prefork",
@@ -59,12 +38,6 @@ app = make_app(load_settings())
 
 _presence: list[Presence] = []
 _metrics: list[MetricsServer] = []
-
-
-@setup_logging.connect
-def _configure_logs(**_: Any) -> None:
-    """In the parent, and in a spawned child; that there is a receiver keeps Celery from installing its own handlers."""
-    configure_logs(load_settings())
 
 
 @celeryd_init.connect
@@ -96,18 +69,3 @@ def _leave(**_: Any) -> None:
     for server in _metrics:
         server.stop()
     forget_stop()
-
-
-@worker_process_init.connect
-def _prepare_child(**_: Any) -> None:
-    for name, value in SILENCED.items():
-        os.environ.setdefault(name, value)
-    process_metrics().begin()
-    # While the first task is on its way; importing in the task would only make it wait longer.
-    threading.Thread(target=_import_heavy, name="import", daemon=True).start()
-
-
-def _import_heavy() -> None:
-    importlib.import_module("worker.training")
-    importlib.import_module("worker.generation")
-    importlib.import_module("worker.child").begin_watching(load_settings())

@@ -24,10 +24,10 @@ from service.core.settings import Settings
 OWN = ("service", "worker", "model")
 """Loggers that debugging is about."""
 
-_FRAMEWORK = ("uvicorn", "uvicorn.error", "uvicorn.access")
+_FRAMEWORK = ("uvicorn", "uvicorn.error", "uvicorn.access", "multiprocessing")
 """Loggers that come with handlers of their own."""
 
-_TALKATIVE = ("botocore", "boto3", "urllib3")
+_TALKATIVE = ("botocore", "boto3", "urllib3", "multiprocessing")
 
 _PASSWORD = re.compile(r"(://[^\s/:@\"']*:)[^\s/\"']+@")
 _API_KEY = re.compile(r"(pf_[0-9a-f]{16}_)[A-Za-z0-9_-]+")
@@ -75,13 +75,13 @@ def _install(handler: logging.Handler, level: int) -> None:
     root.setLevel(max(level, logging.INFO))
     for name in OWN:
         logging.getLogger(name).setLevel(level)
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.WARNING)
     for name in _FRAMEWORK:
         theirs = logging.getLogger(name)
         theirs.handlers.clear()
         theirs.setLevel(logging.NOTSET)
         theirs.propagate = True
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Its lines hold queries, and the API tells of every request itself.
     logging.getLogger("uvicorn.access").propagate = False
     logging.captureWarnings(True)

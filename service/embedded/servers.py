@@ -76,7 +76,7 @@ def worker_command(number: int, of: int, settings: Mapping[str, str], metrics: P
     """
     name = f"worker-{number}"
     arguments = ["-A", "worker.app", "worker", "-Q", "train,generate", "-c", "1", "-n", f"{name}@%h"]
-    arguments += ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    arguments += ["--without-gossip", "--without-mingle"]
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // of)))
     environment = {
         **settings,

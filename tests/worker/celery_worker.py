@@ -28,7 +28,7 @@ class CeleryWorker:
 
     def start(self) -> None:
         command = [sys.executable, "-P", "-m", "celery", "-A", "worker.app", "worker"]
-        command += ["-Q", "train,generate", "-c", "1", "-n", f"{self._name}@%h", "--loglevel", "INFO"]
+        command += ["-Q", "train,generate", "-c", "1", "-n", f"{self._name}@%h"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self._folder, env=self._environment, stdout=log, stderr=log, start_new_session=True

@@ -1,0 +1,45 @@
+"""What each process of a worker does when it begins. Spawned children import this with the tasks, not `worker.app`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from typing import Any
+
+from celery.signals import celeryd_init, setup_logging, worker_process_init
+
+from service.core.logs import configure_logs
+from service.core.settings import load_settings
+from worker.metrics import process_metrics
+
+SILENCED = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Read by the libraries when they are imported."""
+
+
+@celeryd_init.connect
+@setup_logging.connect
+def _configure_logs(**_: Any) -> None:
+    """Before Celery warns of anything, and again instead of Celery, which installs no handlers where this is called."""
+    configure_logs(load_settings())
+
+
+@worker_process_init.connect
+def _prepare_child(**_: Any) -> None:
+    for name, value in SILENCED.items():
+        os.environ.setdefault(name, value)
+    process_metrics().begin()
+    # While the first task is on its way; importing in the task would only make it wait longer.
+    threading.Thread(target=_import_heavy, name="import", daemon=True).start()
+
+
+def _import_heavy() -> None:
+    importlib.import_module("worker.training")
+    importlib.import_module("worker.generation")
+    importlib.import_module("worker.child").begin_watching(load_settings())
