@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 app = typer.Typer(
-    no_args_is_help=True, help="Create, list, renew and revoke API keys (PAIRFORGE_REDIS_URL, or a stack's --data-dir)."
+    no_args_is_help=True, help="API keys and what belongs to them (PAIRFORGE_REDIS_URL, or a stack's --data-dir)."
 )
 
 
@@ -89,6 +89,25 @@ def revoke(
         if not revoke_key(client, key_id):
             raise UsageError(f"there is no key {key_id}: see pairforge keys list")
         output.result({"id": key_id, "revoked": True}, f"{key_id} revoked; it is refused within a few seconds")
+
+
+@app.command()
+def adopt(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Of the key that gets them, as list shows it.")],
+    *,
+    former: Annotated[
+        str, typer.Option("--from", metavar="ID", help="A revoked key; else what was made without keys.")
+    ] = "local",
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Give a key the adapters and jobs that were made without keys, or with a key that was revoked."""
+    from service.cli.session import session
+    from service.core.access import adopt_records
+
+    with session(json=json) as output, _records(data_dir) as client:
+        count = adopt_records(client, former, key_id)
+        output.result({"id": key_id, "from": former, "records": count}, f"{key_id} has {count} records of {former} now")
 
 
 @contextmanager

@@ -18,7 +18,11 @@ from typing import cast
 from redis import Redis
 from redis.client import Pipeline
 
-from service.core.scripts import NAMESPACE
+from service.core.errors import UsageError
+from service.core.scripts import NAMESPACE, Scripts
+
+LOCAL = "local"
+"""The owner of everything that is made where no keys are required."""
 
 _KEYS = f"{NAMESPACE}keys"
 _FORM = re.compile(r"pf_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
@@ -85,6 +89,21 @@ def renew_key(redis: Redis, key_id: str) -> str | None:
 def revoke_key(redis: Redis, key_id: str) -> bool:
     """Forget a key; its records stay. Whether there was one."""
     return bool(redis.hdel(_KEYS, key_id))
+
+
+def adopt_records(redis: Redis, former: str, key_id: str) -> int:
+    """Give a key what another owner has made: `LOCAL`, or a key that was revoked; all of it at once. How many records.
+
+    Raises:
+        UsageError: there is no such key, or the other owner is still a key.
+    """
+    # It gives no leases and makes no attempts.
+    outcome = Scripts(redis, lease_seconds=0, max_attempts=0).run("adopt", former, key_id)
+    if outcome == "unknown":
+        raise UsageError(f"there is no key {key_id}: see pairforge keys list")
+    if outcome == "taken":
+        raise UsageError(f"{former} is a key itself: what it made can be adopted when it is revoked")
+    return int(outcome)
 
 
 def _digest(secret: str) -> str:
