@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,9 @@ class ProblemEntry(BaseModel):
     pointer: str | None = Field(default=None, description="Where in the body (RFC 6901), a file by its position.")
     files: list[str] | None = Field(default=None, description="Pointers to all files that the mistake concerns.")
     parameter: str | None = Field(default=None, description="Which query, path or header parameter.")
+    place: Literal["query", "path", "header", "cookie"] | None = Field(
+        default=None, alias="in", description="Where the parameter is."
+    )
 
 
 class ProblemDocument(BaseModel):
@@ -56,6 +59,20 @@ class Counts(_Schema):
     rejected: dict[str, int] = Field(description="By reason.")
 
 
+class Sample(_Schema):
+    """A sheet of sample pairs."""
+
+    step: int = Field(description="The training step that it was made at.")
+    link: str
+
+
+class Dataset(_Schema):
+    """The zip of a job."""
+
+    bytes: int
+    sha256: str
+
+
 class Failure(_Schema):
     """Why it failed."""
 
@@ -86,7 +103,7 @@ class Adapter(Resource):
     name: str
     request: dict[str, Any] = Field(description="With all defaults filled in as far as they are known.")
     loss: list[tuple[int, float]] = Field(description="Points of the loss curve: step and loss.")
-    samples: list[dict[str, Any]] = Field(description="Sheets of sample pairs, by the step they were made at.")
+    samples: list[Sample]
     card: dict[str, Any] | None = Field(description="The adapter's card, once it is trained.")
 
 
@@ -96,7 +113,7 @@ class Job(Resource):
     adapter_id: str
     request: dict[str, Any] = Field(description="With all defaults filled in as far as they are known, always a seed.")
     counts: Counts | None
-    dataset: dict[str, Any] | None = Field(description="Size and hash of the dataset, once it is complete.")
+    dataset: Dataset | None = Field(description="Size and hash of the dataset, once it is complete.")
 
 
 class AdapterList(_Schema):
