@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,7 @@ class BranchAttention:
         injection: BCM of this attention; None in cross-attentions and without BCM.
     """
 
-    def __init__(self, name: str, interaction: BranchInteraction | None, injection: BackgroundInjection | None) -> None:
+    def __init__(self, name: str, interaction: nn.Module, injection: nn.Module | None) -> None:
         self.name = name
         self.interaction = interaction
         self.injection = injection
@@ -83,7 +84,7 @@ class BranchAttention:
             run.attention_maps.append(scores.softmax(-1))
         hidden = _merge_heads(_attend(query, key, value))
         hidden = attn.to_out[1](attn.to_out[0](hidden))
-        if run.interact and self.interaction is not None:
+        if run.interact:
             hidden = hidden + self.interaction(hidden.unflatten(0, (2, -1))).flatten(0, 1)
         output: Tensor = hidden / attn.rescale_output_factor
         return output
@@ -92,28 +93,54 @@ class BranchAttention:
 class TwoBranchDenoiser(nn.Module):
     """A U-Net with SAIM after every attention and, optionally, BCM in every self-attention.
 
+    Args:
+        unet: the diffusers U-Net; its attentions get processors that know the branches.
+        interaction: attention name → SAIM.
+        background: self-attention name → BCM; None without BCM.
+
     Attributes:
         unet: the diffusers U-Net, base weights and LoRAs.
         interaction: attention name (dots replaced by `/`) → SAIM.
-        background: self-attention name → BCM, or None.
+        background: self-attention name (likewise) → BCM, or None.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, *, with_background: bool, zero_init: bool = True) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        interaction: Mapping[str, nn.Module],
+        background: Mapping[str, nn.Module] | None,
+    ) -> None:
         super().__init__()
         self.unet = unet
         self.router = BranchRouter()
-        attentions = {name: module for name, module in unet.named_modules() if isinstance(module, Attention)}
-        interactions, injections = {}, {}
-        hidden = int(unet.config.block_out_channels[0])
-        for name, attn in attentions.items():
-            interactions[name] = BranchInteraction(attn.out_dim, zero_init=zero_init)
-            if with_background and not attn.is_cross_attention:
-                injections[name] = BackgroundInjection(attn.query_dim, hidden)
-            attn.set_processor(BranchAttention(name, interactions[name], injections.get(name)))
-        self.interaction = nn.ModuleDict({_key(name): module for name, module in interactions.items()})
+        for name, attn in attentions(unet).items():
+            injection = background.get(name) if background is not None else None
+            attn.set_processor(BranchAttention(name, interaction[name], injection))
+        self.interaction = nn.ModuleDict({_key(name): module for name, module in interaction.items()})
         self.background = (
-            nn.ModuleDict({_key(name): module for name, module in injections.items()}) if with_background else None
+            nn.ModuleDict({_key(name): module for name, module in background.items()})
+            if background is not None
+            else None
         )
+
+    @classmethod
+    def fresh(cls, unet: UNet2DConditionModel, *, with_background: bool, zero_init: bool = True) -> Self:
+        """With new SAIM, and new BCM if wanted."""
+        found = attentions(unet)
+        hidden = int(unet.config.block_out_channels[0])
+        interaction = {name: BranchInteraction(attn.out_dim, zero_init=zero_init) for name, attn in found.items()}
+        background = {
+            name: BackgroundInjection(attn.query_dim, hidden)
+            for name, attn in found.items()
+            if not attn.is_cross_attention
+        }
+        return cls(unet, interaction, background if with_background else None)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the U-Net computes, apart from autocasting."""
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
 
     def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: BranchPass | None = None) -> Tensor:
         """Predict noise (or whatever the base predicts) for both branches in one pass.
@@ -132,7 +159,10 @@ class TwoBranchDenoiser(nn.Module):
         self.router.runs = [(GLOBAL, count), (ANOMALY, count)]
         steps = timesteps.expand(count).repeat(2)
         output: Tensor = self.unet(
-            latents.flatten(0, 1), steps, text.flatten(0, 1), cross_attention_kwargs={"branches": run}
+            latents.flatten(0, 1).to(self.dtype),
+            steps,
+            text.flatten(0, 1).to(self.dtype),
+            cross_attention_kwargs={"branches": run},
         ).sample
         return output.unflatten(0, (2, count))
 
@@ -145,8 +175,18 @@ class TwoBranchDenoiser(nn.Module):
         count = len(latents)
         self.router.runs = [(GLOBAL, count)]
         run = BranchPass(interact=False, record=record)
-        self.unet(latents, timesteps.expand(count), text, cross_attention_kwargs={"branches": run})
+        self.unet(
+            latents.to(self.dtype),
+            timesteps.expand(count),
+            text.to(self.dtype),
+            cross_attention_kwargs={"branches": run},
+        )
         return record
+
+
+def attentions(unet: nn.Module) -> dict[str, Attention]:
+    """Module path → attention, in module order."""
+    return {name: module for name, module in unet.named_modules() if isinstance(module, Attention)}
 
 
 def _key(name: str) -> str:

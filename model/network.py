@@ -90,7 +90,7 @@ def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defec
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         unet = _sharing_weights(base.unet)
-        denoiser = TwoBranchDenoiser(unet, with_background=config.bcm, zero_init=not config.reference_init)
+        denoiser = TwoBranchDenoiser.fresh(unet, with_background=config.bcm, zero_init=not config.reference_init)
         if base.interaction is not None and not config.reference_init:
             try:
                 denoiser.interaction.load_state_dict(base.interaction)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -28,6 +27,7 @@ from model.base import Base
 from model.denoiser import BranchPass
 from model.latents import decode, encode
 from model.masks import MaskMethod, attention_mask, threshold_mask, tidy_mask, u2net_mask
+from model.merging import MergedDenoiser, merge_for_sampling
 from model.network import PairModel
 from model.pixels import to_images, to_pixels
 from model.placement import Anchor, NormalImage, draw_anchor, paste, place_part
@@ -204,17 +204,29 @@ def sample_steps(
     object_net: U2Net | None = None,
 ) -> Iterator[Progress | Candidate]:
     """As `sample_pairs`, with progress after every denoising step between the candidates."""
-    model = adapter.model
-    if model.config.bcm and (not normals or object_net is None):
+    if adapter.model.config.bcm and (not normals or object_net is None):
         raise UsageError(
             "this adapter was trained with background compensation (bcm): sampling needs normal images, "
             "and a U²-Net that finds objects"
         )
     grey = grey_latent(adapter) if config.anchored else None
+    sampler = prepare_sampling(adapter, config)
     for begin in range(start - start % config.batch, stop, config.batch):
         group = range(begin, begin + config.batch)
-        candidates = yield from _sample_batch(adapter, config, group, normals, object_net, grey)
+        candidates = yield from _sample_batch(sampler, config, group, normals, object_net, grey)
         yield from (candidate for candidate in candidates if start <= candidate.index < stop)
+
+
+def prepare_sampling(adapter: Adapter, config: SamplingConfig) -> Adapter:
+    """The adapter with its weights merged for sampling; for who samples in many calls, each of which would do it again.
+
+    What is trained further needs preparing anew.
+    """
+    if isinstance(adapter.model.denoiser, MergedDenoiser):
+        return adapter
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    denoiser = merge_for_sampling(adapter.model.denoiser, adapter.model.base.unet, dtype)
+    return replace(adapter, model=replace(adapter.model, denoiser=denoiser))
 
 
 @torch.no_grad()
@@ -321,17 +333,15 @@ def _denoise(
     meter = Meter("denoise", len(timesteps), "steps", resumed=begin)
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     extra = {"generator": generators * 2} if takes_generator else {}
-    precision = torch.autocast(model.device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
     for number, timestep in enumerate(timesteps[begin:], start=begin):
         scaled = scheduler.scale_model_input(latents, timestep)
         steps = timestep.long().expand(count)
         maps: list[Tensor] | None = [] if config.mask_method is MaskMethod.ATTENTION else None
         run = BranchPass(attention_maps=maps)
-        with precision:
-            if backgrounds is not None:
-                run.background = backgrounds.features(timestep, guided=guided)
-            both = scaled.repeat(1, 2, 1, 1, 1) if guided else scaled
-            prediction = model.denoiser(both, timestep.long(), text, run).float()
+        if backgrounds is not None:
+            run.background = backgrounds.features(timestep, guided=guided)
+        both = scaled.repeat(1, 2, 1, 1, 1) if guided else scaled
+        prediction = model.denoiser(both, timestep.long(), text, run).float()
         if guided:
             prediction = guide(prediction, config.guidance_scale)
         if anchoring is not None and number >= config.blend_from * len(timesteps):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.interaction import BranchInteraction
+from model.interaction import BranchInteraction, FoldedInteraction
 
 CHANNELS = 6
 
@@ -46,3 +46,10 @@ def test_a_token_hears_only_the_same_token_of_the_other_branch(saim: BranchInter
     moved = (saim(changed) != saim(hidden)).any(-1)
     assert moved[:, 2, 3].all()
     assert moved.sum() == 2
+
+
+def test_folded_it_is_the_same_function(saim: BranchInteraction, hidden: Tensor) -> None:
+    with torch.no_grad():
+        for layer in (saim.norm, saim.proj_in, saim.to_q, saim.to_k, saim.to_v, saim.to_out):
+            layer.bias.normal_()
+    torch.testing.assert_close(FoldedInteraction(saim)(hidden), saim(hidden), atol=1e-6, rtol=1e-5)

@@ -131,7 +131,7 @@ class _Generation:
         began, metrics = time.perf_counter(), self._context.metrics
         try:
             for item in sample_steps(
-                plan.loaded.adapter,
+                plan.sampler,
                 config,
                 indices[0],
                 indices[-1] + 1,

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
+from model.adapter import Adapter
 from model.export.dataset import check_formats
 from model.generation import Judge, Tally, attempts_allowed
 from model.quality import QualityLimits
-from model.sampling import SamplingConfig, resolve_sampling
+from model.sampling import SamplingConfig, prepare_sampling, resolve_sampling
 from worker.engine import Loaded
 
 SAMPLING = tuple(field.name for field in fields(SamplingConfig))
@@ -21,10 +22,12 @@ class Plan:
     """A request with all defaults filled in.
 
     Attributes:
+        sampler: the adapter, its weights merged once for all blocks.
         allowed: candidates tried at most.
     """
 
     loaded: Loaded
+    sampler: Adapter
     config: SamplingConfig
     num_pairs: int
     allowed: int
@@ -75,6 +78,7 @@ def make_plan(request: dict[str, Any], loaded: Loaded) -> Plan:
     check_formats(request["formats"])
     return Plan(
         loaded=loaded,
+        sampler=prepare_sampling(loaded.adapter, config),
         config=config,
         num_pairs=request["num_pairs"],
         allowed=attempts_allowed(request["num_pairs"], request["max_attempts"]),

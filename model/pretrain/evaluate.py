@@ -115,7 +115,7 @@ def _attention_masks(base: Base, pairs: Sequence[Pair], parts: Sequence[ImageArr
 
 
 def _denoiser(base: Base) -> TwoBranchDenoiser:
-    denoiser = TwoBranchDenoiser(base.unet, with_background=False).to(base.device).eval()
+    denoiser = TwoBranchDenoiser.fresh(base.unet, with_background=False).to(base.device).eval()
     if base.interaction is not None:
         denoiser.interaction.load_state_dict(base.interaction)
     return denoiser

@@ -162,7 +162,7 @@ def build_networks(
     """U-Net with SAIM, and text encoder, with fresh weights."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     unet = build_unet(preset.pairs, vae.config.latent_channels, preset.pixels // factor, preset.text_width)
-    denoiser = TwoBranchDenoiser(unet, with_background=False)
+    denoiser = TwoBranchDenoiser.fresh(unet, with_background=False)
     return denoiser, build_text_encoder(len(tokenizer), preset.text_width, preset.text_layers, preset.pairs.seed)
 
 
