@@ -245,13 +245,15 @@ def _sample_batch(
     cells = side // model.base.factor
     shape = (2, model.base.latent_channels, cells, cells)
     noise = torch.stack([draw_noise(seed, shape) for seed in seeds], dim=1).to(model.device)
+    # The autoencoder's; the denoiser's weights are of that precision themselves.
+    precision = torch.autocast(model.device.type, torch.bfloat16, enabled=config.precision == "bf16")
     anchors: list[Anchor] | None = None
     anchoring: Anchoring | None = None
     if grey is not None:
         draws = [np.random.default_rng(seed) for seed in seeds]
         flips = (model.config.flip_horizontal, model.config.flip_vertical)
         anchors = [draw_anchor(normals, adapter.placements, draw, flips) for draw in draws]
-        with stage("encode"):
+        with stage("encode"), precision:
             anchoring = anchor_on(adapter, anchors, draws, grey, sketched=config.sketch_strength > 0)
     backgrounds = None
     if model.config.bcm and object_net is not None:
@@ -259,12 +261,12 @@ def _sample_batch(
         if behind is None:
             behind = [_shared_background(adapter, config, index, normals) for index in indices]
             noise_seeds = [pair_seed(config.seed, SHARED + index // BACKGROUND_SHARE) for index in indices]
-        with stage("encode"):
+        with stage("encode"), precision:
             backgrounds = _Backgrounds(model, behind, noise_seeds, object_net)
     with stage("denoise"):
         latents, maps = yield from _denoise(model, config, noise, anchoring, backgrounds, generators)
     colourless = bool(adapter.card["greyscale"])
-    with stage("decode"):
+    with stage("decode"), precision:
         images = _pictures(model, latents[0], grey=colourless)
         parts = _pictures(model, latents[1], grey=colourless)
         anchored_on = _pictures(model, anchoring.normal, grey=colourless) if anchoring is not None else None
