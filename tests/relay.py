@@ -13,15 +13,22 @@ all of it, and no cut.
 """
 
 
+def _at_once(_: bytes) -> None:
+    """What waits for nothing."""
+
+
 class Relay:
     """Passes bytes on between clients and a server until it is cut; then nobody gets through until it is mended.
+
+    Args:
+        before: called with every piece that a client sends; it may wait, and the piece with it.
 
     Attributes:
         port: where clients reach it.
     """
 
-    def __init__(self, server_port: int, cut: Cut) -> None:
-        self._behind, self._decide = server_port, cut
+    def __init__(self, server_port: int, cut: Cut, before: Callable[[bytes], None] = _at_once) -> None:
+        self._behind, self._decide, self._before = server_port, cut, before
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock, self._open = threading.Lock(), set[socket.socket]()
         self._whole = threading.Event()
@@ -61,6 +68,7 @@ class Relay:
         with suppress(OSError):
             while data := client.recv(65536):
                 sent[0] = data
+                self._before(data)
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
 
@@ -84,9 +92,9 @@ class Relay:
 
 
 @contextmanager
-def relayed(server_port: int, cut: Cut) -> Iterator[Relay]:
+def relayed(server_port: int, cut: Cut, before: Callable[[bytes], None] = _at_once) -> Iterator[Relay]:
     """A relay before a server for as long as the context lasts."""
-    relay = Relay(server_port, cut)
+    relay = Relay(server_port, cut, before)
     try:
         yield relay
     finally:

@@ -40,6 +40,15 @@ class CeleryWorker:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(60)
 
+    def stall(self) -> None:
+        """Stop the whole group where it stands, as a machine that is suspended."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def terminate(self) -> int:
         """Ask it to end; its exit status."""
         assert self._process is not None

@@ -1,0 +1,85 @@
+"""A worker that stalls in the middle of an upload, and goes on when another has finished, harms nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.core import keys
+from tests.relay import relayed
+from tests.servers import S3Server
+from tests.worker.celery_worker import CeleryWorker
+from tests.worker.stored import Service, files_of
+from tests.worker.test_kills import ended, wait_until
+from worker.patience import never
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Held:
+    """Holds back the first request to store a file of this name, until it is let go.
+
+    Attributes:
+        reached: set when it waits.
+        let_go: to be set.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.reached, self.let_go = threading.Event(), threading.Event()
+        self._name = name.encode()
+
+    def __call__(self, sent: bytes) -> None:
+        request = sent.partition(b"\r\n")[0]
+        if request.startswith(b"PUT ") and self._name in request and not self.reached.is_set():
+            self.reached.set()
+            self.let_go.wait()
+
+
+@pytest.fixture
+def stalling(service: Service, s3_server: S3Server, tmp_path: Path) -> Iterator[tuple[CeleryWorker, Held]]:
+    """A worker whose run.json is held back on its way: it tells when it was made, so no two are the same."""
+    held = Held("/run.json")
+    with relayed(s3_server.port, lambda _, __: None, held) as relay:
+        settings = service.settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{relay.port}"})
+        worker = CeleryWorker(settings, tmp_path / "workers", "stalling")
+        yield worker, held
+        held.let_go.set()
+        worker.end()
+
+
+@pytest.mark.usefixtures("reconciling")
+def test_what_a_stalled_worker_stores_late_lies_beside_what_counts(
+    service: Service,
+    stalling: tuple[CeleryWorker, Held],
+    start_worker: Callable[..., CeleryWorker],
+    library_adapter: Path,
+) -> None:
+    first, held = stalling
+    adapter = service.create_adapter()
+    service.dispatcher.send_training(adapter)
+    first.start()
+    wait_until(held.reached.is_set)
+    first.stall()
+    stalled = service.record(adapter).owner
+    assert stalled is not None
+    second = start_worker("second")
+    ended(service, adapter, logs=second)
+    assert second.terminate() == 0  # it has tidied up, too
+    counts = service.record(adapter).result
+    assert counts is not None
+
+    held.let_go.set()
+    first.wake()
+    late = keys.artifact(adapter, stalled) + "run.json"
+    wait_until(lambda: "lease_lost" in first.log.read_text())
+    assert late in {each.key for each in service.objects.list(keys.artifact(adapter))}
+    assert service.record(adapter).result == counts
+    for file in counts["files"]:
+        content = service.objects.get(counts["artifact"] + file["path"])
+        assert hashlib.sha256(content).hexdigest() == file["sha256"]
+    assert service.artifact(adapter) == files_of(library_adapter)
+    assert service.context().engine.adapter(adapter, never).adapter.model.config.steps == 6
