@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from service.core.errors import TransientError, UsageError
 
@@ -175,6 +177,13 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = folder / "card.json"
     card: dict[str, Any] = _attempt(path, _read_json) if path.is_file() else {}
     return card
+
+
+def silence_libraries() -> None:
+    """Keep the libraries' own bars and remarks from where a program tells of its own work."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
 
 
 def load_base(source: str, *, device: str = "cpu") -> Base:

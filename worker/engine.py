@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from model.adapter import Adapter, load_adapter
-from model.base import Base, load_base
+from model.base import Base, load_base, silence_libraries
 from model.pipeline import MaskNetworks, load_mask_networks
 from model.placement import NormalImage
 from model.stages import stage
@@ -67,7 +67,8 @@ class Engine:
             self._base = None
             self._adapters.clear()
             with stage("load"):
-                base = load_base(name, device=self._device())
+                silence_libraries()
+            base = load_base(name, device=self._device())
                 self._base = (base, load_mask_networks(base))
         return self._base
 

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from model.adapter import read_adapter_card
-from model.base import Base, load_base
+from model.base import Base, load_base, silence_libraries
 from model.cli.session import existing_folder
 from model.placement import NormalImage
 from model.types import Pair
@@ -65,9 +63,7 @@ def chosen(options: Mapping[str, Any], settings: type[Any]) -> dict[str, Any]:
 
 def open_base(source: str, device: str = "cpu") -> Base:
     """`load_base` without the libraries' own bars and remarks."""
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    silence_libraries()
     return load_base(source, device=device)
 
 
