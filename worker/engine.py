@@ -68,7 +68,7 @@ class Engine:
             self._adapters.clear()
             with stage("load"):
                 silence_libraries()
-            base = load_base(name, device=self._device())
+                base = load_base(name, device=self._device())
                 self._base = (base, load_mask_networks(base))
         return self._base
 
