@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 import sys
@@ -70,6 +71,13 @@ def test_an_image_has_a_version(name: str) -> None:
     assert re.match(r"v?\d+\.\d+", tag)
 
 
+def test_our_images_are_built_here_and_asked_of_no_registry() -> None:
+    ours = {name for name, service in SERVICES.items() if service["image"].startswith("pairforge/")}
+    assert ours == {"secrets", "api", "worker", "worker-gpu", "fetch-base"}
+    assert {name for name, service in SERVICES.items() if "build" in service} == ours
+    assert {name for name, service in SERVICES.items() if service.get("pull_policy") == "build"} == ours
+
+
 def test_ports_are_open_on_this_machine_alone() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert set(published) == {"api", "s3", "prometheus", "grafana"}
@@ -131,6 +139,26 @@ def test_a_worker_for_the_processor_runs_unless_one_for_gpus_is_asked_for() -> N
     assert {name for name, of in profiles.items() if "gpu" in of} == {"worker-gpu", "fetch-base", "dcgm-exporter"}
 
 
+def test_each_worker_is_built_with_the_torch_of_its_device() -> None:
+    indices = {name: SERVICES[name]["build"]["args"]["TORCH_INDEX"] for name in ("worker", "worker-gpu", "fetch-base")}
+    assert indices["worker"] == "${PAIRFORGE_TORCH_INDEX:-https://download.pytorch.org/whl/cpu}"
+    assert indices["worker-gpu"] == indices["fetch-base"] == "${PAIRFORGE_CUDA_INDEX:-https://pypi.org/simple}"
+
+
+def test_the_gpu_exporter_exports_what_is_asked_for_and_nothing_that_needs_root() -> None:
+    shown = [*(ROOT / "deploy/grafana/dashboards").glob("*.json"), *(ROOT / "deploy/prometheus/rules").glob("*.yml")]
+    asked_for = {field for file in shown for field in re.findall(r"\bDCGM_\w+", file.read_text())}
+    counters = (ROOT / "deploy/compose/dcgm-counters.csv").read_text().splitlines()
+    rows = list(csv.reader(line for line in counters if not line.startswith("#")))
+    assert {row[0] for row in rows} == asked_for
+    assert all(len(row) == 3 and row[1].strip() == "gauge" for row in rows)
+    assert not any(field.startswith("DCGM_FI_PROF_") for field in asked_for)
+    exporter = SERVICES["dcgm-exporter"]
+    program, option, file = exporter["entrypoint"]
+    assert (program, option) == ("dcgm-exporter", "-f")
+    assert f"./deploy/compose/dcgm-counters.csv:{file}:ro" in exporter["volumes"]
+
+
 def test_prometheus_looks_for_what_there_is() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     looked_up = {
@@ -148,7 +176,21 @@ def test_files_that_are_mounted_are_there() -> None:
 
 
 def test_the_base_is_fetched_at_one_revision() -> None:
-    assert re.search(r"--revision [0-9a-f]{40} ", (ROOT / "deploy/compose/fetch_base.sh").read_text())
+    script = (ROOT / "deploy/compose/fetch_base.sh").read_text()
+    revision = re.search(r"^revision=([0-9a-f]{40})$", script, re.MULTILINE)
+    assert revision is not None
+    base = SERVICES["worker-gpu"]["environment"]["PAIRFORGE_BASE"]
+    assert base == f"/models/stable-diffusion-v1-5-{revision[1][:12]}"
+
+
+def test_compose_and_kubernetes_fetch_the_same_base() -> None:
+    def wanted(file: str) -> list[str]:
+        text = (ROOT / file).read_text()
+        return sorted(set(re.findall(r"[0-9a-f]{40}", text)) | set(re.findall(r"--(?:in|ex)clude=[^\s']+", text)))
+
+    fetched = wanted("deploy/compose/fetch_base.sh")
+    assert fetched == wanted("deploy/k8s/overlays/nvidia-gpu/base-model.yaml")
+    assert len(fetched) > 1
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
