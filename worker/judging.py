@@ -78,7 +78,7 @@ class Judging:
     def _judge_block(self, judge: Judge) -> None:
         number = self._next
         accepted: dict[int, dict[str, float]] = {}
-        rejected = Counter(self.tally.rejected)
+        attempts, rejected = self.tally.attempts, Counter(self.tally.rejected)
         for candidate in self._blocks.candidates(self._blocks_done[number]):
             self._lease.check()
             if self.complete:
@@ -92,6 +92,7 @@ class Judging:
         job, owner = self._lease.record, self._lease.owner
         if not self._told(lambda: self._records.save_judged(job, owner, state, verdict)):
             raise StopError(self._lease.reason or StopReason.LOST)
+        self._metrics.judged.inc(self.tally.attempts - attempts)
         self._metrics.accepted.inc(len(accepted))
         for reason, count in (self.tally.rejected - rejected).items():
             self._metrics.rejected.labels(reason).inc(count)

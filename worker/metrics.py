@@ -63,12 +63,13 @@ class WorkerMetrics:
         self.training_step = histogram("training_step_seconds", "One step of a training.", (), STEP_BUCKETS)
         self.training_loss = Gauge(
             "pairforge_training_loss",
-            "Smoothed loss of the training that runs, or ran last.",
+            "Smoothed loss of the training that runs; 0 where none does.",
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
+        self.judged = counter("candidates_judged", "Candidates that were accepted or rejected.")
         self.accepted = counter("pairs_accepted", "Candidates that became part of a dataset.")
-        self.rejected = counter("pairs_rejected", "Candidates that did not, under each reason.", ("reason",))
+        self.rejected = counter("pairs_rejected", "Reasons to reject a candidate, which may have several.", ("reason",))
         self.pair = histogram("pair_seconds", "One candidate, as its share of its batch.", (), PAIR_BUCKETS)
         self.batch_size = histogram("generation_batch_size", "Candidates sampled together.", (), BATCH_BUCKETS)
         self.stages = histogram("stage_seconds", "Parts of the work.", ("stage",), STAGE_BUCKETS)

@@ -85,6 +85,7 @@ class Outcome:
         finally:
             seconds = time.perf_counter() - self._began
             self._metrics.runs.labels(self._record.kind, self.ended).observe(seconds)
+            self._metrics.training_loss.set(0)
             self._metrics.busy.set(0)
 
     def _handled(self, error: BaseException | None) -> bool:

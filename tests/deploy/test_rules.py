@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.grafana.boards.all import BOARDS
+
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 FOLDER = DEPLOY / "prometheus"
 RULES = sorted((FOLDER / "rules").glob("*.yml"))
@@ -59,8 +61,8 @@ def test_every_alert_fires_in_one_test_and_keeps_silent_in_another() -> None:
 def test_an_alert_says_how_urgent_it_is_and_what_it_means(name: str) -> None:
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in {"critical", "warning"}
-    assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
-    assert alert["annotations"]["runbook_url"] == f"deploy/RUNBOOK.md#{name.lower()}"
+    assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+    assert alert["annotations"]["runbook"] == f"deploy/RUNBOOK.md#{name.lower()}"
 
 
 def test_the_runbook_has_a_paragraph_for_every_alert_and_for_no_other() -> None:
@@ -72,6 +74,14 @@ def test_the_runbook_has_a_paragraph_for_every_alert_and_for_no_other() -> None:
     }
     assert paragraphs.keys() == ALERTS.keys()
     assert all(paragraphs.values())
+
+
+def test_the_panels_that_the_runbook_names_are_there() -> None:
+    text = " ".join((DEPLOY / "RUNBOOK.md").read_text().split())
+    named = set(re.findall(r"\*([^*→]+) → ([^*→]+)\*", text))
+    shown = {(board.title, panel.title) for board in BOARDS for row in board.rows for panel in row.panels}
+    assert text.count("→") == len(re.findall(r"\*[^*→]+ → [^*→]+\*", text))
+    assert named - shown == {("Status", "Targets")}, "pages of Prometheus itself are named in the same way"
 
 
 def test_every_recorded_series_is_used() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from prometheus_client import generate_latest
 
 from model.quality import RejectReason
 from service.core.records import State
@@ -19,6 +20,7 @@ from service.embedded.ports import free_ports
 from tests.scraping import Scraped, scrape
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service
+from worker.generation import run_generation
 from worker.metrics import STAGES
 
 pytestmark = pytest.mark.timeout(600)
@@ -31,6 +33,7 @@ FAMILIES = {
     "training_steps": "counter",
     "training_step_seconds": "histogram",
     "training_loss": "gauge",
+    "candidates_judged": "counter",
     "pairs_accepted": "counter",
     "pairs_rejected": "counter",
     "pair_seconds": "histogram",
@@ -121,7 +124,7 @@ def test_a_training_and_a_generation_are_told_in_full(
     assert trained.value("training_steps_total") == STEPS
     assert trained.value("training_step_seconds_count") == STEPS
     assert trained.value("training_step_seconds_sum") > 0
-    assert trained.value("training_loss") > 0
+    assert trained.value("training_loss") == 0
     assert trained.value("checkpoints_total") == trained.value("checkpoint_seconds_count") >= 1
 
     job = service.create_job(adapter, NUM_PAIRS, steps=20)
@@ -130,7 +133,10 @@ def test_a_training_and_a_generation_are_told_in_full(
     told = told_of("job", url)
     assert told.value("pairs_accepted_total") == NUM_PAIRS
     assert {labels["reason"] for labels in told.labels("pairs_rejected_total")} == set(RejectReason)
-    attempts = service.record(job).result["counts"]["attempts"]
+    counts = service.record(job).result["counts"]
+    attempts = counts["attempts"]
+    assert told.value("candidates_judged_total") == attempts
+    assert told.value("pairs_rejected_total") == sum(counts["rejected"].values())
     assert told.value("pair_seconds_count") == attempts
     assert told.value("generation_batch_size_sum") == attempts
     for kind in ("adapter", "job"):
@@ -153,6 +159,22 @@ def test_a_training_and_a_generation_are_told_in_full(
     assert FAMILIES.items() <= told.types.items()
     assert adapter not in told.text
     assert job not in told.text
+
+
+def test_a_candidate_is_judged_once_however_many_reasons_speak_against_it(service: Service, adapter: str) -> None:
+    lenient = service.create_job(adapter, NUM_PAIRS)
+    limits = {**service.record(lenient).request["limits"], "max_disagreement": 0.0, "min_visibility": 254.0}
+    strict = service.create_job(adapter, 2, max_attempts=3, limits=limits)
+    context = service.context()
+    run_generation(lenient, context)
+    run_generation(strict, context)
+    counts = [service.record(job).counts for job in (lenient, strict)]
+    assert counts[1] == {"attempts": 3, "accepted": 0, "rejected": {"invisible": 3, "part_disagrees": 3}}
+    told = Scraped(generate_latest(context.metrics.telemetry.registry).decode())
+    assert told.value("candidates_judged_total") == sum(each["attempts"] for each in counts if each)
+    assert told.value("candidates_judged_total") == told.value("pairs_accepted_total") + 3
+    assert told.value("pairs_accepted_total") == NUM_PAIRS
+    assert told.value("pairs_rejected_total") == 6
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, which comes with Prometheus")
@@ -195,6 +217,7 @@ def test_what_a_killed_child_counted_stays_until_its_worker_is_started_again(
     (child,) = worker.children()
     before = scrape(url)
     assert before.value("worker_busy") == 1
+    assert before.value("training_loss") > 0
     os.kill(child, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{child}").exists())
     assert scrape(url).value("training_steps_total") >= before.value("training_steps_total")
@@ -204,6 +227,7 @@ def test_what_a_killed_child_counted_stays_until_its_worker_is_started_again(
     assert after.value("queue_wait_seconds_count", kind="adapter") == 2
     assert service.records.request_cancel(adapter) is State.CANCELLING
     wait_until(lambda: scrape(url).value("run_seconds_count", outcome="cancelled") == 1)
+    wait_until(lambda: scrape(url).value("training_loss") == 0)
     assert scrape(url).value("records_finished_total", kind="adapter", outcome="cancelled") == 1
     worker.terminate()
     worker.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.grafana.boards.board import Board, Row
 from deploy.grafana.boards.panels import FAULTS, Look, Panel, Steps
-from deploy.grafana.boards.queries import Query, quantile, quantiles, rate
+from deploy.grafana.boards.queries import Query, quantile, quantiles, rate, rejected_candidates
 
 REQUESTS = "pairforge_http_requests_total"
 DURATION = "pairforge_http_request_duration_seconds"
@@ -187,7 +187,7 @@ WORK = Row(
             unit="ops",
             queries=[
                 Query(rate("pairforge_pairs_accepted_total"), "accepted"),
-                Query(rate("pairforge_pairs_rejected_total"), "rejected"),
+                Query(rejected_candidates(), "rejected"),
             ],
         ),
     ],

@@ -34,6 +34,11 @@ def quantiles(histogram: str, where: str = "") -> list[Query]:
     return [Query(quantile(percent / 100, histogram, where=where), f"p{percent}") for percent in (50, 95, 99)]
 
 
+def rejected_candidates() -> str:
+    """Per second; a candidate with several reasons counts once."""
+    return f"{rate('pairforge_candidates_judged_total')} - {rate('pairforge_pairs_accepted_total')}"
+
+
 def _sum(by: str) -> str:
     return f"sum by ({by})" if by else "sum"
 

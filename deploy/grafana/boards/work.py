@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.grafana.boards.board import Board, Row, label_variable
 from deploy.grafana.boards.panels import FAULTS, Panel, Steps
-from deploy.grafana.boards.queries import Query, increase, quantile, quantiles, rate
+from deploy.grafana.boards.queries import Query, increase, quantile, quantiles, rate, rejected_candidates
 
 KIND = 'kind=~"$kind"'
 IDLE = "no work in this time"
@@ -75,12 +75,12 @@ PAIRS = Row(
             unit="ops",
             queries=[
                 Query(rate("pairforge_pairs_accepted_total"), "accepted"),
-                Query(rate("pairforge_pairs_rejected_total"), "rejected"),
+                Query(rejected_candidates(), "rejected"),
             ],
         ),
         Panel(
             title="Rejected by reason",
-            description="Candidates per second; one may have several reasons.",
+            description="Reasons per second; a candidate counts under each that it has.",
             unit="ops",
             queries=[Query(rate("pairforge_pairs_rejected_total", "reason"), "{{reason}}")],
             stacked=True,
@@ -141,7 +141,7 @@ TRAINING = Row(
             title="Loss",
             description="Smoothed, of the training that each worker has in hand. NaN: the training diverged.",
             unit="short",
-            queries=[Query("pairforge_training_loss", "{{instance}}")],
+            queries=[Query("pairforge_training_loss != 0", "{{instance}}")],
             empty=IDLE,
         ),
         Panel(

@@ -176,6 +176,7 @@ CELERY = Row(
             unit="short",
             queries=[Query("sum by (hostname) (celery_worker_tasks_active)", "{{hostname}}")],
             empty=NO_CELERY,
+            width=12,
         ),
         Panel(
             title="Tasks ended",
@@ -186,13 +187,7 @@ CELERY = Row(
                 Query(rate("celery_task_failed_total", "name"), "{{name}} failed"),
             ],
             empty=NO_CELERY,
-        ),
-        Panel(
-            title="Task time, p95",
-            description="From a worker's start of a task to its end.",
-            unit="s",
-            queries=[Query(f"histogram_quantile(0.95, {rate('celery_task_runtime_bucket', 'le, name')})", "{{name}}")],
-            empty=NO_CELERY,
+            width=12,
         ),
     ],
 )
