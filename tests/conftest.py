@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import settings
 # torch and huggingface_hub read these once: tiny networks are fastest on one thread, and no test downloads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Where a shell starts the tests in the background, Ctrl-C is ignored, and so it would be by every process they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes depends on the machine, so it is pytest-timeout that stops what hangs.
 settings.register_profile("pairforge", deadline=None)

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     max_pixels: PositiveInt = 4096 * 4096
     max_total_pixels: PositiveInt = 256_000_000
     max_uploads: PositiveInt = 64
-    max_uploads_per_key: PositiveInt = 8
+    max_uploads_per_key: PositiveInt = 32
     min_free_bytes: Bytes = 500_000_000
     body_idle_seconds: PositiveFloat = 30.0
     body_seconds: PositiveFloat = 900.0
