@@ -1,8 +1,8 @@
 """Schemas of what is not Kubernetes' own, as far as deploy/k8s uses it.
 
 The fields and their types are those of the CustomResourceDefinitions `keda.sh_scaledobjects.yaml` (kedacore/keda 2.16)
-and `monitoring.coreos.com_podmonitors.yaml` (prometheus-operator 0.80); unknown fields, which an API server would drop
-without a word, are refused.
+and `monitoring.coreos.com_{podmonitors,prometheusrules}.yaml` (prometheus-operator 0.80); unknown fields, which an
+API server would drop without a word, are refused.
 """
 
 from __future__ import annotations
@@ -68,6 +68,22 @@ POD_MONITOR = closed(
     ),
 )
 
+DURATION = {"type": "string", "pattern": "^[0-9]+[smh]$"}
+PROMETHEUS_RULE = closed(
+    ["groups"],
+    groups=listed(
+        closed(
+            ["name", "rules"],
+            name=TEXT,
+            rules=listed(
+                closed(
+                    ["expr"], alert=TEXT, record=TEXT, expr=TEXT, **{"for": DURATION}, labels=LABELS, annotations=LABELS
+                )
+            ),
+        )
+    ),
+)
+
 
 def whole(api_version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     return closed(
@@ -82,4 +98,5 @@ def whole(api_version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
 SCHEMAS = {
     "ScaledObject": whole("keda.sh/v1alpha1", "ScaledObject", SCALED_OBJECT),
     "PodMonitor": whole("monitoring.coreos.com/v1", "PodMonitor", POD_MONITOR),
+    "PrometheusRule": whole("monitoring.coreos.com/v1", "PrometheusRule", PROMETHEUS_RULE),
 }

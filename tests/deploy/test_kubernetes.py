@@ -256,6 +256,27 @@ def test_nothing_goes_in_or_out_unless_a_policy_says_so(manifests: list[Manifest
     assert all(rule["from"] for rules in opened.values() for rule in rules)
 
 
+def test_names_are_looked_up_also_where_the_node_answers(manifests: list[Manifest]) -> None:
+    (rule,) = the(manifests, "NetworkPolicy", "allow-dns")["spec"]["egress"]
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in rule["to"]
+    assert {(port["protocol"], port["port"]) for port in rule["ports"]} == {("UDP", 53), ("TCP", 53)}
+
+
+def test_rules_and_dashboards_come_to_the_cluster_as_they_are() -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl, which packs the dashboards")
+    run = subprocess.run([K8S / "monitoring.sh"], capture_output=True, text=True, check=True)
+    *rules, dashboards = yaml.safe_load_all(run.stdout)
+    for manifest in rules:
+        jsonschema.validate(manifest, SCHEMAS["PrometheusRule"])
+    kubernetes_validate.validate(dashboards, KUBERNETES, strict=True)
+    files = sorted((K8S.parent / "prometheus" / "rules").glob("*.yml"))
+    assert [manifest["spec"] for manifest in rules] == [yaml.safe_load(file.read_text()) for file in files]
+    folder = K8S.parent / "grafana" / "dashboards"
+    assert dashboards["data"] == {file.name: file.read_text() for file in folder.iterdir()}
+    assert dashboards["metadata"]["labels"] == {"grafana_dashboard": "1"}
+
+
 def test_prometheus_names_the_jobs_as_dashboards_know_them(manifests: list[Manifest]) -> None:
     for name, monitor in of_kind(manifests, "PodMonitor").items():
         pod = templates(manifests)[name]
