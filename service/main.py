@@ -11,10 +11,10 @@ from fastapi.routing import APIRoute
 
 from service.api import adapters, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
-from service.api.edge import BodyLimit, Measured
+from service.api.edge import BodyLimit
 from service.api.methods import Methods
 from service.api.metrics import Metrics, RedisCollector
-from service.api.request_log import RequestLog
+from service.api.request_log import Observed
 from service.api.services import running_services
 from service.core.logs import configure_logs
 from service.core.settings import Settings, load_settings
@@ -62,8 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router, include_in_schema=False)
     methods.answer_head(app)
     app.add_middleware(BodyLimit, settings=chosen)
-    app.add_middleware(Measured, metrics=app.state.metrics)
-    app.add_middleware(RequestLog)
+    app.add_middleware(Observed, metrics=app.state.metrics)
     _describe(app)
     return app
 

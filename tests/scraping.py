@@ -5,6 +5,19 @@ from __future__ import annotations
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
+SHARED_FAMILIES = {
+    "records_finished": "counter",
+    "poisoned": "counter",
+    "s3_operation_seconds": "histogram",
+    "redis_operation_seconds": "histogram",
+    "redis_errors": "counter",
+    "disk_free_bytes": "gauge",
+    "disk_size_bytes": "gauge",
+    "build_info": "gauge",
+    "process_resident_memory_bytes": "gauge",
+}
+"""What API and workers tell alike."""
+
 
 class Scraped:
     """The samples of one endpoint at one time."""

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import os
 import threading
 from typing import Any
 
 from celery.signals import celeryd_init, setup_logging, worker_process_init
 
+from model.silence import silence_imports
 from service.core.logs import configure_logs
 from service.core.settings import load_settings
 from worker.metrics import process_metrics
-
-SILENCED = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "DIFFUSERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-"""Read by the libraries when they are imported."""
 
 
 @celeryd_init.connect
@@ -32,8 +23,7 @@ def _configure_logs(**_: Any) -> None:
 
 @worker_process_init.connect
 def _prepare_child(**_: Any) -> None:
-    for name, value in SILENCED.items():
-        os.environ.setdefault(name, value)
+    silence_imports()
     process_metrics().begin()
     # While the first task is on its way; importing in the task would only make it wait longer.
     threading.Thread(target=_import_heavy, name="import", daemon=True).start()

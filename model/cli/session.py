@@ -7,7 +7,6 @@ network), 130 Ctrl-C.
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import sys
 import warnings
@@ -17,18 +16,10 @@ from types import TracebackType
 import typer
 
 from model.cli.output import Failure, JsonOutput, LiveOutput, Output, PlainOutput
+from model.silence import silence_imports
 from service.core.errors import TransientError, UsageError
 
 INTERNAL, USAGE, TRANSIENT, INTERRUPTED = 1, 2, 3, 130
-
-SILENCED = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "DIFFUSERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-"""Read by the libraries when they are imported; what the user has set stays."""
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -49,8 +40,7 @@ class Session:
         self._output: Output = JsonOutput() if json else LiveOutput() if live else PlainOutput()
 
     def __enter__(self) -> Output:
-        for name, value in SILENCED.items():
-            os.environ.setdefault(name, value)
+        silence_imports()
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         return self._output

@@ -1,4 +1,4 @@
-"""The outermost layer: no body is larger or slower than its route allows, and every request is counted."""
+"""No body is larger or slower than its route allows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.metrics import Metrics
 from service.api.problems import Problem
-from service.api.request_log import route_of
 from service.core.settings import Settings
 
 MAX_JSON_BYTES = 64_000
@@ -66,31 +64,3 @@ def _too_large(most: int) -> Problem:
 def _too_slow(idle_seconds: float, seconds: float) -> Problem:
     told = f"nothing of the body came for {idle_seconds:g} s, or it took longer than {seconds:g} s"
     return Problem("too_slow", told, headers={"Connection": "close"})
-
-
-class Measured:
-    """Counts requests and times them, by route template."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        status = 500
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
-            await send(message)
-
-        try:
-            with self._metrics.in_progress():
-                await self._app(scope, receive, noting)
-        finally:
-            self._metrics.count(scope["method"], route_of(scope), status, time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""Every request has an id, which is in its answer and in all lines told of it; one of them tells how it ended."""
+"""Every request has an id, in its answer and in all lines told of it; at its end it is counted, and has a line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from uuid import uuid4
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from service.api.metrics import Metrics
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -22,11 +24,12 @@ _PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes asked so often, by machines, that their lines are for debugging."""
 
 
-class RequestLog:
-    """Takes the id that a proxy or a client has given, if it is one, or makes one."""
+class Observed:
+    """Takes the id that a proxy or a client has given, if it is one, or makes one; counts and times by route."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,22 +45,21 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (_NAME, request_id.encode())]
+                own = [(_NAME, request_id.encode()), (b"x-content-type-options", b"nosniff")]
+                message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            with self._metrics.in_progress():
+                await self._app(scope, receive, noting)
         finally:
-            _tell(scope, status, time.perf_counter() - started)
+            # The template of the path: paths themselves are without number.
+            route, seconds = getattr(scope.get("route"), "path", "none"), time.perf_counter() - started
+            self._metrics.count(scope["method"], route, status, seconds)
+            _tell(scope, route, status, seconds)
 
 
-def route_of(scope: Scope) -> str:
-    """The template of the path: paths themselves are without number."""
-    return getattr(scope.get("route"), "path", "none")
-
-
-def _tell(scope: Scope, status: int, seconds: float) -> None:
-    route = route_of(scope)
+def _tell(scope: Scope, route: str, status: int, seconds: float) -> None:
     tell = log.debug if route in _PROBED else log.info
     # Neither the query nor a header: they may hold what is secret. Ids are bound by those who know them.
     tell(

@@ -8,25 +8,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, cast
+from typing import Annotated
 
 import structlog
 from anyio import move_on_after, to_thread
 from fastapi import Depends, Request
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from service.api.metrics import Metrics
 from service.api.turns import Turns
-from service.core.connections import TIMEOUT, TimedAsyncRedis, connect
+from service.core.connections import connect, connect_async
 from service.core.messaging import Dispatcher
 from service.core.reconcile import reconcile, reconcile_until
 from service.core.records import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
-from service.core.telemetry import Telemetry
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -73,8 +70,8 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
     telemetry = metrics.telemetry
     client = connect(settings, telemetry)
-    fast = _impatient(settings, telemetry, _FAST_CONNECTIONS)
-    stream = _impatient(settings, telemetry, settings.max_streams + 1)
+    fast = connect_async(settings, telemetry, _FAST_CONNECTIONS)
+    stream = connect_async(settings, telemetry, settings.max_streams + 1)
     store, storage = RecordStore(client, settings, telemetry), ObjectStore(settings, telemetry)
     dispatcher = Dispatcher(settings)
     services = Services(
@@ -117,21 +114,6 @@ def _prepare(storage: ObjectStore) -> None:
         storage.ensure_bucket()
     except StorageError as error:
         log.warning("bucket_postponed", error=repr(error))
-
-
-def _impatient(settings: Settings, telemetry: Telemetry, connections: int) -> AsyncRedis:
-    """A client that tries once more, which renews a broken connection, but does not wait for a server that is down."""
-    made = TimedAsyncRedis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
-        max_connections=connections,
-        retry=Retry(NoBackoff(), 1),
-    )
-    client = cast(TimedAsyncRedis, made)
-    client.telemetry = telemetry
-    return client
 
 
 async def _services(request: Request) -> Services:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import redis.asyncio
 import redis.asyncio.retry
 from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -45,15 +45,23 @@ def connect(settings: Settings, telemetry: Telemetry | None = None) -> Redis:
     return client
 
 
-def connect_async(settings: Settings) -> redis.asyncio.Redis:
-    """As `connect`, for coroutines."""
-    return redis.asyncio.Redis.from_url(
+def connect_async(settings: Settings, telemetry: Telemetry, connections: int) -> redis.asyncio.Redis:
+    """As `connect`, for coroutines: tries once more, which renews a broken connection, and does not wait for a server
+    that is down.
+
+    Args:
+        connections: open at once at most.
+    """
+    client = _TimedAsyncRedis.from_url(
         settings.redis_url,
         decode_responses=True,
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
-        retry=redis.asyncio.retry.Retry(_BACKOFF, _TRIES_AGAIN),
+        max_connections=connections,
+        retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
     )
+    cast(_TimedAsyncRedis, client).telemetry = telemetry
+    return client
 
 
 class TimedRedis(Redis):
@@ -91,7 +99,7 @@ def _timed(telemetry: Telemetry, command: str) -> Iterator[None]:
         telemetry.redis_took(command, time.perf_counter() - began)
 
 
-class TimedAsyncRedis(redis.asyncio.Redis):
+class _TimedAsyncRedis(redis.asyncio.Redis):
     """As `TimedRedis`, for coroutines, and as cheap as can be: it is in the way of every answer."""
 
     telemetry: Telemetry

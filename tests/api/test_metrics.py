@@ -18,7 +18,7 @@ from service.core.records import RecordStore, State
 from service.core.settings import Settings
 from tests.api.conftest import serving, trained
 from tests.api.uploads import pairs
-from tests.scraping import Scraped, scrape
+from tests.scraping import SHARED_FAMILIES, Scraped, scrape
 from tests.servers import MakeSettings, RedisServer
 
 FAMILIES = {
@@ -38,15 +38,7 @@ FAMILIES = {
     "redis_memory_max_bytes": "gauge",
     "redis_aof_last_write_ok": "gauge",
     "redis_aof_last_rewrite_ok": "gauge",
-    "records_finished": "counter",
-    "poisoned": "counter",
-    "s3_operation_seconds": "histogram",
-    "redis_operation_seconds": "histogram",
-    "redis_errors": "counter",
-    "disk_free_bytes": "gauge",
-    "disk_size_bytes": "gauge",
-    "build_info": "gauge",
-    "process_resident_memory_bytes": "gauge",
+    **SHARED_FAMILIES,
 }
 
 

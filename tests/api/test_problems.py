@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from service.api import problems
-from service.api.request_log import RequestLog
+from service.api.metrics import Metrics
+from service.api.request_log import Observed
 from service.core.records import RecordStore
 from service.core.settings import Settings
 from service.main import create_app
@@ -106,7 +107,7 @@ def test_what_was_sent_is_not_echoed_at_length(client: httpx2.Client) -> None:
 
 def test_a_fault_of_ours_tells_nothing_of_our_inside() -> None:
     app = FastAPI()
-    app.add_middleware(RequestLog)
+    app.add_middleware(Observed, metrics=Metrics(Settings()))
     problems.install(app)
 
     @app.get("/")

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from service.core.connections import connect_async
@@ -28,6 +29,7 @@ from service.core.records import (
     read_record,
 )
 from service.core.scripts import EVENT_SECONDS, LAST_EVENTS, NAMESPACE
+from service.core.telemetry import Telemetry
 from tests.servers import MakeSettings, RedisServer
 
 KEY = "k1"
@@ -274,7 +276,7 @@ def test_a_coroutine_reads_the_same(records: RecordStore, redis_settings: MakeSe
     record = brought_to(records, State.SUCCEEDED)
 
     async def read() -> tuple[Record | None, Record | None]:
-        async with connect_async(redis_settings()) as client:
+        async with connect_async(redis_settings(), Telemetry(CollectorRegistry()), 4) as client:
             return await read_record(client, record), await read_record(client, "adp_none")
 
     assert asyncio.run(read()) == (records.get(record), None)
@@ -413,7 +415,7 @@ def test_a_coroutine_waits_for_the_next_event(records: RecordStore, redis_settin
     seen = records.events(record)
 
     async def follow() -> list[str]:
-        async with connect_async(redis_settings()) as client:
+        async with connect_async(redis_settings(), Telemetry(CollectorRegistry()), 4) as client:
             assert await read_events(client, record) == seen
             assert await read_events(client, record, seen[-1].id, wait_seconds=0.05) == []
             waiting = asyncio.create_task(read_events(client, record, seen[-1].id, wait_seconds=4))

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from service.core.connections import TimedAsyncRedis, connect
+from service.core.connections import connect, connect_async
 from service.core.keys import Kind, new_id
 from service.core.records import RecordStore, State
 from service.core.storage import MissingObject, ObjectStore, StorageError
@@ -110,9 +110,7 @@ def test_a_redis_that_is_away_is_counted(
 
 def test_commands_of_coroutines_are_timed(redis_settings: MakeSettings, telemetry: Telemetry) -> None:
     async def get() -> Any:
-        client = cast(TimedAsyncRedis, TimedAsyncRedis.from_url(redis_settings().redis_url))
-        client.telemetry = telemetry
-        async with client:
+        async with connect_async(redis_settings(), telemetry, 4) as client:
             return await cast(Any, client.get("a"))
 
     assert asyncio.run(get()) is None

@@ -17,7 +17,7 @@ from prometheus_client import generate_latest
 from model.quality import RejectReason
 from service.core.records import State
 from service.embedded.ports import free_ports
-from tests.scraping import Scraped, scrape
+from tests.scraping import SHARED_FAMILIES, Scraped, scrape
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service
 from worker.generation import run_generation
@@ -47,15 +47,7 @@ FAMILIES = {
     "retries": "counter",
     "out_of_memory": "counter",
     "worker_busy": "gauge",
-    "records_finished": "counter",
-    "poisoned": "counter",
-    "s3_operation_seconds": "histogram",
-    "redis_operation_seconds": "histogram",
-    "redis_errors": "counter",
-    "disk_free_bytes": "gauge",
-    "disk_size_bytes": "gauge",
-    "build_info": "gauge",
-    "process_resident_memory_bytes": "gauge",
+    **SHARED_FAMILIES,
 }
 """All that a worker without a GPU tells in an undisturbed run."""
 
