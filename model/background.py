@@ -8,10 +8,12 @@ state φ(z_b) that enters each self-attention is kept. In the global branch, que
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from model.masks import u2net_mask
+from model.masks import u2net_masks
 from model.types import ImageArray, anomaly_part
 from model.u2net import U2Net
 
@@ -33,11 +35,12 @@ class BackgroundInjection(nn.Module):
         return out
 
 
-def background_image(image: ImageArray, object_net: U2Net) -> ImageArray:
-    """`I_b = (1 − M_f) × I` on normalised pixels: the image with the object (U²-Net's mask M_f) turned mid-grey.
+def background_images(images: Sequence[ImageArray], object_net: U2Net) -> list[ImageArray]:
+    """`I_b = (1 − M_f) × I` on normalised pixels: images with the object (U²-Net's mask M_f) turned mid-grey.
 
     Args:
-        image: `(H, W, 3)` uint8.
+        images: `(H, W, 3)` uint8 each, all of one size.
         object_net: a U²-Net that finds objects.
     """
-    return anomaly_part(image, ~u2net_mask(object_net, image))
+    found = u2net_masks(object_net, images)
+    return [anomaly_part(image, ~mask) for image, mask in zip(images, found, strict=True)]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from model.background import background_image
+from model.background import background_images
 from model.base import Base
 from model.config import TrainingConfig
 from model.pixels import to_pixels
@@ -93,7 +93,7 @@ def encode_views(base: Base, views: Views, object_net: U2Net | None) -> Generato
             both = [encode(base.vae, to_pixels(group[chunk])) for group in (views.images, views.parts)]
             encoded.append(torch.stack(both))
             if object_net is not None:
-                behind = [background_image(image, object_net) for image in views.images[chunk]]
+                behind = background_images(views.images[chunk], object_net)
                 backgrounds.append(encode(base.vae, to_pixels(behind)))
         yield meter.report(min(begin + ENCODE_BATCH, count))
     cells = F.avg_pool2d(torch.from_numpy(np.stack(views.masks)).float()[:, None], base.factor)

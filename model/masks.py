@@ -39,20 +39,24 @@ class MaskMethod(StrEnum):
     THRESHOLD = "threshold"
 
 
-def u2net_mask(net: U2Net, part: ImageArray) -> MaskArray:
-    """The defect as the network sees it, at probability 1/2.
+def u2net_masks(net: U2Net, parts: Sequence[ImageArray]) -> list[MaskArray]:
+    """The defects as the network sees them, at probability 1/2, in one pass.
 
     Args:
         net: in evaluation mode.
-        part: `(H, W, 3)` uint8 on mid-grey.
+        parts: `(H, W, 3)` uint8 each, on mid-grey, all of one size.
 
     Returns:
-        `(H, W)` bool.
+        `(H, W)` bool each.
     """
     device = next(net.parameters()).device
-    probability = saliency(net, to_pixels([part]).to(device))[0, 0]
-    mask: MaskArray = (probability > 0.5).cpu().numpy()
-    return mask
+    probabilities = saliency(net, to_pixels(parts).to(device))[:, 0]
+    return list((probabilities > 0.5).cpu().numpy())
+
+
+def u2net_mask(net: U2Net, part: ImageArray) -> MaskArray:
+    """As `u2net_masks`, of one part."""
+    return u2net_masks(net, [part])[0]
 
 
 def threshold_mask(part: ImageArray) -> MaskArray:

@@ -22,7 +22,7 @@ from torch import Tensor
 from model.adapter import Adapter
 from model.anchoring import Anchoring, anchor_on, blend, grey_latent
 from model.attention_maps import average_maps
-from model.background import background_image
+from model.background import background_images
 from model.base import Base
 from model.denoiser import BranchPass
 from model.latents import decode, encode
@@ -393,7 +393,7 @@ class _Backgrounds:
         unique = dict(zip(seeds, anchors, strict=True))
         self.rows = torch.tensor([list(unique).index(seed) for seed in seeds], device=model.device)
         pixels = [resize_image(anchor.pixels, model.config.resolution) for anchor in unique.values()]
-        self.latents = encode(model.vae, to_pixels([background_image(image, object_net) for image in pixels]))
+        self.latents = encode(model.vae, to_pixels(background_images(pixels, object_net)))
         shape = (3, *self.latents.shape[1:])
         self.noise = torch.stack([draw_noise(seed, shape)[2] for seed in unique]).to(model.device)
         self.text = model.prompt_embeddings()[0].expand(len(unique), -1, -1)

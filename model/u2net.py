@@ -11,6 +11,7 @@ fuses all six.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from model.rows import never_alone
 from service.core.errors import UsageError
 
 
@@ -228,6 +231,18 @@ def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return (unit - mean) / std
 
 
+def for_inference(net: U2Net, dtype: torch.dtype) -> U2Net:
+    """A copy for `saliency` alone, in one precision: every batch norm is part of the convolution before it."""
+    folded = copy.deepcopy(net)
+    for block in folded.modules():
+        if isinstance(block, ConvBlock):
+            block.conv_s1 = fuse_conv_bn_eval(block.conv_s1, block.bn_s1)
+            block.bn_s1 = nn.Identity()  # type: ignore[assignment]
+    # As in U2Net: the stubs do not know the argument.
+    folded.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return folded.requires_grad_(False)
+
+
 @torch.no_grad()
 def saliency(net: U2Net, pixels: Tensor, *, size: int | None = None) -> Tensor:
     """Probability of the salient object (for an anomaly part: of the defect) at every pixel.
@@ -247,7 +262,8 @@ def saliency(net: U2Net, pixels: Tensor, *, size: int | None = None) -> Tensor:
     resized = pixels
     if side is not None:
         resized = functional.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True).clamp(-1, 1)
-    fused = net(normalise(resized, net.preprocessing))[0]
+    inputs = normalise(resized, net.preprocessing).to(net.outconv.weight.dtype)
+    fused = never_alone(lambda rows: net(rows)[0], inputs).float()
     return torch.sigmoid(_resize_like(fused, pixels))
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.background import BackgroundInjection, background_image
+from model.background import BackgroundInjection, background_images
 from model.masks import u2net_mask
 from model.types import GREY
 from tests.tiny_data import drawn_pair, tiny_u2net
@@ -46,7 +46,7 @@ def test_the_object_turns_grey_and_the_rest_stays() -> None:
     # Its random weights find nothing or everything: the median of its answers becomes its threshold.
     net.outconv.bias.data -= net(torch.zeros(1, 3, *image.shape[:2]))[0].median()
     found = u2net_mask(net, image)
-    behind = background_image(image, net)
+    behind = background_images([image], net)[0]
     assert 0 < found.mean() < 1
     assert (behind[found] == GREY).all()
     assert np.array_equal(behind[~found], image[~found])

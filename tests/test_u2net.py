@@ -14,6 +14,7 @@ from model.u2net import (
     SMALL,
     U2Net,
     Width,
+    for_inference,
     load_u2net,
     normalise,
     saliency,
@@ -92,7 +93,7 @@ def test_saliency_is_a_probability_at_the_resolution_of_the_pixels_whatever_the_
 
 def test_saliency_at_its_own_size_is_the_sigmoid_of_the_fused_map() -> None:
     net = tiny()
-    pixels = torch.rand(1, 3, 32, 32) * 2 - 1
+    pixels = torch.rand(2, 3, 32, 32) * 2 - 1
     with torch.no_grad():
         assert torch.equal(saliency(net, pixels), torch.sigmoid(net(pixels)[0]))
 
@@ -174,3 +175,29 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a network")
     with pytest.raises(UsageError, match=name):
         load_u2net(tmp_path / name)
+
+
+def trained_norms(net: U2Net) -> U2Net:
+    """With batch norms that do something, as training leaves them."""
+    draw = torch.Generator().manual_seed(1)
+    for name, tensor in net.state_dict().items():
+        if "bn_s1" in name and tensor.is_floating_point():
+            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=draw))
+    return net
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_folding_the_norms_changes_rounding_alone(dtype: torch.dtype, tolerance: float) -> None:
+    net, pixels = trained_norms(tiny()), torch.rand(3, 3, 48, 40, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    expected = saliency(net, pixels)
+    assert expected.std() > 0.001
+    assert torch.allclose(saliency(for_inference(net, dtype), pixels), expected, atol=tolerance)
+    assert torch.equal(saliency(net, pixels), expected)
+
+
+def test_a_picture_is_seen_alike_whatever_is_beside_it() -> None:
+    net = for_inference(trained_norms(tiny()), torch.float32)
+    pixels = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    together = saliency(net, pixels)
+    for count in (1, 2, 3):
+        assert torch.equal(saliency(net, pixels[:count]), together[:count])
