@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from service.api import adapters, health, jobs, problems, schemas
+from service.api import adapters, direct, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
 from service.api.edge import BodyLimit
 from service.api.methods import Methods
@@ -54,13 +54,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.keys = KeyCache()
     app.state.metrics = Metrics(chosen)
     versioned = [(prefix, router) for router in (jobs.router, adapters.router) for prefix in ("/v1", "")]
-    methods = Methods([("", health.router), *versioned])
+    routers = [*versioned, ("", health.router)]
+    methods = Methods(routers)
     problems.install(app, methods.allowed)
     app.include_router(health.router)
     for router in (jobs.router, adapters.router):
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
     methods.answer_head(app)
+    direct.install(app, routers)
     app.add_middleware(BodyLimit, settings=chosen)
     app.add_middleware(Observed, metrics=app.state.metrics)
     _describe(app)
