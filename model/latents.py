@@ -16,6 +16,7 @@ from model.base import Base
 from model.config import TrainingConfig
 from model.pixels import to_pixels
 from model.progress import Meter, Progress
+from model.rows import never_alone
 from model.stages import stage
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from model.u2net import U2Net
@@ -51,14 +52,16 @@ class LatentBank:
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """Pixels `(B, 3, H, W)` in [-1, 1] → latents `(B, C_lat, H/f, W/f)`: the posterior's mean × the scaling factor."""
-    mean: Tensor = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mean
+    pixels = pixels.to(vae.device, vae.dtype, memory_format=torch.channels_last)
+    mean = never_alone(lambda rows: vae.encode(rows).latent_dist.mean, pixels)
     return mean.float() * vae.config.scaling_factor
 
 
 @torch.no_grad()
 def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Latents → pixels in about [-1, 1]."""
-    pixels: Tensor = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample
+    latents = (latents / vae.config.scaling_factor).to(vae.dtype, memory_format=torch.channels_last)
+    pixels = never_alone(lambda rows: vae.decode(rows).sample, latents)
     return pixels.float()
 
 

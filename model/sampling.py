@@ -402,6 +402,6 @@ class _Backgrounds:
         """Attention name → φ(z_b), one row per row of the guided batch's global branch."""
         steps = timestep.long().expand(len(self.latents))
         noisy = self.model.schedule.add_noise(self.latents, self.noise, steps)
-        features = self.model.denoiser.background_features(noisy, steps, self.text)
+        features = self.model.denoiser.background_features(noisy, timestep.long(), self.text)
         rows = self.rows.repeat(2) if guided else self.rows
         return {name: value[rows] for name, value in features.items()}
