@@ -1,19 +1,13 @@
-"""The figures as a table: what was measured, what it is to be, and on what."""
+"""The figures as a table: what was measured, and what it is to be."""
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 
 from bench.load import Load
 from bench.service import Answered, Figures
 from bench.sides import Made
-
-PACKAGES = ("torch", "diffusers", "fastapi", "uvicorn", "celery", "redis", "hiredis")
 
 TARGET = "500/s, p99 < 50 ms"
 
@@ -26,22 +20,6 @@ def table(figures: Figures) -> str:
     for part in (_overhead, _first, _workers, _requests):
         rows += part(figures)
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
-def machine(load_before: tuple[float, float, float]) -> str:
-    """What it was measured on.
-
-    Args:
-        load_before: `os.getloadavg()` before anything was started.
-    """
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    loads = " ".join(f"{load:.1f}" for load in load_before)
-    return (
-        f"{name}, {len(os.sched_getaffinity(0))} cores; Python {platform.python_version()}, {versions}; "
-        f"load before (1, 5, 15 minutes): {loads}"
-    )
 
 
 def _overhead(figures: Figures) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import redis
 
+from bench.lenient import LENIENT
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from service.client import Client, Resource
 from service.core.access import create_key
@@ -24,15 +25,6 @@ from service.embedded.processes import marked
 from service.embedded.stack import Stack, StackOptions
 
 ROOT = Path(__file__).resolve().parent.parent
-
-LENIENT: dict[str, float] = {
-    **dict.fromkeys(("min_area_ratio", "min_visibility_ratio", "min_visibility"), 0.0),
-    **dict.fromkeys(("max_area_ratio", "border_ratio"), 1000.0),
-    **dict.fromkeys(("min_border_share", "max_cut_share", "max_off_object", "full_area"), 1.0),
-    **dict.fromkeys(("defect_copy", "scene_copy", "accepted_copy", "max_copy"), 1.0),
-    "max_disagreement": 255.0,
-}
-"""Limits that pairs of a hardly trained adapter keep, so that the candidates made are about the pairs asked for."""
 
 TRAINING: dict[str, Any] = {"steps": 10, "batch": 1, "views": 1, "mask_steps": 1, "seed": 1}
 """What is measured does not depend on how well the adapter is trained."""

@@ -1,0 +1,246 @@
+"""Steps against quality: how far pairs of few denoising steps are from those of many, with the same noise.
+
+What is compared is decoded: image and part in mean absolute grey levels inside the generated window, and the masks by
+their intersection over union. For scale, the table begins with how far two different pairs are from one another.
+Acceptance is that of the quality gate with its default limits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from bench.machine import MODEL, machine
+from bench.model_report import grid
+from bench.sizes import samples
+from model.adapter import Adapter, load_adapter, read_adapter_card
+from model.base import load_base, silence_libraries
+from model.cli.checks import load_normals
+from model.config import resolve_config
+from model.generation import Judge, Tally
+from model.masks import iou
+from model.pipeline import load_mask_networks, load_object_net, train_adapter
+from model.placement import NormalImage
+from model.pretrain.procedural.samples import DEFECT, OBJECT
+from model.sampler import prepare_sampling, sample_pairs
+from model.sampling import SamplingConfig, resolve_sampling
+from model.types import Candidate, ImageArray
+from model.u2net import U2Net
+from model.views import resize_image, resize_mask
+
+CONVERGED = 200
+"""Steps of DPM-Solver++ that stand for any larger number."""
+
+VIEW = 64
+"""Side to which generated windows are brought before they are compared, pixels."""
+
+STEPS = (5, 8, 10, 15, 20, 25, 50)
+
+SOLVERS = ("dpmsolver++", "DDIMScheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """Candidates of one setting against the converged ones.
+
+    Attributes:
+        start: where sampling starts.
+        passes: denoising steps that are really made; an anchored start leaves the first ones out.
+        image, part: mean absolute difference in grey levels.
+        overlap: mean intersection over union of the masks.
+        accepted: share that passes the quality gate.
+    """
+
+    start: str
+    solver: str
+    steps: int
+    passes: int
+    image: float
+    part: float
+    overlap: float
+    accepted: float
+
+
+def run_steps(
+    folder: Path | None,
+    normals: Path | None,
+    count: int,
+    loads: tuple[float, float, float],
+    into: Path,
+    tell: Callable[[str], None],
+) -> str:
+    """Measure an adapter, given or trained on the samples; returns the table.
+
+    Args:
+        folder, normals: the adapter and defect-free photographs; None for the samples that come with the package.
+        count: candidates of every setting.
+    """
+    silence_libraries()
+    images = samples()[1] if normals is None else load_normals(normals)[0]
+    on = machine(loads, MODEL)
+    with TemporaryDirectory(prefix="pairforge-bench-") as place:
+        if folder is None:
+            tell("training an adapter on the samples")
+            folder = _train_on_samples(Path(place))
+        base = load_base(str(read_adapter_card(folder)["base"]["name"]))
+        adapter, object_net = load_adapter(folder, base), load_object_net(base)
+        found = measure_steps(
+            adapter, object_net, images, count, tell, lambda distances: write_steps(distances, count, on, into)
+        )
+    return write_steps(found, count, on, into)
+
+
+def _train_on_samples(place: Path) -> Path:
+    """An adapter with the shipped base's own settings."""
+    base = load_base("mini")
+    target = place / "adapter"
+    training = train_adapter(
+        base,
+        samples()[0],
+        resolve_config(base, {"seed": 1}),
+        target,
+        place / "work",
+        object_name=OBJECT,
+        defect_name=DEFECT,
+        networks=load_mask_networks(base),
+    )
+    for _ in training:
+        pass
+    return target
+
+
+def measure_steps(
+    adapter: Adapter,
+    object_net: U2Net | None,
+    normals: Sequence[NormalImage],
+    count: int,
+    tell: Callable[[str], None],
+    save: Callable[[list[Distance]], object],
+) -> list[Distance]:
+    """All starts, solvers and numbers of steps.
+
+    Args:
+        count: candidates of every setting.
+        save: called with all that there is, after every setting.
+    """
+    found: list[Distance] = []
+    for start, config in _starts(adapter, count).items():
+        given = normals if config.anchored else ()
+        prepared = prepare_sampling(adapter, config, normals=given)
+
+        tell(f"{start}: {CONVERGED} steps")
+        most = replace(config, steps=CONVERGED)
+        converged = list(sample_pairs(replace(prepared, config=most), 0, count))
+        accepted = _share(adapter, most, converged, given, object_net)
+        others = [*converged[1:], converged[0]]
+        found.append(_distance(start, "another pair", most, others, converged, accepted))
+        for steps in STEPS:
+            for solver in SOLVERS:
+                tell(f"{start}: {solver}, {steps} steps")
+                chosen = replace(config, steps=steps, scheduler=solver)
+                candidates = list(sample_pairs(replace(prepared, config=chosen), 0, count))
+                accepted = _share(adapter, chosen, candidates, given, object_net)
+                found.append(_distance(start, solver, chosen, candidates, converged, accepted))
+                save(found)
+    return found
+
+
+def _starts(adapter: Adapter, count: int) -> dict[str, SamplingConfig]:
+    """From noise alone, and on normal images as the base's card advises."""
+    base = adapter.model.base
+    has_mask_net = adapter.mask_net is not None
+    anchored = resolve_sampling(base, {"batch": count}, has_normals=True, has_mask_net=has_mask_net)
+    free = resolve_sampling(base, {"batch": count, "anchored": False}, has_normals=False, has_mask_net=has_mask_net)
+    return {"pure noise": free, f"anchored, from {_strength(anchored):g} of the noise": anchored}
+
+
+def _strength(config: SamplingConfig) -> float:
+    return (config.sketch_strength or config.strength) if config.anchored else 1.0
+
+
+def _share(
+    adapter: Adapter,
+    config: SamplingConfig,
+    candidates: Sequence[Candidate],
+    normals: Sequence[NormalImage],
+    object_net: U2Net | None,
+) -> float:
+    tally = Tally()
+    judge = Judge(adapter, config, normals=normals, object_net=object_net)
+    for candidate in candidates:
+        tally.count(judge.verdict(replace(candidate, scores={})))
+    return tally.accepted / tally.attempts
+
+
+def _distance(
+    start: str,
+    solver: str,
+    config: SamplingConfig,
+    candidates: Sequence[Candidate],
+    converged: Sequence[Candidate],
+    accepted: float,
+) -> Distance:
+    views = [(_view(one), _view(other)) for one, other in zip(candidates, converged, strict=True)]
+    return Distance(
+        start=start,
+        solver=solver,
+        steps=config.steps,
+        passes=max(1, round(config.steps * _strength(config))),
+        image=mean(levels_apart(one.image, other.image) for one, other in views),
+        part=mean(levels_apart(one.part, other.part) for one, other in views),
+        overlap=mean(iou(one.mask, other.mask) for one, other in views),
+        accepted=accepted,
+    )
+
+
+def _view(candidate: Candidate) -> Candidate:
+    """The generated window alone, at one size whatever it was."""
+    height, width = candidate.mask.shape
+    left, top, right, bottom = candidate.window or (0, 0, width, height)
+    inside = np.s_[top:bottom, left:right]
+    return replace(
+        candidate,
+        image=resize_image(candidate.image[inside], VIEW),
+        part=resize_image(candidate.part[inside], VIEW),
+        mask=resize_mask(candidate.mask[inside], VIEW),
+    )
+
+
+def levels_apart(one: ImageArray, other: ImageArray) -> float:
+    """Mean absolute difference of two pictures in grey levels."""
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+def steps_table(found: Sequence[Distance], count: int) -> str:
+    """In Markdown."""
+    head = ("start", "solver", "steps", "passes", "image, levels", "part, levels", "mask IoU", "accepted")
+    rows = [
+        (
+            each.start,
+            each.solver,
+            str(each.steps),
+            str(each.passes),
+            f"{each.image:.2f}",
+            f"{each.part:.2f}",
+            f"{each.overlap:.3f}",
+            f"{100 * each.accepted:.0f} %",
+        )
+        for each in found
+    ]
+    return f"Against {CONVERGED} steps of DPM-Solver++, {count} pairs each.\n\n{grid([head, *rows])}\n"
+
+
+def write_steps(found: Sequence[Distance], count: int, machine: str, folder: Path) -> str:
+    """Write `steps.md` and `steps.json`; returns the Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"{steps_table(found, count)}\n{machine}\n"
+    told = {"machine": machine, "candidates": count, "distances": [asdict(each) for each in found]}
+    (folder / "steps.md").write_text(text, encoding="utf-8")
+    (folder / "steps.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    return text

@@ -1,0 +1,254 @@
+"""Training: a step of the reference form, ours, and ours with each optimisation taken back.
+
+Every form starts from the same weights and draws. Views are cut and, for ours, encoded before the clock starts, as they
+are once per training; the reference form encodes its pictures in every step, as the released code does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.hardware import count_operations, peak_memory, timed
+from bench.model_report import Agreement, Results
+from bench.reference import ReferenceDenoiser, reference_loss
+from bench.sizes import Subject, awaken
+from bench.timebox import Timebox
+from model.checkpoint import step_generator
+from model.config import TrainingConfig, resolve_config
+from model.denoiser import BranchPass
+from model.latents import LatentBank, Views, cut_views, encode, encode_views
+from model.network import PairModel, build_pair_model
+from model.objective import draw_timesteps
+from model.pixels import to_pixels
+from model.pretrain.procedural.samples import DEFECT, OBJECT
+from model.training import training_loss
+
+STEPS = 3
+"""Timed per round."""
+
+VIEWS = 4
+"""Per pair: enough to fill any batch."""
+
+LOSS = 1e-4
+"""By which the losses may differ in fp32, relative to the reference form's."""
+
+REFERENCE = "reference form"
+
+Loss = Callable[[int], Tensor]
+"""Number of a step → its loss, with gradients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What a training step draws: which views, `(B,)` timesteps, `(2, B, C, h, w)` noise."""
+
+    chosen: Tensor
+    timesteps: Tensor
+    noise: Tensor
+
+
+def draws_of_step(model: PairModel, bank: LatentBank, generator: torch.Generator) -> Draws:
+    """The draws of `training_loss` with the same generator, for the reference form."""
+    batch = model.config.batch
+    chosen = torch.randint(bank.latents.shape[1], (batch,), generator=generator)
+    timesteps = draw_timesteps(batch, model.schedule.steps, generator).to(model.device)
+    noise = torch.randn(bank.latents[:, chosen].shape, generator=generator).to(model.device)
+    return Draws(chosen, timesteps, noise)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What every form learns from: `(2, V, 3, r, r)` pixels of images and parts, and the same encoded."""
+
+    pixels: Tensor
+    bank: LatentBank
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One of the forms that are compared.
+
+    Attributes:
+        name: its row in the table.
+        config: how it trains.
+        loss: makes the loss of a step from model and material.
+        fused: whether the optimiser is one kernel.
+        against: name of the row that its speed is divided by.
+    """
+
+    name: str
+    config: TrainingConfig
+    loss: Callable[[PairModel, Material], Loss]
+    fused: bool
+    against: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is compared with what.
+
+    Attributes:
+        config: of ours.
+        forms: the reference form, then ours in the order of importance.
+        operations: of a step: what decides it → number. Counting takes longer than a step.
+    """
+
+    config: TrainingConfig
+    material: Material
+    forms: list[Form]
+    operations: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+
+def compare(subject: Subject, batch: int | None) -> Comparison:
+    """The forms for a base, and what they learn from.
+
+    Args:
+        batch: pairs per step; None for the base's own.
+    """
+    base = subject.adapter.model.base
+    # Weights of the loss are ours alone; the comparison is of the paper's.
+    config = resolve_config(base, {"batch": batch, "views": VIEWS, "defect_weight": 0.0, "seed": 1})
+    views = cut_views(subject.pairs, config)
+    material = Material(_pixels(views), _bank(encode_views(base, views, None)))
+    return Comparison(config, material, list(_forms(config, base.device.type)))
+
+
+def training_round(
+    results: Results, subject: Subject, plan: Comparison, box: Timebox, turn: int, save: Callable[[], None]
+) -> None:
+    """Measure all forms once, as far as there is time.
+
+    Args:
+        turn: number of the round; the first one compares the losses too.
+        save: called after every row.
+    """
+    for form in plan.forms:
+        name = f"training, {form.name}"
+        if not box.allows(name):
+            continue
+        with box.timing(name, f"round {turn + 1}: {name}"):
+            _measure(results, subject, form, plan)
+        if turn == 0 and form is plan.forms[1]:
+            results.agreements.append(_agreement(subject, plan.config, plan.material))
+        save()
+
+
+def _forms(config: TrainingConfig, device: str) -> Iterator[Form]:
+    full = replace(config, precision="fp32")
+    ours = f"ours, {config.precision}"
+    yield Form(REFERENCE, full, _reference, fused=False, against="")
+    yield Form(ours, config, _ours, fused=True, against=REFERENCE)
+    if config.precision != "fp32":
+        yield Form("… fp32", full, _ours, fused=True, against=ours)
+    yield Form("… branches one after the other, SAIM over two tokens", config, _interleaved, fused=True, against=ours)
+    yield Form("… pictures encoded in every step", config, _encoding, fused=True, against=ours)
+    yield Form("… optimiser unfused", config, _ours, fused=False, against=ours)
+    yield Form("text encoder not trained", replace(config, text_rank=0), _ours, fused=True, against=ours)
+    if device == "cuda":
+        saving = replace(config, gradient_checkpointing=True)
+        yield Form("gradient checkpointing", saving, _ours, fused=True, against=ours)
+
+
+def _measure(results: Results, subject: Subject, form: Form, plan: Comparison) -> None:
+    device = subject.adapter.model.device.type
+    row = results.row(results.training, form.name, form.config.precision, form.against)
+    with peak_memory(device) as memory:
+        model = _model(subject, form.config)
+        loss = form.loss(model, plan.material)
+        parameters = list(model.trainable().values())
+        optimizer = torch.optim.AdamW(parameters, lr=form.config.lr, weight_decay=1e-2, fused=form.fused)
+        kind = (form.loss, form.config.text_rank, form.config.gradient_checkpointing)
+        if kind not in plan.operations:
+            plan.operations[kind] = count_operations(lambda: loss(0).backward())
+        row.operations = plan.operations[kind]
+        steps = iter(range(STEPS + 1))
+        taken = timed(device, lambda: _step(loss, next(steps), optimizer, parameters, form.config), STEPS)
+        row.seconds.append(sorted(taken)[len(taken) // 2])
+    row.memory = max(row.memory, memory.peak)
+
+
+def _step(
+    loss: Loss, number: int, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], config: TrainingConfig
+) -> None:
+    loss(number).backward()
+    nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _model(subject: Subject, config: TrainingConfig) -> PairModel:
+    model = build_pair_model(subject.adapter.model.base, config, OBJECT, DEFECT)
+    awaken(model)
+    model.denoiser.train()
+    model.text_encoder.train()
+    return model
+
+
+def _reference(model: PairModel, material: Material) -> Loss:
+    denoiser = ReferenceDenoiser(model)
+
+    def loss(number: int) -> Tensor:
+        drawn = draws_of_step(model, material.bank, step_generator(model.config.seed, number))
+        pixels = material.pixels[:, drawn.chosen].to(model.device)
+        return reference_loss(model, denoiser, pixels, drawn.timesteps, drawn.noise)
+
+    return loss
+
+
+def _ours(model: PairModel, material: Material) -> Loss:
+    return lambda number: training_loss(model, material.bank, step_generator(model.config.seed, number))
+
+
+def _encoding(model: PairModel, material: Material) -> Loss:
+    ours = _ours(model, material)
+
+    def loss(number: int) -> Tensor:
+        for images in material.pixels[:, : model.config.batch]:
+            encode(model.vae, images)
+        return ours(number)
+
+    return loss
+
+
+def _interleaved(model: PairModel, material: Material) -> Loss:
+    denoiser: Any = _Plain(model)
+    return _ours(replace(model, denoiser=denoiser), material)
+
+
+class _Plain(nn.Module):
+    """The reference form's denoiser where ours is expected."""
+
+    def __init__(self, model: PairModel) -> None:
+        super().__init__()
+        self.denoiser = ReferenceDenoiser(model)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: BranchPass | None = None) -> Tensor:
+        out: Tensor = self.denoiser(latents, timesteps, text)
+        return out
+
+
+def _agreement(subject: Subject, config: TrainingConfig, material: Material) -> Agreement:
+    """Both losses of the first step in fp32, without tensor cores' shortened mantissas."""
+    model = _model(subject, replace(config, precision="fp32"))
+    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+        theirs, ours = (float(form(model, material)(0)) for form in (_reference, _ours))
+    return Agreement("fp32, loss of a training step, relative", abs(ours - theirs) / theirs, LOSS)
+
+
+def _pixels(views: Views) -> Tensor:
+    return torch.stack([to_pixels(views.images), to_pixels(views.parts)])
+
+
+def _bank(encoding: Any) -> LatentBank:
+    """The generator's return value."""
+    while True:
+        try:
+            next(encoding)
+        except StopIteration as stop:
+            bank: LatentBank = stop.value
+            return bank

@@ -1,0 +1,74 @@
+"""Our form of sampling with one optimisation taken back, made of the library's pieces."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from model.denoiser import BranchPass, TwoBranchDenoiser, attentions
+from model.lora import BranchRouter
+from model.merging import MergedDenoiser
+
+Change = Callable[[MergedDenoiser, TwoBranchDenoiser], None]
+"""Takes an optimisation back in a merged denoiser, in place; the second is the trained one that it was made of."""
+
+
+class UnmergedLayer(nn.Module):
+    """A layer with one LoRA per branch beside it, `W x + s B A x`, each run of rows with its own."""
+
+    def __init__(self, layer: LoraLayer, router: BranchRouter, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.router = router
+        self.base, self.down, self.up = (
+            copy.deepcopy(part).to(dtype=dtype) for part in (layer.get_base_layer(), layer.lora_A, layer.lora_B)
+        )
+        self.scaling = dict(layer.scaling)
+
+    def forward(self, x: Tensor) -> Tensor:
+        runs = self.router.runs
+        rows = x.split([count for _, count in runs])
+        updates = [self.scaling[name] * self.up[name](self.down[name](part)) for (name, _), part in zip(runs, rows)]  # noqa: B905 - as many as `split` was told
+        out: Tensor = self.base(x) + torch.cat(updates)
+        return out
+
+
+def unmerged(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+    """LoRAs beside the weights."""
+    for name, module in trained.unet.named_modules():
+        if isinstance(module, LoraLayer):
+            layer = UnmergedLayer(module, merged.router, merged.dtype).requires_grad_(False)
+            merged.unet.set_submodule(name, layer.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # a gap of torch's own types
+
+
+def unfolded(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+    """SAIM with the five linear maps that it is trained with."""
+    plain = {name: attn.processor.interaction for name, attn in attentions(trained.unet).items()}
+    for name, attn in attentions(merged.unet).items():
+        attn.processor.interaction = copy.deepcopy(plain[name]).to(dtype=merged.dtype).requires_grad_(False)
+
+
+def guided_apart(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+    """A pass for the rows with prompts, and another for those without."""
+    together = merged.forward
+
+    def apart(latents: Tensor, timesteps: Tensor, text: Tensor, run: BranchPass | None = None) -> Tensor:
+        halves = zip(latents.chunk(2, 1), text.chunk(2, 1), strict=True)
+        return torch.cat([together(part, timesteps, words, run) for part, words in halves], dim=1)
+
+    merged.forward = apart  # type: ignore[method-assign]
+
+
+def channels_first(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+    """Weights, and with them activations, in PyTorch's default layout."""
+    merged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # a gap of torch's own types
+
+
+def plain_group_norm(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+    """PyTorch's own kernel, in whatever precision there is."""
+    for module in merged.unet.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.__class__ = nn.GroupNorm

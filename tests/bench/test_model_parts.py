@@ -1,0 +1,80 @@
+"""The command that measures the model, from its options to its files, on a miniature of Stable Diffusion."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench.__main__ import main
+from bench.hardware import count_operations, peak_memory
+from bench.model_report import Row
+from bench.timebox import Timebox
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ABSENT = ("boto3", "celery", "cv2", "fastapi", "pycocotools", "redis", "structlog", "typer", "uvloop")
+"""What a machine with torch, diffusers, transformers and peft may lack."""
+
+
+def test_the_whole_command_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--size", "tiny", "--device", "cpu", "--repeats", "1", "--steps", "2", "--batch", "2"]
+    main(["--parts", "sampling", "training", *options, "--minutes", "5", "--into", str(tmp_path)])
+    told = json.loads((tmp_path / "model-tiny.json").read_text())
+    assert capsys.readouterr().out == (tmp_path / "model-tiny.md").read_text()
+    names = [row["name"] for row in told["sampling"]]
+    assert names[:3] == [
+        "reference form, 2 steps",
+        "reference form, 100 steps (from its passes' time)",
+        "ours, 2 steps, fp32",
+    ]
+    assert {"… guidance in a pass of its own", "… LoRAs beside the weights", "… SAIM written out"} < set(names)
+    measured = [Row(**row) for row in told["sampling"] + told["training"]]
+    assert all(row.per_unit > 0 for row in measured)
+    assert {row.against for row in measured} - {""} < {row.name for row in measured}
+    assert len(told["agreements"]) == 5
+    assert all(each["seen"] <= each["allowed"] for each in told["agreements"])
+    assert told["job"][1] == 4
+    assert {"denoise", "decode", "mask", "check"} <= set(told["stages"])
+
+
+def test_what_does_not_fit_in_time_is_left_out(tmp_path: Path) -> None:
+    options = ["--size", "tiny", "--device", "cpu", "--minutes", "0", "--into", str(tmp_path)]
+    main(["--parts", "sampling", *options])
+    assert json.loads((tmp_path / "model-tiny.json").read_text())["sampling"] == []
+
+
+def test_nothing_is_begun_that_took_longer_than_there_is_time() -> None:
+    remarks: list[str] = []
+    box = Timebox(1.0, remarks.append)
+    assert box.allows("long")
+    box.took["long"] = 61.0
+    assert not box.allows("long")
+    assert box.allows("short")
+    assert remarks == ["no time for: long"]
+
+
+def test_measuring_the_model_needs_no_service() -> None:
+    code = f"import sys\nsys.modules.update(dict.fromkeys({ABSENT}))\nimport bench.model_parts"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_operations_are_counted_with_attention_and_backward_pass() -> None:
+    a, b = torch.ones(4, 8, requires_grad=True), torch.ones(8, 16)
+    assert count_operations(lambda: a @ b) == 2 * 4 * 8 * 16
+    assert count_operations(lambda: (a @ b).sum().backward()) == 2 * 2 * 4 * 8 * 16
+    query = torch.ones(1, 2, 64, 16)
+    assert count_operations(lambda: F.scaled_dot_product_attention(query, query, query)) == 2 * 2 * 2 * 64 * 64 * 16
+
+
+def test_peak_memory_is_that_of_the_work_alone() -> None:
+    with peak_memory("cpu") as before:
+        pass
+    with peak_memory("cpu") as large:
+        torch.ones(50_000_000)
+    assert large.peak - before.peak > 150_000_000

@@ -1,0 +1,75 @@
+"""The plain form in the benchmarks computes what the library computes, to within rounding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.reference import ReferenceDenoiser, reference_latents, reference_loss, reference_pair
+from bench.training import draws_of_step
+from model.adapter import Adapter
+from model.base import load_base
+from model.checkpoint import step_generator
+from model.latents import LatentBank, encode
+from model.masks import MaskMethod
+from model.network import build_pair_model
+from model.sampler import prepare_sampling, sample_pairs
+from model.sampling import SamplingConfig, draw_noise, pair_seed
+from model.training import training_loss
+from tests.tiny_data import tiny_adapter
+
+TARGETS = ("attention", "all")
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def adapter(request: pytest.FixtureRequest, tiny_base: Path) -> Adapter:
+    return tiny_adapter(load_base(str(tiny_base)), lora_targets=request.param)
+
+
+@torch.no_grad()
+def test_a_pass_predicts_the_same(adapter: Adapter) -> None:
+    model = adapter.model
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn((2, 3, 4, 8, 8), generator=generator)
+    timesteps = torch.tensor([3, 500, 999])
+    text = model.prompt_embeddings().expand(-1, 3, -1, -1)
+    ours = model.denoiser(latents, timesteps, text)
+    torch.testing.assert_close(ReferenceDenoiser(model)(latents, timesteps, text), ours, atol=1e-5, rtol=1e-5)
+    # Otherwise both could be the bare base.
+    fresh = build_pair_model(model.base, model.config, "metal tile", "crack").denoiser.eval()
+    assert (fresh(latents, timesteps, text) - ours).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "dpmsolver++"])
+def test_pairs_are_the_same_but_for_rounding(adapter: Adapter, scheduler: str) -> None:
+    config = SamplingConfig(steps=4, batch=2, scheduler=scheduler, mask_method=MaskMethod.THRESHOLD)
+    denoiser = ReferenceDenoiser(adapter.model)
+    for candidate in sample_pairs(prepare_sampling(adapter, config), 0, 2):
+        noise = draw_noise(pair_seed(config.seed, candidate.index), (2, 4, 8, 8))
+        latents = reference_latents(adapter.model, denoiser, noise, 4, config.guidance_scale, scheduler)
+        plain = reference_pair(adapter, latents)
+        for ours, theirs in ((candidate.image, plain.image), (candidate.part, plain.part)):
+            assert np.abs(ours.astype(int) - theirs).max() <= 1
+            assert ours.std() > 1
+
+
+def test_a_training_step_has_the_same_loss_and_gradients(adapter: Adapter) -> None:
+    model = adapter.model
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand((2, 3, 3, 32, 32), generator=generator) * 2 - 1
+    bank = LatentBank(torch.stack([encode(model.vae, images) for images in pixels]), torch.zeros(3, 1, 8, 8), None)
+    drawn = draws_of_step(model, bank, step_generator(0, 0))
+    gradients = []
+    for plain in (False, True):
+        loss = (
+            reference_loss(model, ReferenceDenoiser(model), pixels[:, drawn.chosen], drawn.timesteps, drawn.noise)
+            if plain
+            else training_loss(model, bank, step_generator(0, 0))
+        )
+        found = torch.autograd.grad(loss, list(model.trainable().values()))
+        gradients.append([loss.detach(), *found])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-3)
