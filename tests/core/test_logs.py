@@ -152,3 +152,15 @@ def test_uvicorns_own_line_per_request_is_not_told() -> None:
 def test_without_a_terminal_the_form_is_json() -> None:
     (line,) = told("log.info('a')")
     assert json.loads(line)["event"] == "a"
+
+
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    with Path("/dev/full").open("wb") as full:
+        run = subprocess.run(
+            [sys.executable, "-c", f"{PROGRAM}log.info('a')\nprint('went on')"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=full,
+            check=False,
+        )
+    assert run.stdout == b"went on\n"
