@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -50,6 +49,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._in_progress = Gauge(
             "pairforge_http_requests_in_progress", "Requests that are not answered yet.", registry=registry
         )
@@ -63,19 +63,22 @@ class Metrics:
         registry.register(DiskCollector(settings.spool_dir or Path(tempfile.gettempdir())))
         ProcessCollector(registry=registry)
 
-    @contextmanager
-    def in_progress(self) -> Iterator[None]:
+    def began(self) -> None:
+        """Count a request that is being answered."""
         self._in_progress.inc()
-        try:
-            yield
-        finally:
-            self._in_progress.dec()
 
-    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that is answered no longer, and what came of it."""
+        self._in_progress.dec()
         # A method is whatever a client writes there.
         method = method if method in _METHODS else "other"
-        self._requests.labels(method, route, str(status)).inc()
-        self._duration.labels(method, route).observe(seconds)
+        found = self._answered.get((method, route, status))
+        if found is None:
+            found = self._requests.labels(method, route, str(status)), self._duration.labels(method, route)
+            self._answered[method, route, status] = found
+        counter, timer = found
+        counter.inc()
+        timer.observe(seconds)
         if method == "POST" and route.endswith(_UPLOAD_ROUTE) and status in _REFUSALS:
             self._refused.inc()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from uuid import uuid4
+from secrets import token_hex
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,7 +35,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _given(scope) or uuid4().hex
+        request_id = _given(scope) or token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
         clear_contextvars()
         bind_contextvars(request_id=request_id)
@@ -49,13 +49,13 @@ class Observed:
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
+        self._metrics.began()
         try:
-            with self._metrics.in_progress():
-                await self._app(scope, receive, noting)
+            await self._app(scope, receive, noting)
         finally:
             # The template of the path: paths themselves are without number.
             route, seconds = getattr(scope.get("route"), "path", "none"), time.perf_counter() - started
-            self._metrics.count(scope["method"], route, status, seconds)
+            self._metrics.answered(scope["method"], route, status, seconds)
             _tell(scope, route, status, seconds)
 
 
