@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from PIL import Image
 
 from model.adapter import Adapter
+from model.drafts import Draft
 from model.masks import u2net_mask
+from model.overlap import overlapped
 from model.placement import NormalImage
 from model.progress import Meter, Progress
-from model.quality import QualityGate, QualityLimits
-from model.sampling import SamplingConfig, sample_steps
+from model.quality import QualityGate, QualityLimits, Verdict
+from model.sampler import prepare_sampling, sample_drafts
+from model.sampling import SamplingConfig
 from model.stages import stage
 from model.types import Candidate, ImageArray, MaskArray, Pair
-from model.u2net import U2Net
+from model.u2net import U2Net, for_inference
 from model.views import resize_image, resize_mask
 
 ATTEMPTS_PER_PAIR = 10
@@ -44,12 +50,20 @@ class Tally:
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
+    def count(self, verdict: Verdict) -> None:
+        """Count the next candidate."""
+        self.attempts += 1
+        if verdict.accepted:
+            self.accepted += 1
+        else:
+            self.rejected.update(str(reason) for reason in verdict.reasons)
+
     def as_dict(self) -> dict[str, object]:
         """Plain values, for the dataset."""
         return {"attempts": self.attempts, "accepted": self.accepted, "rejected": dict(sorted(self.rejected.items()))}
 
 
-def generate_pairs(
+def generate_pairs(  # noqa: PLR0913 - what a request says, one by one
     adapter: Adapter,
     config: SamplingConfig,
     num_pairs: int,
@@ -60,37 +74,49 @@ def generate_pairs(
     limits: QualityLimits | None = None,
     max_attempts: int | None = None,
     resumed: Iterable[Candidate] = (),
+    keep: Callable[[int, Candidate], None] | None = None,
     on_rejected: Callable[[Candidate], None] | None = None,
-) -> Iterator[Progress | Candidate]:
+) -> Generator[Progress | Candidate, None, None]:
     """Yield accepted candidates until there are `num_pairs`, and progress between them.
 
-    Candidates are judged in the order of their indices, so which ones are accepted depends on the request alone.
+    Candidates are judged in the order of their indices, so which ones are accepted depends on the request alone. They
+    are judged while the next ones are denoised, by another thread.
 
     Args:
-        tally: counts, updated as candidates are judged; of a resumed job, as it was left.
+        tally: counts, updated as candidates are yielded; of a resumed job, as it was left.
         limits: of the quality checks.
         max_attempts: candidates tried at most; 10 per pair by default.
         resumed: the pairs accepted before an interruption, in order; read once, none is kept.
+        keep: told, by that thread, of every accepted candidate and its number among them, some time before it is
+            yielded; when generation stops, also of some that never are.
         on_rejected: told of every rejected candidate.
     """
-    judge = Judge(adapter, config, tally, normals=normals, object_net=object_net, limits=limits)
+    judge = Judge(adapter, config, normals=normals, object_net=object_net, limits=limits)
     for candidate in resumed:
         judge.remember(candidate)
     allowed = attempts_allowed(num_pairs, max_attempts)
     meter = Meter("sample", num_pairs, "pairs", resumed=tally.accepted)
     if tally.accepted >= num_pairs or tally.attempts >= allowed:
         return
-    for item in sample_steps(adapter, config, tally.attempts, allowed, normals=normals, object_net=object_net):
-        if isinstance(item, Progress):
-            yield item
-            continue
-        if judge.accepts(item):
-            yield item
-        elif on_rejected is not None:
-            on_rejected(item)
-        yield meter.report(tally.accepted, note=f"{tally.attempts - tally.accepted} rejected")
-        if tally.accepted >= num_pairs:
-            return
+    finishing = _Finishing(judge, keep, tally.accepted)
+    sampler = prepare_sampling(adapter, config, normals=normals, object_net=object_net)
+    drafts = sample_drafts(sampler, tally.attempts, allowed)
+    with closing(
+        overlapped(drafts, finishing, ahead=config.batch, enough=lambda waiting: tally.accepted + waiting >= num_pairs)
+    ) as items:
+        for item in items:
+            if isinstance(item, Progress):
+                yield item
+                continue
+            candidate, verdict = item
+            tally.count(verdict)
+            if verdict.accepted:
+                yield candidate
+            elif on_rejected is not None:
+                on_rejected(candidate)
+            yield meter.report(tally.accepted, note=f"{tally.attempts - tally.accepted} rejected")
+            if tally.accepted >= num_pairs:
+                return
 
 
 def attempts_allowed(num_pairs: int, max_attempts: int | None) -> int:
@@ -102,7 +128,6 @@ class Judge:
     """Decides candidate after candidate, in the order of their indices, which become part of the dataset.
 
     Args:
-        tally: counts, updated with every verdict.
         limits: of the quality checks.
     """
 
@@ -110,33 +135,48 @@ class Judge:
         self,
         adapter: Adapter,
         config: SamplingConfig,
-        tally: Tally,
         *,
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         limits: QualityLimits | None = None,
     ) -> None:
-        self.tally = tally
         self._gate = QualityGate(gate_references(adapter, config), limits)
-        self._objects = _Objects(object_net, normals) if object_net is not None else None
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        self._objects = _Objects(for_inference(object_net, dtype), normals) if object_net is not None else None
 
-    def accepts(self, candidate: Candidate) -> bool:
-        """The verdict on the next candidate, counted; what was measured is added to the candidate's scores."""
+    def verdict(self, candidate: Candidate) -> Verdict:
+        """The verdict on the next candidate; what was measured is added to the candidate's scores."""
         with stage("check"):
             found = self._objects.find(candidate) if self._objects is not None else None
             verdict = self._gate.check(candidate, found)
         candidate.scores.update(verdict.scores)
-        self.tally.attempts += 1
         if verdict.accepted:
             self._gate.accept(candidate)
-            self.tally.accepted += 1
-        else:
-            self.tally.rejected.update(str(reason) for reason in verdict.reasons)
-        return verdict.accepted
+        return verdict
 
     def remember(self, candidate: Candidate) -> None:
         """Take in a pair that was accepted and counted before; its `part` is not looked at."""
         self._gate.accept(candidate)
+
+
+class _Finishing:
+    """What is left to do for a sampled pair, in the order of indices.
+
+    Args:
+        first: number of the first pair that will be accepted.
+    """
+
+    def __init__(self, judge: Judge, keep: Callable[[int, Candidate], None] | None, first: int) -> None:
+        self._judge = judge
+        self._keep = keep
+        self._numbers = itertools.count(first)
+
+    def __call__(self, draft: Draft) -> tuple[Candidate, Verdict]:
+        candidate = draft.finish()
+        verdict = self._judge.verdict(candidate)
+        if verdict.accepted and self._keep is not None:
+            self._keep(next(self._numbers), candidate)
+        return candidate, verdict
 
 
 def gate_references(adapter: Adapter, config: SamplingConfig) -> list[Pair]:

@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -196,7 +197,7 @@ def make_dataset(  # noqa: PLR0913 - what a request says, one by one
     if tally.attempts:
         note = f"resuming after {tally.attempts} candidates"
         yield Progress("sample", tally.accepted, num_pairs, "pairs", note=note)
-    for item in generate_pairs(
+    candidates = generate_pairs(
         adapter,
         config,
         num_pairs,
@@ -206,12 +207,15 @@ def make_dataset(  # noqa: PLR0913 - what a request says, one by one
         limits=limits,
         max_attempts=max_attempts,
         resumed=store.pairs(tally.accepted),
+        keep=store.add,
         on_rejected=lambda _: store.record(tally),
-    ):
-        if isinstance(item, Candidate):
-            store.add(item, tally)
-        else:
-            yield item
+    )
+    with closing(candidates):
+        for item in candidates:
+            if isinstance(item, Candidate):
+                store.record(tally)
+            else:
+                yield item
     if tally.accepted < num_pairs:
         raise _shortfall(store, tally, num_pairs)
     summary = finish_dataset(

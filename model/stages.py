@@ -1,10 +1,12 @@
 """Stages of long work, for whoever measures it: `with stage("denoise"):`. Without an observer they cost nothing.
 
-Work on a GPU goes on after its call has returned, so with an observer the end of a stage waits for it.
+Work on a GPU goes on after its call has returned, so with an observer the end of a stage waits for it; not in other
+threads than the main one, whose work the GPU has nothing to do with.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -33,6 +35,6 @@ def stage(name: str) -> AbstractContextManager[None]:
 def _timed(name: str, observer: Observer) -> Iterator[None]:
     began = time.perf_counter()
     yield
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized() and threading.current_thread() is threading.main_thread():
         torch.cuda.synchronize()
     observer(name, time.perf_counter() - began)

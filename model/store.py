@@ -2,7 +2,7 @@
 
 The folder holds `request.json` (what decides which candidates are made and accepted), three files per pair
 (`000000.png`, `000000_mask.png`, `000000.json`) and `state.json`, the tally. The tally is written last and by renaming,
-so what it counts is complete; files beyond it are of a pair that was being written when the process ended.
+so what it counts is complete; files beyond it are of pairs that were being written when the process ended.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class PairStore:
         self._write(REQUEST_FILE, now)
         tally.attempts, tally.accepted, tally.rejected = left.attempts, left.accepted, left.rejected
 
-    def add(self, candidate: Candidate, tally: Tally) -> None:
-        """Keep the pair that was accepted last; its `part` has served its purpose in the checks and is not kept.
+    def add(self, number: int, candidate: Candidate) -> None:
+        """Keep an accepted pair until the tally counts it; its `part` has served its purpose and is not kept.
 
         Args:
-            tally: counts the pair already.
+            number: among the accepted pairs, from 0.
         """
-        name = _name(tally.accepted - 1)
+        name = _name(number)
         Image.fromarray(candidate.image).save(self.folder / f"{name}.png", compress_level=COMPRESSION)
         Image.fromarray(candidate.mask).save(self.folder / f"{name}_mask.png")
         rest = {
@@ -89,7 +89,6 @@ class PairStore:
             "scores": candidate.scores,
         }
         (self.folder / f"{name}.json").write_text(json.dumps(rest), encoding="utf-8")
-        self.record(tally)
 
     def record(self, tally: Tally) -> None:
         """Note how far the request got."""

@@ -22,7 +22,8 @@ from model.generation import Tally
 from model.masks import MaskMethod
 from model.pipeline import MaskNetworks, load_mask_networks, make_dataset, train_adapter
 from model.placement import NormalImage
-from model.sampling import SamplingConfig, sample_pairs
+from model.sampler import prepare_sampling, sample_pairs
+from model.sampling import SamplingConfig
 from model.types import Pair
 from model.u2net import save_u2net
 from service.core.decoding import ImageLimits
@@ -168,7 +169,7 @@ class Sampler:
     def saved(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
         assert (checkpoint / "state.json").is_file()
         self.saved_at.append(step)
-        self.pictures += [candidate.image for candidate in sample_pairs(adapter, SAMPLING, 0, 1)]
+        self.pictures += [candidate.image for candidate in sample_pairs(prepare_sampling(adapter, SAMPLING), 0, 1)]
 
 
 def test_samples_and_extra_checkpoints_change_nothing_of_a_training(base: Base, tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def test_pairs_and_tally_come_back_as_they_were(store: PairStore) -> None:
     for number, one in enumerate(kept, start=1):
         tally.attempts, tally.accepted = 2 * number, number
         tally.rejected.update(["invisible"])
-        store.add(one, tally)
+        store.add(number - 1, one)
+        store.record(tally)
     left = Tally()
     PairStore(store.folder).begin(REQUEST, left)
     assert left == tally == Tally(4, 2, Counter(invisible=2))
@@ -51,18 +52,21 @@ def test_pairs_and_tally_come_back_as_they_were(store: PairStore) -> None:
 def test_a_pair_counts_once_the_tally_says_so(store: PairStore) -> None:
     tally = Tally()
     store.begin(REQUEST, tally)
-    store.add(candidate(0), Tally(1, 1))
+    store.add(0, candidate(0))
+    store.record(Tally(1, 1))
     # What a process leaves that ended while it wrote the second pair.
     (store.folder / "000001.png").write_bytes(b"half")
     store.begin(REQUEST, tally)
     assert tally == Tally(1, 1)
-    store.add(candidate(1), Tally(2, 2))
+    store.add(1, candidate(1))
+    store.record(Tally(2, 2))
     assert [one.index for one in store.pairs(2)] == [0, 3]
 
 
 def test_another_request_is_refused_until_forced(store: PairStore) -> None:
     store.begin(REQUEST, Tally())
-    store.add(candidate(0), Tally(1, 1))
+    store.add(0, candidate(0))
+    store.record(Tally(1, 1))
     other = {**REQUEST, "seed": 2, "adapter": {"steps": 4}}
     with pytest.raises(UsageError, match="--force") as refused:
         store.begin(other, Tally())
@@ -90,7 +94,8 @@ def test_files_of_another_kind_are_never_removed(store: PairStore) -> None:
 
 def test_a_damaged_pair_is_named(store: PairStore) -> None:
     store.begin(REQUEST, Tally())
-    store.add(candidate(0), Tally(1, 1))
+    store.add(0, candidate(0))
+    store.record(Tally(1, 1))
     (store.folder / "000000_mask.png").unlink()
     with pytest.raises(UsageError, match=r"is damaged.*000000_mask\.png"):
         list(store.pairs(1))

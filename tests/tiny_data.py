@@ -83,6 +83,14 @@ def tiny_u2net(seed: int = 0) -> U2Net:
     return U2Net(uniform(2, 4), PLAIN).eval()
 
 
+def half_seeing_u2net() -> U2Net:
+    """Finds something in about half of the pixels of a picture of 32 × 32."""
+    net = tiny_u2net()
+    with torch.no_grad():
+        net.outconv.bias -= net(torch.zeros(1, 3, 32, 32))[0].median()
+    return net
+
+
 def awaken(network: PairModel | TwoBranchDenoiser, scale: float = 0.05, seed: int = 0) -> None:
     """Move every trainable weight off its neutral start, as if it had been trained."""
     parameters = network.trainable().values() if isinstance(network, PairModel) else network.parameters()

@@ -6,26 +6,27 @@ the order of indices, so the dataset is the same whoever made what.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 from zipfile import ZipFile
 
 import structlog
-import torch
 
+from model.drafts import Draft
+from model.overlap import overlapped
 from model.pipeline import finish_dataset, shortfall
 from model.progress import Meter, Progress
-from model.sampling import SamplingConfig, sample_steps
+from model.sampler import sample_drafts
 from model.stages import stage
-from model.types import Candidate
 from service.core import keys
 from service.core.errors import UsageError
 from service.core.records import Record, State
-from worker.batches import sample_fitting
 from worker.blocks import Blocks
 from worker.claim import claim
 from worker.context import Context, new_owner
@@ -34,7 +35,7 @@ from worker.judging import Judging
 from worker.lease import Lease
 from worker.metrics import RunOutcome
 from worker.outcome import SCRATCH_PATIENCE, Outcome, delete_beside, delete_scratch
-from worker.patience import never, patiently, wait
+from worker.patience import patiently, wait
 from worker.plan import Plan, make_plan
 from worker.reporting import Reporter
 from worker.transfer import upload
@@ -68,7 +69,17 @@ def run_generation(job: str, context: Context, *, delivery: Delivery | None = No
             outcome.ended = RunOutcome.SUCCEEDED
 
 
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """A sampled block that is yet to be finished and stored; or none, a moment to judge what others made."""
+
+    block: int | None = None
+    drafts: Sequence[Draft] = ()
+
+
 class _Generation:
+    """While a block is denoised another thread stores the one before and judges: at most one waits for it."""
+
     def __init__(self, context: Context, record: Record, lease: Lease, folder: Path) -> None:
         self._context = context
         self._record = record
@@ -76,7 +87,6 @@ class _Generation:
         self._folder = folder
         self._report = Reporter(context, record.id, lease.owner)
         self._blocks = Blocks(context, record.id, lease.owner, folder / "blocks", lease.check)
-        self._tell: Callable[[], None] = never
 
     def run(self) -> bool:
         """Whether this has brought the record to success; others may have."""
@@ -88,23 +98,39 @@ class _Generation:
         self._report.request = {**request, **asdict(plan.config), "limits": asdict(plan.limits)}
         judging = Judging(self._context, self._lease, self._blocks, plan)
         judging.look()
+        if self._share(plan, judging):
+            return self._finish(plan, judging)
+        return False
+
+    def _share(self, plan: Plan, judging: Judging) -> bool:
+        """Sample, store and judge until there are enough pairs; whether this worker is to write the dataset."""
         meter = Meter("sample", plan.num_pairs, "pairs", resumed=judging.tally.accepted)
+        leading = False
 
-        def judged() -> None:
-            self._report.report(meter.report(judging.tally.accepted), judging.tally.as_dict())
-
-        judged()
-        while True:
-            self._lease.check()
-            leading = judging.advance(judged)
-            # Only the judge knows how far the job is, also while it samples.
-            self._tell = judged if leading else never
-            if leading and judging.complete:
-                return self._finish(plan, judging)
+        def keep(one: _Round) -> bool:
+            if one.block is not None:
+                self._store(one.block, one.drafts)
+            led = judging.advance()
             judging.look()
-            if judging.complete and not leading and self._others_finish():
-                return False
-            self._sample_block(plan, judging)
+            return led
+
+        def enough(waiting: int) -> bool:
+            return judging.tally.accepted + waiting * plan.block >= plan.num_pairs
+
+        with closing(overlapped(self._sampled(plan, judging), keep, ahead=1, enough=enough)) as rounds:
+            for item in rounds:
+                self._lease.check()
+                if not isinstance(item, Progress):
+                    leading = item
+                if leading:  # Only the judge knows how far the job is, also while it samples.
+                    tally = judging.tally
+                    self._report.report(meter.report(tally.accepted), tally.as_dict())
+                if judging.complete and not isinstance(item, Progress):
+                    if leading:
+                        return True
+                    if self._others_finish():
+                        return False
+        raise AssertionError("rounds go on until nobody wants more")
 
     def _others_finish(self) -> bool:
         """Whether the judge has ended the job; if it died instead, somebody has to become judge."""
@@ -112,41 +138,45 @@ class _Generation:
         record = patiently(lambda: self._context.records.get(self._record.id), self._lease.check)
         return record is None or record.state is not State.RUNNING
 
-    def _sample_block(self, plan: Plan, judging: Judging) -> None:
-        if judging.complete:
-            return
+    def _sampled(self, plan: Plan, judging: Judging) -> Generator[Progress | _Round, None, None]:
         job, owner, records = self._record.id, self._lease.owner, self._context.records
         ahead = 2 * self._context.settings.max_shards
-        number = patiently(lambda: records.claim_block(job, owner, ahead=ahead, stop=plan.blocks), self._lease.check)
-        if number is None:
-            wait(IDLE_SECONDS, self._lease.check)
-            return
-        indices = plan.indices(number)
-        candidates = sample_fitting(plan.config, lambda config: self._sampled(plan, config, indices))
+        made: int | None = None
+        yield _Round()
+        while True:
+            number = None
+            if not judging.complete:
+                claim = functools.partial(records.claim_block, job, owner, ahead=ahead, stop=plan.blocks, besides=made)
+                number = patiently(claim, self._lease.check)
+                if number is None:
+                    wait(IDLE_SECONDS, self._lease.check)
+            if number is None:
+                yield _Round()
+                continue
+            drafts = yield from self._sample_block(plan, plan.indices(number))
+            yield _Round(number, drafts)
+            made = number
+
+    def _sample_block(self, plan: Plan, indices: Sequence[int]) -> Generator[Progress, None, list[Draft]]:
+        began, metrics, room = time.perf_counter(), self._context.metrics, plan.sampler.room
+        halvings, drafts = room.halvings, []
+        for item in sample_drafts(plan.sampler, indices[0], indices[-1] + 1):
+            if isinstance(item, Draft):
+                drafts.append(item)
+            else:
+                yield item
+        if room.halvings > halvings:  # running out with a single one ends the attempt, and is counted there
+            log.warning("batch_halved", batch=room.pairs)
+            metrics.out_of_memory.labels(self._record.kind).inc(room.halvings - halvings)
+        metrics.sampled(len(indices), min(plan.config.batch, room.pairs), time.perf_counter() - began)
+        return drafts
+
+    def _store(self, number: int, drafts: Sequence[Draft]) -> None:
+        job, owner, records = self._record.id, self._lease.owner, self._context.records
+        candidates = [draft.finish() for draft in drafts]
         with stage("store"):
             key = self._blocks.store(number, candidates)
         patiently(lambda: records.finish_block(job, number, owner, key), self._lease.check)
-
-    def _sampled(self, plan: Plan, config: SamplingConfig, indices: Sequence[int]) -> Iterator[Candidate]:
-        began, metrics = time.perf_counter(), self._context.metrics
-        try:
-            for item in sample_steps(
-                plan.sampler,
-                config,
-                indices[0],
-                indices[-1] + 1,
-                normals=plan.loaded.normals,
-                object_net=plan.loaded.networks.object,
-            ):
-                self._lease.check()
-                self._tell()
-                if isinstance(item, Candidate):
-                    yield item
-        except torch.OutOfMemoryError:
-            if config.batch > 1:  # a single one ends the attempt, which is counted there
-                metrics.out_of_memory.labels(self._record.kind).inc()
-            raise
-        metrics.sampled(len(indices), config.batch, time.perf_counter() - began)
 
     def _finish(self, plan: Plan, judging: Judging) -> bool:
         self._report.report(Progress("finish", 0, 1, "parts"), judging.tally.as_dict())

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from model.adapter import Adapter
 from model.export.dataset import check_formats
-from model.generation import Judge, Tally, attempts_allowed
+from model.generation import Judge, attempts_allowed
 from model.quality import QualityLimits
-from model.sampling import SamplingConfig, prepare_sampling, resolve_sampling
+from model.sampler import Sampler, prepare_sampling
+from model.sampling import SamplingConfig, resolve_sampling
 from worker.engine import Loaded
 
 SAMPLING = tuple(field.name for field in fields(SamplingConfig))
@@ -22,12 +22,12 @@ class Plan:
     """A request with all defaults filled in.
 
     Attributes:
-        sampler: the adapter, its weights merged once for all blocks.
+        sampler: the adapter, made ready once for all blocks.
         allowed: candidates tried at most.
     """
 
     loaded: Loaded
-    sampler: Adapter
+    sampler: Sampler
     config: SamplingConfig
     num_pairs: int
     allowed: int
@@ -49,12 +49,11 @@ class Plan:
         """The candidates of a block."""
         return range(number * self.block, min((number + 1) * self.block, self.allowed))
 
-    def judge(self, tally: Tally) -> Judge:
+    def judge(self) -> Judge:
         """A judge of the candidates who has seen none yet."""
         return Judge(
             self.loaded.adapter,
             self.config,
-            tally,
             normals=self.loaded.normals,
             object_net=self.loaded.networks.object,
             limits=self.limits,
@@ -78,7 +77,7 @@ def make_plan(request: dict[str, Any], loaded: Loaded) -> Plan:
     check_formats(request["formats"])
     return Plan(
         loaded=loaded,
-        sampler=prepare_sampling(loaded.adapter, config),
+        sampler=prepare_sampling(loaded.adapter, config, normals=loaded.normals, object_net=loaded.networks.object),
         config=config,
         num_pairs=request["num_pairs"],
         allowed=attempts_allowed(request["num_pairs"], request["max_attempts"]),

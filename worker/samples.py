@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 import torch
 
 from model.adapter import Adapter
+from model.drafts import Draft
 from model.export.preview import PairSheet
 from model.placement import NormalImage
-from model.sampling import SamplingConfig, resolve_sampling, sample_steps
+from model.sampler import prepare_sampling, sample_drafts
+from model.sampling import resolve_sampling
 from model.types import Candidate
 from model.u2net import U2Net
-from worker.batches import sample_fitting
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -46,14 +47,13 @@ def sample_sheet(
         bcm=training.bcm,
     )
 
-    def sampled(config: SamplingConfig) -> Iterator[Candidate]:
-        for item in sample_steps(adapter, config, 0, PAIRS, normals=normals, object_net=object_net):
-            check()
-            if isinstance(item, Candidate):
-                yield item
-
+    candidates: list[Candidate] = []
     try:
-        candidates = sample_fitting(config, sampled)
+        sampler = prepare_sampling(adapter, config, normals=normals, object_net=object_net)
+        for item in sample_drafts(sampler, 0, PAIRS):
+            check()
+            if isinstance(item, Draft):
+                candidates.append(item.finish())
     except torch.OutOfMemoryError:
         log.warning("sample_sheet_left_out")
         return None

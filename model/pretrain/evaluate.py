@@ -19,13 +19,14 @@ from torch import Tensor
 from model.attention_maps import average_maps
 from model.base import Base
 from model.denoiser import BranchPass, TwoBranchDenoiser
+from model.denoising import guide
 from model.export.preview import contact_sheet
 from model.latents import decode, encode
 from model.masks import MaskMethod, attention_mask, iou, threshold_mask, tidy_mask, u2net_mask
 from model.objective import NoiseSchedule
 from model.pixels import to_images, to_pixels
 from model.pretrain.procedural import render
-from model.sampling import guide, make_scheduler
+from model.sampling import make_scheduler
 from model.text import RARE_DEFECT, RARE_OBJECT, embed, own_tokens, tokenize
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from model.u2net import U2Net

@@ -274,7 +274,9 @@ class RecordStore:
 
     # Blocks of a job's candidates, and the judge that takes them in order
 
-    def claim_block(self, job: str, owner: str, *, ahead: int, stop: int | None = None) -> int | None:
+    def claim_block(
+        self, job: str, owner: str, *, ahead: int, stop: int | None = None, besides: int | None = None
+    ) -> int | None:
         """The lowest block that is neither done nor in the hands of someone alive; None where there is none now.
 
         A block that was taken too often without being finished fails the job.
@@ -282,8 +284,10 @@ class RecordStore:
         Args:
             ahead: blocks to look at, from the first that is not judged.
             stop: number of blocks that the job may have at most.
+            besides: a block that the owner has already and is about to finish; without it that is the one it is given.
         """
-        block = self._scripts.run("claim_block", job, owner, ahead, "" if stop is None else stop)
+        optional = ("" if value is None else value for value in (stop, besides))
+        block = self._scripts.run("claim_block", job, owner, ahead, *optional)
         if block == State.FAILED:
             self._entered(job, State.FAILED, poisoned=True)
             return None

@@ -87,6 +87,17 @@ def test_who_hands_over_frees_block_and_judge_at_once(records: RecordStore) -> N
     assert records.claim_judge(job, "b")
 
 
+def test_besides_the_block_it_finishes_an_owner_gets_the_next(records: RecordStore) -> None:
+    job = job_of(records, "a", "b")
+    assert records.claim_block(job, "a", ahead=3) == 0
+    assert records.claim_block(job, "a", ahead=3, besides=0) == 1
+    assert records.claim_block(job, "b", ahead=3) == 2
+    assert records.claim_block(job, "a", ahead=3, besides=1) == 0
+    assert records.finish_block(job, 0, "a", "x0")
+    assert records.claim_block(job, "a", ahead=2, besides=1) is None
+    assert records.claim_block(job, "a", ahead=2) == 1
+
+
 def test_strangers_get_nothing(records: RecordStore) -> None:
     job = job_of(records, "a")
     assert records.claim_block(job, "stranger", ahead=4) is None

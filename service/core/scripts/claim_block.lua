@@ -1,5 +1,5 @@
--- id, owner, ahead, stop or '': the lowest block that no live member has and that is not done; 'failed' where
--- that ended the job; or nothing.
+-- id, owner, ahead, stop or '', besides or '': the lowest block that no other live member has and that is not done,
+-- but for the one besides; 'failed' where that ended the job; or nothing.
 local id, owner, stop = ARGV[1], ARGV[2], tonumber(ARGV[4])
 if get(id, 'state') ~= 'running' or not member(id, owner) then return nil end
 local blocks = key('blocks', id)
@@ -7,7 +7,7 @@ local first = tonumber(redis.call('HGET', blocks, 'next') or 0)
 local last = first + tonumber(ARGV[3]) - 1
 if stop then last = math.min(last, stop - 1) end
 for block = first, last do
-  if redis.call('HEXISTS', blocks, 'done:' .. block) == 0 then
+  if tostring(block) ~= ARGV[5] and redis.call('HEXISTS', blocks, 'done:' .. block) == 0 then
     local other = redis.call('HGET', blocks, 'owner:' .. block)
     if other == owner then return block end
     if not other or not live(id, other) then

@@ -1,0 +1,211 @@
+"""Sampling pairs: both branches denoised together, batched over pairs and guidance, one seed per pair.
+
+Pair `i` of a request draws everything (noise of both branches, normal image, window) from `(seed, i)` on the CPU, so
+it is the same pair in whatever batch it is made, up to rounding; a request cut anywhere gives the very same bytes.
+With normal images given, sampling is *anchored* on them, see `model.anchoring`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.adapter import Adapter
+from model.anchoring import Anchoring, anchor_on, grey_latent
+from model.compensation import Compensation
+from model.denoising import Features, denoise
+from model.drafts import Draft, decode_drafts
+from model.latents import decode
+from model.masks import MaskMethod
+from model.merging import autoencoder_for_sampling, merge_for_sampling
+from model.overlap import overlapped
+from model.placement import Anchor, NormalImage, draw_anchor
+from model.progress import Progress
+from model.room import Room, measured_room
+from model.sampling import SamplingConfig, draw_noise, pair_seed
+from model.stages import stage
+from model.types import Candidate
+from model.u2net import U2Net, for_inference
+from service.core.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """A request made ready: all that is the same for all of its batches, computed once.
+
+    Attributes:
+        adapter: its denoiser merged for sampling, its mask network for inference.
+        text: `(2, G, L, D)` prompt embeddings; G is 2 with guidance, the empty prompt's last.
+        grey: the latent of mid-grey in anchored sampling, else None.
+        compensation: of an adapter with BCM, else None.
+        room: how many pairs fit in memory together; learnt while sampling.
+    """
+
+    adapter: Adapter
+    config: SamplingConfig
+    normals: Sequence[NormalImage]
+    text: Tensor
+    grey: Tensor | None
+    compensation: Compensation | None
+    room: Room
+
+    @property
+    def guided(self) -> bool:
+        """Whether the empty prompt is denoised beside the prompts."""
+        return self.text.shape[1] == 2
+
+
+@torch.no_grad()
+def prepare_sampling(
+    adapter: Adapter,
+    config: SamplingConfig,
+    *,
+    normals: Sequence[NormalImage] = (),
+    object_net: U2Net | None = None,
+) -> Sampler:
+    """Make a request ready; what is trained further needs preparing anew.
+
+    Args:
+        normals: defect-free images; needed for anchored sampling, and for the backgrounds of an adapter with BCM.
+        object_net: finds objects for BCM's backgrounds.
+
+    Raises:
+        UsageError: an adapter with BCM is used without normals or without a network that finds objects; or masks are
+            to come from a network that the adapter has not.
+    """
+    if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
+        raise UsageError("the adapter has no mask network: choose mask_method threshold or attention")
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    model = adapter.model
+    ready = replace(
+        adapter,
+        model=replace(
+            model,
+            base=replace(model.base, vae=autoencoder_for_sampling(model.vae, dtype)),
+            denoiser=merge_for_sampling(model.denoiser, model.base.unet, dtype),
+        ),
+        mask_net=for_inference(adapter.mask_net, dtype) if adapter.mask_net is not None else None,
+    )
+    text = model.prompt_embeddings()
+    compensation = None
+    if model.config.bcm:
+        if not normals or object_net is None:
+            raise UsageError(
+                "this adapter was trained with background compensation (bcm): sampling needs normal images, "
+                "and a U²-Net that finds objects"
+            )
+        compensation = Compensation(ready, config.seed, text[0], normals, for_inference(object_net, dtype))
+    if config.guidance_scale != 1:
+        text = torch.cat([text, model.empty_embedding().expand(2, 1, -1, -1)], dim=1)
+    with stage("encode"):
+        grey = grey_latent(ready) if config.anchored else None
+    room = measured_room(model.device, lambda pairs: _largest_work(ready, text, pairs), config.batch)
+    return Sampler(ready, config, normals, text, grey, compensation, room)
+
+
+def _largest_work(adapter: Adapter, text: Tensor, pairs: int) -> None:
+    """What takes the most memory of sampling: one pass of the denoiser, or decoding."""
+    model = adapter.model
+    latents = torch.zeros((2, pairs * text.shape[1], *_latent_shape(adapter)), device=model.device)
+    model.denoiser(latents, torch.tensor(0, device=model.device), text.repeat_interleave(pairs, dim=1))
+    decode(model.vae, latents[0, :pairs])
+
+
+def _latent_shape(adapter: Adapter) -> tuple[int, int, int]:
+    base = adapter.model.base
+    cells = adapter.model.config.resolution // base.factor
+    return base.latent_channels, cells, cells
+
+
+def sample_pairs(sampler: Sampler, start: int, stop: int) -> Generator[Candidate, None, None]:
+    """Generate candidates `start` to `stop - 1`, batch after batch; stop consuming to stop, start later to go on.
+
+    A pair always lies in the same place of a batch of the same shape (number `index % batch`), so that starting in the
+    middle changes no rounding either: the same request gives the same bytes however it is cut.
+    """
+    drafts = sample_drafts(sampler, start, stop)
+    for item in overlapped(drafts, Draft.finish, ahead=sampler.config.batch):
+        if isinstance(item, Candidate):
+            yield item
+
+
+@torch.no_grad()
+def sample_drafts(sampler: Sampler, start: int, stop: int) -> Generator[Progress | Draft, None, None]:
+    """As `sample_pairs`, with progress after every denoising step, and candidates that are yet to be finished.
+
+    Raises:
+        torch.OutOfMemoryError: there is no room for a single pair.
+    """
+    batch = sampler.config.batch
+    for begin in range(start - start % batch, stop, batch):
+        rest = range(begin, begin + batch)
+        while rest:
+            indices = rest[: sampler.room.pairs]
+            drafts: list[Draft] | None = None
+            try:
+                drafts = yield from _sample_batch(sampler, indices)
+            except torch.OutOfMemoryError:
+                if len(indices) == 1:
+                    raise
+            if drafts is None:  # and the error is gone, which held what had been computed
+                sampler.room.halve(len(indices))
+                steps, note = (
+                    sampler.config.steps,
+                    f"memory is short: {sampler.room.pairs} pairs at a time from here on",
+                )
+                yield Progress("denoise", 0, steps, "steps", note=note)
+                continue
+            yield from (draft for draft in drafts if start <= draft.index < stop)
+            rest = rest[len(indices) :]
+
+
+def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progress, None, list[Draft]]:
+    adapter, config = sampler.adapter, sampler.config
+    device = adapter.model.device
+    seeds = [pair_seed(config.seed, index) for index in indices]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    shape = (2, *_latent_shape(adapter))
+    noise = torch.stack([draw_noise(seed, shape) for seed in seeds], dim=1).to(device)
+    with stage("encode"):
+        anchors, anchoring = _anchored(sampler, seeds)
+        background = _background(sampler, indices, seeds, anchors)
+    with stage("denoise"):
+        latents, attention = yield from denoise(
+            adapter.model, config, sampler.text, noise, generators, anchoring=anchoring, background=background
+        )
+    return decode_drafts(
+        adapter,
+        config.mask_method,
+        latents,
+        indices,
+        seeds,
+        attention=attention,
+        anchors=anchors,
+        anchoring=anchoring,
+    )
+
+
+def _anchored(sampler: Sampler, seeds: Sequence[int]) -> tuple[list[Anchor] | None, Anchoring | None]:
+    """The windows of normal images that a batch is anchored on, and their latents."""
+    if sampler.grey is None:
+        return None, None
+    adapter, training = sampler.adapter, sampler.adapter.model.config
+    draws = [np.random.default_rng(seed) for seed in seeds]
+    flips = (training.flip_horizontal, training.flip_vertical)
+    anchors = [draw_anchor(sampler.normals, adapter.placements, draw, flips) for draw in draws]
+    sketched = sampler.config.sketch_strength > 0
+    return anchors, anchor_on(adapter, anchors, draws, sampler.grey, sketched=sketched)
+
+
+def _background(
+    sampler: Sampler, indices: Sequence[int], seeds: Sequence[int], anchors: list[Anchor] | None
+) -> Features | None:
+    if sampler.compensation is None:
+        return None
+    if anchors is None:
+        return sampler.compensation.shared(indices, guided=sampler.guided)
+    return sampler.compensation.anchored(anchors, seeds, guided=sampler.guided)

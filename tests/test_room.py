@@ -1,0 +1,105 @@
+"""As many pairs together as memory has room for, and the same pairs where it has less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.adapter import Adapter
+from model.base import load_base
+from model.drafts import Draft
+from model.masks import MaskMethod
+from model.progress import Progress
+from model.room import SHARE, Room, fitting_pairs, measured_room
+from model.sampler import Sampler, prepare_sampling, sample_drafts
+from model.sampling import SamplingConfig
+from tests.tiny_data import tiny_adapter
+
+CONFIG = SamplingConfig(steps=2, batch=4, mask_method=MaskMethod.THRESHOLD)
+MB = 2**20
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_base: Path) -> Adapter:
+    return tiny_adapter(load_base(str(tiny_base)))
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "free", "most", "pairs"),
+    [
+        (100, 160, 1000, 64, 12),  # 100 + 11 × 60 = 760 ≤ 800
+        (100, 160, 1000, 8, 8),
+        (100, 160, 125, 8, 1),
+        (100, 160, 10, 8, 1),
+        (100, 100, 1000, 8, 8),
+        (700, 1400, 1000, 8, 1),
+    ],
+)
+def test_pairs_that_fit(one: int, two: int, free: int, most: int, pairs: int) -> None:
+    assert fitting_pairs(one * MB, two * MB, free * MB, most) == pairs
+
+
+def test_what_fits_takes_no_more_than_its_share() -> None:
+    for free in range(300, 5000, 37):
+        pairs = fitting_pairs(120, 170, free, 1000)
+        taken = [120 + 50 * (count - 1) for count in (pairs, pairs + 1)]
+        assert taken[0] <= max(SHARE * free, 120)
+        assert taken[1] > int(SHARE * free)
+
+
+def test_where_memory_is_not_told_there_is_room_for_all() -> None:
+    def never(pairs: int) -> None:
+        raise AssertionError(f"{pairs} pairs tried")
+
+    assert measured_room(torch.device("cpu"), never, 16).pairs == 16
+
+
+def test_half_of_what_was_tried_is_left() -> None:
+    room = Room(7)
+    for tried, left in ((7, 3), (3, 1)):
+        room.halve(tried)
+        assert room.pairs == left
+    assert room.halvings == 2
+
+
+def with_memory_for(sampler: Sampler, rows: int) -> list[int]:
+    """Let a sampler run out of memory with more rows at once; the numbers that were tried."""
+    tried: list[int] = []
+
+    def allocate(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        tried.append(len(inputs[0]))
+        if len(inputs[0]) > rows:
+            raise torch.OutOfMemoryError(f"no room for {len(inputs[0])} latents")
+
+    sampler.adapter.model.denoiser.unet.conv_in.register_forward_pre_hook(allocate)
+    return tried
+
+
+@pytest.mark.parametrize(("pairs", "start", "halvings"), [(3, 0, 1), (2, 3, 1), (1, 1, 2)])
+def test_a_batch_that_does_not_fit_is_made_in_parts(adapter: Adapter, pairs: int, start: int, halvings: int) -> None:
+    short = prepare_sampling(adapter, CONFIG)
+    tried = with_memory_for(short, 4 * pairs)
+    items = list(sample_drafts(short, start, 8))
+    notes = [item.note for item in items if isinstance(item, Progress) and item.note]
+    drafts = [item for item in items if isinstance(item, Draft)]
+    assert short.room.halvings == len(notes) == halvings
+    assert f"memory is short: {short.room.pairs} pairs" in notes[-1]
+    # What did not fit once is not tried again.
+    assert tried[halvings:] == [4 * short.room.pairs] * (len(tried) - halvings)
+    whole = [item for item in sample_drafts(prepare_sampling(adapter, CONFIG), start, 8) if isinstance(item, Draft)]
+    assert [draft.index for draft in drafts] == [draft.index for draft in whole] == list(range(start, 8))
+    for one, other in zip(drafts, whole, strict=True):
+        assert np.array_equal(one.image, other.image)
+        assert np.array_equal(one.part, other.part)
+
+
+def test_a_single_pair_that_does_not_fit_ends_it(adapter: Adapter) -> None:
+    short = prepare_sampling(adapter, replace(CONFIG, batch=2))
+    with_memory_for(short, 0)
+    with pytest.raises(torch.OutOfMemoryError, match="no room for 4"):
+        list(sample_drafts(short, 0, 2))
