@@ -20,14 +20,13 @@ from service.api.metrics import Metrics
 from service.api.turns import Turns
 from service.core.connections import connect, connect_async
 from service.core.messaging import Dispatcher
+from service.core.multiplexed import connect_multiplexed
 from service.core.reconcile import reconcile, reconcile_until
 from service.core.records import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
 
 log = structlog.stdlib.get_logger(__name__)
-
-_FAST_CONNECTIONS = 1024
 
 BUCKET_SECONDS = 2.0
 """That the start waits for the bucket."""
@@ -42,7 +41,7 @@ class Services:
 
     Attributes:
         redis: for work in threads.
-        fast_redis: for what is answered on the event loop.
+        fast_redis: for what is read on the event loop.
         stream_redis: for waiting on events.
         metrics: where the routes count.
         uploads: turns at sending one.
@@ -70,7 +69,7 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
     telemetry = metrics.telemetry
     client = connect(settings, telemetry)
-    fast = connect_async(settings, telemetry, _FAST_CONNECTIONS)
+    fast = connect_multiplexed(settings, telemetry)
     stream = connect_async(settings, telemetry, settings.max_streams + 1)
     store, storage = RecordStore(client, settings, telemetry), ObjectStore(settings, telemetry)
     dispatcher = Dispatcher(settings)
