@@ -54,8 +54,12 @@ lint: $(READY) ## Check style (ruff) and types (mypy).
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(READY) ## Measure what the service costs and bears; about ten minutes on two idle cores.
+bench: $(READY) ## Measure the service, and the model beside its plain form; about half an hour on two idle cores.
 	$(BIN)/python -m bench
+
+.PHONY: bench-steps
+bench-steps: $(READY) ## Measure quality against the number of denoising steps; about a quarter of an hour.
+	$(BIN)/python -m bench --parts steps
 
 .PHONY: dashboards
 dashboards: $(READY) ## Write Grafana's dashboards anew from their code.

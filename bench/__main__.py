@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from model.silence import silence_imports
+
 SERVICE_PARTS = ("overhead", "requests", "workers")
 MODEL_PARTS = ("sampling", "training")
 PARTS = (*SERVICE_PARTS, *MODEL_PARTS, "steps")
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps.add_argument("--normals", type=Path, help="defect-free photographs; by default the samples")
     steps.add_argument("--candidates", type=int, default=16, help="of every setting")
     chosen = parser.parse_args(arguments)
+    silence_imports()
     loads, began = os.getloadavg(), time.monotonic()
 
     def tell(remark: str) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from bench import sampling, training
 from bench.hardware import PRICE, device_name, measure_peak
+from bench.job import measure_job
 from bench.machine import MODEL, machine
 from bench.model_report import Results, write_results
 from bench.sizes import build_subject
@@ -89,7 +90,6 @@ def measure_size(
         for measure in rounds:
             measure(turn)
         if turn == 0 and "sampling" in options.parts and not brief and box.allows("job"):
-            tell("stages of a job with default settings")
-            sampling.measure_job(results, subject, batch)
+            results.job = measure_job(subject, batch, tell)
             save()
     return write_results(results, on, options.into)

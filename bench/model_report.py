@@ -55,6 +55,22 @@ class Agreement:
     allowed: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Pairs made with default settings, checked and stored.
+
+    Attributes:
+        in_turn: seconds, one thing after the other.
+        overlapped: seconds, as the library does it.
+        stages: name → seconds, in turn.
+    """
+
+    pairs: int
+    in_turn: float
+    overlapped: float
+    stages: dict[str, float]
+
+
 @dataclass(slots=True)
 class Results:
     """All that was measured of one size on one device.
@@ -64,8 +80,7 @@ class Results:
         price: of the machine, US dollars per hour.
         sampling, training: in the order of their tables.
         agreements: between the reference form and ours.
-        stages: of a job with default settings: name → seconds.
-        job: seconds and pairs of that job.
+        job: with default settings, by its stages.
     """
 
     size: str
@@ -76,8 +91,7 @@ class Results:
     sampling: list[Row] = field(default_factory=list)
     training: list[Row] = field(default_factory=list)
     agreements: list[Agreement] = field(default_factory=list)
-    stages: dict[str, float] = field(default_factory=dict)
-    job: tuple[float, int] = (0.0, 0)
+    job: Job | None = None
 
     def row(self, rows: list[Row], name: str, precision: str, against: str = "") -> Row:
         """The row of a name, added to `rows` if it is new."""
@@ -109,8 +123,8 @@ def markdown(results: Results, machine: str) -> str:
     ]
     if results.sampling:
         parts.append(_sampling_table(results))
-    if results.stages:
-        parts.append(_stages_table(results))
+    if results.job is not None:
+        parts.append(_job_table(results.job))
     if results.training:
         parts.append(_training_table(results))
     if results.agreements:
@@ -152,11 +166,12 @@ def _training_table(results: Results) -> str:
     return grid([head, *body])
 
 
-def _stages_table(results: Results) -> str:
-    seconds, pairs = results.job
-    told = sorted(results.stages.items(), key=lambda stage: -stage[1])
-    rows = [(name, _seconds(value), f"{100 * value / seconds:.1f} %") for name, value in told]
-    return grid([(f"stages of a job of {pairs} pairs", "time", f"of {_seconds(seconds)}"), *rows])
+def _job_table(job: Job) -> str:
+    told = sorted(job.stages.items(), key=lambda stage: -stage[1])
+    told.append(("all else", job.in_turn - sum(job.stages.values())))
+    rows = [(name, _seconds(value), f"{100 * value / job.in_turn:.1f} %") for name, value in told]
+    rows.append(("overlapped", _seconds(job.overlapped), f"{100 * job.overlapped / job.in_turn:.0f} %"))
+    return grid([(f"a job of {job.pairs} pairs, in turn", _seconds(job.in_turn), "share"), *rows])
 
 
 def _agreement_table(agreements: Sequence[Agreement]) -> str:

@@ -52,6 +52,7 @@ class Architecture:
         heads: of every attention (the U-Net's `attention_head_dim`, which counts heads, whatever its name).
         text: width, feed-forward width, layers and heads of the text encoder.
         groups: of every normalisation.
+        card: the base's.
     """
 
     side: int
@@ -61,11 +62,12 @@ class Architecture:
     heads: int
     text: tuple[int, int, int, int]
     groups: int
+    card: dict[str, Any]
 
 
 ARCHITECTURES = {
-    "sd15": Architecture(512, (320, 640, 1280, 1280), (128, 256, 512, 512), 2, 8, (768, 3072, 12, 12), 32),
-    "tiny": Architecture(16, (16, 16), (8, 8), 1, 2, (16, 32, 1, 2), 8),
+    "sd15": Architecture(512, (320, 640, 1280, 1280), (128, 256, 512, 512), 2, 8, (768, 3072, 12, 12), 32, {}),
+    "tiny": Architecture(16, (16, 16), (8, 8), 1, 2, (16, 32, 1, 2), 8, {"sampling": {"steps": 4}}),
 }
 
 
@@ -144,6 +146,7 @@ def random_base(size: str, device: str) -> Base:
         **networks,
         tokenizer=_tokenizer(),
         scheduler=dict(scheduler.config),
+        card=form.card,
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from bench.reference import TwoTokenAttention
 from model.denoiser import BranchPass, TwoBranchDenoiser, attentions
 from model.lora import BranchRouter
 from model.merging import MergedDenoiser
@@ -45,10 +46,11 @@ def unmerged(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
 
 
 def unfolded(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
-    """SAIM with the five linear maps that it is trained with."""
+    """SAIM as the reference form has it: attention over two tokens, five linear maps."""
     plain = {name: attn.processor.interaction for name, attn in attentions(trained.unet).items()}
     for name, attn in attentions(merged.unet).items():
-        attn.processor.interaction = copy.deepcopy(plain[name]).to(dtype=merged.dtype).requires_grad_(False)
+        own = copy.deepcopy(plain[name]).to(dtype=merged.dtype).requires_grad_(False)
+        attn.processor.interaction = TwoTokenAttention(own)
 
 
 def guided_apart(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:

@@ -22,6 +22,7 @@ ABSENT = ("boto3", "celery", "cv2", "fastapi", "pycocotools", "redis", "structlo
 """What a machine with torch, diffusers, transformers and peft may lack."""
 
 
+@pytest.mark.timeout(300)
 def test_the_whole_command_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--size", "tiny", "--device", "cpu", "--repeats", "1", "--steps", "2", "--batch", "2"]
     main(["--parts", "sampling", "training", *options, "--minutes", "5", "--into", str(tmp_path)])
@@ -37,10 +38,11 @@ def test_the_whole_command_measures_and_writes(tmp_path: Path, capsys: pytest.Ca
     measured = [Row(**row) for row in told["sampling"] + told["training"]]
     assert all(row.per_unit > 0 for row in measured)
     assert {row.against for row in measured} - {""} < {row.name for row in measured}
-    assert len(told["agreements"]) == 5
+    assert len(told["agreements"]) == 6
     assert all(each["seen"] <= each["allowed"] for each in told["agreements"])
-    assert told["job"][1] == 4
-    assert {"denoise", "decode", "mask", "check"} <= set(told["stages"])
+    assert told["job"]["pairs"] == 4
+    assert {"denoise", "decode", "mask", "check"} <= set(told["job"]["stages"])
+    assert sum(told["job"]["stages"].values()) <= told["job"]["in_turn"]
 
 
 def test_what_does_not_fit_in_time_is_left_out(tmp_path: Path) -> None:
@@ -59,6 +61,7 @@ def test_nothing_is_begun_that_took_longer_than_there_is_time() -> None:
     assert remarks == ["no time for: long"]
 
 
+@pytest.mark.timeout(300)
 def test_measuring_the_model_needs_no_service() -> None:
     code = f"import sys\nsys.modules.update(dict.fromkeys({ABSENT}))\nimport bench.model_parts"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

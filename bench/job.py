@@ -1,0 +1,88 @@
+"""A job with default settings, from the adapter to files: its stages in turn, and how long it takes overlapped.
+
+What a thread of its own does while the next pairs are denoised cannot be told apart from waiting for the processor, so
+the shares are those of a job that does one thing after the other.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bench.lenient import LENIENT
+from bench.model_report import Job
+from bench.sizes import Subject
+from model.drafts import Draft
+from model.generation import Judge, Tally, generate_pairs
+from model.quality import QualityLimits
+from model.sampler import prepare_sampling, sample_drafts
+from model.sampling import SamplingConfig, resolve_sampling
+from model.stages import observe_stages, stage
+from model.store import PairStore, store_beside
+
+BATCHES = 2
+"""The least that anything can be overlapped in."""
+
+LIMITS = replace(QualityLimits(), **LENIENT)  # type: ignore[arg-type]  # none of them counts pixels
+
+
+def measure_job(subject: Subject, batch: int, tell: Callable[[str], None]) -> Job:
+    """Make pairs twice: in turn, stage by stage, and as the library does, with finishing in a thread of its own."""
+    config = resolve_sampling(subject.adapter.model.base, {"batch": batch}, has_normals=True)
+    pairs = BATCHES * batch
+    stages: defaultdict[str, float] = defaultdict(float)
+
+    def observe(stage: str, took: float) -> None:
+        stages[stage] += took
+
+    tell(f"a job of {pairs} pairs, one thing after the other")
+    observe_stages(observe)
+    try:
+        in_turn = _timed(lambda store: _in_turn(subject, config, pairs, store))
+    finally:
+        observe_stages(None)
+    tell(f"a job of {pairs} pairs, overlapped")
+    overlapped = _timed(lambda store: _overlapped(subject, config, pairs, store))
+    return Job(pairs, in_turn, overlapped, dict(stages))
+
+
+def _timed(job: Callable[[PairStore], None]) -> float:
+    with tempfile.TemporaryDirectory(prefix="pairforge-bench-") as folder:
+        store = store_beside(Path(folder) / "pairs.zip")
+        store.begin({}, Tally())
+        began = time.perf_counter()
+        job(store)
+        return time.perf_counter() - began
+
+
+def _in_turn(subject: Subject, config: SamplingConfig, pairs: int, store: PairStore) -> None:
+    judge = Judge(subject.adapter, config, normals=subject.normals, object_net=subject.object_net, limits=LIMITS)
+    sampler = prepare_sampling(subject.adapter, config, normals=subject.normals)
+    tally = Tally()
+    for item in sample_drafts(sampler, 0, pairs):
+        if isinstance(item, Draft):
+            candidate = item.finish()
+            verdict = judge.verdict(candidate)
+            if verdict.accepted:
+                with stage("store"):
+                    store.add(tally.accepted, candidate)
+            tally.count(verdict)
+
+
+def _overlapped(subject: Subject, config: SamplingConfig, pairs: int, store: PairStore) -> None:
+    for _ in generate_pairs(
+        subject.adapter,
+        config,
+        pairs,
+        Tally(),
+        normals=subject.normals,
+        object_net=subject.object_net,
+        limits=LIMITS,
+        max_attempts=pairs,
+        keep=store.add,
+    ):
+        pass
