@@ -29,7 +29,7 @@ from model.sampling import SamplingConfig, draw_noise, pair_seed, resolve_sampli
 from model.types import Candidate
 
 PASSES = 3
-"""Timed passes per round."""
+"""Timed passes per round; one where a pass takes minutes."""
 
 TIMESTEP = 500
 """Of the passes that are timed by themselves."""
@@ -73,12 +73,14 @@ class Comparison:
         equal: of the comparison at equal steps: the reference form's scheduler, without anchoring.
         reference: name of the reference form's row.
         forms: ours, in the order of importance.
+        passes: timed per round, after one that is not.
         operations: of a pass with one pair: what is taken back → number. Counting takes longer than a pass.
     """
 
     equal: SamplingConfig
     reference: str
     forms: list[Form]
+    passes: int
     operations: dict[Change | None, int] = field(default_factory=dict)
 
 
@@ -95,7 +97,7 @@ def compare(adapter: Adapter, *, steps: int, batch: int, brief: bool) -> Compari
     guidance = resolve_sampling(base, {}, has_normals=True).guidance_scale
     equal = resolve_sampling(base, {**chosen, "guidance_scale": guidance}, has_normals=False)
     reference = f"reference form, {steps} steps"
-    return Comparison(equal, reference, list(_forms(adapter, equal, reference, brief=brief)))
+    return Comparison(equal, reference, list(_forms(adapter, equal, reference, brief=brief)), 1 if brief else PASSES)
 
 
 def sampling_round(
@@ -110,7 +112,7 @@ def sampling_round(
     if not box.allows(plan.reference):
         return
     with box.timing(plan.reference, f"round {turn + 1}: {plan.reference}"):
-        latents = _measure_reference(results, subject.adapter, plan.equal, plan.reference)
+        latents = _measure_reference(results, subject.adapter, plan)
     if turn == 0:
         results.agreements.append(pass_agreement(subject.adapter, plan.equal))
     save()
@@ -118,7 +120,7 @@ def sampling_round(
         if not box.allows(form.name):
             continue
         with box.timing(form.name, f"round {turn + 1}: {form.name}"):
-            made = _measure_form(results, subject, form, plan.operations)
+            made = _measure_form(results, subject, form, plan)
         if turn == 0 and form.compared:
             results.agreements += _agreements(subject.adapter, latents, made[0], form)
         save()
@@ -159,9 +161,10 @@ def _extrapolated(reference: str, steps: int) -> str:
 
 
 @torch.no_grad()
-def _measure_reference(results: Results, adapter: Adapter, config: SamplingConfig, name: str) -> Tensor:
+def _measure_reference(results: Results, adapter: Adapter, plan: Comparison) -> Tensor:
     """Time one pair and one pass; returns the pair's latents."""
     model, device = adapter.model, adapter.model.device.type
+    config, name = plan.equal, plan.reference
     row = results.row(results.sampling, name, "fp32")
     with peak_memory(device) as memory:
         denoiser = ReferenceDenoiser(model).eval()
@@ -169,7 +172,7 @@ def _measure_reference(results: Results, adapter: Adapter, config: SamplingConfi
         run = reference_pass(adapter, denoiser, config)
         if not row.operations:
             row.operations, row.pass_rows = count_operations(run), 2
-        row.pass_seconds += timed(device, run, PASSES)
+        row.pass_seconds += timed(device, run, plan.passes)
         kept: list[Tensor] = []
 
         def pair() -> None:
@@ -184,9 +187,7 @@ def _measure_reference(results: Results, adapter: Adapter, config: SamplingConfi
     return kept[0]
 
 
-def _measure_form(
-    results: Results, subject: Subject, form: Form, operations: dict[Change | None, int]
-) -> list[Candidate]:
+def _measure_form(results: Results, subject: Subject, form: Form, plan: Comparison) -> list[Candidate]:
     """Time a pass and a job; returns the job's candidates."""
     adapter = subject.adapter
     device = adapter.model.device.type
@@ -196,10 +197,10 @@ def _measure_form(
         prepared = prepared_form(adapter, form.config, form.change, normals)
         run = one_pass(prepared.adapter, form.config)
         kind = form.change if form.change in (unmerged, unfolded) else None
-        if kind not in operations:
-            operations[kind] = count_operations(one_pass(prepared.adapter, replace(form.config, batch=1)))
-        row.pass_rows, row.operations = rows_of_pass(form.config), operations[kind] * form.config.batch
-        row.pass_seconds += timed(device, run, PASSES)
+        if kind not in plan.operations:
+            plan.operations[kind] = count_operations(one_pass(prepared.adapter, replace(form.config, batch=1)))
+        row.pass_rows, row.operations = rows_of_pass(form.config), plan.operations[kind] * form.config.batch
+        row.pass_seconds += timed(device, run, plan.passes)
         made: list[Candidate] = []
 
         def job() -> None:
