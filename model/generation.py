@@ -14,7 +14,7 @@ from PIL import Image
 
 from model.adapter import Adapter
 from model.drafts import Draft
-from model.masks import u2net_mask
+from model.masks import u2net_masks
 from model.overlap import overlapped
 from model.placement import NormalImage
 from model.progress import Meter, Progress
@@ -200,16 +200,30 @@ class _Objects:
     def find(self, candidate: Candidate) -> MaskArray | None:
         """`(H, W)` bool; None where there is no object, or one that fills the picture: a surface."""
         if candidate.normal is None:
-            return self._find(candidate.image)
+            return self._find([candidate.image])[0]
         if candidate.normal not in self.found:
-            self.found[candidate.normal] = self._find(self.normals[candidate.normal])
+            names = self._with_another(candidate.normal)
+            self.found.update(zip(names, self._find([self.normals[name] for name in names]), strict=True))
         return self.found[candidate.normal]
 
-    def _find(self, image: ImageArray) -> MaskArray | None:
-        height, width = image.shape[:2]
+    def _with_another(self, name: str) -> list[str]:
+        """A normal image and one that is yet to be looked at: two together cost little more than one."""
+        shape = self.normals[name].shape
+        others = (
+            other
+            for other, image in self.normals.items()
+            if other != name and other not in self.found and image.shape == shape
+        )
+        return [name, *itertools.islice(others, 1)]
+
+    def _find(self, images: Sequence[ImageArray]) -> list[MaskArray | None]:
+        height, width = images[0].shape[:2]
         scale = OBJECT_SIDE / max(height, width)
-        small = Image.fromarray(image).resize((max(32, round(width * scale)), max(32, round(height * scale))))
-        found = u2net_mask(self.net, np.asarray(small))
-        if not EMPTY_FRAME < found.mean() < FULL_FRAME:
-            return None
-        return np.asarray(Image.fromarray(found).resize((width, height)))
+        size = max(32, round(width * scale)), max(32, round(height * scale))
+        small = [np.asarray(Image.fromarray(image).resize(size)) for image in images]
+        return [
+            np.asarray(Image.fromarray(found).resize((width, height)))
+            if EMPTY_FRAME < found.mean() < FULL_FRAME
+            else None
+            for found in u2net_masks(self.net, small)
+        ]

@@ -12,7 +12,7 @@ import pytest
 from model.adapter import Adapter
 from model.base import load_base
 from model.export.dataset import DatasetSummary
-from model.generation import Tally, gate_references, generate_pairs
+from model.generation import Tally, _Objects, gate_references, generate_pairs
 from model.masks import MaskMethod
 from model.pipeline import make_dataset
 from model.progress import Progress
@@ -20,7 +20,7 @@ from model.quality import QualityLimits, RejectReason
 from model.sampling import SamplingConfig
 from model.types import Candidate
 from service.core.errors import UsageError
-from tests.tiny_data import PERMISSIVE, drawn_normal, last, tiny_adapter
+from tests.tiny_data import PERMISSIVE, drawn_normal, half_seeing_u2net, last, tiny_adapter
 
 CONFIG = SamplingConfig(steps=2, batch=2, mask_method=MaskMethod.THRESHOLD)
 NORMALS = [drawn_normal(0), drawn_normal(1)]
@@ -132,6 +132,20 @@ def test_candidates_are_compared_with_real_defects_at_their_own_scale(adapter: A
     assert [real.image.shape for real in free] == [(32, 32, 3)] * 2
     for one, other in zip(anchored, free, strict=True):
         assert other.mask.mean() == pytest.approx(one.mask.mean(), rel=0.3)
+
+
+def test_products_are_found_alike_whatever_was_looked_at_before() -> None:
+    normals = [drawn_normal(0), drawn_normal(1), drawn_normal(2, 40, 70), drawn_normal(3)]
+    blank = np.zeros((1, 1, 3), np.uint8)
+    candidates = [Candidate(0, 0, blank, blank[..., 0] > 0, blank, normal.name) for normal in normals]
+    forth, back = (_Objects(half_seeing_u2net(), normals) for _ in range(2))
+    found = [forth.find(candidate) for candidate in candidates]
+    for candidate, one in reversed(list(zip(candidates, found, strict=True))):
+        other = back.find(candidate)
+        assert one is not None
+        assert other is not None
+        assert np.array_equal(one, other)
+    assert [one.shape for one in found if one is not None] == [normal.image.shape[:2] for normal in normals]
 
 
 @pytest.fixture(scope="module")
