@@ -19,12 +19,16 @@ from model.progress import Meter, Progress
 from model.sampling import SamplingConfig, make_scheduler
 from model.text import own_tokens
 
+Predict = Callable[[Tensor, Tensor, Tensor, BranchPass], Tensor]
+"""A denoiser: latents `(2, B, C, h, w)`, one timestep, prompt embeddings `(2, B, L, D)` → prediction."""
+
 Features = Callable[[Tensor], dict[str, Tensor]]
 """Timestep → attention name → φ(z_b) of BCM, one row for all of the global branch's rows or one each."""
 
 
 def denoise(
     model: PairModel,
+    predict: Predict,
     config: SamplingConfig,
     text: Tensor,
     noise: Tensor,
@@ -36,6 +40,7 @@ def denoise(
     """Noise → latents of image and part; and the averaged attention maps when the masks need them.
 
     Args:
+        predict: the model's denoiser, in whatever way it is run.
         text: `(2, G, L, D)` prompt embeddings; G is 2 with guidance, the empty prompt's last.
         noise: `(2, B, C, h, w)`.
         generators: one per pair, for schedulers that add noise.
@@ -57,7 +62,7 @@ def denoise(
         maps: list[Tensor] | None = [] if config.mask_method is MaskMethod.ATTENTION else None
         run = BranchPass(attention_maps=maps, background=background(steps) if background is not None else None)
         both = scaled.repeat(1, 2, 1, 1, 1) if guided else scaled
-        prediction = model.denoiser(both, steps, text, run).float()
+        prediction = predict(both, steps, text, run).float()
         if guided:
             prediction = guide(prediction, config.guidance_scale)
         if anchoring is not None and number >= config.blend_from * len(timesteps):

@@ -1,7 +1,7 @@
 """Sampling pairs: both branches denoised together, batched over pairs and guidance, one seed per pair.
 
 Pair `i` of a request draws everything (noise of both branches, normal image, window) from `(seed, i)` on the CPU, so
-it is the same pair in whatever batch it is made, up to rounding; a request cut anywhere gives the very same bytes.
+it is the same pair in whatever batch it is made: on CPUs to the bit, on GPUs up to rounding.
 With normal images given, sampling is *anchored* on them, see `model.anchoring`.
 """
 
@@ -17,12 +17,13 @@ from torch import Tensor
 from model.adapter import Adapter
 from model.anchoring import Anchoring, anchor_on, grey_latent
 from model.compensation import Compensation
-from model.denoising import Features, denoise
+from model.denoising import Features, Predict, denoise
 from model.drafts import Draft, decode_drafts
 from model.latents import decode
 from model.masks import MaskMethod
 from model.merging import autoencoder_for_sampling, merge_for_sampling
 from model.overlap import overlapped
+from model.passes import Compiler, Passes
 from model.placement import Anchor, NormalImage, draw_anchor
 from model.progress import Progress
 from model.room import Room, measured_room
@@ -43,6 +44,7 @@ class Sampler:
         grey: the latent of mid-grey in anchored sampling, else None.
         compensation: of an adapter with BCM, else None.
         room: how many pairs fit in memory together; learnt while sampling.
+        predict: the adapter's denoiser, as fast as the device can run it.
     """
 
     adapter: Adapter
@@ -52,6 +54,7 @@ class Sampler:
     grey: Tensor | None
     compensation: Compensation | None
     room: Room
+    predict: Predict
 
     @property
     def guided(self) -> bool:
@@ -66,12 +69,14 @@ def prepare_sampling(
     *,
     normals: Sequence[NormalImage] = (),
     object_net: U2Net | None = None,
+    compiler: Compiler | None = None,
 ) -> Sampler:
     """Make a request ready; what is trained further needs preparing anew.
 
     Args:
         normals: defect-free images; needed for anchored sampling, and for the backgrounds of an adapter with BCM.
         object_net: finds objects for BCM's backgrounds.
+        compiler: of the process, for one that lives long enough to have passes compiled; used on CUDA devices.
 
     Raises:
         UsageError: an adapter with BCM is used without normals or without a network that finds objects; or masks are
@@ -81,12 +86,13 @@ def prepare_sampling(
         raise UsageError("the adapter has no mask network: choose mask_method threshold or attention")
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     model = adapter.model
+    denoiser = merge_for_sampling(model.denoiser, model.base.unet, dtype)
     ready = replace(
         adapter,
         model=replace(
             model,
             base=replace(model.base, vae=autoencoder_for_sampling(model.vae, dtype)),
-            denoiser=merge_for_sampling(model.denoiser, model.base.unet, dtype),
+            denoiser=denoiser,
         ),
         mask_net=for_inference(adapter.mask_net, dtype) if adapter.mask_net is not None else None,
     )
@@ -104,7 +110,8 @@ def prepare_sampling(
     with stage("encode"):
         grey = grey_latent(ready) if config.anchored else None
     room = measured_room(model.device, lambda pairs: _largest_work(ready, text, pairs), config.batch)
-    return Sampler(ready, config, normals, text, grey, compensation, room)
+    predict = Passes(denoiser, compiler) if model.device.type == "cuda" else denoiser
+    return Sampler(ready, config, normals, text, grey, compensation, room, predict)
 
 
 def _largest_work(adapter: Adapter, text: Tensor, pairs: int) -> None:
@@ -175,7 +182,14 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
         background = _background(sampler, indices, seeds, anchors)
     with stage("denoise"):
         latents, attention = yield from denoise(
-            adapter.model, config, sampler.text, noise, generators, anchoring=anchoring, background=background
+            adapter.model,
+            sampler.predict,
+            config,
+            sampler.text,
+            noise,
+            generators,
+            anchoring=anchoring,
+            background=background,
         )
     return decode_drafts(
         adapter,

@@ -14,6 +14,7 @@ import torch
 
 from model.adapter import Adapter, load_adapter
 from model.base import Base, load_base, silence_libraries
+from model.passes import Compiler
 from model.pipeline import MaskNetworks, load_mask_networks
 from model.placement import NormalImage
 from model.stages import stage
@@ -52,6 +53,11 @@ class Engine:
         self._objects = objects
         self._base: tuple[Base, MaskNetworks] | None = None
         self._adapters: OrderedDict[str, Loaded] = OrderedDict()
+
+    @functools.cached_property
+    def compiler(self) -> Compiler | None:
+        """For passes on a GPU, which serve all jobs to come."""
+        return Compiler() if torch.device(self._device()).type == "cuda" else None
 
     def base(self, name: str | None) -> tuple[Base, MaskNetworks]:
         """A base and its mask networks; the one used before makes room for it.

@@ -94,7 +94,7 @@ class _Generation:
             self._report.stage("prepare")
         request = self._record.request
         loaded = self._context.engine.adapter(request["adapter_id"], self._lease.check)
-        plan = make_plan(request, loaded)
+        plan = make_plan(request, loaded, self._context.engine.compiler)
         self._report.request = {**request, **asdict(plan.config), "limits": asdict(plan.limits)}
         judging = Judging(self._context, self._lease, self._blocks, plan)
         judging.look()

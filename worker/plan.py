@@ -8,6 +8,7 @@ from typing import Any
 
 from model.export.dataset import check_formats
 from model.generation import Judge, attempts_allowed
+from model.passes import Compiler
 from model.quality import QualityLimits
 from model.sampler import Sampler, prepare_sampling
 from model.sampling import SamplingConfig, resolve_sampling
@@ -60,8 +61,11 @@ class Plan:
         )
 
 
-def make_plan(request: dict[str, Any], loaded: Loaded) -> Plan:
+def make_plan(request: dict[str, Any], loaded: Loaded, compiler: Compiler | None) -> Plan:
     """Fill in the defaults of a `JobRequest`.
+
+    Args:
+        compiler: of this process, on a GPU.
 
     Raises:
         UsageError: naming all that does not fit the adapter or its base.
@@ -77,7 +81,9 @@ def make_plan(request: dict[str, Any], loaded: Loaded) -> Plan:
     check_formats(request["formats"])
     return Plan(
         loaded=loaded,
-        sampler=prepare_sampling(loaded.adapter, config, normals=loaded.normals, object_net=loaded.networks.object),
+        sampler=prepare_sampling(
+            loaded.adapter, config, normals=loaded.normals, object_net=loaded.networks.object, compiler=compiler
+        ),
         config=config,
         num_pairs=request["num_pairs"],
         allowed=attempts_allowed(request["num_pairs"], request["max_attempts"]),
