@@ -78,12 +78,15 @@ def worker_command(number: int, of: int, settings: Mapping[str, str], metrics: P
     arguments = ["-A", "worker.app", "worker", "-Q", "train,generate", "-c", "1", "-n", f"{name}@%h"]
     arguments += ["--without-gossip", "--without-mingle"]
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // of)))
+    compiled = os.environ.get("TORCHINDUCTOR_CACHE_DIR", f"{settings['PAIRFORGE_SPOOL_DIR']}/compiled")
     environment = {
         **settings,
         "OMP_NUM_THREADS": threads,
         "PROMETHEUS_MULTIPROC_DIR": str(metrics / name),
         "PAIRFORGE_METRICS_HOST": LOOPBACK,
         "PAIRFORGE_METRICS_PORT": str(metrics_port),
+        # What workers compile for a GPU stays with the stack, whichever of them runs next.
+        "TORCHINDUCTOR_CACHE_DIR": compiled,
     }
     return Command(name, [*PYTHON, "celery", *arguments], environment, WORKER_PATIENCE)
 
