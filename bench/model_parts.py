@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bench import sampling, training
+from bench import forms, sampling, training
 from bench.hardware import PRICE, device_name, measure_peak
 from bench.job import measure_job
 from bench.machine import MODEL, machine
@@ -81,8 +81,8 @@ def measure_size(
 
     rounds: list[Callable[[int], None]] = []
     if "sampling" in options.parts:
-        forms = sampling.compare(subject.adapter, steps=steps, batch=batch, brief=brief)
-        rounds.append(lambda turn: sampling.sampling_round(results, subject, forms, box, turn, save))
+        compared = forms.compare(subject.adapter, steps=steps, batch=batch, brief=brief)
+        rounds.append(lambda turn: sampling.sampling_round(results, subject, compared, box, turn, save))
     if "training" in options.parts and not brief:
         learned = training.compare(subject, options.batch)
         rounds.append(lambda turn: training.training_round(results, subject, learned, box, turn, save))

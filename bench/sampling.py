@@ -7,29 +7,29 @@ mask. The table has the medians.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.forms import Comparison, Form, extrapolated
 from bench.hardware import clocked, count_operations, peak_memory, timed
 from bench.model_report import Agreement, Results
-from bench.reference import SCHEDULER, STEPS, ReferenceDenoiser, reference_latents, reference_pair
+from bench.reference import STEPS, ReferenceDenoiser, reference_latents, reference_pair
 from bench.sizes import Subject
 from bench.timebox import Timebox
-from bench.variants import Change, channels_first, guided_apart, plain_group_norm, unfolded, unmerged
+from bench.variants import unfolded, unmerged
 from model.adapter import Adapter
+from model.denoiser import BranchPass
+from model.denoising import Predict
 from model.merging import MergedDenoiser
-from model.placement import NormalImage
+from model.passes import Compiler
 from model.sampler import Sampler, prepare_sampling, sample_pairs
-from model.sampling import SamplingConfig, draw_noise, pair_seed, resolve_sampling
+from model.sampling import SamplingConfig, draw_noise, pair_seed
 from model.types import Candidate
-
-PASSES = 3
-"""Timed passes per round; one where a pass takes minutes."""
 
 TIMESTEP = 500
 """Of the passes that are timed by themselves."""
@@ -42,62 +42,6 @@ LEVELS = 1.0
 
 TRUE_LEVELS = 0.02
 """The same, on average over the picture."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """One of the forms that are compared.
-
-    Attributes:
-        name: its row in the table.
-        config: how it samples.
-        pairs: of its job.
-        change: what is taken back; None for nothing.
-        against: name of the row that its speed is divided by.
-        compared: whether its first pair is that of the reference form, to within rounding.
-    """
-
-    name: str
-    config: SamplingConfig
-    pairs: int
-    change: Change | None
-    against: str
-    compared: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What is compared with what.
-
-    Attributes:
-        equal: of the comparison at equal steps: the reference form's scheduler, without anchoring.
-        reference: name of the reference form's row.
-        forms: ours, in the order of importance.
-        passes: timed per round, after one that is not.
-        operations: of a pass with one pair: what is taken back → number. Counting takes longer than a pass.
-    """
-
-    equal: SamplingConfig
-    reference: str
-    forms: list[Form]
-    passes: int
-    operations: dict[Change | None, int] = field(default_factory=dict)
-
-
-def compare(adapter: Adapter, *, steps: int, batch: int, brief: bool) -> Comparison:
-    """The forms for an adapter.
-
-    Args:
-        steps: of the comparison at equal steps.
-        batch: pairs that ours denoises together.
-        brief: only what takes these steps, and takes nothing back.
-    """
-    base = adapter.model.base
-    chosen = {"scheduler": SCHEDULER, "steps": steps, "batch": batch}
-    guidance = resolve_sampling(base, {}, has_normals=True).guidance_scale
-    equal = resolve_sampling(base, {**chosen, "guidance_scale": guidance}, has_normals=False)
-    reference = f"reference form, {steps} steps"
-    return Comparison(equal, reference, list(_forms(adapter, equal, reference, brief=brief)), 1 if brief else PASSES)
 
 
 def sampling_round(
@@ -126,40 +70,6 @@ def sampling_round(
         save()
 
 
-def _forms(adapter: Adapter, equal: SamplingConfig, reference: str, *, brief: bool) -> Iterator[Form]:
-    """What is taken back is taken from the default precision at equal steps."""
-    base, batch = adapter.model.base, equal.batch
-    ours = f"ours, {equal.steps} steps, {equal.precision}"
-    yield Form(ours, equal, batch, None, reference, compared=True)
-    if equal.precision != "fp32":
-        full = replace(equal, precision="fp32")
-        yield Form(f"ours, {equal.steps} steps, fp32", full, batch, None, reference, compared=True)
-    if brief:
-        return
-    default = resolve_sampling(base, {"batch": batch}, has_normals=True)
-    yield Form(_named(default), default, batch, None, _extrapolated(reference, equal.steps), compared=False)
-    yield Form("… one pair at a time", replace(equal, batch=1), 1, None, ours, compared=False)
-    changes: dict[str, Change] = {
-        "… guidance in a pass of its own": guided_apart,
-        "… LoRAs beside the weights": unmerged,
-        "… SAIM written out": unfolded,
-        "… channels first": channels_first,
-    }
-    if adapter.model.device.type == "cpu" and equal.precision == "bf16":
-        changes["… group norm in bf16"] = plain_group_norm
-    for name, change in changes.items():
-        yield Form(name, equal, batch, change, ours, compared=False)
-
-
-def _named(default: SamplingConfig) -> str:
-    start = f", anchored, from {default.sketch_strength or default.strength:g} of the noise" if default.anchored else ""
-    return f"ours, defaults: {default.steps} steps{start}, {default.precision}"
-
-
-def _extrapolated(reference: str, steps: int) -> str:
-    return reference.replace(f"{steps} steps", f"{STEPS} steps (from its passes' time)")
-
-
 @torch.no_grad()
 def _measure_reference(results: Results, adapter: Adapter, plan: Comparison) -> Tensor:
     """Time one pair and one pass; returns the pair's latents."""
@@ -182,43 +92,45 @@ def _measure_reference(results: Results, adapter: Adapter, plan: Comparison) -> 
 
         row.seconds.append(clocked(device, pair))
     row.memory = max(row.memory, memory.peak)
-    longer = results.row(results.sampling, _extrapolated(name, config.steps), "fp32")
+    longer = results.row(results.sampling, extrapolated(name, config.steps), "fp32")
     longer.seconds = [row.per_unit + 2 * (STEPS - config.steps) * sorted(row.pass_seconds)[len(row.pass_seconds) // 2]]
     return kept[0]
 
 
 def _measure_form(results: Results, subject: Subject, form: Form, plan: Comparison) -> list[Candidate]:
     """Time a pass and a job; returns the job's candidates."""
-    adapter = subject.adapter
-    device = adapter.model.device.type
+    device = subject.adapter.model.device.type
     row = results.row(results.sampling, form.name, form.config.precision, form.against)
     with peak_memory(device) as memory:
-        normals = subject.normals if form.config.anchored else []
-        prepared = prepared_form(adapter, form.config, form.change, normals)
-        run = one_pass(prepared.adapter, form.config)
+        sampler = prepared_form(subject, form, plan.compiler)
+        run = one_pass(sampler, sampler.predict)
+        if form.run == "compiled":
+            run()
+            plan.compiler.wait()
         kind = form.change if form.change in (unmerged, unfolded) else None
         if kind not in plan.operations:
-            plan.operations[kind] = count_operations(one_pass(prepared.adapter, replace(form.config, batch=1)))
+            plan.operations[kind] = count_operations(one_pass(sampler, sampler.adapter.model.denoiser, pairs=1))
         row.pass_rows, row.operations = rows_of_pass(form.config), plan.operations[kind] * form.config.batch
         row.pass_seconds += timed(device, run, plan.passes)
         made: list[Candidate] = []
 
         def job() -> None:
-            made.extend(sample_pairs(prepared, 0, form.pairs))
+            made.extend(sample_pairs(sampler, 0, form.config.batch))
 
-        row.seconds.append(clocked(device, job) / form.pairs)
+        row.seconds.append(clocked(device, job) / form.config.batch)
     row.memory = max(row.memory, memory.peak)
     return made
 
 
-def prepared_form(
-    adapter: Adapter, config: SamplingConfig, change: Change | None, normals: Sequence[NormalImage] = ()
-) -> Sampler:
-    """The adapter made ready for sampling, with an optimisation taken back."""
-    prepared = prepare_sampling(adapter, config, normals=normals)
-    if change is not None and isinstance(prepared.adapter.model.denoiser, MergedDenoiser):
-        change(prepared.adapter.model.denoiser, adapter.model.denoiser)
-    return prepared
+def prepared_form(subject: Subject, form: Form, compiler: Compiler) -> Sampler:
+    """Made ready for sampling, with an optimisation taken back."""
+    adapter, normals = subject.adapter, subject.normals if form.config.anchored else []
+    compiles = compiler if form.run == "compiled" else None
+    sampler = prepare_sampling(adapter, form.config, normals=normals, compiler=compiles)
+    denoiser = sampler.adapter.model.denoiser
+    if form.change is not None and isinstance(denoiser, MergedDenoiser):
+        form.change(denoiser, adapter.model.denoiser)
+    return replace(sampler, predict=denoiser) if form.run == "plain" else sampler
 
 
 def rows_of_pass(config: SamplingConfig) -> int:
@@ -226,19 +138,20 @@ def rows_of_pass(config: SamplingConfig) -> int:
     return config.batch * (4 if config.guidance_scale != 1 else 2)
 
 
-@torch.no_grad()
-def one_pass(prepared: Adapter, config: SamplingConfig) -> Callable[[], Tensor]:
-    """One step's pass through the denoiser with a full batch."""
-    model = prepared.model
-    pairs = rows_of_pass(config) // 2
-    latents = pair_noise(prepared, config)[:, None].expand(-1, pairs, -1, -1, -1).contiguous()
-    text = model.prompt_embeddings().expand(-1, pairs, -1, -1)
-    timestep = torch.tensor(TIMESTEP, device=model.device)
+def one_pass(sampler: Sampler, predict: Predict, pairs: int | None = None) -> Callable[[], Tensor]:
+    """One step's pass through the denoiser.
+
+    Args:
+        pairs: together; None for a full batch.
+    """
+    count = pairs or sampler.config.batch
+    text = sampler.text.repeat_interleave(count, dim=1)
+    latents = pair_noise(sampler.adapter, sampler.config)[:, None].repeat(1, text.shape[1], 1, 1, 1)
+    timestep = torch.tensor(TIMESTEP, device=text.device)
 
     @torch.no_grad()
     def run() -> Tensor:
-        out: Tensor = model.denoiser(latents, timestep, text)
-        return out
+        return predict(latents, timestep, text, BranchPass())
 
     return run
 
@@ -267,7 +180,8 @@ def pass_agreement(adapter: Adapter, config: SamplingConfig) -> Agreement:
     """Both forms' prediction for one pair in fp32, without tensor cores' shortened mantissas."""
     full = replace(config, precision="fp32", batch=1, guidance_scale=1.0)
     with torch.backends.cudnn.flags(allow_tf32=False):
-        ours = one_pass(prepared_form(adapter, full, None).adapter, full)()
+        sampler = prepare_sampling(adapter, full)
+        ours = one_pass(sampler, sampler.adapter.model.denoiser)()
         theirs = reference_pass(adapter, ReferenceDenoiser(adapter.model).eval(), full)()
     return Agreement("fp32, prediction of a pass, relative", float((ours - theirs).norm() / theirs.norm()), PREDICTION)
 
