@@ -1,9 +1,9 @@
-"""Work for the processor done in a thread of its own, while the next results are computed, on an accelerator or not."""
+"""Work for the processor done by other threads, while the next results are computed, on an accelerator or not."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
@@ -49,6 +49,26 @@ def overlapped(
                 else:
                     waiting.append(pool.submit(context.run, work, item))
                 while waiting and (waiting[0].done() or len(waiting) > ahead or enough(len(waiting))):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def threaded(items: Iterable[_Item], work: Callable[[_Item], _Result], *, threads: int) -> Iterator[_Result]:
+    """Yield `work(item)` for every item, in their order, done by several threads.
+
+    Args:
+        items: taken by the caller's thread, `threads` of them ahead of what is yielded.
+        work: releases the interpreter for most of its time.
+    """
+    waiting: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(threads, "work") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from model.overlap import overlapped
+from model.overlap import overlapped, threaded
 from model.progress import Progress
 
 STEP = Progress("denoise", 1, 2, "steps")
@@ -146,3 +146,34 @@ def test_nobody_wanting_more_ends_both() -> None:
     items.close()
     assert source.closed
     assert done == [0]
+
+
+def test_several_threads_give_results_in_the_order_of_items() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def work(number: int) -> int:
+        both.wait()
+        return 10 * number
+
+    assert list(threaded(range(6), work, threads=2)) == [0, 10, 20, 30, 40, 50]
+
+
+def test_items_are_taken_a_few_ahead() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(9):
+            taken.append(number)
+            yield number
+
+    results = threaded(items(), lambda number: number, threads=2)
+    assert next(results) == 0
+    assert taken == [0, 1, 2]
+    assert [*results] == list(range(1, 9))
+
+
+def test_an_error_of_one_thread_is_raised_in_its_place() -> None:
+    results = []
+    with pytest.raises(ZeroDivisionError):
+        results.extend(threaded([2, 1, 0, 1], lambda number: 2 // number, threads=3))
+    assert results == [1, 2]

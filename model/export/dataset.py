@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,11 +25,15 @@ from model.export.png import encode_image, encode_mask, encode_png
 from model.export.preview import PairSheet
 from model.export.readme import dataset_readme
 from model.export.yolo import YoloLayout
+from model.overlap import threaded
 from model.types import Candidate, ImageArray, Pair
 from service.core.errors import UsageError
 
 FORMATS = ("mvtec", "coco", "yolo", "labelstudio")
 FORMAT_VERSION = 1
+
+ENCODING_THREADS = 8
+"""Pairs are encoded by so many threads at most: each holds pairs in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +113,10 @@ def write_dataset(
     sheet = PairSheet(reals)
     records: list[dict[str, Any]] = []
     with new_archive(path) as archive:
-        for number, candidate in enumerate(pairs):
-            records.append(_write_pair(archive, layouts, number, candidate))
-            sheet.add(number, candidate)
+        threads = min(ENCODING_THREADS, os.cpu_count() or 1)
+        for candidate, stored in threaded(enumerate(pairs), _encoded, threads=threads):
+            records.append(_write_pair(archive, layouts, candidate, stored))
+            sheet.add(stored.number, candidate)
         if not records or len(records) != provenance.counts["accepted"]:
             raise ValueError(f"counts say {provenance.counts['accepted']} accepted pairs, {len(records)} were given")
         healthy = [_write_normal(archive, layouts, number, *normal) for number, normal in enumerate(normals)]
@@ -175,13 +181,18 @@ def _add_all(archive: Archive, entries: Iterable[Entry]) -> None:
         archive.add(name, data)
 
 
-def _write_pair(archive: Archive, layouts: Sequence[Layout], number: int, candidate: Candidate) -> dict[str, Any]:
-    stored = StoredPair(
-        number, f"{number:06d}", encode_image(candidate.image), encode_mask(candidate.mask), candidate.mask
-    )
+def _encoded(numbered: tuple[int, Candidate]) -> tuple[Candidate, StoredPair]:
+    number, candidate = numbered
+    image, mask = encode_image(candidate.image), encode_mask(candidate.mask)
+    return candidate, StoredPair(number, f"{number:06d}", image, mask, candidate.mask)
+
+
+def _write_pair(
+    archive: Archive, layouts: Sequence[Layout], candidate: Candidate, stored: StoredPair
+) -> dict[str, Any]:
     height, width = candidate.mask.shape
     record = {
-        "index": number,
+        "index": stored.number,
         "image": stored.image_path,
         "mask": stored.mask_path,
         "image_sha256": archive.add(stored.image_path, stored.image_png),
