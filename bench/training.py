@@ -26,7 +26,7 @@ from model.network import PairModel, build_pair_model
 from model.objective import draw_timesteps
 from model.pixels import to_pixels
 from model.pretrain.procedural.samples import DEFECT, OBJECT
-from model.training import training_loss
+from model.training_loss import embedded_prompts, training_loss
 
 STEPS = 3
 """Timed per round."""
@@ -148,7 +148,9 @@ def _forms(config: TrainingConfig, device: str) -> Iterator[Form]:
     yield Form("… branches one after the other, SAIM over two tokens", config, _interleaved, fused=True, against=ours)
     yield Form("… pictures encoded in every step", config, _encoding, fused=True, against=ours)
     yield Form("… optimiser unfused", config, _ours, fused=False, against=ours)
-    yield Form("text encoder not trained", replace(config, text_rank=0), _ours, fused=True, against=ours)
+    kept = "text encoder not trained"
+    yield Form(kept, replace(config, text_rank=0), _ours, fused=True, against=ours)
+    yield Form("… prompts embedded in every step", replace(config, text_rank=0), _reading, fused=True, against=kept)
     if device == "cuda":
         saving = replace(config, gradient_checkpointing=True)
         yield Form("gradient checkpointing", saving, _ours, fused=True, against=ours)
@@ -201,6 +203,12 @@ def _reference(model: PairModel, material: Material) -> Loss:
 
 
 def _ours(model: PairModel, material: Material) -> Loss:
+    text = None if model.config.text_rank else embedded_prompts(model).detach()
+    return lambda number: training_loss(model, material.bank, step_generator(model.config.seed, number), text)
+
+
+def _reading(model: PairModel, material: Material) -> Loss:
+    """The prompts embedded in every step, whether the text encoder is trained or not."""
     return lambda number: training_loss(model, material.bank, step_generator(model.config.seed, number))
 
 

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from model.base import Base
 from model.config import TrainingConfig
 from model.denoiser import ANOMALY, GLOBAL
+from model.held_out import Trained
 from model.lora import TEXT_ADAPTER
 from model.network import PairModel, build_pair_model
 from model.types import Pair, is_grey
@@ -107,7 +108,7 @@ def make_card(
     model: PairModel,
     pairs: Sequence[Pair],
     placements: Sequence[Placement],
-    curve: Sequence[tuple[int, float]],
+    trained: Trained,
     object_name: str,
     defect_name: str,
 ) -> dict[str, Any]:
@@ -119,8 +120,10 @@ def make_card(
         "defect": defect_name,
         "base": {"name": model.base.name, "sha256": model.base.digest},
         "config": model.config.as_dict(),
-        "steps": model.config.steps,
-        "loss_curve": [list(point) for point in curve],
+        "steps": trained.steps,
+        "kept_step": trained.kept,
+        "loss_curve": [list(point) for point in trained.curve],
+        "held_out": None if trained.held_out is None else {"pair": trained.held_out, "curve": trained.held_out_curve},
         "data": [describe_pair(pair) for pair in pairs],
         "greyscale": all(is_grey(pair.image) for pair in pairs),
         "placements": [asdict(place) for place in placements],

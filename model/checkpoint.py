@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -41,17 +42,88 @@ def save_checkpoint(
         modules: name → module (its whole state is kept) or state dict.
         record: whatever else the run needs to go on, as JSON (loss curve, configuration).
     """
+    return _write(folder, step, _snapshot(modules, optimizer), json.dumps({"step": step, "record": dict(record)}), keep)
+
+
+class BackgroundCheckpoints:
+    """Writes a run's checkpoints in a thread of its own, one at a time, while the run goes on.
+
+    A context: at its end the last one is complete, or its error was raised.
+
+    Args:
+        folder: where the run keeps its checkpoints.
+        saved: told of every complete one, its step and folder, from the run's own thread: by the next `poll`, `wait` or
+            `save` after it was written.
+    """
+
+    def __init__(self, folder: Path, saved: Callable[[int, Path], None]) -> None:
+        self._folder = folder
+        self._saved = saved
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: tuple[int, Future[Path]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if failed is None:
+            self.wait()
+        self._thread.shutdown()
+
+    def save(
+        self,
+        step: int,
+        modules: Mapping[str, nn.Module | Mapping[str, Tensor]],
+        optimizer: torch.optim.Optimizer,
+        record: Mapping[str, Any],
+    ) -> None:
+        """As `save_checkpoint`, of the state as it is now; waits only for the one before."""
+        self.wait()
+        state = json.dumps({"step": step, "record": dict(record)})
+        files = _snapshot(modules, optimizer)
+        self._pending = step, self._thread.submit(_write, self._folder, step, files, state, 1)
+
+    def poll(self) -> None:
+        """Tell of the one under way if it is complete.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._pending is not None and self._pending[1].done():
+            self.wait()
+
+    def wait(self) -> None:
+        """As `poll`, once it is complete."""
+        if self._pending is not None:
+            (step, written), self._pending = self._pending, None
+            self._saved(step, written.result())
+
+
+def _snapshot(
+    modules: Mapping[str, nn.Module | Mapping[str, Tensor]], optimizer: torch.optim.Optimizer
+) -> dict[str, dict[str, Tensor]]:
+    """Copies of all tensors, in main memory, by file."""
+    states = {
+        name: module.state_dict() if isinstance(module, nn.Module) else module for name, module in modules.items()
+    }
+    return {
+        name: {key: _copied(value) for key, value in state.items()}
+        for name, state in {**states, "optimizer": _flat_optimizer(optimizer)}.items()
+    }
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _write(folder: Path, step: int, files: Mapping[str, dict[str, Tensor]], state: str, keep: int) -> Path:
     target = folder / f"step-{step:07d}"
     aside = folder / f".step-{step:07d}.part"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    for name, module in modules.items():
-        state = module.state_dict() if isinstance(module, nn.Module) else module
-        save_file(
-            {key: value.detach().contiguous().cpu() for key, value in state.items()}, aside / f"{name}.safetensors"
-        )
-    save_file(_flat_optimizer(optimizer), aside / "optimizer.safetensors")
-    (aside / STATE_FILE).write_text(json.dumps({"step": step, "record": dict(record)}), encoding="utf-8")
+    for name, tensors in files.items():
+        save_file(tensors, aside / f"{name}.safetensors")
+    (aside / STATE_FILE).write_text(state, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
     for old in list_checkpoints(folder)[:-keep]:
@@ -99,7 +171,7 @@ def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> Non
 def _flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
     return {
-        f"{index}.{field}": value.detach().contiguous().cpu()
+        f"{index}.{field}": value
         for index, fields in state.items()
         for field, value in fields.items()
         if isinstance(value, Tensor)

@@ -16,7 +16,9 @@ class TrainingConfig:
     """How to train one adapter. Defaults are DualAnoDiff's (paper, or released code where the paper is silent).
 
     Attributes:
-        steps: optimiser steps (5 000).
+        steps: optimiser steps (5 000), at most.
+        early_stop: with five pairs or more, learn from all but one, stop when that one is no longer predicted better,
+            and keep the weights that predicted it best, see `model.held_out`.
         batch: pairs per step (4; the authors use 2 with BCM).
         accumulate: batches whose gradients are added up before a step.
         rank: rank of both branches' LoRA (32).
@@ -34,7 +36,8 @@ class TrainingConfig:
         prompts: "rare" tokens or the "names" of object and defect.
         defect_weight: see `model.objective.pair_loss`.
         reference_init: start SAIM anew, its output not zero-initialised (the released code's behaviour).
-        precision: "fp32", or "bf16" autocast with fp32 trainable weights.
+        precision: "fp32", or "bf16" autocast with fp32 trainable weights. The authors train in fp32; on GPUs bf16 is
+            what is taken where neither user nor base chose.
         gradient_checkpointing: less memory for more time.
         mask_steps: steps of the mask network's adaptation to the user's pairs; 0 for none.
         checkpoint_every: steps between checkpoints.
@@ -42,6 +45,7 @@ class TrainingConfig:
     """
 
     steps: int = 5000
+    early_stop: bool = True
     batch: int = 4
     accumulate: int = 1
     rank: int = 32
@@ -72,7 +76,7 @@ class TrainingConfig:
 
 
 def resolve_config(base: Base, chosen: dict[str, Any]) -> TrainingConfig:
-    """The paper's settings, over them the base's recommended ones, over them what the user chose.
+    """The paper's settings (on GPUs in bf16), over them the base's recommended ones, over them what the user chose.
 
     Args:
         chosen: field name → value; None means not chosen.
@@ -85,7 +89,8 @@ def resolve_config(base: Base, chosen: dict[str, Any]) -> TrainingConfig:
     given = {key: value for key, value in chosen.items() if value is not None}
     if unknown := sorted(set(given) - known):
         raise UsageError(f"unknown training options {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    config = replace(TrainingConfig(), **{**recommended, **given})
+    suited: dict[str, Any] = {"precision": "bf16"} if base.device.type == "cuda" else {}
+    config = replace(TrainingConfig(), **{**suited, **recommended, **given})
     config = replace(config, resolution=config.resolution or base.resolution)
     if problems := _problems(base, config):
         raise UsageError(problems, "The training options cannot be used")

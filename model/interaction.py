@@ -9,11 +9,14 @@ For the attention outputs φ(z), φ(z') of the global and the anomaly branch, pe
 There is no position term, so the module is equivariant to swapping the branches. A softmax over two tokens is a sigmoid
 of the difference of their scores, which is how it is computed here.
 
-For sampling all linear maps between the normalisation n = LayerNorm([φ(z), φ(z')]) and the output fold into two. With
-d = n - n' (the other branch's n'), P, p the first map's weight and bias, and W_o W_v P the value path:
+All linear maps between the normalisation n = LayerNorm([φ(z), φ(z')]) and the output fold into two. With d = n - n'
+(the other branch's n'), P, p the first map's weight and bias, and W_o W_v P the value path:
 
     w = sigmoid((PᵀW_kᵀW_q P n + PᵀW_kᵀ(W_q p + b_q)) · d / √c)        own weight
     φ ← φ + W_o W_v P (n' + w d) + W_o (W_v p + b_v) + b_o
+
+For sampling they are folded once. In training they are folded in every step where that costs less than three maps over
+all tokens: folding takes four products of c × c weights.
 """
 
 from __future__ import annotations
@@ -22,7 +25,11 @@ import copy
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+FOLDED_ABOVE = 2
+"""Tokens of both branches per channel from which on training folds."""
 
 
 class BranchInteraction(nn.Module):
@@ -42,23 +49,44 @@ class BranchInteraction(nn.Module):
         self.to_k = nn.Linear(channels, channels)
         self.to_v = nn.Linear(channels, channels)
         self.to_out = nn.Linear(channels, channels)
+        # A constant added to both keys cancels in the difference of their scores: there is nothing to learn.
+        self.to_k.bias.requires_grad_(False)
         if zero_init:
             nn.init.zeros_(self.to_out.weight)
             nn.init.zeros_(self.to_out.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """`(2, B, N, C)` attention outputs, branch axis first → what is to be added to them, same shape."""
+        channels = hidden.shape[-1]
+        if hidden.numel() > FOLDED_ABOVE * channels**2:
+            # Weights are multiplied in full precision: they are few, and all tokens pass through them.
+            with torch.autocast(hidden.device.type, enabled=False):
+                maps = self.folded(torch.float32)
+            return _interact(self.norm(hidden), *maps)
         x = self.proj_in(self.norm(hidden))
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         other_k, other_v = k.flip(0), v.flip(0)
-        own_weight = torch.sigmoid((q * (k - other_k)).sum(-1, keepdim=True) / math.sqrt(k.shape[-1]))
+        own_weight = torch.sigmoid((q * (k - other_k)).sum(-1, keepdim=True) / math.sqrt(channels))
         # On GPUs autocast sums in full precision, and lerp takes no mixture.
         out: Tensor = self.to_out(torch.lerp(other_v, v, own_weight.to(v.dtype)))
         return out
 
+    def folded(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weight and bias of the map to the scores, weight and bias of the map to the output, multiplied in `dtype`."""
+        layers = (self.proj_in, self.to_q, self.to_k, self.to_v, self.to_out)
+        first, query, key, value, last = ((layer.weight.to(dtype), layer.bias.to(dtype)) for layer in layers)
+        onto_key = (key[0] @ first[0]).T
+        onto_output = last[0] @ value[0]
+        return (
+            onto_key @ (query[0] @ first[0]),
+            onto_key @ (query[0] @ first[1] + query[1]),
+            onto_output @ first[0],
+            onto_output @ first[1] + last[0] @ value[1] + last[1],
+        )
+
 
 class FoldedInteraction(nn.Module):
-    """The same function as an interaction's with two linear maps instead of five, for sampling.
+    """The same function as an interaction's, folded once, for sampling.
 
     Args:
         interaction: what is folded; its weights are not changed, and later changes of it are not followed.
@@ -70,29 +98,21 @@ class FoldedInteraction(nn.Module):
         self.norm = copy.deepcopy(interaction.norm)
         # Built without initialising: the global random state is nobody's to move.
         self.score, self.out = (nn.utils.skip_init(nn.Linear, channels, channels) for _ in range(2))
-        # Products of weights in double precision: folding costs no digit.
-        first, query, key, value, last = (
-            (layer.weight.detach().double(), layer.bias.detach().double())
-            for layer in (
-                interaction.proj_in,
-                interaction.to_q,
-                interaction.to_k,
-                interaction.to_v,
-                interaction.to_out,
-            )
-        )
-        onto_key = first[0].T @ key[0].T
         with torch.no_grad():
-            self.score.weight.copy_(onto_key @ query[0] @ first[0])
-            self.score.bias.copy_(onto_key @ (query[0] @ first[1] + query[1]))
-            self.out.weight.copy_(last[0] @ value[0] @ first[0])
-            self.out.bias.copy_(last[0] @ (value[0] @ first[1] + value[1]) + last[1])
+            # In double precision: folding costs no digit.
+            maps = interaction.folded(torch.float64)
+            targets = (self.score.weight, self.score.bias, self.out.weight, self.out.bias)
+            for target, tensor in zip(targets, maps, strict=True):
+                target.copy_(tensor)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """As `BranchInteraction`."""
-        own = self.norm(hidden)
-        other = own.flip(0)
-        difference = own - other
-        weight = torch.sigmoid((self.score(own) * difference).sum(-1, keepdim=True) / math.sqrt(own.shape[-1]))
-        out: Tensor = self.out(torch.addcmul(other, difference, weight))
-        return out
+        return _interact(self.norm(hidden), self.score.weight, self.score.bias, self.out.weight, self.out.bias)
+
+
+def _interact(own: Tensor, score: Tensor, score_bias: Tensor, out: Tensor, out_bias: Tensor) -> Tensor:
+    other = own.flip(0)
+    difference = own - other
+    scores = (F.linear(own, score, score_bias) * difference).sum(-1, keepdim=True)
+    weight = torch.sigmoid(scores / math.sqrt(own.shape[-1])).to(own.dtype)
+    return F.linear(torch.addcmul(other, difference, weight), out, out_bias)

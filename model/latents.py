@@ -48,6 +48,17 @@ class LatentBank:
     masks: Tensor
     backgrounds: Tensor | None
 
+    def chosen(self, views: Tensor | slice) -> LatentBank:
+        """Some of the views, by their numbers."""
+        behind = None if self.backgrounds is None else self.backgrounds[views]
+        return LatentBank(self.latents[:, views], self.masks[views], behind)
+
+    def without(self, views: slice) -> tuple[LatentBank, LatentBank]:
+        """All views but these, and these."""
+        kept = torch.ones(len(self.masks), dtype=torch.bool)
+        kept[views] = False
+        return self.chosen(kept.nonzero()[:, 0].to(self.masks.device)), self.chosen(views)
+
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:

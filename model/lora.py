@@ -2,7 +2,7 @@
 
 peft makes the layers, holds the matrices and reads and writes the files. In a pass over `[global …, anomaly …]` each
 run of rows goes through its own branch's adapter. peft's own mixed batches (`adapter_names`) gather and scatter rows by
-index, which took a third of a training step on a CPU; here the rows of a branch lie together, so slices do.
+index, which took a third of a training step on a CPU; here the rows of a branch lie together, see `branch_products`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from peft import LoraConfig, LoraModel, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from model.branch_products import branch_product
 
 ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The paper's targets: q, k, v and out of every attention, self and cross."""
@@ -49,7 +51,10 @@ TEXT_ADAPTER = "text"
 
 @dataclass(slots=True)
 class BranchRouter:
-    """Which adapter the rows of the running pass use: `(adapter name, number of rows)`, in the order of the rows."""
+    """Which adapter the rows of the running pass use: `(adapter name, number of rows)`, in the order of the rows.
+
+    All adapters have the same number of rows.
+    """
 
     runs: list[tuple[str, int]] = field(default_factory=list)
 
@@ -104,10 +109,7 @@ def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def _branch_forward(layer: Any, router: BranchRouter, x: Tensor) -> Tensor:
-    """`W x + B A x · scale`, each run of rows with its own A and B."""
-    base: Tensor = layer.base_layer(x)
-    updates = [
-        layer.lora_B[name](layer.lora_A[name](rows.to(layer.lora_A[name].weight.dtype))) * layer.scaling[name]
-        for (name, _), rows in zip(router.runs, x.split([count for _, count in router.runs]), strict=True)
-    ]
-    return base + torch.cat(updates).to(base.dtype)
+    """`W x + B A x`, each run of rows with its own A and B; α = r, so the scale is 1."""
+    names = [name for name, _ in router.runs]
+    down, up = (torch.stack([matrices[name].weight for name in names]) for matrices in (layer.lora_A, layer.lora_B))
+    return branch_product(layer.base_layer, x, down, up)

@@ -74,7 +74,7 @@ class PairModel:
     def interaction_parameters(self) -> list[nn.Parameter]:
         """SAIM's and BCM's parameters, which have a learning rate of their own."""
         modules = [self.denoiser.interaction] + ([self.denoiser.background] if self.denoiser.background else [])
-        return [parameter for module in modules for parameter in module.parameters()]
+        return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
     def lora_parameters(self) -> list[nn.Parameter]:
         """All LoRA matrices: both branches', then the text encoder's."""

@@ -21,6 +21,7 @@ from model.base import SHIPPED, Base
 from model.config import TrainingConfig
 from model.export.dataset import DatasetSummary, Provenance, check_formats, write_dataset
 from model.generation import Tally, generate_pairs
+from model.held_out import Trained
 from model.network import build_pair_model
 from model.placement import NormalImage
 from model.progress import Progress
@@ -84,20 +85,20 @@ def train_adapter(
     """
     clock = _Clock(workspace)
     model = build_pair_model(base, config, object_name, defect_name)
-    curve: list[tuple[int, float]] = []
     # The caller's network stays as it was: it may serve the next training.
     mask_net = copy.deepcopy(networks.part)
     references, placements = make_references(pairs, config)
     told = None
     if watch is not None:
-        unfinished = make_card(model, pairs, placements, curve, object_name, defect_name)
+        unfinished = make_card(model, pairs, placements, Trained([], 0, 0), object_name, defect_name)
         told = _Told(watch, Adapter(model, unfinished, networks.part, references, placements))
+    trained = Trained([], 0, 0)
     for item in train(model, pairs, workspace, object_net=networks.object, mask_net=mask_net, watch=told):
         if isinstance(item, Progress):
             clock.keep()
             yield item
         else:
-            curve = item
+            trained = item
     run = {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(clock.seconds, 1),
@@ -105,7 +106,7 @@ def train_adapter(
         if base.device.type == "cuda"
         else f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    card = make_card(model, pairs, placements, curve, object_name, defect_name)
+    card = make_card(model, pairs, placements, trained, object_name, defect_name)
     save_adapter(target, model, card, references, mask_net=mask_net, run=run)
 
 
@@ -115,14 +116,16 @@ class AdapterWatch(Protocol):
     def wants_checkpoint(self) -> bool:
         """Asked after every step: whether to write a checkpoint now, besides the regular ones."""
 
-    def saved(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
-        """Told of every complete checkpoint.
+    def reached(self, step: int, adapter: Adapter) -> None:
+        """Told of the step at which a checkpoint was taken, while it is being written.
 
         Args:
             step: steps done.
-            checkpoint: its folder; the next checkpoint replaces it.
             adapter: good for sampling until this returns. Its mask network is not adapted yet, its loss curve empty.
         """
+
+    def saved(self, step: int, checkpoint: Path) -> None:
+        """As `model.training.Watch.saved`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +138,11 @@ class _Told:
     def wants_checkpoint(self) -> bool:
         return self.watch.wants_checkpoint()
 
+    def reached(self, step: int) -> None:
+        self.watch.reached(step, self.adapter)
+
     def saved(self, step: int, checkpoint: Path) -> None:
-        self.watch.saved(step, checkpoint, self.adapter)
+        self.watch.saved(step, checkpoint)
 
 
 class _Clock:

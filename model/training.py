@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -11,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import (
+    BackgroundCheckpoints,
     list_checkpoints,
     read_record,
     read_tensors,
     restore_optimizer,
-    save_checkpoint,
     step_generator,
 )
-from model.denoiser import BranchPass
+from model.held_out import LEAST_PAIRS, MEASURE_EVERY, BestWeights, Trained
 from model.latents import LatentBank, cut_views, encode_views
 from model.masks import adapt_u2net
 from model.network import PairModel
-from model.objective import draw_timesteps, pair_loss
 from model.progress import Meter, Progress
+from model.training_loss import LateNumber, embedded_prompts, held_out_loss, training_loss
 from model.types import Pair
 from model.u2net import U2Net
 from service.core.errors import UsageError
@@ -38,11 +37,17 @@ class Watch(Protocol):
     def wants_checkpoint(self) -> bool:
         """Asked after every step: whether to write a checkpoint now, besides the regular ones."""
 
+    def reached(self, step: int) -> None:
+        """Told of the step at which a checkpoint was taken, with the model in evaluation mode and as it is there.
+
+        The checkpoint is being written. Sampling from the model changes no weights.
+        """
+
     def saved(self, step: int, checkpoint: Path) -> None:
-        """Told of every complete checkpoint, with the model in evaluation mode. Sampling from it changes no weights.
+        """Told of every complete checkpoint, some steps after it was taken.
 
         Args:
-            step: steps done.
+            step: steps done when it was taken.
             checkpoint: its folder; the next checkpoint replaces it.
         """
 
@@ -55,7 +60,7 @@ def train(
     object_net: U2Net | None = None,
     mask_net: U2Net | None = None,
     watch: Watch | None = None,
-) -> Iterator[Progress | list[tuple[int, float]]]:
+) -> Iterator[Progress | Trained]:
     """Train `model` (and `mask_net`) in place, going on from the newest checkpoint in `workspace`.
 
     A resumed training ends with the same weights, bit for bit, as one that was never interrupted: views, timesteps and
@@ -69,7 +74,7 @@ def train(
         watch: asked for extra checkpoints, and told of all.
 
     Yields:
-        Progress, and last the loss curve as `(step, smoothed loss)`.
+        Progress, and last what came of it.
 
     Raises:
         UsageError: BCM without a network that finds objects.
@@ -81,105 +86,168 @@ def train(
         )
     views = cut_views(pairs, config)
     bank = yield from encode_views(model.base, views, object_net if config.bcm else None)
-    curve: list[tuple[int, float]] = []
+    held = spare = None
+    if config.early_stop and len(pairs) >= LEAST_PAIRS:
+        spare = config.seed % len(pairs)
+        bank, held = bank.without(slice(spare * config.views, (spare + 1) * config.views))
+    run = _Run(model, bank, held)
+    run.resume(workspace)
     adapts = mask_net is not None and config.mask_steps > 0
-    yield from _optimise(model, bank, workspace, curve, watch, keep_last=adapts)
+    yield from _optimise(run, workspace, watch, keep_last=adapts)
+    if run.best is not None:
+        run.best.put_back(run.trainable)
     if mask_net is not None and adapts:
         yield from adapt_u2net(mask_net, views.parts, views.masks, seed=config.seed, steps=config.mask_steps)
-    yield curve
+    yield run.told(None if spare is None else pairs[spare].name)
 
 
-def _optimise(
-    model: PairModel,
-    bank: LatentBank,
-    workspace: Path,
-    curve: list[tuple[int, float]],
-    watch: Watch | None,
-    *,
-    keep_last: bool,
-) -> Iterator[Progress]:
+class _Run:
+    """All that changes while a model is trained.
+
+    Attributes:
+        done: steps so far.
+        best: the best weights so far, on a held-out pair; None without one.
+    """
+
+    def __init__(self, model: PairModel, bank: LatentBank, held: LatentBank | None) -> None:
+        config = model.config
+        self.model = model
+        self.trainable = model.trainable()
+        self.done = 0
+        self.best = None if held is None else BestWeights()
+        self._bank = bank
+        self._held = held
+        self._curve: list[tuple[int, float]] = []
+        self._unread: tuple[int, LateNumber] | None = None
+        self._smooth = torch.zeros((), device=model.device)
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": model.lora_parameters(), "lr": config.lr},
+                {"params": model.interaction_parameters(), "lr": config.interaction_lr},
+            ],
+            weight_decay=1e-2,
+            fused=True,
+        )
+        self._peaks = [group["lr"] for group in self._optimizer.param_groups]
+        self._text = None if config.text_rank else embedded_prompts(model).detach()
+
+    def ended(self) -> bool:
+        """Whether there is no step left to do."""
+        return self.done == self.model.config.steps or (self.best is not None and self.best.exhausted)
+
+    def resume(self, workspace: Path) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        if not (found := list_checkpoints(workspace)):
+            return
+        self.done, record = read_record(found[-1])
+        _restore(self.trainable, read_tensors(found[-1], "trainable"))
+        restore_optimizer(found[-1], self._optimizer)
+        self._curve = [(step, value) for step, value in record["curve"]]
+        self._smooth = read_tensors(found[-1], "loss")["smooth"].to(self.model.device)
+        if self.best is not None:
+            self.best = BestWeights.restored(record["held_out"], read_tensors(found[-1], "best"))
+
+    def step(self) -> None:
+        """One step of the optimiser; nothing in it waits for the device."""
+        config = self.model.config
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * min(1.0, (self.done + 1) / max(1, config.warmup))
+        loss = torch.zeros((), device=self.model.device)
+        for part in range(config.accumulate):
+            generator = step_generator(config.seed, self.done * config.accumulate + part)
+            share = training_loss(self.model, self._bank, generator, self._text) / config.accumulate
+            share.backward()
+            loss += share.detach()
+        nn.utils.clip_grad_norm_(self.trainable.values(), config.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._smooth = self._smooth.lerp(loss, 0.05) if self.done else loss
+        self.done += 1
+
+    def measure(self) -> None:
+        """The loss on the held-out pair, when it is due."""
+        if self.best is not None and self._held is not None and self.done % MEASURE_EVERY == 0:
+            held = self._held
+            _switch(self.model, training=False)
+            self.best.measure(self.done, lambda: held_out_loss(self.model, held, self._text), self.trainable)
+            _switch(self.model, training=True)
+
+    def report(self) -> float:
+        """Note a point of the loss curve; returns the last one that was read.
+
+        But for the first and the last, a point is read when the next one is noted: by then it has arrived.
+        """
+        self._read()
+        self._unread = self.done, LateNumber(self._smooth)
+        if self.ended() or not self._curve:
+            self._read()
+        return self._curve[-1][1]
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            step, value = self._unread
+            self._curve.append((step, round(value.read(), 5)))
+            self._unread = None
+
+    def save(self, checkpoints: BackgroundCheckpoints) -> None:
+        """Have the state as it is now written."""
+        self._read()
+        tensors = {name: parameter.data for name, parameter in self.trainable.items()}
+        files: dict[str, dict[str, Tensor]] = {"trainable": tensors, "loss": {"smooth": self._smooth}}
+        record: dict[str, object] = {"curve": self._curve}
+        if self.best is not None:
+            files["best"], record["held_out"] = self.best.kept, self.best.record()
+        checkpoints.save(self.done, files, self._optimizer, record)
+
+    def told(self, held_out: str | None) -> Trained:
+        """What came of it."""
+        if self.best is None or not self.best.curve:
+            return Trained(self._curve, self.done, self.done)
+        return Trained(self._curve, self.done, self.best.step, held_out, self.best.curve)
+
+
+def _optimise(run: _Run, workspace: Path, watch: Watch | None, *, keep_last: bool) -> Iterator[Progress]:
     """Train to the last step.
 
     Args:
         keep_last: whether something that takes long follows, so that a checkpoint of the last step is worth its room.
     """
-    config = model.config
-    trainable = model.trainable()
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": model.lora_parameters(), "lr": config.lr},
-            {"params": model.interaction_parameters(), "lr": config.interaction_lr},
-        ],
-        weight_decay=1e-2,
-        fused=True,
-    )
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    begin = 0
-    smooth: Tensor | None = None
-    if found := list_checkpoints(workspace):
-        begin, record = read_record(found[-1])
-        _restore(trainable, read_tensors(found[-1], "trainable"))
-        restore_optimizer(found[-1], optimizer)
-        curve += [(step, value) for step, value in record["curve"]]
-        smooth = read_tensors(found[-1], "loss")["smooth"].to(model.device)
+    model, config = run.model, run.model.config
     _switch(model, training=True)
-    meter = Meter("train", config.steps, "steps", resumed=begin)
-    for step in range(begin, config.steps):
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * min(1.0, (step + 1) / max(1, config.warmup))
-        loss = torch.zeros((), device=model.device)
-        for part in range(config.accumulate):
-            generator = step_generator(config.seed, step * config.accumulate + part)
-            share = training_loss(model, bank, generator) / config.accumulate
-            share.backward()
-            loss += share.detach()
-        nn.utils.clip_grad_norm_(trainable.values(), config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        smooth = loss if smooth is None else smooth.lerp(loss, 0.05)
-        done = step + 1
-        if done % REPORT_EVERY == 0 or done == config.steps:
-            curve.append((done, round(float(smooth), 5)))
-            yield meter.report(done, loss=curve[-1][1])
-        wanted = watch is not None and watch.wants_checkpoint()
-        due = keep_last if done == config.steps else done % config.checkpoint_every == 0
-        if wanted or due:
-            tensors = {name: parameter.data for name, parameter in trainable.items()}
-            folder = save_checkpoint(
-                workspace, done, {"trainable": tensors, "loss": {"smooth": smooth}}, optimizer, {"curve": curve}
-            )
-            if watch is not None:
+    meter = Meter("train", config.steps, "steps", resumed=run.done)
+    with BackgroundCheckpoints(workspace, watch.saved if watch is not None else _nobody) as checkpoints:
+        while not run.ended():
+            run.step()
+            run.measure()
+            if run.done % REPORT_EVERY == 0 or run.ended():
+                yield meter.report(run.done, loss=run.report(), note=_note(run))
+            checkpoints.poll()
+            wanted = watch is not None and watch.wants_checkpoint()
+            due = keep_last if run.ended() else run.done % config.checkpoint_every == 0
+            if wanted or due:
+                run.save(checkpoints)
+            if watch is not None and (wanted or due):
                 _switch(model, training=False)
-                watch.saved(done, folder)
+                watch.reached(run.done)
                 _switch(model, training=True)
+            if wanted:
+                checkpoints.wait()
     _switch(model, training=False)
+
+
+def _nobody(step: int, checkpoint: Path) -> None:
+    pass
+
+
+def _note(run: _Run) -> str:
+    if run.best is None or run.done == run.model.config.steps or not run.ended():
+        return ""
+    return f"stopped early: the held-out pair was predicted best after {run.best.step} steps"
 
 
 def _switch(model: PairModel, *, training: bool) -> None:
     model.denoiser.train(training)
     model.text_encoder.train(training)
-
-
-def training_loss(model: PairModel, bank: LatentBank, generator: torch.Generator) -> Tensor:
-    """The objective on one random batch of views; all draws come from `generator`, on the CPU."""
-    config = model.config
-    chosen = torch.randint(bank.latents.shape[1], (config.batch,), generator=generator)
-    latents = bank.latents[:, chosen]
-    timesteps = draw_timesteps(config.batch, model.schedule.steps, generator).to(model.device)
-    noise = torch.randn(latents.shape, generator=generator).to(model.device)
-    noisy = model.schedule.add_noise(latents, noise, timesteps)
-    precision = torch.autocast(model.device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
-    with precision:
-        text = model.prompt_embeddings().expand(-1, config.batch, -1, -1)
-        run = BranchPass()
-        if bank.backgrounds is not None:
-            behind = bank.backgrounds[chosen]
-            extra = torch.randn(behind.shape, generator=generator).to(model.device)
-            noisy_behind = model.schedule.add_noise(behind, extra, timesteps)
-            run.background = model.denoiser.background_features(noisy_behind, timesteps, text[0])
-        prediction = model.denoiser(noisy, timesteps, text, run)
-    target = model.schedule.target(latents, noise, timesteps)
-    return pair_loss(prediction, target, bank.masks[chosen], config.defect_weight)
 
 
 def _restore(trainable: dict[str, nn.Parameter], saved: dict[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from model.checkpoint import (
     STATE_FILE,
+    BackgroundCheckpoints,
     list_checkpoints,
     read_record,
     read_tensors,
@@ -36,6 +37,10 @@ def advance(net: nn.Sequential, optimizer: torch.optim.Optimizer, begin: int, en
         (net(pixels) * net.get_parameter("gain") - 1).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
@@ -67,6 +72,35 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
         save_checkpoint(tmp_path, step, {"net": net}, adam(net), {}, keep=2)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-0000020", "step-0000100"]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_in_the_background_the_same_bytes_are_written_whatever_the_run_does_next(tmp_path: Path) -> None:
+    net = network()
+    optimizer = adam(net)
+    advance(net, optimizer, 0, 2)
+    told: list[tuple[int, dict[str, bytes]]] = []
+    expected = save_checkpoint(tmp_path / "now", 2, {"net": net}, optimizer, {"curve": [[2, 0.5]]})
+    with BackgroundCheckpoints(
+        tmp_path / "later", lambda step, path: told.append((step, contents(path)))
+    ) as checkpoints:
+        checkpoints.save(2, {"net": net}, optimizer, {"curve": [[2, 0.5]]})
+        advance(net, optimizer, 2, 5)
+        checkpoints.save(5, {"net": net}, optimizer, {})
+        assert told == [(2, contents(expected))]
+    assert [step for step, _ in told] == [2, 5]
+    assert [path.name for path in list_checkpoints(tmp_path / "later")] == ["step-0000005"]
+
+
+def test_what_goes_wrong_in_the_background_reaches_the_run(tmp_path: Path) -> None:
+    net = network()
+    (tmp_path / "file").touch()
+
+    def write() -> None:
+        with BackgroundCheckpoints(tmp_path / "file", lambda *_: None) as checkpoints:
+            checkpoints.save(1, {"net": net}, adam(net), {})
+
+    with pytest.raises(NotADirectoryError):
+        write()
 
 
 def test_one_that_was_interrupted_does_not_count(tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ def test_the_released_codes_start_adds_something(saim: BranchInteraction, hidden
     assert saim(hidden).abs().mean() > 0.01
 
 
-def test_it_is_softmax_attention_over_the_two_branches_of_each_token(saim: BranchInteraction, hidden: Tensor) -> None:
+@pytest.mark.parametrize("pairs", [1, 3], ids=["written out", "folded"])
+def test_it_is_softmax_attention_over_the_two_branches_of_each_token(
+    saim: BranchInteraction, hidden: Tensor, pairs: int
+) -> None:
+    hidden = hidden[:, :pairs]
     x = saim.proj_in(saim.norm(hidden.permute(1, 2, 0, 3)))
     scores = torch.einsum("bnic,bnjc->bnij", saim.to_q(x), saim.to_k(x)) / CHANNELS**0.5
     mixed = torch.einsum("bnij,bnjc->bnic", scores.softmax(-1), saim.to_v(x))
@@ -48,7 +52,9 @@ def test_a_token_hears_only_the_same_token_of_the_other_branch(saim: BranchInter
     assert moved.sum() == 2
 
 
-def test_folded_it_is_the_same_function(saim: BranchInteraction, hidden: Tensor) -> None:
+@pytest.mark.parametrize("pairs", [1, 3], ids=["against written out", "against folded in passing"])
+def test_folded_it_is_the_same_function(saim: BranchInteraction, hidden: Tensor, pairs: int) -> None:
+    hidden = hidden[:, :pairs]
     with torch.no_grad():
         for layer in (saim.norm, saim.proj_in, saim.to_q, saim.to_k, saim.to_v, saim.to_out):
             layer.bias.normal_()

@@ -105,6 +105,4 @@ def test_once_awake_everything_trainable_learns_and_nothing_else(base: Base, tar
     awaken(model)
     moved = gradients(model, lambda output: output.square().mean())
     assert moved.keys() == model.trainable().keys()
-    # SAIM compares two keys, so what is added to both makes no difference.
-    unmoved = {name for name, size in moved.items() if size < 1e-12}
-    assert unmoved <= {name for name in moved if name.endswith(("/to_k.bias", ".to_k.bias"))}
+    assert all(size > 1e-12 for size in moved.values())

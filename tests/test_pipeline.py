@@ -166,9 +166,11 @@ class Sampler:
         self.asked += 1
         return self.asked == self.wanted
 
-    def saved(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
+    def saved(self, step: int, checkpoint: Path) -> None:
         assert (checkpoint / "state.json").is_file()
         self.saved_at.append(step)
+
+    def reached(self, step: int, adapter: Adapter) -> None:
         self.pictures += [candidate.image for candidate in sample_pairs(prepare_sampling(adapter, SAMPLING), 0, 1)]
 
 

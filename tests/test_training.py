@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from model.base import Base, load_base
-from model.checkpoint import list_checkpoints, step_generator
+from model.checkpoint import list_checkpoints, read_record, read_tensors, step_generator
 from model.latents import LatentBank, cut_views, encode_views
 from model.network import PairModel, build_pair_model
 from model.progress import Progress
-from model.training import train, training_loss
+from model.training import train
+from model.training_loss import embedded_prompts, training_loss
 from service.core.errors import UsageError
 from tests.tiny_data import awaken, drawn_pair, last, tiny_config, tiny_u2net
 
@@ -96,7 +97,7 @@ def test_one_pair_is_learnt_by_heart(folder: str, request: pytest.FixtureRequest
 def test_resumed_training_equals_an_uninterrupted_one_bit_for_bit(base: Base, tmp_path: Path, options: str) -> None:
     chosen = {"steps": 6, "checkpoint_every": 3, **OPTIONS[options]}
     whole = built(base, **chosen)
-    curve = last(train(whole, PAIRS, tmp_path / "whole", object_net=tiny_u2net()))
+    told = last(train(whole, PAIRS, tmp_path / "whole", object_net=tiny_u2net()))
 
     stopped = built(base, **chosen)
     for item in train(stopped, PAIRS, tmp_path / "cut", object_net=tiny_u2net()):
@@ -106,8 +107,50 @@ def test_resumed_training_equals_an_uninterrupted_one_bit_for_bit(base: Base, tm
     resumed = built(base, **chosen)
     again = last(train(resumed, PAIRS, tmp_path / "cut", object_net=tiny_u2net()))
     assert same(weights(resumed), weights(whole))
-    assert again == curve
-    assert [step for step, _ in curve] == [5, 6]
+    assert again == told
+    assert [step for step, _ in told.curve] == [5, 6]
+
+
+class Onlooker:
+    """Wants a checkpoint after step 2, and notes the weights at each and what lies on disk when told."""
+
+    def __init__(self, model: PairModel) -> None:
+        self.model = model
+        self.asked = 0
+        self.reached_at: dict[int, dict[str, Tensor]] = {}
+        self.stored: dict[int, dict[str, Tensor]] = {}
+
+    def wants_checkpoint(self) -> bool:
+        self.asked += 1
+        return self.asked == 2
+
+    def reached(self, step: int) -> None:
+        assert not self.model.denoiser.training
+        self.reached_at[step] = weights(self.model)
+
+    def saved(self, step: int, checkpoint: Path) -> None:
+        assert read_record(checkpoint)[0] == step
+        self.stored[step] = read_tensors(checkpoint, "trainable")
+
+
+def test_checkpoints_written_in_the_background_hold_the_weights_of_their_step(base: Base, tmp_path: Path) -> None:
+    model = built(base, steps=6, checkpoint_every=3)
+    onlooker = Onlooker(model)
+    last(train(model, PAIRS, tmp_path, watch=onlooker))
+    assert list(onlooker.stored) == list(onlooker.reached_at) == [2, 3]
+    for step, found in onlooker.stored.items():
+        assert same(found, onlooker.reached_at[step])
+    assert not same(onlooker.stored[2], onlooker.stored[3])
+
+
+def test_prompts_embedded_once_train_as_if_embedded_in_every_step(base: Base) -> None:
+    model = built(base, text_rank=0, precision="bf16")
+    awaken(model)
+    bank = bank_of(model)
+    embedded = gradients(model, bank, 0)
+    training_loss(model, bank, step_generator(0, 0), embedded_prompts(model).detach()).backward()
+    for name, gradient in embedded.items():
+        assert torch.equal(model.trainable()[name].grad, gradient), name
 
 
 def test_another_seed_gives_other_weights_and_the_same_one_the_same(base: Base, tmp_path: Path) -> None:
@@ -167,7 +210,7 @@ def test_loras_and_saim_have_their_own_rates_and_warm_up(base: Base, tmp_path: P
 
 def test_half_precision_keeps_full_weights(base: Base, tmp_path: Path) -> None:
     model = built(base, precision="bf16", bcm=True, lora_targets="all", steps=1)
-    curve = last(train(model, PAIRS, tmp_path, object_net=tiny_u2net()))
+    curve = last(train(model, PAIRS, tmp_path, object_net=tiny_u2net())).curve
     assert {value.dtype for value in weights(model).values()} == {torch.float32}
     assert torch.isfinite(torch.tensor(curve)).all()
     full = built(base, precision="fp32", bcm=True, lora_targets="all")

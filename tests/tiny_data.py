@@ -13,6 +13,7 @@ from model.adapter import Adapter, make_card, make_references
 from model.base import Base
 from model.config import TrainingConfig
 from model.denoiser import TwoBranchDenoiser
+from model.held_out import Trained
 from model.network import PairModel, build_pair_model
 from model.placement import NormalImage
 from model.quality import QualityLimits
@@ -109,7 +110,7 @@ def tiny_adapter(base: Base, **chosen: Any) -> Adapter:
     model.text_encoder.eval()
     pairs = [drawn_pair(seed) for seed in range(2)]
     references, placements = make_references(pairs, config)
-    card = make_card(model, pairs, placements, [], "metal tile", "crack")
+    card = make_card(model, pairs, placements, Trained([], 0, 0), "metal tile", "crack")
     return Adapter(model, card, None, references, placements)
 
 

@@ -189,22 +189,23 @@ class _Watch:
         self._inputs = inputs
         self._networks = networks
         self._pace = pace
+        self._sheets: dict[int, bytes | None] = {}
+        self._last: int | None = None
 
     def wants_checkpoint(self) -> bool:
         self._lease.check_unless_handover()
         return self._lease.reason is StopReason.HANDOVER
 
-    def saved(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
-        with self._pace.paused():
-            self._look(step, checkpoint, adapter)
-
-    def _look(self, step: int, checkpoint: Path, adapter: Adapter) -> None:
+    def reached(self, step: int, adapter: Adapter) -> None:
         if self._lease.reason is StopReason.HANDOVER:
-            self._checkpoints.offer(step, checkpoint, None)
+            self._last = step
+        elif step < adapter.model.config.steps:  # the last one's comes with the result, made with the adapted network
+            with self._pace.paused():
+                check = self._lease.check_unless_handover
+                self._sheets[step] = sample_sheet(adapter, self._inputs.normals, self._networks.object, check)
+
+    def saved(self, step: int, checkpoint: Path) -> None:
+        self._checkpoints.offer(step, checkpoint, self._sheets.pop(step, None))
+        if step == self._last:
             self._checkpoints.flush()
             raise StopError(StopReason.HANDOVER)
-        if step == adapter.model.config.steps:  # its sheet comes with the result, made with the adapted mask network
-            self._checkpoints.offer(step, checkpoint, None)
-            return
-        sheet = sample_sheet(adapter, self._inputs.normals, self._networks.object, self._lease.check_unless_handover)
-        self._checkpoints.offer(step, checkpoint, sheet)

@@ -54,7 +54,11 @@ def train(  # noqa: PLR0913 - every option is a parameter
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
-    steps: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Optimiser steps.")] = None,
+    steps: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Optimiser steps, at most.")] = None,
+    early_stop: Annotated[
+        bool | None,
+        typer.Option(rich_help_panel=TRAINING, help="With 5 pairs or more, hold one out and keep the best weights."),
+    ] = None,
     batch: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Pairs per step.")] = None,
     accumulate: Annotated[
         int | None, typer.Option(rich_help_panel=TRAINING, help="Batches per optimiser step.")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.adapter import describe_pair
+from model.adapter import describe_pair, read_adapter_card
 from model.base import Base
 from model.checkpoint import list_checkpoints, read_record
 from model.cli.checks import (
@@ -96,19 +96,20 @@ def train(request: TrainRequest, output: Output) -> None:
     output.progress(PREPARED)
     loss = perform(training, output)
     seconds = round(time.monotonic() - began, 1)
+    steps = read_adapter_card(request.target)["steps"]
     facts = {
         "adapter": str(request.target),
         "object": request.object_name,
         "defect": request.defect_name,
         "base": request.base,
         "pairs": len(training.pairs),
-        "steps": training.config.steps,
+        "steps": steps,
         "loss": loss,
         "seconds": seconds,
     }
     output.result(
         facts,
-        f"adapter: {request.target} ({training.config.steps} steps on {len(training.pairs)} pairs in "
+        f"adapter: {request.target} ({steps} steps on {len(training.pairs)} pairs in "
         f"{duration(seconds)})\n"
         f"next:    pairforge generate {request.target} --out dataset.zip --num-pairs 16",
     )

@@ -39,6 +39,7 @@ class Preset:
 
 FEW_SHOT: dict[str, Any] = {
     "steps": 400,
+    "early_stop": False,
     "batch": 6,
     "rank": 32,
     "text_rank": 4,

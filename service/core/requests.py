@@ -42,6 +42,7 @@ class TrainingOptions(_Request):
     """How to train: the fields of the library's `TrainingConfig`."""
 
     steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    early_stop: bool | None = None
     batch: Annotated[int, Field(ge=1, le=64)] | None = None
     accumulate: Annotated[int, Field(ge=1, le=64)] | None = None
     rank: Annotated[int, Field(ge=1, le=256)] | None = None

@@ -1,0 +1,118 @@
+"""Early stopping: what is measured, what is kept, and that an interruption changes neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model import held_out, training
+from model.base import Base, load_base
+from model.checkpoint import list_checkpoints
+from model.held_out import LEAST_PAIRS, SMOOTHED_OVER, BestWeights, Trained
+from model.latents import LatentBank
+from model.network import PairModel, build_pair_model
+from model.progress import Progress
+from model.training import train
+from model.training_loss import held_out_loss
+from tests.tiny_data import drawn_pair, last, tiny_config
+
+PAIRS = [drawn_pair(seed) for seed in range(LEAST_PAIRS)]
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+@pytest.fixture(autouse=True)
+def _measured_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "MEASURE_EVERY", 2)
+    monkeypatch.setattr(held_out, "PATIENCE", 2)
+
+
+def built(base: Base, **chosen: object) -> PairModel:
+    config = tiny_config(**{"views": 1, "steps": 40, "checkpoint_every": 3, "lr": 1.0, "warmup": 0, **chosen})
+    return build_pair_model(base, config, "metal tile", "crack")
+
+
+def weights(model: PairModel) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.trainable().items()}
+
+
+def followed(values: list[float]) -> tuple[BestWeights, nn.Parameter]:
+    """Measures with these values, where the weight counts the steps."""
+    best, weight = BestWeights(), nn.Parameter(torch.zeros(()))
+    for step, value in enumerate(values):
+        weight.data.fill_(step)
+        best.measure(step, lambda value=value: torch.tensor(value), {"weight": weight})
+    return best, weight
+
+
+def test_the_weights_with_the_best_smoothed_measure_are_kept() -> None:
+    best, weight = followed([3.0, 2.0, 1.0, 1.0, 1.2, 0.7, 2.0, 2.0])
+    smooth = [sum([3.0, 2.0, 1.0, 1.0, 1.2, 0.7, 2.0, 2.0][max(0, end - SMOOTHED_OVER) : end]) for end in range(3, 9)]
+    assert best.step == 2 + smooth.index(min(smooth)) == 5
+    assert float(weight.detach()) == 7
+    best.put_back({"weight": weight})
+    assert float(weight.detach()) == 5
+
+
+def test_it_ends_after_so_many_measures_without_a_new_best() -> None:
+    assert not followed([1.0, 2.0])[0].exhausted
+    assert followed([1.0, 2.0, 2.0])[0].exhausted
+    assert not followed([9.0, 8.0, 7.0, 6.0, 5.0])[0].exhausted
+
+
+def test_a_training_that_gets_worse_stops_with_its_best_weights(base: Base, tmp_path: Path) -> None:
+    """At this learning rate it soon gets worse."""
+    model = built(base)
+    *reports, told = train(model, PAIRS, tmp_path)
+    assert isinstance(told, Trained)
+    assert told.held_out == PAIRS[model.config.seed % LEAST_PAIRS].name
+    assert told.kept < told.steps < 40
+    assert [step for step, _ in told.held_out_curve] == list(range(2, told.steps + 1, 2))
+    assert isinstance(reports[-1], Progress)
+    assert reports[-1].note == f"stopped early: the held-out pair was predicted best after {told.kept} steps"
+    shorter = built(base, steps=told.kept)
+    last(train(shorter, PAIRS, tmp_path / "shorter"))
+    assert all(torch.equal(value, weights(shorter)[name]) for name, value in weights(model).items())
+
+
+def test_resumed_it_keeps_and_tells_the_same(base: Base, tmp_path: Path) -> None:
+    whole, resumed = built(base), built(base)
+    told = last(train(whole, PAIRS, tmp_path / "whole"))
+    for item in train(built(base), PAIRS, tmp_path / "cut"):
+        if isinstance(item, Progress) and item.stage == "train" and item.completed >= 5:
+            break
+    assert list_checkpoints(tmp_path / "cut")
+    assert last(train(resumed, PAIRS, tmp_path / "cut")) == told
+    assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
+
+
+@pytest.mark.parametrize(("pairs", "chosen"), [(PAIRS[1:], {}), (PAIRS, {"early_stop": False})])
+def test_with_few_pairs_or_on_demand_all_are_learned_from_to_the_end(
+    base: Base, tmp_path: Path, pairs: list[object], chosen: dict[str, object]
+) -> None:
+    told = last(train(built(base, steps=5, **chosen), pairs, tmp_path))
+    assert (told.held_out, told.held_out_curve, told.steps, told.kept) == (None, [], 5, 5)
+
+
+def test_the_measure_is_the_same_at_every_call(base: Base) -> None:
+    model = built(base, batch=2)
+    views = torch.randn((2, 3, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    bank = LatentBank(views, torch.ones((3, 1, 8, 8)), None)
+    with torch.no_grad():
+        assert torch.equal(held_out_loss(model, bank), held_out_loss(model, bank))
+        assert not torch.equal(held_out_loss(model, bank), held_out_loss(model, bank.chosen(slice(2))))
+
+
+def test_a_bank_is_divided_without_loss() -> None:
+    bank = LatentBank(torch.arange(10.0).view(2, 5, 1, 1, 1), torch.arange(5.0).view(5, 1, 1, 1), None)
+    own, held = bank.without(slice(1, 3))
+    assert own.masks.flatten().tolist() == [0, 3, 4]
+    assert held.masks.flatten().tolist() == [1, 2]
+    assert own.latents[1].flatten().tolist() == [5, 8, 9]
+    assert held.latents[1].flatten().tolist() == [6, 7]
