@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from fastapi import Request, Response
+from pydantic_core import to_json
 
 from service.core.keys import Kind
 from service.core.records import Record, State
@@ -18,6 +19,7 @@ POLL_SECONDS = {State.QUEUED: 5, State.RUNNING: 2, State.CANCELLING: 1}
 COLLECTION = {Kind.ADAPTER: "adapters", Kind.JOB: "jobs"}
 
 
+@lru_cache(maxsize=4096)
 def rfc3339(seconds: float) -> str:
     """A Unix time as RFC 3339 in UTC, with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -114,7 +116,7 @@ def answer(request: Request, record: Record, queue_position: int | None, status:
         headers["Location"] = path(record)
     if request.method in {"GET", "HEAD"} and _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    return Response(json.dumps(view(record, queue_position)), status, headers, "application/json")
+    return Response(to_json(view(record, queue_position)), status, headers, "application/json")
 
 
 def _matches(presented: str | None, etag: str) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
+
+from pydantic_core import from_json
 
 from service.core.keys import Kind
 
@@ -90,7 +91,7 @@ def parse_record(fields: Mapping[str, str]) -> Record:
         state=State(fields["state"]),
         created_at=float(fields["created_at"]),
         transitions={name.removeprefix("at:"): float(time) for name, time in fields.items() if name.startswith("at:")},
-        request=json.loads(fields["request"]),
+        request=from_json(fields["request"]),
         progress=parse_json(fields.get("progress")),
         counts=parse_json(fields.get("counts")),
         result=parse_json(fields.get("result")),
@@ -101,11 +102,11 @@ def parse_record(fields: Mapping[str, str]) -> Record:
         checkpoint=parse_json(fields.get("checkpoint")),
         stored_bytes=int(fields["stored_bytes"]),
         revision=int(fields["revision"]),
-        notes=json.loads(fields["notes"]),
+        notes=from_json(fields["notes"]),
         request_id=fields.get("request_id"),
     )
 
 
 def parse_json(text: str | None) -> Json | None:
     """A field that may be missing."""
-    return None if text is None else cast(Json, json.loads(text))
+    return None if text is None else cast(Json, from_json(text))
