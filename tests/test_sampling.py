@@ -85,6 +85,22 @@ def test_the_same_pair_in_a_batch_of_any_size(adapter: Adapter, scheduler: str, 
         assert same(sample(adapter, replace(config, batch=batch), 0, 5), whole)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_shipped_base_makes_the_same_pair_in_any_batch_with_any_number_of_threads(precision: str) -> None:
+    base = load_base("mini")
+    adapter = tiny_adapter(base, resolution=base.resolution, lora_targets="all", rank=32)
+    config = replace(resolve_sampling(base, {"steps": 8}, has_normals=True, has_mask_net=False), precision=precision)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        whole = sample(adapter, config, 0, 4)
+        for threads, batch in ((1, 1), (2, 1), (2, 2), (2, 3), (1, 3), (2, 5)):
+            torch.set_num_threads(threads)
+            assert same(sample(adapter, replace(config, batch=batch), 2, 4), whole[2:])
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_every_pair_and_every_seed_is_another(adapter: Adapter) -> None:
     drawn = [*sample(adapter, FEW, 0, 3), *sample(adapter, replace(FEW, seed=1), 0, 3)]
     assert len({candidate.seed for candidate in drawn}) == 6
