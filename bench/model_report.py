@@ -141,7 +141,7 @@ def _sampling_table(results: Results) -> str:
             f"{1 / row.per_unit:.3g}",
             _ratio(row, results.sampling),
             f"{_milliseconds(row)} of {row.pass_rows} rows" if row.pass_seconds else "",
-            f"{1e3 * median(row.pass_seconds) / row.pass_rows:.3g} ms" if row.pass_seconds else "",
+            f"{_digits(1e3 * median(row.pass_seconds) / row.pass_rows)} ms" if row.pass_seconds else "",
             _share(row, results.peak, median(row.pass_seconds)) if row.pass_seconds else "",
             _memory(row),
             f"${PAIRS * row.per_unit * results.price / 3600:.2f}",
@@ -201,7 +201,7 @@ def _share(row: Row, peak: Peak, seconds: float) -> str:
 
 
 def _milliseconds(row: Row) -> str:
-    return f"{1e3 * median(row.pass_seconds):.3g} ms"
+    return f"{_digits(1e3 * median(row.pass_seconds))} ms"
 
 
 def _memory(row: Row) -> str:
@@ -209,7 +209,12 @@ def _memory(row: Row) -> str:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.3g} s"
+    return f"{_digits(value)} s"
+
+
+def _digits(value: float) -> str:
+    """Three of them, without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _rate(value: float) -> str:
