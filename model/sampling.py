@@ -44,7 +44,7 @@ class SamplingConfig:
         blend_from: share of the denoising after which the background outside the defect is the normal's.
         agreement: in anchored sampling, how far the image's latents inside the defect are drawn to the part's, in
             [0, 1]. By definition the two are equal there (I_a = I × M_a); a weak base needs the reminder.
-        precision: "fp32" or "bf16".
+        precision: "fp32" or "bf16", which is the default on GPUs.
     """
 
     seed: int = 0
@@ -85,6 +85,7 @@ def resolve_sampling(
         anchored=has_normals,
         mask_method=MaskMethod.U2NET if has_mask_net else MaskMethod.THRESHOLD,
         guidance_scale=GUIDANCE_WITH_BCM if bcm else GUIDANCE,
+        precision="bf16" if base.device.type == "cuda" else "fp32",
     )
     anchored = given.get("anchored", recommended.get("anchored", has_normals))
     if "strength" in given or not anchored:

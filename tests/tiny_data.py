@@ -110,7 +110,7 @@ def tiny_adapter(base: Base, **chosen: Any) -> Adapter:
     model.text_encoder.eval()
     pairs = [drawn_pair(seed) for seed in range(2)]
     references, placements = make_references(pairs, config)
-    card = make_card(model, pairs, placements, Trained([], 0, 0), "metal tile", "crack")
+    card = make_card(model, pairs, placements, Trained([], config.steps, config.steps), "metal tile", "crack")
     return Adapter(model, card, None, references, placements)
 
 
