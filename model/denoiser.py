@@ -139,7 +139,7 @@ class TwoBranchDenoiser(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """In which the U-Net computes, apart from autocasting."""
-        dtype: torch.dtype = self.unet.conv_in.weight.dtype
+        dtype: torch.dtype = next(self.unet.parameters()).dtype  # diffusers looks at them all
         return dtype
 
     def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: BranchPass | None = None) -> Tensor:
