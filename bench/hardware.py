@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 
 SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices whose product is the measured peak."""
@@ -88,15 +88,29 @@ def peak_memory(device: str) -> Iterator[Memory]:
 
 def count_operations(work: Callable[[], Any]) -> int:
     """Floating-point operations of matrix products, convolutions and attentions, backward passes included."""
-    # PyTorch counts the attention kernels of GPUs alone.
-    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations}  # noqa: SLF001
-    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+    # PyTorch counts the attention kernels of GPUs alone, and no product that is added in place.
+    missing = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations,  # noqa: SLF001
+        torch.ops.aten.baddbmm_: _added_product_operations,
+    }
+    with FlopCounterMode(display=False, custom_mapping=missing) as counter:
         work()
     return int(counter.get_total_flops())
 
 
 def _attention_operations(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
     return int(sdpa_flop_count(query, key, value))
+
+
+def _added_product_operations(added: Any, a: Any, b: Any, **kwargs: Any) -> int:
+    return int(bmm_flop(a, b))
+
+
+@contextmanager
+def full_mantissas() -> Iterator[None]:
+    """Convolutions in fp32 without tensor cores' shortened mantissas; cuDNN itself, which `flags` turns off, stays."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def device_name(device: str) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.forms import Comparison, Form, extrapolated
-from bench.hardware import clocked, count_operations, peak_memory, timed
+from bench.hardware import clocked, count_operations, full_mantissas, peak_memory, timed
 from bench.model_report import Agreement, Results
 from bench.reference import STEPS, ReferenceDenoiser, reference_latents, reference_pair
 from bench.sizes import Subject
@@ -179,7 +179,7 @@ def _agreements(adapter: Adapter, latents: Tensor, ours: Candidate, form: Form) 
 def pass_agreement(adapter: Adapter, config: SamplingConfig) -> Agreement:
     """Both forms' prediction for one pair in fp32, without tensor cores' shortened mantissas."""
     full = replace(config, precision="fp32", batch=1, guidance_scale=1.0)
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with full_mantissas():
         sampler = prepare_sampling(adapter, full)
         ours = one_pass(sampler, sampler.adapter.model.denoiser)()
         theirs = reference_pass(adapter, ReferenceDenoiser(adapter.model).eval(), full)()

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from bench.__main__ import main
-from bench.hardware import count_operations, peak_memory
+from bench.hardware import count_operations, full_mantissas, peak_memory
 from bench.model_report import Row
 from bench.timebox import Timebox
+from model.branch_products import branch_product
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,6 +75,23 @@ def test_operations_are_counted_with_attention_and_backward_pass() -> None:
     assert count_operations(lambda: (a @ b).sum().backward()) == 2 * 2 * 4 * 8 * 16
     query = torch.ones(1, 2, 64, 16)
     assert count_operations(lambda: F.scaled_dot_product_attention(query, query, query)) == 2 * 2 * 2 * 64 * 64 * 16
+
+
+def test_operations_of_branches_are_those_of_their_products_written_out() -> None:
+    rows, width, rank, out = 6, 8, 2, 4
+    base = nn.Linear(width, out).requires_grad_(False)
+    x = torch.ones((2 * rows, width), requires_grad=True)
+    down, up = (torch.ones(shape, requires_grad=True) for shape in ((2, rank, width), (2, out, rank)))
+    forwards = 2 * 2 * rows * (width * out + width * rank + rank * out)
+    assert count_operations(lambda: branch_product(base, x, down, up)) == forwards
+    backwards = forwards + 2 * 2 * rows * (width * rank + rank * out)  # the base's weight has no gradient
+    assert count_operations(lambda: branch_product(base, x, down, up).sum().backward()) == forwards + backwards
+
+
+def test_full_mantissas_come_from_cudnn_too() -> None:
+    with full_mantissas():
+        assert torch.backends.cudnn.enabled
+        assert not torch.backends.cudnn.allow_tf32
 
 
 def test_peak_memory_is_that_of_the_work_alone() -> None:
