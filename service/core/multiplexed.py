@@ -63,15 +63,18 @@ class MultiplexedRedis(redis.asyncio.Redis):
         await super().aclose(close_connection_pool)
 
     async def _answer(self, args: tuple[Any, ...]) -> Any:
+        line: _Line | None = None
         try:
             async with asyncio.timeout(TIMEOUT):
                 try:
-                    return await (await self._connected()).ask(args)
+                    line = await self._connected()
+                    return await line.ask(args)
                 except ConnectionError:  # a connection that broke is renewed once
-                    return await (await self._connected()).ask(args)
+                    line = await self._connected()
+                    return await line.ask(args)
         except builtins.TimeoutError as error:
-            if self._line is not None:
-                await self._line.close()
+            if line is not None:
+                await line.close()
             raise TimeoutError(f"no answer to {args[0]} for {TIMEOUT:g} s") from error
 
     async def _connected(self) -> _Line:
@@ -104,10 +107,11 @@ class _Line:
     async def ask(self, args: tuple[Any, ...]) -> Any:
         if self.ended:
             raise ConnectionError("the connection to Redis has ended")
+        packed = self._connection.pack_command(*args)  # what cannot be sent has no answer to wait for
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         # It is on its way, in its place, before this waits for the first time.
-        await self._connection.send_command(*args, check_health=False)
+        await self._connection.send_packed_command(packed, check_health=False)
         return await answer
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from redis import Redis
-from redis.exceptions import ConnectionError, ResponseError, TimeoutError  # noqa: A004  as with Redis
+from redis.exceptions import ConnectionError, DataError, ResponseError, TimeoutError  # noqa: A004  as with Redis
 
 from service.core import multiplexed
 from service.core.multiplexed import MultiplexedRedis, connect_multiplexed
@@ -85,6 +85,20 @@ def test_a_refused_command_is_its_askers_alone(run: Run, redis_client: Redis) ->
 
     found = run(use)
     assert found.value("redis_errors_total", error="ResponseError") == found.value("redis_errors_total") == 1
+
+
+@pytest.mark.parametrize(("name", "error"), [(None, DataError), ("\ud800", UnicodeEncodeError)])
+def test_a_command_that_cannot_be_sent_takes_nobodys_answer(
+    run: Run, redis_client: Redis, name: str | None, error: type[Exception]
+) -> None:
+    redis_client.mset({"a": "1", "b": "2"})
+
+    async def use(client: MultiplexedRedis) -> None:
+        with pytest.raises(error):
+            await client.execute_command("GET", name)
+        assert [*await asyncio.gather(get(client, "a"), get(client, "b"))] == ["1", "2"]
+
+    run(use)
 
 
 def test_who_goes_away_takes_nobodys_answer(run: Run, redis_client: Redis) -> None:
