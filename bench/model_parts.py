@@ -15,7 +15,7 @@ from bench.machine import MODEL, machine
 from bench.model_report import Results, write_results
 from bench.sizes import build_subject
 from bench.timebox import Timebox
-from model.sampling import resolve_sampling
+from model.sampling import SamplingConfig, resolve_sampling
 
 FEW = 1
 """Denoising steps of Stable Diffusion's size on a CPU, where each takes half a minute."""
@@ -65,7 +65,7 @@ def measure_size(
     tell(f"size {size} on {device}, at most {options.minutes:g} minutes{': a few steps' if brief else ''}")
     subject = build_subject(size, device)
     default = resolve_sampling(subject.adapter.model.base, {}, has_normals=True)
-    steps = options.steps or (FEW if brief else default.steps)
+    steps = options.steps or (FEW if brief else SamplingConfig().steps)
     batch = options.batch or (1 if brief else default.batch)
     settings = {
         "pairs denoised together": str(batch),
@@ -89,7 +89,7 @@ def measure_size(
     for turn in range(1 if brief else options.rounds):
         for measure in rounds:
             measure(turn)
-        if turn == 0 and "sampling" in options.parts and not brief and box.allows("job"):
+        if turn == 0 and "sampling" in options.parts and not brief and box.allows("job", compared.reference):
             results.job = measure_job(subject, batch, tell)
             save()
     return write_results(results, on, options.into)

@@ -1,4 +1,7 @@
-"""A run that must end in time measures what fits: nothing begins that took longer before than there is time left."""
+"""A run that must end in time measures what fits: nothing begins that took longer before than there is time left.
+
+What was never measured is taken to last as long as what it is compared with.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,18 @@ class Timebox:
     def __post_init__(self) -> None:
         self._ends = time.monotonic() + 60 * self.minutes
 
-    def allows(self, name: str) -> bool:
-        """Whether there is time for it; for what was never measured, whether there is any."""
-        fits = time.monotonic() + self.took.get(name, 0.0) < self._ends
+    def left(self) -> float:
+        """Seconds; none when it is over."""
+        return max(0.0, self._ends - time.monotonic())
+
+    def allows(self, name: str, *like: str) -> bool:
+        """Whether there is time for it.
+
+        Args:
+            like: what takes about as long, for what was never measured; the first that was counts, and where none was,
+                any time will do.
+        """
+        fits = next((self.took[each] for each in (name, *like) if each in self.took), 0.0) < self.left()
         if not fits:
             self.tell(f"no time for: {name}")
         return fits

@@ -95,12 +95,14 @@ class Comparison:
     Attributes:
         config: of ours.
         forms: the reference form, then ours in the order of importance.
+        encoding: bytes at most while the views were encoded, which every training of ours begins with.
         operations: of a step: what decides it → number. Counting takes longer than a step.
     """
 
     config: TrainingConfig
     material: Material
     forms: list[Form]
+    encoding: int
     operations: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
 
@@ -114,8 +116,10 @@ def compare(subject: Subject, batch: int | None) -> Comparison:
     # Weights of the loss are ours alone; the comparison is of the paper's.
     config = resolve_config(base, {"batch": batch, "views": VIEWS, "defect_weight": 0.0, "seed": 1})
     views = cut_views(subject.pairs, config)
-    material = Material(_pixels(views), _bank(encode_views(base, views, None)))
-    return Comparison(config, material, list(_forms(config, base.device.type)))
+    with peak_memory(base.device.type) as memory:
+        bank = _bank(encode_views(base, views, None))
+    forms = list(_forms(config, base.device.type))
+    return Comparison(config, Material(_pixels(views), bank), forms, memory.peak)
 
 
 def training_round(
@@ -129,7 +133,7 @@ def training_round(
     """
     for form in plan.forms:
         name = f"training, {form.name}"
-        if not box.allows(name):
+        if not box.allows(name, f"training, {form.against}"):
             continue
         with box.timing(name, f"round {turn + 1}: {name}"):
             _measure(results, subject, form, plan)
@@ -171,7 +175,7 @@ def _measure(results: Results, subject: Subject, form: Form, plan: Comparison) -
         steps = iter(range(STEPS + 1))
         taken = timed(device, lambda: _step(loss, next(steps), optimizer, parameters, form.config), STEPS)
         row.seconds.append(sorted(taken)[len(taken) // 2])
-    row.memory = max(row.memory, memory.peak)
+    row.memory = max(row.memory, memory.peak, 0 if form.name == REFERENCE else plan.encoding)
 
 
 def _step(

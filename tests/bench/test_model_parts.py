@@ -17,6 +17,7 @@ from bench.hardware import count_operations, full_mantissas, peak_memory
 from bench.model_report import Row
 from bench.timebox import Timebox
 from model.branch_products import branch_product
+from model.sampling import SamplingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,20 +48,24 @@ def test_the_whole_command_measures_and_writes(tmp_path: Path, capsys: pytest.Ca
     assert sum(told["job"]["stages"].values()) <= told["job"]["in_turn"]
 
 
-def test_what_does_not_fit_in_time_is_left_out(tmp_path: Path) -> None:
+def test_what_does_not_fit_in_time_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--size", "tiny", "--device", "cpu", "--minutes", "0", "--into", str(tmp_path)]
     main(["--parts", "sampling", *options])
     assert json.loads((tmp_path / "model-tiny.json").read_text())["sampling"] == []
+    # The library's steps, though this base recommends others.
+    assert f"no time for: reference form, {SamplingConfig().steps} steps" in capsys.readouterr().err
 
 
 def test_nothing_is_begun_that_took_longer_than_there_is_time() -> None:
     remarks: list[str] = []
     box = Timebox(1.0, remarks.append)
     assert box.allows("long")
-    box.took["long"] = 61.0
+    box.took |= {"short": 1.0, "long": 61.0}
     assert not box.allows("long")
     assert box.allows("short")
-    assert remarks == ["no time for: long"]
+    assert not box.allows("never measured", "nor this", "long", "short")
+    assert box.allows("short", "long")
+    assert remarks == ["no time for: long", "no time for: never measured"]
 
 
 @pytest.mark.timeout(300)
