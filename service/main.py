@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from service.api import adapters, direct, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
 from service.api.edge import BodyLimit
-from service.api.methods import Methods
+from service.api.methods import Methods, answer_head
 from service.api.metrics import Metrics, RedisCollector
 from service.api.request_log import Observed
 from service.api.services import running_services
@@ -28,9 +28,15 @@ pairs made with it (`POST /v1/jobs`), and download the dataset.
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The app; without settings, that of a process of its own: by the environment, and writing the process's logs."""
+    """The app.
+
+    Args:
+        settings: without, it is that of a process of its own: it reads the environment, writes the process's logs, and
+            once it runs, what the process holds is kept from its garbage collector.
+    """
+    own_process = settings is None
     chosen = settings or load_settings()
-    if settings is None:
+    if own_process:
         configure_logs(chosen)
 
     @asynccontextmanager
@@ -40,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.readiness = health.Readiness(services)
             collector = RedisCollector(chosen)
             app.state.metrics.registry.register(collector)
-            if settings is None:
+            if own_process:
                 _forget_what_stays()
             yield
             app.state.metrics.registry.unregister(collector)
@@ -57,15 +63,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.keys = KeyCache()
     app.state.metrics = Metrics(chosen)
     versioned = [(prefix, router) for router in (jobs.router, adapters.router) for prefix in ("/v1", "")]
-    routers = [*versioned, ("", health.router)]
-    methods = Methods(routers)
-    problems.install(app, methods.allowed)
+    problems.install(app, Methods([*versioned, ("", health.router)]).allowed)
     app.include_router(health.router)
     for router in (jobs.router, adapters.router):
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
-    methods.answer_head(app)
-    direct.install(app, routers)
+    direct.install(app)
+    answer_head(app)
     app.add_middleware(BodyLimit, settings=chosen)
     app.add_middleware(Observed, metrics=app.state.metrics)
     _describe(app)

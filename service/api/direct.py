@@ -2,7 +2,8 @@
 
 FastAPI looks a route up twice and resolves what its endpoint takes in a general way; both together take longer than all
 the rest of a small answer. Its own routes stay behind: for the OpenAPI document, and for endpoints that take a body, a
-query or a header.
+query or a header, that are guarded by dependencies of their route, router or app, or whose answer has to be made of
+what they return.
 """
 
 from __future__ import annotations
@@ -11,40 +12,36 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import iscoroutinefunction
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends, Path
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
 _Source = Callable[[Request], Awaitable[Any]]
 
 
-def install(app: FastAPI, routers: Sequence[tuple[str, APIRouter]]) -> None:
-    """Put the short ways before all other routes of the app.
-
-    Args:
-        routers: by the prefix that they are included with.
-    """
-    described = [
-        (prefix, route) for prefix, router in routers for route in router.routes if isinstance(route, APIRoute)
-    ]
+def install(app: FastAPI) -> None:
+    """Put the short ways before all routes that the app has by now."""
     app.router.routes[:0] = [
-        _DirectRoute(prefix, route, sources) for prefix, route in described if (sources := _sources(route)) is not None
+        _DirectRoute(str(found.path), described, sources)
+        for found in iter_route_contexts(app.routes)
+        if isinstance(described := found.original_route, APIRoute)
+        and (sources := _sources(described.endpoint, found.dependencies)) is not None
     ]
 
 
 class _DirectRoute(Route):
     """As `described`, and counted as it."""
 
-    def __init__(self, prefix: str, described: APIRoute, sources: Mapping[str, _Source]) -> None:
+    def __init__(self, path: str, described: APIRoute, sources: Mapping[str, _Source]) -> None:
         endpoint: Callable[..., Awaitable[Response]] = described.endpoint
 
         async def answer(request: Request) -> Response:
             values = {name: await source(request) for name, source in sources.items()}
             return await endpoint(**request.path_params, **values)
 
-        super().__init__(f"{prefix}{described.path}", answer, methods=described.methods, include_in_schema=False)
+        super().__init__(path, answer, methods=described.methods, include_in_schema=False)
         self._described = described
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -54,12 +51,16 @@ class _DirectRoute(Route):
         return match, found
 
 
-def _sources(route: APIRoute) -> dict[str, _Source] | None:
-    """Where what the endpoint takes comes from, but for parts of the path; None where something has to be parsed."""
-    if route.dependencies or not iscoroutinefunction(route.endpoint):
+def _sources(endpoint: Callable[..., Any], guards: Sequence[Depends]) -> dict[str, _Source] | None:
+    """Where what the endpoint takes comes from, but for parts of the path; None where the short way would not do.
+
+    Args:
+        guards: the dependencies of its route, its routers and the app.
+    """
+    if guards or not iscoroutinefunction(endpoint) or not _answers(endpoint):
         return None
     sources: dict[str, _Source] = {}
-    for name, taken in _taken(route.endpoint).items():
+    for name, taken in _taken(endpoint).items():
         if taken is Request:
             sources[name] = _itself
         elif (dependency := _dependency(taken)) is not None:
@@ -67,6 +68,12 @@ def _sources(route: APIRoute) -> dict[str, _Source] | None:
         elif not _is_text_of_path(taken):
             return None
     return sources
+
+
+def _answers(function: Callable[..., Any]) -> bool:
+    """Whether what the function returns is an answer as it is."""
+    returned = get_type_hints(function).get("return")
+    return isinstance(returned, type) and issubclass(returned, Response)
 
 
 def _taken(function: Callable[..., Any]) -> dict[str, Any]:

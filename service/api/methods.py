@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from service.api.events import EventStream
 
@@ -22,13 +22,6 @@ class Methods:
             (prefix, route) for prefix, router in routers for route in router.routes if isinstance(route, APIRoute)
         ]
 
-    def answer_head(self, app: FastAPI) -> None:
-        """Answer `HEAD` as `GET`; the server leaves the body out."""
-        for prefix, route in self._routes:
-            if "HEAD" in _methods(route):
-                path = f"{prefix}{route.path}"
-                app.add_api_route(path, route.endpoint, methods=["HEAD"], response_model=None, include_in_schema=False)
-
     def allowed(self, path: str) -> str:
         """The value of `Allow`, empty where the path is none of these routers'."""
         found: set[str] = set()
@@ -36,6 +29,20 @@ class Methods:
             if path.startswith(prefix) and route.path_regex.match(path.removeprefix(prefix)):
                 found |= _methods(route)
         return ", ".join(sorted(found))
+
+
+def answer_head(app: FastAPI) -> None:
+    """Answer `HEAD` as `GET`, with its guards; the server leaves the body out."""
+    for found in list(iter_route_contexts(app.routes)):
+        if isinstance(route := found.original_route, APIRoute) and "HEAD" in _methods(route):
+            app.add_api_route(
+                str(found.path),
+                route.endpoint,
+                methods=["HEAD"],
+                dependencies=found.dependencies,
+                response_model=None,
+                include_in_schema=False,
+            )
 
 
 def _methods(route: APIRoute) -> set[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import httpx2
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi.params import Depends as DependsOn
 from fastapi.testclient import TestClient
 from starlette.routing import Match
 
 from service.api import direct, problems
-from service.api.methods import Methods
+from service.api.methods import Methods, answer_head
 from service.api.metrics import Metrics
 from service.api.request_log import Observed
 from service.core.settings import Settings
@@ -71,6 +73,11 @@ async def guarded() -> Response:
     return Response("seen")
 
 
+@router.get("/named/parts")
+async def to_be_rendered() -> dict[str, str]:
+    return {"a": "b"}
+
+
 ASKED = [
     ("GET", "/v1/things/a%20b", {"x-name": "me"}, 200),
     ("HEAD", "/v1/things/a", {"x-name": "me"}, 200),
@@ -84,21 +91,21 @@ ASKED = [
     ("GET", "/v1/things/nested/name", {"x-name": "me"}, 200),
     ("GET", "/v1/things/a/thread", {}, 200),
     ("GET", "/v1/things/guarded/all", {}, 401),
+    ("HEAD", "/v1/things/guarded/all", {}, 401),
     ("GET", "/v1/things/guarded/all", {"x-name": "me"}, 200),
+    ("GET", "/v1/things/named/parts", {}, 200),
     ("GET", "/v1/things", {}, 404),
 ]
 
 
-def client(*, shortened: bool) -> TestClient:
-    app = FastAPI()
+def client(*, shortened: bool, of_app: Sequence[DependsOn] = (), of_router: Sequence[DependsOn] = ()) -> TestClient:
+    app = FastAPI(dependencies=of_app)
     app.add_middleware(Observed, metrics=Metrics(Settings()))
-    routers = [("/v1", router)]
-    methods = Methods(routers)
-    problems.install(app, methods.allowed)
-    app.include_router(router, prefix="/v1")
-    methods.answer_head(app)
+    problems.install(app, Methods([("/v1", router)]).allowed)
+    app.include_router(router, prefix="/v1", dependencies=of_router)
     if shortened:
-        direct.install(app, routers)
+        direct.install(app)
+    answer_head(app)
     return TestClient(app)
 
 
@@ -113,6 +120,14 @@ def test_both_ways_answer_the_same(method: str, path: str, headers: dict[str, st
     short, long = (client(shortened=shortened).request(method, path, headers=headers) for shortened in (True, False))
     assert answered(short) == answered(long)
     assert short.status_code == status
+
+
+@pytest.mark.parametrize("guards", [{"of_app": [Depends(_asker)]}, {"of_router": [Depends(_asker)]}])
+@pytest.mark.parametrize(("method", "path"), [("DELETE", "/v1/things/a"), ("HEAD", "/v1/things/query/of")])
+def test_guards_of_app_and_router_are_asked(guards: dict[str, list[DependsOn]], method: str, path: str) -> None:
+    guarded = client(shortened=True, **guards)
+    assert guarded.request(method, path).status_code == 401
+    assert guarded.request(method, path, headers={"x-name": "me"}).is_success
 
 
 @pytest.mark.parametrize(
