@@ -16,6 +16,7 @@ import threading
 from collections.abc import MutableMapping
 from contextlib import suppress
 from functools import partial
+from select import select
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +27,9 @@ from service.core.settings import Settings
 
 OWN = ("service", "worker", "model")
 """Loggers that debugging is about."""
+
+PATIENCE = 0.1
+"""Seconds that an event waits for a stream which does not block, before the rest of it is given up."""
 
 _FRAMEWORK = ("uvicorn", "uvicorn.error", "uvicorn.access", "multiprocessing")
 """Loggers that come with handlers of their own."""
@@ -97,15 +101,24 @@ def _is_ours(handler: logging.Handler) -> bool:
 
 
 class _Line:
-    """Writes each event by one call: a lock, such as handlers have, could be held while the process is forked."""
+    """Writes each event by one call: a lock, such as handlers have, could be held while the process is forked.
+
+    Only what a stream does not take at once, such as a pipe that is nearly full, is written in parts.
+    """
 
     def __init__(self, stream: int, name: str) -> None:
         self.name = name
         self._stream = stream
 
     def _write(self, line: str) -> None:
+        left = f"{line}\n".encode(errors="backslashreplace")
         with suppress(OSError):  # a log that cannot be written ends nothing
-            os.write(self._stream, f"{line}\n".encode(errors="backslashreplace"))
+            while left:
+                try:
+                    left = left[os.write(self._stream, left) :]
+                except BlockingIOError:
+                    if not select([], [self._stream], [], PATIENCE)[1]:
+                        return
 
     debug = info = warning = error = critical = _write
 

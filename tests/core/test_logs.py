@@ -164,3 +164,28 @@ def test_a_log_that_cannot_be_written_ends_nothing() -> None:
             check=False,
         )
     assert run.stdout == b"went on\n"
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_an_event_larger_than_a_pipe_is_written_whole(*, blocking: bool) -> None:
+    code = f"import os\nos.set_blocking(2, {blocking})\nlog.info('large', text='x' * 1_000_000)\nlog.info('next')"
+    large, following = events(code)
+    assert len(large["text"]) == 1_000_000
+    assert following["event"] == "next"
+
+
+def test_nobody_reading_a_log_that_does_not_block_ends_nothing() -> None:
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(writing, False)
+        run = subprocess.run(
+            [sys.executable, "-c", f"{PROGRAM}log.info('x' * 1_000_000)\nlog.info('a')\nprint('went on')"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=writing,
+            check=False,
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert run.stdout == b"went on\n"
