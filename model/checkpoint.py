@@ -42,7 +42,7 @@ def save_checkpoint(
         modules: name → module (its whole state is kept) or state dict.
         record: whatever else the run needs to go on, as JSON (loss curve, configuration).
     """
-    return _write(folder, step, _snapshot(modules, optimizer), json.dumps({"step": step, "record": dict(record)}), keep)
+    return _write(folder, step, _Snapshot(modules, optimizer), json.dumps({"step": step, "record": dict(record)}), keep)
 
 
 class BackgroundCheckpoints:
@@ -76,12 +76,17 @@ class BackgroundCheckpoints:
         modules: Mapping[str, nn.Module | Mapping[str, Tensor]],
         optimizer: torch.optim.Optimizer,
         record: Mapping[str, Any],
+        lasting: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
-        """As `save_checkpoint`, of the state as it is now; waits only for the one before."""
+        """As `save_checkpoint`, of the state as it is now; waits only for the one before.
+
+        Args:
+            lasting: name → state dict in main memory, contiguous, that nobody will change: it is not copied.
+        """
         self.wait()
         state = json.dumps({"step": step, "record": dict(record)})
-        files = _snapshot(modules, optimizer)
-        self._pending = step, self._thread.submit(_write, self._folder, step, files, state, 1)
+        snapshot = _Snapshot(modules, optimizer, lasting)
+        self._pending = step, self._thread.submit(_write, self._folder, step, snapshot, state, 1)
 
     def poll(self) -> None:
         """Tell of the one under way if it is complete.
@@ -99,29 +104,45 @@ class BackgroundCheckpoints:
             self._saved(step, written.result())
 
 
-def _snapshot(
-    modules: Mapping[str, nn.Module | Mapping[str, Tensor]], optimizer: torch.optim.Optimizer
-) -> dict[str, dict[str, Tensor]]:
-    """Copies of all tensors, in main memory, by file."""
-    states = {
-        name: module.state_dict() if isinstance(module, nn.Module) else module for name, module in modules.items()
-    }
-    return {
-        name: {key: _copied(value) for key, value in state.items()}
-        for name, state in {**states, "optimizer": _flat_optimizer(optimizer)}.items()
-    }
+class _Snapshot:
+    """Copies of all tensors in main memory, by file; from CUDA devices they are still on their way."""
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module | Mapping[str, Tensor]],
+        optimizer: torch.optim.Optimizer,
+        lasting: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> None:
+        states = {
+            name: module.state_dict() if isinstance(module, nn.Module) else module for name, module in modules.items()
+        }
+        changing = {**states, "optimizer": _flat_optimizer(optimizer)}
+        copies = {name: {key: _copied(value) for key, value in state.items()} for name, state in changing.items()}
+        self._files = {**copies, **{name: dict(state) for name, state in (lasting or {}).items()}}
+        self._arrived: torch.cuda.Event | None = None
+        if any(value.is_cuda for state in changing.values() for value in state.values()):
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def files(self) -> dict[str, dict[str, Tensor]]:
+        """The copies, once they are complete."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._files
 
 
 def _copied(tensor: Tensor) -> Tensor:
+    if tensor.is_cuda:  # into pinned memory, where a copy does not keep the run waiting
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor.detach(), non_blocking=True)
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
-def _write(folder: Path, step: int, files: Mapping[str, dict[str, Tensor]], state: str, keep: int) -> Path:
+def _write(folder: Path, step: int, snapshot: _Snapshot, state: str, keep: int) -> Path:
     target = folder / f"step-{step:07d}"
     aside = folder / f".step-{step:07d}.part"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    for name, tensors in files.items():
+    for name, tensors in snapshot.files().items():
         save_file(tensors, aside / f"{name}.safetensors")
     (aside / STATE_FILE).write_text(state, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)

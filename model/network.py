@@ -27,6 +27,7 @@ class PairModel:
     """Everything one adapter computes with; the base's own weights are shared, never changed.
 
     Attributes:
+        schedule: its tensor lies on the base's device, as tokens do: a copy in every step would wait for the device.
         tokens: `(2, 1, L)` ids of the global and the anomaly prompt.
         empty: `(1, L)` ids of the empty prompt.
     """
@@ -112,9 +113,9 @@ def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defec
         config=config,
         denoiser=denoiser,
         text_encoder=text_encoder,
-        schedule=NoiseSchedule.from_config(base.scheduler),
-        tokens=tokenize(base.tokenizer, prompts)[:, None],
-        empty=tokenize(base.tokenizer, [""]),
+        schedule=NoiseSchedule.from_config(base.scheduler, base.device),
+        tokens=tokenize(base.tokenizer, prompts)[:, None].to(base.device),
+        empty=tokenize(base.tokenizer, [""]).to(base.device),
     )
 
 

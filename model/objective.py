@@ -26,8 +26,11 @@ class NoiseSchedule:
     prediction_type: str
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
+    def from_config(cls, config: dict[str, Any], device: torch.device | str = "cpu") -> NoiseSchedule:
         """Read from a base's scheduler configuration, zero terminal SNR included.
+
+        Args:
+            device: where most noising will be; elsewhere ᾱ is copied at every call.
 
         Raises:
             UsageError: the prediction type is none of the three.
@@ -36,7 +39,7 @@ class NoiseSchedule:
         kind = scheduler.config.prediction_type
         if kind not in {"epsilon", "v_prediction", "sample"}:
             raise UsageError(f"the base's scheduler predicts {kind!r}; supported are epsilon, v_prediction and sample")
-        return cls(scheduler.alphas_cumprod, kind)
+        return cls(scheduler.alphas_cumprod.to(device), kind)
 
     @property
     def steps(self) -> int:

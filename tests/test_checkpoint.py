@@ -91,6 +91,28 @@ def test_in_the_background_the_same_bytes_are_written_whatever_the_run_does_next
     assert [path.name for path in list_checkpoints(tmp_path / "later")] == ["step-0000005"]
 
 
+def test_what_lasts_is_written_as_it_is(tmp_path: Path) -> None:
+    net = network()
+    best = {"weight": torch.arange(6.0).view(2, 3)}
+    with BackgroundCheckpoints(tmp_path, lambda *_: None) as checkpoints:
+        checkpoints.save(1, {"net": net}, adam(net), {}, {"best": best})
+    (checkpoint,) = list_checkpoints(tmp_path)
+    assert torch.equal(read_tensors(checkpoint, "best")["weight"], best["weight"])
+    assert read_tensors(checkpoint, "net").keys() == net.state_dict().keys()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="copies are waited for only where they come from a device")
+def test_from_a_device_the_state_of_the_step_is_written(tmp_path: Path) -> None:
+    net = network().to("cuda")
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with BackgroundCheckpoints(tmp_path, lambda *_: None) as checkpoints:
+        checkpoints.save(1, {"net": net}, adam(net), {})
+        for parameter in net.parameters():
+            parameter.data.zero_()
+    found = read_tensors(list_checkpoints(tmp_path)[-1], "net")
+    assert all(torch.equal(found[name], value.cpu()) for name, value in before.items())
+
+
 def test_what_goes_wrong_in_the_background_reaches_the_run(tmp_path: Path) -> None:
     net = network()
     (tmp_path / "file").touch()
