@@ -22,7 +22,8 @@ from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from model.u2net import U2Net
 from model.views import cut_image, cut_mask, draw_window
 
-ENCODE_BATCH = 16
+ENCODE_PIXELS, ENCODE_MOST = 16 * 128**2, 16
+"""Pixels and pictures encoded at once, at most: on GPUs sixteen of 512 × 512 would take more than 12 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +96,27 @@ def cut_views(pairs: Sequence[Pair], config: TrainingConfig) -> Views:
     return Views(images, masks, [anomaly_part(image, mask) for image, mask in zip(images, masks, strict=True)])
 
 
+def encode_batch(side: int) -> int:
+    """How many square pictures are encoded at once: an even number, since on CPUs they go two by two."""
+    return min(ENCODE_MOST, max(2, ENCODE_PIXELS // side**2 // 2 * 2))
+
+
 def encode_views(base: Base, views: Views, object_net: U2Net | None) -> Generator[Progress, None, LatentBank]:
     """Encode images, parts and (with a network that finds objects) backgrounds; yields progress, returns the bank."""
     count = len(views.images)
     meter = Meter("encode", count, "views")
     encoded: list[Tensor] = []
     backgrounds: list[Tensor] = []
-    for begin in range(0, count, ENCODE_BATCH):
-        chunk = slice(begin, begin + ENCODE_BATCH)
+    batch = encode_batch(views.images[0].shape[0])
+    for begin in range(0, count, batch):
+        chunk = slice(begin, begin + batch)
         with stage("encode"):
             both = [encode(base.vae, to_pixels(group[chunk])) for group in (views.images, views.parts)]
             encoded.append(torch.stack(both))
             if object_net is not None:
                 behind = background_images(views.images[chunk], object_net)
                 backgrounds.append(encode(base.vae, to_pixels(behind)))
-        yield meter.report(min(begin + ENCODE_BATCH, count))
+        yield meter.report(min(begin + batch, count))
     cells = F.avg_pool2d(torch.from_numpy(np.stack(views.masks)).float()[:, None], base.factor)
     return LatentBank(
         latents=torch.cat(encoded, dim=1),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.base import Base, load_base
-from model.latents import LatentBank, cut_views, decode, encode, encode_views
+from model.latents import LatentBank, cut_views, decode, encode, encode_batch, encode_views
 from model.pixels import to_images, to_pixels
 from model.types import GREY, anomaly_part
 from model.u2net import U2Net
@@ -86,6 +86,11 @@ def test_the_bank_holds_images_parts_and_defect_shares_in_step(base: Base) -> No
         torch.testing.assert_close(bank.latents[branch], encode(base.vae, to_pixels(pictures)))
     areas = torch.tensor([mask.mean() for mask in views.masks], dtype=torch.float32)
     torch.testing.assert_close(bank.masks.mean((1, 2, 3)), areas)
+
+
+@pytest.mark.parametrize(("side", "pictures"), [(32, 16), (128, 16), (200, 6), (256, 4), (512, 2), (1024, 2)])
+def test_large_pictures_are_encoded_few_at_a_time(side: int, pictures: int) -> None:
+    assert encode_batch(side) == pictures
 
 
 def test_backgrounds_are_encoded_where_a_network_finds_objects(base: Base) -> None:
