@@ -16,7 +16,7 @@ All linear maps between the normalisation n = LayerNorm([φ(z), φ(z')]) and the
     φ ← φ + W_o W_v P (n' + w d) + W_o (W_v p + b_v) + b_o
 
 For sampling they are folded once. In training they are folded in every step where that costs less than three maps over
-all tokens: folding takes four products of c × c weights.
+all tokens: folding takes five products of c × c weights.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class BranchInteraction(nn.Module):
             # Weights are multiplied in full precision: they are few, and all tokens pass through them.
             with torch.autocast(hidden.device.type, enabled=False):
                 maps = self.folded(torch.float32)
-            return _interact(self.norm(hidden), *maps)
+            # On GPUs autocast normalises in full precision, which all that follows would be in as well.
+            return _interact(self.norm(hidden).to(hidden.dtype), *maps)
         x = self.proj_in(self.norm(hidden))
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         other_k, other_v = k.flip(0), v.flip(0)

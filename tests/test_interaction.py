@@ -8,6 +8,8 @@ from model.interaction import BranchInteraction, FoldedInteraction
 
 CHANNELS = 6
 
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="autocast on a GPU needs one")
+
 
 @pytest.fixture
 def saim() -> BranchInteraction:
@@ -59,3 +61,15 @@ def test_folded_it_is_the_same_function(saim: BranchInteraction, hidden: Tensor,
         for layer in (saim.norm, saim.proj_in, saim.to_q, saim.to_k, saim.to_v, saim.to_out):
             layer.bias.normal_()
     torch.testing.assert_close(FoldedInteraction(saim)(hidden), saim(hidden), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+@pytest.mark.parametrize("pairs", [1, 3], ids=["written out", "folded"])
+def test_under_autocast_what_is_added_is_in_the_precision_of_what_it_is_added_to(
+    saim: BranchInteraction, hidden: Tensor, pairs: int, device: str
+) -> None:
+    exact = saim(hidden[:, :pairs])
+    with torch.autocast(device, torch.bfloat16):
+        added = saim.to(device)(hidden[:, :pairs].to(device, torch.bfloat16))
+    assert added.dtype is torch.bfloat16
+    torch.testing.assert_close(added.float().cpu(), exact, atol=0.03, rtol=0.03)
