@@ -17,8 +17,9 @@ class TrainingConfig:
 
     Attributes:
         steps: optimiser steps (5 000), at most.
-        early_stop: with five pairs or more, learn from all but one, stop when that one is no longer predicted better,
-            and keep the weights that predicted it best, see `model.held_out`.
+        early_stop: ours, not the paper's, which trains to the last step. With five pairs or more, and steps enough to
+            stop before the last, learn from all but one, stop when that one is no longer predicted better, and keep the
+            weights that predicted it best, see `model.held_out`.
         batch: pairs per step (4; the authors use 2 with BCM).
         accumulate: batches whose gradients are added up before a step.
         rank: rank of both branches' LoRA (32).

@@ -34,7 +34,7 @@ class Trained:
     Attributes:
         curve: `(step, smoothed loss)`.
         steps: after so many steps it stopped.
-        kept: the step whose weights the model has now; the last, but for an early stop.
+        kept: the step whose weights the model has now: the best measured one where a pair was held out, else the last.
         held_out: name of the pair that was not learned from, or None.
         held_out_curve: `(step, loss)` on that pair.
     """
@@ -52,7 +52,7 @@ class BestWeights:
 
     Attributes:
         curve: `(step, loss)` on the held-out pair.
-        kept: name → tensor on the CPU; empty before the first measure.
+        kept: name → tensor on the CPU, contiguous and never changed; empty before the first measure.
         step: which step's weights these are.
     """
 
@@ -69,15 +69,17 @@ class BestWeights:
         """All but the weights, as JSON."""
         return {"curve": [list(point) for point in self.curve], "step": self.step}
 
-    def measure(self, step: int, loss: Callable[[], Tensor], trained: Mapping[str, nn.Parameter]) -> float:
+    def measure(self, step: int, loss: Callable[[], Tensor], trained: Mapping[str, nn.Parameter]) -> None:
         """Measure after `step` steps, and keep the weights if they are the best."""
         with torch.no_grad():
             self.curve.append((step, round(float(loss()), 5)))
         smooth = self._smooth()
         if smooth[-1] == min(smooth):
             self.step = step
-            self.kept = {name: value.detach().to("cpu", copy=True) for name, value in trained.items()}
-        return self.curve[-1][1]
+            self.kept = {
+                name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+                for name, value in trained.items()
+            }
 
     @property
     def exhausted(self) -> bool:

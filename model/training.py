@@ -17,7 +17,7 @@ from model.checkpoint import (
     restore_optimizer,
     step_generator,
 )
-from model.held_out import LEAST_PAIRS, MEASURE_EVERY, BestWeights, Trained
+from model.held_out import LEAST_PAIRS, MEASURE_EVERY, PATIENCE, BestWeights, Trained
 from model.latents import LatentBank, cut_views, encode_views
 from model.masks import adapt_u2net
 from model.network import PairModel
@@ -40,7 +40,8 @@ class Watch(Protocol):
     def reached(self, step: int) -> None:
         """Told of the step at which a checkpoint was taken, with the model in evaluation mode and as it is there.
 
-        The checkpoint is being written. Sampling from the model changes no weights.
+        Not of the last step, unless that checkpoint was wanted: what becomes of its weights is told by the result. The
+        checkpoint is being written. Sampling from the model changes no weights.
         """
 
     def saved(self, step: int, checkpoint: Path) -> None:
@@ -87,7 +88,8 @@ def train(
     views = cut_views(pairs, config)
     bank = yield from encode_views(model.base, views, object_net if config.bcm else None)
     held = spare = None
-    if config.early_stop and len(pairs) >= LEAST_PAIRS:
+    # In fewer steps it could not stop, and the pair would be lost for nothing.
+    if config.early_stop and len(pairs) >= LEAST_PAIRS and config.steps > PATIENCE * MEASURE_EVERY:
         spare = config.seed % len(pairs)
         bank, held = bank.without(slice(spare * config.views, (spare + 1) * config.views))
     run = _Run(model, bank, held)
@@ -195,13 +197,14 @@ class _Run:
         tensors = {name: parameter.data for name, parameter in self.trainable.items()}
         files: dict[str, dict[str, Tensor]] = {"trainable": tensors, "loss": {"smooth": self._smooth}}
         record: dict[str, object] = {"curve": self._curve}
+        lasting = {}
         if self.best is not None:
-            files["best"], record["held_out"] = self.best.kept, self.best.record()
-        checkpoints.save(self.done, files, self._optimizer, record)
+            lasting["best"], record["held_out"] = self.best.kept, self.best.record()
+        checkpoints.save(self.done, files, self._optimizer, record, lasting)
 
     def told(self, held_out: str | None) -> Trained:
         """What came of it."""
-        if self.best is None or not self.best.curve:
+        if self.best is None:
             return Trained(self._curve, self.done, self.done)
         return Trained(self._curve, self.done, self.best.step, held_out, self.best.curve)
 
@@ -226,7 +229,7 @@ def _optimise(run: _Run, workspace: Path, watch: Watch | None, *, keep_last: boo
             due = keep_last if run.ended() else run.done % config.checkpoint_every == 0
             if wanted or due:
                 run.save(checkpoints)
-            if watch is not None and (wanted or due):
+            if watch is not None and (wanted or (due and not run.ended())):
                 _switch(model, training=False)
                 watch.reached(run.done)
                 _switch(model, training=True)

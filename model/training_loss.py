@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -27,36 +28,43 @@ def training_loss(model: PairModel, bank: LatentBank, generator: torch.Generator
     chosen = torch.randint(bank.latents.shape[1], (config.batch,), generator=generator)
     timesteps = draw_timesteps(config.batch, model.schedule.steps, generator)
     batch = bank.chosen(_on_device(chosen, model.device))
-    return _loss(model, batch, _on_device(timesteps, model.device), generator, text)
+    return _loss(model, batch, _on_device(timesteps, model.device), _drawn_noise(batch, generator), text)
 
 
 def held_out_loss(model: PairModel, bank: LatentBank, text: Tensor | None = None) -> Tensor:
-    """The objective on all views of a bank, at timesteps and noise that are the same at every call."""
+    """The objective on all views of a bank, at timesteps and noise that are the same at every call and batch size."""
     count = bank.latents.shape[1]
     generator = step_generator(HELD_OUT_SEED, 0)
     timesteps = _on_device(draw_timesteps(count, model.schedule.steps, generator), model.device)
+    noise = _drawn_noise(bank, generator)
     total = torch.zeros((), device=model.device)
     for views in torch.arange(count, device=model.device).split(model.config.batch):
-        total += _loss(model, bank.chosen(views), timesteps[views], generator, text) * len(views)
+        total += _loss(model, bank.chosen(views), timesteps[views], noise.chosen(views), text) * len(views)
     return total / count
 
 
-def _loss(
-    model: PairModel, batch: LatentBank, timesteps: Tensor, generator: torch.Generator, text: Tensor | None
-) -> Tensor:
-    """The objective on a batch of views; the noise comes from `generator`."""
+def _drawn_noise(bank: LatentBank, generator: torch.Generator) -> LatentBank:
+    """Noise in place of all latents of a bank, drawn on the CPU."""
+
+    def draw(like: Tensor) -> Tensor:
+        return _on_device(torch.randn(like.shape, generator=generator), like.device)
+
+    latents = draw(bank.latents)
+    return replace(bank, latents=latents, backgrounds=None if bank.backgrounds is None else draw(bank.backgrounds))
+
+
+def _loss(model: PairModel, batch: LatentBank, timesteps: Tensor, noise: LatentBank, text: Tensor | None) -> Tensor:
+    """The objective on a batch of views."""
     config = model.config
-    noise = _on_device(torch.randn(batch.latents.shape, generator=generator), model.device)
-    noisy = model.schedule.add_noise(batch.latents, noise, timesteps)
+    noisy = model.schedule.add_noise(batch.latents, noise.latents, timesteps)
     prompts = (text if text is not None else embedded_prompts(model)).expand(-1, len(timesteps), -1, -1)
     with _precision(model):
         run = BranchPass()
-        if batch.backgrounds is not None:
-            extra = _on_device(torch.randn(batch.backgrounds.shape, generator=generator), model.device)
-            noisy_behind = model.schedule.add_noise(batch.backgrounds, extra, timesteps)
+        if batch.backgrounds is not None and noise.backgrounds is not None:
+            noisy_behind = model.schedule.add_noise(batch.backgrounds, noise.backgrounds, timesteps)
             run.background = model.denoiser.background_features(noisy_behind, timesteps, prompts[0])
         prediction = model.denoiser(noisy, timesteps, prompts, run)
-    target = model.schedule.target(batch.latents, noise, timesteps)
+    target = model.schedule.target(batch.latents, noise.latents, timesteps)
     return pair_loss(prediction, target, batch.masks, config.defect_weight)
 
 

@@ -30,7 +30,8 @@ def base(tiny_base: Path) -> Base:
 @pytest.fixture(autouse=True)
 def _measured_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "MEASURE_EVERY", 2)
-    monkeypatch.setattr(held_out, "PATIENCE", 2)
+    for module in (held_out, training):
+        monkeypatch.setattr(module, "PATIENCE", 2)
 
 
 def built(base: Base, **chosen: object) -> PairModel:
@@ -66,7 +67,9 @@ def test_it_ends_after_so_many_measures_without_a_new_best() -> None:
     assert not followed([9.0, 8.0, 7.0, 6.0, 5.0])[0].exhausted
 
 
-def test_a_training_that_gets_worse_stops_with_its_best_weights(base: Base, tmp_path: Path) -> None:
+def test_a_training_that_gets_worse_stops_with_its_best_weights(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At this learning rate it soon gets worse."""
     model = built(base)
     *reports, told = train(model, PAIRS, tmp_path)
@@ -76,6 +79,7 @@ def test_a_training_that_gets_worse_stops_with_its_best_weights(base: Base, tmp_
     assert [step for step, _ in told.held_out_curve] == list(range(2, told.steps + 1, 2))
     assert isinstance(reports[-1], Progress)
     assert reports[-1].note == f"stopped early: the held-out pair was predicted best after {told.kept} steps"
+    monkeypatch.setattr(training, "PATIENCE", 0)  # the same pair is left out of a training that cannot stop early
     shorter = built(base, steps=told.kept)
     last(train(shorter, PAIRS, tmp_path / "shorter"))
     assert all(torch.equal(value, weights(shorter)[name]) for name, value in weights(model).items())
@@ -92,21 +96,33 @@ def test_resumed_it_keeps_and_tells_the_same(base: Base, tmp_path: Path) -> None
     assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
 
 
-@pytest.mark.parametrize(("pairs", "chosen"), [(PAIRS[1:], {}), (PAIRS, {"early_stop": False})])
-def test_with_few_pairs_or_on_demand_all_are_learned_from_to_the_end(
+@pytest.mark.parametrize(
+    ("pairs", "chosen"), [(PAIRS[1:], {"steps": 5}), (PAIRS, {"steps": 5, "early_stop": False}), (PAIRS, {"steps": 4})]
+)
+def test_with_few_pairs_or_steps_or_on_demand_all_are_learned_from_to_the_end(
     base: Base, tmp_path: Path, pairs: list[object], chosen: dict[str, object]
 ) -> None:
-    told = last(train(built(base, steps=5, **chosen), pairs, tmp_path))
-    assert (told.held_out, told.held_out_curve, told.steps, told.kept) == (None, [], 5, 5)
+    told = last(train(built(base, **chosen), pairs, tmp_path))
+    assert (told.held_out, told.held_out_curve, told.steps, told.kept) == (None, [], chosen["steps"], chosen["steps"])
 
 
-def test_the_measure_is_the_same_at_every_call(base: Base) -> None:
-    model = built(base, batch=2)
-    views = torch.randn((2, 3, 4, 8, 8), generator=torch.Generator().manual_seed(0))
-    bank = LatentBank(views, torch.ones((3, 1, 8, 8)), None)
+def test_a_pair_is_held_out_from_the_first_number_of_steps_that_could_end_early(base: Base, tmp_path: Path) -> None:
+    told = last(train(built(base, steps=5), PAIRS, tmp_path))
+    assert told.held_out == PAIRS[0].name
+    assert [step for step, _ in told.held_out_curve] == [2, 4]
+
+
+@pytest.mark.parametrize("bcm", [False, True])
+def test_the_measure_is_the_same_at_every_call_and_batch_size(base: Base, *, bcm: bool) -> None:
+    model = built(base, batch=2, bcm=bcm)
+    views = torch.randn((3, 3, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    bank = LatentBank(views[:2], torch.ones((3, 1, 8, 8)), views[2] if bcm else None)
     with torch.no_grad():
-        assert torch.equal(held_out_loss(model, bank), held_out_loss(model, bank))
-        assert not torch.equal(held_out_loss(model, bank), held_out_loss(model, bank.chosen(slice(2))))
+        measured = held_out_loss(model, bank)
+        assert torch.equal(measured, held_out_loss(model, bank))
+        assert not torch.equal(measured, held_out_loss(model, bank.chosen(slice(2))))
+        for batch in (1, 3):
+            torch.testing.assert_close(held_out_loss(built(base, batch=batch, bcm=bcm), bank), measured)
 
 
 def test_a_bank_is_divided_without_loss() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,20 @@ def test_checkpoints_written_in_the_background_hold_the_weights_of_their_step(ba
     for step, found in onlooker.stored.items():
         assert same(found, onlooker.reached_at[step])
     assert not same(onlooker.stored[2], onlooker.stored[3])
+
+
+def test_of_the_last_step_only_a_checkpoint_is_told(base: Base, tmp_path: Path) -> None:
+    model = built(base, steps=3, checkpoint_every=3, mask_steps=1)
+    onlooker = Onlooker(model)
+    last(train(model, PAIRS, tmp_path, mask_net=tiny_u2net(), watch=onlooker))
+    assert (list(onlooker.reached_at), list(onlooker.stored)) == ([2], [2, 3])
+
+
+def test_what_every_step_reads_lies_where_the_model_computes(base: Base) -> None:
+    unet, text_encoder = (copy.deepcopy(network).to("meta") for network in (base.unet, base.text_encoder))
+    model = built(replace(base, unet=unet, text_encoder=text_encoder))
+    assert model.tokens.device == model.empty.device == model.schedule.alphas_cumprod.device == model.device
+    assert model.device.type == "meta"
 
 
 def test_prompts_embedded_once_train_as_if_embedded_in_every_step(base: Base) -> None:
