@@ -35,8 +35,8 @@ REQUEST_FILE = "request.json"
 TRAINED_SHARE = 0.4
 """At most about this share as many numbers as the base has are trained (LoRAs of rank 32 and SAIM)."""
 
-COPIES = 7
-"""The adapter, and two checkpoints with two moments per number."""
+COPIES = 9
+"""The adapter, and two checkpoints with weights, two moments and the best weights each."""
 
 
 @dataclass(frozen=True, slots=True)
