@@ -57,7 +57,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
     steps: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Optimiser steps, at most.")] = None,
     early_stop: Annotated[
         bool | None,
-        typer.Option(rich_help_panel=TRAINING, help="With 5+ pairs, over 500 steps: hold one out, keep the best weights."),
+        typer.Option(rich_help_panel=TRAINING, help="With 5+ pairs, 501+ steps: hold one out, keep best weights."),
     ] = None,
     batch: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Pairs per step.")] = None,
     accumulate: Annotated[
