@@ -134,21 +134,22 @@ class _Training:
         card = read_adapter_card(folder)
         samples, artifact = self._checkpoints.samples, keys.artifact(adapter, self._lease.owner)
         if (sheet := sample_sheet(loaded.adapter, inputs.normals, networks.object, check)) is not None:
-            samples[card["steps"]] = keys.sample(adapter, card["steps"], self._lease.owner)
-            self._put(samples[card["steps"]], sheet, "image/png")
+            kept = card["kept_step"]
+            samples[kept] = keys.sample(adapter, kept, self._lease.owner)
+            self._put(samples[kept], sheet, "image/png")
         files = [self._upload(folder, path, artifact) for path in sorted(folder.rglob("*")) if path.is_file()]
         result = {
             "card": card,
             "loss": card["loss_curve"],
-            "samples": samples,
+            "samples": dict(sorted(samples.items())),
             "artifact": artifact,
             "files": files,
             "bytes": sum(file["bytes"] for file in files),
             "request": self._report.request,
         }
         stored = patiently(lambda: list(self._context.objects.list(keys.prefix(adapter))), check)
-        kept = (keys.uploads(adapter), artifact, *samples.values())
-        size = sum(each.size for each in stored if each.key.startswith(kept))
+        lasting = (keys.uploads(adapter), artifact, *samples.values())
+        size = sum(each.size for each in stored if each.key.startswith(lasting))
         records, owner = self._context.records, self._lease.owner
         succeeded = patiently(lambda: records.succeed(adapter, owner, result, size), check)
         if succeeded:
@@ -199,7 +200,7 @@ class _Watch:
     def reached(self, step: int, adapter: Adapter) -> None:
         if self._lease.reason is StopReason.HANDOVER:
             self._last = step
-        elif step < adapter.model.config.steps:  # the last one's comes with the result, made with the adapted network
+        else:  # the last one's comes with the result: the adapted network's masks, and the weights that were kept
             with self._pace.paused():
                 check = self._lease.check_unless_handover
                 self._sheets[step] = sample_sheet(adapter, self._inputs.normals, self._networks.object, check)

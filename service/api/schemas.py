@@ -62,7 +62,7 @@ class Counts(_Schema):
 class Sample(_Schema):
     """A sheet of sample pairs."""
 
-    step: int = Field(description="The training step that it was made at.")
+    step: int = Field(description="The training step whose weights made it.")
     link: str
 
 

@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from model import held_out, training
 from model.base import Base
 from service.core import keys
 from service.core.messaging import pending_ids
@@ -43,6 +45,24 @@ def test_the_resolved_request_and_the_stages_are_told(service: Service) -> None:
     assert stages[-2:] == ["train", "finish"]
     assert told[-1]["request"]["training"]["rank"] == 32  # the paper's, as nobody chose
     assert service.record(adapter).checkpoint["step"] == 2
+
+
+def test_after_an_early_stop_the_last_sheet_is_of_the_weights_that_were_kept(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At this learning rate it soon gets worse; the checkpoint of the last step, for the masks, has no sheet."""
+    for module in (training, held_out):
+        monkeypatch.setattr(module, "PATIENCE", 2)
+    monkeypatch.setattr(training, "MEASURE_EVERY", 2)
+    monkeypatch.setattr(training, "LEAST_PAIRS", 2)
+    adapter = service.create_adapter(steps=40, checkpoint_every=1000, lr=1.0, mask_steps=1)
+    run_training(adapter, service.context())
+    record = service.record(adapter)
+    assert record.state is State.SUCCEEDED, record.error
+    assert record.result is not None
+    card = record.result["card"]
+    assert card["kept_step"] < card["steps"] < 40
+    assert list(record.result["samples"]) == [str(card["kept_step"])]
 
 
 def test_a_training_that_is_asked_to_end_hands_over_and_is_finished_by_another(
