@@ -33,6 +33,9 @@ SHARED = 2**40
 KEPT_BYTES = 2**30
 """Of features kept per shared background. At Stable Diffusion 1.5 size one timestep's take 23 MB in half precision."""
 
+MOST_KEPT = 2 * KEPT_BYTES
+"""Where one shared background ends in a batch and the next begins."""
+
 
 class Backgrounds:
     """Some backgrounds and their features at any timestep.
@@ -60,11 +63,15 @@ class Backgrounds:
         shape = (3, *self._latents.shape[1:])
         self._noise = torch.stack([draw_noise(seed, shape)[2] for seed in seeds]).to(model.device)
         self._room = room
-        self._kept: dict[float, dict[str, Tensor]] = {}
+        self._kept: dict[int, dict[str, Tensor]] = {}
 
-    def features(self, timestep: Tensor) -> dict[str, Tensor]:
-        """Attention name → φ(z_b), one row per background."""
-        found = self._kept.get(float(timestep))
+    def features(self, number: int, timestep: Tensor) -> dict[str, Tensor]:
+        """Attention name → φ(z_b), one row per background.
+
+        Args:
+            number: of the denoising step, whose timestep is always the same.
+        """
+        found = self._kept.get(number)
         if found is not None:
             return found
         schedule = self._model.schedule
@@ -73,7 +80,7 @@ class Backgrounds:
         size = sum(value.nbytes for value in features.values())
         if size <= self._room:
             self._room -= size
-            self._kept[float(timestep)] = features
+            self._kept[number] = features
         return features
 
 
@@ -100,7 +107,11 @@ class Compensation:
         """For pairs that have a background each."""
         made = self._backgrounds(anchors, seeds)
         copies = 2 if guided else 1
-        return lambda timestep: {name: value.repeat(copies, 1, 1) for name, value in made.features(timestep).items()}
+
+        def features(number: int, timestep: Tensor) -> dict[str, Tensor]:
+            return {name: value.repeat(copies, 1, 1) for name, value in made.features(number, timestep).items()}
+
+        return features
 
     def shared(self, indices: Sequence[int], *, guided: bool) -> Features:
         """For the pairs of consecutive indices; one row where all share one background."""
@@ -111,8 +122,8 @@ class Compensation:
             return backgrounds[0][0].features
         copies = 2 if guided else 1
 
-        def features(timestep: Tensor) -> dict[str, Tensor]:
-            found = [(background.features(timestep), count) for background, count in backgrounds]
+        def features(number: int, timestep: Tensor) -> dict[str, Tensor]:
+            found = [(background.features(number, timestep), count) for background, count in backgrounds]
             rows = {name: [each[name].expand(count, -1, -1) for each, count in found] for name in found[0][0]}
             return {name: torch.cat(parts * copies) for name, parts in rows.items()}
 

@@ -22,8 +22,9 @@ from model.text import own_tokens
 Predict = Callable[[Tensor, Tensor, Tensor, BranchPass], Tensor]
 """A denoiser: latents `(2, B, C, h, w)`, one timestep, prompt embeddings `(2, B, L, D)` → prediction."""
 
-Features = Callable[[Tensor], dict[str, Tensor]]
-"""Timestep → attention name → φ(z_b) of BCM, one row for all of the global branch's rows or one each."""
+Features = Callable[[int, Tensor], dict[str, Tensor]]
+"""Number of the step and its timestep → attention name → φ(z_b) of BCM, one row for all of the global branch's rows or
+one each."""
 
 
 def denoise(
@@ -60,7 +61,7 @@ def denoise(
         scaled = scheduler.scale_model_input(latents, timestep)
         steps = timestep.long()
         maps: list[Tensor] | None = [] if config.mask_method is MaskMethod.ATTENTION else None
-        run = BranchPass(attention_maps=maps, background=background(steps) if background is not None else None)
+        run = BranchPass(attention_maps=maps, background=background(number, steps) if background is not None else None)
         both = scaled.repeat(1, 2, 1, 1, 1) if guided else scaled
         prediction = predict(both, steps, text, run).float()
         if guided:

@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from PIL import Image
 
 from model.adapter import Adapter
@@ -141,8 +140,8 @@ class Judge:
         limits: QualityLimits | None = None,
     ) -> None:
         self._gate = QualityGate(gate_references(adapter, config), limits)
-        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        self._objects = _Objects(for_inference(object_net, dtype), normals) if object_net is not None else None
+        net = for_inference(object_net, config.dtype) if object_net is not None else None
+        self._objects = _Objects(net, normals) if net is not None else None
 
     def verdict(self, candidate: Candidate) -> Verdict:
         """The verdict on the next candidate; what was measured is added to the candidate's scores."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,8 @@ from model.denoiser import BranchPass, TwoBranchDenoiser, attentions
 from model.interaction import FoldedInteraction
 from model.lora import BranchRouter
 from model.rows import never_alone
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 TIME_LAYERS = ("time_embedding.linear_1", "time_embedding.linear_2", "time_emb_proj")
 """Endings of the names of layers that see the timestep alone."""
@@ -135,7 +138,7 @@ def merge_for_sampling(
         base: the U-Net without them, as it was before.
         dtype: of all weights and of the computation.
     """
-    unet = copy.deepcopy(base)
+    unet = _over_the_same_weights(base)
     processors = {name: attn.processor for name, attn in attentions(trained.unet).items()}
     merged = MergedDenoiser(
         unet,
@@ -158,6 +161,15 @@ def merge_for_sampling(
     return merged.eval().requires_grad_(False)
 
 
+def _over_the_same_weights(network: _Network) -> _Network:
+    """A copy whose weights, as long as they stay as they are, take no memory of their own."""
+    memo = {
+        **{id(each): nn.Parameter(each.detach(), requires_grad=False) for each in network.parameters()},
+        **{id(each): each.detach() for each in network.buffers()},
+    }
+    return copy.deepcopy(network, memo)
+
+
 def _merged(layer: LoraLayer, router: BranchRouter, *, same_rows: bool) -> nn.Module:
     base = layer.get_base_layer()
     weights = {name: base.weight.detach() + layer.get_delta_weight(name).detach() for name in layer.lora_A}
@@ -173,7 +185,7 @@ def _check_one(timesteps: Tensor) -> None:
 
 def autoencoder_for_sampling(vae: AutoencoderKL, dtype: torch.dtype) -> AutoencoderKL:
     """A copy in one precision and the faster layout."""
-    copied = copy.deepcopy(vae)
+    copied = _over_the_same_weights(vae)
     for module in copied.modules():
         if type(module) is nn.GroupNorm:
             module.__class__ = _GroupNorm

@@ -1,4 +1,4 @@
-"""Work for the processor done by other threads, while the next results are computed, on an accelerator or not."""
+"""Work done by other threads, most of it the processor's, while the next results are computed, wherever that is."""
 
 from __future__ import annotations
 

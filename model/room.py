@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+
+from model.memory import count_anew
 
 SHARE = 0.8
 """Of the free memory that a batch may take; the rest is for what a measurement of two small ones does not show."""
@@ -22,6 +24,11 @@ class Room:
         self.pairs = pairs
         self.halvings = 0
 
+    def share(self, batch: int) -> int:
+        """How many pairs of a batch to denoise together: parts of one size, unless that would waste half the room."""
+        even = max(part for part in range(1, min(self.pairs, batch) + 1) if batch % part == 0)
+        return even if 2 * even > self.pairs or even == batch else self.pairs
+
     def halve(self, tried: int) -> None:
         """After `tried` pairs, more than one, did not fit."""
         self.pairs = tried // 2
@@ -30,26 +37,50 @@ class Room:
             torch.cuda.empty_cache()
 
 
-def measured_room(device: torch.device, run: Callable[[int], object], most: int) -> Room:
+def measured_room(device: torch.device, works: Sequence[Callable[[int], object]], most: int, *, kept: int = 0) -> Room:
     """The room on a CUDA device; on any other, whose memory is not told beforehand, for `most`.
 
     Args:
-        run: does what takes the most memory, for so many pairs.
+        works: do what takes the most memory, for so many pairs. What one takes may be kept while another is done.
         most: pairs wanted together.
+        kept: bytes that will be kept besides.
     """
     if device.type != "cuda" or most == 1:
         return Room(most)
-    one, two = (_peak(device, run, pairs) for pairs in (1, 2))
-    free, _ = torch.cuda.mem_get_info(device)
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return Room(fitting_pairs(one, two, free + unused, most))
+
+    def free() -> int:
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused - kept
+
+    room = Room(room_for(lambda pairs: sum(_peak(device, work, pairs) for work in works), free, most))
+    torch.cuda.empty_cache()
+    return room
 
 
-def _peak(device: torch.device, run: Callable[[int], object], pairs: int) -> int:
-    """Bytes that a run takes beyond what is taken already."""
+def room_for(measure: Callable[[int], int], free: Callable[[], int], most: int) -> int:
+    """How many pairs fit, by what one and two take.
+
+    Args:
+        measure: bytes that so many pairs take.
+        free: bytes that are free.
+
+    Raises:
+        torch.OutOfMemoryError: there is no room for a single pair.
+    """
+    measure(1)  # what libraries take once for all is taken then
+    one = measure(1)
+    try:
+        two = measure(2)
+    except torch.OutOfMemoryError:
+        return 1
+    return fitting_pairs(one, two, free(), most)
+
+
+def _peak(device: torch.device, work: Callable[[int], object], pairs: int) -> int:
+    """Bytes that a work takes beyond what is taken already."""
     before = torch.cuda.memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    run(pairs)
+    count_anew(device)
+    work(pairs)
     return torch.cuda.max_memory_allocated(device) - before
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model.adapter import Adapter
 from model.anchoring import Anchoring, anchor_on, grey_latent
-from model.compensation import Compensation
+from model.compensation import MOST_KEPT, Compensation
 from model.denoising import Features, Predict, denoise
 from model.drafts import Draft, decode_drafts
 from model.latents import decode
@@ -84,8 +84,7 @@ def prepare_sampling(
     """
     if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
         raise UsageError("the adapter has no mask network: choose mask_method threshold or attention")
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    model = adapter.model
+    dtype, model = config.dtype, adapter.model
     denoiser = merge_for_sampling(model.denoiser, model.base.unet, dtype)
     ready = replace(
         adapter,
@@ -109,17 +108,21 @@ def prepare_sampling(
         text = torch.cat([text, model.empty_embedding().expand(2, 1, -1, -1)], dim=1)
     with stage("encode"):
         grey = grey_latent(ready) if config.anchored else None
-    room = measured_room(model.device, lambda pairs: _largest_work(ready, text, pairs), config.batch)
+    works = (lambda pairs: _passed(ready, text, pairs), lambda pairs: _decoded(ready, pairs))
+    room = measured_room(model.device, works, config.batch, kept=MOST_KEPT if compensation is not None else 0)
     predict = Passes(denoiser, compiler) if model.device.type == "cuda" else denoiser
     return Sampler(ready, config, normals, text, grey, compensation, room, predict)
 
 
-def _largest_work(adapter: Adapter, text: Tensor, pairs: int) -> None:
-    """What takes the most memory of sampling: one pass of the denoiser, or decoding."""
+def _passed(adapter: Adapter, text: Tensor, pairs: int) -> None:
+    """One pass of the denoiser for so many pairs; a recorded one keeps the memory of its activations."""
     model = adapter.model
     latents = torch.zeros((2, pairs * text.shape[1], *_latent_shape(adapter)), device=model.device)
     model.denoiser(latents, torch.tensor(0, device=model.device), text.repeat_interleave(pairs, dim=1))
-    decode(model.vae, latents[0, :pairs])
+
+
+def _decoded(adapter: Adapter, pairs: int) -> None:
+    decode(adapter.model.vae, torch.zeros((pairs, *_latent_shape(adapter)), device=adapter.model.device))
 
 
 def _latent_shape(adapter: Adapter) -> tuple[int, int, int]:
@@ -131,8 +134,9 @@ def _latent_shape(adapter: Adapter) -> tuple[int, int, int]:
 def sample_pairs(sampler: Sampler, start: int, stop: int) -> Generator[Candidate, None, None]:
     """Generate candidates `start` to `stop - 1`, batch after batch; stop consuming to stop, start later to go on.
 
-    A pair always lies in the same place of a batch of the same shape (number `index % batch`), so that starting in the
-    middle changes no rounding either: the same request gives the same bytes however it is cut.
+    A pair always lies in the same place of a batch of the same shape (number `index % batch`), and on CPUs it is the
+    same in any batch: there the same request gives the same bytes however it is cut. On GPUs passes round in another
+    way once they are compiled, or memory was short.
     """
     drafts = sample_drafts(sampler, start, stop)
     for item in overlapped(drafts, Draft.finish, ahead=sampler.config.batch):
@@ -151,7 +155,7 @@ def sample_drafts(sampler: Sampler, start: int, stop: int) -> Generator[Progress
     for begin in range(start - start % batch, stop, batch):
         rest = range(begin, begin + batch)
         while rest:
-            indices = rest[: sampler.room.pairs]
+            indices = rest[: sampler.room.share(batch)]
             drafts: list[Draft] | None = None
             try:
                 drafts = yield from _sample_batch(sampler, indices)
@@ -160,11 +164,8 @@ def sample_drafts(sampler: Sampler, start: int, stop: int) -> Generator[Progress
                     raise
             if drafts is None:  # and the error is gone, which held what had been computed
                 sampler.room.halve(len(indices))
-                steps, note = (
-                    sampler.config.steps,
-                    f"memory is short: {sampler.room.pairs} pairs at a time from here on",
-                )
-                yield Progress("denoise", 0, steps, "steps", note=note)
+                note = f"memory is short: {sampler.room.pairs} pairs at a time from here on"
+                yield Progress("denoise", 0, sampler.config.steps, "steps", note=note)
                 continue
             yield from (draft for draft in drafts if start <= draft.index < stop)
             rest = rest[len(indices) :]

@@ -35,7 +35,8 @@ class SamplingConfig:
         steps: denoising steps.
         guidance_scale: classifier-free guidance w; 1 is none (and half the work). The authors use 2.5, 2.0 with BCM.
         scheduler: "dpmsolver++", or the name of any diffusers scheduler class.
-        batch: pairs denoised together.
+        batch: pairs denoised together at most, fewer where memory is short. With guidance and both branches 8 are 32
+            rows, enough to fill a large GPU at 512².
         mask_method: see `model.masks`.
         anchored: start from normal images and keep their background; needs normals.
         strength: where an anchored start lies, as a share of the noise schedule; 1 forgets the normal at the start.
@@ -59,6 +60,11 @@ class SamplingConfig:
     blend_from: float = 0.5
     agreement: float = 0.0
     precision: str = "fp32"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and computation."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
 def resolve_sampling(

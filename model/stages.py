@@ -1,7 +1,7 @@
 """Stages of long work, for whoever measures it: `with stage("denoise"):`. Without an observer they cost nothing.
 
 Work on a GPU goes on after its call has returned, so with an observer the end of a stage waits for it; not in other
-threads than the main one, whose work the GPU has nothing to do with.
+threads than the main one, which would wait for what that one has given the GPU to do.
 """
 
 from __future__ import annotations

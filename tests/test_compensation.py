@@ -58,8 +58,8 @@ def test_backgrounds_differ_from_fifty_to_fifty(adapter: Adapter) -> None:
 def test_pairs_of_one_fifty_share_features_and_others_have_their_own(adapter: Adapter, *, guided: bool) -> None:
     ours, step = compensation(adapter), torch.tensor(500)
     with torch.no_grad():
-        first, second = (ours.shared([index], guided=guided)(step) for index in (BORDER - 1, BORDER))
-        across = ours.shared([BORDER - 2, BORDER - 1, BORDER], guided=guided)(step)
+        first, second = (ours.shared([index], guided=guided)(0, step) for index in (BORDER - 1, BORDER))
+        across = ours.shared([BORDER - 2, BORDER - 1, BORDER], guided=guided)(0, step)
     for name, rows in across.items():
         expected = torch.cat([first[name], first[name], second[name]] * (2 if guided else 1))
         assert torch.equal(rows, expected)
@@ -76,23 +76,20 @@ def test_kept_features_are_those_computed_again(adapter: Adapter) -> None:
     keeping, forgetting = backgrounds(adapter, 2**20), backgrounds(adapter, 0)
     with torch.no_grad():
         for step in (torch.tensor(900), torch.tensor(20)):
-            first, second = keeping.features(step), keeping.features(step)
-            again = forgetting.features(step)
+            first, second = keeping.features(int(step), step), keeping.features(int(step), step)
+            again = forgetting.features(int(step), step)
             assert second is first
-            assert forgetting.features(step) is not again
+            assert forgetting.features(int(step), step) is not again
             assert all(torch.equal(first[name], again[name]) for name in first | again)
 
 
 def test_no_more_is_kept_than_there_is_room_for(adapter: Adapter) -> None:
     with torch.no_grad():
-        size = sum(value.nbytes for value in backgrounds(adapter, 0).features(torch.tensor(5)).values())
+        size = sum(value.nbytes for value in backgrounds(adapter, 0).features(5, torch.tensor(5)).values())
         tight = backgrounds(adapter, 2 * size)
-        kept = [tight.features(torch.tensor(step)) for step in (900, 600, 300)]
-        assert [tight.features(torch.tensor(step)) is one for step, one in zip((900, 600, 300), kept, strict=True)] == [
-            True,
-            True,
-            False,
-        ]
+        kept = [tight.features(step, torch.tensor(step)) for step in (900, 600, 300)]
+        again = [tight.features(step, torch.tensor(step)) for step in (900, 600, 300)]
+        assert [one is other for one, other in zip(again, kept, strict=True)] == [True, True, False]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])

@@ -14,7 +14,7 @@ from model.base import Base, load_base
 from model.denoiser import BranchPass
 from model.merging import MergedDenoiser, merge_for_sampling
 from model.network import build_pair_model
-from model.passes import Compiler, Passes
+from model.passes import REPLAY_TOLERANCE, Compiler, Passes
 from tests.tiny_data import awaken, tiny_config
 
 BACKEND = "aot_eager"
@@ -26,10 +26,10 @@ def base(tiny_base: Path) -> Base:
     return load_base(str(tiny_base))
 
 
-def merged(base: Base, seed: int) -> MergedDenoiser:
+def merged(base: Base, seed: int, dtype: torch.dtype = torch.float32) -> MergedDenoiser:
     model = build_pair_model(base, tiny_config(lora_targets="all"), "metal tile", "crack")
     awaken(model, seed=seed)
-    return merge_for_sampling(model.denoiser, base.unet)
+    return merge_for_sampling(model.denoiser, base.unet, dtype)
 
 
 def inputs(base: Base, pairs: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,8 +51,6 @@ def test_one_compiled_pass_serves_all_adapters_of_a_base(base: Base) -> None:
         assert compiled is not None
         torch.testing.assert_close(compiled(*given), denoiser(*given))
     assert not torch._dynamo.utils.counters["stats"]  # nothing was traced again
-    assert compiler.compiled(one, given[0][:, :1], given[2][:, :1]) is None
-    compiler.wait()
     assert not torch.allclose(one(*given), other(*given))
 
 
@@ -81,12 +79,15 @@ def test_passes_that_record_or_inject_are_run_as_they_are_written(base: Base) ->
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.no_grad()
-def test_replayed_passes_follow_their_inputs(base: Base) -> None:
-    denoiser = merged(base, 1).cuda()
+def test_replayed_passes_follow_their_inputs(base: Base, dtype: torch.dtype, caplog: pytest.LogCaptureFixture) -> None:
+    denoiser = merged(base, 1, dtype).cuda()
     passes = Passes(denoiser, None)
     for seed in range(3):
         latents, timestep, text = (each.cuda() for each in inputs(base))
         latents = latents + seed
         expected = denoiser(latents, timestep + seed, text)
-        torch.testing.assert_close(passes(latents, timestep + seed, text, BranchPass()), expected)
+        replayed = passes(latents, timestep + seed, text, BranchPass())
+        assert (replayed - expected).norm() <= REPLAY_TOLERANCE * expected.norm()
+    assert not caplog.text  # else it was not replayed

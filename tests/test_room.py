@@ -15,7 +15,7 @@ from model.base import load_base
 from model.drafts import Draft
 from model.masks import MaskMethod
 from model.progress import Progress
-from model.room import SHARE, Room, fitting_pairs, measured_room
+from model.room import SHARE, Room, fitting_pairs, measured_room, room_for
 from model.sampler import Sampler, prepare_sampling, sample_drafts
 from model.sampling import SamplingConfig
 from tests.tiny_data import tiny_adapter
@@ -56,7 +56,28 @@ def test_where_memory_is_not_told_there_is_room_for_all() -> None:
     def never(pairs: int) -> None:
         raise AssertionError(f"{pairs} pairs tried")
 
-    assert measured_room(torch.device("cpu"), never, 16).pairs == 16
+    assert measured_room(torch.device("cpu"), [never], 16).pairs == 16
+
+
+def test_what_is_taken_once_for_all_does_not_count() -> None:
+    taken = iter([900 * MB, 100 * MB, 160 * MB])
+    assert room_for(lambda _: next(taken), lambda: 1000 * MB, 64) == 12
+
+
+def test_there_is_room_for_one_where_two_do_not_fit() -> None:
+    def measure(pairs: int) -> int:
+        if pairs == 2:
+            raise torch.OutOfMemoryError("no room for two")
+        return 100 * MB
+
+    assert room_for(measure, lambda: 1000 * MB, 8) == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "batch", "parts"), [(8, 8, 8), (7, 8, 4), (3, 8, 2), (5, 7, 5), (64, 6, 6), (1, 8, 1)]
+)
+def test_a_batch_is_made_in_parts_of_one_size_where_that_wastes_little(room: int, batch: int, parts: int) -> None:
+    assert Room(room).share(batch) == parts
 
 
 def test_half_of_what_was_tried_is_left() -> None:
@@ -90,7 +111,7 @@ def test_a_batch_that_does_not_fit_is_made_in_parts(adapter: Adapter, pairs: int
     assert short.room.halvings == len(notes) == halvings
     assert f"memory is short: {short.room.pairs} pairs" in notes[-1]
     # What did not fit once is not tried again.
-    assert tried[halvings:] == [4 * short.room.pairs] * (len(tried) - halvings)
+    assert tried[halvings:] == [4 * short.room.share(4)] * (len(tried) - halvings)
     whole = [item for item in sample_drafts(prepare_sampling(adapter, CONFIG), start, 8) if isinstance(item, Draft)]
     assert [draft.index for draft in drafts] == [draft.index for draft in whole] == list(range(start, 8))
     for one, other in zip(drafts, whole, strict=True):
