@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 
+from model.memory import forget_most, most_taken
+
 SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices whose product is the measured peak."""
 
@@ -75,15 +77,19 @@ def peak_memory(device: str) -> Iterator[Memory]:
     memory = Memory()
     if device == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        forget_most(_current())
     else:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     yield memory
     if device == "cuda":
-        memory.peak = torch.cuda.max_memory_allocated()
+        memory.peak = most_taken(_current())
     else:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         memory.peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def _current() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def count_operations(work: Callable[[], Any]) -> int:

@@ -8,6 +8,7 @@ import pynvml  # type: ignore[import-untyped]
 import structlog
 import torch
 
+from model.memory import forget_most, most_taken
 from worker.metrics import WorkerMetrics
 
 log = structlog.stdlib.get_logger(__name__)
@@ -19,7 +20,7 @@ def forget_peak() -> None:
     """What takes most memory is what takes most from here on."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for device in range(torch.cuda.device_count()):
-            torch.cuda.reset_peak_memory_stats(device)
+            forget_most(torch.device("cuda", device))
 
 
 class GpuWatch:
@@ -43,7 +44,7 @@ class GpuWatch:
     def _look(self, device: int) -> None:
         gpu, metrics = str(device), self._metrics
         metrics.gpu_allocated.labels(gpu).set(torch.cuda.memory_allocated(device))
-        metrics.gpu_peak.labels(gpu).set(torch.cuda.max_memory_allocated(device))
+        metrics.gpu_peak.labels(gpu).set(most_taken(torch.device("cuda", device)))
         if self._tells_utilization:
             try:
                 metrics.gpu_utilization.labels(gpu).set(torch.cuda.utilization(device) / 100)
