@@ -26,7 +26,7 @@ from model.adapter import Adapter
 from model.denoiser import BranchPass
 from model.denoising import Predict
 from model.merging import MergedDenoiser
-from model.passes import Compiler
+from model.passes import Compiler, Passes
 from model.sampler import Sampler, prepare_sampling, sample_pairs
 from model.sampling import SamplingConfig, draw_noise, pair_seed
 from model.types import Candidate
@@ -61,10 +61,10 @@ def sampling_round(
         results.agreements.append(pass_agreement(subject.adapter, plan.equal))
     save()
     for form in plan.forms:
-        if not box.allows(form.name):
+        if not box.allows(form.name, form.against, plan.reference):
             continue
         with box.timing(form.name, f"round {turn + 1}: {form.name}"):
-            made = _measure_form(results, subject, form, plan)
+            made = _measure_form(results, subject, form, plan, box)
         if turn == 0 and form.compared:
             results.agreements += _agreements(subject.adapter, latents, made[0], form)
         save()
@@ -97,21 +97,23 @@ def _measure_reference(results: Results, adapter: Adapter, plan: Comparison) -> 
     return kept[0]
 
 
-def _measure_form(results: Results, subject: Subject, form: Form, plan: Comparison) -> list[Candidate]:
+def _measure_form(results: Results, subject: Subject, form: Form, plan: Comparison, box: Timebox) -> list[Candidate]:
     """Time a pass and a job; returns the job's candidates."""
     device = subject.adapter.model.device.type
-    row = results.row(results.sampling, form.name, form.config.precision, form.against)
     with peak_memory(device) as memory:
         sampler = prepared_form(subject, form, plan.compiler)
         run = one_pass(sampler, sampler.predict)
         if form.run == "compiled":
             run()
-            plan.compiler.wait()
+            plan.compiler.wait(box.left())
         kind = form.change if form.change in (unmerged, unfolded) else None
         if kind not in plan.operations:
             plan.operations[kind] = count_operations(one_pass(sampler, sampler.adapter.model.denoiser, pairs=1))
+        taken = timed(device, run, plan.passes)
+        name = row_name(form, sampler.predict)
+        row = results.row(results.sampling, name, form.config.precision, form.against)
         row.pass_rows, row.operations = rows_of_pass(form.config), plan.operations[kind] * form.config.batch
-        row.pass_seconds += timed(device, run, plan.passes)
+        row.pass_seconds += taken
         made: list[Candidate] = []
 
         def job() -> None:
@@ -131,6 +133,15 @@ def prepared_form(subject: Subject, form: Form, compiler: Compiler) -> Sampler:
     if form.change is not None and isinstance(denoiser, MergedDenoiser):
         form.change(denoiser, adapter.model.denoiser)
     return replace(sampler, predict=denoiser) if form.run == "plain" else sampler
+
+
+def row_name(form: Form, predict: Predict) -> str:
+    """What was asked for and could not be had is told; known after a pass, and once nothing is being compiled."""
+    if form.run == "plain" or not isinstance(predict, Passes):
+        return form.name
+    had = {"compiled": predict.compiled or form.run != "compiled", "recorded": predict.recorded}
+    lacking = " nor ".join(what for what, there in had.items() if not there)
+    return f"{form.name} (not {lacking})" if lacking else form.name
 
 
 def rows_of_pass(config: SamplingConfig) -> int:

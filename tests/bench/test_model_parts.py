@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -13,11 +16,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.__main__ import main
+from bench.forms import Form
 from bench.hardware import count_operations, full_mantissas, peak_memory
 from bench.model_report import Row
+from bench.sampling import one_pass, row_name
 from bench.timebox import Timebox
+from model.base import load_base
 from model.branch_products import branch_product
+from model.masks import MaskMethod
+from model.merging import MergedDenoiser
+from model.passes import Compiler, Passes
+from model.sampler import prepare_sampling
 from model.sampling import SamplingConfig
+from tests.tiny_data import tiny_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,3 +116,25 @@ def test_peak_memory_is_that_of_the_work_alone() -> None:
     with peak_memory("cpu") as large:
         torch.ones(50_000_000)
     assert large.peak - before.peak > 150_000_000
+
+
+@torch.no_grad()
+def test_a_row_tells_what_its_passes_lack(tiny_base: Path) -> None:
+    def no_compiler(*_: object) -> Callable[..., torch.Tensor]:
+        raise RuntimeError("no C compiler was found")
+
+    config = SamplingConfig(batch=1, mask_method=MaskMethod.THRESHOLD)
+    sampler = prepare_sampling(tiny_adapter(load_base(str(tiny_base))), config)
+    form = Form("ours", config, "reference form", "compiled")
+    names = []
+    for backend in ("eager", no_compiler):
+        compiler = Compiler(backend)
+        passes = Passes(cast("MergedDenoiser", sampler.adapter.model.denoiser), compiler)
+        run = one_pass(sampler, passes)
+        run()
+        compiler.wait()
+        run()
+        names.append(row_name(form, passes))
+    # A CPU has no graphs to record.
+    assert names == ["ours (not recorded)", "ours (not compiled nor recorded)"]
+    assert row_name(replace(form, run="plain"), sampler.predict) == "ours"
