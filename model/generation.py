@@ -18,6 +18,7 @@ from model.overlap import overlapped
 from model.placement import NormalImage
 from model.progress import Meter, Progress
 from model.quality import QualityGate, QualityLimits, Verdict
+from model.rows import TOGETHER
 from model.sampler import prepare_sampling, sample_drafts
 from model.sampling import SamplingConfig
 from model.stages import stage
@@ -206,14 +207,14 @@ class _Objects:
         return self.found[candidate.normal]
 
     def _with_another(self, name: str) -> list[str]:
-        """A normal image and one that is yet to be looked at: two together cost little more than one."""
+        """A normal image and some that are yet to be looked at: on CPUs as many as a network sees at once anyway."""
         shape = self.normals[name].shape
         others = (
             other
             for other, image in self.normals.items()
             if other != name and other not in self.found and image.shape == shape
         )
-        return [name, *itertools.islice(others, 1)]
+        return [name, *itertools.islice(others, TOGETHER - 1)]
 
     def _find(self, images: Sequence[ImageArray]) -> list[MaskArray | None]:
         height, width = images[0].shape[:2]

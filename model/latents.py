@@ -16,7 +16,7 @@ from model.base import Base
 from model.config import TrainingConfig
 from model.pixels import to_pixels
 from model.progress import Meter, Progress
-from model.rows import in_twos
+from model.rows import in_fours
 from model.stages import stage
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from model.u2net import U2Net
@@ -65,7 +65,7 @@ class LatentBank:
 def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """Pixels `(B, 3, H, W)` in [-1, 1] → latents `(B, C_lat, H/f, W/f)`: the posterior's mean × the scaling factor."""
     pixels = pixels.to(vae.device, vae.dtype, memory_format=torch.channels_last)
-    mean = in_twos(lambda rows: vae.encode(rows).latent_dist.mean, pixels)
+    mean = in_fours(lambda rows: vae.encode(rows).latent_dist.mean, pixels)
     return mean.float() * vae.config.scaling_factor
 
 
@@ -73,7 +73,7 @@ def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
 def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Latents → pixels in about [-1, 1]."""
     latents = (latents / vae.config.scaling_factor).to(vae.dtype, memory_format=torch.channels_last)
-    pixels = in_twos(lambda rows: vae.decode(rows).sample, latents)
+    pixels = in_fours(lambda rows: vae.decode(rows).sample, latents)
     return pixels.float()
 
 

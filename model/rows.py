@@ -23,15 +23,20 @@ def never_alone(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return convolve(torch.cat([x, x]))[:1]
 
 
-def in_twos(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`network(x)` of a whole convolutional network: on CPUs two rows at a time, the last beside a copy of itself.
+TOGETHER = 4
+"""Rows that a network sees at once on CPUs: with fewer it takes longer per row, with more hardly less."""
 
-    That takes about a seventh more time than all at once.
+
+def in_fours(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`network(x)` of a whole convolutional network: on CPUs always four rows at a time, the last ones repeated.
 
     Args:
         x: always in one memory format.
     """
     if x.device.type != "cpu":
         return network(x)
-    parts = [network(two if len(two) == 2 else torch.cat([two, two])) for two in x.split(2)]
+    # Concatenating keeps the memory format.
+    parts = [
+        network(torch.cat([rows] * TOGETHER)[:TOGETHER] if len(rows) < TOGETHER else rows) for rows in x.split(TOGETHER)
+    ]
     return torch.cat(parts)[: len(x)]

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.rows import in_twos
+from model.rows import in_fours
 from service.core.errors import UsageError
 
 
@@ -263,7 +263,7 @@ def saliency(net: U2Net, pixels: Tensor, *, size: int | None = None) -> Tensor:
     if side is not None:
         resized = functional.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True).clamp(-1, 1)
     inputs = normalise(resized, net.preprocessing).to(net.outconv.weight.dtype)
-    fused = in_twos(lambda rows: net(rows)[0], inputs).float()
+    fused = in_fours(lambda rows: net(rows)[0], inputs).float()
     return torch.sigmoid(_resize_like(fused, pixels))
 
 
