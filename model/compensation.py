@@ -136,9 +136,7 @@ class Compensation:
     def shared_anchor(self, number: int) -> Anchor:
         """The window that a fifty of unanchored pairs has behind it."""
         draw = np.random.default_rng([self._seed, number, BACKGROUND_SHARE])
-        training = self._adapter.model.config
-        flips = (training.flip_horizontal, training.flip_vertical)
-        return draw_anchor(self._normals, self._adapter.placements, draw, flips)
+        return draw_anchor(self._normals, self._adapter.placements, draw, self._adapter.model.config.flips)
 
     def _backgrounds(self, anchors: Sequence[Anchor], seeds: Sequence[int], *, room: int = 0) -> Backgrounds:
         model = self._adapter.model

@@ -71,6 +71,11 @@ class TrainingConfig:
     checkpoint_every: int = 100
     seed: int = 0
 
+    @property
+    def flips(self) -> tuple[bool, bool]:
+        """Whether pictures may be mirrored, left to right and top to bottom."""
+        return self.flip_horizontal, self.flip_vertical
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the card."""
         return asdict(self)

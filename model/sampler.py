@@ -210,8 +210,7 @@ def _anchored(sampler: Sampler, seeds: Sequence[int]) -> tuple[list[Anchor] | No
         return None, None
     adapter, training = sampler.adapter, sampler.adapter.model.config
     draws = [np.random.default_rng(seed) for seed in seeds]
-    flips = (training.flip_horizontal, training.flip_vertical)
-    anchors = [draw_anchor(sampler.normals, adapter.placements, draw, flips) for draw in draws]
+    anchors = [draw_anchor(sampler.normals, adapter.placements, draw, training.flips) for draw in draws]
     sketched = sampler.config.sketch_strength > 0
     return anchors, anchor_on(adapter, anchors, draws, sampler.grey, sketched=sketched)
 

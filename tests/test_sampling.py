@@ -17,6 +17,7 @@ from model.adapter import Adapter
 from model.base import Base, load_base
 from model.masks import MaskMethod
 from model.network import build_pair_model
+from model.pipeline import load_mask_networks
 from model.sampler import prepare_sampling, sample_pairs
 from model.sampling import SamplingConfig, draw_noise, make_scheduler, pair_seed, resolve_sampling
 from model.types import GREY, Candidate
@@ -89,7 +90,8 @@ def test_the_same_pair_in_a_batch_of_any_size(adapter: Adapter, scheduler: str, 
 def test_the_shipped_base_makes_the_same_pair_in_any_batch_with_any_number_of_threads(precision: str) -> None:
     base = load_base("mini")
     adapter = tiny_adapter(base, resolution=base.resolution, lora_targets="all", rank=32)
-    config = replace(resolve_sampling(base, {"steps": 8}, has_normals=True, has_mask_net=False), precision=precision)
+    adapter = replace(adapter, mask_net=load_mask_networks(base).part)
+    config = resolve_sampling(base, {"precision": precision}, has_normals=True)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
