@@ -1,10 +1,14 @@
 """`W x + B A x` of several branches at once: layers of a frozen base with a LoRA per branch, as they are trained.
 
-The base's weight W is the same for all branches, so one product takes all their rows. Their A and B differ: the rows of
-a branch lie together and all branches have the same number, so the small products are batched over the branches. With
-g the gradient of the output and h = A x, per branch:
+The rows of a branch lie together and all branches have the same number, so products with matrices of a branch are
+batched over the branches. With g the gradient of the output and h = A x, per branch:
 
     dB = gᵀ h,        dA = (g B)ᵀ x,        dx = g W + (g B) A
+
+The base's weight W is the same for all branches, so one product takes all their rows. Small layers are cheaper merged,
+with M = W + B A of each branch, made anew in every step in the parameters' own precision:
+
+    dB = (gᵀ x) Aᵀ,   dA = Bᵀ (gᵀ x),       dx = g M
 
 Written out as functions of their own because on small networks it is the number of operations that costs, and in
 autograd's form every split, concatenation and sum of the branches is one, forwards and backwards.
@@ -12,60 +16,172 @@ autograd's form every split, concatenation and sum of the branches is one, forwa
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+MERGED_UP_TO = 2**16
+"""Weights of the largest linear layer that is merged. In larger ones products of all rows outweigh their number."""
+
+FEW_CELLS = 16
+"""Cells per picture up to which a convolution on a CPU is a product of its neighbourhoods: its kernels take longer to
+bring the weights into their form than to multiply."""
 
 Strides = tuple[list[int], list[int], list[int], bool, list[int], int]
 """As `aten::convolution` takes them: stride, padding, dilation, transposed, output padding, groups."""
 
+Pair = tuple[int, int]
 
-def branch_product(base: nn.Linear | nn.Conv2d, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+Gradients = tuple[Tensor | None, ...]
+
+
+class BranchProduct:
     """What a layer makes of the rows of all branches.
+
+    On a CPU it keeps the frozen weight in the precision and layout that products want: converting it takes as long as a
+    product. On a GPU that would take memory and save little.
 
     Args:
         base: the layer without LoRA; frozen.
-        x: its input, of as many rows for each branch, the branches one after the other.
-        down: `(branches, r, in)` or `(branches, r, in, k, k)`, the matrices A.
-        up: `(branches, out, r)` or `(branches, out, r, 1, 1)`, the matrices B.
     """
-    if isinstance(base, nn.Linear):
-        return _LinearProduct.apply(x, base.weight, base.bias, down, up)
-    if base.kernel_size == (1, 1):
-        rows = x.permute(0, 2, 3, 1)
-        weight, matrices = base.weight.flatten(1), (down.flatten(2), up.flatten(2))
-        return _LinearProduct.apply(rows, weight, base.bias, *matrices).permute(0, 3, 1, 2)
-    strides = (list(base.stride), list(base.padding), list(base.dilation), False, [0, 0], base.groups)
-    return _ConvolutionProduct.apply(x, base.weight, base.bias, strides, down, up)
+
+    def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
+        self._base = base
+        self._source: tuple[object, ...] = ()
+        self._kept: tuple[Tensor, Tensor | None] | None = None
+
+    def __call__(self, x: Tensor, downs: Sequence[Tensor], ups: Sequence[Tensor]) -> Tensor:
+        """Multiply.
+
+        Args:
+            x: as many rows for each branch, the branches one after the other.
+            downs: of every branch `(r, in)` or `(r, in, k, k)`, the matrices A.
+            ups: of every branch `(out, r)` or `(out, r, 1, 1)`, the matrices B.
+        """
+        base = self._base
+        if isinstance(base, nn.Linear):
+            return self._multiplied(x, downs, ups)
+        if base.kernel_size == (1, 1):
+            return self._multiplied(x.permute(0, 2, 3, 1), downs, ups).permute(0, 3, 1, 2)
+        if x.device.type == "cpu" and _cells_out(base, x) <= FEW_CELLS:
+            weight, bias = self._frozen(x)
+            rows = _Neighbourhoods.apply(x.to(weight.dtype), base.kernel_size, base.stride, base.padding)
+            flat = [each.permute(0, 2, 3, 1).flatten(1) for each in (weight, *downs, *ups)]
+            out: Tensor = _LinearProduct.apply(rows, flat[0], bias, *flat[1:])
+            return out.permute(0, 3, 1, 2)
+        strides = (list(base.stride), list(base.padding), list(base.dilation), False, [0, 0], base.groups)
+        out = _ConvolutionProduct.apply(x, *self._frozen(x), strides, *downs, *ups)
+        return out
+
+    def _multiplied(self, rows: Tensor, downs: Sequence[Tensor], ups: Sequence[Tensor]) -> Tensor:
+        """`(…, in)` rows of a layer without neighbours."""
+        out: Tensor
+        if self._base.weight.numel() <= MERGED_UP_TO:
+            out = _MergedProduct.apply(rows, self._base.weight, self._base.bias, *downs, *ups)
+        else:
+            out = _LinearProduct.apply(rows, *self._frozen(rows), *downs, *ups)
+        return out
+
+    def _frozen(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The base's weight and bias, converted."""
+        weight, bias, kind = self._base.weight, self._base.bias, _computed_in(x)
+        source = (kind, weight.data_ptr(), weight._version)
+        if self._kept is not None and self._source == source:
+            return self._kept
+        layout = torch.channels_last if weight.ndim == 4 else torch.preserve_format
+        converted = weight.to(kind, memory_format=layout), None if bias is None else bias.to(kind)
+        if weight.device.type == "cpu":
+            self._source, self._kept = source, converted
+        return converted
+
+
+class _MergedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *matrices: Tensor) -> Tensor:
+        kind = _computed_in(x)
+        down, up = _stacked(matrices)
+        whole = down.new_empty(len(down), *weight.flatten(1).shape)
+        # Given where to put it, autocast leaves it in the matrices' own precision.
+        torch.baddbmm(weight.flatten(1).to(down.dtype), up, down, out=whole)
+        merged, rows = whole.to(kind), _branches(x.to(kind), down)
+        out = torch.bmm(rows, merged.mT) if bias is None else torch.baddbmm(bias.to(kind), rows, merged.mT)
+        ctx.save_for_backward(rows, merged, down, up)
+        ctx.shapes = x.shape, [each.shape for each in matrices]
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
+        rows, merged, down, up = ctx.saved_tensors
+        shape, shapes = ctx.shapes
+        grad = _branches(grad, down)
+        grad_merged = torch.bmm(grad.mT, rows).to(down.dtype)
+        small = (*torch.bmm(up.mT, grad_merged), *torch.bmm(grad_merged, down.mT))
+        grad_x = torch.bmm(grad, merged).view(shape) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, *(each.view(own) for each, own in zip(small, shapes, strict=True))
 
 
 class _LinearProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor) -> Tensor:
-        kind = _computed_in(x)
-        x, weight, down, up = (tensor.to(kind) for tensor in (x, weight, down, up))
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *matrices: Tensor) -> Tensor:
+        kind, weight = weight.dtype, weight.flatten(1)
+        down, up = (each.to(kind) for each in _stacked(matrices))
+        x = x.to(kind)
         flat = x.flatten(0, -2)
-        out = torch.mm(flat, weight.T) if bias is None else torch.addmm(bias.to(kind), flat, weight.T)
+        out = torch.mm(flat, weight.T) if bias is None else torch.addmm(bias, flat, weight.T)
         hidden = torch.bmm(_branches(flat, down), down.mT)
         _branches(out, down).baddbmm_(hidden, up.mT)
         ctx.save_for_backward(x, hidden, weight, down, up)
+        ctx.kind, ctx.shapes = matrices[0].dtype, [each.shape for each in matrices]
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
         x, hidden, weight, down, up = ctx.saved_tensors
         flat = grad.flatten(0, -2)
         rows = _branches(flat, down)
         inner = torch.bmm(rows, up)
-        grad_up = torch.bmm(rows.mT, hidden)
-        grad_down = torch.bmm(inner.mT, _branches(x.flatten(0, -2), down))
+        products = torch.bmm(inner.mT, _branches(x.flatten(0, -2), down)), torch.bmm(rows.mT, hidden)
+        small = [each for product in products for each in product.to(ctx.kind)]
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = torch.mm(flat, weight)
             _branches(grad_x, down).baddbmm_(inner, down)
             grad_x = grad_x.view_as(x)
-        return grad_x, None, None, grad_down, grad_up
+        return grad_x, None, None, *(each.view(own) for each, own in zip(small, ctx.shapes, strict=True))
+
+
+class _Neighbourhoods(torch.autograd.Function):
+    """`(B, C, H, W)` → `(B, h, w, k·k·C)`: what a convolution sees around each cell. Faster than `F.unfold` for bf16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
+        batch, channels, height, width = x.shape
+        ctx.options = kernel, stride, padding
+        ctx.shape = x.shape
+        (down, right), (tall, wide), (above, beside) = stride, kernel, padding
+        cells = F.pad(x.permute(0, 2, 3, 1), (0, 0, beside, beside, above, above)).contiguous()
+        picture, row, cell, one = cells.stride()
+        rows, columns = (height + 2 * above - tall) // down + 1, (width + 2 * beside - wide) // right + 1
+        shape = batch, rows, columns, tall, wide, channels
+        return cells.as_strided(shape, (picture, down * row, right * cell, row, cell, one)).flatten(3)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
+        (tall, wide), (down, right), (above, beside) = ctx.options
+        batch, channels, height, width = ctx.shape
+        parts = grad.unflatten(-1, (tall, wide, channels))
+        rows, columns = grad.shape[1:3]
+        cells = grad.new_zeros(batch, height + 2 * above, width + 2 * beside, channels)
+        for y in range(tall):
+            for x in range(wide):
+                seen = cells[:, y : y + down * rows : down, x : x + right * columns : right]
+                seen.add_(parts[:, :, :, y, x])
+        inner = cells[:, above : above + height, beside : beside + width]
+        return inner.permute(0, 3, 1, 2), None, None, None
 
 
 class _ConvolutionProduct(torch.autograd.Function):
@@ -73,42 +189,43 @@ class _ConvolutionProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, strides: Strides, down: Tensor, up: Tensor
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, strides: Strides, *matrices: Tensor
     ) -> Tensor:
-        kind = _computed_in(x)
-        x, weight = _channels_last(x.to(kind)), _channels_last(weight.to(kind))
-        bias, down, up = None if bias is None else bias.to(kind), down.to(kind), up.to(kind).flatten(2)
+        kind, count = weight.dtype, len(matrices) // 2
+        x = _channels_last(x.to(kind))
+        downs = [each.to(kind, memory_format=torch.channels_last) for each in matrices[:count]]
+        up = torch.stack(matrices[count:]).flatten(2).to(kind)
         out = _channels_last(torch.ops.aten.convolution(x, weight, bias, *strides))
-        parts = zip(x.chunk(len(down)), down, strict=True)
+        parts = zip(x.chunk(count), downs, strict=True)
         hidden = torch.stack([_cells(torch.ops.aten.convolution(part, each, None, *strides)) for part, each in parts])
-        _branches(_cells(out), down).baddbmm_(hidden, up.mT)
-        ctx.save_for_backward(x, hidden, weight, down, up)
-        ctx.strides = strides
+        _branches(_cells(out), up).baddbmm_(hidden, up.mT)
+        ctx.save_for_backward(x, hidden, weight, up, *downs)
+        ctx.kind, ctx.strides = matrices[0].dtype, strides
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, hidden, weight, down, up = ctx.saved_tensors
-        needed = ctx.needs_input_grad[0]
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
+        x, hidden, weight, up, *downs = ctx.saved_tensors
+        needed, count = ctx.needs_input_grad[0], len(downs)
         grad = _channels_last(grad)
-        rows = _branches(_cells(grad), down)
-        grad_up = torch.bmm(rows.mT, hidden)
+        rows = _branches(_cells(grad), up)
+        grad_ups = torch.bmm(rows.mT, hidden).to(ctx.kind)[..., None, None]
         inner = torch.bmm(rows, up).view(*grad.shape[:1], *grad.shape[2:], -1).permute(0, 3, 1, 2)
 
         def backwards(out: Tensor, into: Tensor, through: Tensor, mask: list[bool]) -> Any:
             return torch.ops.aten.convolution_backward(out, into, through, None, *ctx.strides, mask)
 
-        count = len(down)
         small = [
             backwards(part, into, each, [needed, True, False])
-            for part, into, each in zip(inner.chunk(count), x.chunk(count), down, strict=True)
+            for part, into, each in zip(inner.chunk(count), x.chunk(count), downs, strict=True)
         ]
         grad_x = None
         if needed:
             grad_x = backwards(grad, x, weight, [True, False, False])[0]
             for part, (share, _, _) in zip(grad_x.chunk(count), small, strict=True):
                 part.add_(share)
-        return grad_x, None, None, None, torch.stack([each for _, each, _ in small]), grad_up[..., None, None]
+        grad_downs = (each.to(ctx.kind, memory_format=torch.contiguous_format) for _, each, _ in small)
+        return grad_x, None, None, None, *grad_downs, *grad_ups
 
 
 def _computed_in(x: Tensor) -> torch.dtype:
@@ -116,8 +233,20 @@ def _computed_in(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
+def _cells_out(base: nn.Conv2d, x: Tensor) -> float:
+    """Of every picture; as good as infinite for convolutions that are not plain ones."""
+    plain = base.dilation == (1, 1) and base.groups == 1 and not isinstance(base.padding, str)
+    return x.shape[2] * x.shape[3] / math.prod(base.stride) if plain else math.inf
+
+
+def _stacked(matrices: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """A of every branch, then B of every branch → `(branches, r, in)`, `(branches, out, r)`."""
+    count = len(matrices) // 2
+    return torch.stack(tuple(matrices[:count])).flatten(2), torch.stack(tuple(matrices[count:])).flatten(2)
+
+
 def _branches(rows: Tensor, like: Tensor) -> Tensor:
-    """`(branches · n, c)` rows → `(branches, n, c)`."""
+    """`(branches · n, …, c)` rows → `(branches, n, c)`."""
     return rows.reshape(len(like), -1, rows.shape[-1])
 
 

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from peft import LoraConfig, LoraModel, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.branch_products import branch_product
+from model.branch_products import BranchProduct
 
 ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The paper's targets: q, k, v and out of every attention, self and cross."""
@@ -92,8 +91,9 @@ def add_branch_lora(
     for module in unet.modules():
         if isinstance(module, LoraLayer):
             module.set_adapter(list(names))
+            product = BranchProduct(module.get_base_layer())
             # A layer that held itself would keep its memory until the garbage collector comes by.
-            module.forward = partial(_branch_forward, weakref.proxy(module), router)
+            module.forward = partial(_branch_forward, weakref.proxy(module), product, router)
 
 
 def add_text_lora(text_encoder: nn.Module, rank: int) -> None:
@@ -108,8 +108,8 @@ def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for name, parameter in network.named_parameters() if "lora_" in name]
 
 
-def _branch_forward(layer: Any, router: BranchRouter, x: Tensor) -> Tensor:
+def _branch_forward(layer: Any, product: BranchProduct, router: BranchRouter, x: Tensor) -> Tensor:
     """`W x + B A x`, each run of rows with its own A and B; α = r, so the scale is 1."""
     names = [name for name, _ in router.runs]
-    down, up = (torch.stack([matrices[name].weight for name in names]) for matrices in (layer.lora_A, layer.lora_B))
-    return branch_product(layer.base_layer, x, down, up)
+    downs, ups = ([matrices[name].weight for name in names] for matrices in (layer.lora_A, layer.lora_B))
+    return product(x, downs, ups)

@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 from model.base import Base
 from model.config import TrainingConfig
 from model.denoiser import ANOMALY, GLOBAL, TwoBranchDenoiser
+from model.group_norm import use_channels_last_norms
 from model.lora import ALL_TARGETS, ATTENTION_TARGETS, add_branch_lora, add_text_lora, lora_parameters
 from model.objective import NoiseSchedule
 from model.text import embed, nested_prompts, tokenize
@@ -91,6 +92,7 @@ def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defec
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         unet = _sharing_weights(base.unet)
+        use_channels_last_norms(unet)
         denoiser = TwoBranchDenoiser.fresh(unet, with_background=config.bcm, zero_init=not config.reference_init)
         if base.interaction is not None and not config.reference_init:
             try:

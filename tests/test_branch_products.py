@@ -7,15 +7,18 @@ import torch
 from peft import LoraConfig, LoraModel
 from torch import Tensor, nn
 
-from model.branch_products import branch_product
+from model.branch_products import BranchProduct
 
 BRANCHES, ROWS, RANK = ("global", "anomaly"), 3, 2
 
 LAYERS: dict[str, tuple[nn.Linear | nn.Conv2d, tuple[int, ...]]] = {
     "linear": (nn.Linear(6, 5), (4, 6)),
+    "large linear": (nn.Linear(600, 120), (2, 600)),
     "linear without bias": (nn.Linear(6, 5, bias=False), (6,)),
-    "convolution": (nn.Conv2d(6, 5, 3, padding=1), (6, 4, 4)),
-    "strided convolution": (nn.Conv2d(6, 5, 3, stride=2, padding=1, bias=False), (6, 4, 4)),
+    "convolution": (nn.Conv2d(6, 5, 3, padding=1), (6, 9, 7)),
+    "strided convolution": (nn.Conv2d(6, 5, 3, stride=2, padding=1, bias=False), (6, 10, 9)),
+    "convolution of few cells": (nn.Conv2d(6, 5, 3, padding=1), (6, 4, 3)),
+    "strided convolution of few cells": (nn.Conv2d(6, 5, 3, stride=2, padding=1, bias=False), (6, 7, 4)),
     "convolution of single cells": (nn.Conv2d(6, 5, 1), (6, 3, 2)),
 }
 
@@ -41,10 +44,11 @@ def test_outputs_and_gradients_are_pefts(kind: str, *, learning_input: bool) -> 
         ups.append(up)
         outputs.append(layer(rows))
         gradients.append(torch.autograd.grad(outputs[-1], [down, up, *([rows] if learning_input else [])], force))
-    down, up = (torch.stack(each).detach().requires_grad_() for each in (downs, ups))
-    found = branch_product(base, x, down, up)
+    downs, ups = ([each.detach().requires_grad_() for each in matrices] for matrices in (downs, ups))
+    found = BranchProduct(base)(x, downs, ups)
     torch.testing.assert_close(found, torch.cat(outputs))
-    moved = torch.autograd.grad(found, [down, up, *([x] if learning_input else [])], pull)
-    expected: list[Tensor] = [torch.stack(each) for each in zip(*gradients, strict=True)]
+    moved = torch.autograd.grad(found, [*downs, *ups, *([x] if learning_input else [])], pull)
+    by_down, by_up, *by_rows = zip(*gradients, strict=True)
+    expected: list[Tensor] = [*by_down, *by_up, *map(torch.cat, by_rows)]
     for one, other in zip(moved, expected, strict=True):
-        torch.testing.assert_close(one, other.reshape(one.shape), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)

@@ -21,7 +21,7 @@ from torch import Tensor
 from model.checkpoint import step_generator
 from model.pixels import to_pixels
 from model.pretrain.data import ProceduralSet
-from model.pretrain.group_norm import use_channels_last
+from model.group_norm import use_channels_last
 from model.pretrain.loop import LoopConfig, run_loop
 from model.progress import Progress
 

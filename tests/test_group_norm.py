@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.pretrain.group_norm import ChannelsLastGroupNorm, use_channels_last
+from model.group_norm import ChannelsLastGroupNorm, use_channels_last
 
 
 def pair_of_norms() -> tuple[nn.GroupNorm, ChannelsLastGroupNorm]:
@@ -18,7 +18,7 @@ def pair_of_norms() -> tuple[nn.GroupNorm, ChannelsLastGroupNorm]:
 
 
 def pixels(seed: int, offset: float = 0.0) -> Tensor:
-    draw = torch.randn((3, 12, 7, 5), generator=torch.Generator().manual_seed(seed), dtype=torch.double) + offset
+    draw = torch.randn((3, 12, 9, 8), generator=torch.Generator().manual_seed(seed), dtype=torch.double) + offset
     return draw.to(memory_format=torch.channels_last).requires_grad_()
 
 
