@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from model.freed_memory import keep_freed_memory
 from model.silence import silence_imports
 
 SERVICE_PARTS = ("overhead", "requests", "workers")
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps.add_argument("--candidates", type=int, default=16, help="of every setting")
     chosen = parser.parse_args(arguments)
     silence_imports()
+    keep_freed_memory()
     loads, began = os.getloadavg(), time.monotonic()
 
     def tell(remark: str) -> None:

@@ -86,8 +86,8 @@ class BranchAttention:
         hidden = attn.to_out[1](attn.to_out[0](hidden))
         if run.interact:
             hidden = hidden + self.interaction(hidden.unflatten(0, (2, -1))).flatten(0, 1)
-        output: Tensor = hidden / attn.rescale_output_factor
-        return output
+        # Nearly always 1, and dividing is a pass over all tokens, forwards and backwards.
+        return hidden if attn.rescale_output_factor == 1 else hidden / attn.rescale_output_factor
 
 
 class TwoBranchDenoiser(nn.Module):

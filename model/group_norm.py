@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 FEW_CELLS = 64
 """Up to so many cells per picture PyTorch's own passes are as fast."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery.signals import celeryd_init, setup_logging, worker_process_init
 
+from model.freed_memory import keep_freed_memory
 from model.silence import silence_imports
 from service.core.logs import configure_logs
 from service.core.settings import load_settings
@@ -24,6 +25,7 @@ def _configure_logs(**_: Any) -> None:
 @worker_process_init.connect
 def _prepare_child(**_: Any) -> None:
     silence_imports()
+    keep_freed_memory()
     process_metrics().begin()
     # While the first task is on its way; importing in the task would only make it wait longer.
     threading.Thread(target=_import_heavy, name="import", daemon=True).start()

@@ -16,6 +16,7 @@ from types import TracebackType
 import typer
 
 from model.cli.output import Failure, JsonOutput, LiveOutput, Output, PlainOutput
+from model.freed_memory import keep_freed_memory
 from model.silence import silence_imports
 from service.core.errors import TransientError, UsageError
 
@@ -41,6 +42,7 @@ class Session:
 
     def __enter__(self) -> Output:
         silence_imports()
+        keep_freed_memory()
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         return self._output

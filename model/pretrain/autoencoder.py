@@ -19,9 +19,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from model.checkpoint import step_generator
+from model.group_norm import use_channels_last
 from model.pixels import to_pixels
 from model.pretrain.data import ProceduralSet
-from model.group_norm import use_channels_last
 from model.pretrain.loop import LoopConfig, run_loop
 from model.progress import Progress
 

@@ -20,10 +20,10 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from model.checkpoint import step_generator
 from model.denoiser import TwoBranchDenoiser
+from model.group_norm import use_channels_last
 from model.objective import NoiseSchedule, draw_timesteps, pair_loss
 from model.pixels import to_pixels
 from model.pretrain.data import ProceduralSet
-from model.group_norm import use_channels_last
 from model.pretrain.loop import LoopConfig, run_loop
 from model.progress import Meter, Progress
 from model.text import RARE_DEFECT, RARE_OBJECT, tokenize
