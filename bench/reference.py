@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from model.adapter import Adapter
 from model.denoiser import ANOMALY, GLOBAL, BranchAttention, attentions
 from model.interaction import BranchInteraction
+from model.lora import lora_parameters
 from model.masks import threshold_mask, tidy_mask, u2net_mask
 from model.network import PairModel
 from model.pixels import to_images
@@ -40,13 +41,13 @@ class InterleavedLora(nn.Module):
     """A layer with one unmerged LoRA per branch, `W x + s B A x`, one branch after the other.
 
     Args:
-        layer: peft's, whose weights are used as they are.
+        layer: peft's, whose weights are used as they are; the branches' matrices are trained one by one.
     """
 
     def __init__(self, layer: LoraLayer) -> None:
         super().__init__()
         self.base = layer.get_base_layer()
-        self.down, self.up, self.scaling = layer.lora_A, layer.lora_B, layer.scaling
+        self.down, self.up, self.scaling = _apart(layer.lora_A), _apart(layer.lora_B), layer.scaling
 
     def branch(self, x: Tensor, name: str) -> Tensor:
         """The rows of one branch."""
@@ -56,6 +57,12 @@ class InterleavedLora(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The rows of both branches, `[global …, anomaly …]`."""
         return torch.cat([self.branch(rows, name) for rows, name in zip(x.chunk(2), BRANCHES, strict=True)])
+
+
+def _apart(matrices: nn.ModuleDict) -> nn.ModuleDict:
+    """The same layers over the same memory, with parameters of their own."""
+    memo = {id(each): nn.Parameter(each.detach()) for each in matrices.parameters()}
+    return copy.deepcopy(matrices, memo)
 
 
 class TwoTokenAttention(nn.Module):
@@ -109,6 +116,7 @@ class ReferenceDenoiser(nn.Module):
     def __init__(self, model: PairModel) -> None:
         super().__init__()
         base = model.base.unet
+        self._model = model
         self.unet = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
         for name, module in model.denoiser.unet.named_modules():
             if isinstance(module, LoraLayer):
@@ -122,6 +130,11 @@ class ReferenceDenoiser(nn.Module):
         steps = timesteps.expand(latents.shape[1]).repeat(2)
         out: Tensor = self.unet(latents.flatten(0, 1), steps, text.flatten(0, 1)).sample
         return out.unflatten(0, latents.shape[:2])
+
+    def trained(self) -> list[nn.Parameter]:
+        """What a training of this form changes, in place of the model's own parameters."""
+        own = [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
+        return [*own, *self._model.interaction_parameters(), *lora_parameters(self._model.text_encoder)]
 
 
 def _plain_interaction(processor: BranchAttention) -> TwoTokenAttention:

@@ -42,6 +42,9 @@ REFERENCE = "reference form"
 Loss = Callable[[int], Tensor]
 """Number of a step → its loss, with gradients."""
 
+Learning = tuple[Loss, list[nn.Parameter]]
+"""The loss, and what is trained."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draws:
@@ -76,14 +79,14 @@ class Form:
     Attributes:
         name: its row in the table.
         config: how it trains.
-        loss: makes the loss of a step from model and material.
+        learning: makes the loss of a step from model and material, and tells what is trained.
         fused: whether the optimiser is one kernel; else as PyTorch's comes, which is none of them on a CPU.
         against: name of the row that its speed is divided by.
     """
 
     name: str
     config: TrainingConfig
-    loss: Callable[[PairModel, Material], Loss]
+    learning: Callable[[PairModel, Material], Learning]
     fused: bool
     against: str
 
@@ -165,10 +168,9 @@ def _measure(results: Results, subject: Subject, form: Form, plan: Comparison) -
     row = results.row(results.training, form.name, form.config.precision, form.against)
     with peak_memory(device) as memory:
         model = _model(subject, form.config)
-        loss = form.loss(model, plan.material)
-        parameters = list(model.trainable().values())
+        loss, parameters = form.learning(model, plan.material)
         optimizer = torch.optim.AdamW(parameters, lr=form.config.lr, weight_decay=1e-2, fused=form.fused or None)
-        kind = (form.loss, form.config.text_rank, form.config.gradient_checkpointing)
+        kind = (form.learning, form.config.text_rank, form.config.gradient_checkpointing)
         if kind not in plan.operations:
             plan.operations[kind] = count_operations(lambda: loss(0).backward())
         row.operations = plan.operations[kind]
@@ -195,7 +197,7 @@ def _model(subject: Subject, config: TrainingConfig) -> PairModel:
     return model
 
 
-def _reference(model: PairModel, material: Material) -> Loss:
+def _reference(model: PairModel, material: Material) -> Learning:
     denoiser = ReferenceDenoiser(model)
 
     def loss(number: int) -> Tensor:
@@ -203,33 +205,38 @@ def _reference(model: PairModel, material: Material) -> Loss:
         pixels = material.pixels[:, drawn.chosen].to(model.device)
         return reference_loss(model, denoiser, pixels, drawn.timesteps, drawn.noise)
 
-    return loss
+    return loss, denoiser.trained()
 
 
-def _ours(model: PairModel, material: Material) -> Loss:
+def _ours(model: PairModel, material: Material) -> Learning:
     text = None if model.config.text_rank else embedded_prompts(model).detach()
+    return _loss(model, material, text), list(model.trainable().values())
+
+
+def _reading(model: PairModel, material: Material) -> Learning:
+    """The prompts embedded in every step, whether the text encoder is trained or not."""
+    return _loss(model, material), list(model.trainable().values())
+
+
+def _loss(model: PairModel, material: Material, text: Tensor | None = None) -> Loss:
     return lambda number: training_loss(model, material.bank, step_generator(model.config.seed, number), text)
 
 
-def _reading(model: PairModel, material: Material) -> Loss:
-    """The prompts embedded in every step, whether the text encoder is trained or not."""
-    return lambda number: training_loss(model, material.bank, step_generator(model.config.seed, number))
-
-
-def _encoding(model: PairModel, material: Material) -> Loss:
-    ours = _ours(model, material)
+def _encoding(model: PairModel, material: Material) -> Learning:
+    ours, parameters = _ours(model, material)
 
     def loss(number: int) -> Tensor:
         for images in material.pixels[:, : model.config.batch]:
             encode(model.vae, images)
         return ours(number)
 
-    return loss
+    return loss, parameters
 
 
-def _interleaved(model: PairModel, material: Material) -> Loss:
-    denoiser: Any = _Plain(model)
-    return _ours(replace(model, denoiser=denoiser), material)
+def _interleaved(model: PairModel, material: Material) -> Learning:
+    plain = _Plain(model)
+    denoiser: Any = plain
+    return _loss(replace(model, denoiser=denoiser), material), plain.denoiser.trained()
 
 
 class _Plain(nn.Module):
@@ -248,7 +255,7 @@ def _agreement(subject: Subject, config: TrainingConfig, material: Material) -> 
     """Both losses of the first step in fp32, without tensor cores' shortened mantissas."""
     model = _model(subject, replace(config, precision="fp32"))
     with torch.no_grad(), full_mantissas():
-        theirs, ours = (float(form(model, material)(0)) for form in (_reference, _ours))
+        theirs, ours = (float(form(model, material)[0](0)) for form in (_reference, _ours))
     return Agreement("fp32, loss of a training step, relative", abs(ours - theirs) / theirs, LOSS)
 
 

@@ -17,7 +17,6 @@ autograd's form every split, concatenation and sum of the branches is one, forwa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,36 +53,36 @@ class BranchProduct:
         self._source: tuple[object, ...] = ()
         self._kept: tuple[Tensor, Tensor | None] | None = None
 
-    def __call__(self, x: Tensor, downs: Sequence[Tensor], ups: Sequence[Tensor]) -> Tensor:
+    def __call__(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
         """Multiply.
 
         Args:
             x: as many rows for each branch, the branches one after the other.
-            downs: of every branch `(r, in)` or `(r, in, k, k)`, the matrices A.
-            ups: of every branch `(out, r)` or `(out, r, 1, 1)`, the matrices B.
+            down: `(branches, r, in)` or `(branches, r, in, k, k)`, the matrices A.
+            up: `(branches, out, r)` or `(branches, out, r, 1, 1)`, the matrices B.
         """
         base = self._base
         if isinstance(base, nn.Linear):
-            return self._multiplied(x, downs, ups)
+            return self._multiplied(x, down, up)
         if base.kernel_size == (1, 1):
-            return self._multiplied(x.permute(0, 2, 3, 1), downs, ups).permute(0, 3, 1, 2)
+            return self._multiplied(x.permute(0, 2, 3, 1), down.flatten(2), up.flatten(2)).permute(0, 3, 1, 2)
         if x.device.type == "cpu" and _cells_out(base, x) <= FEW_CELLS:
             weight, bias = self._frozen(x)
             rows = _Neighbourhoods.apply(x.to(weight.dtype), base.kernel_size, base.stride, base.padding)
-            flat = [each.permute(0, 2, 3, 1).flatten(1) for each in (weight, *downs, *ups)]
-            product: Tensor = _LinearProduct.apply(rows, flat[0], bias, *flat[1:])
+            weight, down = weight.permute(0, 2, 3, 1), down.permute(0, 1, 3, 4, 2)
+            product: Tensor = _LinearProduct.apply(rows, weight.flatten(1), bias, down.flatten(2), up.flatten(2))
             return product.permute(0, 3, 1, 2)
         strides = (list(base.stride), list(base.padding), list(base.dilation), False, [0, 0], base.groups)
-        convolved: Tensor = _ConvolutionProduct.apply(x, *self._frozen(x), strides, *downs, *ups)
+        convolved: Tensor = _ConvolutionProduct.apply(x, *self._frozen(x), strides, down, up)
         return convolved
 
-    def _multiplied(self, rows: Tensor, downs: Sequence[Tensor], ups: Sequence[Tensor]) -> Tensor:
+    def _multiplied(self, rows: Tensor, down: Tensor, up: Tensor) -> Tensor:
         """`(…, in)` rows of a layer without neighbours."""
         out: Tensor
         if self._base.weight.numel() <= MERGED_UP_TO:
-            out = _MergedProduct.apply(rows, self._base.weight, self._base.bias, *downs, *ups)
+            out = _MergedProduct.apply(rows, self._base.weight, self._base.bias, down, up)
         else:
-            out = _LinearProduct.apply(rows, *self._frozen(rows), *downs, *ups)
+            out = _LinearProduct.apply(rows, *self._frozen(rows), down, up)
         return out
 
     def _frozen(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -101,41 +100,36 @@ class BranchProduct:
 
 class _MergedProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *matrices: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor) -> Tensor:
         kind = _computed_in(x)
-        down, up = _stacked(matrices)
         whole = down.new_empty(len(down), *weight.flatten(1).shape)
         # Given where to put it, autocast leaves it in the matrices' own precision.
         torch.baddbmm(weight.flatten(1).to(down.dtype), up, down, out=whole)
         merged, rows = whole.to(kind), _branches(x.to(kind), down)
         out = torch.bmm(rows, merged.mT) if bias is None else torch.baddbmm(bias.to(kind), rows, merged.mT)
         ctx.save_for_backward(rows, merged, down, up)
-        ctx.shapes = x.shape, [each.shape for each in matrices]
+        ctx.shape = x.shape
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Gradients:
         rows, merged, down, up = ctx.saved_tensors
-        shape, shapes = ctx.shapes
         grad = _branches(grad, down)
         grad_merged = torch.bmm(grad.mT, rows).to(down.dtype)
-        small = (*torch.bmm(up.mT, grad_merged), *torch.bmm(grad_merged, down.mT))
-        grad_x = torch.bmm(grad, merged).view(shape) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, *(each.view(own) for each, own in zip(small, shapes, strict=True))
+        grad_x = torch.bmm(grad, merged).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, torch.bmm(up.mT, grad_merged), torch.bmm(grad_merged, down.mT)
 
 
 class _LinearProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *matrices: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor) -> Tensor:
         kind, weight = weight.dtype, weight.flatten(1)
-        down, up = (each.to(kind) for each in _stacked(matrices))
-        x = x.to(kind)
+        x, down, up = (each.to(kind) for each in (x, down, up))
         flat = x.flatten(0, -2)
         out = torch.mm(flat, weight.T) if bias is None else torch.addmm(bias, flat, weight.T)
         hidden = torch.bmm(_branches(flat, down), down.mT)
         _branches(out, down).baddbmm_(hidden, up.mT)
         ctx.save_for_backward(x, hidden, weight, down, up)
-        ctx.kind, ctx.shapes = matrices[0].dtype, [each.shape for each in matrices]
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -144,14 +138,14 @@ class _LinearProduct(torch.autograd.Function):
         flat = grad.flatten(0, -2)
         rows = _branches(flat, down)
         inner = torch.bmm(rows, up)
-        products = torch.bmm(inner.mT, _branches(x.flatten(0, -2), down)), torch.bmm(rows.mT, hidden)
-        small = [each for product in products for each in product.to(ctx.kind)]
+        grad_down = torch.bmm(inner.mT, _branches(x.flatten(0, -2), down))
+        grad_up = torch.bmm(rows.mT, hidden)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = torch.mm(flat, weight)
             _branches(grad_x, down).baddbmm_(inner, down)
             grad_x = grad_x.view_as(x)
-        return grad_x, None, None, *(each.view(own) for each, own in zip(small, ctx.shapes, strict=True))
+        return grad_x, None, None, grad_down, grad_up
 
 
 class _Neighbourhoods(torch.autograd.Function):
@@ -192,18 +186,17 @@ class _ConvolutionProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, strides: Strides, *matrices: Tensor
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, strides: Strides, down: Tensor, up: Tensor
     ) -> Tensor:
-        kind, count = weight.dtype, len(matrices) // 2
-        x = _channels_last(x.to(kind))
-        downs = [each.to(kind, memory_format=torch.channels_last) for each in matrices[:count]]
-        up = torch.stack(matrices[count:]).flatten(2).to(kind)
+        kind = weight.dtype
+        x, up = _channels_last(x.to(kind)), up.flatten(2).to(kind)
+        downs = [each.to(kind, memory_format=torch.channels_last) for each in down]
         out = _channels_last(torch.ops.aten.convolution(x, weight, bias, *strides))
-        parts = zip(x.chunk(count), downs, strict=True)
+        parts = zip(x.chunk(len(down)), downs, strict=True)
         hidden = torch.stack([_cells(torch.ops.aten.convolution(part, each, None, *strides)) for part, each in parts])
         _branches(_cells(out), up).baddbmm_(hidden, up.mT)
         ctx.save_for_backward(x, hidden, weight, up, *downs)
-        ctx.kind, ctx.strides = matrices[0].dtype, strides
+        ctx.kind, ctx.strides = down.dtype, strides
         return out
 
     @staticmethod
@@ -212,7 +205,7 @@ class _ConvolutionProduct(torch.autograd.Function):
         needed, count = ctx.needs_input_grad[0], len(downs)
         grad = _channels_last(grad)
         rows = _branches(_cells(grad), up)
-        grad_ups = torch.bmm(rows.mT, hidden).to(ctx.kind)[..., None, None]
+        grad_up = torch.bmm(rows.mT, hidden)[..., None, None]
         inner = torch.bmm(rows, up).view(*grad.shape[:1], *grad.shape[2:], -1).permute(0, 3, 1, 2)
 
         def backwards(out: Tensor, into: Tensor, through: Tensor, mask: list[bool]) -> Any:
@@ -227,8 +220,10 @@ class _ConvolutionProduct(torch.autograd.Function):
             grad_x = backwards(grad, x, weight, [True, False, False])[0]
             for part, (share, _, _) in zip(grad_x.chunk(count), small, strict=True):
                 part.add_(share)
-        grad_downs = (each.to(ctx.kind, memory_format=torch.contiguous_format) for _, each, _ in small)
-        return grad_x, None, None, None, *grad_downs, *grad_ups
+        grad_down = x.new_empty(count, *downs[0].shape, dtype=ctx.kind)
+        for own, (_, found, _) in zip(grad_down, small, strict=True):
+            own.copy_(found)  # from channels-last, and in the parameters' precision
+        return grad_x, None, None, None, grad_down, grad_up
 
 
 def _computed_in(x: Tensor) -> torch.dtype:
@@ -240,12 +235,6 @@ def _cells_out(base: nn.Conv2d, x: Tensor) -> float:
     """Of every picture; as good as infinite for convolutions that are not plain ones."""
     plain = base.dilation == (1, 1) and base.groups == 1 and not isinstance(base.padding, str)
     return x.shape[2] * x.shape[3] / math.prod(base.stride) if plain else math.inf
-
-
-def _stacked(matrices: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """A of every branch, then B of every branch → `(branches, r, in)`, `(branches, out, r)`."""
-    count = len(matrices) // 2
-    return torch.stack(tuple(matrices[:count])).flatten(2), torch.stack(tuple(matrices[count:])).flatten(2)
 
 
 def _branches(rows: Tensor, like: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ class TwoBranchDenoiser(nn.Module):
 
     Attributes:
         unet: the diffusers U-Net, base weights and LoRAs.
+        lora: the LoRAs' matrices, as they are trained (`add_branch_lora`); empty without.
         interaction: attention name (dots replaced by `/`) → SAIM.
         background: self-attention name (likewise) → BCM, or None.
     """
@@ -113,6 +114,7 @@ class TwoBranchDenoiser(nn.Module):
         super().__init__()
         self.unet = unet
         self.router = BranchRouter()
+        self.lora = nn.ParameterDict()
         for name, attn in attentions(unet).items():
             injection = background.get(name) if background is not None else None
             attn.set_processor(BranchAttention(name, interaction[name], injection))

@@ -3,17 +3,20 @@
 peft makes the layers, holds the matrices and reads and writes the files. In a pass over `[global …, anomaly …]` each
 run of rows goes through its own branch's adapter. peft's own mixed batches (`adapter_names`) gather and scatter rows by
 index, which took a third of a training step on a CPU; here the rows of a branch lie together, see `branch_products`.
+
+A layer's matrices A of all branches are one parameter, branch axis first, and so are its B; peft's are views of them.
+Products and the optimiser take them whole: half as many tensors.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from peft import LoraConfig, LoraModel, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -52,7 +55,7 @@ TEXT_ADAPTER = "text"
 class BranchRouter:
     """Which adapter the rows of the running pass use: `(adapter name, number of rows)`, in the order of the rows.
 
-    All adapters have the same number of rows.
+    All adapters have the same number of rows, and come in the order in which they were put on the U-Net.
     """
 
     runs: list[tuple[str, int]] = field(default_factory=list)
@@ -73,14 +76,18 @@ class BranchRouter:
 
 def add_branch_lora(
     unet: nn.Module, names: tuple[str, ...], targets: tuple[str, ...], rank: int, router: BranchRouter
-) -> None:
-    """Put one LoRA per branch on the U-Net; base weights become frozen, every adapter trainable.
+) -> nn.ParameterDict:
+    """Put one LoRA per branch on the U-Net; base weights become frozen.
 
     Args:
         names: adapter names, one per branch.
         targets: endings of the module names that get one.
         rank: rank r; α = r, so the scale is 1.
         router: read at every pass.
+
+    Returns:
+        What is trained: module path (`/` in place of dots) and `/A` or `/B` → the matrices of all branches,
+        `(branches, r, in, …)` and `(branches, out, r, …)`.
     """
     unet.requires_grad_(False)
     configs = {name: LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)) for name in names}
@@ -88,12 +95,16 @@ def add_branch_lora(
     tuner = LoraModel(unet, configs, names[0])
     for name in names[1:]:
         tuner.inject_adapter(unet, name)
-    for module in unet.modules():
+    joined = nn.ParameterDict()
+    for name, module in unet.named_modules():
         if isinstance(module, LoraLayer):
-            module.set_adapter(list(names))
-            product = BranchProduct(module.get_base_layer())
-            # A layer that held itself would keep its memory until the garbage collector comes by.
-            module.forward = partial(_branch_forward, weakref.proxy(module), product, router)
+            key = name.replace(".", "/")
+            base = module.get_base_layer()
+            kinds = (module.lora_A, module.lora_B)
+            joined[f"{key}/A"], joined[f"{key}/B"] = (_join(each, names, base.weight.device) for each in kinds)
+            product = BranchProduct(base)
+            module.forward = partial(_branch_forward, product, names, router, joined[f"{key}/A"], joined[f"{key}/B"])
+    return joined
 
 
 def add_text_lora(text_encoder: nn.Module, rank: int) -> None:
@@ -104,12 +115,22 @@ def add_text_lora(text_encoder: nn.Module, rank: int) -> None:
 
 
 def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """The LoRA matrices of a network, in module order."""
+    """The matrices of a network with one LoRA, in module order."""
     return [parameter for name, parameter in network.named_parameters() if "lora_" in name]
 
 
-def _branch_forward(layer: Any, product: BranchProduct, router: BranchRouter, x: Tensor) -> Tensor:
+def _join(matrices: nn.ModuleDict, names: tuple[str, ...], device: torch.device) -> nn.Parameter:
+    """One parameter in place of one per branch, which become views of it that are not trained themselves."""
+    layers: list[Any] = [matrices[name] for name in names]
+    joined = nn.Parameter(torch.stack([layer.weight.detach().to(device) for layer in layers]))
+    for layer, own in zip(layers, joined.detach(), strict=True):
+        layer.weight = nn.Parameter(own, requires_grad=False)
+    return joined
+
+
+def _branch_forward(
+    product: BranchProduct, names: tuple[str, ...], router: BranchRouter, down: Tensor, up: Tensor, x: Tensor
+) -> Tensor:
     """`W x + B A x`, each run of rows with its own A and B; α = r, so the scale is 1."""
-    names = [name for name, _ in router.runs]
-    downs, ups = ([matrices[name].weight for name in names] for matrices in (layer.lora_A, layer.lora_B))
-    return product(x, downs, ups)
+    first, count = names.index(router.runs[0][0]), len(router.runs)
+    return product(x, down.narrow(0, first, count), up.narrow(0, first, count))

@@ -80,7 +80,7 @@ class PairModel:
 
     def lora_parameters(self) -> list[nn.Parameter]:
         """All LoRA matrices: both branches', then the text encoder's."""
-        return lora_parameters(self.denoiser.unet) + lora_parameters(self.text_encoder)
+        return [*self.denoiser.lora.values(), *lora_parameters(self.text_encoder)]
 
 
 def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defect_name: str) -> PairModel:
@@ -100,7 +100,7 @@ def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defec
             except RuntimeError as error:
                 raise UsageError(f"{base.folder / 'interaction'} does not fit the base's U-Net: {error}") from error
         targets = ALL_TARGETS if config.lora_targets == "all" else ATTENTION_TARGETS
-        add_branch_lora(unet, (GLOBAL, ANOMALY), targets, config.rank, denoiser.router)
+        denoiser.lora = add_branch_lora(unet, (GLOBAL, ANOMALY), targets, config.rank, denoiser.router)
         text_encoder = _sharing_weights(base.text_encoder)
         if config.text_rank:
             add_text_lora(text_encoder, config.text_rank)

@@ -44,11 +44,11 @@ def test_outputs_and_gradients_are_pefts(kind: str, *, learning_input: bool) -> 
         ups.append(up)
         outputs.append(layer(rows))
         gradients.append(torch.autograd.grad(outputs[-1], [down, up, *([rows] if learning_input else [])], force))
-    downs, ups = ([each.detach().requires_grad_() for each in matrices] for matrices in (downs, ups))
-    found = BranchProduct(base)(x, downs, ups)
+    down, up = (torch.stack(each).detach().requires_grad_() for each in (downs, ups))
+    found = BranchProduct(base)(x, down, up)
     torch.testing.assert_close(found, torch.cat(outputs))
-    moved = torch.autograd.grad(found, [*downs, *ups, *([x] if learning_input else [])], pull)
+    moved = torch.autograd.grad(found, [down, up, *([x] if learning_input else [])], pull)
     by_down, by_up, *by_rows = zip(*gradients, strict=True)
-    expected: list[Tensor] = [*by_down, *by_up, *map(torch.cat, by_rows)]
+    expected: list[Tensor] = [torch.stack(by_down), torch.stack(by_up), *map(torch.cat, by_rows)]
     for one, other in zip(moved, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)

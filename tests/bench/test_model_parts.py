@@ -99,11 +99,11 @@ def test_operations_of_branches_are_those_of_their_products_written_out() -> Non
     base = nn.Linear(width, out).requires_grad_(False)
     product = BranchProduct(base)
     x = torch.ones((2 * rows, width), requires_grad=True)
-    downs, ups = ([torch.ones(shape, requires_grad=True) for _ in range(2)] for shape in ((rank, width), (out, rank)))
+    down, up = (torch.ones(shape, requires_grad=True) for shape in ((2, rank, width), (2, out, rank)))
     forwards = 2 * 2 * rows * (width * out + width * rank + rank * out)
-    assert count_operations(lambda: product(x, downs, ups)) == forwards
+    assert count_operations(lambda: product(x, down, up)) == forwards
     backwards = forwards + 2 * 2 * rows * (width * rank + rank * out)  # the base's weight has no gradient
-    assert count_operations(lambda: product(x, downs, ups).sum().backward()) == forwards + backwards
+    assert count_operations(lambda: product(x, down, up).sum().backward()) == forwards + backwards
 
 
 def test_full_mantissas_come_from_cudnn_too() -> None:
