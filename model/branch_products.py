@@ -6,9 +6,11 @@ batched over the branches. With g the gradient of the output and h = A x, per br
     dB = gᵀ h,        dA = (g B)ᵀ x,        dx = g W + (g B) A
 
 The base's weight W is the same for all branches, so one product takes all their rows. Small layers are cheaper merged,
-with M = W + B A of each branch, made anew in every step in the parameters' own precision:
+with M = W + B A of each branch, made anew in every pass in the parameters' own precision:
 
     dB = (gᵀ x) Aᵀ,   dA = Bᵀ (gᵀ x),       dx = g M
+
+In half precision M is rounded once, as for sampling; unmerged W x and B A x are rounded each.
 
 Written out as functions of their own because on small networks it is the number of operations that costs, and in
 autograd's form every split, concatenation and sum of the branches is one, forwards and backwards.
@@ -33,7 +35,8 @@ bring the weights into their form than to multiply."""
 Strides = tuple[list[int], list[int], list[int], bool, list[int], int]
 """As `aten::convolution` takes them: stride, padding, dilation, transposed, output padding, groups."""
 
-Pair = tuple[int, int]
+Sides = tuple[int, int]
+"""Of height and width."""
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -41,30 +44,32 @@ Gradients = tuple[Tensor | None, ...]
 class BranchProduct:
     """What a layer makes of the rows of all branches.
 
-    On a CPU it keeps the frozen weight in the precision and layout that products want: converting it takes as long as a
-    product. On a GPU that would take memory and save little.
+    On a CPU it keeps the frozen weight in the precision and layout that products want, beside the base's own:
+    converting it takes as long as a product. On a GPU that would take memory and save little. For one thread at a time.
 
     Args:
-        base: the layer without LoRA; frozen.
+        base: the layer without LoRA; frozen, so its weights must not change any more.
     """
 
     def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
         self._base = base
-        self._source: tuple[object, ...] = ()
-        self._kept: tuple[Tensor, Tensor | None] | None = None
+        self._kept: dict[torch.dtype, tuple[Tensor, Tensor | None]] = {}
 
     def __call__(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
         """Multiply.
 
         Args:
-            x: as many rows for each branch, the branches one after the other.
+            x: `(branches · B, …, in)` or, for convolutions, `(branches · B, in, h, w)`; the branches one after the other.
             down: `(branches, r, in)` or `(branches, r, in, k, k)`, the matrices A.
             up: `(branches, out, r)` or `(branches, out, r, 1, 1)`, the matrices B.
+
+        Returns:
+            `(branches · B, …, out)` or `(branches · B, out, h', w')`, in autocast's precision if it is on.
         """
         base = self._base
         if isinstance(base, nn.Linear):
             return self._multiplied(x, down, up)
-        if base.kernel_size == (1, 1):
+        if base.kernel_size == base.stride == (1, 1) and base.padding == (0, 0) and base.groups == 1:
             return self._multiplied(x.permute(0, 2, 3, 1), down.flatten(2), up.flatten(2)).permute(0, 3, 1, 2)
         if x.device.type == "cpu" and _cells_out(base, x) <= FEW_CELLS:
             weight, bias = self._frozen(x)
@@ -88,17 +93,18 @@ class BranchProduct:
     def _frozen(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The base's weight and bias, converted."""
         weight, bias, kind = self._base.weight, self._base.bias, _computed_in(x)
-        source = (kind, weight.data_ptr(), weight._version)  # noqa: SLF001 - counts changes in place
-        if self._kept is not None and self._source == source:
-            return self._kept
+        if kind in self._kept:
+            return self._kept[kind]
         layout = torch.channels_last if weight.ndim == 4 else torch.preserve_format
         converted = weight.to(kind, memory_format=layout), None if bias is None else bias.to(kind)
         if weight.device.type == "cpu":
-            self._source, self._kept = source, converted
+            self._kept[kind] = converted
         return converted
 
 
 class _MergedProduct(torch.autograd.Function):
+    """`(branches · B, …, in)` → `(branches · B, …, out)` through W + B A of each branch."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor) -> Tensor:
         kind = _computed_in(x)
@@ -121,6 +127,8 @@ class _MergedProduct(torch.autograd.Function):
 
 
 class _LinearProduct(torch.autograd.Function):
+    """`(branches · B, …, in)` → `(branches · B, …, out)` through W of all branches and B A of each."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor) -> Tensor:
         kind, weight = weight.dtype, weight.flatten(1)
@@ -155,7 +163,7 @@ class _Neighbourhoods(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Sides, stride: Sides, padding: Sides) -> Tensor:
         batch, channels, height, width = x.shape
         ctx.options = kernel, stride, padding
         ctx.shape = x.shape

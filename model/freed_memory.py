@@ -11,10 +11,13 @@ import os
 import platform
 
 KEPT = 1 << 30
-"""Bytes of freed memory that a process keeps at most."""
+"""Bytes that may lie free at the end of the heap before it is given back; what is free in between stays in any case."""
 
 LARGEST = 1 << 25
-"""Bytes of the largest block that is taken from what is kept: the most that glibc allows."""
+"""Bytes of the largest block from the heap, the most that glibc allows. Larger ones are given back at once."""
+
+TOLD = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
+"""Variables by which users tell glibc what to keep."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of the two in `mallopt(3)`."""
@@ -22,7 +25,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 def keep_freed_memory() -> None:
     """Have this process keep freed memory; nothing happens where the C library is another, or told by the user."""
-    told = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    told = any(name in os.environ for name in TOLD) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
     if told or platform.libc_ver()[0] != "glibc":
         return
     library = ctypes.CDLL(None)

@@ -26,6 +26,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 FOLDED_ABOVE = 2
@@ -122,23 +123,31 @@ def _interact(
     """
     rows = own.flatten(1, -2)
     difference = rows[0] - rows[1]
-    # Batched over the branches: on a CPU products of this shape take half as long so.
-    scores = torch.baddbmm(score_bias, rows, score.T.expand(2, -1, -1))
+    scores = _mapped(rows, score, score_bias)
     products = (scores * difference).sum(-1, keepdim=True)
-    # On GPUs autocast sums in full precision.
-    weight = torch.sigmoid(products / math.sqrt(own.shape[-1])).to(own.dtype)
+    weight = torch.sigmoid(products / math.sqrt(own.shape[-1]))
     mixed = torch.addcmul(rows[1], weight, difference)
-    result = torch.baddbmm(out_bias, mixed, out.T.expand(2, -1, -1)).view_as(own)
-    return result, (rows, difference, scores, weight, mixed)
+    return _mapped(mixed, out, out_bias).view_as(own), (rows, difference, scores, weight, mixed)
+
+
+def _mapped(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`(2, n, c)` rows through a linear map."""
+    if rows.device.type == "cpu":  # products of this shape take half as long batched over the branches
+        return torch.baddbmm(bias, rows, weight.T.expand(2, -1, -1))
+    return F.linear(rows, weight, bias)
 
 
 class _Interact(torch.autograd.Function):
-    """Its gradients written out: autograd takes twice as many passes over the tokens."""
+    """`(2, B, N, c)` → the same shape, in the rows' precision; its gradients written out.
+
+    Autograd takes twice as many passes over the tokens.
+    """
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, *maps: Tensor) -> Tensor:
         score, score_bias, out, out_bias = (each.to(own.dtype) for each in maps)
-        result, kept = _interact(own, score, score_bias, out, out_bias)
+        with torch.autocast(own.device.type, enabled=False):
+            result, kept = _interact(own, score, score_bias, out, out_bias)
         ctx.save_for_backward(score, out, *kept)
         return result
 

@@ -120,7 +120,10 @@ def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 
 def _join(matrices: nn.ModuleDict, names: tuple[str, ...], device: torch.device) -> nn.Parameter:
-    """One parameter in place of one per branch, which become views of it that are not trained themselves."""
+    """One parameter in place of one per branch, which become views of it that are not trained themselves.
+
+    Moving the network to another device or precision, or copying it, would separate them: it is where it stays.
+    """
     layers: list[Any] = [matrices[name] for name in names]
     joined = nn.Parameter(torch.stack([layer.weight.detach().to(device) for layer in layers]))
     for layer, own in zip(layers, joined.detach(), strict=True):

@@ -258,7 +258,8 @@ def _restore(trainable: dict[str, nn.Parameter], saved: dict[str, Tensor]) -> No
     found = {name: tensor.shape for name, tensor in saved.items()}
     if differing := sorted({name for name, _ in shapes.items() ^ found.items()}):
         raise UsageError(
-            f"the checkpoint was made with other options: {len(differing)} weights differ, first {differing[0]}; "
+            f"the checkpoint was made with other options or by another version: {len(differing)} weights differ, "
+            f"first {differing[0]}; "
             "train with the same options or in a new folder"
         )
     for name, parameter in trainable.items():

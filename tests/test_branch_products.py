@@ -25,7 +25,8 @@ LAYERS: dict[str, tuple[nn.Linear | nn.Conv2d, tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("learning_input", [True, False])
-def test_outputs_and_gradients_are_pefts(kind: str, *, learning_input: bool) -> None:
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
+def test_outputs_and_gradients_are_pefts(kind: str, *, learning_input: bool, half: bool) -> None:
     torch.manual_seed(0)
     base, shape = LAYERS[kind]
     base.requires_grad_(False)
@@ -45,10 +46,29 @@ def test_outputs_and_gradients_are_pefts(kind: str, *, learning_input: bool) -> 
         outputs.append(layer(rows))
         gradients.append(torch.autograd.grad(outputs[-1], [down, up, *([rows] if learning_input else [])], force))
     down, up = (torch.stack(each).detach().requires_grad_() for each in (downs, ups))
-    found = BranchProduct(base)(x, down, up)
-    torch.testing.assert_close(found, torch.cat(outputs))
-    moved = torch.autograd.grad(found, [down, up, *([x] if learning_input else [])], pull)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        found = BranchProduct(base)(x, down, up)
+    assert found.dtype is (torch.bfloat16 if half else torch.float32)
+    assert distance(found, torch.cat(outputs)) < (0.01 if half else 1e-6)
+    moved = torch.autograd.grad(found, [down, up, *([x] if learning_input else [])], pull.to(found.dtype))
     by_down, by_up, *by_rows = zip(*gradients, strict=True)
     expected: list[Tensor] = [torch.stack(by_down), torch.stack(by_up), *map(torch.cat, by_rows)]
     for one, other in zip(moved, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        assert one.dtype is torch.float32
+        assert distance(one, other) < (0.02 if half else 1e-5)
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    """Relative to the second."""
+    return float((one - other).detach().norm() / other.detach().norm())
+
+
+def test_a_layer_computes_in_the_precision_of_each_pass() -> None:
+    torch.manual_seed(0)
+    product = BranchProduct(nn.Conv2d(6, 5, 3, padding=1).requires_grad_(False))
+    x, down, up = torch.randn(2, 6, 9, 9), torch.randn(2, 2, 6, 3, 3), torch.randn(2, 5, 2, 1, 1)
+    first = product(x, down, up)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = product(x, down, up)
+    assert half.dtype is torch.bfloat16
+    assert torch.equal(product(x, down, up), first)

@@ -73,3 +73,20 @@ def test_under_autocast_what_is_added_is_in_the_precision_of_what_it_is_added_to
         added = saim.to(device)(hidden[:, :pairs].to(device, torch.bfloat16))
     assert added.dtype is torch.bfloat16
     torch.testing.assert_close(added.float().cpu(), exact, atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_gradients_of_the_folded_form_are_those_of_the_written_out(
+    saim: BranchInteraction, hidden: Tensor, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(2))
+    learning = [parameter for parameter in saim.parameters() if parameter.requires_grad]
+    gradients = []
+    for above, precision in ((0, kind), (1e9, torch.float32)):
+        monkeypatch.setattr("model.interaction.FOLDED_ABOVE", above)
+        x = hidden.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+            added = saim(x)
+        gradients.append(torch.autograd.grad(added, [x, *learning], pull.to(added.dtype)))
+    for folded, written in zip(*gradients, strict=True):
+        assert (folded - written).norm() <= (0.05 if kind is torch.bfloat16 else 1e-5) * written.norm()
