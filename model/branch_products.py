@@ -59,7 +59,7 @@ class BranchProduct:
         """Multiply.
 
         Args:
-            x: `(branches · B, …, in)` or, for convolutions, `(branches · B, in, h, w)`; the branches one after the other.
+            x: `(branches · B, …, in)`, for convolutions `(branches · B, in, h, w)`; the branches one after the other.
             down: `(branches, r, in)` or `(branches, r, in, k, k)`, the matrices A.
             up: `(branches, out, r)` or `(branches, out, r, 1, 1)`, the matrices B.
 
