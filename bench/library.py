@@ -15,6 +15,7 @@ from typing import Any
 
 from model.adapter import Adapter, load_adapter, read_adapter_card
 from model.cli.checks import load_normals, open_base
+from model.freed_memory import keep_freed_memory
 from model.generation import Tally
 from model.pipeline import load_object_net, make_dataset
 from model.placement import NormalImage
@@ -54,6 +55,7 @@ def make(
 
 
 def main() -> None:
+    keep_freed_memory()  # as the worker on the other side does
     folder, normals = Path(sys.argv[1]), load_normals(Path(sys.argv[2]))[0]
     base = open_base(str(read_adapter_card(folder)["base"]["name"]))
     adapter, object_net = load_adapter(folder, base), load_object_net(base)

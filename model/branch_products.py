@@ -29,8 +29,8 @@ MERGED_UP_TO = 2**16
 """Weights of the largest linear layer that is merged. In larger ones products of all rows outweigh their number."""
 
 FEW_CELLS = 16
-"""Cells per picture up to which a convolution on a CPU is a product of its neighbourhoods: its kernels take longer to
-bring the weights into their form than to multiply."""
+"""Cells that come out per picture, up to which a convolution on a CPU is a product of its neighbourhoods: its kernels
+take longer to bring the weights into their form than to multiply."""
 
 Strides = tuple[list[int], list[int], list[int], bool, list[int], int]
 """As `aten::convolution` takes them: stride, padding, dilation, transposed, output padding, groups."""
@@ -71,7 +71,7 @@ class BranchProduct:
             return self._multiplied(x, down, up)
         if base.kernel_size == base.stride == (1, 1) and base.padding == (0, 0) and base.groups == 1:
             return self._multiplied(x.permute(0, 2, 3, 1), down.flatten(2), up.flatten(2)).permute(0, 3, 1, 2)
-        if x.device.type == "cpu" and _cells_out(base, x) <= FEW_CELLS:
+        if _few_cells(base, x):
             weight, bias = self._frozen(x)
             rows = _Neighbourhoods.apply(x.to(weight.dtype), base.kernel_size, base.stride, base.padding)
             weight, down = weight.permute(0, 2, 3, 1), down.permute(0, 1, 3, 4, 2)
@@ -239,10 +239,10 @@ def _computed_in(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def _cells_out(base: nn.Conv2d, x: Tensor) -> float:
-    """Of every picture; as good as infinite for convolutions that are not plain ones."""
-    plain = base.dilation == (1, 1) and base.groups == 1 and not isinstance(base.padding, str)
-    return x.shape[2] * x.shape[3] / math.prod(base.stride) if plain else math.inf
+def _few_cells(base: nn.Conv2d, x: Tensor) -> bool:
+    """Whether its neighbourhoods are cheaper than its kernel; they are made for plain convolutions."""
+    plain = base.dilation == (1, 1) and base.groups == 1
+    return plain and x.device.type == "cpu" and x.shape[2:].numel() <= FEW_CELLS * math.prod(base.stride)
 
 
 def _branches(rows: Tensor, like: Tensor) -> Tensor:
