@@ -28,6 +28,12 @@ def grey(rng: Rng, low: float, high: float) -> Field:
     return np.clip(rng.uniform(low, high) + rng.normal(0.0, 0.012, 3), 0.0, 1.0).astype(np.float32)
 
 
+def mild(rng: Rng, low: float, high: float) -> Field:
+    """A grey of brightness `low` to `high` with a breath of any colour, as plastic trays and stones have."""
+    hue = rng.normal(0.0, 1.0, 3)
+    return np.clip(rng.uniform(low, high) * (1 + 0.04 * (hue - hue.mean())), 0.0, 1.0).astype(np.float32)
+
+
 def vivid(rng: Rng) -> Field:
     """Any colour, from pastel to saturated, dark to light."""
     hue = rng.random(3)

@@ -56,6 +56,12 @@ def fractal(rng: Rng, size: int, scale: float, octaves: int = 4, gain: float = 0
     return total / np.float32(np.sqrt(power))
 
 
+def chroma(rng: Rng, size: int, scale: float) -> Field:
+    """Smooth noise of colour alone, `(size, size, 3)`: deviations of variance 1 that leave the brightness."""
+    first, second = smooth(rng, size, scale), smooth(rng, size, scale)
+    return np.stack([first, np.float32(-0.5) * (first + second), second], axis=-1)
+
+
 def grid(size: int) -> tuple[Field, Field]:
     """Pixel centres as row and column coordinates from the middle of the picture."""
     axis = (np.arange(size) - (size - 1) / 2).astype(np.float32)

@@ -6,12 +6,25 @@ A builder takes `(rng, frame)` and returns the part's colours and its distance f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from model.pretrain.procedural import colours
-from model.pretrain.procedural.noise import Field, Rng, fractal, mix, plain, relief, rotated, smooth, step, tint, white
+from model.pretrain.procedural.noise import (
+    Field,
+    Rng,
+    fractal,
+    grid,
+    mix,
+    plain,
+    relief,
+    rotated,
+    smooth,
+    step,
+    tint,
+    white,
+)
 from model.pretrain.procedural.surfaces import SURFACES
 
 
@@ -235,6 +248,119 @@ def bearing(rng: Rng, frame: Frame) -> Part:
     )
 
 
+def _ragged_outline(rng: Rng, frame: Frame, rough: float) -> Field:
+    """Distance inside a hand-made round: an oval, between ellipse and rounded rectangle, with an uneven rim."""
+    aspect, power = rng.uniform(0.6, 1.0), rng.uniform(2.0, 3.6)
+    across = np.abs(frame.v) / aspect
+    reach = (np.abs(frame.u) ** power + across**power) ** (1 / power)
+    wave = sum(
+        rng.normal(0, 0.35 / order) * np.cos(order * frame.theta + rng.uniform(0, 6.3)) for order in (2, 3, 4, 5)
+    )
+    ragged = fractal(rng, frame.size, rng.uniform(5, 14) * frame.size / 128, 4, 0.6)
+    return (aspect * (frame.radius * (1 + rough * wave) - reach) + 0.25 * rough * frame.radius * ragged).astype(
+        np.float32
+    )
+
+
+def cookie(rng: Rng, frame: Frame) -> Part:
+    """A biscuit: domed, darker baked towards the rim."""
+    distance = _ragged_outline(rng, frame, rng.uniform(0.02, 0.1))
+    picture = SURFACES["biscuit"](rng, frame.size)
+    depth = np.clip(distance / frame.radius, 0, 1)
+    dome = relief(frame.radius * np.sqrt(depth) * np.float32(rng.uniform(0.2, 0.5)), rng.uniform(0, 6.3))
+    value = 1 + 0.3 * np.clip(dome, -1, 1) + rng.uniform(0, 0.2) * np.tanh(4 * depth)
+    rim = np.exp(-depth / rng.uniform(0.05, 0.2)) * np.float32(rng.uniform(0.1, 0.6))
+    browned = picture * colours.rgb(0.8, 0.65, 0.5)
+    return (mix(picture, browned, rim) * value[..., None]).astype(np.float32), distance
+
+
+def hazelnut(rng: Rng, frame: Frame) -> Part:
+    """A nut with a pale cap at one end and fine streaks towards the other."""
+    along = frame.u / frame.radius
+    width = frame.radius * (0.82 - 0.1 * along)
+    distance = 0.85 * (frame.radius - np.hypot(frame.u, frame.v * frame.radius / width))
+    shell = colours.between(rng, colours.rgb(0.6, 0.38, 0.22), colours.rgb(0.35, 0.2, 0.11))
+    fan = np.arctan2(frame.v, frame.u + 1.4 * frame.radius)
+    streaks = np.sin(fan * rng.uniform(60, 110) + 2 * smooth(rng, frame.size, 10 * frame.size / 128))
+    value = 1 + rng.uniform(0.03, 0.12) * streaks + 0.08 * fractal(rng, frame.size, 14 * frame.size / 128, 4)
+    globe = 1.15 - 0.55 * (frame.r / frame.radius) ** 2
+    cap = step(-along - np.float32(rng.uniform(0.45, 0.7)) + 0.06 * smooth(rng, frame.size, 6 * frame.size / 128), 0.08)
+    pale = tint(colours.vary(rng, colours.rgb(0.68, 0.54, 0.38)), 1 + 0.12 * white(rng, frame.size))
+    return (mix(tint(shell, value), pale, cap) * globe[..., None]).astype(np.float32), distance.astype(np.float32)
+
+
+def tablet(rng: Rng, frame: Frame) -> Part:
+    """A pressed disc: a bevelled rim, often a score line, a powdery face."""
+    k = frame.size / 128
+    colour = colours.mild(rng, 0.75, 0.98) if rng.random() < 0.7 else colours.vivid(rng)
+    picture = coloured(rng, frame, colour) * (1 + 0.02 * white(rng, frame.size))[..., None]
+    height = -3 * k * step(frame.r - rng.uniform(0.75, 0.92) * frame.radius, 0.12 * frame.radius)
+    if rng.random() < 0.6:
+        height = height - 2 * k * np.exp(-((frame.u / (2 * k)) ** 2))
+    light = np.clip(relief(height.astype(np.float32), rng.uniform(0, 6.3)), -1, 1)
+    return (picture * (1 + 0.3 * light)[..., None]).astype(np.float32), (frame.radius - frame.r).astype(np.float32)
+
+
+def transistor(rng: Rng, frame: Frame) -> Part:
+    """A black moulded body, at times with a drilled metal tab, and two or three tinned legs."""
+    k, r = frame.size / 128, frame.radius
+    body = box_distance(frame, 0.42 * r, r * rng.uniform(0.4, 0.55), 0.05 * r)
+    case = tint(colours.grey(rng, 0.05, 0.2), 1 + rng.uniform(0.05, 0.2) * smooth(rng, frame.size, 1.2 * k))
+    picture, distance = tint(colours.metal(rng), 1 + 0.1 * smooth(rng, frame.size, 4 * k)), body
+    pitch, half = r * rng.uniform(0.24, 0.34), r * rng.uniform(0.04, 0.09)
+    for leg in (-pitch, 0.0, pitch) if rng.random() < 0.75 else (-pitch, pitch):
+        bent = leg * (1 + 0.3 * np.clip((frame.u - 0.6 * r) / r, 0, 0.3)) + rng.normal(0, 0.01) * frame.u
+        leg_distance = np.minimum(half - np.abs(frame.v - bent), np.minimum(frame.u, r - frame.u))
+        distance = np.maximum(distance, leg_distance)
+    if rng.random() < 0.5:
+        tab = box_distance(replace(frame, u=frame.u + 0.55 * r), 0.4 * r, 0.4 * r, 0.04 * r)
+        hole = np.hypot(frame.u + 0.66 * r, frame.v) - r * rng.uniform(0.1, 0.18)
+        distance = np.maximum(distance, np.minimum(tab, hole))
+    dimple = np.exp(-((np.hypot(frame.u + 0.2 * r, frame.v) / (0.09 * r)) ** 4)) * rng.uniform(0, 0.5)
+    return mix(picture, case * (1 + dimple)[..., None].astype(np.float32), step(body)), distance.astype(np.float32)
+
+
+def _strip(rng: Rng, frame: Frame, names: tuple[str, ...], *, upright: bool) -> Part:
+    """A long part that crosses the frame between two straight sides; now and then its end is seen."""
+    u, v = rotated(frame.size, (np.pi / 2 if upright else 0.0) + float(rng.normal(0, 0.015)))
+    half, shift = frame.size * rng.uniform(0.18, 0.48), frame.size * rng.uniform(-0.15, 0.15)
+    distance = half - np.abs(v - np.float32(shift))
+    if rng.random() < 0.3:
+        distance = np.minimum(distance, rng.uniform(0.25, 0.49) * frame.size - u * rng.choice([-1.0, 1.0]))
+    picture = np.clip(SURFACES[str(rng.choice(names))](rng, frame.size), 0, 1)
+    curve = 1 - rng.uniform(-0.1, 0.4) * ((v - np.float32(shift)) / np.float32(half)) ** 2
+    uneven = smooth(rng, frame.size, 10 * frame.size / 128) * rng.uniform(0, 0.25)
+    return (picture * curve[..., None]).astype(np.float32), (distance + uneven).astype(np.float32)
+
+
+def metal_strip(rng: Rng, frame: Frame) -> Part:
+    """An upright bar or tile, as line cameras see it."""
+    return _strip(
+        rng, frame, ("magnet tile", "magnet tile", "magnet tile", "cast metal", "polished steel"), upright=True
+    )
+
+
+def rail(rng: Rng, frame: Frame) -> Part:
+    """A level bar with a bright worn running band."""
+    picture, distance = _strip(
+        rng, frame, ("cast metal", "polished steel", "brushed metal", "rusty metal"), upright=False
+    )
+    rows, _ = grid(frame.size)
+    band = (rows - frame.size * rng.uniform(-0.1, 0.1)) / (frame.size * rng.uniform(0.05, 0.2))
+    worn = step(1 - np.abs(band), 0.2) * np.float32(rng.uniform(0, 0.5))
+    return (picture * (1 + worn)[..., None]).astype(np.float32), distance
+
+
+def ingot(rng: Rng, frame: Frame) -> Part:
+    """A cast bar with sloping sides around a flat top."""
+    half_v = frame.radius * rng.uniform(0.35, 0.6)
+    distance = box_distance(frame, 0.95 * frame.radius, half_v, frame.radius * rng.uniform(0.02, 0.12))
+    picture = SURFACES[str(rng.choice(["cast metal", "polished steel", "brushed metal"]))](rng, frame.size)
+    slope = frame.radius * rng.uniform(0.1, 0.2)
+    sides = relief(np.minimum(np.maximum(distance, 0), slope).astype(np.float32), rng.uniform(0, 6.3))
+    return (picture * (1 + 0.35 * np.clip(sides, -1, 1))[..., None]).astype(np.float32), distance
+
+
 OBJECTS: dict[str, Builder] = {
     "nut": nut,
     "washer": washer,
@@ -247,6 +373,14 @@ OBJECTS: dict[str, Builder] = {
     "cable": cable,
     "metal plate": plate,
     "bearing": bearing,
+    "cookie": cookie,
+    "chocolate cookie": cookie,
+    "hazelnut": hazelnut,
+    "tablet": tablet,
+    "transistor": transistor,
+    "metal strip": metal_strip,
+    "rail": rail,
+    "ingot": ingot,
 }
 """Every object by the name captions use."""
 
@@ -265,19 +399,37 @@ def shaded(rng: Rng, frame: Frame, picture: Field, distance: Field) -> Field:
     return np.clip(picture * value[..., None], 0, 1).astype(np.float32)
 
 
+def tray(rng: Rng, size: int) -> Field:
+    """A plain sheet of any brightness and a mild colour: soft gradient, fine speckle, at times its rim in view."""
+    k = size / 128
+    u, _ = rotated(size, rng.uniform(0, 6.3))
+    value = 1 + rng.uniform(0, 0.35) * u / size + rng.uniform(0, 0.06) * smooth(rng, size, 50 * k)
+    colour = colours.mild(rng, 0.04, 0.97)
+    if rng.random() < 0.6:
+        speckle = rng.uniform(0.003, 0.03) / float(colour.mean())
+        value = value + speckle * smooth(rng, size, rng.uniform(0.5, 1.6) * k)
+    if rng.random() < 0.2:
+        _, across = rotated(size, float(rng.integers(0, 4)) * np.pi / 2 + rng.normal(0, 0.03))
+        beyond = across - np.float32(rng.uniform(0.36, 0.48) * size)
+        value = value * (1 + rng.uniform(-0.5, 0.5) * step(beyond, 2 * k))
+        value = value + rng.uniform(0, 0.5) * np.exp(-((beyond / (1.5 * k)) ** 2))
+    return np.clip(tint(colour, value), 0, 1)
+
+
 def background(rng: Rng, size: int) -> Field:
-    """What a part lies on: mostly a plain sheet or dark void, at times a subdued material."""
+    """What a part lies on: mostly a tray, a plain sheet or a dark void, at times a subdued material."""
     k, draw = size / 128, rng.random()
-    if draw < 0.3:
+    if draw < 0.45:
+        return tray(rng, size)
+    if draw < 0.58:
         colour = colours.grey(rng, 0.02, 0.15)
-    elif draw < 0.55:
+    elif draw < 0.7:
         colour = colours.grey(rng, 0.7, 0.97)
-    elif draw < 0.75:
+    elif draw < 0.8:
         colour = colours.vivid(rng)
     else:
-        picture = SURFACES[str(rng.choice(["fabric", "concrete", "wood", "rubber", "paper", "brushed metal"]))](
-            rng, size
-        )
+        names = ["fabric", "concrete", "wood", "rubber", "paper", "brushed metal", "circuit board", "stone"]
+        picture = SURFACES[str(rng.choice(names))](rng, size)
         return np.clip(picture.mean(axis=(0, 1)) + (picture - picture.mean(axis=(0, 1))) * 0.6, 0, 1).astype(np.float32)
     value = 1 + 0.04 * smooth(rng, size, 50 * k) + rng.uniform(0, 0.03) * white(rng, size)
     return np.clip(tint(colour, value), 0, 1)

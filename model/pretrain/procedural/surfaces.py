@@ -10,10 +10,12 @@ from collections.abc import Callable
 import numpy as np
 
 from model.pretrain.procedural import colours
+from model.pretrain.procedural.circuits import layout
 from model.pretrain.procedural.noise import (
     Field,
     Rng,
     cells,
+    chroma,
     direction,
     fractal,
     mix,
@@ -21,7 +23,6 @@ from model.pretrain.procedural.noise import (
     plain,
     relief,
     rotated,
-    sample,
     smooth,
     step,
     tint,
@@ -47,15 +48,23 @@ def cast_metal(rng: Rng, size: int) -> Field:
 
 
 def ground_ferrite(rng: Rng, size: int) -> Field:
-    """Dark grey ceramic magnet with vertical grinding lines that glitter in places."""
-    k, angle = size / 128, np.pi / 2 + rng.normal(0, 0.02)
-    lines = oriented(rng, size, rng.uniform(40, 200) * k, rng.uniform(0.6, 1.6) * k, angle)
-    bands = oriented(rng, size, 160 * k, rng.uniform(8, 30) * k, angle)
-    patches = fractal(rng, size, rng.uniform(15, 45) * k, 4)
-    glitter = np.maximum(lines + 0.6 * patches - rng.uniform(0.9, 2.0), 0.0) * np.abs(white(rng, size))
-    value = 1 + rng.uniform(0.02, 0.1) * lines + rng.uniform(0.04, 0.22) * bands + rng.uniform(0.02, 0.14) * patches
-    value = value + rng.uniform(0, 0.5) * glitter + rng.uniform(0.01, 0.06) * white(rng, size)
-    return tint(colours.grey(rng, 0.22, 0.55), value)
+    """Grey ceramic magnet under a lamp: fine vertical grinding lines, soft shine and shade, worn bright sides."""
+    k, angle = size / 128, np.pi / 2 + rng.normal(0, 0.015)
+    lines = oriented(rng, size, rng.uniform(15, 150) * k, rng.uniform(0.6, 1.3) * k, angle)
+    bands = oriented(rng, size, 250 * k, rng.uniform(5, 30) * k, angle)
+    cloud = smooth(rng, size, rng.uniform(35, 80) * k, rng.uniform(18, 50) * k)
+    smudge = fractal(rng, size, rng.uniform(10, 30) * k, 3)
+    fine = smooth(rng, size, rng.uniform(1.0, 4.0) * k, 0.7 * k)
+    streaks = np.maximum(lines + 0.5 * cloud + 0.4 * fine - rng.uniform(1.2, 2.2), 0.0)
+    value = rng.uniform(0.02, 0.07) * lines + rng.uniform(0.02, 0.08) * bands + rng.uniform(0.01, 0.05) * smudge
+    value = value + rng.uniform(0.04, 0.26) * cloud + rng.uniform(0.02, 0.05) * fine + rng.uniform(0, 0.3) * streaks
+    value = np.exp(value)
+    if rng.random() < 0.45:
+        _, v = rotated(size, angle, (0.0, rng.uniform(-3, 3) * k))
+        from_side = np.float32(size / 2 - rng.uniform(0, 4) * k) - np.abs(v)
+        worn = np.exp(-(((from_side - rng.uniform(2, 7) * k) / (rng.uniform(1.0, 3.0) * k)) ** 2))
+        value = value * (1 + rng.uniform(0.1, 0.5) * worn * (1 + 0.2 * fine)) * (0.2 + 0.8 * step(from_side, 2.5 * k))
+    return tint(colours.grey(rng, 0.26, 0.58), value)
 
 
 def polished_steel(rng: Rng, size: int) -> Field:
@@ -226,32 +235,172 @@ def cardboard(rng: Rng, size: int) -> Field:
     return tint(colours.between(rng, colours.rgb(0.72, 0.55, 0.37), colours.rgb(0.58, 0.44, 0.3)), value)
 
 
+def _aggregate(rng: Rng, size: int, scale: float) -> Field:
+    """Brightness and colour of stones about `scale` pixels wide pressed into a binder, as a factor around 1."""
+    k, slant = size / 128, float(np.exp(rng.normal(0, 0.25)))
+    stones = smooth(rng, size, scale * slant, scale / slant)
+    lit = relief(smooth(rng, size, 1.3 * scale * slant, 1.3 * scale / slant), rng.uniform(0, 6.3)) * np.float32(scale)
+    value = rng.uniform(0.03, 0.1) * stones + rng.uniform(0.02, 0.1) * lit + rng.uniform(0.01, 0.07) * white(rng, size)
+    value = value + rng.uniform(0, 0.25) * np.maximum(stones - rng.uniform(1.4, 2.2), 0)
+    value = value - rng.uniform(0, 0.2) * np.maximum(-smooth(rng, size, 1.5 * scale) - rng.uniform(1.2, 2.0), 0)
+    hue = rng.uniform(0, 0.03) * chroma(rng, size, scale) + rng.uniform(0, 0.015) * chroma(rng, size, 60 * k)
+    shade = 1 + value + rng.uniform(0, 0.06) * smooth(rng, size, 45 * k)
+    return (shade[..., None] + hue).astype(np.float32)
+
+
+def asphalt(rng: Rng, size: int) -> Field:
+    """A road: fine stones in tar, soft stains, now and then worn paint."""
+    k = size / 128
+    scale = rng.uniform(0.8, 2.6) * k
+    picture: Field = colours.mild(rng, 0.25, 0.65) * _aggregate(rng, size, scale)
+    if rng.random() < 0.3:
+        stain = step(fractal(rng, size, rng.uniform(15, 40) * k, 3) - np.float32(rng.uniform(0.6, 1.6)), 1.0)
+        picture = mix(picture, picture * np.float32(rng.uniform(0.55, 1.25)), stain)
+    if rng.random() < 0.12:
+        _, v = rotated(size, direction(rng), (rng.uniform(-60, 60) * k, rng.uniform(-60, 60) * k))
+        worn = fractal(rng, size, 8 * k, 4, 0.7) + np.float32(rng.uniform(0.6, 2.5))
+        line = step(rng.uniform(8, 25) * k - np.abs(v) + smooth(rng, size, 3 * k), 2 * k) * step(worn, 0.6)
+        picture = mix(picture, tint(colours.mild(rng, 0.75, 0.95), 1 + 0.04 * white(rng, size)), line)
+    return picture
+
+
+def pavement(rng: Rng, size: int) -> Field:
+    """Paving stones or slabs with sanded joints."""
+    k = size / 128
+    u, v = rotated(size, direction(rng), (rng.uniform(-40, 40) * k, rng.uniform(-40, 40) * k))
+    tall = rng.uniform(24, 70) * k
+    wide = tall * rng.uniform(1.0, 2.2)
+    row = np.floor(v / tall)
+    shifted = u + (row % 2) * wide * rng.choice([0.0, 0.5])
+    along, across = shifted % wide, v % tall
+    gap = np.minimum(np.minimum(along, wide - along), np.minimum(across, tall - across)) + 0.5 * smooth(
+        rng, size, 3 * k
+    )
+    tone = rng.normal(0, 0.05, 997)[(row * 31 + np.floor(shifted / wide)).astype(int) % 997].astype(np.float32)
+    stone = colours.mild(rng, 0.35, 0.75) * _aggregate(rng, size, rng.uniform(0.8, 2.0) * k) * (1 + tone)[..., None]
+    joint = tint(colours.mild(rng, 0.1, 0.5), 1 + 0.15 * white(rng, size))
+    return mix(joint, stone, step(gap - rng.uniform(0.8, 2.0) * k, 2 * k))
+
+
+def granite(rng: Rng, size: int) -> Field:
+    """Crystals of three or four minerals, polished."""
+    k = size / 128
+    picture = tint(colours.mild(rng, 0.3, 0.85), 1 + 0.06 * smooth(rng, size, 3 * k))
+    for _ in range(int(rng.integers(2, 4))):
+        crystals = fractal(rng, size, rng.uniform(1.5, 7) * k, 2, 0.7) - np.float32(rng.uniform(0.2, 1.4))
+        mineral = tint(colours.mild(rng, 0.05, 0.95), 1 + 0.08 * white(rng, size))
+        picture = mix(picture, mineral, step(crystals, 0.7) * np.float32(rng.uniform(0.4, 1.0)))
+    return picture
+
+
+def stone(rng: Rng, size: int) -> Field:
+    """Split or sawn stone: coarse relief, layered tones."""
+    k, angle = size / 128, rng.uniform(0, 3.2)
+    height = fractal(rng, size, rng.uniform(6, 25) * k, 5, rng.uniform(0.5, 0.75))
+    layers = oriented(rng, size, 60 * k, rng.uniform(4, 15) * k, angle)
+    value = 1 + rng.uniform(0.05, 0.3) * relief(height, rng.uniform(0, 6.3)) + rng.uniform(0, 0.12) * layers
+    hue = rng.uniform(0, 0.025) * chroma(rng, size, rng.uniform(8, 40) * k)
+    return (colours.mild(rng, 0.25, 0.8) * (value[..., None] + hue)).astype(np.float32)
+
+
+def sandpaper(rng: Rng, size: int) -> Field:
+    """Dense coloured grit on a sheet."""
+    k = size / 128
+    grit = smooth(rng, size, rng.uniform(0.6, 1.8) * k)
+    glint = np.maximum(grit - rng.uniform(1.0, 2.2), 0)
+    value = 1 + rng.uniform(0.06, 0.2) * grit + rng.uniform(0.1, 0.5) * glint + 0.04 * smooth(rng, size, 40 * k)
+    brown = colours.between(rng, colours.rgb(0.62, 0.42, 0.25), colours.rgb(0.35, 0.18, 0.14))
+    base = brown if rng.random() < 0.4 else colours.mild(rng, 0.15, 0.7) if rng.random() < 0.7 else colours.vivid(rng)
+    return (base * (value[..., None] + rng.uniform(0, 0.1) * chroma(rng, size, 1.0 * k))).astype(np.float32)
+
+
+def glass(rng: Rng, size: int) -> Field:
+    """A pane: broad reflections of what stands around, faint streaks, a tint of green or grey."""
+    k, angle = size / 128, rng.uniform(0, 6.3)
+    u, v = rotated(size, angle)
+    light = rng.uniform(0.05, 0.25) * np.tanh(smooth(rng, size, 60 * k) * 2) + rng.uniform(-0.25, 0.25) * u / size
+    edge = step(v - rng.uniform(-60, 60) * k + 2 * k * smooth(rng, size, 40 * k), rng.uniform(1, 15) * k)
+    streaks = oriented(rng, size, 50 * k, 3 * k, direction(rng))
+    value = 1 + light + rng.uniform(0, 0.2) * edge + rng.uniform(0.005, 0.03) * streaks + 0.008 * white(rng, size)
+    return tint(colours.between(rng, colours.rgb(0.62, 0.72, 0.7), colours.rgb(0.25, 0.3, 0.33)), value)
+
+
+def mosaic(rng: Rng, size: int) -> Field:
+    """Small square tiles in a grid, each a shade of its own."""
+    k = size / 128
+    pitch, joint = rng.uniform(9, 30) * k, rng.uniform(0.7, 1.6) * k
+    u, v = rotated(size, direction(rng), (rng.uniform(-9, 9) * k, rng.uniform(-9, 9) * k))
+    column, row = np.floor(u / pitch).astype(int), np.floor(v / pitch).astype(int)
+    first, second = colours.vivid(rng), colours.mild(rng, 0.2, 0.9)
+    blend = np.clip(rng.normal(rng.random(), 0.3, 997), 0, 1)[(row * 37 + column) % 997].astype(np.float32)
+    gap = np.minimum(pitch / 2 - np.abs(u % pitch - pitch / 2), pitch / 2 - np.abs(v % pitch - pitch / 2))
+    tile = mix(plain(first, size), plain(second, size), blend) * (1 + 0.04 * smooth(rng, size, 5 * k))[..., None]
+    lip = 1 + 0.2 * relief(np.minimum(gap, 3 * k), rng.uniform(0, 6.3))
+    grout = tint(colours.mild(rng, 0.15, 0.9), 1 + 0.06 * white(rng, size))
+    return mix(grout, tile * lip[..., None].astype(np.float32), step(gap - joint))
+
+
+def striped_cloth(rng: Rng, size: int) -> Field:
+    """Woven threads in stripes of a few colours."""
+    k, angle = size / 128, direction(rng)
+    u, v = rotated(size, angle)
+    v = v + smooth(rng, size, 40 * k) * np.float32(rng.uniform(0, 1.5) * k)
+    palette = np.stack([colours.vivid(rng) if rng.random() < 0.6 else colours.mild(rng, 0.1, 0.95) for _ in range(3)])
+    order = rng.integers(0, 3, int(rng.integers(3, 7)))
+    pitch = rng.uniform(4, 20) * k
+    picture = palette[order[np.floor(v / pitch).astype(int) % len(order)]]
+    thread = rng.uniform(2.2, 4.5) * k
+    weave = np.sin(u * 2 * np.pi / thread) * np.sin(v * 2 * np.pi / thread)
+    value = 1 + rng.uniform(0.03, 0.15) * weave + rng.uniform(0.02, 0.06) * white(rng, size)
+    return (picture * (value + 0.04 * smooth(rng, size, 30 * k))[..., None]).astype(np.float32)
+
+
+def crumb(rng: Rng, size: int) -> Field:
+    """The crust of a biscuit: grainy golden crumb that creases and tears in places, at times with dark chips."""
+    k = size / 128
+    scale = rng.uniform(5, 20) * k
+    height, fine = fractal(rng, size, scale, 3, 0.5), smooth(rng, size, rng.uniform(0.8, 1.6) * k)
+    value = 1 + rng.uniform(0.015, 0.05) * relief(height * np.float32(scale / k), rng.uniform(0.8, 2.4))
+    value = value + rng.uniform(0.02, 0.06) * fine + 0.025 * white(rng, size)
+    seam = np.abs(fractal(rng, size, rng.uniform(20, 50) * k, 3, 0.45))
+    torn = step(smooth(rng, size, 20 * k) - np.float32(rng.uniform(-0.3, 1.2)), 0.8)
+    width = np.float32(rng.uniform(0.06, 0.16))
+    depth = np.exp(-((seam / width) ** 2)) * rng.uniform(0.15, 0.5) - 0.1 * np.exp(-((seam / width - 2) ** 2))
+    value = value - depth * torn
+    golden = colours.between(rng, colours.rgb(0.88, 0.71, 0.48), colours.rgb(0.62, 0.43, 0.26))
+    browned = step(smooth(rng, size, 20 * k) + np.float32(0.4) * height, 3.0) * np.float32(rng.uniform(0.1, 0.6))
+    picture = mix(tint(golden, value), tint(golden * colours.rgb(0.9, 0.77, 0.62), value), browned)
+    if rng.random() < 0.65:
+        lump = smooth(rng, size, rng.uniform(4, 9) * k) - np.float32(rng.uniform(1.5, 2.3))
+        light = 1 + 0.7 * np.clip(relief(np.minimum(lump, 0.6) * np.float32(8 * k), 1.5), -0.4, 1.3)
+        chip = tint(colours.vary(rng, colours.rgb(0.32, 0.19, 0.15)), light * (1 + 0.1 * fine))
+        picture = mix(picture * (1 - 0.25 * step(lump + 0.2, 0.4))[..., None], chip, step(lump, 0.15))
+    return picture
+
+
+def printed_circuit(rng: Rng, size: int) -> Field:
+    """A board as inspection machines see it: copper and base in two flat tones, mostly black and white."""
+    copper = step(layout(rng, size).copper)
+    if rng.random() < 0.75:
+        first, second = colours.rgb(1, 1, 1), colours.rgb(0, 0, 0)
+    else:
+        first, second = colours.mild(rng, 0.65, 1.0), colours.vivid(rng) * np.float32(rng.uniform(0.1, 0.5))
+    if rng.random() < 0.35:
+        first, second = second, first
+    return mix(plain(first, size), plain(second, size), copper)
+
+
 def circuit_board(rng: Rng, size: int) -> Field:
+    """A board with solder mask over its tracks and bare pads."""
     k = size / 128
     board = colours.between(rng, colours.rgb(0.05, 0.35, 0.2), colours.rgb(0.06, 0.2, 0.3))
-    pitch = max(int(rng.uniform(6, 12) * k), 3)
-    count = size // pitch + 2
-    rows, columns = np.arange(size)[:, None] // pitch, np.arange(size)[None, :] // pitch
-    runs = rng.random((count, count)) < 0.5
-    runs[:, rng.integers(0, count, count // 3)] = True
-    row_phase = np.abs(np.arange(size) % pitch - pitch / 2)[:, None]
-    column_phase = np.abs(np.arange(size) % pitch - pitch / 2)[None, :]
-    width = np.float32(rng.uniform(0.14, 0.26) * pitch)
-    picked = runs[rows, columns]
-    track = np.where(
-        picked, step((width - row_phase).astype(np.float32)), step((width - column_phase).astype(np.float32))
-    )
-    picture = mix(tint(board, 1 + 0.04 * white(rng, size)), plain(board * 1.8 + 0.05, size), track.astype(np.float32))
-    pads = (rng.random((count, count)) < 0.15)[rows, columns]
-    radius = np.hypot(row_phase, column_phase).astype(np.float32)
-    ring = step(np.float32(0.42 * pitch) - radius) * pads
-    picture = mix(
-        picture, plain(colours.between(rng, colours.rgb(0.85, 0.7, 0.35), colours.rgb(0.8, 0.8, 0.8)), size), ring
-    )
-    picture = mix(picture, plain(colours.rgb(0.04, 0.04, 0.04), size), step(np.float32(0.18 * pitch) - radius) * pads)
-    u, v = rotated(size, float(rng.normal(0, 0.04)))
-    middle = np.float32((size - 1) / 2)
-    return sample(picture, v + middle, u + middle)
+    found = layout(rng, size)
+    body = tint(board, 1 + 0.04 * white(rng, size) + 0.06 * smooth(rng, size, 30 * k))
+    shine = 1 + 0.08 * relief(np.clip(found.tracks, -2 * k, 2 * k), rng.uniform(0, 6.3))
+    picture = mix(body, tint(board * np.float32(rng.uniform(1.3, 2.0)) + np.float32(0.05), shine), step(found.tracks))
+    tin = colours.between(rng, colours.rgb(0.85, 0.7, 0.35), colours.rgb(0.8, 0.8, 0.8))
+    picture = mix(picture, tint(tin, 1 + 0.1 * smooth(rng, size, 3 * k)), step(found.pads))
+    return mix(picture, plain(colours.rgb(0.04, 0.04, 0.04), size), step(found.holes))
 
 
 SURFACES: dict[str, Surface] = {
@@ -276,5 +425,17 @@ SURFACES: dict[str, Surface] = {
     "paper": paper,
     "cardboard": cardboard,
     "circuit board": circuit_board,
+    "printed circuit": printed_circuit,
+    "etched circuit": printed_circuit,
+    "asphalt": asphalt,
+    "asphalt road": asphalt,
+    "pavement": pavement,
+    "granite": granite,
+    "stone": stone,
+    "sandpaper": sandpaper,
+    "glass": glass,
+    "mosaic": mosaic,
+    "striped cloth": striped_cloth,
+    "biscuit": crumb,
 }
 """Every surface by the name captions use."""
