@@ -103,3 +103,31 @@ def stroke(size: int, path: NDArray[np.float64], widths: NDArray[np.float64]) ->
     kept = ((pixels >= 0) & (pixels < size)).all(axis=-1) & (value > 0)
     np.maximum.at(covered, (pixels[kept][:, 0], pixels[kept][:, 1]), value[kept])
     return covered
+
+
+def extent(rng: Rng, canvas: Canvas, smallest: float, largest: float) -> float:
+    """A length in pixels, log-uniform between two lengths of the 128 px design: small ones as often as large ones."""
+    return float(np.exp(rng.uniform(np.log(smallest), np.log(largest)))) * canvas.k
+
+
+def border(rng: Rng, canvas: Canvas, side: int) -> Point:
+    """A point a little beyond one `side` of the frame: 0 to 3 are top, right, bottom, left."""
+    half = canvas.size / 2 + 2
+    along = float(rng.uniform(-0.9, 0.9)) * half
+    return ((-half, along), (along, half), (half, along), (along, -half))[side % 4]
+
+
+def ragged(rng: Rng, canvas: Canvas, start: Point, end: Point, rough: float) -> NDArray[np.float64]:
+    """A torn line from `start` to about `end`, points half a pixel apart: bends of every length, `rough` steep each."""
+    chord = np.asarray(end) - np.asarray(start)
+    length = float(np.hypot(*chord))
+    position = np.arange(max(int(length * 2), 4)) / 2
+    aside = np.zeros_like(position)
+    wave = max(0.7 * length, 6 * canvas.k)
+    while wave > 2.5 * canvas.k:
+        knots = rng.normal(0, rough * wave * (0.5 if wave > 0.4 * length else 1.0), int(length / wave) + 3)
+        aside += np.interp(position / wave + rng.random(), np.arange(len(knots)), knots)
+        wave /= 2
+    along = chord / max(length, 1e-6)
+    across = np.array([-along[1], along[0]])
+    return np.asarray(start) + position[:, None] * along + (aside - aside[0])[:, None] * across

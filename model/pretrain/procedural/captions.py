@@ -29,6 +29,17 @@ _ADJECTIVES = {
     "spot": "spotted",
     "fold": "creased",
     "burn": "burnt",
+    "fracture": "fractured",
+    "wear": "worn",
+    "abrasion": "abraded",
+    "discoloration": "discolored",
+    "unevenness": "uneven",
+    "open": "interrupted",
+    "short": "shorted",
+    "mouse bite": "bitten",
+    "spur": "overplated",
+    "pin hole": "perforated",
+    "spurious copper": "contaminated",
 }
 
 

@@ -1,18 +1,18 @@
-"""Defects drawn on a part: each returns the altered colours and how far they cover the picture.
+"""Defects drawn on a part, by name: each returns the altered colours and how far they cover the picture.
 
-Every defect is a function `(rng, canvas, strength) -> Defect`; `strength` 1 is the usual contrast, larger is stronger.
+Here are those that cover an area with a sharp outline; lines, circuit faults and soft areas have modules of their own.
 Lengths are written for a picture of 128 px and scaled by `canvas.k`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
 from model.pretrain.procedural import colours
-from model.pretrain.procedural.canvas import Canvas, blob, edge, inside, polygon, stroke, wander
+from model.pretrain.procedural.alteration import Defect, DefectKind, contrast, over, shift
+from model.pretrain.procedural.canvas import Canvas, Point, blob, edge, extent, inside, polygon
+from model.pretrain.procedural.faults import CIRCUIT_FAULTS
+from model.pretrain.procedural.lines import crack, fiber, fold, gap, scratch
 from model.pretrain.procedural.noise import (
     Field,
     Rng,
@@ -23,69 +23,10 @@ from model.pretrain.procedural.noise import (
     relief,
     rotated,
     sample,
-    smooth,
     step,
     white,
 )
-
-
-@dataclass(frozen=True)
-class Defect:
-    """Altered colours `(H, W, 3)` and their coverage `(H, W)` in [0, 1]."""
-
-    picture: Field
-    coverage: Field
-
-
-DefectKind = Callable[[Rng, Canvas, float], Defect]
-
-
-def contrast(rng: Rng, canvas: Canvas, coverage: Field, dark: float = 0.5) -> int:
-    """Sign of a visible change under `coverage`: darker with probability `dark`, away from black and white."""
-    brightness = float((canvas.picture.mean(axis=2) * coverage).sum() / max(float(coverage.sum()), 1e-6))
-    if brightness < 0.22:
-        return 1
-    if brightness > 0.8:
-        return -1
-    return -1 if rng.random() < dark else 1
-
-
-def shift(canvas: Canvas, amount: Field) -> Field:
-    """The picture brightened (or, negative, darkened) by `amount` of the full range, keeping some of its texture."""
-    return np.clip(canvas.picture * (1 + 0.5 * amount)[..., None] + 0.7 * amount[..., None], 0, 1).astype(np.float32)
-
-
-def scratch(rng: Rng, canvas: Canvas, strength: float) -> Defect:
-    k, coverage = canvas.k, np.zeros((canvas.size, canvas.size), dtype=np.float32)
-    angle, centre = rng.uniform(0, np.pi), inside(rng, canvas)
-    for _ in range(int(rng.choice([1, 2, 3, 5], p=[0.6, 0.2, 0.12, 0.08]))):
-        path = wander(rng, centre, angle + rng.normal(0, 0.15), rng.uniform(14, 85) * k, 0.02, rng.normal(0, 0.5))
-        taper = np.sin(np.linspace(0.15, np.pi - 0.15, len(path))) ** 0.5
-        coverage = np.maximum(coverage, stroke(canvas.size, path, taper * rng.uniform(1.1, 3.2) * k))
-        centre = (centre[0] + rng.normal(0, 6) * k, centre[1] + rng.normal(0, 6) * k)
-    sign = contrast(rng, canvas, coverage, 0.4)
-    uneven = 1 + 0.3 * smooth(rng, canvas.size, 6 * k)
-    return Defect(shift(canvas, (sign * rng.uniform(0.22, 0.5) * strength * uneven).astype(np.float32)), coverage)
-
-
-def crack(rng: Rng, canvas: Canvas, strength: float) -> Defect:
-    k = canvas.k
-    start = inside(rng, canvas) if rng.random() < 0.75 else edge(rng, canvas)
-    length, angle = rng.uniform(22, 105) * k, rng.uniform(0, np.pi)
-    width = rng.uniform(1.2, 3.4) * k
-    path = wander(rng, start, angle, length, rng.uniform(0.15, 0.4), rng.normal(0, 0.4))
-    swell = np.interp(np.arange(len(path)), np.linspace(0, len(path), 12), rng.uniform(0.45, 1.25, 12))
-    taper = np.minimum(1, np.linspace(3, 0.35, len(path))) * swell
-    coverage = stroke(canvas.size, path, np.maximum(width * taper, 0.9))
-    for _ in range(int(rng.choice([0, 1, 2, 4], p=[0.3, 0.3, 0.25, 0.15]))):
-        joint = path[rng.integers(len(path) // 5, len(path))]
-        turn = angle + rng.choice([-1, 1]) * rng.uniform(0.4, 1.1)
-        branch = wander(rng, (0.0, 0.0), turn, rng.uniform(0.15, 0.45) * length, 0.3, 0.0)
-        branch = branch - branch[0] + joint
-        coverage = np.maximum(coverage, stroke(canvas.size, branch, np.linspace(0.7 * width, 0.9, len(branch))))
-    sign = contrast(rng, canvas, coverage, 0.93)
-    depth = np.clip(1 + 0.3 * smooth(rng, canvas.size, 7 * k), 0.4, 1.6)
-    return Defect(shift(canvas, (sign * rng.uniform(0.25, 0.5) * strength * depth).astype(np.float32)), coverage)
+from model.pretrain.procedural.wear import abrasion, discoloration, unevenness, wear
 
 
 def pit(rng: Rng, canvas: Canvas, strength: float, radius: float) -> Defect:
@@ -101,29 +42,29 @@ def pit(rng: Rng, canvas: Canvas, strength: float, radius: float) -> Defect:
 
 
 def hole(rng: Rng, canvas: Canvas, strength: float) -> Defect:
-    return pit(rng, canvas, strength, float(rng.uniform(3.5, 12.5)) * canvas.k)
+    return pit(rng, canvas, strength, extent(rng, canvas, 3.0, 40))
 
 
 def blowhole(rng: Rng, canvas: Canvas, strength: float) -> Defect:
-    first = pit(rng, canvas, strength, float(1.5 + 5.5 * rng.random() ** 1.6) * canvas.k)
+    first = pit(rng, canvas, strength, extent(rng, canvas, 1.5, 14))
     if rng.random() < 0.75:
         return first
-    second = pit(rng, canvas, strength, float(rng.uniform(1.5, 3.5)) * canvas.k)
-    return Defect(mix(first.picture, second.picture, second.coverage), np.maximum(first.coverage, second.coverage))
+    second = pit(rng, canvas, strength, extent(rng, canvas, 1.5, 5))
+    return over(first, second)
 
 
 def dent(rng: Rng, canvas: Canvas, strength: float) -> Defect:
-    k, radius = canvas.k, rng.uniform(5, 19) * canvas.k
+    k, radius = canvas.k, extent(rng, canvas, 4, 40)
     distance = blob(rng, canvas, inside(rng, canvas), radius, 0.25, rng.uniform(1, 2.5))
     bowl = 1 - np.clip(distance / distance.max(), 0, 1)
     slope = relief((radius * np.cos(np.pi * bowl) * 0.5).astype(np.float32), rng.uniform(0, 6.3))
-    sharp = np.tanh(slope)
+    sharp = np.tanh(slope * rng.uniform(0.4, 1.0))
     amount = rng.uniform(0.28, 0.5) * strength * sharp - 0.06 * strength * contrast(rng, canvas, step(distance))
     return Defect(shift(canvas, amount.astype(np.float32)), step(distance, 1.5 * k))
 
 
 def stain(rng: Rng, canvas: Canvas, strength: float) -> Defect:
-    k, radius = canvas.k, rng.uniform(7, 26) * canvas.k
+    k, radius = canvas.k, extent(rng, canvas, 4, 60)
     distance = blob(rng, canvas, inside(rng, canvas), radius, rng.uniform(0.2, 0.5), rng.uniform(1, 2))
     distance = distance + fractal(rng, canvas.size, 9 * k, 3) * np.float32(0.12 * radius)
     soft = rng.uniform(1.5, 5) * k
@@ -151,18 +92,39 @@ def fracture(rng: Rng, canvas: Canvas, distance: Field, strength: float) -> Fiel
 
 def chip(rng: Rng, canvas: Canvas, strength: float) -> Defect:
     at = edge(rng, canvas) if rng.random() < 0.7 else inside(rng, canvas)
-    distance = polygon(rng, canvas, at, rng.uniform(6, 19) * canvas.k, rng.uniform(1, 2))
+    distance = polygon(rng, canvas, at, extent(rng, canvas, 4, 36), rng.uniform(1, 2))
     return Defect(fracture(rng, canvas, distance, strength), step(distance, 1.4))
 
 
+def shell(rng: Rng, canvas: Canvas, distance: Field, at: Point, strength: float) -> Field:
+    """A broken face like a shell: rings about the blow, ridges away from it, one flank lit and one in shadow."""
+    k, size = canvas.k, canvas.size
+    u, v = rotated(size, rng.uniform(0, 6.3), at)
+    warp = fractal(rng, size, rng.uniform(15, 40) * k, 3, 0.6)
+    rings = np.sin((np.hypot(u, v) + 5 * k * warp) * 2 * np.pi / (rng.uniform(5, 18) * k))
+    slope = np.clip(u / (0.5 * float(np.clip(distance.max(), 4 * k, size / 2))) / 2, -1, 1)
+    face = rng.uniform(0.05, 0.25) * slope + rng.uniform(0.01, 0.08) * rings + rng.uniform(0.03, 0.12) * warp
+    lip = np.exp(-((distance / (1.2 * k)) ** 2)) * rng.uniform(-0.3, 0.25)
+    sign = contrast(rng, canvas, step(distance), 0.5)
+    value = sign * rng.uniform(0.06, 0.3) * strength + face * min(strength, 2.0) + lip + 0.02 * white(rng, size)
+    colour = canvas.picture[distance > 0].mean(axis=0) if (distance > 0).any() else canvas.picture.mean(axis=(0, 1))
+    return np.clip(colour + value[..., None] * (0.35 + 0.65 * colour), 0, 1).astype(np.float32)
+
+
 def fracture_break(rng: Rng, canvas: Canvas, strength: float) -> Defect:
-    at = edge(rng, canvas) if rng.random() < 0.4 else inside(rng, canvas)
-    distance = polygon(rng, canvas, at, rng.uniform(9, 26) * canvas.k, rng.uniform(1, 2.6))
+    at = edge(rng, canvas) if rng.random() < 0.65 else inside(rng, canvas)
+    radius, aspect = extent(rng, canvas, 5, 60), rng.uniform(1, 2.8)
+    if rng.random() < 0.5:
+        distance = polygon(rng, canvas, at, radius, aspect)
+    else:
+        distance = blob(rng, canvas, at, radius, rng.uniform(0.15, 0.4), aspect)
+    if rng.random() < 0.6:
+        return Defect(shell(rng, canvas, distance, at, strength), step(distance, 1.4))
     return Defect(fracture(rng, canvas, distance, strength), step(distance, 1.4))
 
 
 def missing_piece(rng: Rng, canvas: Canvas, _strength: float) -> Defect:
-    distance = polygon(rng, canvas, edge(rng, canvas), rng.uniform(9, 24) * canvas.k, rng.uniform(1, 2))
+    distance = polygon(rng, canvas, edge(rng, canvas), extent(rng, canvas, 5, 55), rng.uniform(1, 2))
     lip = np.exp(-((distance / (1.5 * canvas.k)) ** 2)).astype(np.float32)
     gap = mix(canvas.behind, canvas.picture * np.float32(0.35), 0.8 * lip)
     return Defect(gap, step(distance, 1.3))
@@ -171,7 +133,7 @@ def missing_piece(rng: Rng, canvas: Canvas, _strength: float) -> Defect:
 def bend(rng: Rng, canvas: Canvas, strength: float) -> Defect:
     """The part pushed sideways under a bump, with the light of the bulge."""
     rows, columns = grid(canvas.size)
-    centre, angle, radius = inside(rng, canvas), rng.uniform(0, 6.3), rng.uniform(9, 20) * canvas.k
+    centre, angle, radius = inside(rng, canvas), rng.uniform(0, 6.3), extent(rng, canvas, 6, 36)
     u, v = rotated(canvas.size, angle, centre)
     bump = np.exp(-(((u / radius) ** 2 + (v / (radius * rng.uniform(0.5, 1))) ** 2) ** 1.5))
     push = rng.uniform(0.35, 0.6) * radius * min(strength, 2.0)
@@ -195,8 +157,11 @@ def particle(rng: Rng, canvas: Canvas, strength: float) -> Defect:
     """Foreign bodies: one or a few grains lying on the part, with their shadow."""
     k, centre, light = canvas.k, inside(rng, canvas), rng.uniform(0, 6.3)
     distance = np.full((canvas.size, canvas.size), -1e3, dtype=np.float32)
+    size = rng.choice([7.0, 26.0], p=[0.8, 0.2])
     for _ in range(int(rng.choice([1, 2, 4, 8], p=[0.45, 0.25, 0.2, 0.1]))):
-        distance = np.maximum(distance, blob(rng, canvas, centre, rng.uniform(1.8, 7) * k, 0.5, rng.uniform(1, 2)))
+        distance = np.maximum(
+            distance, blob(rng, canvas, centre, extent(rng, canvas, 1.7, size), 0.5, rng.uniform(1, 2))
+        )
         centre = (centre[0] + rng.normal(0, 9) * k, centre[1] + rng.normal(0, 9) * k)
     shade = relief((2 * k * np.sqrt(np.clip(distance / k, 0, 6))).astype(np.float32), light)
     sign = contrast(rng, canvas, step(distance), 0.5)
@@ -212,24 +177,9 @@ def particle(rng: Rng, canvas: Canvas, strength: float) -> Defect:
     return Defect(mix(shadow, grain, step(distance)), step(distance + rng.uniform(0.3, 1.2) * k, 1.4))
 
 
-def fiber(rng: Rng, canvas: Canvas, _strength: float) -> Defect:
-    k = canvas.k
-    path = wander(rng, inside(rng, canvas), rng.uniform(0, np.pi), rng.uniform(25, 90) * k, 0.12, rng.normal(0, 2.5))
-    coverage = stroke(canvas.size, path, np.full(len(path), rng.uniform(1.1, 2.6) * k))
-    sign = contrast(rng, canvas, coverage, 0.5)
-    body = (
-        colours.vivid(rng)
-        if rng.random() < 0.3
-        else colours.grey(rng, 0.85, 1.0)
-        if sign > 0
-        else colours.grey(rng, 0.0, 0.12)
-    )
-    return Defect(plain(body, canvas.size), coverage)
-
-
 def spot(rng: Rng, canvas: Canvas, strength: float) -> Defect:
     distance = blob(
-        rng, canvas, inside(rng, canvas), rng.uniform(3, 15) * canvas.k, rng.uniform(0.1, 0.5), rng.uniform(1, 1.6)
+        rng, canvas, inside(rng, canvas), extent(rng, canvas, 3, 52), rng.uniform(0.1, 0.5), rng.uniform(1, 1.6)
     )
     paint = np.clip(colours.vivid(rng) * rng.uniform(0.5, 1.2), 0, 1).astype(np.float32)
     texture = canvas.picture - canvas.picture.mean(axis=(0, 1))
@@ -237,25 +187,9 @@ def spot(rng: Rng, canvas: Canvas, strength: float) -> Defect:
     return Defect(mix(canvas.picture, picture, np.full_like(distance, min(0.75 * strength, 1.0))), step(distance, 1.6))
 
 
-def fold(rng: Rng, canvas: Canvas, strength: float) -> Defect:
-    """A crease: lit on one flank, shadowed on the other."""
-    k, centre, angle = canvas.k, inside(rng, canvas), rng.uniform(0, np.pi)
-    u, v = rotated(canvas.size, angle, centre)
-    v = v + smooth(rng, canvas.size, 25 * k) * rng.uniform(0, 3) * k
-    width, half = rng.uniform(1.0, 3.2) * k, rng.uniform(12, 50) * k
-    end = np.clip(1 - (u / half) ** 2, 0, 1)
-    flank = (v / width) * np.exp(0.5 - 0.5 * (v / width) ** 2) * np.sqrt(end)
-    valley = np.exp(-((v / (0.5 * width)) ** 2)) * contrast(rng, canvas, step(width - np.abs(v)), 0.8)
-    amount = rng.uniform(0.22, 0.42) * strength * (flank + rng.uniform(0.2, 0.7) * valley)
-    return Defect(
-        shift(canvas, amount.astype(np.float32)),
-        step((1.9 * width * np.sqrt(end) - np.abs(v) - 0.8).astype(np.float32), 1.5),
-    )
-
-
 def burn(rng: Rng, canvas: Canvas, strength: float) -> Defect:
     """Scorched to black in the middle, brown towards the edge."""
-    k, radius = canvas.k, rng.uniform(7, 21) * canvas.k
+    k, radius = canvas.k, extent(rng, canvas, 4, 52)
     distance = blob(rng, canvas, inside(rng, canvas), radius, rng.uniform(0.15, 0.4), rng.uniform(1, 1.8))
     distance = distance + fractal(rng, canvas.size, 7 * k, 3) * np.float32(0.12 * radius)
     brown = canvas.picture * colours.rgb(0.62, 0.42, 0.25) * np.float32(max(1.15 - 0.25 * strength, 0.3))
@@ -285,5 +219,11 @@ DEFECTS: dict[str, DefectKind] = {
     "spot": spot,
     "fold": fold,
     "burn": burn,
+    "fracture": gap,
+    "wear": wear,
+    "abrasion": abrasion,
+    "discoloration": discoloration,
+    "unevenness": unevenness,
+    **CIRCUIT_FAULTS,
 }
 """Every defect by the word captions use."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from model.pretrain.procedural import colours
+from model.pretrain.procedural.alteration import over
 from model.pretrain.procedural.canvas import Canvas
 from model.pretrain.procedural.captions import DEFECTS, describe
 from model.pretrain.procedural.defects import DEFECTS as DEFECT_KINDS
+from model.pretrain.procedural.faults import CIRCUIT_FAULTS
 from model.pretrain.procedural.noise import Field, Rng, mix, plain, relief, rotated, smooth, step, white
 from model.pretrain.procedural.objects import OBJECTS, background, place, shaded
 from model.pretrain.procedural.surfaces import SURFACES
@@ -22,14 +25,33 @@ SMALLEST_MASK = 6
 VISIBLE = 12.0
 """Mean difference (0-255) inside the mask that a defect must make."""
 
-LARGEST_MASK = 0.2
+VISIBLE_LINE = 9.0
+"""The same for cracks and scratches: the eye follows a fainter line."""
+
+LARGEST_MASK = 0.5
 """Share of the picture."""
 
 ATTEMPTS = 8
 
 _SURFACE_SHARE = 0.65
 _FEATURED = {"magnet tile": 3.0, "cast metal": 1.6, "brushed metal": 1.5, "circuit board": 0.7}
-_RARER = {"missing piece": 0.7, "fiber": 0.7, "bend": 0.7, "blowhole": 1.4, "crack": 1.6, "break": 1.3, "scratch": 1.3}
+_RARER = {
+    "missing piece": 0.8,
+    "fiber": 0.7,
+    "bend": 0.7,
+    "blowhole": 1.4,
+    "crack": 2.2,
+    "break": 1.5,
+    "scratch": 1.6,
+    "abrasion": 0.8,
+    "unevenness": 0.7,
+    "fracture": 0.6,
+}
+_BRITTLE = ("asphalt", "pavement", "concrete", "cookie", "biscuit", "ceramic tile")
+_CRACK_SHARE = 11.0
+_FRACTURE_SHARE = {"cookie": 8.0, "biscuit": 8.0}
+_FAULT_SHARE = 5.0
+_STRAY_FAULT = 0.05
 
 
 @dataclass(frozen=True)
@@ -110,7 +132,7 @@ def _cut(rng: Rng, size: int, *, upright: bool) -> Field:
     angle += float(rng.normal(0, 0.03)) if upright or rng.random() < 0.7 else float(rng.uniform(0, 6.3))
     u, v = rotated(size, angle)
     distance = rng.uniform(0.8 if upright and rng.random() < 0.7 else 0.15, 0.95) * half - u
-    if rng.random() < 0.35:
+    if rng.random() < 0.5:
         distance = np.minimum(distance, rng.uniform(0.4, 0.95) * half + u)
     elif rng.random() < 0.5:
         distance = np.minimum(distance, rng.uniform(0.3, 0.9) * half - v)
@@ -128,7 +150,7 @@ def _surface(rng: Rng, size: int) -> tuple[str, Canvas]:
     behind = background(rng, size)
     if rng.random() < 0.55 and (magnet or rng.random() < 0.6):
         behind = plain(colours.grey(rng, 0.0, 0.1), size)
-    if rng.random() >= (0.5 if magnet else 0.28):
+    if rng.random() >= (0.6 if magnet else 0.38):
         deep = plain(picture.mean(axis=(0, 1)) * np.float32(0.25), size)
         return name, Canvas(picture, deep, np.full((size, size), size, dtype=np.float32))
     distance = _cut(rng, size, upright=magnet)
@@ -151,6 +173,17 @@ def _object(rng: Rng, size: int) -> tuple[str, Canvas]:
     return name, Canvas(mix(behind, picture, step(distance)), behind.astype(np.float32), distance.astype(np.float32))
 
 
+def _defect_weights(object_name: str) -> NDArray[np.float64]:
+    """How often each of `DEFECTS` befalls a part: brittle ones crack, circuits have faults of their own."""
+    shares = {name: _RARER.get(name, 1.0) for name in DEFECTS}
+    faults = _FAULT_SHARE if "circuit" in object_name else _STRAY_FAULT
+    shares.update(dict.fromkeys(CIRCUIT_FAULTS, faults))
+    if any(word in object_name for word in _BRITTLE):
+        shares["crack"] = _CRACK_SHARE
+        shares["fracture"] = _FRACTURE_SHARE.get(object_name, shares["fracture"])
+    return np.array(list(shares.values()))
+
+
 def render(seed: int, size: int = 128) -> Sample:
     """One sample; the same `(seed, size)` always gives the same one.
 
@@ -163,11 +196,15 @@ def render(seed: int, size: int = 128) -> Sample:
     camera = Camera.draw(rng, size, float(canvas.picture[canvas.distance > 0].mean()))
     normal = camera.photograph(canvas.picture)
     on_part = step(canvas.distance + 0.5)
-    weights = np.array([_RARER.get(name, 1.0) for name in DEFECTS])
+    weights = _defect_weights(object_name)
     defect_name = str(rng.choice(DEFECTS, p=weights / weights.sum()))
+    visible = VISIBLE_LINE if defect_name in ("crack", "scratch") else VISIBLE
+    instances = int(rng.choice([1, 2, 3, 4], p=[0.8, 0.1, 0.06, 0.04]))
     strength, clearest, best = 1.0, -1.0, (normal, np.zeros(normal.shape[:2], dtype=np.bool_))
     for _ in range(ATTEMPTS):
         defect = DEFECT_KINDS[defect_name](rng, canvas, strength)
+        for _ in range(instances - 1):
+            defect = over(defect, DEFECT_KINDS[defect_name](rng, canvas, strength))
         coverage = defect.coverage * on_part
         image = camera.photograph(mix(canvas.picture, defect.picture, coverage))
         mask = coverage >= 0.4
@@ -176,7 +213,7 @@ def render(seed: int, size: int = 128) -> Sample:
             change = float(np.abs(image.astype(np.int16) - normal)[mask].mean())
             if change > clearest:
                 clearest, best = change, (image, mask)
-            if change >= VISIBLE:
+            if change >= visible:
                 break
         strength *= 1.35
     image, mask = best

@@ -1,0 +1,47 @@
+"""What a defect is: altered colours and how far they cover the picture.
+
+Every defect is a function `(rng, canvas, strength) -> Defect`; `strength` 1 is the usual contrast, larger is stronger.
+Lengths are written for a picture of 128 px and scaled by `canvas.k`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.pretrain.procedural.canvas import Canvas
+from model.pretrain.procedural.noise import Field, Rng, mix
+
+
+@dataclass(frozen=True)
+class Defect:
+    """Altered colours `(H, W, 3)` and their coverage `(H, W)` in [0, 1]."""
+
+    picture: Field
+    coverage: Field
+
+
+DefectKind = Callable[[Rng, Canvas, float], Defect]
+
+
+def contrast(rng: Rng, canvas: Canvas, coverage: Field, dark: float = 0.5) -> int:
+    """Sign of a visible change under `coverage`: darker with probability `dark`, away from black and white."""
+    brightness = float((canvas.picture.mean(axis=2) * coverage).sum() / max(float(coverage.sum()), 1e-6))
+    if brightness < 0.22:
+        return 1
+    if brightness > 0.8:
+        return -1
+    return -1 if rng.random() < dark else 1
+
+
+def shift(canvas: Canvas, amount: Field) -> Field:
+    """The picture brightened (or, negative, darkened) by `amount` of the full range, keeping some of its texture."""
+    return np.clip(canvas.picture * (1 + 0.5 * amount)[..., None] + 0.7 * amount[..., None], 0, 1).astype(np.float32)
+
+
+def over(first: Defect, second: Defect) -> Defect:
+    """Both defects in one picture, the second on top."""
+    picture = mix(first.picture, second.picture, second.coverage)
+    return Defect(picture, np.maximum(first.coverage, second.coverage))
