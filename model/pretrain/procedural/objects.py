@@ -250,21 +250,18 @@ def bearing(rng: Rng, frame: Frame) -> Part:
 
 def _ragged_outline(rng: Rng, frame: Frame, rough: float) -> Field:
     """Distance inside a hand-made round: an oval, between ellipse and rounded rectangle, with an uneven rim."""
-    aspect, power = rng.uniform(0.6, 1.0), rng.uniform(2.0, 3.6)
-    across = np.abs(frame.v) / aspect
-    reach = (np.abs(frame.u) ** power + across**power) ** (1 / power)
-    wave = sum(
-        rng.normal(0, 0.35 / order) * np.cos(order * frame.theta + rng.uniform(0, 6.3)) for order in (2, 3, 4, 5)
-    )
-    ragged = fractal(rng, frame.size, rng.uniform(5, 14) * frame.size / 128, 4, 0.6)
-    return (aspect * (frame.radius * (1 + rough * wave) - reach) + 0.25 * rough * frame.radius * ragged).astype(
-        np.float32
-    )
+    k, aspect = frame.size / 128, rng.uniform(0.6, 1.0)
+    along, across = np.abs(frame.u), np.abs(frame.v) / np.float32(aspect)
+    square = np.sqrt(np.sqrt(along**4 + across**4))
+    oval = np.hypot(along, across)
+    reach = oval + (square - oval) * np.float32(rng.uniform(0, 0.8))
+    wave = smooth(rng, frame.size, rng.uniform(25, 50) * k) + 0.3 * fractal(rng, frame.size, rng.uniform(5, 14) * k, 3)
+    return (aspect * (frame.radius * (1 + rough * wave) - reach)).astype(np.float32)
 
 
 def cookie(rng: Rng, frame: Frame) -> Part:
     """A biscuit: domed, darker baked towards the rim."""
-    distance = _ragged_outline(rng, frame, rng.uniform(0.02, 0.1))
+    distance = _ragged_outline(rng, frame, rng.uniform(0.02, 0.09))
     picture = SURFACES["biscuit"](rng, frame.size)
     depth = np.clip(distance / frame.radius, 0, 1)
     dome = relief(frame.radius * np.sqrt(depth) * np.float32(rng.uniform(0.2, 0.5)), rng.uniform(0, 6.3))
@@ -318,6 +315,46 @@ def transistor(rng: Rng, frame: Frame) -> Part:
         distance = np.maximum(distance, np.minimum(tab, hole))
     dimple = np.exp(-((np.hypot(frame.u + 0.2 * r, frame.v) / (0.09 * r)) ** 4)) * rng.uniform(0, 0.5)
     return mix(picture, case * (1 + dimple)[..., None].astype(np.float32), step(body)), distance.astype(np.float32)
+
+
+def toothbrush(rng: Rng, frame: Frame) -> Part:
+    """The head of a brush: tufts of bristles in rows on a rounded bar."""
+    wide = frame.radius * rng.uniform(0.38, 0.5)
+    distance = capsule_distance(frame, frame.radius - wide, wide)
+    picture = coloured(rng, frame, colours.mild(rng, 0.6, 0.97) if rng.random() < 0.6 else None)
+    pitch = wide * rng.uniform(0.42, 0.58)
+    column, row = np.floor(frame.u / pitch), np.floor(frame.v / pitch)
+    along, across = frame.u - (column + 0.5) * pitch, frame.v - (row + 0.5) * pitch
+    lean = 0.12 * pitch * smooth(rng, frame.size, pitch)
+    tuft = rng.uniform(0.36, 0.48) * pitch - np.hypot(along + lean, across + lean)
+    palette = np.stack([colours.vivid(rng), colours.mild(rng, 0.7, 0.98), colours.mild(rng, 0.7, 0.98)])
+    order = rng.integers(0, 3, 64)
+    bristles = palette[order[np.clip(np.abs(column), 0, 63).astype(int)]]
+    shade = 0.85 + 0.2 * smooth(rng, frame.size, 1.0 * frame.size / 128) + 0.15 * np.clip(tuft / pitch, -1, 1)
+    inner = np.minimum(tuft, distance - 0.12 * wide)
+    picture = picture * (1 - 0.5 * np.exp(-np.maximum(-inner, 0) / (0.08 * wide)))[..., None]
+    return mix(picture.astype(np.float32), bristles * shade[..., None], step(inner)), distance
+
+
+def zipper(rng: Rng, frame: Frame) -> Part:
+    """Two bands of cloth that meet in a row of interlocked teeth, upright."""
+    k = frame.size / 128
+    u, v = rotated(frame.size, np.pi / 2 + float(rng.normal(0, 0.02)))
+    v = v - np.float32(rng.uniform(-0.12, 0.12) * frame.size)
+    half, reach = rng.uniform(24, 52) * k, rng.uniform(4, 11) * k
+    thread = rng.uniform(2.2, 3.6) * k
+    weave = np.sin(u * np.float32(2 * np.pi / thread)) * np.sin(v * np.float32(np.pi / thread))
+    base = colours.grey(rng, 0.06, 0.3) if rng.random() < 0.6 else colours.vivid(rng)
+    cloth = tint(base, 1 + rng.uniform(0.05, 0.25) * weave + 0.06 * smooth(rng, frame.size, 1.2 * k))
+    pitch = rng.uniform(4, 9) * k
+    phase = (u / pitch + 0.5 * (v > 0)) % 1
+    tooth = np.minimum(0.33 * pitch - pitch * np.abs(phase - 0.5), reach - np.abs(v))
+    light = 1.25 - 1.6 * np.abs(phase - 0.4) - 0.3 * np.abs(v) / reach
+    metal_or_plastic = colours.metal(rng) if rng.random() < 0.5 else base * np.float32(1.5)
+    picture = mix(
+        cloth * (1 - 0.6 * step(reach + k - np.abs(v), 2 * k))[..., None], tint(metal_or_plastic, light), step(tooth)
+    )
+    return picture, (half - np.abs(v)).astype(np.float32)
 
 
 def _strip(rng: Rng, frame: Frame, names: tuple[str, ...], *, upright: bool) -> Part:
@@ -381,6 +418,8 @@ OBJECTS: dict[str, Builder] = {
     "metal strip": metal_strip,
     "rail": rail,
     "ingot": ingot,
+    "toothbrush": toothbrush,
+    "zipper": zipper,
 }
 """Every object by the name captions use."""
 

@@ -239,12 +239,14 @@ def _aggregate(rng: Rng, size: int, scale: float) -> Field:
     """Brightness and colour of stones about `scale` pixels wide pressed into a binder, as a factor around 1."""
     k, slant = size / 128, float(np.exp(rng.normal(0, 0.25)))
     stones = smooth(rng, size, scale * slant, scale / slant)
-    lit = relief(smooth(rng, size, 1.3 * scale * slant, 1.3 * scale / slant), rng.uniform(0, 6.3)) * np.float32(scale)
-    value = rng.uniform(0.03, 0.1) * stones + rng.uniform(0.02, 0.1) * lit + rng.uniform(0.01, 0.07) * white(rng, size)
+    lit = relief(stones, rng.uniform(0, 6.3)) * np.float32(scale)
+    value = rng.uniform(0.02, 0.1) * stones + rng.uniform(0.02, 0.1) * lit + rng.uniform(0.01, 0.06) * white(rng, size)
     value = value + rng.uniform(0, 0.25) * np.maximum(stones - rng.uniform(1.4, 2.2), 0)
-    value = value - rng.uniform(0, 0.2) * np.maximum(-smooth(rng, size, 1.5 * scale) - rng.uniform(1.2, 2.0), 0)
-    hue = rng.uniform(0, 0.03) * chroma(rng, size, scale) + rng.uniform(0, 0.015) * chroma(rng, size, 60 * k)
+    value = value - rng.uniform(0, 0.25) * np.maximum(-stones - rng.uniform(1.2, 2.0), 0)
     shade = 1 + value + rng.uniform(0, 0.06) * smooth(rng, size, 45 * k)
+    hue = rng.uniform(0, 0.015) * chroma(rng, size, 60 * k)
+    if rng.random() < 0.6:
+        hue = hue + rng.uniform(0, 0.04) * chroma(rng, size, scale)
     return (shade[..., None] + hue).astype(np.float32)
 
 
@@ -271,7 +273,7 @@ def pavement(rng: Rng, size: int) -> Field:
     tall = rng.uniform(24, 70) * k
     wide = tall * rng.uniform(1.0, 2.2)
     row = np.floor(v / tall)
-    shifted = u + (row % 2) * wide * rng.choice([0.0, 0.5])
+    shifted = u + (row % 2) * (wide * 0.5 * float(rng.random() < 0.5))
     along, across = shifted % wide, v % tall
     gap = np.minimum(np.minimum(along, wide - along), np.minimum(across, tall - across)) + 0.5 * smooth(
         rng, size, 3 * k
@@ -353,6 +355,22 @@ def striped_cloth(rng: Rng, size: int) -> Field:
     weave = np.sin(u * 2 * np.pi / thread) * np.sin(v * 2 * np.pi / thread)
     value = 1 + rng.uniform(0.03, 0.15) * weave + rng.uniform(0.02, 0.06) * white(rng, size)
     return (picture * (value + 0.04 * smooth(rng, size, 30 * k))[..., None]).astype(np.float32)
+
+
+def solar_cell(rng: Rng, size: int) -> Field:
+    """Silicon behind glass: crystal grains or one even blue-black, thin fingers, broad bus bars."""
+    k, turn = size / 128, float(rng.choice([0.0, np.pi / 2])) + float(rng.normal(0, 0.01))
+    base = colours.between(rng, colours.rgb(0.1, 0.16, 0.35), colours.rgb(0.12, 0.13, 0.17))
+    value = 1 + 0.08 * smooth(rng, size, 40 * k) + 0.03 * white(rng, size)
+    if rng.random() < 0.6:
+        _, _, index = cells(rng, size, rng.uniform(10, 30) * k)
+        value = value * (1 + rng.normal(0, rng.uniform(0.1, 0.3), 1500).astype(np.float32)[index])
+    u, v = rotated(size, turn, (rng.uniform(-20, 20) * k, rng.uniform(-20, 20) * k))
+    silver = plain(colours.grey(rng, 0.5, 0.85), size)
+    pitch, apart = rng.uniform(4, 9) * k, rng.uniform(40, 75) * k
+    finger = step(rng.uniform(0.5, 1.0) * k - np.abs(u % pitch - pitch / 2)) * np.float32(rng.uniform(0.15, 0.6))
+    bar = step(rng.uniform(1.5, 4) * k - np.abs(v % apart - apart / 2))
+    return mix(tint(base * np.float32(rng.uniform(0.8, 2.5)), value), silver, np.maximum(finger, bar))
 
 
 def crumb(rng: Rng, size: int) -> Field:
@@ -437,5 +455,6 @@ SURFACES: dict[str, Surface] = {
     "mosaic": mosaic,
     "striped cloth": striped_cloth,
     "biscuit": crumb,
+    "solar cell": solar_cell,
 }
 """Every surface by the name captions use."""
