@@ -40,7 +40,7 @@ def _pad(rng: Rng, along: Field, across: Field, radius: float) -> Field:
 
 
 def layout(rng: Rng, size: int) -> Layout:
-    """A random piece of a board, `size` pixels wide."""
+    """A random piece of a board, `size` pixels wide, that shows both copper and base."""
     k = size / 128
     angle = float(rng.integers(0, 4)) * np.pi / 2 + (np.pi / 4 if rng.random() < 0.15 else 0.0)
     x, y = rotated(size, angle, (rng.uniform(-30, 30) * k, rng.uniform(-30, 30) * k))
@@ -88,5 +88,6 @@ def layout(rng: Rng, size: int) -> Layout:
         tracks = np.maximum(tracks, stem)
         if rng.random() < 0.6:
             holes = np.maximum(holes, rng.uniform(0.25, 0.6) * radius - near)
-    ragged = np.float32(rng.uniform(0, 0.5)) * smooth(rng, size, 1.5 * k)
-    return Layout((tracks + ragged).astype(np.float32), (pads + ragged).astype(np.float32), holes.astype(np.float32))
+    ragged = np.float32(rng.uniform(0, 0.3) * k) * smooth(rng, size, rng.uniform(0.8, 2.0) * k)
+    drawn = Layout((tracks + ragged).astype(np.float32), (pads + ragged).astype(np.float32), holes.astype(np.float32))
+    return drawn if 0.04 < float((drawn.copper > 0).mean()) < 0.93 else layout(rng, size)

@@ -250,7 +250,7 @@ def bearing(rng: Rng, frame: Frame) -> Part:
 
 def _ragged_outline(rng: Rng, frame: Frame, rough: float) -> Field:
     """Distance inside a hand-made round: an oval, between ellipse and rounded rectangle, with an uneven rim."""
-    k, aspect = frame.size / 128, rng.uniform(0.6, 1.0)
+    k, aspect = frame.size / 128, rng.uniform(0.65, 1.0)
     along, across = np.abs(frame.u), np.abs(frame.v) / np.float32(aspect)
     square = np.sqrt(np.sqrt(along**4 + across**4))
     oval = np.hypot(along, across)
@@ -261,13 +261,13 @@ def _ragged_outline(rng: Rng, frame: Frame, rough: float) -> Field:
 
 def cookie(rng: Rng, frame: Frame) -> Part:
     """A biscuit: domed, darker baked towards the rim."""
-    distance = _ragged_outline(rng, frame, rng.uniform(0.02, 0.09))
+    distance = _ragged_outline(rng, frame, rng.uniform(0.015, 0.07))
     picture = SURFACES["biscuit"](rng, frame.size)
     depth = np.clip(distance / frame.radius, 0, 1)
     dome = relief(frame.radius * np.sqrt(depth) * np.float32(rng.uniform(0.2, 0.5)), rng.uniform(0, 6.3))
     value = 1 + 0.3 * np.clip(dome, -1, 1) + rng.uniform(0, 0.2) * np.tanh(4 * depth)
     rim = np.exp(-depth / rng.uniform(0.05, 0.2)) * np.float32(rng.uniform(0.1, 0.6))
-    browned = picture * colours.rgb(0.8, 0.65, 0.5)
+    browned = picture * colours.rgb(0.85, 0.72, 0.58)
     return (mix(picture, browned, rim) * value[..., None]).astype(np.float32), distance
 
 

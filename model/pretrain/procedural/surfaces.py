@@ -50,21 +50,22 @@ def cast_metal(rng: Rng, size: int) -> Field:
 def ground_ferrite(rng: Rng, size: int) -> Field:
     """Grey ceramic magnet under a lamp: fine vertical grinding lines, soft shine and shade, worn bright sides."""
     k, angle = size / 128, np.pi / 2 + rng.normal(0, 0.015)
-    lines = oriented(rng, size, rng.uniform(15, 150) * k, rng.uniform(0.6, 1.3) * k, angle)
+    lines = oriented(rng, size, rng.uniform(30, 200) * k, rng.uniform(0.5, 1.0) * k, angle)
     bands = oriented(rng, size, 250 * k, rng.uniform(5, 30) * k, angle)
     cloud = smooth(rng, size, rng.uniform(35, 80) * k, rng.uniform(18, 50) * k)
     smudge = fractal(rng, size, rng.uniform(10, 30) * k, 3)
     fine = smooth(rng, size, rng.uniform(1.0, 4.0) * k, 0.7 * k)
     streaks = np.maximum(lines + 0.5 * cloud + 0.4 * fine - rng.uniform(1.2, 2.2), 0.0)
     value = rng.uniform(0.02, 0.07) * lines + rng.uniform(0.02, 0.08) * bands + rng.uniform(0.01, 0.05) * smudge
-    value = value + rng.uniform(0.04, 0.26) * cloud + rng.uniform(0.02, 0.05) * fine + rng.uniform(0, 0.3) * streaks
+    value = value + rng.uniform(0.04, 0.26) * cloud + rng.uniform(0.02, 0.05) * fine + rng.uniform(0, 0.2) * streaks
     value = np.exp(value)
     if rng.random() < 0.45:
         _, v = rotated(size, angle, (0.0, rng.uniform(-3, 3) * k))
         from_side = np.float32(size / 2 - rng.uniform(0, 4) * k) - np.abs(v)
         worn = np.exp(-(((from_side - rng.uniform(2, 7) * k) / (rng.uniform(1.0, 3.0) * k)) ** 2))
         value = value * (1 + rng.uniform(0.1, 0.5) * worn * (1 + 0.2 * fine)) * (0.2 + 0.8 * step(from_side, 2.5 * k))
-    return tint(colours.grey(rng, 0.26, 0.58), value)
+    neutral = colours.grey(rng, 0.28, 0.6)
+    return tint(neutral + np.float32(0.7) * (neutral.mean() - neutral), value)
 
 
 def polished_steel(rng: Rng, size: int) -> Field:
@@ -237,10 +238,10 @@ def cardboard(rng: Rng, size: int) -> Field:
 
 def _aggregate(rng: Rng, size: int, scale: float) -> Field:
     """Brightness and colour of stones about `scale` pixels wide pressed into a binder, as a factor around 1."""
-    k, slant = size / 128, float(np.exp(rng.normal(0, 0.25)))
+    k, slant = size / 128, float(np.exp(rng.normal(0, 0.17)))
     stones = smooth(rng, size, scale * slant, scale / slant)
     lit = relief(stones, rng.uniform(0, 6.3)) * np.float32(scale)
-    value = rng.uniform(0.02, 0.1) * stones + rng.uniform(0.02, 0.1) * lit + rng.uniform(0.01, 0.06) * white(rng, size)
+    value = rng.uniform(0.02, 0.08) * stones + rng.uniform(0.02, 0.1) * lit + rng.uniform(0.01, 0.06) * white(rng, size)
     value = value + rng.uniform(0, 0.25) * np.maximum(stones - rng.uniform(1.4, 2.2), 0)
     value = value - rng.uniform(0, 0.25) * np.maximum(-stones - rng.uniform(1.2, 2.0), 0)
     shade = 1 + value + rng.uniform(0, 0.06) * smooth(rng, size, 45 * k)
@@ -253,8 +254,8 @@ def _aggregate(rng: Rng, size: int, scale: float) -> Field:
 def asphalt(rng: Rng, size: int) -> Field:
     """A road: fine stones in tar, soft stains, now and then worn paint."""
     k = size / 128
-    scale = rng.uniform(0.8, 2.6) * k
-    picture: Field = colours.mild(rng, 0.25, 0.65) * _aggregate(rng, size, scale)
+    warmth = rng.normal(0, 0.04) * colours.rgb(1.0, 0.0, -1.0)
+    picture: Field = rng.uniform(0.28, 0.62) * (1 + warmth) * _aggregate(rng, size, rng.uniform(0.7, 2.0) * k)
     if rng.random() < 0.3:
         stain = step(fractal(rng, size, rng.uniform(15, 40) * k, 3) - np.float32(rng.uniform(0.6, 1.6)), 1.0)
         picture = mix(picture, picture * np.float32(rng.uniform(0.55, 1.25)), stain)
@@ -374,24 +375,24 @@ def solar_cell(rng: Rng, size: int) -> Field:
 
 
 def crumb(rng: Rng, size: int) -> Field:
-    """The crust of a biscuit: grainy golden crumb that creases and tears in places, at times with dark chips."""
+    """The crust of a biscuit: grainy golden crumb with soft folds and tears, at times with dark chips."""
     k = size / 128
-    scale = rng.uniform(5, 20) * k
-    height, fine = fractal(rng, size, scale, 3, 0.5), smooth(rng, size, rng.uniform(0.8, 1.6) * k)
-    value = 1 + rng.uniform(0.015, 0.05) * relief(height * np.float32(scale / k), rng.uniform(0.8, 2.4))
-    value = value + rng.uniform(0.02, 0.06) * fine + 0.025 * white(rng, size)
-    seam = np.abs(fractal(rng, size, rng.uniform(20, 50) * k, 3, 0.45))
-    torn = step(smooth(rng, size, 20 * k) - np.float32(rng.uniform(-0.3, 1.2)), 0.8)
-    width = np.float32(rng.uniform(0.06, 0.16))
-    depth = np.exp(-((seam / width) ** 2)) * rng.uniform(0.15, 0.5) - 0.1 * np.exp(-((seam / width - 2) ** 2))
-    value = value - depth * torn
-    golden = colours.between(rng, colours.rgb(0.88, 0.71, 0.48), colours.rgb(0.62, 0.43, 0.26))
-    browned = step(smooth(rng, size, 20 * k) + np.float32(0.4) * height, 3.0) * np.float32(rng.uniform(0.1, 0.6))
-    picture = mix(tint(golden, value), tint(golden * colours.rgb(0.9, 0.77, 0.62), value), browned)
+    scale = rng.uniform(6, 24) * k
+    height, fine = fractal(rng, size, scale, 3, 0.5), smooth(rng, size, rng.uniform(0.9, 2.2) * k)
+    value = 1 + rng.uniform(0.01, 0.035) * relief(height * np.float32(scale / k), rng.uniform(0.8, 2.4))
+    value = value + rng.uniform(0.03, 0.08) * relief(fine, 1.5) + rng.uniform(0.0, 0.05) * fine
+    value = value + rng.uniform(0.01, 0.05) * white(rng, size)
+    seam = np.abs(fractal(rng, size, rng.uniform(18, 50) * k, 4, 0.5))
+    torn = step(smooth(rng, size, 18 * k) - np.float32(rng.uniform(0.1, 1.4)), 1.2)
+    width = np.float32(rng.uniform(0.08, 0.22))
+    value = value - np.exp(-((seam / width) ** 2)) * np.float32(rng.uniform(0.15, 0.45)) * torn
+    golden = colours.between(rng, colours.rgb(0.87, 0.72, 0.5), colours.rgb(0.62, 0.45, 0.28))
+    browned = step(smooth(rng, size, 20 * k) + np.float32(0.4) * height, 3.0) * np.float32(rng.uniform(0.1, 0.7))
+    picture = mix(tint(golden, value), tint(golden * colours.rgb(0.92, 0.82, 0.68), value), browned)
     if rng.random() < 0.65:
-        lump = smooth(rng, size, rng.uniform(4, 9) * k) - np.float32(rng.uniform(1.5, 2.3))
-        light = 1 + 0.7 * np.clip(relief(np.minimum(lump, 0.6) * np.float32(8 * k), 1.5), -0.4, 1.3)
-        chip = tint(colours.vary(rng, colours.rgb(0.32, 0.19, 0.15)), light * (1 + 0.1 * fine))
+        lump = smooth(rng, size, rng.uniform(4.5, 9) * k) - np.float32(rng.uniform(1.6, 2.4))
+        light = 1 + 0.9 * np.clip(relief(np.minimum(lump, 0.6) * np.float32(8 * k), 1.5), -0.4, 1.5)
+        chip = tint(colours.vary(rng, colours.rgb(0.27, 0.16, 0.13)), light * (1 + 0.1 * fine))
         picture = mix(picture * (1 - 0.25 * step(lump + 0.2, 0.4))[..., None], chip, step(lump, 0.15))
     return picture
 
