@@ -37,8 +37,13 @@ def contrast(rng: Rng, canvas: Canvas, coverage: Field, dark: float = 0.5) -> in
 
 
 def shift(canvas: Canvas, amount: Field) -> Field:
-    """The picture brightened (or, negative, darkened) by `amount` of the full range, keeping some of its texture."""
-    return np.clip(canvas.picture * (1 + 0.5 * amount)[..., None] + 0.7 * amount[..., None], 0, 1).astype(np.float32)
+    """The picture brightened by `amount` of the full range or, negative, darkened to a share of itself.
+
+    Either way it keeps some of its texture; a shadow on a dark part is darker still, not black.
+    """
+    light, shade = np.maximum(amount, 0)[..., None], np.minimum(amount, 0)[..., None]
+    lit = canvas.picture * (1 + 0.5 * light) + 0.7 * light
+    return np.clip(lit * np.exp(1.8 * shade), 0, 1).astype(np.float32)
 
 
 def over(first: Defect, second: Defect) -> Defect:

@@ -57,7 +57,7 @@ def edge(rng: Rng, canvas: Canvas) -> Point:
 
 
 def blob(rng: Rng, canvas: Canvas, centre: Point, radius: float, rough: float, aspect: float = 1.0) -> Field:
-    """Signed distance, positive inside, of a deformed disc: harmonics up to `rough` of its radius."""
+    """Signed distance, positive inside, of a deformed disc: harmonics up to `rough` of its radius, round amid."""
     u, v = rotated(canvas.size, rng.uniform(0, np.pi), centre)
     u, v = u / np.float32(np.sqrt(aspect)), v * np.float32(np.sqrt(aspect))
     theta = np.arctan2(v, u)
@@ -66,7 +66,9 @@ def blob(rng: Rng, canvas: Canvas, centre: Point, radius: float, rough: float, a
         outline += np.float32(rough * rng.normal() / order**1.4) * np.cos(
             order * theta + np.float32(rng.uniform(0, 6.3))
         )
-    return (radius * np.maximum(outline, 0.35) - np.hypot(u, v)).astype(np.float32)
+    reach = np.hypot(u, v)
+    deformed = 1 + (np.maximum(outline, 0.35) - 1) * np.minimum(reach / (0.7 * radius), 1) ** 2
+    return (radius * deformed - reach).astype(np.float32)
 
 
 def polygon(rng: Rng, canvas: Canvas, centre: Point, radius: float, aspect: float = 1.0) -> Field:

@@ -35,7 +35,7 @@ def pit(rng: Rng, canvas: Canvas, strength: float, radius: float) -> Defect:
     distance = blob(rng, canvas, inside(rng, canvas), radius, rng.uniform(0.1, 0.5), rng.uniform(1, 2.2))
     depth = step(distance - 0.15 * radius, max(0.9 * radius, 1.5 * k))
     sign = contrast(rng, canvas, step(distance), 0.92)
-    amount = sign * rng.uniform(0.3, 0.55) * strength * (0.55 + 0.45 * depth)
+    amount = sign * (0.18 + (0.3 if sign > 0 else 0.9) * rng.random() ** 2) * strength * (0.55 + 0.45 * depth)
     rim = relief(-radius * step(distance, 2.2 * k), light) * step(0.6 * k - distance, k)
     picture = shift(canvas, amount + rng.uniform(0.1, 0.4) * np.clip(rim, -1, 1))
     return Defect(picture, step(distance + rng.uniform(0.2, 0.8) * k, 1.4))
@@ -67,7 +67,7 @@ def stain(rng: Rng, canvas: Canvas, strength: float) -> Defect:
     k, radius = canvas.k, extent(rng, canvas, 4, 60)
     distance = blob(rng, canvas, inside(rng, canvas), radius, rng.uniform(0.2, 0.5), rng.uniform(1, 2))
     distance = distance + fractal(rng, canvas.size, 9 * k, 3) * np.float32(0.12 * radius)
-    soft = rng.uniform(1.5, 5) * k
+    soft = rng.uniform(1.5, 4) * k
     sign = contrast(rng, canvas, step(distance), 0.75)
     dye = colours.vivid(rng) * np.float32(0.6) if rng.random() < 0.5 else colours.rgb(0.45, 0.36, 0.25)
     value = 1 + sign * rng.uniform(0.3, 0.55) * strength
@@ -200,7 +200,7 @@ def burn(rng: Rng, canvas: Canvas, strength: float) -> Defect:
             plain(colours.grey(rng, 0.5, 0.7), canvas.size),
         )
     charred = step(distance - rng.uniform(0.2, 0.6) * radius, 0.7 * radius)
-    return Defect(np.clip(mix(brown, ash, charred), 0, 1).astype(np.float32), step(distance + k, 3 * k))
+    return Defect(np.clip(mix(brown, ash, charred), 0, 1).astype(np.float32), step(distance + 0.5 * k, 2 * k))
 
 
 DEFECTS: dict[str, DefectKind] = {

@@ -94,7 +94,7 @@ def _across(rng: Rng, canvas: Canvas, layout: Layout) -> Defect:
     """The tone severed by a ragged strip of the other one."""
     k, distance = canvas.k, layout.distance
     at = min(
-        (_point(rng, canvas, distance > 0.8 * k) for _ in range(3)),
+        (_point(rng, canvas, distance > 0.8 * k) for _ in range(5)),
         key=lambda point: sum(_narrowest(layout, point)[1:]),
     )
     angle, ahead, back = _narrowest(layout, at)

@@ -41,7 +41,8 @@ def scratch(rng: Rng, canvas: Canvas, strength: float) -> Defect:
         centre = (centre[0] + rng.normal(0, 7) * k, centre[1] + rng.normal(0, 7) * k)
     sign = contrast(rng, canvas, coverage, 0.4)
     uneven = 1 + 0.3 * smooth(rng, canvas.size, 6 * k)
-    return Defect(shift(canvas, (sign * rng.uniform(0.15, 0.5) * strength * uneven).astype(np.float32)), coverage)
+    amount = sign * (0.1 + 0.4 * rng.random() ** 1.5) * strength * uneven
+    return Defect(shift(canvas, amount.astype(np.float32)), coverage)
 
 
 def _course(rng: Rng, canvas: Canvas, rough: float) -> Path:
@@ -100,7 +101,8 @@ def crack(rng: Rng, canvas: Canvas, strength: float) -> Defect:
         coverage = np.maximum(coverage, stroke(canvas.size, path, _thickness(rng, own, k, len(path), tip=tip)))
     sign = contrast(rng, canvas, coverage, 0.93)
     depth = np.clip(1 + 0.35 * smooth(rng, canvas.size, 9 * k) + 0.2 * smooth(rng, canvas.size, 1.5 * k), 0.3, 1.8)
-    return Defect(shift(canvas, (sign * rng.uniform(0.15, 0.5) * strength * depth).astype(np.float32)), coverage)
+    amount = sign * (0.08 + (0.4 if sign > 0 else 0.8) * rng.random() ** 2.3) * strength * depth
+    return Defect(shift(canvas, amount.astype(np.float32)), coverage)
 
 
 def gap(rng: Rng, canvas: Canvas, strength: float) -> Defect:

@@ -91,8 +91,11 @@ class Camera:
     noise: Field
 
     @classmethod
-    def draw(cls, rng: Rng, size: int, brightness: float) -> Camera:
-        """Random light, exposure (lower for a part of high `brightness`), colour, sharpness and sensor noise."""
+    def draw(cls, rng: Rng, size: int, brightness: float, *, scanned: bool = False) -> Camera:
+        """Random light, exposure (lower for a part of high `brightness`), colour, sharpness and sensor noise.
+
+        A `scanned` part is lit evenly and shows hardly any noise.
+        """
         k = size / 128
         u, v = rotated(size, rng.uniform(0, 6.3))
         light = 1 + rng.uniform(0, 0.3) * u / size + rng.uniform(0, 0.08) * smooth(rng, size, 45 * k)
@@ -104,6 +107,9 @@ class Camera:
         grey = bool(rng.random() < 0.45)
         sensor = rng.uniform(0.002, 0.025)
         noise = white(rng, size)[..., None] if grey else rng.standard_normal((size, size, 3), dtype=np.float32)
+        if scanned:
+            calm, faint = np.ones_like(light), np.float32(0.15 * sensor) * noise
+            return cls(calm, float(rng.uniform(0.9, 1.05)), 1.0, grey, float(rng.uniform(0, 0.5) * k), faint)
         return cls(
             light=light.astype(np.float32),
             exposure=min(float(rng.uniform(0.7, 1.25)), 0.78 / brightness),
@@ -193,13 +199,16 @@ def render(seed: int, size: int = 128) -> Sample:
     """
     rng = np.random.default_rng([seed, size])
     object_name, canvas = _surface(rng, size) if rng.random() < _SURFACE_SHARE else _object(rng, size)
-    camera = Camera.draw(rng, size, float(canvas.picture[canvas.distance > 0].mean()))
+    scanned = bool(rng.random() < (0.6 if "circuit" in object_name else 0.04))
+    camera = Camera.draw(rng, size, float(canvas.picture[canvas.distance > 0].mean()), scanned=scanned)
     normal = camera.photograph(canvas.picture)
-    on_part = step(canvas.distance + 0.5)
+    on_part = step(canvas.distance)
     weights = _defect_weights(object_name)
     defect_name = str(rng.choice(DEFECTS, p=weights / weights.sum()))
     visible = VISIBLE_LINE if defect_name in ("crack", "scratch") else VISIBLE
     instances = int(rng.choice([1, 2, 3, 4], p=[0.8, 0.1, 0.06, 0.04]))
+    if defect_name in ("crack", "fracture"):
+        instances = min(instances, 2)
     strength, clearest, best = 1.0, -1.0, (normal, np.zeros(normal.shape[:2], dtype=np.bool_))
     for _ in range(ATTEMPTS):
         defect = DEFECT_KINDS[defect_name](rng, canvas, strength)
