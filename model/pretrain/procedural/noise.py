@@ -57,9 +57,10 @@ def fractal(rng: Rng, size: int, scale: float, octaves: int = 4, gain: float = 0
 
 
 def chroma(rng: Rng, size: int, scale: float) -> Field:
-    """Smooth noise of colour alone, `(size, size, 3)`: deviations of variance 1 that leave the brightness."""
-    first, second = smooth(rng, size, scale), smooth(rng, size, scale)
-    return np.stack([first, np.float32(-0.5) * (first + second), second], axis=-1)
+    """Smooth noise of colour alone, `(size, size, 3)`: variance 1 in each channel, and they sum to 0."""
+    warm = np.float32(np.sqrt(0.75)) * smooth(rng, size, scale)
+    green = smooth(rng, size, scale)
+    return np.stack([warm - green / 2, green, -warm - green / 2], axis=-1)
 
 
 def grid(size: int) -> tuple[Field, Field]:

@@ -255,7 +255,7 @@ def _ragged_outline(rng: Rng, frame: Frame, rough: float) -> Field:
     square = np.sqrt(np.sqrt(along**4 + across**4))
     oval = np.hypot(along, across)
     reach = oval + (square - oval) * np.float32(rng.uniform(0, 0.8))
-    wave = smooth(rng, frame.size, rng.uniform(25, 50) * k) + 0.3 * fractal(rng, frame.size, rng.uniform(5, 14) * k, 3)
+    wave = smooth(rng, frame.size, rng.uniform(25, 50) * k) + 0.3 * fractal(rng, frame.size, rng.uniform(5, 14) * k, 2)
     return (aspect * (frame.radius * (1 + rough * wave) - reach)).astype(np.float32)
 
 

@@ -382,7 +382,7 @@ def crumb(rng: Rng, size: int) -> Field:
     value = 1 + rng.uniform(0.01, 0.035) * relief(height * np.float32(scale / k), rng.uniform(0.8, 2.4))
     value = value + rng.uniform(0.03, 0.08) * relief(fine, 1.5) + rng.uniform(0.0, 0.05) * fine
     value = value + rng.uniform(0.01, 0.05) * white(rng, size)
-    seam = np.abs(fractal(rng, size, rng.uniform(18, 50) * k, 4, 0.5))
+    seam = np.abs(fractal(rng, size, rng.uniform(18, 50) * k, 3, 0.5))
     torn = step(smooth(rng, size, 18 * k) - np.float32(rng.uniform(0.1, 1.4)), 1.2)
     width = np.float32(rng.uniform(0.08, 0.22))
     value = value - np.exp(-((seam / width) ** 2)) * np.float32(rng.uniform(0.15, 0.45)) * torn
