@@ -29,7 +29,7 @@ DefectKind = Callable[[Rng, Canvas, float], Defect]
 def contrast(rng: Rng, canvas: Canvas, coverage: Field, dark: float = 0.5) -> int:
     """Sign of a visible change under `coverage`: darker with probability `dark`, away from black and white."""
     brightness = float((canvas.picture.mean(axis=2) * coverage).sum() / max(float(coverage.sum()), 1e-6))
-    if brightness < 0.22:
+    if brightness < 0.14:
         return 1
     if brightness > 0.8:
         return -1

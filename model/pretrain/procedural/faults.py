@@ -45,8 +45,9 @@ def _threshold(values: Field) -> float:
 def _tone(rng: Rng, canvas: Canvas, chosen: NDArray[np.bool_]) -> Field:
     """A picture of the chosen pixels' usual colour, with their grain."""
     pixels = canvas.picture[chosen]
-    grain = min(float(np.median(np.abs(pixels - np.median(pixels, axis=0)))) * 1.5, 0.04)
+    pixels = pixels[:: max(len(pixels) // 1000, 1)]
     colour = np.median(pixels, axis=0)
+    grain = min(float(np.median(np.abs(pixels - colour))) * 1.5, 0.04)
     return np.clip(colour + grain * white(rng, canvas.size)[..., None], 0, 1).astype(np.float32)
 
 
@@ -75,19 +76,15 @@ def _point(rng: Rng, canvas: Canvas, chosen: NDArray[np.bool_]) -> Point:
 def _narrowest(layout: Layout, at: Point) -> tuple[float, float, float]:
     """The shortest way across the tone through a point: its angle and how far it goes either way, in pixels."""
     size = layout.distance.shape[0]
-    steps = np.arange(0, size // 2) + 0.5
-    best = (0.0, float(size), float(size))
-    for angle in np.arange(16) * np.pi / 16:
-        reach = []
-        for way in (1, -1):
-            rows = np.rint(at[0] + way * steps * np.sin(angle) + (size - 1) / 2).astype(int)
-            columns = np.rint(at[1] + way * steps * np.cos(angle) + (size - 1) / 2).astype(int)
-            within = (rows >= 0) & (rows < size) & (columns >= 0) & (columns < size)
-            left = layout.distance[rows[within], columns[within]] <= 0
-            reach.append(float(steps[int(left.argmax())]) if left.any() else float(size))
-        if sum(reach) < best[1] + best[2]:
-            best = (float(angle), reach[0], reach[1])
-    return best
+    angles, steps = np.arange(16) * np.pi / 16, np.arange(size // 2) + 0.5
+    headings = np.stack([angles, angles + np.pi])[..., None]
+    rows = np.rint(at[0] + steps * np.sin(headings) + (size - 1) / 2).astype(int)
+    columns = np.rint(at[1] + steps * np.cos(headings) + (size - 1) / 2).astype(int)
+    within = (rows >= 0) & (rows < size) & (columns >= 0) & (columns < size)
+    left = within & (layout.distance[rows % size, columns % size] <= 0)
+    reach = np.where(left.any(axis=-1), steps[left.argmax(axis=-1)], float(size))
+    best = int(reach.sum(axis=0).argmin())
+    return float(angles[best]), float(reach[0, best]), float(reach[1, best])
 
 
 def _across(rng: Rng, canvas: Canvas, layout: Layout) -> Defect:

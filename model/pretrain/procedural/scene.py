@@ -187,6 +187,8 @@ def _defect_weights(object_name: str) -> NDArray[np.float64]:
     if any(word in object_name for word in _BRITTLE):
         shares["crack"] = _CRACK_SHARE
         shares["fracture"] = _FRACTURE_SHARE.get(object_name, shares["fracture"])
+    if object_name == "magnet tile":
+        shares.update({name: 2 * shares[name] for name in ("crack", "break", "blowhole")})
     return np.array(list(shares.values()))
 
 
