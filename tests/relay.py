@@ -13,8 +13,30 @@ all of it, and no cut.
 """
 
 
+def _uncut(sent: bytes, answer: bytes) -> None:
+    """All of an answer arrives."""
+
+
 def _at_once(_: bytes) -> None:
     """What waits for nothing."""
+
+
+class Held:
+    """Holds back the first piece that a client sends with all these bytes in it, until it is let go.
+
+    Attributes:
+        reached: set when it waits.
+        let_go: to be set.
+    """
+
+    def __init__(self, *parts: bytes) -> None:
+        self.reached, self.let_go = threading.Event(), threading.Event()
+        self._parts = parts
+
+    def __call__(self, sent: bytes) -> None:
+        if all(part in sent for part in self._parts) and not self.reached.is_set():
+            self.reached.set()
+            self.let_go.wait()
 
 
 class Relay:
@@ -27,7 +49,7 @@ class Relay:
         port: where clients reach it.
     """
 
-    def __init__(self, server_port: int, cut: Cut, before: Callable[[bytes], None] = _at_once) -> None:
+    def __init__(self, server_port: int, cut: Cut = _uncut, before: Callable[[bytes], None] = _at_once) -> None:
         self._behind, self._decide, self._before = server_port, cut, before
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock, self._open = threading.Lock(), set[socket.socket]()
@@ -92,10 +114,20 @@ class Relay:
 
 
 @contextmanager
-def relayed(server_port: int, cut: Cut, before: Callable[[bytes], None] = _at_once) -> Iterator[Relay]:
+def relayed(server_port: int, cut: Cut = _uncut, before: Callable[[bytes], None] = _at_once) -> Iterator[Relay]:
     """A relay before a server for as long as the context lasts."""
     relay = Relay(server_port, cut, before)
     try:
         yield relay
     finally:
         relay.close()
+
+
+@contextmanager
+def held_back(server_port: int, held: Held) -> Iterator[Relay]:
+    """A relay that holds something back, if not let go before, for as long as the context lasts."""
+    with relayed(server_port, before=held) as relay:
+        try:
+            yield relay
+        finally:
+            held.let_go.set()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from service.core.settings import Settings
+from worker.presence import is_stopping
 
 
 class CeleryWorker:
@@ -48,6 +49,11 @@ class CeleryWorker:
     def wake(self) -> None:
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGCONT)
+
+    def is_ending(self) -> bool:
+        """Whether it has passed on to its children that it was asked to end."""
+        assert self._process is not None
+        return is_stopping(self._process.pid)
 
     def terminate(self) -> int:
         """Ask it to end; its exit status."""

@@ -60,11 +60,11 @@ def reconciling(service: Service) -> Iterator[None]:
 
 @pytest.fixture
 def start_worker(service: Service, tmp_path: Path) -> Iterator[Callable[..., CeleryWorker]]:
-    """Starts Celery workers, and ends them with the test."""
+    """Starts Celery workers, with other settings if need be, and ends them with the test."""
     started: list[CeleryWorker] = []
 
-    def start(name: str = "worker") -> CeleryWorker:
-        worker = CeleryWorker(service.settings, tmp_path / "workers", name)
+    def start(name: str = "worker", **settings: object) -> CeleryWorker:
+        worker = CeleryWorker(service.settings.model_copy(update=settings), tmp_path / "workers", name)
         worker.start()
         started.append(worker)
         return worker

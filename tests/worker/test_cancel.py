@@ -5,14 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from model.placement import NormalImage
 from service.core.records import State
+from tests.relay import Held, held_back
+from tests.servers import RedisServer
+from tests.waiting import wait_until
 from tests.worker.stored import Service
+from worker.context import Context
 from worker.generation import run_generation
 from worker.lease import LOOK_SECONDS
 from worker.training import run_training
@@ -21,68 +27,76 @@ WITHIN = 5.0 - LOOK_SECONDS
 """Five seconds are promised, of which a worker may take so much until it looks at the record."""
 
 PATIENCE = 120.0
-"""Seconds by the clock, on a machine that is busy with other things."""
+"""Seconds by the clock, after which it is taken never to end; the machine may be busy with other things."""
 
 
-def cancelled_in(service: Service, record: str, stage: str, run: Callable[[], None]) -> float:
-    """Run until `stage` is told, cancel then; processor seconds that the work has taken from there to its end.
+def cancelled_in(
+    service: Service,
+    redis_server: RedisServer,
+    record: str,
+    stage: str,
+    run: Callable[[Context], None],
+    **settings: Any,
+) -> float:
+    """Run until `stage` is to be told, cancel then; processor seconds that the work has taken from there to its end.
 
     They are what it takes on a machine that does nothing else.
     """
     spent: list[float] = []
+    held = Held(f'"stage": "{stage}"'.encode())
+    with held_back(redis_server.port, held) as relay:
+        context = service.context(redis_url=f"redis://127.0.0.1:{relay.port}/0", **settings)
 
-    def work() -> None:
-        run()
-        spent.append(time.thread_time())
+        def work() -> None:
+            run(context)
+            spent.append(time.thread_time())
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    assert worker.ident is not None
-    try:
-        while (progress := service.record(record).progress) is None or progress["stage"] != stage:
-            assert worker.is_alive(), "the work ended before the stage was told"
-            time.sleep(0.005)
+        worker = threading.Thread(target=work)
+        worker.start()
+        assert worker.ident is not None
+        wait_until(held.reached.is_set, PATIENCE)
         before = time.clock_gettime(time.pthread_getcpuclockid(worker.ident))
-        began = time.monotonic()
         assert service.records.request_cancel(record) is State.CANCELLING
-    finally:
-        worker.join()
-    assert time.monotonic() - began < PATIENCE
+        held.let_go.set()
+        worker.join(PATIENCE)
+        assert not worker.is_alive()
     return spent[0] - before
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train"])
-def test_a_training_is_cancelled(service: Service, stage: str) -> None:
+def test_a_training_is_cancelled(service: Service, redis_server: RedisServer, stage: str) -> None:
     adapter = service.create_adapter(steps=100_000, checkpoint_every=5)
-    seconds = cancelled_in(service, adapter, stage, lambda: run_training(adapter, service.context()))
+    seconds = cancelled_in(service, redis_server, adapter, stage, partial(run_training, adapter))
     assert seconds < WITHIN
     assert service.record(adapter).state is State.CANCELLED
     assert service.folders(adapter) == set()
     assert list((service.settings.spool_dir / "pairforge-work").iterdir()) == []
 
 
-def test_a_training_is_cancelled_while_masks_are_adapted(service: Service) -> None:
-    adapter = service.create_adapter(steps=1, mask_steps=1000)
-    seconds = cancelled_in(service, adapter, "mask network", lambda: run_training(adapter, service.context()))
+def test_a_training_is_cancelled_while_masks_are_adapted(service: Service, redis_server: RedisServer) -> None:
+    adapter = service.create_adapter(steps=1, mask_steps=100_000)
+    seconds = cancelled_in(service, redis_server, adapter, "mask network", partial(run_training, adapter))
     assert seconds < WITHIN
     assert service.folders(adapter) == set()
 
 
 @pytest.mark.parametrize("stage", ["prepare", "sample"])
-def test_a_job_is_cancelled(service: Service, adapter: str, stage: str) -> None:
+def test_a_job_is_cancelled(service: Service, redis_server: RedisServer, adapter: str, stage: str) -> None:
     job = service.create_job(adapter, 10_000)
-    seconds = cancelled_in(service, job, stage, lambda: run_generation(job, service.context()))
+    seconds = cancelled_in(service, redis_server, job, stage, partial(run_generation, job))
     assert seconds < WITHIN
     assert service.record(job).state is State.CANCELLED
     assert service.folders(job) == set()
     assert service.record(adapter).state is State.SUCCEEDED
 
 
-def test_a_job_is_cancelled_while_its_zip_is_written(service: Service, library_adapter: Path) -> None:
+def test_a_job_is_cancelled_while_its_zip_is_written(
+    service: Service, redis_server: RedisServer, library_adapter: Path
+) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 700, 700, 3), np.uint8)
     adapter = service.succeeded_adapter(library_adapter, [NormalImage(f"n{i}", each) for i, each in enumerate(noise)])
     job = service.create_job(adapter, 1, anchored=False, formats=["mvtec"])
-    seconds = cancelled_in(service, job, "finish", lambda: run_generation(job, service.context(lease_seconds=1.0)))
+    seconds = cancelled_in(service, redis_server, job, "finish", partial(run_generation, job), lease_seconds=1.0)
     assert seconds < WITHIN
     assert service.record(job).state is State.CANCELLED
     assert service.folders(job) == set()

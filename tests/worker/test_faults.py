@@ -35,9 +35,11 @@ def while_running(run: Callable[[], None], begun: Callable[[], bool], fault: Cal
 
 
 def begun(service: Service, record: str, stage: str) -> Callable[[], bool]:
+    """Whether a stage has begun, even if it is over by then."""
+
     def check() -> bool:
-        progress = service.record(record).progress
-        return progress is not None and progress["stage"] == stage
+        told = [event.data["progress"] for event in service.records.events(record)]
+        return any(progress is not None and progress["stage"] == stage for progress in told)
 
     return check
 

@@ -14,6 +14,9 @@ import pytest
 from model.base import Base
 from service.core.messaging import pending_ids
 from service.core.records import Record, State
+from tests.relay import Held, held_back, relayed
+from tests.servers import RedisServer, S3Server
+from tests.waiting import wait_until
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
 
@@ -32,13 +35,6 @@ def long_training(base: Base, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.fixture(scope="session")
 def long_dataset(base: Base, library_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return dataset_by_library(base, library_adapter, tmp_path_factory.mktemp("long") / "dataset.zip", NUM_PAIRS)
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
 
 
 def ended(service: Service, record: str, *, logs: CeleryWorker) -> None:
@@ -63,14 +59,16 @@ def judged(service: Service, job: str) -> int:
 
 @pytest.mark.usefixtures("reconciling")
 def test_a_killed_training_ends_with_the_same_files(
-    service: Service, start_worker: StartWorker, long_training: dict[str, bytes]
+    service: Service, start_worker: StartWorker, long_training: dict[str, bytes], s3_server: S3Server
 ) -> None:
+    """At a random moment after a checkpoint; its last file never arrives, so that it cannot have ended by then."""
     adapter = service.create_adapter(**LONG)
     service.dispatcher.send_training(adapter)
-    worker = start_worker()
-    wait_until(lambda: service.record(adapter).checkpoint is not None)
-    time.sleep(random.uniform(0, 0.5))
-    worker.kill()
+    with held_back(s3_server.port, Held(b"PUT ", b"/run.json")) as relay:
+        worker = start_worker(s3_endpoint_url=f"http://127.0.0.1:{relay.port}")
+        wait_until(lambda: service.record(adapter).checkpoint is not None)
+        time.sleep(random.uniform(0, 0.5))
+        worker.kill()
     assert service.record(adapter).state is State.RUNNING
     second = start_worker("second")
     ended(service, adapter, logs=second)
@@ -80,14 +78,16 @@ def test_a_killed_training_ends_with_the_same_files(
 
 @pytest.mark.usefixtures("reconciling")
 def test_a_killed_generation_ends_with_the_same_zip(
-    service: Service, start_worker: StartWorker, adapter: str, long_dataset: bytes
+    service: Service, start_worker: StartWorker, adapter: str, long_dataset: bytes, s3_server: S3Server
 ) -> None:
+    """At a random moment amid it; its dataset never arrives, so that it cannot have ended by then."""
     job = service.create_job(adapter, NUM_PAIRS)
     service.dispatcher.send_generation(job, 1)
-    worker = start_worker()
-    wait_until(lambda: judged(service, job) >= 2)
-    time.sleep(random.uniform(0, 0.3))
-    worker.kill()
+    with held_back(s3_server.port, Held(b"PUT ", b"/dataset.zip")) as relay:
+        worker = start_worker(s3_endpoint_url=f"http://127.0.0.1:{relay.port}")
+        wait_until(lambda: judged(service, job) >= 2)
+        time.sleep(random.uniform(0, 0.3))
+        worker.kill()
     assert service.record(job).state is State.RUNNING
     second = start_worker("second")
     ended(service, job, logs=second)
@@ -96,17 +96,29 @@ def test_a_killed_generation_ends_with_the_same_zip(
 
 @pytest.mark.faults
 def test_sigterm_hands_over_at_once(
-    service: Service, start_worker: StartWorker, long_training: dict[str, bytes]
+    service: Service, start_worker: StartWorker, long_training: dict[str, bytes], redis_server: RedisServer
 ) -> None:
+    """The report of the first step goes on only when the worker has looked twice since, so it has noticed by then."""
     adapter = service.create_adapter(**LONG)
     service.dispatcher.send_training(adapter)
-    worker = start_worker()
-    wait_until(lambda: step_of(service, adapter) > 0)
-    assert worker.terminate() == 0
+    held, looks = Held(b'"stage": "train"'), 0
+
+    def before(sent: bytes) -> None:
+        nonlocal looks
+        if held.reached.is_set() and worker.is_ending():
+            looks += adapter.encode() in sent
+        if looks == 2:
+            held.let_go.set()
+        held(sent)
+
+    with relayed(redis_server.port, before=before) as relay:
+        worker = start_worker(redis_url=f"redis://127.0.0.1:{relay.port}/0")
+        wait_until(held.reached.is_set)
+        assert worker.terminate() == 0
     record = service.record(adapter)
     assert (record.state, record.attempt) == (State.QUEUED, 0), worker.log.read_text()[-4000:]
     assert record.checkpoint is not None
-    assert record.checkpoint["step"] >= 5
+    assert 0 < record.checkpoint["step"] < LONG["steps"]
     assert adapter in pending_ids(service.records.redis)
     assert service.records.redis.zcard("pairforge:workers") == 0
     second = start_worker("second")

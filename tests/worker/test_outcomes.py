@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,27 +21,25 @@ from service.core.messaging import pending_ids
 from service.core.records import State
 from tests.network import between, every
 from tests.relay import Relay, relayed
-from tests.servers import S3Server
+from tests.servers import RedisServer, S3Server
+from tests.waiting import wait_until
+from tests.worker.ending import asked_to_end_at
 from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
 from worker.checkpoints import Checkpoints
 from worker.context import Context, new_owner
 from worker.generation import run_generation
 from worker.lease import Lease
-from worker.outcome import PAUSE, Outcome
+from worker.outcome import Outcome
 from worker.training import run_training
 
 
 def test_a_training_handed_over_while_masks_are_adapted_keeps_all_its_steps(
-    service: Service, base: Base, tmp_path: Path
+    service: Service, base: Base, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     chosen: dict[str, Any] = {"steps": 4, "checkpoint_every": 1000, "mask_steps": 5}
     adapter = service.create_adapter(**chosen)
-
-    def adapting() -> bool:
-        progress = service.record(adapter).progress
-        return progress is not None and progress["stage"] == "mask network"
-
-    run_training(adapter, service.context(stopping=adapting, lease_seconds=0.6))
+    with asked_to_end_at(service, redis_server, b'"stage": "mask network"') as context:
+        run_training(adapter, context)
     record = service.record(adapter)
     assert (record.state, record.attempt) == (State.QUEUED, 0)
     assert record.checkpoint is not None
@@ -69,13 +68,17 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def running(run: threading.Thread) -> Iterator[None]:
-    run.start()
-    try:
+def paused(event: str, run: Callable[[], None]) -> Iterator[None]:
+    """While work that has told of that event pauses; it has ended when this has, though the pause has no end."""
+    working = threading.Thread(target=run, daemon=True)
+    with pytest.MonkeyPatch.context() as changed, capture_logs() as told:
+        changed.setattr("worker.outcome.PAUSE", math.inf)
+        working.start()
+        wait_until(lambda: any(entry["event"] == event for entry in told) or not working.is_alive())
+        assert working.is_alive()
         yield
-    finally:
-        run.join(2 * PAUSE)
-        assert not run.is_alive()
+        working.join(60)
+        assert not working.is_alive()
 
 
 def fill(disk: Path) -> Path:
@@ -94,8 +97,10 @@ def test_a_disk_that_others_fill_costs_no_attempt_and_holds_the_queue_up_only_un
     adapter = service.create_adapter(steps=1)
     ballast = fill(disk)
     context = service.context(spool_dir=disk)
-    with running(threading.Thread(target=run_training, args=(adapter, context))):
-        time.sleep(2 * service.settings.lease_seconds)
+    with paused("disk_full", lambda: run_training(adapter, context)):
+        until = service.record(adapter).lease_until
+        assert until is not None
+        wait_until(lambda: service.records.now() > until)
         held = service.record(adapter)
         now = service.records.now()
         ballast.unlink()
@@ -112,11 +117,8 @@ def test_a_disk_that_others_fill_costs_no_attempt_and_holds_the_queue_up_only_un
 def test_a_training_that_waits_for_room_can_be_cancelled(service: Service, disk: Path) -> None:
     adapter = service.create_adapter(steps=1)
     fill(disk)
-    with running(threading.Thread(target=run_training, args=(adapter, service.context(spool_dir=disk)))):
-        time.sleep(2)
-        began = time.monotonic()
+    with paused("disk_full", lambda: run_training(adapter, service.context(spool_dir=disk))):
         assert service.records.request_cancel(adapter) is State.CANCELLING
-    assert time.monotonic() - began < 5
     assert service.record(adapter).state is State.CANCELLED
 
 
@@ -135,13 +137,9 @@ def test_a_worker_without_memory_pauses_but_ends_when_asked_to(service: Service)
     adapter = service.create_adapter(steps=1)
     ending = threading.Event()
     context = service.context(stopping=ending.is_set)
-    with running(threading.Thread(target=_run_out_of_memory, args=(context, adapter))):
-        time.sleep(2)
-        state = service.record(adapter).state
-        began = time.monotonic()
+    with paused("memory_short", lambda: _run_out_of_memory(context, adapter)):
+        assert service.record(adapter).state is State.RUNNING
         ending.set()
-    assert state is State.RUNNING
-    assert time.monotonic() - began < 5
     record = service.record(adapter)
     assert (record.state, record.attempt) == (State.QUEUED, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -12,6 +13,8 @@ from jsonschema_rs import Draft202012Validator
 
 from service.main import create_app
 from tests.api.conftest import serving
+from tests.relay import Held, held_back
+from tests.servers import RedisServer
 from tests.worker.stored import Service
 from worker.generation import run_generation
 from worker.training import run_training
@@ -19,8 +22,12 @@ from worker.training import run_training
 Answers = list[dict[str, Any]]
 
 
-def answers_while(url: str, path: str, work: Callable[[], None]) -> Answers:
-    """What the path tells before, during and after some work, without repetitions."""
+def answers_while(url: str, path: str, work: Callable[[], None], held: Held) -> Answers:
+    """What the path tells before, during and after some work, without repetitions.
+
+    Args:
+        held: the end of the work, which comes once it has told of how far it is.
+    """
     with httpx2.Client(base_url=url, timeout=30) as client:
         found: Answers = [client.get(path).json()]
         thread = threading.Thread(target=work)
@@ -29,6 +36,8 @@ def answers_while(url: str, path: str, work: Callable[[], None]) -> Answers:
             thread.join(0.02)
             if (told := client.get(path).json()) != found[-1]:
                 found.append(told)
+            if held.reached.is_set() and told["progress"] is not None:
+                held.let_go.set()
         thread.join()
         return [*found, client.get(path).json()]
 
@@ -43,15 +52,24 @@ def strict(schema: Any) -> Any:
     return {**made, "additionalProperties": False} if "properties" in schema else made
 
 
-def test_every_field_of_a_real_answer_is_in_the_document(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_field_of_a_real_answer_is_in_the_document(
+    service: Service, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.api.auth.LOCAL", "me")  # whose records those of the service are
     open_to_all = service.settings.model_copy(update={"require_keys": False, "reconcile_seconds": 60.0})
     adapter = service.create_adapter()
-    context = service.context()
+    last_step, writing = Held(b'"stage": "train", "completed": 6'), Held(b'"stage": "finish"')
+    told = {}
     with serving(open_to_all) as url:
-        told = {"Adapter": answers_while(url, f"/v1/adapters/{adapter}", lambda: run_training(adapter, context))}
+        with held_back(redis_server.port, last_step) as relay:
+            context = service.context(redis_url=f"redis://127.0.0.1:{relay.port}/0")
+            work = partial(run_training, adapter, context)
+            told["Adapter"] = answers_while(url, f"/v1/adapters/{adapter}", work, last_step)
         job = service.create_job(adapter, 3)
-        told["Job"] = answers_while(url, f"/v1/jobs/{job}", lambda: run_generation(job, context))
+        with held_back(redis_server.port, writing) as relay:
+            context = service.context(redis_url=f"redis://127.0.0.1:{relay.port}/0")
+            work = partial(run_generation, job, context)
+            told["Job"] = answers_while(url, f"/v1/jobs/{job}", work, writing)
         for name, path in (("AdapterList", "/v1/adapters"), ("JobList", "/v1/jobs")):
             told[name] = [httpx2.get(f"{url}{path}").json()]
         told["Artifact"] = [httpx2.get(f"{url}/v1/adapters/{adapter}/artifact").json()]

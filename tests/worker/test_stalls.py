@@ -3,51 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from service.core import keys
-from tests.relay import relayed
+from tests.relay import Held, held_back
 from tests.servers import S3Server
+from tests.waiting import wait_until
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service, files_of
-from tests.worker.test_kills import ended, wait_until
+from tests.worker.test_kills import ended
 from worker.patience import never
 
 pytestmark = pytest.mark.timeout(600)
 
 
-class Held:
-    """Holds back the first request to store a file of this name, until it is let go.
-
-    Attributes:
-        reached: set when it waits.
-        let_go: to be set.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.reached, self.let_go = threading.Event(), threading.Event()
-        self._name = name.encode()
-
-    def __call__(self, sent: bytes) -> None:
-        request = sent.partition(b"\r\n")[0]
-        if request.startswith(b"PUT ") and self._name in request and not self.reached.is_set():
-            self.reached.set()
-            self.let_go.wait()
-
-
 @pytest.fixture
 def stalling(service: Service, s3_server: S3Server, tmp_path: Path) -> Iterator[tuple[CeleryWorker, Held]]:
     """A worker whose run.json is held back on its way: it tells when it was made, so no two are the same."""
-    held = Held("/run.json")
-    with relayed(s3_server.port, lambda _, __: None, held) as relay:
+    held = Held(b"PUT ", b"/run.json")
+    with held_back(s3_server.port, held) as relay:
         settings = service.settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{relay.port}"})
         worker = CeleryWorker(settings, tmp_path / "workers", "stalling")
         yield worker, held
-        held.let_go.set()
         worker.end()
 
 
