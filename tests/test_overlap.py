@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from model import overlap
 from model.overlap import overlapped, threaded
 from model.progress import Progress
 
@@ -131,8 +133,17 @@ def test_an_error_of_the_source_ends_the_work() -> None:
     assert 0 in done
 
 
-def test_nobody_wanting_more_ends_both() -> None:
+def test_nobody_wanting_more_ends_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what waits: the work that is going on ends only when no other can begin."""
     source, going_on, done = Source(), threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002  as the parent's
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            going_on.set()
+            super().shutdown(wait=wait)
+
+    monkeypatch.setattr(overlap, "ThreadPoolExecutor", Pool)
 
     def work(number: int) -> int:
         assert going_on.wait(10)
@@ -142,7 +153,6 @@ def test_nobody_wanting_more_ends_both() -> None:
     items = overlapped(source(), work, ahead=3)
     while source.items < 2:
         next(items)
-    threading.Timer(0.05, going_on.set).start()
     items.close()
     assert source.closed
     assert done == [0]

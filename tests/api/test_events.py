@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import islice
 from typing import Any
 
 import httpx2
@@ -18,9 +18,8 @@ from tests.api.uploads import pairs
 Event = tuple[str, dict[str, Any]]
 
 
-def received(client: httpx2.Client, path: str, after: str | None = None, most: int | None = None) -> list[Event]:
-    """Events as they come, until the stream ends or there are enough."""
-    events: list[Event] = []
+def coming(client: httpx2.Client, path: str, after: str | None = None) -> Generator[Event, None, None]:
+    """Events as they come, until the stream ends."""
     event_id = ""
     headers = {"Last-Event-ID": after} if after else {}
     with client.stream("GET", path, headers=headers) as answer:
@@ -30,30 +29,32 @@ def received(client: httpx2.Client, path: str, after: str | None = None, most: i
             if line.startswith("id: "):
                 event_id = line.removeprefix("id: ")
             elif line.startswith("data: "):
-                events.append((event_id, json.loads(line.removeprefix("data: "))))
-                if len(events) == most:
-                    break
-    return events
+                yield event_id, json.loads(line.removeprefix("data: "))
+
+
+def received(client: httpx2.Client, path: str, after: str | None = None, most: int | None = None) -> list[Event]:
+    """All events, or so many at most."""
+    with closing(coming(client, path, after)) as events:
+        return list(islice(events, most))
 
 
 def test_events_come_as_they_happen_until_the_end(client: httpx2.Client, store: RecordStore) -> None:
+    """Each thing happens only when the event of the one before has come."""
     adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
 
-    def work() -> None:
-        time.sleep(0.3)
-        store.claim(adapter, "worker")
+    def happening() -> Iterator[object]:
+        yield store.claim(adapter, "worker")
         for step in (1, 2):
             progress = {"stage": "train", "completed": step, "total": 2, "request": {"large": True}}
-            store.report(adapter, "worker", progress)
-            time.sleep(0.1)
-        store.succeed(adapter, "worker", {}, 0)
+            yield store.report(adapter, "worker", progress)
+        yield store.succeed(adapter, "worker", {}, 0)
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    events = received(client, f"/v1/adapters/{adapter}/events")
-    worker.join()
-    assert [data["state"] for _, data in events] == ["queued", "running", "running", "running", "succeeded"]
-    assert events[2][1]["progress"] == {"stage": "train", "completed": 1, "total": 2}
+    events, happens = [], happening()
+    for _, data in coming(client, f"/v1/adapters/{adapter}/events"):
+        events.append(data)
+        assert next(happens, True)
+    assert [data["state"] for data in events] == ["queued", "running", "running", "running", "succeeded"]
+    assert events[2]["progress"] == {"stage": "train", "completed": 1, "total": 2}
 
 
 def test_a_stream_resumes_after_the_event_that_was_seen_last(client: httpx2.Client, store: RecordStore) -> None:

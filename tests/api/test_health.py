@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from redis import Redis
 
 from service.api import health
+from service.core import connections, storage
 from service.core.connections import connect
 from service.core.settings import Settings
 from tests.api.conftest import serving
 from tests.network import Passage, between
 from tests.servers import ACCESS_KEY, SECRET_KEY, RedisServer, S3Server
+
+
+def appear(redis: Redis, **workers: float) -> None:
+    """Let workers have been heard of so many seconds ago; who will be stays young, however long a test takes."""
+    redis.zadd("pairforge:workers", {name: time.time() - seconds for name, seconds in workers.items()})
 
 
 def found(url: str, *, until: int) -> dict[str, Any]:
@@ -30,7 +37,7 @@ def found(url: str, *, until: int) -> dict[str, Any]:
 def test_readiness_needs_a_worker_that_was_heard_of(address: str, redis: Redis) -> None:
     redis.delete("pairforge:workers")
     assert found(address, until=503) == {"ready": False, "redis": True, "storage": True, "workers": 0}
-    redis.zadd("pairforge:workers", {"late": time.time() - 60, "alive": time.time()})
+    appear(redis, late=60, alive=-600)
     assert found(address, until=200)["workers"] == 1
     assert httpx2.get(f"{address}/healthz").text == "ok\n"
 
@@ -48,21 +55,26 @@ def test_the_api_starts_before_its_servers_and_is_ready_after_them(tmp_path: Pat
         s3_server.start()
         try:
             with connect(settings) as redis:
-                redis.zadd("pairforge:workers", {"alive": time.time()})
+                appear(redis, alive=-600)
             assert found(url, until=200) == {"ready": True, "redis": True, "storage": True, "workers": 1}
         finally:
             redis_server.kill()
             s3_server.stop()
 
 
-def test_servers_that_never_answer_do_not_hold_up_the_start(settings: Settings) -> None:
+def test_servers_that_never_answer_do_not_hold_up_the_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the answers that need none; nobody gives them up before this is over."""
+    make_client = storage._client
+    monkeypatch.setattr(storage, "_client", lambda *given, **_: make_client(*given, tries=1, timeout=1000))
+    monkeypatch.setattr(connections, "TIMEOUT", 1000)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]
         away = {"redis_url": f"redis://127.0.0.1:{port}/0", "s3_endpoint_url": f"http://127.0.0.1:{port}"}
-        began = time.monotonic()
         with serving(settings.model_copy(update=away)) as url:
-            assert httpx2.get(f"{url}/healthz").status_code == 200
-            assert time.monotonic() - began < 6  # one look at the store alone takes longer
+            assert httpx2.get(f"{url}/healthz", timeout=60).status_code == 200
+            deaf.close()
 
 
 def test_any_number_of_probes_costs_one_look(settings: Settings, s3_server: S3Server, redis: Redis) -> None:
@@ -80,7 +92,7 @@ def test_any_number_of_probes_costs_one_look(settings: Settings, s3_server: S3Se
             httpx2.Client(base_url=url, timeout=30) as client,
             ThreadPoolExecutor(16) as probes,
         ):
-            redis.zadd("pairforge:workers", {"alive": time.time()})
+            appear(redis, alive=-600)
             found(url, until=200)
             before, began = looks, time.monotonic()
             answers = list(probes.map(lambda _: client.get("/readyz"), range(500)))

@@ -63,7 +63,7 @@ def test_a_connection_on_which_nothing_goes_on_is_closed(
 
 
 def test_a_body_that_was_refused_is_not_waited_for(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(http, "HEAD_SECONDS", 1.0)
     with connected(address) as connection:
         connection.sendall(b"POST /v1/adapters HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 401 ")

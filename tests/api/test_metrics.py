@@ -93,7 +93,7 @@ def test_every_metric_is_there_once_the_reconciler_has_been_round(client: httpx2
 def test_queues_and_workers_are_as_redis_has_them(client: httpx2.Client, own: Settings, redis_client: Redis) -> None:
     store = RecordStore(redis_client, own)
     now = time.time()
-    redis_client.zadd("pairforge:workers", {"late": now - 60, "alive": now})
+    redis_client.zadd("pairforge:workers", {"late": now - 60, "alive": now + 600})
     adapters = [client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"] for _ in range(2)]
     redis_client.hset("pairforge:celery:unacked", "tag", "[{}]")
     found = told(client)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -15,6 +14,7 @@ from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.api.conftest import finished_job, serving, trained
 from tests.api.uploads import pairs
+from tests.waiting import wait_until
 
 FORM = {"name": "scratches / deep"}
 
@@ -156,14 +156,7 @@ def test_what_was_cancelled_or_deleted_is_freed(
     client.post(f"/v1/adapters/{cancelled}/cancel")
     assert client.delete(f"/v1/adapters/{deleted}").status_code == 204
     assert client.get(f"/v1/adapters/{deleted}").status_code == 404
-    wait_until(lambda: not any(storage.list(keys.prefix(one)) for one in (cancelled, deleted)), 10)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not any(storage.list(keys.prefix(one)) for one in (cancelled, deleted)))
 
 
 def test_only_what_has_finished_and_is_not_in_use_can_be_deleted(client: httpx2.Client, store: RecordStore) -> None:

@@ -16,6 +16,7 @@ from service.core.multiplexed import MultiplexedRedis, connect_multiplexed
 from service.core.telemetry import Telemetry
 from tests.scraping import Scraped
 from tests.servers import MakeSettings, RedisServer
+from tests.waiting import wait_until
 
 Use = Callable[[MultiplexedRedis], Awaitable[object]]
 
@@ -153,4 +154,4 @@ def test_what_is_closed_leaves_no_connection(run: Run, redis_client: Redis) -> N
         assert len(redis_client.client_list()) == 2
 
     run(use)
-    assert len(redis_client.client_list()) == 1
+    wait_until(lambda: len(redis_client.client_list()) == 1)

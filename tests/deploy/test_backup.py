@@ -91,7 +91,7 @@ def test_a_backup_of_a_stack_at_work_brings_everything_back(
         adapter = client.wait(small_adapter(client).id)
         job = client.wait(client.create_job(adapter.id, 2, **SAMPLED).id)
         made = client.download(job.id, tmp_path / "before.zip").read_bytes()
-        training = small_adapter(client, steps=24, checkpoint_every=6)
+        training = small_adapter(client, steps=1200, checkpoint_every=400)
         step = checkpointed(lost, training.id)
         back_up(lost, backup)
         assert record_in(lost, training.id).state == "running"

@@ -16,6 +16,7 @@ from service.core.errors import TransientError, UsageError
 from service.embedded.binaries import check_redis, find_rclone, find_redis
 from service.embedded.folder import DataFolder, default_data_dir, find_running
 from service.embedded.processes import Child, Command, end_marked, marked
+from tests.waiting import wait_until
 
 
 def refused(*arguments: str | Path) -> str:
@@ -119,8 +120,10 @@ def test_a_child_and_all_it_has_started_end_with_the_group(tmp_path: Path) -> No
     child = Child(Command("sleeper", ["sh", "-c", script]), tmp_path, tmp_path)
     while len(found := marked(tmp_path)) < 3 or {os.getsid(pid) for pid in found} == {child.pid}:
         assert not child.ended()
+    (apart,) = (pid for pid in found if os.getsid(pid) != child.pid)
     child.kill()
     # One had left the group; the environment still tells whose it is.
+    wait_until(lambda: marked(tmp_path) == [apart])
     assert end_marked(tmp_path) == 1
     assert child.ended() == "was ended by SIGKILL"
     assert marked(tmp_path) == []

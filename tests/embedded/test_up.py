@@ -171,7 +171,7 @@ def test_the_end_of_a_stack_leaves_no_process_and_the_next_goes_on(
         made = pairforge("keys", "create", "me", "--data-dir", first.data_dir, "--json")
         key = json.loads(made.stdout)["key"]
         with Client(first.url, key) as client:
-            adapter = small_adapter(client, steps=400, checkpoint_every=2)
+            adapter = small_adapter(client, steps=100_000, checkpoint_every=2)
             _passed_checkpoints(client, adapter)
         assert first.end(how) == (0 if how is signal.SIGTERM else -how)
     assert find_running(first.data_dir) is None
