@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 300, told: Callable[[], object] = str) -> None:
-    """Until the condition holds, however long that takes on a machine that is busy with other things.
+def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
+    """Until the condition holds, on a machine that may be busy with other things.
 
     Args:
         seconds: after which it is taken never to hold.
-        told: what is to be read then.
     """
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, f"waited in vain {told()}"
+        assert time.monotonic() < until, "waited in vain"
         time.sleep(0.02)
