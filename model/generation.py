@@ -8,32 +8,22 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-import numpy as np
-from PIL import Image
-
 from model.adapter import Adapter
 from model.drafts import Draft
-from model.masks import u2net_masks
+from model.objects import Objects
 from model.overlap import overlapped
 from model.placement import NormalImage
 from model.progress import Meter, Progress
 from model.quality import QualityGate, QualityLimits, Verdict
-from model.rows import TOGETHER
 from model.sampler import prepare_sampling, sample_drafts
 from model.sampling import SamplingConfig
 from model.stages import stage
-from model.types import Candidate, ImageArray, MaskArray, Pair
+from model.types import Candidate, Pair
 from model.u2net import U2Net, for_inference
 from model.views import resize_image, resize_mask
 
 ATTEMPTS_PER_PAIR = 10
 """By default at most this many candidates are tried per wanted pair."""
-
-EMPTY_FRAME, FULL_FRAME = 0.02, 0.9
-"""An object mask that covers less of the picture, or more, shows no object: a surface fills the picture."""
-
-OBJECT_SIDE = 128
-"""Objects are looked for in pictures of this longer side, pixels."""
 
 
 @dataclass(slots=True)
@@ -142,12 +132,12 @@ class Judge:
     ) -> None:
         self._gate = QualityGate(gate_references(adapter, config), limits)
         net = for_inference(object_net, config.dtype) if object_net is not None else None
-        self._objects = _Objects(net, normals) if net is not None else None
+        self._objects = Objects(net, normals) if net is not None else None
 
     def verdict(self, candidate: Candidate) -> Verdict:
         """The verdict on the next candidate; what was measured is added to the candidate's scores."""
         with stage("check"):
-            found = self._objects.find(candidate) if self._objects is not None else None
+            found = self._objects.in_candidate(candidate) if self._objects is not None else None
             verdict = self._gate.check(candidate, found)
         candidate.scores.update(verdict.scores)
         if verdict.accepted:
@@ -187,43 +177,3 @@ def gate_references(adapter: Adapter, config: SamplingConfig) -> list[Pair]:
     return [
         Pair(pair.name, resize_image(pair.image, side), resize_mask(pair.mask, side)) for pair in adapter.references
     ]
-
-
-class _Objects:
-    """Finds products in candidates; on a normal image once, since a defect does not move the product."""
-
-    def __init__(self, net: U2Net, normals: Sequence[NormalImage]) -> None:
-        self.net = net
-        self.normals = {normal.name: normal.image for normal in normals}
-        self.found: dict[str, MaskArray | None] = {}
-
-    def find(self, candidate: Candidate) -> MaskArray | None:
-        """`(H, W)` bool; None where there is no object, or one that fills the picture: a surface."""
-        if candidate.normal is None:
-            return self._find([candidate.image])[0]
-        if candidate.normal not in self.found:
-            names = self._with_another(candidate.normal)
-            self.found.update(zip(names, self._find([self.normals[name] for name in names]), strict=True))
-        return self.found[candidate.normal]
-
-    def _with_another(self, name: str) -> list[str]:
-        """A normal image and some that are yet to be looked at: on CPUs as many as a network sees at once anyway."""
-        shape = self.normals[name].shape
-        others = (
-            other
-            for other, image in self.normals.items()
-            if other != name and other not in self.found and image.shape == shape
-        )
-        return [name, *itertools.islice(others, TOGETHER - 1)]
-
-    def _find(self, images: Sequence[ImageArray]) -> list[MaskArray | None]:
-        height, width = images[0].shape[:2]
-        scale = OBJECT_SIDE / max(height, width)
-        size = max(32, round(width * scale)), max(32, round(height * scale))
-        small = [np.asarray(Image.fromarray(image).resize(size)) for image in images]
-        return [
-            np.asarray(Image.fromarray(found).resize((width, height)))
-            if EMPTY_FRAME < found.mean() < FULL_FRAME
-            else None
-            for found in u2net_masks(self.net, small)
-        ]

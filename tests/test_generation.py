@@ -12,8 +12,9 @@ import pytest
 from model.adapter import Adapter
 from model.base import load_base
 from model.export.dataset import DatasetSummary
-from model.generation import Tally, _Objects, gate_references, generate_pairs
+from model.generation import Tally, gate_references, generate_pairs
 from model.masks import MaskMethod
+from model.objects import Objects
 from model.pipeline import make_dataset
 from model.progress import Progress
 from model.quality import QualityLimits, RejectReason
@@ -138,10 +139,10 @@ def test_products_are_found_alike_whatever_was_looked_at_before() -> None:
     normals = [drawn_normal(0), drawn_normal(1), drawn_normal(2, 40, 70), drawn_normal(3)]
     blank = np.zeros((1, 1, 3), np.uint8)
     candidates = [Candidate(0, 0, blank, blank[..., 0] > 0, blank, normal.name) for normal in normals]
-    forth, back = (_Objects(half_seeing_u2net(), normals) for _ in range(2))
-    found = [forth.find(candidate) for candidate in candidates]
+    forth, back = (Objects(half_seeing_u2net(), normals) for _ in range(2))
+    found = [forth.in_candidate(candidate) for candidate in candidates]
     for candidate, one in reversed(list(zip(candidates, found, strict=True))):
-        other = back.find(candidate)
+        other = back.in_candidate(candidate)
         assert one is not None
         assert other is not None
         assert np.array_equal(one, other)
