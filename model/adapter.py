@@ -36,7 +36,7 @@ from model.denoiser import ANOMALY, GLOBAL
 from model.held_out import Trained
 from model.lora import TEXT_ADAPTER
 from model.network import PairModel, build_pair_model
-from model.types import Pair, is_grey
+from model.types import ImageArray, Pair, is_grey
 from model.u2net import U2Net, load_u2net, save_u2net
 from model.views import draw_window
 from service.core.errors import UsageError
@@ -111,8 +111,14 @@ def make_card(
     trained: Trained,
     object_name: str,
     defect_name: str,
+    *,
+    normals: Mapping[str, ImageArray] | None = None,
 ) -> dict[str, Any]:
-    """The adapter's card; nothing in it depends on when or where the training ran."""
+    """The adapter's card; nothing in it depends on when or where the training ran.
+
+    Args:
+        normals: name → image of the good parts that were learned from.
+    """
     return {
         "format_version": FORMAT_VERSION,
         "method": METHOD,
@@ -125,6 +131,7 @@ def make_card(
         "loss_curve": [list(point) for point in trained.curve],
         "held_out": None if trained.held_out is None else {"pair": trained.held_out, "curve": trained.held_out_curve},
         "data": [describe_pair(pair) for pair in pairs],
+        "normals": [{"name": name, "image_sha256": image_hash(image)} for name, image in (normals or {}).items()],
         "greyscale": all(is_grey(pair.image) for pair in pairs),
         "placements": [asdict(place) for place in placements],
         "software": {name: version(name) for name in ("pairforge", "torch", "diffusers", "peft", "transformers")},
@@ -137,10 +144,15 @@ def describe_pair(pair: Pair) -> dict[str, Any]:
         "name": pair.name,
         "width": pair.mask.shape[1],
         "height": pair.mask.shape[0],
-        "image_sha256": hashlib.sha256(np.ascontiguousarray(pair.image).tobytes()).hexdigest(),
+        "image_sha256": image_hash(pair.image),
         "mask_sha256": hashlib.sha256(np.packbits(pair.mask).tobytes()).hexdigest(),
         "mask_area": int(pair.mask.sum()),
     }
+
+
+def image_hash(image: ImageArray) -> str:
+    """sha256 of an image's pixels."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def save_adapter(

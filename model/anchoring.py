@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.adapter import Adapter
-from model.latents import encode
+from model.latents import encode, grey_cell
 from model.pixels import to_pixels
 from model.placement import Anchor, inner_border
 from model.sketch import draw_sketch
@@ -45,14 +45,10 @@ class Anchoring:
 
 
 def grey_latent(adapter: Adapter) -> Tensor:
-    """The latent of mid-grey, `(1, C, 1, 1)`: the median over the real parts, most of which is grey.
-
-    Not that of a flat grey picture: autoencoders with group normalisation answer strangely to one.
-    """
+    """The latent of mid-grey, `(1, C, 1, 1)`, as `grey_cell` of the adapter's references."""
     model = adapter.model
     parts = [resize_image(anomaly_part(pair.image, pair.mask), model.config.resolution) for pair in adapter.references]
-    cells = [encode(model.vae, to_pixels([part]).to(model.device)).movedim(1, -1).flatten(0, -2) for part in parts]
-    return torch.cat(cells).median(0).values[None, :, None, None]
+    return grey_cell(torch.cat([encode(model.vae, to_pixels([part]).to(model.device)) for part in parts]))[None]
 
 
 def anchor_on(

@@ -36,6 +36,10 @@ class TrainingConfig:
         bcm: train the background compensation module.
         prompts: "rare" tokens or the "names" of object and defect.
         defect_weight: see `model.objective.pair_loss`.
+        composites: ours. With good parts given, so many pictures of the pairs' defects, changed at random and laid on
+            good parts, are learned from beside the real ones, see `model.composites`; 0 for none.
+        real_share, prior_share: with composites, the share of every batch that are views of the real pairs, and of good
+            parts without a defect; the rest are composites.
         reference_init: start SAIM anew, its output not zero-initialised (the released code's behaviour).
         precision: "fp32", or "bf16" autocast with fp32 trainable weights. The authors train in fp32; on GPUs bf16 is
             what is taken where neither user nor base chose.
@@ -64,6 +68,9 @@ class TrainingConfig:
     bcm: bool = False
     prompts: PromptStyle = "rare"
     defect_weight: float = 0.0
+    composites: int = 0
+    real_share: float = 0.5
+    prior_share: float = 0.125
     reference_init: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
     gradient_checkpointing: bool = False
@@ -120,6 +127,7 @@ def _problems(base: Base, config: TrainingConfig) -> list[str]:
         "checkpoint_every": 1,
         "seed": 0,
         "defect_weight": 0,
+        "composites": 0,
     }
     values = config.as_dict()
     problems += [
@@ -129,6 +137,12 @@ def _problems(base: Base, config: TrainingConfig) -> list[str]:
     ]
     rates = ("lr", "interaction_lr", "clip_norm")
     problems += [f"{name} is {values[name]}; it must be above 0" for name in rates if not values[name] > 0]
+    shares = ("real_share", "prior_share")
+    problems += [f"{name} is {values[name]}; it must be from 0 to 1" for name in shares if not 0 <= values[name] <= 1]
+    if config.real_share + config.prior_share > 1:
+        problems.append(
+            f"real_share is {config.real_share} and prior_share {config.prior_share}; together they must be at most 1"
+        )
     choices = {
         "lora_targets": ("attention", "all"),
         "view": ("whole", "window"),

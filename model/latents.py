@@ -28,11 +28,32 @@ ENCODE_PIXELS, ENCODE_MOST = 16 * 128**2, 16
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Augmented views of the few-shot pairs in pixels, all `(r, r, …)`: images, masks and anomaly parts."""
+    """Views to learn from in pixels, all `(r, r, …)`: images, masks and anomaly parts."""
 
     images: list[ImageArray]
     masks: list[MaskArray]
     parts: list[ImageArray]
+
+    def __add__(self, other: Views) -> Views:
+        """These, then those."""
+        return Views(self.images + other.images, self.masks + other.masks, self.parts + other.parts)
+
+    def chosen(self, views: Sequence[int]) -> Views:
+        """Some of them, by their numbers."""
+        images, masks, parts = self.images, self.masks, self.parts
+        return Views([images[view] for view in views], [masks[view] for view in views], [parts[view] for view in views])
+
+    def distinct(self) -> tuple[list[int], list[int]]:
+        """Numbers of the first view of every kind, and of every view which of these it is equal to."""
+        seen: dict[bytes, int] = {}
+        firsts: list[int] = []
+        kinds: list[int] = []
+        for view, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
+            kind = seen.setdefault(image.tobytes() + mask.tobytes(), len(firsts))
+            if kind == len(firsts):
+                firsts.append(view)
+            kinds.append(kind)
+        return firsts, kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +64,35 @@ class LatentBank:
         latents: `(2, V, C_lat, h, w)` of images and anomaly parts.
         masks: `(V, 1, h, w)` share of defect per cell, in [0, 1].
         backgrounds: `(V, C_lat, h, w)` of the background images, or None without BCM.
+        prompts: `(V,)` numbers of the prompts that the views are learned under; None if those are always the first.
+        kinds: how many views of each kind there are, one kind after the other, and what share of every batch these are;
+            empty where all views are alike.
     """
 
     latents: Tensor
     masks: Tensor
     backgrounds: Tensor | None
+    prompts: Tensor | None = None
+    kinds: tuple[tuple[int, float], ...] = ()
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Numbers of `count` views for a batch.
+
+        Of a kind with the share s there are s × `count`, rounded up or down at random where that is not whole.
+        """
+        if not self.kinds:
+            return torch.randint(self.latents.shape[1], (count,), generator=generator)
+        sizes, shares = (torch.tensor(column) for column in zip(*self.kinds, strict=True))
+        places = (torch.arange(count) + torch.rand(1, generator=generator)) / count
+        kinds = torch.bucketize(places, shares.cumsum(0)[:-1], right=True)
+        within = (torch.rand(count, generator=generator) * sizes[kinds]).long()
+        return (sizes.cumsum(0) - sizes)[kinds] + within
 
     def chosen(self, views: Tensor | slice) -> LatentBank:
         """Some of the views, by their numbers."""
         behind = None if self.backgrounds is None else self.backgrounds[views]
-        return LatentBank(self.latents[:, views], self.masks[views], behind)
+        prompts = None if self.prompts is None else self.prompts[views]
+        return LatentBank(self.latents[:, views], self.masks[views], behind, prompts)
 
     def without(self, views: slice) -> tuple[LatentBank, LatentBank]:
         """All views but these, and these."""
@@ -102,8 +142,14 @@ def encode_batch(side: int) -> int:
 
 
 def encode_views(base: Base, views: Views, object_net: U2Net | None) -> Generator[Progress, None, LatentBank]:
-    """Encode images, parts and (with a network that finds objects) backgrounds; yields progress, returns the bank."""
-    count = len(views.images)
+    """Encode images, parts and (with a network that finds objects) backgrounds; yields progress, returns the bank.
+
+    Equal views, as of square photographs seen whole and not mirrored, are encoded once.
+    """
+    cells = F.avg_pool2d(torch.from_numpy(np.stack(views.masks)).float()[:, None], base.factor)
+    firsts, kinds = views.distinct()
+    views = views.chosen(firsts)
+    count = len(firsts)
     meter = Meter("encode", count, "views")
     encoded: list[Tensor] = []
     backgrounds: list[Tensor] = []
@@ -117,9 +163,16 @@ def encode_views(base: Base, views: Views, object_net: U2Net | None) -> Generato
                 behind = background_images(views.images[chunk], object_net)
                 backgrounds.append(encode(base.vae, to_pixels(behind)))
         yield meter.report(min(begin + batch, count))
-    cells = F.avg_pool2d(torch.from_numpy(np.stack(views.masks)).float()[:, None], base.factor)
     return LatentBank(
-        latents=torch.cat(encoded, dim=1),
+        latents=torch.cat(encoded, dim=1)[:, kinds],
         masks=cells.to(base.device),
-        backgrounds=torch.cat(backgrounds) if backgrounds else None,
+        backgrounds=torch.cat(backgrounds)[kinds] if backgrounds else None,
     )
+
+
+def grey_cell(parts: Tensor) -> Tensor:
+    """The latent of mid-grey, `(C, 1, 1)`: the median over those of real parts `(B, C, h, w)`, most of which is grey.
+
+    Not that of a flat grey picture: autoencoders with group normalisation answer strangely to one.
+    """
+    return parts.movedim(1, -1).flatten(0, -2).median(0).values[:, None, None]

@@ -17,7 +17,7 @@ from model.denoiser import ANOMALY, GLOBAL, TwoBranchDenoiser
 from model.group_norm import use_channels_last_norms
 from model.lora import ALL_TARGETS, ATTENTION_TARGETS, add_branch_lora, add_text_lora, lora_parameters
 from model.objective import NoiseSchedule
-from model.text import embed, nested_prompts, tokenize
+from model.text import embed, good_prompts, nested_prompts, tokenize
 from service.core.errors import UsageError
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -30,6 +30,7 @@ class PairModel:
     Attributes:
         schedule: its tensor lies on the base's device, as tokens do: a copy in every step would wait for the device.
         tokens: `(2, 1, L)` ids of the global and the anomaly prompt.
+        good_tokens: the same of the prompts of a part without a defect.
         empty: `(1, L)` ids of the empty prompt.
     """
 
@@ -39,6 +40,7 @@ class PairModel:
     text_encoder: CLIPTextModel
     schedule: NoiseSchedule
     tokens: Tensor
+    good_tokens: Tensor
     empty: Tensor
 
     @property
@@ -58,7 +60,16 @@ class PairModel:
 
     def prompt_embeddings(self) -> Tensor:
         """`(2, 1, L, D)`: global and anomaly prompt."""
-        return embed(self.text_encoder, self.tokens.flatten(0, 1)).unflatten(0, (2, 1))
+        return self._embedded(self.tokens)
+
+    def training_embeddings(self) -> Tensor:
+        """`(2, P, L, D)`: as `prompt_embeddings`, then, where good parts are learned from, their prompts."""
+        learns_good = self.config.composites and self.config.prior_share
+        return self._embedded(torch.cat([self.tokens, self.good_tokens], 1) if learns_good else self.tokens)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        """`(2, P, L)` ids → `(2, P, L, D)`."""
+        return embed(self.text_encoder, tokens.flatten(0, 1)).unflatten(0, (2, -1))
 
     def empty_embedding(self) -> Tensor:
         """`(1, L, D)`: the unconditional prompt of classifier-free guidance."""
@@ -117,6 +128,7 @@ def build_pair_model(base: Base, config: TrainingConfig, object_name: str, defec
         text_encoder=text_encoder,
         schedule=NoiseSchedule.from_config(base.scheduler, base.device),
         tokens=tokenize(base.tokenizer, prompts)[:, None].to(base.device),
+        good_tokens=tokenize(base.tokenizer, good_prompts(object_name, config.prompts))[:, None].to(base.device),
         empty=tokenize(base.tokenizer, [""]).to(base.device),
     )
 

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,27 +73,34 @@ def train_adapter(
     object_name: str,
     defect_name: str,
     networks: MaskNetworks,
+    normals: Sequence[NormalImage] = (),
     watch: AdapterWatch | None = None,
 ) -> Iterator[Progress]:
     """Train on the pairs and write the adapter's folder `target`; resumes from `workspace`.
 
     Args:
+        normals: good parts, for composites; without any there are none, whatever the configuration says.
         watch: asked for extra checkpoints, and told of all.
 
     Raises:
         UsageError: the options cannot be used with this base.
     """
+    if config.composites and not normals:
+        config = replace(config, composites=0)
+        yield Progress("compose", 0, 0, "composites", note="no good parts were given: the real pairs alone are learned")
     clock = _Clock(workspace)
     model = build_pair_model(base, config, object_name, defect_name)
     # The caller's network stays as it was: it may serve the next training.
     mask_net = copy.deepcopy(networks.part)
     references, placements = make_references(pairs, config)
+    shown = {normal.name: normal.image for normal in normals} if config.composites else {}
     told = None
     if watch is not None:
-        unfinished = make_card(model, pairs, placements, Trained([], 0, 0), object_name, defect_name)
+        unfinished = make_card(model, pairs, placements, Trained([], 0, 0), object_name, defect_name, normals=shown)
         told = _Told(watch, Adapter(model, unfinished, networks.part, references, placements))
     trained = Trained([], 0, 0)
-    for item in train(model, pairs, workspace, object_net=networks.object, mask_net=mask_net, watch=told):
+    job = train(model, pairs, workspace, normals=normals, object_net=networks.object, mask_net=mask_net, watch=told)
+    for item in job:
         if isinstance(item, Progress):
             clock.keep()
             yield item
@@ -106,7 +113,7 @@ def train_adapter(
         if base.device.type == "cuda"
         else f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    card = make_card(model, pairs, placements, trained, object_name, defect_name)
+    card = make_card(model, pairs, placements, trained, object_name, defect_name, normals=shown)
     save_adapter(target, model, card, references, mask_net=mask_net, run=run)
 
 

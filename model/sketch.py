@@ -1,6 +1,7 @@
-"""A start for anchored sampling: a real defect, changed at random, laid on the normal image.
+"""A real defect, changed at random, laid on a normal image.
 
-A diffusion model that starts from a noised picture keeps of it what the noise leaves (SDEdit, Meng et al. 2022): few
+Training learns from such pictures beside the real ones, see `model.composites`. And sampling can start from one: a
+diffusion model that starts from a noised picture keeps of it what the noise leaves (SDEdit, Meng et al. 2022): few
 details, but the rough place, size and kind of shape. A small base that cannot yet compose a crack by itself is given
 one to redraw; the transformation makes every start another, and the strength of the noise says how much is redrawn.
 """
@@ -41,8 +42,8 @@ BLUR, COVERED = 0.6, 0.25
 """Masks are blurred by this deviation, in model pixels, before they are changed, and are defect from this share on:
 otherwise hairlines would break up."""
 
-SOFTNESS = 0.7
-"""Deviation of the blur that softens the sketch's outline, model pixels."""
+SOFTNESS = 0.5
+"""Deviation of the blur that softens the sketch inside its outline, model pixels."""
 
 RING = 4
 """Width of the surroundings that brightness is compared in, model pixels."""
@@ -56,15 +57,17 @@ NEARBY = 8
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """What sampling starts from.
+    """A normal image with a defect on it.
 
     Attributes:
         image, part: the whole image and the anomaly part, `(r, r, 3)` uint8 each.
+        mask: `(r, r)` bool, the defect: outside of it the image is the normal one, bit for bit.
         nearby: `(r, r)` bool, the defect and what lies close to it.
     """
 
     image: ImageArray
     part: ImageArray
+    mask: MaskArray
     nearby: MaskArray
 
 
@@ -96,9 +99,9 @@ def draw_sketch(
         mask, defect = real, image.astype(np.float32)
     surroundings = np.maximum(_surroundings(image, real), 1.0)
     gain = np.clip(_surroundings(normal, mask) / surroundings, *GAINS)
-    alpha = ndimage.gaussian_filter(mask.astype(np.float32), SOFTNESS)[..., None]
+    alpha = (mask * ndimage.gaussian_filter(mask.astype(np.float32), SOFTNESS))[..., None]
     composite = np.clip(normal + alpha * (defect * gain - normal), 0, 255).round().astype(np.uint8)
-    return Sketch(composite, anomaly_part(composite, mask), ndimage.distance_transform_edt(~mask) <= NEARBY)
+    return Sketch(composite, anomaly_part(composite, mask), mask, ndimage.distance_transform_edt(~mask) <= NEARBY)
 
 
 def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Value]:

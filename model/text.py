@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:  # what only needs the words starts without torch
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
 
 PromptStyle = Literal["rare", "names"]
 
 RARE_OBJECT, RARE_DEFECT = "vfx", "sks"
 """Rare tokens for object and defect; the paper found them better than the names."""
 
+NO_DEFECT = "no defect"
+"""The anomaly branch's prompt for a part without a defect. Not the empty one, which guidance leads away from."""
+
 
 def nested_prompts(object_name: str, defect_name: str, style: PromptStyle) -> tuple[str, str]:
     """`(global, anomaly)` prompts: the anomaly branch's is the part of the global one that names the defect."""
     x, y = (RARE_OBJECT, RARE_DEFECT) if style == "rare" else (object_name, defect_name)
     return f"a {x} with {y}", y
+
+
+def good_prompts(object_name: str, style: PromptStyle) -> tuple[str, str]:
+    """`(global, anomaly)` prompts of a part without a defect: what is left of the nested ones."""
+    return f"a {RARE_OBJECT if style == 'rare' else object_name}", NO_DEFECT
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tensor:

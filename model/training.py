@@ -17,10 +17,12 @@ from model.checkpoint import (
     restore_optimizer,
     step_generator,
 )
+from model.composites import make_composites, mixed_bank
 from model.held_out import LEAST_PAIRS, MEASURE_EVERY, PATIENCE, BestWeights, Trained
 from model.latents import LatentBank, cut_views, encode_views
 from model.masks import adapt_u2net
 from model.network import PairModel
+from model.placement import NormalImage
 from model.progress import Meter, Progress
 from model.training_loss import LateNumber, embedded_prompts, held_out_loss, training_loss
 from model.types import Pair
@@ -58,6 +60,7 @@ def train(
     pairs: Sequence[Pair],
     workspace: Path,
     *,
+    normals: Sequence[NormalImage] = (),
     object_net: U2Net | None = None,
     mask_net: U2Net | None = None,
     watch: Watch | None = None,
@@ -70,7 +73,8 @@ def train(
     Args:
         pairs: the few-shot examples.
         workspace: where checkpoints live.
-        object_net: finds objects for BCM's backgrounds; required with `config.bcm`.
+        normals: good parts, for composites; required with `config.composites`.
+        object_net: finds objects for BCM's backgrounds, and for composites to lie on; required with `config.bcm`.
         mask_net: adapted to the pairs' own parts and masks at the end; None to leave that out.
         watch: asked for extra checkpoints, and told of all.
 
@@ -85,13 +89,20 @@ def train(
         raise UsageError(
             "background compensation (bcm) needs a U²-Net that finds objects; this base brings none: name one"
         )
-    views = cut_views(pairs, config)
-    bank = yield from encode_views(model.base, views, object_net if config.bcm else None)
-    held = spare = None
+    held = spare = made = None
     # In fewer steps it could not stop, and the pair would be lost for nothing.
     if config.early_stop and len(pairs) >= LEAST_PAIRS and config.steps > PATIENCE * MEASURE_EVERY:
         spare = config.seed % len(pairs)
+    views = cut_views(pairs, config)
+    if config.composites:
+        learned = [pair for number, pair in enumerate(pairs) if number != spare]
+        made = yield from make_composites(learned, normals, config, model.base.factor, object_net)
+    all_views = views if made is None else views + made.composites + made.good
+    bank = yield from encode_views(model.base, all_views, object_net if config.bcm else None)
+    if spare is not None:
         bank, held = bank.without(slice(spare * config.views, (spare + 1) * config.views))
+    if made is not None:
+        bank = mixed_bank(bank, len(made.good.images), len(made.composites.images), config)
     run = _Run(model, bank, held)
     run.resume(workspace)
     adapts = mask_net is not None and config.mask_steps > 0

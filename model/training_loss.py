@@ -22,10 +22,10 @@ def training_loss(model: PairModel, bank: LatentBank, generator: torch.Generator
     """The objective on one random batch of views; all draws come from `generator`, on the CPU.
 
     Args:
-        text: `(2, 1, L, D)` embeddings of the prompts; None to compute them, as where the text encoder is trained.
+        text: `(2, P, L, D)` embeddings of the prompts; None to compute them, as where the text encoder is trained.
     """
     config = model.config
-    chosen = torch.randint(bank.latents.shape[1], (config.batch,), generator=generator)
+    chosen = bank.draw(config.batch, generator)
     timesteps = draw_timesteps(config.batch, model.schedule.steps, generator)
     batch = bank.chosen(_on_device(chosen, model.device))
     return _loss(model, batch, _on_device(timesteps, model.device), _drawn_noise(batch, generator), text)
@@ -57,7 +57,8 @@ def _loss(model: PairModel, batch: LatentBank, timesteps: Tensor, noise: LatentB
     """The objective on a batch of views."""
     config = model.config
     noisy = model.schedule.add_noise(batch.latents, noise.latents, timesteps)
-    prompts = (text if text is not None else embedded_prompts(model)).expand(-1, len(timesteps), -1, -1)
+    text = text if text is not None else embedded_prompts(model)
+    prompts = text[:, :1].expand(-1, len(timesteps), -1, -1) if batch.prompts is None else text[:, batch.prompts]
     with _precision(model):
         run = BranchPass()
         if batch.backgrounds is not None and noise.backgrounds is not None:
@@ -69,9 +70,9 @@ def _loss(model: PairModel, batch: LatentBank, timesteps: Tensor, noise: LatentB
 
 
 def embedded_prompts(model: PairModel) -> Tensor:
-    """`(2, 1, L, D)` embeddings of the prompts, in the training's precision."""
+    """`(2, P, L, D)` embeddings of the prompts, in the training's precision."""
     with _precision(model):
-        return model.prompt_embeddings()
+        return model.training_embeddings()
 
 
 def _precision(model: PairModel) -> AbstractContextManager[object]:

@@ -31,13 +31,23 @@ def test_unknown_options_are_named(base: Base) -> None:
 
 def test_every_value_that_cannot_be_is_named_at_once(base: Base) -> None:
     wrong = {"steps": 0, "text_rank": -1, "lr": 0.0, "clip_norm": float("nan"), "view": "crop", "resolution": 36}
+    wrong |= {"composites": -1, "real_share": 1.5, "prior_share": float("nan")}
     with pytest.raises(UsageError) as caught:
         resolve_config(base, wrong)
     assert [problem.split(";")[0] for problem in caught.value.problems] == [
         "resolution is 36",
         "steps is 0",
         "text_rank is -1",
+        "composites is -1",
         "lr is 0.0",
         "clip_norm is nan",
+        "real_share is 1.5",
+        "prior_share is nan",
         "view is 'crop'",
     ]
+
+
+def test_shares_of_a_batch_are_at_most_the_whole(base: Base) -> None:
+    assert resolve_config(base, {"real_share": 0.75, "prior_share": 0.25}).real_share == 0.75
+    with pytest.raises(UsageError, match=r"real_share is 0.8 and prior_share 0.25; together they must be at most 1"):
+        resolve_config(base, {"real_share": 0.8, "prior_share": 0.25})

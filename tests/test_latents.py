@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from model.base import Base, load_base
 from model.latents import LatentBank, cut_views, decode, encode, encode_batch, encode_views
 from model.pixels import to_images, to_pixels
+from model.progress import Progress
 from model.types import GREY, anomaly_part
 from model.u2net import U2Net
 from tests.tiny_data import drawn_pair, tiny_config, tiny_u2net
@@ -22,7 +24,10 @@ def base(tiny_base: Path) -> Base:
 
 
 def encoded(base: Base, net: U2Net | None = None) -> LatentBank:
-    job = encode_views(base, cut_views(PAIRS, tiny_config()), net)
+    return finished(encode_views(base, cut_views(PAIRS, tiny_config()), net))
+
+
+def finished(job: Generator[Progress, None, LatentBank]) -> LatentBank:
     while True:
         try:
             next(job)
@@ -86,6 +91,18 @@ def test_the_bank_holds_images_parts_and_defect_shares_in_step(base: Base) -> No
         torch.testing.assert_close(bank.latents[branch], encode(base.vae, to_pixels(pictures)))
     areas = torch.tensor([mask.mean() for mask in views.masks], dtype=torch.float32)
     torch.testing.assert_close(bank.masks.mean((1, 2, 3)), areas)
+
+
+def test_equal_views_are_encoded_once_and_keep_their_weight(base: Base) -> None:
+    config = tiny_config(views=3, flip_horizontal=False, flip_vertical=False)
+    pairs = [drawn_pair(0, 32, 32), drawn_pair(1, 90, 33)]
+    views = cut_views(pairs, config)
+    job = encode_views(base, views, tiny_u2net())
+    assert next(job).total == len({image.tobytes() for image in views.images}) == 4
+    bank = finished(job)
+    assert torch.equal(bank.latents[0], encode(base.vae, to_pixels(views.images)))
+    assert bank.backgrounds is not None
+    assert bank.latents.shape[1] == len(bank.masks) == len(bank.backgrounds) == 6
 
 
 @pytest.mark.parametrize(("side", "pictures"), [(32, 16), (128, 16), (200, 6), (256, 4), (512, 2), (1024, 2)])

@@ -29,7 +29,7 @@ from model.u2net import save_u2net
 from service.core.decoding import ImageLimits
 from service.core.errors import UsageError
 from service.core.pairs import read_normals, read_pairs
-from tests.tiny_data import PERMISSIVE, drawn_pair, last, tiny_adapter, tiny_config, tiny_u2net
+from tests.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_adapter, tiny_config, tiny_u2net
 
 NO_NETWORKS = MaskNetworks(None, None)
 SAMPLING = SamplingConfig(steps=2, batch=2, mask_method=MaskMethod.THRESHOLD)
@@ -198,6 +198,28 @@ def test_samples_and_extra_checkpoints_change_nothing_of_a_training(base: Base, 
             assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes(), file
 
 
+def test_composites_need_good_parts_and_are_left_out_with_a_note_without(base: Base, tmp_path: Path) -> None:
+    notes, folders = [], [tmp_path / "wanted", tmp_path / "none", tmp_path / "made"]
+    for folder, composites, normals in zip(folders, (4, 0, 4), ((), (), [drawn_normal(0)]), strict=True):
+        folder.mkdir()
+        job = train_adapter(
+            base,
+            [drawn_pair(0)],
+            tiny_config(steps=1, composites=composites),
+            folder / "adapter",
+            folder / "workspace",
+            object_name="metal tile",
+            defect_name="crack",
+            networks=NO_NETWORKS,
+            normals=normals,
+        )
+        notes.append([item.note for item in job if item.note])
+    assert notes == [["no good parts were given: the real pairs alone are learned"], [], []]
+    cards = [(folder / "adapter" / "card.json").read_bytes() for folder in folders]
+    assert cards[0] == cards[1] != cards[2]
+    assert [normal["name"] for normal in json.loads(cards[2])["normals"]] == ["good0"]
+
+
 def test_mask_networks_come_from_the_base_unless_others_are_named(base: Base, tmp_path: Path) -> None:
     (tmp_path / "u2net").mkdir()
     save_u2net(tiny_u2net(1), tmp_path / "u2net" / "part.safetensors")
@@ -222,4 +244,4 @@ def test_a_resumed_training_counts_the_seconds_of_all_its_runs(base: Base, tmp_p
     (tmp_path / "workspace").mkdir()
     (tmp_path / "workspace" / "elapsed.json").write_text('{"seconds": 1000.0}')
     adapter = trained(base, tmp_path, tiny_config(), [drawn_pair(0)], NO_NETWORKS)
-    assert 1000 < json.loads((adapter / "run.json").read_text())["seconds"] < 1100
+    assert 1000 < json.loads((adapter / "run.json").read_text())["seconds"] < 2000

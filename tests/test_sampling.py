@@ -123,6 +123,14 @@ def test_sketches_are_for_anchored_sampling_and_one_strength_says_where_it_start
         resolve_sampling(advised, {"sketch_strength": 0.5, "strength": 0.8}, has_normals=True)
 
 
+def test_a_base_may_advise_to_start_from_noise_and_a_sketch_stays_a_choice(base: Base) -> None:
+    advised = replace(base, card={"sampling": {"strength": 0.95}})
+    start = resolve_sampling(advised, {}, has_normals=True)
+    assert (start.strength, start.sketch_strength) == (0.95, 0.0)
+    assert resolve_sampling(advised, {"sketch_strength": 0.4}, has_normals=True).sketch_strength == 0.4
+    assert not resolve_sampling(advised, {}, has_normals=False).anchored
+
+
 def test_a_sketch_leaves_its_trace_in_the_part(adapter: Adapter) -> None:
     """Of a start almost without noise almost everything is left, so parts with and without a sketch differ."""
     config = replace(FEW, steps=20, anchored=True, sketch_strength=0.05, batch=4)

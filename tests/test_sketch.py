@@ -47,9 +47,10 @@ def test_the_same_draw_gives_the_same_sketch_and_every_other_another() -> None:
 def test_image_and_part_agree_and_the_surroundings_are_the_normals(seed: int) -> None:
     on = surface(seed, SIDE, SIDE)
     sketch = sketched(seed, on=on)
-    mask = mask_of(sketch)
+    mask = sketch.mask
+    assert np.array_equal(mask, mask_of(sketch))
     assert np.array_equal(sketch.part[mask], sketch.image[mask])
-    assert np.array_equal(sketch.image[~sketch.nearby], on[~sketch.nearby])
+    assert np.array_equal(sketch.image[~mask], on[~mask])
     assert sketch.nearby[mask].all()
     assert sketch.nearby.sum() < mask.sum() + (NEARBY + 1) * 4 * (mask.any(0).sum() + mask.any(1).sum() + NEARBY)
 

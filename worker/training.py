@@ -124,6 +124,7 @@ class _Training:
             object_name=request["object"],
             defect_name=request["defect"],
             networks=networks,
+            normals=inputs.normals,
             watch=_Watch(self._lease, self._checkpoints, inputs, networks, pace),
         )
 

@@ -46,6 +46,9 @@ def train(  # noqa: PLR0913 - every option is a parameter
     out: Annotated[Path, typer.Option(metavar="DIR", help="Adapter to write, e.g. adapters/scratch.")],
     object_name: Annotated[str, typer.Option("--object", help="What is shown.")] = "product",
     defect_name: Annotated[str, typer.Option("--defect", help="What is wrong with it.")] = "defect",
+    normals: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Defect-free images: defects are laid on these to learn from.")
+    ] = None,
     base: Base = "mini",
     mask_net: Annotated[
         Path | None, typer.Option(metavar="FILE", help="U²-Net that finds defects on parts, in place of the base's.")
@@ -98,6 +101,16 @@ def train(  # noqa: PLR0913 - every option is a parameter
     defect_weight: Annotated[
         float | None, typer.Option(rich_help_panel=TRAINING, help="Extra weight of the defect in the loss.")
     ] = None,
+    composites: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=TRAINING, help="Defects laid on good parts, 0 for none; needs --normals."),
+    ] = None,
+    real_share: Annotated[
+        float | None, typer.Option(rich_help_panel=TRAINING, help="Real views' share of a batch beside composites.")
+    ] = None,
+    prior_share: Annotated[
+        float | None, typer.Option(rich_help_panel=TRAINING, help="Good parts' share of a batch beside composites.")
+    ] = None,
     reference_init: Annotated[
         bool | None,
         typer.Option(rich_help_panel=TRAINING, help="Begin with a random interaction, as the authors' code does."),
@@ -127,6 +140,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
             base,
             object_name,
             defect_name,
+            normals=normals,
             device=device,
             mask_net=mask_net,
             object_net=object_net,
@@ -290,12 +304,18 @@ def demo(  # noqa: PLR0913 - every option is a parameter
 @app.command()
 def pretrain(
     *,
-    preset: Annotated[str, typer.Option(help="cpu (hours on a few cores) or gpu (about half an hour).")],
+    preset: Annotated[str, typer.Option(help="cpu (ten hours on two cores) or gpu (nine minutes on one GPU).")],
     work: Annotated[Path, typer.Option(metavar="DIR", help="Where shards and checkpoints lie.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Base to write.")],
     stage: Annotated[
         list[str] | None,
         typer.Option(help="Only this stage (repeatable): render, autoencoder, pairs, masks, assemble, measure."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="How long in all, resumed runs included; the preset's unless given.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Base to go on from: its pairs are trained further.")
     ] = None,
     photo_images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Photographs to measure the base on, too; never trained on.")
@@ -309,4 +329,6 @@ def pretrain(
         output.progress(PREPARING)
         from model.cli.pretrain import PretrainRequest, make_base
 
-        make_base(PretrainRequest(preset, work, out, stage or [], photo_images, photo_masks, device), output)
+        stages = stage or []
+        request = PretrainRequest(preset, work, out, stages, photo_images, photo_masks, device, minutes, start)
+        make_base(request, output)

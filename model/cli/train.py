@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.adapter import describe_pair, read_adapter_card
+from model.adapter import describe_pair, image_hash, read_adapter_card
 from model.base import Base
 from model.checkpoint import list_checkpoints, read_record
 from model.cli.checks import (
@@ -20,6 +20,7 @@ from model.cli.checks import (
     check_seed,
     choose_device,
     chosen,
+    load_normals,
     load_pairs,
     open_base,
     require_space,
@@ -27,6 +28,7 @@ from model.cli.checks import (
 from model.cli.output import PREPARED, Output, duration
 from model.config import TrainingConfig, resolve_config
 from model.pipeline import MaskNetworks, load_mask_networks, train_adapter
+from model.placement import NormalImage
 from model.types import Pair
 from service.core.errors import UsageError
 
@@ -49,6 +51,7 @@ class TrainRequest:
     base: str
     object_name: str
     defect_name: str
+    normals: Path | None = None
     device: str = "auto"
     mask_net: Path | None = None
     object_net: Path | None = None
@@ -63,6 +66,7 @@ class Training:
     request: TrainRequest
     base: Base
     pairs: list[Pair]
+    normals: list[NormalImage]
     config: TrainingConfig
     networks: MaskNetworks
 
@@ -78,6 +82,7 @@ class Training:
             "object": self.request.object_name,
             "defect": self.request.defect_name,
             "data": [describe_pair(pair) for pair in self.pairs],
+            "normals": [[normal.name, image_hash(normal.image)] for normal in self.normals],
             "mask_net": _file_hash(self.request.mask_net),
             "object_net": _file_hash(self.request.object_net),
             **asdict(self.config),
@@ -124,6 +129,7 @@ def prepare(request: TrainRequest, output: Output) -> Training:
     """
     problems = Problems()
     found = problems.attempt(load_pairs, request.images, request.masks)
+    good = problems.attempt(load_normals, request.normals)
     problems.attempt(check_new_adapter, request.target, force=request.force)
     problems.attempt(check_seed, request.options)
     device = problems.attempt(choose_device, request.device) or "cpu"
@@ -136,14 +142,16 @@ def prepare(request: TrainRequest, output: Output) -> Training:
         problems.found.append(
             f"bcm needs a network that finds objects, base {request.base} has none: give --object-net"
         )
-    if problems.found or found is None or base is None or config is None or networks is None:
+    if problems.found or found is None or good is None or base is None or config is None or networks is None:
         raise UsageError(problems.found, "the adapter cannot be trained")
-    pairs, notes = found
-    for note in notes:
+    (pairs, notes), (normals, more) = found, good
+    for note in notes + more:
         output.note(note)
+    if normals and not config.composites:
+        output.note(f"the normals are not learned from: base {request.base} recommends none, give --composites")
     numbers = sum(parameter.numel() for parameter in base.unet.parameters())
     require_space(request.target, int(numbers * TRAINED_SHARE) * 4 * COPIES)
-    training = Training(request, base, pairs, config, networks)
+    training = Training(request, base, pairs, normals, config, networks)
     _check_workspace(training)
     return training
 
@@ -167,6 +175,7 @@ def perform(training: Training, output: Output) -> float | None:
         object_name=request.object_name,
         defect_name=request.defect_name,
         networks=training.networks,
+        normals=training.normals,
     ):
         output.progress(item)
         loss = item.loss if item.stage == "train" else loss
@@ -197,10 +206,9 @@ def _check_workspace(training: Training) -> None:
 
 
 def _difference(name: str, before: Any, after: Any) -> str:
-    if name in {"base", "data", "mask_net", "object_net"}:
-        what = {"base": "the base's weights", "data": "the images or masks"}.get(
-            name, f"the file of --{name.replace('_', '-')}"
-        )
+    if name in {"base", "data", "normals", "mask_net", "object_net"}:
+        told = {"base": "the base's weights", "data": "the images or masks", "normals": "the normals"}
+        what = told.get(name, f"the file of --{name.replace('_', '-')}")
         return f"{what} differ from those it was begun with"
     return f"{name} was {before!r} and is {after!r} now"
 

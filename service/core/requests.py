@@ -60,6 +60,9 @@ class TrainingOptions(_Request):
     bcm: bool | None = None
     prompts: Literal["rare", "names"] | None = None
     defect_weight: NonNegative | None = None
+    composites: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    real_share: Share | None = None
+    prior_share: Share | None = None
     reference_init: bool | None = None
     precision: Literal["fp32", "bf16"] | None = None
     gradient_checkpointing: bool | None = None

@@ -77,6 +77,9 @@ def test_every_impossible_value_is_named() -> None:
     assert refused(TrainingOptions, steps=0, rank=0, lr=0, lora_targets="none", seed=-1, mask_steps=-1) == {
         *(("steps",), ("rank",), ("lr",), ("lora_targets",), ("seed",), ("mask_steps",))
     }
+    assert refused(TrainingOptions, composites=-1, real_share=1.5, prior_share=-0.1) == {
+        *(("composites",), ("real_share",), ("prior_share",))
+    }
     assert refused(job, colour="red", limits={"ring": 0, "smell": 1}) == {
         *(("colour",), ("limits", "ring"), ("limits", "smell"))
     }
