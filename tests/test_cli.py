@@ -194,6 +194,26 @@ def test_json_output_is_one_object_per_line_that_ends_with_the_result(tiny_base:
     assert "--force" in failure["problems"][0]
 
 
+def test_good_parts_are_learned_from_where_composites_are_asked_for(tiny_base: Path, tmp_path: Path) -> None:
+    """Each kind is named in the card exactly when it was learned from; what was left out is told."""
+    told = {}
+    for name, extra in (
+        ("both", ("--normals", SAMPLES / "normals", "--composites", "4")),
+        ("normals", ("--normals", SAMPLES / "normals")),
+        ("composites", ("--composites", "4")),
+    ):
+        target = tmp_path / name
+        out = call("train", SAMPLES / "images", SAMPLES / "masks", "--out", target, "--base", tiny_base, *BRIEF, *extra)
+        assert out[0] == 0
+        card = json.loads((target / "card.json").read_text())
+        told[name] = (card["config"]["composites"], len(card["normals"]), out[1] + out[2])
+    number = len(list((SAMPLES / "normals").iterdir()))
+    assert [facts[:2] for facts in told.values()] == [(4, number), (0, 0), (0, 0)]
+    assert "the normals are not learned from" in told["normals"][2]
+    assert "no good parts were given" in told["composites"][2]
+    assert f"--normals {SAMPLES / 'normals'}" in told["both"][2]
+
+
 def test_too_few_accepted_pairs_are_explained_and_nothing_is_written(adapter: Path, tmp_path: Path) -> None:
     strict = tmp_path / "strict.json"
     strict.write_text(json.dumps({**ANYTHING, "min_visibility": 255}))
@@ -451,8 +471,10 @@ def test_an_interrupted_training_resumes_with_its_own_settings_only(
     arguments, folder = interrupted
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     before = tree(tmp_path)
-    code, _, told = call(*arguments, "--out", tmp_path / "adapter", "--lr", "0.5", "--object", "tile")
+    changes = ("--lr", "0.5", "--object", "tile", "--normals", SAMPLES / "normals")
+    code, _, told = call(*arguments, "--out", tmp_path / "adapter", *changes)
     assert code == USAGE
+    assert "the normals differ from those it was begun with" in told
     assert "lr was 2e-05 and is 0.5 now" in told
     assert "object was 'product' and is 'tile' now" in told
     assert tree(tmp_path) == before

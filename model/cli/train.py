@@ -112,11 +112,12 @@ def train(request: TrainRequest, output: Output) -> None:
         "loss": loss,
         "seconds": seconds,
     }
+    normals = f" --normals {request.normals}" if request.normals else ""
     output.result(
         facts,
         f"adapter: {request.target} ({steps} steps on {len(training.pairs)} pairs in "
         f"{duration(seconds)})\n"
-        f"next:    pairforge generate {request.target} --out dataset.zip --num-pairs 16",
+        f"next:    pairforge generate {request.target} --out dataset.zip --num-pairs 16{normals}",
     )
 
 
