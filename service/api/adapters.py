@@ -48,7 +48,7 @@ def _form_schema() -> dict[str, Any]:
         "properties": {
             "images[]": {**_FILES, "description": "The defective parts: PNG, JPEG, BMP, TIFF or WebP."},
             "masks[]": {**_FILES, "description": "One for each image, called like it: white is the defect."},
-            "normals[]": {**_FILES, "description": "Defect-free parts, as backgrounds."},
+            "normals[]": {**_FILES, "description": "Defect-free parts, to generate on and to learn from."},
             **fields,
         },
     }
