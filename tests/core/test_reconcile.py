@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from service.core import keys
 from service.core.keys import Kind, new_id
@@ -18,6 +22,7 @@ from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
 from tests.network import Passage, between
 from tests.servers import MakeSettings, S3Server
+from tests.waiting import wait_until
 
 LEASE = 0.3
 DEAD = 1.2 * LEASE
@@ -215,29 +220,36 @@ def test_a_lost_bucket_is_made_again(store: RecordStore, dispatcher: Dispatcher,
     objects.close()
 
 
+@contextmanager
+def reconciling(one_round: Callable[[], bool]) -> Iterator[list[str]]:
+    """Rounds that a thread makes meanwhile; the events that they tell."""
+    stop, told = threading.Event(), list[str]()
+
+    def tell(_: object, __: str, event: EventDict) -> EventDict:
+        told.append(event["event"])
+        return event
+
+    thread = threading.Thread(target=reconcile_until, args=(stop, one_round, 0.05))
+    with capture_logs([tell]):
+        thread.start()
+        try:
+            yield told
+        finally:
+            stop.set()
+            thread.join()
+
+
 def test_reconciling_goes_on_after_a_fault_of_ours(
     store: RecordStore, dispatcher: Dispatcher, objects: ObjectStore, settings: Settings, redis_client: Redis
 ) -> None:
     redis_client.lpush("pairforge:celery:train", "no message of ours")
     adapter = create(store)
-    stop = threading.Event()
-    thread = threading.Thread(
-        target=reconcile_until,
-        args=(stop, lambda: reconcile(store, dispatcher, objects, settings), 0.05),
-        daemon=True,
-    )
-    thread.start()
-    time.sleep(settings.reconcile_seconds + 0.3)
-    last = store.last_round()
-    time.sleep(0.3)
-    assert store.last_round() == last
-    redis_client.delete("pairforge:celery:train")
-    deadline = time.monotonic() + 10
-    while pending_ids(redis_client) != {adapter} and time.monotonic() < deadline:
-        time.sleep(0.05)
-    stop.set()
-    thread.join()
-    assert pending_ids(redis_client) == {adapter}
+    time.sleep(settings.reconcile_seconds)
+    with reconciling(lambda: reconcile(store, dispatcher, objects, settings)) as told:
+        wait_until(lambda: told.count("reconcile_failed") >= 2)
+        assert store.last_round() is None
+        redis_client.delete("pairforge:celery:train")
+        wait_until(lambda: pending_ids(redis_client) == {adapter})
 
 
 def test_one_process_at_a_time_reconciles(
@@ -258,16 +270,7 @@ def test_reconciling_goes_on_after_an_outage(
     objects.put(keys.block(job, 0, "w"), b"zip")
     store.request_cancel(job)
     s3_server.kill()
-    stop = threading.Event()
-    thread = threading.Thread(
-        target=reconcile_until, args=(stop, lambda: reconcile(store, dispatcher, objects, settings), 0.05)
-    )
-    thread.start()
-    time.sleep(1)
-    s3_server.start()
-    deadline = time.monotonic() + 20
-    while objects.list("jobs/") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    stop.set()
-    thread.join()
-    assert objects.list("jobs/") == []
+    with reconciling(lambda: reconcile(store, dispatcher, objects, settings)) as told:
+        wait_until(lambda: "reconcile_interrupted" in told)
+        s3_server.start()
+        wait_until(lambda: objects.list("jobs/") == [])
