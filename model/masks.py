@@ -221,15 +221,16 @@ def move(pixels: Tensor, masks: Tensor, generator: torch.Generator, *, outside: 
     """Flip every picture at random; turn, scale and shift every other one; the mask alike.
 
     Args:
-        pixels: `(B, 3, H, W)` float in [-1, 1].
+        pixels: `(B, 3, H, W)` float in [-1, 1], on the generator's device.
         masks: `(B, 1, H, W)` float in {0, 1}.
         outside: what comes in from beyond the border, as in `grid_sample`: `zeros` (grey, for parts) or `reflection`.
     """
-    draws = torch.rand((6, len(pixels)), generator=generator)
+    device = generator.device
+    draws = torch.rand((6, len(pixels)), generator=generator, device=device)
     whole = draws[0] < 0.5
     angle = (draws[1] - 0.5) * 0.7 * ~whole
     scale = torch.where(whole, 1.0, 0.8 * (1.25 / 0.8) ** draws[2])
-    flips = torch.randint(2, (2, len(pixels)), generator=generator) * 2 - 1
+    flips = torch.randint(2, (2, len(pixels)), generator=generator, device=device) * 2 - 1
     shifts = (draws[3:5] - 0.5) * 0.4 * ~whole
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
     rows = [torch.stack((cosine, -sine, shifts[0])) * flips[0], torch.stack((sine, cosine, shifts[1])) * flips[1]]
@@ -242,15 +243,16 @@ def degrade(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """What an autoencoder and a sampler do to a picture: slight blur, white and coarse noise, a shift of colour.
 
     Args:
-        pixels: `(B, 3, H, W)` float in [-1, 1], on the CPU.
+        pixels: `(B, 3, H, W)` float in [-1, 1], on the generator's device.
     """
     count, channels, height, width = pixels.shape
-    strength = torch.rand((4, count, 1, 1, 1), generator=generator)
+    device = generator.device
+    strength = torch.rand((4, count, 1, 1, 1), generator=generator, device=device)
     coarse_size = (-(-height // 8), -(-width // 8))
-    white = torch.randn(pixels.shape, generator=generator)
-    coarse = torch.randn((count, channels, *coarse_size), generator=generator)
+    white = torch.randn(pixels.shape, generator=generator, device=device)
+    coarse = torch.randn((count, channels, *coarse_size), generator=generator, device=device)
     coarse = functional.interpolate(coarse, size=(height, width), mode="bilinear")
-    shift = torch.randn((count, channels, 1, 1), generator=generator)
+    shift = torch.randn((count, channels, 1, 1), generator=generator, device=device)
     blurred = functional.avg_pool2d(functional.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     result = torch.lerp(pixels, blurred, strength[0])
     result = result + 0.06 * strength[1] * white + 0.06 * strength[2] * coarse + 0.03 * strength[3] * shift

@@ -20,7 +20,7 @@ from model.masks import (
     u2net_mask,
 )
 from model.pixels import to_pixels
-from model.pretrain.data import ProceduralSet, load_samples
+from model.pretrain.data import ViewShards
 from model.pretrain.loop import LoopConfig
 from model.pretrain.procedural.dataset import render_shard
 from model.pretrain.segmentation import SegmentationConfig, Subject, build_segmentation, train_segmentation
@@ -201,22 +201,22 @@ def test_adapting_refuses_pairs_that_do_not_match(masks: list[MaskArray]) -> Non
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> ProceduralSet:
-    folder = tmp_path_factory.mktemp("shards")
-    render_shard(folder / "shard.npz", 0, 16, 32)
-    return load_samples(folder, 16)
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ViewShards:
+    folder = tmp_path_factory.mktemp("views")
+    render_shard(folder / "0.safetensors", 0, 8, 48, 32)
+    return ViewShards(folder)
 
 
 @pytest.mark.parametrize("subject", Subject)
-def test_training_in_two_runs_equals_training_in_one(samples: ProceduralSet, subject: Subject, tmp_path: Path) -> None:
-    config = SegmentationConfig(subject, widths=uniform(2, 4), batch=4, held_out=4)
+def test_training_in_two_runs_equals_training_in_one(shards: ViewShards, subject: Subject, tmp_path: Path) -> None:
+    config = SegmentationConfig(subject, widths=uniform(2, 4), batch=4)
 
     def train(folder: Path, stop: int) -> U2Net:
         net = build_segmentation(config)
         # A rate that does not depend on how many steps are planned.
-        loop = LoopConfig(stop, lr=1e-3, warmup=1, decay_share=0.0, checkpoint_every=2)
-        *_, last = train_segmentation(net, samples, folder, config, loop)
-        assert last.note.startswith("IoU on 4 held-out samples")
+        loop = LoopConfig(steps=stop, lr=1e-3, warmup=1, decay_share=0.0, checkpoint_every=2)
+        *_, last = train_segmentation(net, shards, shards.shards[0], folder, config, loop)
+        assert last.note.startswith("IoU on 16 held-out views")
         return net
 
     whole = train(tmp_path / "whole", 4).state_dict()

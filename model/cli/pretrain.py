@@ -10,24 +10,31 @@ from model.base import missing_parts
 from model.cli.checks import Problems, check_writable, choose_device, load_pairs
 from model.cli.output import PREPARED, Output
 from model.pretrain.presets import PRESETS
-from model.pretrain.run import Stage, pretrain
+from model.pretrain.run import START, Stage, pretrain
 from model.types import Pair
 from service.core.errors import UsageError
 
 NEEDS = {
     Stage.RENDER: {},
-    Stage.AUTOENCODER: {"shards": Stage.RENDER},
-    Stage.PAIRS: {"shards": Stage.RENDER, "vae": Stage.AUTOENCODER},
-    Stage.MASKS: {"shards": Stage.RENDER, "vae": Stage.AUTOENCODER},
+    Stage.AUTOENCODER: {"views": Stage.RENDER},
+    Stage.PAIRS: {"views": Stage.RENDER, "vae": Stage.AUTOENCODER},
+    Stage.MASKS: {"views": Stage.RENDER, "vae": Stage.AUTOENCODER},
     Stage.ASSEMBLE: {"vae": Stage.AUTOENCODER, "unet": Stage.PAIRS},
     Stage.MEASURE: {},
 }
 """What each stage finds in the work folder, and the stage that leaves it there."""
 
 
+REQUIRED_OF_START = ("interaction/interaction.safetensors", "u2net/part.safetensors", "u2net/object.safetensors")
+"""What a base to go on from holds beside the parts of any base."""
+
+
 @dataclass(frozen=True, slots=True)
 class PretrainRequest:
-    """What the user asked for; no `stages` are all of them, photographs are only measured on."""
+    """What the user asked for; no `stages` are all of them, photographs are only measured on.
+
+    `minutes` None is as long as the preset recommends; `start` is a base to go on from.
+    """
 
     preset: str
     work: Path
@@ -36,6 +43,8 @@ class PretrainRequest:
     photo_images: Path | None = None
     photo_masks: Path | None = None
     device: str = "auto"
+    minutes: float | None = None
+    start: Path | None = None
 
 
 def make_base(request: PretrainRequest, output: Output) -> None:
@@ -45,13 +54,18 @@ def make_base(request: PretrainRequest, output: Output) -> None:
     if request.preset not in PRESETS:
         problems.found.append(f"preset {request.preset!r} does not exist: choose from {', '.join(PRESETS)}")
     chosen = problems.attempt(_stages, request.stages) or []
+    if request.minutes is not None and not request.minutes > 0:
+        problems.found.append(f"--minutes is {request.minutes:g}; it must be above 0")
+    started = request.start is not None or (work / START).is_dir()
+    if request.start is not None:
+        problems.attempt(_check_start, request.start)
     problems.found += [
         f"stage {stage} needs {work / part}, which stage {origin} makes: run that before or with it"
         for stage in chosen
         for part, origin in NEEDS[stage].items()
-        if origin not in chosen and not (work / part).is_dir()
+        if origin not in chosen and not (work / part).is_dir() and not (started and part == "vae")
     ]
-    problems.attempt(check_writable, work / "shards")
+    problems.attempt(check_writable, work / "views")
     problems.attempt(_check_target, target, chosen)
     found = problems.attempt(_photographs, request)
     place = problems.attempt(choose_device, request.device)
@@ -62,7 +76,11 @@ def make_base(request: PretrainRequest, output: Output) -> None:
         output.note(note)
     output.progress(PREPARED)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for item in pretrain(work, PRESETS[request.preset], target, device=place, stages=chosen, photographs=photographs):
+    preset = PRESETS[request.preset]
+    preset = preset.lasting(request.minutes or preset.minutes, started=started)
+    for item in pretrain(
+        work, preset, target, device=place, stages=chosen, photographs=photographs, start=request.start
+    ):
         output.progress(item)
     finished = Stage.ASSEMBLE in chosen or Stage.MEASURE in chosen
     output.result(
@@ -78,6 +96,15 @@ def _stages(names: Sequence[str]) -> list[Stage]:
     if unknown:
         raise UsageError([f"stage {name!r} does not exist: choose from {', '.join(Stage)}" for name in unknown])
     return [Stage(name) for name in names] or list(Stage)
+
+
+def _check_start(folder: Path) -> None:
+    parts = (*REQUIRED_OF_START, *missing_parts(folder))
+    missing = [part for part in parts if not (folder / part).exists()]
+    if missing:
+        raise UsageError(
+            f"{folder} is no base to go on from, it lacks {', '.join(missing)}: give a base made by pretrain"
+        )
 
 
 def _photographs(request: PretrainRequest) -> tuple[list[Pair], list[str]]:

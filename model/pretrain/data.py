@@ -1,106 +1,104 @@
-"""Rendered procedural samples in memory, and the square views of them that the base's U-Net and mask networks see."""
+"""Shards of procedural views, read as they are needed, and batches of them as pixels.
+
+Shards are mapped into memory on CPUs, so that sets larger than the memory can be drawn from; for a GPU they are copied
+onto it. A batch comes from one shard: gathering it is one operation, and a shard holds a thousand unrelated views.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from safetensors import safe_open
+from torch import Tensor
 
-from model.pretrain.procedural.dataset import Shard, load_shard
-from model.types import anomaly_part
+from model.types import GREY
 from service.core.errors import UsageError
-
-_Level = TypeVar("_Level", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
-class ProceduralSet:
-    """N samples of side S.
+class Views:
+    """N square views of side P.
 
     Attributes:
-        images, normals: `(N, S, S, 3)` uint8, with and without the defect.
-        masks, object_masks: `(N, S, S)` bool.
-        captions, part_captions: of the whole image, and of the anomaly part.
+        images, normals: `(N, P, P, 3)` uint8, with and without the defect.
+        masks, object_masks: `(N, P, P)` bool.
+        names: object and defect of each.
     """
 
-    images: NDArray[np.uint8]
-    normals: NDArray[np.uint8]
-    masks: NDArray[np.bool_]
-    object_masks: NDArray[np.bool_]
-    captions: list[str]
-    part_captions: list[str]
+    images: Tensor
+    normals: Tensor
+    masks: Tensor
+    object_masks: Tensor
+    names: list[tuple[str, str]]
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def part(self, index: int) -> NDArray[np.uint8]:
-        """The anomaly part of one sample, `(S, S, 3)`."""
-        return anomaly_part(self.images[index], self.masks[index])
+    def parts(self, chosen: Tensor) -> Tensor:
+        """Anomaly parts, `(B, P, P, 3)` uint8."""
+        return torch.where(self.masks[chosen][..., None], self.images[chosen], GREY)
+
+    def mask_pictures(self, chosen: Tensor) -> Tensor:
+        """Masks as pictures, white on black, `(B, P, P, 3)` uint8."""
+        return (self.masks[chosen].to(torch.uint8) * 255)[..., None].expand(-1, -1, -1, 3)
 
 
-def load_samples(folder: Path, limit: int) -> ProceduralSet:
-    """The first `limit` samples of a folder of shards.
+def load_views(path: Path, device: torch.device | str = "cpu") -> Views:
+    """A shard as `render_shard` wrote it; on CPUs its pages are read when they are first used."""
+    with safe_open(path, framework="pt", device=str(device)) as shard:
+        tensors = {name: shard.get_tensor(name) for name in ("images", "normals", "masks", "object_masks")}
+        names = json.loads(shard.metadata()["names"])
+    return Views(**tensors, names=[(name, defect) for name, defect in names])
+
+
+class ViewShards:
+    """All shards of a folder, also those that are still being rendered: `refresh` takes in what has come.
+
+    Args:
+        folder: of shards.
+        device: where batches are wanted.
 
     Raises:
         UsageError: there are no shards.
     """
-    paths = sorted(folder.glob("*.npz"))
-    if not paths:
-        raise UsageError(f"{folder} holds no rendered shards (*.npz): render them first")
-    shards: list[Shard] = []
-    for path in paths:
-        shards.append(load_shard(path))
-        if sum(len(shard.image) for shard in shards) >= limit:
-            break
-    return ProceduralSet(
-        images=np.concatenate([shard.image for shard in shards])[:limit],
-        normals=np.concatenate([shard.normal for shard in shards])[:limit],
-        masks=np.concatenate([shard.mask for shard in shards])[:limit],
-        object_masks=np.concatenate([shard.object_mask for shard in shards])[:limit],
-        captions=[str(text) for shard in shards for text in shard.caption][:limit],
-        part_captions=[str(text) for shard in shards for text in shard.part_caption][:limit],
-    )
+
+    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+        self.folder = folder
+        self.device = torch.device(device)
+        self._views: dict[Path, Views] = {}
+        self.refresh()
+        if not self._views:
+            raise UsageError(f"{folder} holds no rendered shards (*.safetensors): render them first")
+
+    def __len__(self) -> int:
+        return sum(len(views) for views in self._views.values())
+
+    @property
+    def shards(self) -> list[Views]:
+        """In the order of their seeds."""
+        return [self._views[path] for path in sorted(self._views)]
+
+    def refresh(self) -> None:
+        """Take in the shards that were written since."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path not in self._views:
+                self._views[path] = load_views(path, self.device)
+
+    def draw(self, count: int, generator: torch.Generator, rng: np.random.Generator) -> tuple[Views, Tensor]:
+        """A random shard and `count` random places in it.
+
+        Args:
+            generator: draws the places, on the shards' device.
+            rng: draws the shard.
+        """
+        views = self.shards[int(rng.integers(len(self._views)))]
+        return views, torch.randint(len(views), (count,), generator=generator, device=self.device)
 
 
-def square_views(samples: ProceduralSet, pixels: int) -> ProceduralSet:
-    """Every sample twice in a row: shrunk to `pixels`, and as a window of `pixels` on its defect at its own scale."""
-    size = samples.images.shape[1]
-    k = size // pixels
-    count = len(samples)
-
-    def shrunk(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        blocks = images.reshape(count, pixels, k, pixels, k, 3)
-        return np.stack([block.mean((1, 3)).round().astype(np.uint8) for block in blocks])
-
-    def covered(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        shares = masks.reshape(count, pixels, k, pixels, k).mean((2, 4), dtype=np.float32)
-        least = np.minimum(1 / 3, shares.max((1, 2), keepdims=True))
-        return np.asarray((shares >= least) & (shares > 0))
-
-    places = [_window(mask, pixels, np.random.default_rng(index)) for index, mask in enumerate(samples.masks)]
-
-    def both(arrays: NDArray[_Level], shrink: Callable[[NDArray[_Level]], NDArray[_Level]]) -> NDArray[_Level]:
-        windows = np.stack([array[place] for array, place in zip(arrays, places, strict=True)])
-        return np.stack([shrink(arrays), windows], axis=1).reshape(2 * count, *windows.shape[1:])
-
-    return ProceduralSet(
-        images=both(samples.images, shrunk),
-        normals=both(samples.normals, shrunk),
-        masks=both(samples.masks, covered),
-        object_masks=both(samples.object_masks, covered),
-        captions=[caption for caption in samples.captions for _ in range(2)],
-        part_captions=[caption for caption in samples.part_captions for _ in range(2)],
-    )
-
-
-def _window(mask: NDArray[np.bool_], pixels: int, draw: np.random.Generator) -> tuple[slice, slice]:
-    """A square of `pixels` that holds a random point of the defect at a random place."""
-    ys, xs = np.nonzero(mask)
-    pick = draw.integers(len(ys))
-    left = int(np.clip(xs[pick] - draw.integers(pixels), 0, mask.shape[1] - pixels))
-    top = int(np.clip(ys[pick] - draw.integers(pixels), 0, mask.shape[0] - pixels))
-    return slice(top, top + pixels), slice(left, left + pixels)
+def as_pixels(images: Tensor) -> Tensor:
+    """`(B, P, P, 3)` uint8 → `(B, 3, P, P)` float pixels in [-1, 1], channels last in memory."""
+    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

@@ -6,6 +6,7 @@ equal numbers mean that the branches know nothing of each other.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,9 +27,10 @@ from model.masks import MaskMethod, attention_mask, iou, threshold_mask, tidy_ma
 from model.objective import NoiseSchedule
 from model.pixels import to_images, to_pixels
 from model.pretrain.procedural import render
+from model.quality import QualityGate
 from model.sampling import make_scheduler
 from model.text import RARE_DEFECT, RARE_OBJECT, embed, own_tokens, tokenize
-from model.types import ImageArray, MaskArray, Pair, anomaly_part
+from model.types import Candidate, ImageArray, MaskArray, Pair, anomaly_part
 from model.u2net import U2Net
 from model.views import cut_image, cut_mask, draw_window
 
@@ -163,6 +165,26 @@ def measure_alignment(images: Sequence[ImageArray], parts: Sequence[ImageArray])
     }
 
 
+def measure_acceptance(
+    images: Sequence[ImageArray], parts: Sequence[ImageArray], masks: Sequence[MaskArray], reals: Sequence[Pair]
+) -> dict[str, Any]:
+    """Which share of free samples passes the quality checks, and what speaks against the others.
+
+    Args:
+        reals: what is normal of masks and visibility; the samples show other objects and defects than these.
+    """
+    gate = QualityGate(reals)
+    verdicts = []
+    for number, (image, part, mask) in enumerate(zip(images, parts, masks, strict=True)):
+        candidate = Candidate(number, number, image, mask, part)
+        verdicts.append(gate.check(candidate))
+        if verdicts[-1].accepted:
+            gate.accept(candidate)
+    reasons = Counter(str(reason) for verdict in verdicts for reason in verdict.reasons)
+    accepted = sum(verdict.accepted for verdict in verdicts) / len(verdicts)
+    return {"candidates": len(verdicts), "accepted": round(accepted, 4), "rejected": dict(sorted(reasons.items()))}
+
+
 def measure_base(base: Base, net: U2Net | None, photographs: Sequence[Pair], count: int) -> dict[str, Any]:
     """Everything above, on `count` held-out procedural pairs and on the photographs, where there are any."""
     measured: dict[str, Any] = {}
@@ -174,6 +196,8 @@ def measure_base(base: Base, net: U2Net | None, photographs: Sequence[Pair], cou
         measured[f"mask_iou_{name}"] = measure_masks(base, net, pairs)
     images, parts, _ = sample_base(base, count)
     measured["alignment"] = measure_alignment(images, parts)
+    masks = [tidy_mask(threshold_mask(part) if net is None else u2net_mask(net, part)) for part in parts]
+    measured["acceptance_from_noise"] = measure_acceptance(images, parts, masks, sets["procedural"])
     return measured
 
 

@@ -1,12 +1,19 @@
-"""One resumable loop for every network of the embedded base: checkpoint, moving average, learning-rate schedule."""
+"""One resumable loop for every network of the embedded base: checkpoint, moving average, learning-rate schedule.
+
+A run's length is a number of steps, or seconds spent training: by the clock a run of any length ends properly decayed,
+whatever the machine. It may be stopped, resumed, and given more of either.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +21,10 @@ from model.checkpoint import list_checkpoints, read_record, read_tensors, restor
 from model.progress import Meter, Progress
 
 LossFunction = Callable[[int], Tensor]
-"""Step number → scalar loss; draws whatever is random from `step_generator(seed, step)`."""
+"""Step number → scalar loss; draws whatever is random from `draws_of(seed, step, device)`."""
+
+REPORT_EVERY = 20
+"""Steps between two reports of progress, at which the clock is read and a GPU is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,37 +32,71 @@ class LoopConfig:
     """How long and how fast to train.
 
     Attributes:
-        steps: steps in all, resumed ones included.
         lr: peak learning rate.
+        steps: steps in all, resumed ones included; None where `seconds` says how long.
+        seconds: of training in all, resumed ones included. A loop needs one of the two.
         warmup: steps of linear warm-up.
-        decay_share: the last share of the steps, over which the rate falls along a cosine to 2 % of its peak.
+        decay_share: the last share of the run, over which the rate falls along a cosine to 2 % of its peak.
         average_decay: decay of the exponential moving average of the weights that is kept beside the trained ones.
-        checkpoint_every: steps between two checkpoints.
+        checkpoint_every: steps between two checkpoints, where `steps` says how long.
+        checkpoint_seconds: between two checkpoints, where `seconds` says how long.
         clip_norm: gradients are clipped to this norm.
     """
 
-    steps: int
     lr: float
+    steps: int | None = None
+    seconds: float | None = None
     warmup: int = 200
     decay_share: float = 0.3
     average_decay: float = 0.999
     checkpoint_every: int = 500
+    checkpoint_seconds: float = 120.0
     clip_norm: float = 1.0
     weight_decay: float = 1e-4
 
-    def rate(self, step: int) -> float:
-        """Learning rate of `step` (0-based)."""
+    def done(self, step: int, spent: float) -> float:
+        """Share of the run that is over after `step` steps and `spent` seconds, in [0, 1]."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        if self.seconds is not None:
+            return min(1.0, spent / self.seconds)
+        raise ValueError("neither steps nor seconds say how long the run is")
+
+    def due(self, step: int, since: float) -> bool:
+        """Whether a checkpoint is, after `step` steps, `since` seconds after the last one."""
+        return step % self.checkpoint_every == 0 if self.steps is not None else since >= self.checkpoint_seconds
+
+    def rate(self, step: int, spent: float = 0.0) -> float:
+        """Learning rate of `step` (0-based), when `spent` seconds of training are over."""
         warm = min(1.0, (step + 1) / max(1, self.warmup))
-        begin = self.steps * (1 - self.decay_share)
-        if step < begin:
-            return self.lr * warm
-        fraction = min(1.0, (step - begin) / max(1.0, self.steps - begin))
-        return self.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
+        left = (1 - self.done(step, spent)) / self.decay_share if self.decay_share > 0 else 1.0
+        return self.lr * warm * (0.02 + 0.98 * 0.5 * (1 - math.cos(math.pi * min(1.0, left))))
+
+
+def draws_of(seed: int, step: int, device: torch.device) -> tuple[torch.Generator, np.random.Generator]:
+    """Generators whose draws depend on `(seed, step)` alone: one on the device, and one for decisions in Python."""
+    rng = np.random.default_rng([seed, step])
+    return torch.Generator(device).manual_seed(int(rng.integers(2**62))), rng
 
 
 def averaged_name(name: str) -> str:
     """File name under which a module's moving average is kept in a checkpoint."""
     return f"{name}_average"
+
+
+def is_over(folder: Path, config: LoopConfig) -> bool:
+    """Whether a run is as long as it should be, by its newest checkpoint."""
+    found = list_checkpoints(folder)
+    if not found:
+        return False
+    step, record = read_record(found[-1])
+    return config.done(step, record["seconds"]) == 1
+
+
+def steps_taken(folder: Path) -> int:
+    """Steps up to the newest checkpoint of a run; 0 without any."""
+    found = list_checkpoints(folder)
+    return read_record(found[-1])[0] if found else 0
 
 
 def run_loop(
@@ -65,46 +109,87 @@ def run_loop(
         loss_of: the loss of one step.
         folder: where checkpoints live.
         stage: what the progress calls it.
+
+    Yields:
+        Progress in steps, or in seconds where those say how long; the note of a report in seconds has the steps.
     """
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
     )
-    begin, curve = 0, []
     averages = {name: {k: v.detach().clone() for k, v in m.state_dict().items()} for name, m in modules.items()}
-    if found := list_checkpoints(folder):
-        begin, record = read_record(found[-1])
-        curve = record["curve"]
-        for name, module in modules.items():
-            module.load_state_dict(read_tensors(found[-1], name))
-            for key, saved in read_tensors(found[-1], averaged_name(name)).items():
-                averages[name][key].copy_(saved)
-        restore_optimizer(found[-1], optimizer)
-    meter = Meter(stage, config.steps, "steps", resumed=begin)
+    begin, record = _resumed(folder, modules, averages, optimizer)
+    curve, before = record["curve"], record["seconds"]
+    meter = _Reports(stage, config, begin, before)
     smooth: Tensor | None = None
-    for step in range(begin, config.steps):
+    saved_at = started = time.monotonic()
+    step, spent = begin, before
+    while config.done(step, spent) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = config.rate(step)
+            group["lr"] = config.rate(step, spent)
         loss = loss_of(step)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, config.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        decay = min(config.average_decay, (step + 1) / (step + 10))
+        step += 1
+        decay = min(config.average_decay, step / (step + 9))
         for name, module in modules.items():
             _update_average(averages[name], module, decay)
         smooth = loss.detach() if smooth is None else smooth.lerp(loss.detach(), 0.02)
-        done = step + 1
-        if done % 20 == 0 or done == config.steps:
+        if report := step % REPORT_EVERY == 0 or step == config.steps:
             value = float(smooth)
-            curve.append([done, round(value, 5)])
-            yield meter.report(done, loss=value)
-        if done % config.checkpoint_every == 0 or done == config.steps:
+            curve.append([step, round(value, 5)])
+        now = time.monotonic()
+        spent = before + now - started
+        over = config.done(step, spent) == 1
+        due = (
+            now - saved_at >= config.checkpoint_seconds if config.steps is None else not step % config.checkpoint_every
+        )
+        if due or over:
+            saved_at = now
             states: dict[str, nn.Module | Mapping[str, Tensor]] = dict(modules)
             states.update({averaged_name(name): average for name, average in averages.items()})
-            save_checkpoint(folder, done, states, optimizer, {"curve": curve})
+            save_checkpoint(folder, step, states, optimizer, {"curve": curve, "seconds": spent})
+        if report:
+            yield meter.report(step, spent, value)
     for name, module in modules.items():
         module.load_state_dict(averages[name])
+
+
+def _resumed(
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    averages: Mapping[str, dict[str, Tensor]],
+    optimizer: torch.optim.Optimizer,
+) -> tuple[int, dict[str, Any]]:
+    """Put back the newest checkpoint, if there is one; `(step, record)`."""
+    found = list_checkpoints(folder)
+    if not found:
+        return 0, {"curve": [], "seconds": 0.0}
+    for name, module in modules.items():
+        module.load_state_dict(read_tensors(found[-1], name))
+        for key, saved in read_tensors(found[-1], averaged_name(name)).items():
+            averages[name][key].copy_(saved)
+    restore_optimizer(found[-1], optimizer)
+    return read_record(found[-1])
+
+
+class _Reports:
+    """Progress of one run of a loop, in its own unit."""
+
+    def __init__(self, stage: str, config: LoopConfig, step: int, spent: float) -> None:
+        self._config, self._begin, self._before = config, step, spent
+        total = config.steps if config.steps is not None else round(config.seconds or 0)
+        unit = "steps" if config.steps is not None else "seconds"
+        self._meter = Meter(stage, total, unit, resumed=step if config.steps is not None else round(spent))
+
+    def report(self, step: int, spent: float, loss: float) -> Progress:
+        if self._config.steps is not None:
+            return self._meter.report(step, loss=loss)
+        pace = (step - self._begin) / max(spent - self._before, 1e-6)
+        completed = min(round(spent), self._meter.total)
+        return self._meter.report(completed, loss=loss, note=f"step {step}, {pace:.2f} steps/s")
 
 
 @torch.no_grad()

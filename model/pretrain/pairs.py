@@ -3,32 +3,40 @@
 Few-shot training alone cannot teach the branches to agree on where a defect is; exact procedural masks can. One U-Net
 serves both branches, told apart by their prompts ("a scratched plate" / "scratch"), and SAIM learns to carry the
 defect from one to the other. In a share of the captions the names give way to the rare tokens, so these mean "an
-object" and "a defect" before any user's data are seen.
+object" and "a defect" before any user's data are seen. Some pairs show a faultless part and nothing, so that a prompt
+without a defect has a meaning, some the mask as a picture and the part. Every few steps the branches go without SAIM,
+so that the U-Net also draws single pictures (AnomalyDiffusion, BCM's pass over backgrounds).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
-from model.checkpoint import step_generator
-from model.denoiser import TwoBranchDenoiser
+from model.denoiser import BranchPass, TwoBranchDenoiser
 from model.group_norm import use_channels_last
-from model.objective import NoiseSchedule, draw_timesteps, pair_loss
-from model.pixels import to_pixels
-from model.pretrain.data import ProceduralSet
-from model.pretrain.loop import LoopConfig, run_loop
-from model.progress import Meter, Progress
-from model.text import RARE_DEFECT, RARE_OBJECT, tokenize
+from model.objective import NoiseSchedule, pair_loss
+from model.pretrain.data import Views, as_pixels, load_views
+from model.pretrain.loop import LoopConfig, draws_of, run_loop
+from model.pretrain.precision import computing_in, faster_precision
+from model.pretrain.procedural.captions import Shown, caption_pair, rare_captions
+from model.progress import Progress
+from model.text import tokenize
+from model.types import GREY
 
 ENCODE_BATCH = 128
+
+APART_EVERY = 8
+"""Steps, of which one has the branches without SAIM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +49,42 @@ class PairsConfig:
         batch: pairs per step.
         rare_share: share of the pairs whose captions use the rare tokens.
         drop_share: share of the pairs trained without caption, for classifier-free guidance.
+        mask_share: share of the views whose image is the mask as a picture.
+        good_share: share of the views whose image has no defect, and whose part is empty.
+        encode_every: steps after which another batch of views is encoded, until all are.
         defect_weight: see `pair_loss`.
     """
 
     widths: tuple[int, ...] = (64, 128, 192)
     heads: int = 4
-    batch: int = 16
+    batch: int = 32
     rare_share: float = 0.3
     drop_share: float = 0.1
+    mask_share: float = 0.06
+    good_share: float = 0.08
+    encode_every: int = 12
     defect_weight: float = 0.25
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPairs:
-    """Latents of rendered pairs.
+    """Latents of the pairs of a shard.
 
     Attributes:
         latents: `(2, N, C_lat, h, w)` bfloat16, branch axis first.
-        masks: `(N, 1, h, w)` float16 in [0, 1].
-        tokens: `(2, N, L)` int64 captions of both branches.
+        masks: `(N, 1, h, w)` float16 in [0, 1]: the defect; empty where there is none.
+        tokens: `(2, N, L)` int16 captions of both branches.
+        rare_tokens: the same with the rare tokens in place of the names.
     """
 
     latents: Tensor
     masks: Tensor
     tokens: Tensor
+    rare_tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.masks)
 
 
 def build_unet(config: PairsConfig, latent_channels: int, latent_size: int, text_width: int) -> UNet2DConditionModel:
@@ -86,57 +105,144 @@ def build_unet(config: PairsConfig, latent_channels: int, latent_size: int, text
     )
 
 
-@torch.no_grad()
-def encode_pairs(
-    vae: AutoencoderKL, tokenizer: PreTrainedTokenizerFast, views: ProceduralSet
-) -> Generator[Progress, None, EncodedPairs]:
-    """Encode images and anomaly parts; yields progress, returns the latents."""
-    device = next(vae.parameters()).device
-    meter = Meter("encode", len(views), "views")
-    encoded: list[Tensor] = []
-    for begin in range(0, len(views), ENCODE_BATCH):
-        chunk = range(begin, min(begin + ENCODE_BATCH, len(views)))
-        groups = (views.images[chunk.start : chunk.stop], [views.part(index) for index in chunk])
-        with torch.autocast(device.type, torch.bfloat16):
-            both = [vae.encode(to_pixels(group).to(device)).latent_dist.mean for group in groups]
-        encoded.append(torch.stack(both).mul(vae.config.scaling_factor).to("cpu", torch.bfloat16))
-        yield meter.report(chunk.stop)
-    factor = views.images.shape[1] // encoded[0].shape[-1]
-    masks = [F.avg_pool2d(torch.from_numpy(mask).float()[None, None], factor).half() for mask in views.masks]
-    tokens = torch.stack([tokenize(tokenizer, views.captions), tokenize(tokenizer, views.part_captions)])
-    return EncodedPairs(torch.cat(encoded, dim=1), torch.cat(masks), tokens)
+class PairEncoder:
+    """Encodes shards of views bit by bit, keeps the finished ones on disk, and hands out batches of what there is.
+
+    Args:
+        vae: the finished autoencoder, on the device that trains.
+        tokenizer: of the captions.
+        shards: folder of the shards of views, which may be growing.
+        folder: where encoded shards are kept.
+        config: shares of the kinds of pairs, and the seed.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        tokenizer: PreTrainedTokenizerFast,
+        shards: Path,
+        folder: Path,
+        config: PairsConfig,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._vae, self._tokenizer, self._config = vae, tokenizer, config
+        self._shards, self._folder = shards, folder
+        self._begun: tuple[Path, Views, list[Shown], list[Tensor]] | None = None
+        self._precision = faster_precision(vae.device)
+        self._known = {path.name for path in folder.glob("*.safetensors")}
+        self.encoded = [
+            EncodedPairs(**load_file(folder / name, device=str(vae.device))) for name in sorted(self._known)
+        ]
+
+    def encode_some(self) -> bool:
+        """Encode the next batch of views; with the last of a shard, its pairs can be drawn.
+
+        Returns:
+            Whether there was anything to encode.
+        """
+        if self._begun is None:
+            waiting = sorted(path for path in self._shards.glob("*.safetensors") if path.name not in self._known)
+            if not waiting:
+                return False
+            views = load_views(waiting[0])
+            rng = np.random.default_rng([self._config.seed, len(self.encoded)])
+            self._begun = waiting[0], views, _shown(rng, len(views), self._config), []
+        path, views, shown, latents = self._begun
+        begin = len(latents) * ENCODE_BATCH
+        latents.append(self._latents(views, shown, torch.arange(begin, min(begin + ENCODE_BATCH, len(views)))))
+        if len(latents) * ENCODE_BATCH >= len(views):
+            pairs = self._pairs(views, shown, torch.cat(latents, dim=1))
+            aside = (self._folder / path.name).with_suffix(".partial")
+            save_file({name: getattr(pairs, name).contiguous() for name in pairs.__slots__}, aside)
+            aside.replace(self._folder / path.name)
+            self.encoded.append(pairs)
+            self._known.add(path.name)
+            self._begun = None
+        return True
+
+    @torch.no_grad()
+    def _latents(self, views: Views, shown: list[Shown], chosen: Tensor) -> Tensor:
+        kinds = [shown[index] for index in chosen.tolist()]
+        masked = _flags(kinds, Shown.MASK)
+        good = _flags(kinds, Shown.GOOD)
+        images = torch.where(masked, views.mask_pictures(chosen), views.images[chosen])
+        images = torch.where(good, views.normals[chosen], images)
+        parts = torch.where(good, GREY, views.parts(chosen))
+        device = self._vae.device
+        with computing_in(self._precision, device):
+            both = [self._vae.encode(as_pixels(group.to(device))).latent_dist.mean for group in (images, parts)]
+        return torch.stack(both).mul(self._vae.config.scaling_factor).to(torch.bfloat16)
+
+    def _pairs(self, views: Views, shown: list[Shown], latents: Tensor) -> EncodedPairs:
+        rng = np.random.default_rng([self._config.seed, len(self.encoded), 1])
+        captions = [caption_pair(rng, *names, kind) for names, kind in zip(views.names, shown, strict=True)]
+        rare = [rare_captions(kind) for kind in shown]
+        factor = views.masks.shape[-1] // latents.shape[-1]
+        masks = F.avg_pool2d(views.masks[:, None].float(), factor) * ~_flags(shown, Shown.GOOD)
+        device = latents.device
+        return EncodedPairs(
+            latents,
+            masks.half().to(device),
+            *(
+                torch.stack([tokenize(self._tokenizer, [pair[branch] for pair in pairs]) for branch in (0, 1)])
+                .to(torch.int16)
+                .to(device)
+                for pairs in (captions, rare)
+            ),
+        )
+
+
+def _shown(rng: np.random.Generator, count: int, config: PairsConfig) -> list[Shown]:
+    """What each of a shard's images shows."""
+    draws = rng.random(count)
+    return [
+        Shown.MASK if draw < config.mask_share else Shown.GOOD if draw > 1 - config.good_share else Shown.DEFECT
+        for draw in draws
+    ]
+
+
+def _flags(shown: list[Shown], kind: Shown) -> Tensor:
+    """`(N, 1, 1, 1)` bool."""
+    return torch.tensor([each is kind for each in shown]).view(-1, 1, 1, 1)
 
 
 def train_pairs(
     denoiser: TwoBranchDenoiser,
     text_encoder: CLIPTextModel,
     tokenizer: PreTrainedTokenizerFast,
-    encoded: EncodedPairs,
+    encoder: PairEncoder,
     schedule: NoiseSchedule,
     folder: Path,
     config: PairsConfig,
     loop: LoopConfig,
 ) -> Iterator[Progress]:
-    """Train U-Net, SAIM and text encoder together in place, resumably."""
+    """Train U-Net, SAIM and text encoder together in place, resumably.
+
+    Args:
+        encoder: with at least one shard encoded; goes on encoding meanwhile.
+        schedule: on the device.
+    """
     device = next(denoiser.parameters()).device
+    precision = faster_precision(device)
     use_channels_last(denoiser)
-    count = encoded.latents.shape[1]
-    rare = tokenize(tokenizer, [f"a {RARE_OBJECT} with {RARE_DEFECT}", RARE_DEFECT])[:, None]
-    empty = tokenize(tokenizer, [""])[None]
+    empty = tokenize(tokenizer, [""])[0].to(device)
 
     def loss_of(step: int) -> Tensor:
-        generator = step_generator(config.seed, step)
-        chosen = torch.randint(count, (config.batch,), generator=generator)
-        latents = encoded.latents[:, chosen].float().to(device)
-        masks = encoded.masks[chosen].float().to(device)
-        kind = torch.rand(config.batch, generator=generator)[None, :, None]
-        tokens = torch.where(kind < config.rare_share, rare, encoded.tokens[:, chosen])
-        tokens = torch.where(kind > 1 - config.drop_share, empty, tokens).to(device)
-        timesteps = draw_timesteps(config.batch, schedule.steps, generator).to(device)
-        noise = torch.randn(latents.shape, generator=generator).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        if step % config.encode_every == 0:
+            encoder.encode_some()
+        generator, rng = draws_of(config.seed, step, device)
+        pairs = encoder.encoded[int(rng.integers(len(encoder.encoded)))]
+        chosen = torch.randint(len(pairs), (config.batch,), generator=generator, device=device)
+        latents, masks = pairs.latents[:, chosen].float(), pairs.masks[chosen].float()
+        kind = torch.rand(config.batch, generator=generator, device=device)[None, :, None]
+        tokens = torch.where(kind < config.rare_share, pairs.rare_tokens[:, chosen], pairs.tokens[:, chosen]).long()
+        tokens = torch.where(kind > 1 - config.drop_share, empty, tokens)
+        timesteps = _stratified(config.batch, schedule.steps, generator)
+        noise = torch.randn(latents.shape, generator=generator, device=device)
+        run = BranchPass(interact=step % APART_EVERY != 0)
+        with computing_in(precision, device):
             text = text_encoder(tokens.flatten(0, 1)).last_hidden_state.unflatten(0, (2, -1))
-            prediction = denoiser(schedule.add_noise(latents, noise, timesteps), timesteps, text)
+            prediction = denoiser(schedule.add_noise(latents, noise, timesteps), timesteps, text, run)
         return pair_loss(prediction, schedule.target(latents, noise, timesteps), masks, config.defect_weight)
 
     denoiser.train()
@@ -145,3 +251,10 @@ def train_pairs(
     yield from run_loop(modules, loss_of, folder, loop, "pairs")
     denoiser.eval()
     text_encoder.eval()
+
+
+def _stratified(count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """`count` timesteps, one in each of `count` equal bands of [0, steps); pairs of a batch come in no order."""
+    device = generator.device
+    draws = torch.rand(count, generator=generator, device=device)
+    return ((torch.arange(count, device=device) + draws) / count * steps).long().clamp_max(steps - 1)

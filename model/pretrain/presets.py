@@ -1,9 +1,9 @@
-"""Sizes of the embedded base: what two CPU cores make in an evening, and what one GPU makes in half an hour."""
+"""Sizes of the embedded base: what two CPU cores make overnight, and what one GPU makes in nine minutes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from model.pretrain.autoencoder import AutoencoderConfig
 from model.pretrain.loop import LoopConfig
@@ -15,26 +15,49 @@ class Preset:
     """All sizes of one pretraining.
 
     Attributes:
-        samples: rendered procedural samples.
-        render_size: their side, pixels.
+        minutes: how long it takes unless the user says otherwise.
+        shares: of the minutes, for the autoencoder, the pairs and each of the two mask networks; what is left is for
+            starting, rendering the first scenes, encoding, and measuring.
+        scenes: rendered procedural scenes at most; each gives two views.
+        render_size: side of a scene, pixels.
+        shard: scenes per file.
+        first_shards: files to be there before the autoencoder, or the pairs, begin.
         pixels: side of the square images of the base's U-Net.
         text_width, text_layers: of the text encoder.
+        mask_batch: views per step of a mask network.
         masks: loop of each mask network.
         few_shot, sampling: settings recommended to users of the base, for its card.
     """
 
-    samples: int
+    minutes: float
+    shares: tuple[float, float, float]
+    scenes: int
     render_size: int
+    shard: int
+    first_shards: int
     pixels: int
     autoencoder: AutoencoderConfig
     autoencoder_loop: LoopConfig
     pairs: PairsConfig
     pairs_loop: LoopConfig
+    mask_batch: int
     masks: LoopConfig
     text_width: int
     text_layers: int
     few_shot: dict[str, Any]
     sampling: dict[str, Any]
+
+    def lasting(self, minutes: float, *, started: bool = False) -> Self:
+        """With every loop's length by the clock; where a base is `started` from, only the pairs are trained."""
+        autoencoder, pairs, masks = (60 * minutes * share for share in self.shares)
+        if started:
+            pairs += autoencoder + 2 * masks
+        return replace(
+            self,
+            autoencoder_loop=replace(self.autoencoder_loop, seconds=autoencoder),
+            pairs_loop=replace(self.pairs_loop, seconds=pairs),
+            masks=replace(self.masks, seconds=masks),
+        )
 
 
 FEW_SHOT: dict[str, Any] = {
@@ -57,39 +80,42 @@ SAMPLING: dict[str, Any] = {"steps": 15, "guidance_scale": 1.5, "sketch_strength
 
 PRESETS = {
     "cpu": Preset(
-        samples=12_000,
+        minutes=600,
+        shares=(0.12, 0.78, 0.03),
+        scenes=200_000,
         render_size=128,
+        shard=500,
+        first_shards=4,
         pixels=64,
-        autoencoder=AutoencoderConfig(widths=(32, 64, 128), batch=8),
-        autoencoder_loop=LoopConfig(
-            steps=4700, lr=1e-3, warmup=100, decay_share=0.25, average_decay=0.998, checkpoint_every=400
-        ),
-        pairs=PairsConfig(widths=(64, 128, 192), batch=16),
-        pairs_loop=LoopConfig(
-            steps=3800, lr=6e-4, warmup=200, decay_share=0.4, average_decay=0.998, checkpoint_every=250
-        ),
-        masks=LoopConfig(steps=500, lr=2e-3, warmup=50, decay_share=0.6, average_decay=0.99, checkpoint_every=250),
+        autoencoder=AutoencoderConfig(widths=(24, 48, 96), groups=8, batch=16),
+        autoencoder_loop=LoopConfig(lr=1.2e-3, warmup=100, decay_share=0.4, average_decay=0.998),
+        pairs=PairsConfig(widths=(64, 128, 192), batch=32),
+        pairs_loop=LoopConfig(lr=8e-4, warmup=300, decay_share=0.25, average_decay=0.998),
+        mask_batch=16,
+        masks=LoopConfig(lr=2e-3, warmup=50, decay_share=0.6, average_decay=0.99),
         text_width=128,
         text_layers=2,
         few_shot=FEW_SHOT,
         sampling=SAMPLING,
     ),
     "gpu": Preset(
-        samples=60_000,
-        render_size=256,
-        pixels=128,
-        autoencoder=AutoencoderConfig(widths=(48, 96, 160), crop=128, batch=32),
-        autoencoder_loop=LoopConfig(
-            steps=12_000, lr=5e-4, warmup=500, decay_share=0.5, average_decay=0.999, checkpoint_every=2000
-        ),
-        pairs=PairsConfig(widths=(96, 192, 256), batch=256),
-        pairs_loop=LoopConfig(
-            steps=12_000, lr=4e-4, warmup=500, decay_share=0.3, average_decay=0.9995, checkpoint_every=1000
-        ),
-        masks=LoopConfig(steps=4000, lr=2e-3, warmup=100, decay_share=0.6, average_decay=0.99, checkpoint_every=1000),
+        minutes=9,
+        shares=(0.14, 0.61, 0.04),
+        scenes=60_000,
+        render_size=128,
+        shard=500,
+        first_shards=32,
+        pixels=64,
+        autoencoder=AutoencoderConfig(widths=(48, 96, 160), groups=16, batch=128),
+        autoencoder_loop=LoopConfig(lr=1e-3, warmup=100, decay_share=0.5, average_decay=0.998),
+        pairs=PairsConfig(widths=(96, 192, 256), batch=512),
+        pairs_loop=LoopConfig(lr=8e-4, warmup=200, decay_share=0.3, average_decay=0.999),
+        mask_batch=64,
+        masks=LoopConfig(lr=2e-3, warmup=50, decay_share=0.6, average_decay=0.99),
         text_width=192,
         text_layers=3,
         few_shot=FEW_SHOT,
         sampling=SAMPLING,
     ),
 }
+"""Rates go with the batch: the pairs' is what AdamW bears at 32 and more."""

@@ -1,7 +1,9 @@
 """The whole pretraining as one resumable command: render, autoencoder, pairs, mask networks, and the assembled base.
 
 Every stage keeps its state in the work folder and is skipped once done, so the command may be stopped at any moment
-and given again; it may also be given stage by stage, for a GPU that is lent for minutes at a time.
+and given again; it may also be given stage by stage. Scenes are rendered by other processes while networks train.
+A run of a given length is divided among the stages; given again with more minutes, the pairs go on. It may also start
+from a finished base of the same recipe, whose autoencoder and mask networks it keeps.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -25,17 +28,19 @@ from model.base import load_base
 from model.denoiser import TwoBranchDenoiser
 from model.objective import NoiseSchedule
 from model.pretrain.autoencoder import build_autoencoder, fold_latent_statistics, train_autoencoder
-from model.pretrain.data import load_samples, square_views
-from model.pretrain.evaluate import measure_base, sample_sheet
-from model.pretrain.pairs import EncodedPairs, build_unet, encode_pairs, train_pairs
+from model.pretrain.data import Views, ViewShards, load_views
+from model.pretrain.evaluate import HELD_OUT_SEED, measure_base, sample_sheet
+from model.pretrain.loop import is_over, steps_taken
+from model.pretrain.pairs import PairEncoder, build_unet, train_pairs
 from model.pretrain.presets import Preset
 from model.pretrain.procedural import vocabulary
-from model.pretrain.procedural.dataset import render_shards
+from model.pretrain.procedural.dataset import Renderer, render_shard
 from model.pretrain.segmentation import SegmentationConfig, Subject, build_segmentation, train_segmentation
 from model.pretrain.text import build_text_encoder, build_tokenizer
 from model.progress import Meter, Progress
 from model.types import Pair
 from model.u2net import load_u2net, save_u2net
+from service.core.errors import UsageError
 
 SHARD_BYTES = 15 * 2**20
 """Largest safetensors file of a base, so that it travels where single files are limited."""
@@ -45,6 +50,9 @@ SKIPPED_SECONDS = 2.0
 
 MEASURED_PAIRS = 64
 """Held-out pairs, and samples, that the figures in the card are means over."""
+
+START = "start"
+"""Folder in the work folder with the base that is started from."""
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -80,38 +88,62 @@ def pretrain(
     device: str = "cpu",
     stages: Sequence[Stage] = tuple(Stage),
     photographs: Sequence[Pair] = (),
+    start: Path | None = None,
 ) -> Iterator[Progress]:
     """Make a base from nothing but this package.
 
     Args:
         work: where shards, checkpoints and finished parts live.
-        preset: all sizes.
+        preset: all sizes, and how long every loop lasts.
         target: folder of the finished base; replaced when it exists.
         device: "cpu" or "cuda".
         stages: those to do now; what they need from earlier ones must be there.
         photographs: real pairs on which the finished base is measured; nothing is trained on them.
+        start: folder of a base of this recipe to go on from; None to begin anew, or to go on in the work folder.
+
+    Raises:
+        UsageError: the base to start from has another vocabulary.
     """
     work.mkdir(parents=True, exist_ok=True)
-    for stage in Stage:
-        if stage not in stages:
-            continue
-        began = time.monotonic()
-        try:
-            if stage is Stage.MEASURE:
-                measure(target, photographs, device)
-                yield Progress("measure", 1, 1, "bases")
-            else:
-                yield from _run_stage(stage, work, preset, target, device)
-        finally:
-            _add_time(work, stage, time.monotonic() - began, device)
+    if start is not None:
+        _start_from(work, start)
+    with ExitStack() as rendering:
+        renderer = rendering.enter_context(_renderer(work, preset)) if Stage.RENDER in stages else None
+        for stage in Stage:
+            if stage not in stages:
+                continue
+            began = time.monotonic()
+            try:
+                if renderer is not None and stage is Stage.RENDER:
+                    # Later stages take in what is rendered while they go on.
+                    enough = preset.shard * preset.first_shards if len(stages) > 1 else preset.scenes
+                    yield from _rendered(renderer, enough)
+                if stage is Stage.MEASURE:
+                    measure(target, photographs, device)
+                    yield Progress("measure", 1, 1, "bases")
+                else:
+                    yield from _run_stage(stage, work, preset, target, device)
+            finally:
+                _add_time(work, stage, time.monotonic() - began, device)
+
+
+def _renderer(work: Path, preset: Preset) -> Renderer:
+    """Of scenes that the base which is started from has not seen."""
+    processes = max(1, (os.cpu_count() or 1) - 1)
+    first = int(_started_card(work).get("samples_rendered", 0))
+    return Renderer(
+        work / "views", first, preset.scenes, preset.render_size, preset.pixels, processes, shard=preset.shard
+    )
+
+
+def _rendered(renderer: Renderer, scenes: int) -> Iterator[Progress]:
+    meter = Meter("render", min(scenes, renderer.scenes), "scenes", resumed=renderer.done)
+    for done in renderer.until(scenes):
+        yield meter.report(min(done, meter.total))
 
 
 def _run_stage(stage: Stage, work: Path, preset: Preset, target: Path, device: str) -> Iterator[Progress]:
     match stage:
-        case Stage.RENDER:
-            meter = Meter("render", preset.samples, "samples")
-            for done in render_shards(work / "shards", 0, preset.samples, preset.render_size, os.cpu_count() or 1):
-                yield meter.report(done)
         case Stage.AUTOENCODER:
             yield from _autoencoder(work, preset, device)
         case Stage.PAIRS:
@@ -126,40 +158,44 @@ def _run_stage(stage: Stage, work: Path, preset: Preset, target: Path, device: s
 def _autoencoder(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
     if (work / "vae").is_dir():
         return
-    samples = load_samples(work / "shards", preset.samples)
+    shards = ViewShards(work / "views", device)
     vae = build_autoencoder(preset.autoencoder, preset.pixels).to(device)
-    yield from train_autoencoder(vae, samples, work / "autoencoder", preset.autoencoder, preset.autoencoder_loop)
-    fold_latent_statistics(vae, samples)
+    yield from train_autoencoder(vae, shards, work / "autoencoder", preset.autoencoder, preset.autoencoder_loop)
+    fold_latent_statistics(vae, shards.shards[0].images)
     _save_aside(vae, work / "vae")
 
 
 def _pairs(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
-    if (work / "unet").is_dir():
+    if (work / "unet").is_dir() and is_over(work / "pairs", preset.pairs_loop):
         return
     vae = AutoencoderKL.from_pretrained(work / "vae").to(device)
     tokenizer = build_tokenizer(vocabulary())
-    encoded_file = work / "encoded.safetensors"
-    if not encoded_file.is_file():
-        views = square_views(load_samples(work / "shards", preset.samples), preset.pixels)
-        latents = yield from encode_pairs(vae, tokenizer, views)
-        aside = work / ".encoded.part"
-        save_file({"latents": latents.latents, "masks": latents.masks, "tokens": latents.tokens}, aside)
-        aside.rename(encoded_file)
-    encoded = EncodedPairs(**load_file(encoded_file))
-    denoiser, text_encoder = build_networks(preset, tokenizer, vae)
+    encoder = PairEncoder(vae, tokenizer, work / "views", work / "encoded", preset.pairs)
+    # A GPU encodes all views in seconds, a CPU goes on with it between steps.
+    shards = preset.first_shards if device == "cpu" else preset.scenes
+    meter = Meter("encode", shards, "shards", resumed=len(encoder.encoded))
+    while len(encoder.encoded) < shards and encoder.encode_some():
+        yield meter.report(len(encoder.encoded))
+    denoiser, text_encoder = build_networks(work, preset, tokenizer, vae)
     denoiser.to(device)
     text_encoder.to(device)
-    schedule = NoiseSchedule.from_config(SCHEDULER)
+    schedule = NoiseSchedule.from_config(SCHEDULER, device)
     yield from train_pairs(
-        denoiser, text_encoder, tokenizer, encoded, schedule, work / "pairs", preset.pairs, preset.pairs_loop
+        denoiser, text_encoder, tokenizer, encoder, schedule, work / "pairs", preset.pairs, preset.pairs_loop
     )
     save_networks(work, denoiser, text_encoder, tokenizer)
 
 
 def build_networks(
-    preset: Preset, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKL
+    work: Path, preset: Preset, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKL
 ) -> tuple[TwoBranchDenoiser, CLIPTextModel]:
-    """U-Net with SAIM, and text encoder, with fresh weights."""
+    """U-Net with SAIM, and text encoder, with fresh weights or those of the base that is started from."""
+    start = work / START
+    if start.is_dir():
+        unet = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
+        denoiser = TwoBranchDenoiser.fresh(unet, with_background=False)
+        denoiser.interaction.load_state_dict(load_file(start / "interaction" / "interaction.safetensors"))
+        return denoiser, CLIPTextModel.from_pretrained(start / "text_encoder")
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     unet = build_unet(preset.pairs, vae.config.latent_channels, preset.pixels // factor, preset.text_width)
     denoiser = TwoBranchDenoiser.fresh(unet, with_background=False)
@@ -185,13 +221,45 @@ def _masks(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
         finished = work / f"{subject}.safetensors"
         if finished.is_file():
             continue
-        samples = square_views(load_samples(work / "shards", preset.samples), preset.pixels)
-        config = SegmentationConfig(subject, held_out=min(128, len(samples) // 8))
+        shards, held_out = ViewShards(work / "views", device), _held_out(work, preset, device)
+        config = SegmentationConfig(subject, batch=preset.mask_batch)
         net = build_segmentation(config).to(device)
-        yield from train_segmentation(net, samples, work / f"masks-{subject}", config, preset.masks, vae)
+        yield from train_segmentation(net, shards, held_out, work / f"masks-{subject}", config, preset.masks, vae)
         aside = finished.with_suffix(".part.safetensors")
         save_u2net(net, aside)
         aside.rename(finished)
+
+
+def _held_out(work: Path, preset: Preset, device: str) -> Views:
+    """Views of scenes that nothing is trained on."""
+    path = work / "held-out.safetensors"
+    if not path.is_file():
+        render_shard(path, HELD_OUT_SEED, MEASURED_PAIRS, preset.render_size, preset.pixels)
+    return load_views(path, device)
+
+
+def _start_from(work: Path, base: Path) -> None:
+    """Copy a base into the work folder, once, with its finished parts where the stages look for them."""
+    if (work / START).is_dir():
+        return
+    aside = work / f".{START}.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(base, aside)
+    words = PreTrainedTokenizerFast.from_pretrained(aside / "tokenizer").get_vocab()
+    if words != build_tokenizer(vocabulary()).get_vocab():
+        raise UsageError(
+            f"{base} knows other words than captions have today, so it cannot be trained on: make a base anew"
+        )
+    shutil.copytree(base / "vae", work / "vae", dirs_exist_ok=True)
+    for subject in Subject:
+        shutil.copyfile(base / "u2net" / f"{subject}.safetensors", work / f"{subject}.safetensors")
+    aside.rename(work / START)
+
+
+def _started_card(work: Path) -> dict[str, Any]:
+    """The card of the base that is started from; empty where there is none."""
+    path = work / START / "card.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def assemble(work: Path, preset: Preset, target: Path) -> None:
@@ -250,18 +318,25 @@ def _model_index() -> dict[str, Any]:
 
 
 def _card(work: Path, preset: Preset, name: str) -> dict[str, Any]:
-    pairs_seen = preset.pairs_loop.steps * preset.pairs.batch
+    start = _started_card(work)
+    pairs_seen = steps_taken(work / "pairs") * preset.pairs.batch + int(start.get("pairs_seen_by_unet", 0))
+    scenes = len(list((work / "encoded").glob("*.safetensors"))) * preset.shard
+    crops = steps_taken(work / "autoencoder") * preset.autoencoder.batch
     times = _times(work)
+    seconds: dict[str, dict[str, float]] = dict(start.get("seconds", {}))
+    for stage, spent in times.items():
+        before = seconds.get(stage, {})
+        seconds[stage] = before | {machine: round(before.get(machine, 0) + spent[machine]) for machine in spent}
     return {
         "name": name,
         "trained_on": "procedural images of this package only; no photographs",
         "license": "Apache-2.0",
-        "samples_rendered": preset.samples,
-        "crops_seen_by_autoencoder": preset.autoencoder_loop.steps * preset.autoencoder.batch,
+        "samples_rendered": min(scenes, preset.scenes) + int(start.get("samples_rendered", 0)),
+        "crops_seen_by_autoencoder": crops or start.get("crops_seen_by_autoencoder", 0),
         "pairs_seen_by_unet": pairs_seen,
         "images_seen_by_unet": 2 * pairs_seen,
         "seed": preset.pairs.seed,
-        "seconds": {stage: {machine: round(spent) for machine, spent in times[stage].items()} for stage in times},
+        "seconds": seconds,
         "few_shot": preset.few_shot,
         "sampling": preset.sampling,
     }
@@ -287,4 +362,5 @@ def _save_aside(network: AutoencoderKL | UNet2DConditionModel, folder: Path) -> 
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     network.save_pretrained(aside)
+    shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)

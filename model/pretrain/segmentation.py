@@ -6,7 +6,7 @@ autoencoder on their way, with some noise added to their latents, because that i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,11 +17,10 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.checkpoint import step_generator
 from model.masks import deep_loss, degrade, iou, move
-from model.pixels import to_pixels
-from model.pretrain.data import ProceduralSet
-from model.pretrain.loop import LoopConfig, run_loop
+from model.pretrain.data import Views, ViewShards, as_pixels
+from model.pretrain.loop import LoopConfig, draws_of, run_loop
+from model.pretrain.precision import computing_in, faster_precision
 from model.progress import Progress
 from model.u2net import GRADED, PLAIN, U2Net, Width, normalise, saliency
 
@@ -41,7 +40,6 @@ class SegmentationConfig:
         subject: what it learns to find.
         widths: of its stages.
         batch: pictures per step.
-        held_out: samples at the end of the set that are kept for measuring.
         latent_noise: largest deviation of the noise put on a part's latents, for latents of unit deviation.
         seed: of the weights and of every draw.
     """
@@ -49,7 +47,6 @@ class SegmentationConfig:
     subject: Subject
     widths: tuple[Width, ...] = GRADED
     batch: int = 16
-    held_out: int = 128
     latent_noise: float = 0.25
     seed: int = 0
 
@@ -62,51 +59,47 @@ def build_segmentation(config: SegmentationConfig) -> U2Net:
 
 def train_segmentation(
     net: U2Net,
-    samples: ProceduralSet,
+    shards: ViewShards,
+    held_out: Views,
     folder: Path,
     config: SegmentationConfig,
     loop: LoopConfig,
     vae: AutoencoderKL | None = None,
 ) -> Iterator[Progress]:
-    """Train in place, resumably; at every checkpoint the progress notes the IoU on the held-out samples.
+    """Train in place, resumably; the last progress notes the IoU on the held-out views.
 
     Args:
         net: from `build_segmentation`. It ends in evaluation mode, with averaged weights.
+        held_out: views that are not among the shards'.
         folder: where checkpoints live.
         vae: the base's autoencoder, on the network's device. Half of each batch of parts goes through it; without it,
             blur and noise alone stand for it.
     """
     device = next(net.parameters()).device
+    precision = faster_precision(device)
     net.train()
 
     def loss_of(step: int) -> Tensor:
-        generator = step_generator(config.seed, step)
-        chosen = torch.randint(len(samples) - config.held_out, (config.batch,), generator=generator).tolist()
-        pixels, masks = draw(samples, chosen, config, generator, vae)
-        inputs = normalise(pixels, net.preprocessing).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
+        generator, rng = draws_of(config.seed, step, device)
+        pixels, masks = draw(*shards.draw(config.batch, generator, rng), config, generator, vae)
+        inputs = normalise(pixels, net.preprocessing).contiguous(memory_format=torch.channels_last)
+        with computing_in(precision, device):
             logits = net(inputs)
-        return deep_loss(logits, masks.to(device))
+        return deep_loss(logits, masks)
 
     stage = f"{config.subject} masks"
-    for progress in run_loop({"mask_network": net}, loss_of, folder, loop, stage):
-        if progress.completed % loop.checkpoint_every == 0 and progress.completed < loop.steps:
-            yield replace(progress, note=_note(net, samples, config, vae))
-            net.train()
-        else:
-            yield progress
-    yield Progress(stage, loop.steps, loop.steps, "steps", note=_note(net, samples, config, vae))
-
-
-def _note(net: U2Net, samples: ProceduralSet, config: SegmentationConfig, vae: AutoencoderKL | None) -> str:
-    scores = held_out_ious(net, samples, config, vae)
-    return f"IoU on {len(scores)} held-out samples: mean {scores.mean():.3f}, median {np.median(scores):.3f}"
+    last = Progress(stage, 1, 1, "steps")
+    for last in run_loop({"mask_network": net}, loss_of, folder, loop, stage):
+        yield last
+    scores = held_out_ious(net, held_out, config, vae)
+    note = f"IoU on {len(scores)} held-out views: mean {scores.mean():.3f}, median {np.median(scores):.3f}"
+    yield replace(last, completed=last.total, eta=0.0, note=note)
 
 
 @torch.no_grad()
 def draw(
-    samples: ProceduralSet,
-    chosen: Sequence[int],
+    views: Views,
+    chosen: Tensor,
     config: SegmentationConfig,
     generator: torch.Generator,
     vae: AutoencoderKL | None,
@@ -114,22 +107,23 @@ def draw(
     """A batch as the network should meet it: pictures moved and degraded, and what is to be found in them.
 
     Args:
-        chosen: indices of the samples.
+        chosen: `(B,)` indices of the views.
+        generator: on the views' device.
 
     Returns:
-        Pixels `(B, 3, S, S)` in [-1, 1] and masks `(B, 1, S, S)` float in {0, 1}, on the CPU.
+        Pixels `(B, 3, P, P)` in [-1, 1] and masks `(B, 1, P, P)` float in {0, 1}, on the views' device.
     """
     if config.subject is Subject.PART:
-        pixels, masks = _parts(samples, chosen)
+        pixels, masks = as_pixels(views.parts(chosen)), views.masks[chosen][:, None].float()
         pixels, masks = move(pixels, masks, generator, outside="zeros")
         half = len(chosen) // 2
         if vae is not None:
             pixels[:half] = autoencode(vae, pixels[:half], config.latent_noise, generator)
         return degrade(pixels, generator), masks
-    defective = torch.rand(len(chosen), generator=generator) < 0.5
-    images = [(samples.images if flag else samples.normals)[i] for i, flag in zip(chosen, defective, strict=True)]
-    masks = _stacked(samples.object_masks, chosen)
-    pixels, masks = move(to_pixels(images), masks, generator, outside="reflection")
+    defective = torch.rand((len(chosen), 1, 1, 1), generator=generator, device=generator.device) < 0.5
+    pixels = as_pixels(torch.where(defective, views.images[chosen], views.normals[chosen]))
+    masks = views.object_masks[chosen][:, None].float()
+    pixels, masks = move(pixels, masks, generator, outside="reflection")
     return degrade(pixels, generator), masks
 
 
@@ -137,51 +131,41 @@ def autoencode(vae: AutoencoderKL, pixels: Tensor, noise: float, generator: torc
     """Encode, disturb the latents and decode.
 
     Args:
-        pixels: `(B, 3, H, W)` float in [-1, 1], on the CPU.
+        pixels: `(B, 3, H, W)` float in [-1, 1], on the autoencoder's and the generator's device.
         noise: each picture's noise has a deviation drawn from 0 to this, for latents of unit deviation.
 
     Returns:
-        `(B, 3, H, W)` in [-1, 1], on the CPU.
+        `(B, 3, H, W)` in [-1, 1].
     """
-    device = next(vae.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16):
-        latents = vae.encode(pixels.to(device)).latent_dist.mean
-        strength = noise * torch.rand((len(pixels), 1, 1, 1), generator=generator) / vae.config.scaling_factor
-        disturbance = strength * torch.randn(latents.shape, generator=generator)
-        output: Tensor = vae.decode(latents + disturbance.to(device)).sample
-    return output.float().clamp(-1, 1).cpu()
+    device = vae.device
+    precision = faster_precision(device)
+    with computing_in(precision, device):
+        latents = vae.encode(pixels).latent_dist.mean
+        strength = torch.rand((len(pixels), 1, 1, 1), generator=generator, device=device)
+        disturbance = torch.randn(latents.shape, generator=generator, device=device)
+        latents = latents + noise * strength / vae.config.scaling_factor * disturbance
+        output: Tensor = vae.decode(latents).sample
+    return output.float().clamp(-1, 1)
 
 
 @torch.no_grad()
 def held_out_ious(
-    net: U2Net, samples: ProceduralSet, config: SegmentationConfig, vae: AutoencoderKL | None
+    net: U2Net, views: Views, config: SegmentationConfig, vae: AutoencoderKL | None
 ) -> NDArray[np.float64]:
-    """IoU with the truth on every held-out sample, `(held_out,)`; leaves the network in evaluation mode.
+    """IoU with the truth on every view, `(N,)`; leaves the network in evaluation mode.
 
     Defective images as they are, parts through the autoencoder (without one: degraded), by draws that never change.
     """
     net.eval()
     device = next(net.parameters()).device
     scores = []
-    for begin in range(len(samples) - config.held_out, len(samples), config.batch):
-        chosen = range(begin, min(begin + config.batch, len(samples)))
-        generator = step_generator(config.seed, begin)
+    for chosen in torch.arange(len(views), device=device).split(config.batch):
+        generator, _ = draws_of(config.seed, int(chosen[0]), device)
         if config.subject is Subject.PART:
-            pixels, masks = _parts(samples, chosen)
+            pixels, masks = as_pixels(views.parts(chosen)), views.masks[chosen]
             pixels = degrade(pixels, generator) if vae is None else autoencode(vae, pixels, 0.0, generator)
         else:
-            pixels, masks = (
-                to_pixels(samples.images[chosen.start : chosen.stop]),
-                _stacked(samples.object_masks, chosen),
-            )
-        found = saliency(net, pixels.to(device)).cpu() > 0.5
-        scores += [iou(one[0], other[0]) for one, other in zip(found.numpy(), masks.numpy() > 0.5, strict=True)]
+            pixels, masks = as_pixels(views.images[chosen]), views.object_masks[chosen]
+        found = saliency(net, pixels)[:, 0].cpu() > 0.5
+        scores += [iou(one, other) for one, other in zip(found.numpy(), masks.cpu().numpy(), strict=True)]
     return np.array(scores)
-
-
-def _parts(samples: ProceduralSet, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
-    return to_pixels([samples.part(index) for index in chosen]), _stacked(samples.masks, chosen)
-
-
-def _stacked(masks: NDArray[np.bool_], chosen: Sequence[int]) -> Tensor:
-    return torch.from_numpy(masks[np.asarray(chosen)]).float()[:, None]

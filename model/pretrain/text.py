@@ -10,11 +10,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from model.text import RARE_DEFECT, RARE_OBJECT
 
-MAX_TOKENS = 16
+MAX_TOKENS = 32
+"""A prompt's length: room for sixteen learnt vectors of a mask beside words."""
 
 
 def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token per known word, `<unk>` for the rest; sequences are `<bos> … <eos>`, padded to 16 tokens."""
+    """One token per known word, `<unk>` for the rest; sequences are `<bos> … <eos>`, padded to 32 tokens."""
     special = ["<pad>", "<bos>", "<eos>", "<unk>"]
     ordered = [*special, RARE_OBJECT, RARE_DEFECT, *sorted(set(words) - {RARE_OBJECT, RARE_DEFECT})]
     vocabulary = {word: index for index, word in enumerate(ordered)}

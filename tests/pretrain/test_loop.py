@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import list_checkpoints, read_tensors, step_generator
-from model.pretrain.loop import LoopConfig, averaged_name, run_loop
+from model.checkpoint import list_checkpoints, read_record, read_tensors, step_generator
+from model.pretrain.loop import LoopConfig, LossFunction, averaged_name, run_loop, steps_taken
 from tests.tiny_data import last
 
 CONFIG = LoopConfig(steps=24, lr=0.05, warmup=3, average_decay=0.8, checkpoint_every=8)
@@ -84,3 +85,56 @@ def test_the_rate_rises_stays_and_falls_to_a_fiftieth() -> None:
     assert set(rates[99:600]) == {2.0}
     assert rates[600:] == sorted(rates[600:], reverse=True)
     assert rates[-1] == pytest.approx(0.04, rel=0.01)
+
+
+def test_by_the_clock_the_rate_falls_with_the_time_spent() -> None:
+    config = LoopConfig(lr=1.0, seconds=100.0, warmup=1, decay_share=0.5)
+    assert config.rate(5, spent=0.0) == config.rate(99_999, spent=50.0) == 1.0
+    assert 0.02 < config.rate(5, spent=75.0) < 1.0
+    assert config.rate(5, spent=100.0) == pytest.approx(0.02)
+
+
+def test_a_run_by_the_clock_ends_when_its_time_is_spent(tmp_path: Path) -> None:
+    net = network()
+    reports = list(run_loop({"net": net}, loss_of_weights(net), tmp_path, LoopConfig(lr=1e-3, seconds=0.3), "test"))
+    assert {(report.unit, report.total) for report in reports} == {("seconds", 0)}
+    assert steps_taken(tmp_path) > len(reports)
+    assert all("steps/s" in report.note for report in reports)
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_time(tmp_path: Path) -> None:
+    config = LoopConfig(lr=1e-3, seconds=0.2)
+    list(run_loop({"net": (net := network())}, loss_of_weights(net), tmp_path, config, "test"))
+    taken = steps_taken(tmp_path)
+    list(run_loop({"net": (net := network())}, loss_of_weights(net), tmp_path, config, "test"))
+    assert steps_taken(tmp_path) == taken
+    list(run_loop({"net": (net := network())}, loss_of_weights(net), tmp_path, replace(config, seconds=0.4), "test"))
+    assert steps_taken(tmp_path) > taken
+
+
+def test_time_that_a_stopped_run_has_spent_counts(tmp_path: Path) -> None:
+    """Half the time is over at the checkpoint that the run is resumed from, so the rate is what it was then."""
+    config = LoopConfig(lr=1.0, seconds=1e6, warmup=0, checkpoint_seconds=0.0)
+    net = network()
+    for report in run_loop({"net": net}, loss_of_weights(net), tmp_path, config, "test"):
+        if report.note:
+            break
+    _, record = read_record(last_checkpoint(tmp_path))
+    longer = replace(config, seconds=2 * record["seconds"], decay_share=0.5)
+    assert longer.rate(10, record["seconds"]) == 1.0
+    list(run_loop({"net": (net := network())}, loss_of_weights(net), tmp_path, longer, "test"))
+    _, ended = read_record(last_checkpoint(tmp_path))
+    assert ended["seconds"] >= longer.seconds
+
+
+def test_a_run_without_a_length_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="neither steps nor seconds"):
+        list(run_loop({"net": (net := network())}, loss_of_weights(net), tmp_path, LoopConfig(lr=1.0), "test"))
+
+
+def loss_of_weights(net: nn.Sequential) -> LossFunction:
+    return lambda _: net[0].weight.square().sum()
+
+
+def last_checkpoint(folder: Path) -> Path:
+    return list_checkpoints(folder)[-1]

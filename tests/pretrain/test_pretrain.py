@@ -3,49 +3,52 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
 from model.base import Base, load_base
 from model.config import resolve_config
 from model.network import build_pair_model
 from model.pipeline import load_mask_networks
-from model.pixels import to_pixels
 from model.pretrain.autoencoder import (
     AutoencoderConfig,
     build_autoencoder,
-    draw_crops,
+    draw_pictures,
     fold_latent_statistics,
     reconstruction_loss,
 )
-from model.pretrain.data import ProceduralSet, load_samples, square_views
+from model.pretrain.data import Views, ViewShards, as_pixels
 from model.pretrain.evaluate import measure_base, sample_sheet
 from model.pretrain.loop import LoopConfig
-from model.pretrain.pairs import PairsConfig, encode_pairs
+from model.pretrain.pairs import PairEncoder, PairsConfig
 from model.pretrain.presets import PRESETS
-from model.pretrain.procedural import vocabulary
+from model.pretrain.procedural import render, vocabulary
+from model.pretrain.procedural.captions import Shown, caption_pair, rare_captions
+from model.pretrain.procedural.dataset import scene_views
 from model.pretrain.run import SHARD_BYTES, Stage, pretrain
 from model.pretrain.text import build_tokenizer
-from model.text import nested_prompts, tokenize
-from model.types import anomaly_part
+from model.text import NO_DEFECT, nested_prompts, tokenize
 from service.core.errors import UsageError
 from tests.tiny_data import drawn_pair
 
-SAMPLES = 24
+SCENES = 24
 SHORT = LoopConfig(steps=2, lr=1e-3, warmup=1, checkpoint_every=1)
 MINIATURE = replace(
     PRESETS["cpu"],
-    samples=SAMPLES,
+    scenes=SCENES,
     render_size=64,
+    shard=8,
+    first_shards=3,
     pixels=32,
-    autoencoder=AutoencoderConfig(widths=(16, 16, 32), crop=32, batch=2),
+    autoencoder=AutoencoderConfig(widths=(16, 16, 32), batch=2),
     autoencoder_loop=SHORT,
-    pairs=PairsConfig(widths=(16, 32), heads=2, batch=2),
+    pairs=PairsConfig(widths=(16, 32), heads=2, batch=2, encode_every=1),
     pairs_loop=SHORT,
     masks=SHORT,
     text_width=16,
@@ -70,8 +73,13 @@ def base(work: Path) -> Base:
 
 
 @pytest.fixture(scope="module")
-def samples(work: Path) -> ProceduralSet:
-    return load_samples(work / "shards", SAMPLES)
+def shards(work: Path) -> ViewShards:
+    return ViewShards(work / "views")
+
+
+@pytest.fixture(scope="module")
+def views(shards: ViewShards) -> Views:
+    return shards.shards[0]
 
 
 def test_it_loads_as_a_base_with_all_extras(work: Path, base: Base) -> None:
@@ -103,7 +111,7 @@ def test_adapters_train_on_it_with_its_recommended_settings(base: Base) -> None:
 
 
 def test_its_card_says_what_went_in(base: Base) -> None:
-    assert base.card["samples_rendered"] == SAMPLES
+    assert base.card["samples_rendered"] == SCENES
     assert base.card["pairs_seen_by_unet"] == SHORT.steps * MINIATURE.pairs.batch
     assert base.card["seconds"].keys() <= {"render", "autoencoder", "pairs", "masks"}
 
@@ -132,38 +140,43 @@ def test_it_is_measured_on_procedural_pairs_and_on_photographs(base: Base) -> No
     assert measured["reconstruction_photographs"]["images"] == 1
     assert measured["mask_iou_procedural"].keys() == {"threshold", "attention", "u2net"}
     assert measured["alignment"]["pairs"] == 2
+    assert measured["acceptance_from_noise"]["candidates"] == 2
+    assert 0 <= measured["acceptance_from_noise"]["accepted"] <= 1
     assert json.dumps(measured)
     assert sample_sheet(base, 2).width > 0
 
 
-def test_latents_have_mean_zero_and_deviation_one(work: Path, samples: ProceduralSet) -> None:
+def test_latents_have_mean_zero_and_deviation_one(work: Path, views: Views) -> None:
     vae = AutoencoderKL.from_pretrained(work / "vae")
     with torch.no_grad():
-        latents = vae.encode(to_pixels(samples.images)).latent_dist.mean.transpose(0, 1).flatten(1)
+        latents = vae.encode(as_pixels(views.images)).latent_dist.mean.transpose(0, 1).flatten(1)
     torch.testing.assert_close(latents.mean(1), torch.zeros(4), atol=1e-3, rtol=0)
     torch.testing.assert_close(latents.std(1), torch.ones(4), atol=1e-3, rtol=0)
     assert vae.config.scaling_factor == 1
 
 
-def test_folding_the_statistics_changes_no_reconstruction(samples: ProceduralSet) -> None:
+def test_folding_the_statistics_changes_no_reconstruction(views: Views) -> None:
     vae = build_autoencoder(MINIATURE.autoencoder, 32).eval()
-    pixels = to_pixels(samples.images[:4])
+    pixels = as_pixels(views.images[:4])
     with torch.no_grad():
         before, spread = vae.decode(vae.encode(pixels).latent_dist.mean).sample, vae.encode(pixels).latent_dist.std
-        deviation = vae.encode(to_pixels(samples.images)).latent_dist.mean.transpose(0, 1).flatten(1).std(1)
-        fold_latent_statistics(vae, samples)
+        deviation = vae.encode(as_pixels(views.images)).latent_dist.mean.transpose(0, 1).flatten(1).std(1)
+        fold_latent_statistics(vae, views.images)
         posterior = vae.encode(pixels).latent_dist
         torch.testing.assert_close(vae.decode(posterior.mean).sample, before, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(posterior.std * deviation[:, None, None], spread, atol=1e-4, rtol=1e-3)
 
 
-def test_crops_show_samples_and_their_masks(samples: ProceduralSet) -> None:
-    draws = [draw_crops(samples, 32, 32, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
-    (pixels, masks), (again, _), (other, _) = draws
-    assert pixels.shape == (32, 3, 32, 32)
-    assert masks.shape == (32, 1, 32, 32)
+def test_the_autoencoder_sees_images_parts_faultless_parts_and_masks(views: Views) -> None:
+    def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+        return draw_pictures(views, torch.full((64,), 3), generator, rng)
+
+    (pixels, masks), (again, _), (other, _) = drawn(0), drawn(0), drawn(1)
+    assert pixels.shape == (64, 3, 32, 32)
     assert masks.unique().tolist() == [0, 1]
-    assert (masks.flatten(1).amax(1) > 0).float().mean() > 0.7
+    # One view, turned alike for the whole batch: its four pictures are all that there is.
+    assert len(pixels.flatten(1).unique(dim=0)) == 4
     assert torch.equal(pixels, again)
     assert not torch.equal(pixels, other)
 
@@ -183,44 +196,149 @@ def test_a_colour_that_is_off_costs_more_than_a_brightness() -> None:
     assert losses[1] > losses[0] > float(reconstruction_loss(pixels + 0.1, pixels, masks, 1.0))
 
 
-def test_square_views_show_every_sample_whole_and_close(samples: ProceduralSet) -> None:
-    views = square_views(samples, 32)
-    assert len(views) == 2 * len(samples)
-    assert views.images.shape[1:] == (32, 32, 3)
-    assert views.masks.any((1, 2)).all()
-    shrunk = samples.images[3].reshape(32, 2, 32, 2, 3).mean((1, 3))
-    assert np.abs(views.images[6] - shrunk).max() <= 0.5
-    assert views.captions[6] == views.captions[7] == samples.captions[3]
+def test_every_scene_is_shown_close_and_wider_about_its_defect() -> None:
+    sample = render(3, 64)
+    close, wider = scene_views(sample, 32, np.random.default_rng(0))
     rows, columns = np.mgrid[:33, :33]
     places = [np.s_[y : y + 32, x : x + 32] for y, x in zip(rows.ravel(), columns.ravel(), strict=True)]
-    found = [place for place in places if np.array_equal(samples.images[3][place], views.images[7])]
-    assert any(np.array_equal(samples.masks[3][place], views.masks[7]) for place in found)
+    found = [place for place in places if np.array_equal(sample.image[place], close.image)]
+    assert any(np.array_equal(sample.mask[place], close.mask) for place in found)
+    assert any(np.array_equal(sample.normal[place], close.normal) for place in found)
+    for view in (close, wider):
+        assert view.image.shape == (32, 32, 3)
+        assert view.mask.any()
 
 
-def test_pairs_are_encoded_branch_by_branch(work: Path, samples: ProceduralSet) -> None:
-    vae, tokenizer, views = (
-        AutoencoderKL.from_pretrained(work / "vae"),
-        build_tokenizer(vocabulary()),
-        square_views(samples, 32),
-    )
-    job = encode_pairs(vae, tokenizer, views)
-    while True:
-        try:
-            next(job)
-        except StopIteration as end:
-            encoded = end.value
-            break
-    assert encoded.latents.shape == (2, 2 * SAMPLES, 4, 8, 8)
-    assert encoded.tokens.shape == (2, 2 * SAMPLES, 16)
-    for branch, picture in enumerate((views.images[5], anomaly_part(views.images[5], views.masks[5]))):
-        with torch.no_grad():
-            latent = vae.encode(to_pixels([picture])).latent_dist.mean[0]
-        assert (encoded.latents[branch, 5].float() - latent).abs().mean() < 0.05
+def test_wider_views_are_of_all_scales() -> None:
+    white = replace(render(3, 64), mask=np.ones((64, 64), np.bool_))
+    ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 2, 64, axis=0).repeat(3, axis=2)
+    sample = replace(white, image=ramp)
+    slopes = [np.ptp(scene_views(sample, 32, np.random.default_rng(seed))[1].image[:, :, 0]) for seed in range(40)]
+    assert min(slopes) < 75
+    assert max(slopes) > 110
+
+
+def test_pairs_are_encoded_branch_by_branch(work: Path, views: Views) -> None:
+    vae = AutoencoderKL.from_pretrained(work / "vae")
+    encoded = encoder(work, work / "encoded", vae).encoded[0]
+    assert encoded.latents.shape == (2, len(views), 4, 8, 8)
+    assert encoded.tokens.shape == encoded.rare_tokens.shape == (2, len(views), 32)
     shares = encoded.masks.float().mean((1, 2, 3))
-    torch.testing.assert_close(shares, torch.from_numpy(views.masks.mean((1, 2))).float(), atol=1e-3, rtol=1e-2)
+    defective = int(torch.nonzero((shares - views.masks.float().mean((1, 2))).abs() < 1e-3)[0])
+    chosen = torch.tensor([defective])
+    for branch, pictures in enumerate((views.images[chosen], views.parts(chosen))):
+        with torch.no_grad():
+            latent = vae.encode(as_pixels(pictures)).latent_dist.mean[0]
+        assert (encoded.latents[branch, defective].float() - latent).abs().mean() < 0.05
 
 
-def test_every_caption_and_the_rare_prompts_are_known_words(samples: ProceduralSet) -> None:
+def test_masks_as_pictures_and_faultless_parts_are_encoded_with_the_part_that_belongs_to_them(
+    work: Path, views: Views, tmp_path: Path
+) -> None:
+    vae = AutoencoderKL.from_pretrained(work / "vae")
+
+    def first(**shares: float) -> tuple[torch.Tensor, torch.Tensor]:
+        made = encoder(work, tmp_path / str(shares), vae, **shares)
+        while not made.encoded:
+            made.encode_some()
+        return made.encoded[0].latents.float(), made.encoded[0].masks
+
+    def latents_of(pictures: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return vae.encode(as_pixels(pictures)).latent_dist.mean
+
+    every = torch.arange(len(views))
+    (images, parts), masks = first(mask_share=1.0, good_share=0.0)
+    assert (images - latents_of(views.mask_pictures(every))).abs().mean() < 0.05
+    assert (parts - latents_of(views.parts(every))).abs().mean() < 0.05
+    assert masks.any((1, 2, 3)).all()
+    (images, parts), masks = first(mask_share=0.0, good_share=1.0)
+    assert (images - latents_of(views.normals)).abs().mean() < 0.05
+    assert (parts - parts[:1]).abs().max() < 0.05
+    assert not masks.any()
+
+
+def test_an_encoder_goes_on_where_another_stopped_and_takes_in_new_shards(work: Path, tmp_path: Path) -> None:
+    vae = AutoencoderKL.from_pretrained(work / "vae")
+    (tmp_path / "views").mkdir()
+    paths = sorted((work / "views").glob("*.safetensors"))
+    shutil.copy(paths[0], tmp_path / "views")
+    one = PairEncoder(vae, build_tokenizer(vocabulary()), tmp_path / "views", tmp_path / "encoded", MINIATURE.pairs)
+    while one.encode_some():
+        pass
+    assert len(one.encoded) == 1
+    shutil.copy(paths[1], tmp_path / "views")
+    other = PairEncoder(vae, build_tokenizer(vocabulary()), tmp_path / "views", tmp_path / "encoded", MINIATURE.pairs)
+    assert len(other.encoded) == 1
+    while other.encode_some():
+        pass
+    assert len(other.encoded) == 2
+    assert torch.equal(other.encoded[0].latents, one.encoded[0].latents)
+
+
+def test_every_caption_and_the_rare_prompts_are_known_words() -> None:
     tokenizer = build_tokenizer(vocabulary())
-    texts = [*samples.captions, *samples.part_captions, *nested_prompts("", "", "rare")]
-    assert tokenizer.unk_token_id not in tokenize(tokenizer, texts)
+    rng = np.random.default_rng(0)
+    samples = [render(seed, 32) for seed in range(100)]
+    texts = [
+        text for s in samples for shown in Shown for text in caption_pair(rng, s.object_name, s.defect_name, shown)
+    ]
+    texts += [sample.caption for sample in samples]
+    texts += [text for shown in Shown for text in rare_captions(shown)]
+    assert tokenizer.unk_token_id not in tokenize(tokenizer, [*texts, *nested_prompts("", "", "rare"), "anomaly"])
+    # Room for the sixteen vectors of a mask beside the words of any caption.
+    assert (tokenize(tokenizer, texts) != tokenizer.pad_token_id).sum(1).max() + 16 <= tokenizer.model_max_length
+
+
+def test_both_captions_of_a_pair_use_the_same_word_for_the_defect() -> None:
+    rng = np.random.default_rng(0)
+    captions = [caption_pair(rng, "magnet tile", "fiber", Shown.DEFECT) for _ in range(200)]
+    words = {part for _, part in captions}
+    assert words >= {"fiber", "anomaly"}
+    assert all(
+        part in whole or part in {"fiber", "anomaly", "defect", "flaw", "damage", "fault"} for whole, part in captions
+    )
+    good = [caption_pair(rng, "magnet tile", "fiber", Shown.GOOD) for _ in range(50)]
+    assert {part for _, part in good} == {NO_DEFECT}
+    assert not any("fiber" in whole for whole, _ in good)
+
+
+def test_a_base_is_gone_on_from(work: Path, tmp_path: Path) -> None:
+    made = list(pretrain(tmp_path, MINIATURE, tmp_path / "base", stages=MADE, start=work / "base"))
+    assert {progress.stage for progress in made} == {"render", "encode", "pairs", "assemble"}
+    card, before = (json.loads((folder / "base" / "card.json").read_text()) for folder in (tmp_path, work))
+    for counted in ("samples_rendered", "pairs_seen_by_unet"):
+        assert card[counted] == 2 * before[counted]
+    assert card["crops_seen_by_autoencoder"] == before["crops_seen_by_autoencoder"]
+    # Other scenes than those that the first run saw.
+    names = [{path.name for path in (folder / "views").iterdir()} for folder in (tmp_path, work)]
+    assert not names[0] & names[1]
+    for part in ("vae/diffusion_pytorch_model.safetensors", "u2net/part.safetensors", "u2net/object.safetensors"):
+        assert (tmp_path / "base" / part).read_bytes() == (work / "base" / part).read_bytes()
+    unets = [UNet2DConditionModel.from_pretrained(folder / "base" / "unet") for folder in (tmp_path, work)]
+    first, second = (unet.state_dict() for unet in unets)
+    largest = max(float((first[name] - second[name]).abs().max()) for name in first)
+    # Two steps from where the other ended, not from new weights.
+    assert 0 < largest < 0.02
+
+
+def test_a_base_with_another_vocabulary_is_not_gone_on_from(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "base", tmp_path / "other")
+    build_tokenizer(["plate", "scratch"]).save_pretrained(tmp_path / "other" / "tokenizer")
+    with pytest.raises(UsageError, match="knows other words"):
+        list(pretrain(tmp_path / "work", MINIATURE, tmp_path / "base", start=tmp_path / "other"))
+    assert not (tmp_path / "work" / "vae").exists()
+
+
+def test_minutes_are_shared_out_and_a_started_run_gives_all_to_the_pairs() -> None:
+    for preset in PRESETS.values():
+        whole, started = preset.lasting(10), preset.lasting(10, started=True)
+        seconds = [whole.autoencoder_loop.seconds, whole.pairs_loop.seconds, whole.masks.seconds, whole.masks.seconds]
+        total = sum(each for each in seconds if each is not None)
+        assert 450 < total < 600
+        assert started.pairs_loop.seconds == pytest.approx(total)
+
+
+def encoder(work: Path, folder: Path, vae: AutoencoderKL, **shares: float) -> PairEncoder:
+    config = replace(MINIATURE.pairs, **shares)
+    return PairEncoder(vae, build_tokenizer(vocabulary()), work / "views", folder, config)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, label
 
+from model.pretrain.data import load_views
 from model.pretrain.procedural import CLASSES, DEFECTS, Sample, render, vocabulary
 from model.pretrain.procedural.canvas import Canvas
-from model.pretrain.procedural.dataset import load_shard, render_shard, render_shards
+from model.pretrain.procedural.dataset import Renderer, render_shard, scene_views
 from model.pretrain.procedural.defects import DEFECTS as KINDS
 from model.pretrain.procedural.faults import CIRCUIT_FAULTS as FAULTS
 from model.pretrain.procedural.noise import fractal, mix, smooth
@@ -151,21 +152,28 @@ def test_noise_keeps_its_variance_at_every_scale() -> None:
     assert np.mean([fractal(rng, 64, 8).var() for _ in range(20)]) == pytest.approx(1.0, abs=0.2)
 
 
-def test_a_shard_holds_the_samples_of_its_seeds(tmp_path: Path) -> None:
-    render_shard(tmp_path / "shard.npz", 5, 3, 36)
-    shard, sample = load_shard(tmp_path / "shard.npz"), render(6, 36)
-    assert np.array_equal(shard.image[1], sample.image)
-    assert np.array_equal(shard.normal[1], sample.normal)
-    assert np.array_equal(shard.mask[1], sample.mask)
-    assert np.array_equal(shard.object_mask[1], sample.object_mask)
-    assert (str(shard.caption[1]), str(shard.defect_name[1])) == (sample.caption, sample.defect_name)
+def test_a_shard_holds_the_views_of_its_seeds(tmp_path: Path) -> None:
+    render_shard(tmp_path / "0.safetensors", 5, 3, 48, 32)
+    views, sample = load_views(tmp_path / "0.safetensors"), render(6, 48)
+    close, wider = scene_views(sample, 32, np.random.default_rng([6, 48, 32]))
+    for index, view in ((2, close), (3, wider)):
+        assert np.array_equal(views.images[index], view.image)
+        assert np.array_equal(views.normals[index], view.normal)
+        assert np.array_equal(views.masks[index], view.mask)
+        assert np.array_equal(views.object_masks[index], view.object_mask)
+        assert views.names[index] == (sample.object_name, sample.defect_name)
 
 
 def test_rendering_resumes_where_shards_are_missing(tmp_path: Path) -> None:
-    assert list(render_shards(tmp_path, 0, 5, 32, processes=1, shard=2)) == [0, 2, 4, 5]
-    kept, lost, _ = sorted(tmp_path.glob("*.npz"))
-    written = kept.stat().st_mtime_ns
+    def rendered() -> list[int]:
+        with Renderer(tmp_path, 0, 5, 48, 32, processes=1, shard=2) as renderer:
+            return list(renderer.until(5))
+
+    assert (rendered()[0], rendered()) == (0, [5])
+    kept, lost, _ = sorted(tmp_path.glob("*.safetensors"))
+    written, content = kept.stat().st_mtime_ns, lost.read_bytes()
     lost.unlink()
-    assert list(render_shards(tmp_path, 0, 5, 32, processes=1, shard=2)) == [3, 5]
+    assert sorted(set(rendered())) == [3, 5]
     assert kept.stat().st_mtime_ns == written
+    assert lost.read_bytes() == content
     assert not list(tmp_path.glob("*.partial"))

@@ -1,100 +1,150 @@
-"""Procedural samples on disk: uncompressed npz shards, each rendered from consecutive seeds."""
+"""Procedural views on disk: safetensors shards, each of the scenes of consecutive seeds.
+
+Every scene gives two square views of the base's size, both placed at random about a point of its defect: one at the
+scene's own scale, so that a defect of ten pixels keeps them, and one of a wider part of the scene, up to all of it,
+shrunk as photographs are (`model.views`).
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
-from model.pretrain.procedural.scene import render
+from model.pretrain.procedural.noise import Rng
+from model.pretrain.procedural.scene import Sample, render
+from model.types import ImageArray, MaskArray
+from model.views import Window, cut_image, cut_mask
 
+VIEWS = 2
+"""Of every scene: the close one, then the wider one."""
 
-@dataclass(frozen=True)
-class Shard:
-    """`N` samples side by side; the fields of `Sample`.
-
-    Attributes:
-        image: `(N, H, W, 3)` uint8.
-        normal: `(N, H, W, 3)` uint8.
-        mask: `(N, H, W)` bool.
-        object_mask: `(N, H, W)` bool.
-        caption: `(N,)` unicode, as are the others.
-    """
-
-    image: NDArray[np.uint8]
-    normal: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    object_mask: NDArray[np.bool_]
-    caption: NDArray[np.str_]
-    part_caption: NDArray[np.str_]
-    object_name: NDArray[np.str_]
-    defect_name: NDArray[np.str_]
+SHARD_SCENES = 500
+"""Scenes per shard."""
 
 
-def render_shard(path: Path, first_seed: int, count: int, size: int) -> None:
-    """Render seeds `first_seed` to `first_seed + count - 1` into `path`; a shard is there whole or not at all."""
-    samples = [render(seed, size) for seed in range(first_seed, first_seed + count)]
-    aside = path.with_suffix(".partial")
-    with aside.open("wb") as file:
-        np.savez(
-            file,
-            image=np.stack([sample.image for sample in samples]),
-            normal=np.stack([sample.normal for sample in samples]),
-            mask=np.packbits(np.stack([sample.mask for sample in samples]), axis=-1),
-            object_mask=np.packbits(np.stack([sample.object_mask for sample in samples]), axis=-1),
-            caption=np.array([sample.caption for sample in samples]),
-            part_caption=np.array([sample.part_caption for sample in samples]),
-            object_name=np.array([sample.object_name for sample in samples]),
-            defect_name=np.array([sample.defect_name for sample in samples]),
+@dataclass(frozen=True, slots=True)
+class View:
+    """One square view: `(P, P, 3)` uint8 with and without the defect, `(P, P)` bool masks of defect and object."""
+
+    image: ImageArray
+    normal: ImageArray
+    mask: MaskArray
+    object_mask: MaskArray
+
+
+def scene_views(sample: Sample, pixels: int, rng: Rng) -> list[View]:
+    """The close and the wider view of a scene, each of `pixels` a side; every mask holds at least one pixel."""
+    size = len(sample.mask)
+    wider = round(float(np.exp(rng.uniform(np.log(pixels), np.log(size)))))
+    rows, columns = np.nonzero(sample.mask)
+    views = []
+    for side in (pixels, wider):
+        point = rng.integers(len(rows))
+        left = int(np.clip(columns[point] - rng.integers(side), 0, size - side))
+        top = int(np.clip(rows[point] - rng.integers(side), 0, size - side))
+        window = Window(left, top, side)
+        views.append(
+            View(
+                cut_image(sample.image, window, pixels),
+                cut_image(sample.normal, window, pixels),
+                cut_mask(sample.mask, window, pixels),
+                # Where the part is hardly in view there may be none of it: unlike a defect, that is no mistake.
+                cut_mask(sample.object_mask, window, pixels)
+                if sample.object_mask[window.slices].any()
+                else np.zeros((pixels, pixels), np.bool_),
+            )
         )
+    return views
+
+
+def render_shard(path: Path, first_seed: int, scenes: int, size: int, pixels: int) -> None:
+    """Render seeds `first_seed` to `first_seed + scenes - 1` into `path`; a shard is there whole or not at all.
+
+    Args:
+        size: side of a scene, pixels.
+        pixels: side of a view, at most `size`.
+    """
+    views: list[View] = []
+    names: list[tuple[str, str]] = []
+    for seed in range(first_seed, first_seed + scenes):
+        sample = render(seed, size)
+        views += scene_views(sample, pixels, np.random.default_rng([seed, size, pixels]))
+        names += [(sample.object_name, sample.defect_name)] * VIEWS
+    arrays = {
+        "images": np.stack([view.image for view in views]),
+        "normals": np.stack([view.normal for view in views]),
+        "masks": np.stack([view.mask for view in views]),
+        "object_masks": np.stack([view.object_mask for view in views]),
+    }
+    aside = path.with_suffix(".partial")
+    save_file(arrays, aside, metadata={"names": json.dumps(names)})
     aside.replace(path)
 
 
-def load_shard(path: Path) -> Shard:
-    """A shard as `render_shard` wrote it, masks unpacked."""
-    with np.load(path, allow_pickle=False) as stored:
-        width = stored["image"].shape[2]
-        return Shard(
-            image=stored["image"],
-            normal=stored["normal"],
-            mask=np.unpackbits(stored["mask"], axis=-1, count=width).astype(np.bool_),
-            object_mask=np.unpackbits(stored["object_mask"], axis=-1, count=width).astype(np.bool_),
-            caption=stored["caption"],
-            part_caption=stored["part_caption"],
-            object_name=stored["object_name"],
-            defect_name=stored["defect_name"],
-        )
-
-
-def shard_path(folder: Path, first_seed: int, count: int, size: int) -> Path:
+def shard_path(folder: Path, first_seed: int, scenes: int, size: int, pixels: int) -> Path:
     """Where the shard of these seeds lies; the name holds all that its content depends on."""
-    return folder / f"procedural-{size}px-{first_seed:09d}-{count}.npz"
+    return folder / f"procedural-{size}px-{pixels}px-{first_seed:09d}-{scenes}.safetensors"
 
 
-def render_shards(
-    folder: Path, first_seed: int, count: int, size: int, processes: int, shard: int = 1000
-) -> Iterator[int]:
-    """Render `count` samples into shards of `shard`, skipping those already there.
+class Renderer:
+    """Renders shards in processes of its own while others work; what is on disk already is not rendered again.
 
-    Yields:
-        The number of samples on disk so far, after each shard (and once at the start, for those found).
+    Args:
+        folder: where the shards go.
+        first_seed: of the first scene.
+        scenes: how many to render.
+        size, pixels: sides of a scene and of its views.
+        processes: how many at a time; they give way to other work on the machine.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    missing: list[tuple[Path, int, int]] = []
-    for start in range(0, count, shard):
-        length = min(shard, count - start)
-        path = shard_path(folder, first_seed + start, length, size)
-        if not path.exists():
-            missing.append((path, first_seed + start, length))
-    done = count - sum(length for _, _, length in missing)
-    yield done
-    with ProcessPoolExecutor(max_workers=processes) as pool:
-        jobs = {pool.submit(render_shard, path, seed, length, size): length for path, seed, length in missing}
-        for job in as_completed(jobs):
-            job.result()
-            done += jobs[job]
+
+    def __init__(
+        self, folder: Path, first_seed: int, scenes: int, size: int, pixels: int, processes: int, shard: int
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.scenes = scenes
+        self._found = 0
+        self._jobs: dict[Future[None], int] = {}
+        # A process of a program that computes with threads is not forked.
+        self._pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=os.nice, initargs=(5,))
+        for begin in range(0, scenes, shard):
+            count = min(shard, scenes - begin)
+            path = shard_path(folder, first_seed + begin, count, size, pixels)
+            if path.exists():
+                self._found += count
+            else:
+                job = self._pool.submit(render_shard, path, first_seed + begin, count, size, pixels)
+                self._jobs[job] = count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def done(self) -> int:
+        """Scenes on disk.
+
+        Raises:
+            Exception: what failed while rendering, as it was raised there.
+        """
+        return self._found + sum(count for job, count in self._jobs.items() if job.done() and job.result() is None)
+
+    def until(self, scenes: int) -> Iterator[int]:
+        """Wait until so many scenes are on disk; yields how many there are, now and then."""
+        while (done := self.done) < min(scenes, self.scenes):
             yield done
+            wait([job for job in self._jobs if not job.done()], timeout=5, return_when=FIRST_COMPLETED)
+        yield done

@@ -44,7 +44,8 @@ def _threshold(values: Field) -> float:
 
 def _tone(rng: Rng, canvas: Canvas, chosen: NDArray[np.bool_]) -> Field:
     """A picture of the chosen pixels' usual colour, with their grain."""
-    pixels = canvas.picture[chosen]
+    # A part of one tone in view has no pixel of the other.
+    pixels = canvas.picture[chosen] if chosen.any() else canvas.picture.reshape(-1, 3)
     pixels = pixels[:: max(len(pixels) // 1000, 1)]
     colour = np.median(pixels, axis=0)
     grain = min(float(np.median(np.abs(pixels - colour))) * 1.5, 0.04)

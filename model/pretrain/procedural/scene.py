@@ -34,7 +34,7 @@ LARGEST_MASK = 0.5
 ATTEMPTS = 8
 
 _SURFACE_SHARE = 0.65
-_FEATURED = {"magnet tile": 3.0, "cast metal": 1.6, "brushed metal": 1.5, "circuit board": 0.7}
+_FEATURED = {"magnet tile": 4.5, "cast metal": 1.6, "brushed metal": 1.5, "asphalt": 1.4, "printed circuit": 1.4}
 _RARER = {
     "missing piece": 0.8,
     "fiber": 0.7,
