@@ -11,7 +11,7 @@ so that the U-Net also draws single pictures (AnomalyDiffusion, BCM's pass over 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from model.denoiser import BranchPass, TwoBranchDenoiser
 from model.group_norm import use_channels_last
 from model.objective import NoiseSchedule, pair_loss
+from model.pretrain.compiling import faster
 from model.pretrain.data import Views, as_pixels, load_views
 from model.pretrain.loop import LoopConfig, draws_of, run_loop
 from model.pretrain.precision import computing_in, faster_precision
@@ -51,6 +52,7 @@ class PairsConfig:
         drop_share: share of the pairs trained without caption, for classifier-free guidance.
         mask_share: share of the views whose image is the mask as a picture.
         good_share: share of the views whose image has no defect, and whose part is empty.
+        compile_seconds: that compiling the objective may take; 0 leaves it as it is written.
         encode_every: steps after which another batch of views is encoded, until all are.
         defect_weight: see `pair_loss`.
     """
@@ -62,6 +64,7 @@ class PairsConfig:
     drop_share: float = 0.1
     mask_share: float = 0.06
     good_share: float = 0.08
+    compile_seconds: float = 0.0
     encode_every: int = 12
     defect_weight: float = 0.25
     seed: int = 0
@@ -225,11 +228,11 @@ def train_pairs(
     device = next(denoiser.parameters()).device
     precision = faster_precision(device)
     use_channels_last(denoiser)
+    denoiser.train()
+    text_encoder.train()
     empty = tokenize(tokenizer, [""])[0].to(device)
 
-    def loss_of(step: int) -> Tensor:
-        if step % config.encode_every == 0:
-            encoder.encode_some()
+    def draw(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, bool]:
         generator, rng = draws_of(config.seed, step, device)
         pairs = encoder.encoded[int(rng.integers(len(encoder.encoded)))]
         chosen = torch.randint(len(pairs), (config.batch,), generator=generator, device=device)
@@ -239,16 +242,34 @@ def train_pairs(
         tokens = torch.where(kind > 1 - config.drop_share, empty, tokens)
         timesteps = _stratified(config.batch, schedule.steps, generator)
         noise = torch.randn(latents.shape, generator=generator, device=device)
-        run = BranchPass(interact=step % APART_EVERY != 0)
+        return latents, masks, tokens, timesteps, noise, step % APART_EVERY != 0
+
+    def objective(
+        latents: Tensor,
+        masks: Tensor,
+        tokens: Tensor,
+        timesteps: Tensor,
+        noise: Tensor,
+        interact: bool,  # noqa: FBT001
+    ) -> Tensor:
         with computing_in(precision, device):
             text = text_encoder(tokens.flatten(0, 1)).last_hidden_state.unflatten(0, (2, -1))
-            prediction = denoiser(schedule.add_noise(latents, noise, timesteps), timesteps, text, run)
+            noisy = schedule.add_noise(latents, noise, timesteps)
+            prediction = denoiser(noisy, timesteps, text, BranchPass(interact=interact))
         return pair_loss(prediction, schedule.target(latents, noise, timesteps), masks, config.defect_weight)
 
-    denoiser.train()
-    text_encoder.train()
     modules = {"denoiser": denoiser, "text_encoder": text_encoder}
-    yield from run_loop(modules, loss_of, folder, loop, "pairs")
+    compute, told = faster(objective, [draw(1), draw(0)], config.compile_seconds)
+    for module in modules.values():
+        module.zero_grad()
+
+    def loss_of(step: int) -> Tensor:
+        if step % config.encode_every == 0:
+            encoder.encode_some()
+        return compute(*draw(step))
+
+    for progress in run_loop(modules, loss_of, folder, loop, "pairs"):
+        yield replace(progress, note=", ".join(note for note in (progress.note, told) if note))
     denoiser.eval()
     text_encoder.eval()
 

@@ -108,7 +108,7 @@ PRESETS = {
         pixels=64,
         autoencoder=AutoencoderConfig(widths=(32, 64, 128), groups=8, batch=128),
         autoencoder_loop=LoopConfig(lr=1e-3, warmup=100, decay_share=0.5, average_decay=0.998),
-        pairs=PairsConfig(widths=(96, 160, 256), batch=512),
+        pairs=PairsConfig(widths=(96, 160, 256), batch=512, compile_seconds=60),
         pairs_loop=LoopConfig(lr=8e-4, warmup=200, decay_share=0.3, average_decay=0.999),
         mask_batch=64,
         masks=LoopConfig(lr=2e-3, warmup=50, decay_share=0.6, average_decay=0.99),
