@@ -18,9 +18,9 @@ from model.silence import silence_imports
 
 SERVICE_PARTS = ("overhead", "requests", "workers")
 MODEL_PARTS = ("sampling", "training")
-PARTS = (*SERVICE_PARTS, *MODEL_PARTS, "steps")
+PARTS = (*SERVICE_PARTS, *MODEL_PARTS, "pretraining", "steps")
 
-DURATIONS = {"overhead": 4, "requests": 2, "workers": 4, "steps": 15}
+DURATIONS = {"overhead": 4, "requests": 2, "workers": 4, "pretraining": 4, "steps": 15}
 """Minutes on two idle cores, roughly; what measures the model takes the minutes that it is given."""
 
 Loads = tuple[float, float, float]
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps.add_argument("--adapter", type=Path, help="a trained adapter; by default one is trained on the samples")
     steps.add_argument("--normals", type=Path, help="defect-free photographs; by default the samples")
     steps.add_argument("--candidates", type=int, default=16, help="of every setting")
+    parser.add_argument("--compiled", action="store_true", help="pretraining: also compiled, which takes minutes more")
     chosen = parser.parse_args(arguments)
     silence_imports()
     keep_freed_memory()
@@ -50,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(_measure_service(chosen, service, loads, tell))
     if model := [part for part in chosen.parts if part in MODEL_PARTS]:
         _measure_model(chosen, model, loads, tell)
+    if "pretraining" in chosen.parts:
+        from bench.pretraining import run_pretraining
+
+        tell(f"pretraining: about {DURATIONS['pretraining']} minutes, on a CPU much more when compiled")
+        device = "cpu" if chosen.device == "auto" else chosen.device
+        sys.stdout.write(run_pretraining(device, chosen.into, loads, tell, compiled=chosen.compiled))
     if "steps" in chosen.parts:
         from bench.steps import run_steps
 

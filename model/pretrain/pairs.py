@@ -25,7 +25,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 from model.denoiser import BranchPass, TwoBranchDenoiser
 from model.group_norm import use_channels_last
 from model.objective import NoiseSchedule, pair_loss
-from model.pretrain.compiling import faster
+from model.pretrain.compiling import Objective, faster
 from model.pretrain.data import Views, as_pixels, load_views
 from model.pretrain.loop import LoopConfig, draws_of, run_loop
 from model.pretrain.precision import computing_in, faster_precision
@@ -244,20 +244,7 @@ def train_pairs(
         noise = torch.randn(latents.shape, generator=generator, device=device)
         return latents, masks, tokens, timesteps, noise, step % APART_EVERY != 0
 
-    def objective(
-        latents: Tensor,
-        masks: Tensor,
-        tokens: Tensor,
-        timesteps: Tensor,
-        noise: Tensor,
-        interact: bool,  # noqa: FBT001
-    ) -> Tensor:
-        with computing_in(precision, device):
-            text = text_encoder(tokens.flatten(0, 1)).last_hidden_state.unflatten(0, (2, -1))
-            noisy = schedule.add_noise(latents, noise, timesteps)
-            prediction = denoiser(noisy, timesteps, text, BranchPass(interact=interact))
-        return pair_loss(prediction, schedule.target(latents, noise, timesteps), masks, config.defect_weight)
-
+    objective = pair_objective(denoiser, text_encoder, schedule, config, precision)
     modules = {"denoiser": denoiser, "text_encoder": text_encoder}
     compute, told = faster(objective, [draw(1), draw(0)], config.compile_seconds)
     for module in modules.values():
@@ -272,6 +259,33 @@ def train_pairs(
         yield replace(progress, note=", ".join(note for note in (progress.note, told) if note))
     denoiser.eval()
     text_encoder.eval()
+
+
+def pair_objective(
+    denoiser: TwoBranchDenoiser,
+    text_encoder: CLIPTextModel,
+    schedule: NoiseSchedule,
+    config: PairsConfig,
+    precision: torch.dtype,
+) -> Objective:
+    """The loss of latents, masks, tokens, timesteps and noise, and of whether the branches go through SAIM."""
+    device = next(denoiser.parameters()).device
+
+    def objective(
+        latents: Tensor,
+        masks: Tensor,
+        tokens: Tensor,
+        timesteps: Tensor,
+        noise: Tensor,
+        interact: bool,  # noqa: FBT001
+    ) -> Tensor:
+        with computing_in(precision, device):
+            text = text_encoder(tokens.flatten(0, 1)).last_hidden_state.unflatten(0, (2, -1))
+            noisy = schedule.add_noise(latents, noise, timesteps)
+            prediction = denoiser(noisy, timesteps, text, BranchPass(interact=interact))
+        return pair_loss(prediction, schedule.target(latents, noise, timesteps), masks, config.defect_weight)
+
+    return objective
 
 
 def _stratified(count: int, steps: int, generator: torch.Generator) -> Tensor:

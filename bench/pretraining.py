@@ -1,0 +1,126 @@
+"""How fast the embedded base's U-Net is pretrained: pairs per second by batch and threads, as written and compiled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.hardware import device_name, measure_peak, timed
+from bench.machine import MODEL, machine
+from model.denoiser import TwoBranchDenoiser
+from model.group_norm import use_channels_last
+from model.objective import NoiseSchedule
+from model.pretrain.compiling import faster
+from model.pretrain.pairs import build_unet, pair_objective
+from model.pretrain.precision import faster_precision
+from model.pretrain.presets import PRESETS
+from model.pretrain.procedural import vocabulary
+from model.pretrain.run import SCHEDULER
+from model.pretrain.text import MAX_TOKENS, build_text_encoder, build_tokenizer
+
+BATCHES = (16, 32, 64)
+THREADS = (1, 2)
+LATENTS = 4
+COMPILE_SECONDS = 400.0
+"""That compiling may take here; a pretraining of minutes gives it less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting: pairs per second, and of all products that the threads multiply in a second, the share it uses."""
+
+    batch: int
+    threads: int
+    form: str
+    pairs_per_second: float
+    share_of_peak: float
+    note: str = ""
+
+
+def run_pretraining(
+    device: str, into: Path, loads: tuple[float, float, float], tell: Callable[[str], None], *, compiled: bool
+) -> str:
+    """Measure all settings of the preset that suits the device, write them, and return the table."""
+    rows = list(measure_rows(device, BATCHES, THREADS if device == "cpu" else THREADS[:1], tell, compiled=compiled))
+    precision = str(faster_precision(torch.device(device))).removeprefix("torch.")
+    text = f"Pretraining of the pairs in {precision}\n\n{pretraining_table(rows)}\n"
+    text += machine(loads, MODEL, device_name(device)) + "\n"
+    into.mkdir(parents=True, exist_ok=True)
+    (into / "pretraining.md").write_text(text, encoding="utf-8")
+    (into / "pretraining.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    return text
+
+
+def pretraining_table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown."""
+    lines = ["| pairs per step | threads | form | pairs/s | of peak | |", "|---:|---:|---|---:|---:|---|"]
+    lines += [
+        f"| {r.batch} | {r.threads} | {r.form} | {r.pairs_per_second:.1f} | {r.share_of_peak:.0%} | {r.note} |"
+        for r in rows
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def measure_rows(
+    device: str, batches: Sequence[int], threads: Sequence[int], tell: Callable[[str], None], *, compiled: bool
+) -> Iterator[Row]:
+    """A row for every batch and number of threads, with the objective as it is written, then compiled."""
+    before = torch.get_num_threads()
+    preset = PRESETS["gpu" if device == "cuda" else "cpu"]
+    place = torch.device(device)
+    precision = faster_precision(place)
+    try:
+        for count in threads:
+            torch.set_num_threads(count)
+            measured = measure_peak(device)
+            peak = measured.bf16 if precision is torch.bfloat16 else measured.fp32
+            for batch in batches:
+                config = replace(preset.pairs, batch=batch)
+                unet = build_unet(config, LATENTS, preset.pixels // 4, preset.text_width)
+                denoiser = TwoBranchDenoiser.fresh(unet, with_background=False).to(place)
+                use_channels_last(denoiser)
+                words = len(build_tokenizer(vocabulary()))
+                text_encoder = build_text_encoder(words, preset.text_width, preset.text_layers, 0).to(place)
+                schedule = NoiseSchedule.from_config(SCHEDULER, place)
+                objective = pair_objective(denoiser, text_encoder, schedule, config, precision)
+                networks = torch.nn.ModuleList([denoiser, text_encoder]).train()
+                optimizer = torch.optim.AdamW(networks.parameters(), lr=1e-4, fused=True)
+                inputs = _inputs(batch, preset.pixels // 4, words, place)
+
+                def step(compute: Callable[..., Tensor]) -> None:
+                    compute(*inputs, True).backward()  # noqa: B023  called before the next turn
+                    optimizer.step()  # noqa: B023
+                    optimizer.zero_grad(set_to_none=True)  # noqa: B023
+
+                with FlopCounterMode(display=False) as counted:
+                    step(objective)
+                operations = counted.get_total_flops()
+                forms = [("as written", objective, "")]
+                if compiled:
+                    chosen, told = faster(objective, [(*inputs, True)], COMPILE_SECONDS)
+                    forms += (
+                        [("compiled", chosen, told)] if chosen is not objective else [("compiled", objective, told)]
+                    )
+                for form, compute, note in forms:
+                    seconds = min(timed(device, lambda compute=compute: step(compute), 4))  # type: ignore[misc]
+                    tell(f"{batch} pairs, {count} threads, {form}: {batch / seconds:.1f} pairs/s {note}")
+                    yield Row(batch, count, form, batch / seconds, operations / seconds / peak, note)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _inputs(batch: int, cells: int, words: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Latents, masks, tokens, timesteps and noise."""
+    generator = torch.Generator(device).manual_seed(0)
+    shape = (2, batch, LATENTS, cells, cells)
+    latents, noise = (torch.randn(shape, generator=generator, device=device) for _ in range(2))
+    masks = torch.rand((batch, 1, cells, cells), generator=generator, device=device)
+    tokens = torch.randint(words, (2, batch, MAX_TOKENS), generator=generator, device=device)
+    timesteps = torch.randint(1000, (batch,), generator=generator, device=device)
+    return latents, masks, tokens, timesteps, noise
