@@ -518,6 +518,7 @@ def test_a_base_is_listed_with_what_was_measured_on_it(tiny_base: Path, tmp_path
             "reconstruction_procedural": {"images": 8, "psnr": 31.25, "ssim": 0.93, "error_inside_masks": 4.5},
             "mask_iou_procedural": {"threshold": 0.81, "u2net": 0.92},
             "alignment": {"pairs": 8, "inside": 9.5, "inside_shuffled": 47.25, "mask_area": 0.08},
+            "acceptance_from_noise": {"candidates": 64, "accepted": 0.25, "rejected": {"invisible": 48}},
         },
     }
     (base / "card.json").write_text(json.dumps(card))
@@ -529,6 +530,7 @@ def test_a_base_is_listed_with_what_was_measured_on_it(tiny_base: Path, tmp_path
         "reconstruction of 8 procedural images: PSNR 31.25 dB, SSIM 0.93",
         "IoU of the masks found on procedural images: threshold 0.81, u2net 0.92",
         "inside the masks of 8 samples: 9.5 grey levels, 47.25 with the images shuffled",
+        "25 % of 64 samples from noise pass the quality checks",
     ):
         assert line in told
 
@@ -557,9 +559,11 @@ def test_every_stage_of_a_pretraining_can_be_chosen(tmp_path: Path) -> None:
 def test_a_pretraining_that_cannot_begin_says_why(tmp_path: Path) -> None:
     code, _, told = call(
         *("pretrain", "--preset", "moon", "--work", tmp_path / "work", "--out", tmp_path / "base"),
-        *("--stage", "pairs", "--stage", "assemble"),
+        *("--stage", "pairs", "--stage", "assemble", "--minutes", "0", "--start", tmp_path / "nowhere"),
     )
     assert code == USAGE
     assert "preset 'moon' does not exist: choose from cpu, gpu" in told
     assert "stage pairs needs" in told
+    assert "--minutes is 0; it must be above 0" in told
+    assert f"{tmp_path / 'nowhere'} is no base to go on from, it lacks interaction/interaction.safetensors" in told
     assert tree(tmp_path) == []

@@ -112,4 +112,8 @@ def _figures(measured: dict[str, Any]) -> list[str]:
                 f"|image - part| inside the masks of {figures['pairs']} samples: {figures['inside']} grey levels, "
                 f"{figures['inside_shuffled']} with the images shuffled"
             )
+        elif name == "acceptance_from_noise":
+            lines.append(
+                f"{100 * figures['accepted']:.0f} % of {figures['candidates']} samples from noise pass the quality checks"
+            )
     return lines

@@ -63,7 +63,7 @@ def make_base(request: PretrainRequest, output: Output) -> None:
         f"stage {stage} needs {work / part}, which stage {origin} makes: run that before or with it"
         for stage in chosen
         for part, origin in NEEDS[stage].items()
-        if origin not in chosen and not (work / part).is_dir() and not (started and part == "vae")
+        if origin not in chosen and not (work / part).is_dir()
     ]
     problems.attempt(check_writable, work / "views")
     problems.attempt(_check_target, target, chosen)

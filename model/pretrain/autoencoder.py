@@ -72,11 +72,24 @@ def build_autoencoder(config: AutoencoderConfig, sample_size: int) -> Autoencode
 
 
 def train_autoencoder(
-    vae: AutoencoderKL, shards: ViewShards, folder: Path, config: AutoencoderConfig, loop: LoopConfig
+    vae: AutoencoderKL,
+    shards: ViewShards,
+    folder: Path,
+    config: AutoencoderConfig,
+    loop: LoopConfig,
+    *,
+    decoder_only: bool = False,
 ) -> Iterator[Progress]:
-    """Train in place, resumably; the caller then calls `fold_latent_statistics`."""
+    """Train in place, resumably; a whole autoencoder's caller then calls `fold_latent_statistics`.
+
+    Args:
+        decoder_only: leave the latents as they are and learn to decode them better.
+    """
     use_channels_last(vae)
     vae.train()
+    if decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     device = next(vae.parameters()).device
     precision = faster_precision(device)
 
@@ -93,7 +106,7 @@ def train_autoencoder(
         with computing_in(precision, device):
             output = vae.decode(mean + noise * (0.5 * logvar).exp()).sample
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        colour = 50.0 if step < config.colour_steps else 5.0
+        colour = 50.0 if step < config.colour_steps and not decoder_only else 5.0
         return reconstruction_loss(output.float(), pixels, masks, colour) + config.kl_weight * kl
 
     yield from run_loop({"vae": vae}, loss_of, folder, loop, "autoencoder")

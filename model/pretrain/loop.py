@@ -179,17 +179,18 @@ class _Reports:
     """Progress of one run of a loop, in its own unit."""
 
     def __init__(self, stage: str, config: LoopConfig, step: int, spent: float) -> None:
-        self._config, self._begin, self._before = config, step, spent
-        total = config.steps if config.steps is not None else round(config.seconds or 0)
-        unit = "steps" if config.steps is not None else "seconds"
-        self._meter = Meter(stage, total, unit, resumed=step if config.steps is not None else round(spent))
+        self._stage, self._begin, self._before = stage, step, spent
+        self._seconds = config.seconds if config.steps is None else None
+        self._meter = Meter(stage, config.steps or 0, "steps", resumed=step)
 
     def report(self, step: int, spent: float, loss: float) -> Progress:
-        if self._config.steps is not None:
+        if self._seconds is None:
             return self._meter.report(step, loss=loss)
+        left = max(0.0, self._seconds - spent)
+        total = round(self._seconds)
         pace = (step - self._begin) / max(spent - self._before, 1e-6)
-        completed = min(round(spent), self._meter.total)
-        return self._meter.report(completed, loss=loss, note=f"step {step}, {pace:.2f} steps/s")
+        note = f"step {step}, {pace:.2f} steps/s"
+        return Progress(self._stage, total - round(left), total, "seconds", eta=left, loss=loss, note=note)
 
 
 @torch.no_grad()

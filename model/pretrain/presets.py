@@ -48,10 +48,10 @@ class Preset:
     sampling: dict[str, Any]
 
     def lasting(self, minutes: float, *, started: bool = False) -> Self:
-        """With every loop's length by the clock; where a base is `started` from, only the pairs are trained."""
+        """With every loop's length by the clock; where a base is `started` from, no time is for mask networks."""
         autoencoder, pairs, masks = (60 * minutes * share for share in self.shares)
         if started:
-            pairs += autoencoder + 2 * masks
+            pairs += 2 * masks
         return replace(
             self,
             autoencoder_loop=replace(self.autoencoder_loop, seconds=autoencoder),

@@ -3,7 +3,7 @@
 Every stage keeps its state in the work folder and is skipped once done, so the command may be stopped at any moment
 and given again; it may also be given stage by stage. Scenes are rendered by other processes while networks train.
 A run of a given length is divided among the stages; given again with more minutes, the pairs go on. It may also start
-from a finished base of the same recipe, whose autoencoder and mask networks it keeps.
+from a finished base of the same recipe, whose latents and mask networks it keeps.
 """
 
 from __future__ import annotations
@@ -158,10 +158,15 @@ def _run_stage(stage: Stage, work: Path, preset: Preset, target: Path, device: s
 def _autoencoder(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
     if (work / "vae").is_dir():
         return
-    shards = ViewShards(work / "views", device)
-    vae = build_autoencoder(preset.autoencoder, preset.pixels).to(device)
-    yield from train_autoencoder(vae, shards, work / "autoencoder", preset.autoencoder, preset.autoencoder_loop)
-    fold_latent_statistics(vae, shards.shards[0].images)
+    shards, folder = ViewShards(work / "views", device), work / "autoencoder"
+    config, loop, start = preset.autoencoder, preset.autoencoder_loop, work / START / "vae"
+    if start.is_dir():
+        vae = AutoencoderKL.from_pretrained(start, torch_dtype=torch.float32).to(device)
+        yield from train_autoencoder(vae, shards, folder, config, loop, decoder_only=True)
+    else:
+        vae = build_autoencoder(config, preset.pixels).to(device)
+        yield from train_autoencoder(vae, shards, folder, config, loop)
+        fold_latent_statistics(vae, shards.shards[0].images)
     _save_aside(vae, work / "vae")
 
 
@@ -250,7 +255,6 @@ def _start_from(work: Path, base: Path) -> None:
         raise UsageError(
             f"{base} knows other words than captions have today, so it cannot be trained on: make a base anew"
         )
-    shutil.copytree(base / "vae", work / "vae", dirs_exist_ok=True)
     for subject in Subject:
         shutil.copyfile(base / "u2net" / f"{subject}.safetensors", work / f"{subject}.safetensors")
     aside.rename(work / START)
@@ -321,7 +325,7 @@ def _card(work: Path, preset: Preset, name: str) -> dict[str, Any]:
     start = _started_card(work)
     pairs_seen = steps_taken(work / "pairs") * preset.pairs.batch + int(start.get("pairs_seen_by_unet", 0))
     scenes = len(list((work / "encoded").glob("*.safetensors"))) * preset.shard
-    crops = steps_taken(work / "autoencoder") * preset.autoencoder.batch
+    crops = steps_taken(work / "autoencoder") * preset.autoencoder.batch + start.get("crops_seen_by_autoencoder", 0)
     times = _times(work)
     seconds: dict[str, dict[str, float]] = dict(start.get("seconds", {}))
     for stage, spent in times.items():
@@ -332,7 +336,7 @@ def _card(work: Path, preset: Preset, name: str) -> dict[str, Any]:
         "trained_on": "procedural images of this package only; no photographs",
         "license": "Apache-2.0",
         "samples_rendered": min(scenes, preset.scenes) + int(start.get("samples_rendered", 0)),
-        "crops_seen_by_autoencoder": crops or start.get("crops_seen_by_autoencoder", 0),
+        "crops_seen_by_autoencoder": crops,
         "pairs_seen_by_unet": pairs_seen,
         "images_seen_by_unet": 2 * pairs_seen,
         "seed": preset.pairs.seed,
