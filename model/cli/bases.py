@@ -113,7 +113,6 @@ def _figures(measured: dict[str, Any]) -> list[str]:
                 f"{figures['inside_shuffled']} with the images shuffled"
             )
         elif name == "acceptance_from_noise":
-            lines.append(
-                f"{100 * figures['accepted']:.0f} % of {figures['candidates']} samples from noise pass the quality checks"
-            )
+            share = f"{100 * figures['accepted']:.0f} % of {figures['candidates']}"
+            lines.append(f"{share} samples from noise pass the quality checks")
     return lines
