@@ -103,7 +103,7 @@ def measure_rows(
                 operations = counted.get_total_flops()
                 forms = [("as written", objective, "")]
                 if compiled:
-                    chosen, told = faster(objective, [(*inputs, True)], COMPILE_SECONDS)
+                    chosen, told = faster(objective, (*inputs, True), COMPILE_SECONDS)
                     forms += (
                         [("compiled", chosen, told)] if chosen is not objective else [("compiled", objective, told)]
                     )

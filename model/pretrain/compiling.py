@@ -31,7 +31,7 @@ def faster(
     Gradients that the trials leave on parameters are the caller's to clear.
 
     Args:
-        examples: arguments of one call for each kind of call there will be; all are compiled for.
+        example: arguments of a call like all there will be, in shapes, types and plain values.
         seconds: compiling may take; 0 leaves the objective as it is written. Only a program's main thread can stop it,
             so elsewhere nothing is compiled.
         backend: of `torch.compile`.
@@ -42,17 +42,16 @@ def faster(
     if seconds <= 0 or threading.current_thread() is not threading.main_thread():
         return objective, ""
     compiled = torch.compile(objective, backend=backend, dynamic=False, fullgraph=True)
-    before = [_fastest(objective, example) for example in examples]
+    before = _fastest(objective, example)
     began = time.monotonic()
     try:
         with _at_most(seconds):
-            for example in examples:
-                compiled(*example).backward()
+            compiled(*example).backward()
     # Whatever Dynamo, Inductor and the compilers that it calls raise.
     except Exception as error:  # noqa: BLE001
         return objective, f"not compiled: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     taken = time.monotonic() - began
-    ratio = sum(before) / sum(_fastest(compiled, example) for example in examples)
+    ratio = before / _fastest(compiled, example)
     told = f"compiled in {taken:.0f} s, {ratio:.2f} times as fast"
     return (compiled, told) if ratio > 1 else (objective, f"{told}: not used")
 

@@ -246,14 +246,16 @@ def train_pairs(
 
     objective = pair_objective(denoiser, text_encoder, schedule, config, precision)
     modules = {"denoiser": denoiser, "text_encoder": text_encoder}
-    compute, told = faster(objective, [draw(1), draw(0)], config.compile_seconds)
+    # The few steps without SAIM would take a compilation of their own.
+    together, told = faster(objective, draw(1), config.compile_seconds)
     for module in modules.values():
         module.zero_grad()
 
     def loss_of(step: int) -> Tensor:
         if step % config.encode_every == 0:
             encoder.encode_some()
-        return compute(*draw(step))
+        inputs = draw(step)
+        return together(*inputs) if inputs[-1] else objective(*inputs)
 
     for progress in run_loop(modules, loss_of, folder, loop, "pairs"):
         yield replace(progress, note=", ".join(note for note in (progress.note, told) if note))

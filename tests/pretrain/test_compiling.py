@@ -20,7 +20,7 @@ def objective(rows: Tensor, doubled: bool) -> Tensor:  # noqa: FBT001
     return (rows * WEIGHT * (2 if doubled else 1)).square().sum()
 
 
-EXAMPLES: list[tuple[Any, ...]] = [(torch.ones(2, 3), True), (torch.ones(2, 3), False)]
+EXAMPLE: tuple[Any, ...] = (torch.ones(2, 3), True)
 
 
 def slow(graph: nn.Module, _inputs: list[Tensor]) -> Callable[..., Any]:
@@ -35,12 +35,12 @@ def failing(_graph: nn.Module, _inputs: list[Tensor]) -> Callable[..., Any]:
 def test_what_takes_too_long_or_fails_leaves_the_objective_as_it_is() -> None:
     torch.compiler.reset()
     began = time.monotonic()
-    chosen, told = faster(objective, EXAMPLES, 0.2, slow)
+    chosen, told = faster(objective, EXAMPLE, 0.2, slow)
     assert chosen is objective
     assert "not compiled" in told
     assert time.monotonic() - began < 5
     torch.compiler.reset()
-    chosen, told = faster(objective, EXAMPLES, 60, failing)
+    chosen, told = faster(objective, EXAMPLE, 60, failing)
     assert chosen is objective
     assert "not compiled" in told
 
@@ -48,24 +48,23 @@ def test_what_takes_too_long_or_fails_leaves_the_objective_as_it_is() -> None:
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_what_is_compiled_is_the_same_function_whichever_is_chosen(backend: str) -> None:
     torch.compiler.reset()
-    chosen, told = faster(objective, EXAMPLES, 60, backend)
+    chosen, told = faster(objective, EXAMPLE, 60, backend)
     assert "times as fast" in told
     assert ("not used" in told) == (chosen is objective)
-    for example in EXAMPLES:
-        losses = []
-        for compute in (objective, chosen):
-            WEIGHT.grad = None
-            loss = compute(*example)
-            loss.backward()
-            losses.append((loss.item(), WEIGHT.grad))
-        assert losses[0][0] == losses[1][0]
-        assert torch.equal(losses[0][1], losses[1][1])
+    losses = []
+    for compute in (objective, chosen):
+        WEIGHT.grad = None
+        loss = compute(*EXAMPLE)
+        loss.backward()
+        losses.append((loss.item(), WEIGHT.grad))
+    assert losses[0][0] == losses[1][0]
+    assert torch.equal(losses[0][1], losses[1][1])
 
 
 def test_nothing_is_compiled_without_time_or_outside_the_main_thread() -> None:
-    assert faster(objective, EXAMPLES, 0, failing) == (objective, "")
+    assert faster(objective, EXAMPLE, 0, failing) == (objective, "")
     found: list[object] = []
-    thread = threading.Thread(target=lambda: found.append(faster(objective, EXAMPLES, 60, failing)))
+    thread = threading.Thread(target=lambda: found.append(faster(objective, EXAMPLE, 60, failing)))
     thread.start()
     thread.join()
     assert found == [(objective, "")]
