@@ -22,7 +22,7 @@ TRIALS = 3
 
 def faster(
     objective: Objective,
-    examples: list[tuple[Any, ...]],
+    example: tuple[Any, ...],
     seconds: float,
     backend: str | Callable[..., Any] = "inductor",
 ) -> tuple[Objective, str]:
