@@ -14,6 +14,7 @@ from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_s
 from service.core.connections import connect
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
+from worker.compiling import tell_compiling
 from worker.metrics_server import MetricsServer, begin_counting, serve_metrics
 from worker.presence import Presence, forget_stop, tell_children_to_stop
 
@@ -50,6 +51,7 @@ def _begin(instance: Any = None, **_: Any) -> None:
 @worker_ready.connect
 def _announce(sender: Any = None, **_: Any) -> None:
     settings = load_settings()
+    tell_compiling(settings)
     if (server := serve_metrics(settings)) is not None:
         _metrics.append(server)
     presence = Presence(connect(settings), sender.hostname)

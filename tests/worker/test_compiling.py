@@ -1,0 +1,66 @@
+"""A worker tells at its start whether it will be able to compile."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import structlog
+
+from service.core.settings import Settings
+from worker.compiling import obstacles, tell_compiling, unusable
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with a compiler and folders for what it makes."""
+    compiler = tmp_path / "bin" / "gcc"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(compiler.parent))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "compiled" / "triton"))
+    return tmp_path / "compiled"
+
+
+def test_nothing_is_in_the_way_where_there_is_a_compiler_and_room(kept: Path) -> None:
+    assert obstacles() == []
+    assert list(kept.iterdir()) == [kept / "triton"]
+
+
+def test_a_missing_compiler_is_told(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(kept))
+    assert [problem for problem in obstacles() if "no C compiler" in problem]
+
+
+def test_a_folder_that_nothing_may_be_run_from_is_told() -> None:
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    noexec = [Path(mount) for mount in mounts if os.access(mount, os.X_OK) and Path(mount).is_dir()]
+    noexec = [mount for mount in noexec if os.statvfs(mount).f_flag & os.ST_NOEXEC]
+    if not noexec:
+        pytest.skip("nothing is mounted noexec here")
+    assert unusable(noexec[0]) == f"nothing may be run from {noexec[0]}, which is mounted noexec"
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = unusable(tmp_path / "file" / "compiled")
+    assert told is not None
+    assert told.endswith("cannot be written: Not a directory")
+
+
+def test_one_line_at_the_start_tells_it(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with structlog.testing.capture_logs() as lines:
+        tell_compiling(Settings(device="cuda"))
+        monkeypatch.setenv("TRITON_CACHE_DIR", str(kept / "triton" / "file"))
+        (kept / "triton" / "file").touch()
+        tell_compiling(Settings(device="cuda:1"))
+        tell_compiling(Settings(device="cpu"))
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("passes_compiled", "info"),
+        ("passes_not_compiled", "warning"),
+    ]
+    assert lines[1]["why"].endswith("cannot be written: File exists")
