@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,8 +23,14 @@ from service.core.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
 
-SECONDS = 120
-"""What decoding one upload may take."""
+CPU_SECONDS = 120
+"""Of processor time that decoding one upload may take: whoever sends more has sent too much."""
+
+SECONDS = 2 * CPU_SECONDS
+"""By the clock: an inspector that gets less than half a core is let down by the server, not by the upload."""
+
+BUSY_SECONDS = 30
+"""When to come back after that."""
 
 _BASE_BYTES = 2**29
 """Address space of Python with NumPy and Pillow, with room to spare."""
@@ -73,6 +80,15 @@ class Refused:
     told: list[str]
 
 
+def memory_of(limits: ImageLimits) -> int:
+    """Bytes of address space in which any upload within the limits is decoded.
+
+    The server's memory has to hold so much for each of `MAX_INSPECTIONS` uploads, or its kernel ends one in the midst.
+    """
+    held, decoded = _BYTES_PER_PIXEL_HELD * limits.max_total_pixels, _BYTES_PER_PIXEL_DECODED * limits.max_pixels
+    return _BASE_BYTES + held + decoded
+
+
 def limits_of(settings: Settings) -> ImageLimits:
     """The limits of decoding that the settings ask for."""
     return ImageLimits(
@@ -84,16 +100,18 @@ def limits_of(settings: Settings) -> ImageLimits:
 
 
 async def judged(form: Form, settings: Settings) -> Pictures | Refused:
-    """Decode all files of a form; it takes memory and time, so not too many at once."""
+    """Decode all files of a form; it takes memory and time, so not too many at once.
+
+    Raises:
+        Problem: the server lacks the time, memory or disk for it now.
+    """
     limits = limits_of(settings)
     inspection = Inspection(
         files={kind: {file.name: str(file.path) for file in form.of(kind)} for kind in KINDS},
         limits=asdict(limits),
         folder=str(form.folder / "accepted"),
-        memory_bytes=_BASE_BYTES
-        + _BYTES_PER_PIXEL_HELD * limits.max_total_pixels
-        + _BYTES_PER_PIXEL_DECODED * limits.max_pixels,
-        cpu_seconds=SECONDS,
+        memory_bytes=memory_of(limits),
+        cpu_seconds=CPU_SECONDS,
     )
     answer = await _inspected(inspection)
     if isinstance(answer, str):
@@ -114,19 +132,24 @@ async def judged(form: Form, settings: Settings) -> Pictures | Refused:
 
 
 async def _inspected(inspection: Inspection) -> dict[str, Any] | str:
-    """The inspector's answer, or a sentence on why there is none."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.api.inspector"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=_environment(),
-    )
+    """The inspector's answer, or a sentence on what is wrong with the upload that there is none."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "service.api.inspector"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(),
+        )
+    except OSError as error:  # no memory or no number for one more process
+        log.warning("inspection_not_begun", error=repr(error))
+        raise _busy("no process can be started to decode the pictures in") from error
     try:
         async with asyncio.timeout(SECONDS):
             output, errors = await process.communicate(json.dumps(inspection).encode())
-    except TimeoutError:
-        return f"the pictures take more than {SECONDS} seconds to decode: send fewer or smaller ones"
+    except TimeoutError as error:
+        log.warning("inspection_too_slow", seconds=SECONDS)
+        raise _busy(f"the pictures were not decoded within {SECONDS} seconds") from error
     finally:
         if process.returncode is None:  # also where the request was given up
             process.kill()
@@ -143,9 +166,16 @@ async def _inspected(inspection: Inspection) -> dict[str, Any] | str:
             "the disk that uploads are kept on is full; nothing was stored, try again later",
             headers={"Retry-After": "60"},
         )
+    if returncode == -signal.SIGKILL:  # which no limit of its own sends: the kernel was out of memory
+        raise _busy("the memory did not suffice to decode the pictures")
     if returncode < 0 or "MemoryError" in said:
         return "decoding the pictures takes more memory or time than is allowed: send fewer, smaller or other files"
     raise TransientError(f"the inspector ended with {returncode}")
+
+
+def _busy(what: str) -> Problem:
+    detail = f"{what}: the server has too much to do; nothing was stored, and the same upload may succeed later"
+    return Problem("unavailable", detail, headers={"Retry-After": str(BUSY_SECONDS)})
 
 
 def _environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
@@ -24,7 +25,7 @@ class Inspection(TypedDict):
         limits: fields of `ImageLimits`.
         folder: where the pictures are written to, `{kind}/{index:03}.png`.
         memory_bytes: of address space, at most.
-        cpu_seconds: of processor time, at most.
+        cpu_seconds: of processor time, at most; SIGXCPU tells that it is used up.
     """
 
     files: dict[str, dict[str, str]]
@@ -38,8 +39,12 @@ def main() -> None:
     inspection: Inspection = json.load(sys.stdin)
     memory, seconds = inspection["memory_bytes"], inspection["cpu_seconds"]
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    # At the hard limit the kernel sends SIGKILL, as it does where memory has run out.
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Where memory runs out after all, this upload goes and not the server.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     json.dump(inspect(inspection), sys.stdout)
 
 
