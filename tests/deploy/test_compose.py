@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from service.api.inspection import limits_of, memory_of
+from service.api.services import MAX_INSPECTIONS
 from service.core.settings import Settings
 from tests.test_architecture import imports_of, sources
 
@@ -26,6 +30,7 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 ONE_SHOT = {name for name, service in SERVICES.items() if service["restart"] == "no"}
 OPEN = {"edge", "monitoring"}
 DOCKERFILES = ("Dockerfile.gpu", "deploy/Dockerfile.api")
+SERVERS = "deploy/Dockerfile.servers"
 USER = "10001:10001"
 
 
@@ -34,9 +39,20 @@ def volumes_of(name: str) -> dict[str, str]:
     mounts: dict[str, str] = {}
     for volume in SERVICES[name].get("volumes", []):
         source, target = (volume["source"], volume["target"]) if isinstance(volume, dict) else volume.split(":")[:2]
-        if not source.startswith("."):
-            mounts[source] = target
+        mounts[source] = target
     return mounts
+
+
+def copied(file: str) -> list[tuple[str, str, str]]:
+    """Options, source and target of what a Dockerfile copies from the repository into images that run."""
+    text = (ROOT / file).read_text()
+    stages = text if file == SERVERS else text[text.rindex("\nFROM ") :]
+    lines = re.findall(r"^COPY (?!--from)((?:--\S+ )*)(\S+) (\S+)$", stages, re.MULTILINE)
+    return [(options.strip(), source, target) for options, source, target in lines]
+
+
+def kibibytes(quantity: str) -> int:
+    return int(quantity[:-1]) * {"m": 2**10, "g": 2**20}[quantity[-1]]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -71,9 +87,20 @@ def test_an_image_has_a_version(name: str) -> None:
     assert re.match(r"v?\d+\.\d+", tag)
 
 
+def test_the_servers_of_others_have_versions_that_an_operator_may_change() -> None:
+    text = (ROOT / SERVERS).read_text()
+    images = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    assert all(re.search(r":v?\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?$", image) for image in images.values())
+    targets = dict(re.findall(r"^FROM \$\{(\w+)\} AS (\S+)$", text, re.MULTILINE))
+    assert targets.keys() == images.keys()
+    asked = {s["build"]["target"] for s in SERVICES.values() if "target" in s.get("build", {})}
+    assert set(targets.values()) == asked
+
+
 def test_our_images_are_built_here_and_asked_of_no_registry() -> None:
     ours = {name for name, service in SERVICES.items() if service["image"].startswith("pairforge/")}
-    assert ours == {"secrets", "api", "worker", "worker-gpu", "fetch-base"}
+    built = {"s3", "prometheus", "grafana", "dcgm-exporter"}
+    assert ours == {"secrets", "api", "worker", "worker-gpu", "fetch-base", *built}
     assert {name for name, service in SERVICES.items() if "build" in service} == ours
     assert {name for name, service in SERVICES.items() if service.get("pull_policy") == "build"} == ours
 
@@ -132,11 +159,77 @@ def test_the_api_asks_for_keys() -> None:
 
 
 def test_a_worker_for_the_processor_runs_unless_one_for_gpus_is_asked_for() -> None:
-    chosen = re.search(r"^COMPOSE_PROFILES=(.*)$", (ROOT / ".env").read_text(), re.MULTILINE)
-    assert chosen is not None
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
-    assert [name for name, of in profiles.items() if chosen[1] in of] == ["worker"]
-    assert {name for name, of in profiles.items() if "gpu" in of} == {"worker-gpu", "fetch-base", "dcgm-exporter"}
+    assert profiles == {name: ["gpu"] for name in ("worker-gpu", "fetch-base", "dcgm-exporter")}
+    assert SERVICES["worker"]["deploy"]["replicas"] == "${PAIRFORGE_CPU_WORKERS:-1}"
+    given = re.findall(r"^(\w+)=(.*)$", (ROOT / "deploy/compose/gpu.env").read_text(), re.MULTILINE)
+    assert dict(given) == {"COMPOSE_PROFILES": "gpu", "PAIRFORGE_GPUS": "1", "PAIRFORGE_CPU_WORKERS": "0"}
+
+
+def test_the_operators_own_settings_are_no_business_of_git() -> None:
+    ignored = subprocess.run(["git", "check-ignore", ".env"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if ignored.returncode == 128:
+        pytest.skip("no repository of Git")
+    assert ignored.stdout == ".env\n"
+    tracked = subprocess.run(["git", "ls-files", ".env"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert tracked.stdout == ""
+
+
+def test_line_ends_are_those_of_linux_on_whatever_machine() -> None:
+    files = ["deploy/compose/s3.sh", "deploy/compose/make_secrets.py", "docker-compose.yml", "docs/demo.png"]
+    command = ["git", "check-attr", "text", "eol", "--", *files]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode == 128:
+        pytest.skip("no repository of Git")
+    told = dict(line.rsplit(": ", 1) for line in run.stdout.splitlines())
+    assert {told[f"{file}: eol"] for file in files[:-1]} == {"lf"}
+    assert told["docs/demo.png: text"] == "unset"
+
+
+def test_nothing_of_the_repository_is_mounted_since_its_rights_are_whatever_the_clone_made_them() -> None:
+    sources = {source for name in SERVICES for source in volumes_of(name)}
+    assert sources == set(COMPOSE["volumes"])
+    assert "configs" not in COMPOSE  # which no container with a read-only root can be given
+
+
+@pytest.mark.parametrize("file", [*DOCKERFILES, SERVERS])
+def test_what_an_image_takes_from_the_repository_may_be_read_by_anybody(file: str) -> None:
+    taken = copied(file)
+    assert taken
+    assert {options for options, _, _ in taken} == {"--chmod=0755"}
+    assert [source for _, source, _ in taken if not (ROOT / source).exists()] == []
+
+
+def test_what_services_run_and_read_is_in_their_images() -> None:
+    targets = {target for file in (*DOCKERFILES, SERVERS) for _, _, target in copied(file)}
+    run = {
+        word
+        for service in SERVICES.values()
+        for key in ("entrypoint", "command")
+        for word in (service.get(key) or [])
+        if str(word).startswith("/opt/")
+    }
+    assert run == {"/opt/make_secrets.py", "/opt/s3.sh", "/opt/fetch_base.sh", "/opt/dcgm-counters.csv"}
+    assert run < targets
+    assert targets - run == {"/etc/prometheus", "/etc/grafana/provisioning", "/etc/grafana/dashboards"}
+
+
+def test_compiled_code_is_kept_where_it_may_be_run() -> None:
+    worker = SERVICES["worker-gpu"]
+    kept = [worker["environment"][name] for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")]
+    writable = [v["target"] for v in worker["volumes"] if not v.get("read_only")]
+    memory = [entry.partition(":")[0] for entry in worker["tmpfs"]]
+    assert all(any(Path(folder).is_relative_to(place) for place in writable) for folder in kept)
+    assert not any(Path(folder).is_relative_to(place) for folder in kept for place in memory)
+    image = (ROOT / "Dockerfile.gpu").read_text()
+    assert f"TORCHINDUCTOR_CACHE_DIR={kept[0]} TRITON_CACHE_DIR={kept[1]}" in image
+
+
+def test_the_api_has_the_memory_for_all_that_it_decodes_at_a_time() -> None:
+    decoding = MAX_INSPECTIONS * memory_of(limits_of(Settings())) // 2**10
+    in_memory = sum(kibibytes(re.findall(r"size=(\w+)", entry)[0]) for entry in SERVICES["api"]["tmpfs"])
+    server = kibibytes("256m")
+    assert decoding + in_memory + server <= kibibytes(SERVICES["api"]["mem_limit"])
 
 
 def test_each_worker_is_built_with_the_torch_of_its_device() -> None:
@@ -156,7 +249,7 @@ def test_the_gpu_exporter_exports_what_is_asked_for_and_nothing_that_needs_root(
     exporter = SERVICES["dcgm-exporter"]
     program, option, file = exporter["entrypoint"]
     assert (program, option) == ("dcgm-exporter", "-f")
-    assert f"./deploy/compose/dcgm-counters.csv:{file}:ro" in exporter["volumes"]
+    assert ("deploy/compose/dcgm-counters.csv", file) in [each[1:] for each in copied(SERVERS)]
 
 
 def test_prometheus_looks_for_what_there_is() -> None:
@@ -168,29 +261,39 @@ def test_prometheus_looks_for_what_there_is() -> None:
     assert looked_up < set(SERVICES)
 
 
-def test_files_that_are_mounted_are_there() -> None:
-    sources = {v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if isinstance(v, str)}
-    files = {source for source in sources if source.startswith(".")}
-    assert files
-    assert [source for source in sorted(files) if not (ROOT / source).exists()] == []
+def fetching(tmp_path: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """`fetch_base.sh` with a hub and a library that only note how they were called, and with /models in a folder."""
+    programs, noted = tmp_path / "bin", tmp_path / "noted"
+    programs.mkdir(exist_ok=True)
+    for name in ("hf", "pairforge"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {noted}\n')
+        (programs / name).chmod(0o755)
+    script = tmp_path / "fetch_base.sh"
+    script.write_text((ROOT / "deploy/compose/fetch_base.sh").read_text().replace("/models", str(tmp_path / "models")))
+    (tmp_path / "models" / "stable-diffusion-v1-5-451f4fe16113").mkdir(parents=True, exist_ok=True)
+    path = f"{programs}:{os.environ['PATH']}"
+    run = subprocess.run(
+        ["sh", str(script)], env={"PATH": path, **environment}, capture_output=True, text=True, check=True
+    )
+    return run, noted.read_text().splitlines() if noted.exists() else []
 
 
-def test_the_base_is_fetched_at_one_revision() -> None:
-    script = (ROOT / "deploy/compose/fetch_base.sh").read_text()
-    revision = re.search(r"^revision=([0-9a-f]{40})$", script, re.MULTILINE)
-    assert revision is not None
-    base = SERVICES["worker-gpu"]["environment"]["PAIRFORGE_BASE"]
-    assert base == f"/models/stable-diffusion-v1-5-{revision[1][:12]}"
+def test_the_base_is_fetched_once_at_one_revision_and_its_licence_is_named(tmp_path: Path) -> None:
+    run, calls = fetching(tmp_path)
+    assert [call.split()[:2] for call in calls] == [["hf", "download"], ["pairforge", "bases"]]
+    (revision,) = re.findall(r"--revision=([0-9a-f]{40}) ", calls[0])
+    assert "CreativeML OpenRAIL-M" in run.stdout
+    (base,) = (tmp_path / "models").iterdir()
+    assert json.loads((base / "card.json").read_text()) == {"license": "CreativeML-OpenRAIL-M", "revision": revision}
+    assert fetching(tmp_path)[1] == calls  # nothing new
+    for name in ("worker-gpu", "fetch-base"):
+        told = SERVICES[name]["environment"]["PAIRFORGE_BASE"]
+        assert told == f"${{PAIRFORGE_BASE:-/models/stable-diffusion-v1-5-{revision[:12]}}}"
 
 
-def test_compose_and_kubernetes_fetch_the_same_base() -> None:
-    def wanted(file: str) -> list[str]:
-        text = (ROOT / file).read_text()
-        return sorted(set(re.findall(r"[0-9a-f]{40}", text)) | set(re.findall(r"--(?:in|ex)clude=[^\s']+", text)))
-
-    fetched = wanted("deploy/compose/fetch_base.sh")
-    assert fetched == wanted("deploy/k8s/overlays/nvidia-gpu/base-model.yaml")
-    assert len(fetched) > 1
+def test_a_base_of_the_operators_own_is_looked_at_and_not_fetched(tmp_path: Path) -> None:
+    _, calls = fetching(tmp_path, PAIRFORGE_BASE="/models/own")
+    assert calls == ["pairforge bases verify /models/own"]
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
@@ -210,11 +313,11 @@ def test_images_are_made_of_what_they_may_hold() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     let_in = {line[1:].rstrip("/") for line in lines if line.startswith("!")}
-    copied: set[str] = set()
-    for name in DOCKERFILES:
-        for line in re.findall(r"^COPY (?!--from)(.*)$", (ROOT / name).read_text(), re.MULTILINE):
-            copied |= set(line.split()[:-1])
-    assert copied == let_in
+    taken: set[str] = set()
+    for name in (*DOCKERFILES, SERVERS):
+        for line in re.findall(r"^COPY (?!--from)(?:--\S+ )*(.*)$", (ROOT / name).read_text(), re.MULTILINE):
+            taken |= set(line.split()[:-1])
+    assert {"deploy/compose" if each.startswith("deploy/compose/") else each for each in taken} == let_in
 
 
 def requirements_of(name: str, extra: str) -> list[Requirement]:

@@ -74,6 +74,6 @@ def test_grafana_finds_its_data_and_its_dashboards() -> None:
     assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
     scraped = yaml.safe_load((FOLDER.parents[1] / "prometheus" / "prometheus.yml").read_text())["global"]
     assert source["jsonData"]["timeInterval"] == scraped["scrape_interval"]
-    compose = yaml.safe_load((FOLDER.parents[2] / "docker-compose.yml").read_text())
     (provider,) = yaml.safe_load((PROVISIONING / "dashboards" / "pairforge.yml").read_text())["providers"]
-    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in compose["services"]["grafana"]["volumes"]
+    image = (FOLDER.parents[1] / "Dockerfile.servers").read_text()
+    assert f" deploy/grafana/dashboards {provider['options']['path']}\n" in image

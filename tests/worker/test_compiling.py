@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import structlog
 
 from service.core.settings import Settings
 from worker.compiling import obstacles, tell_compiling, unusable
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -36,13 +39,15 @@ def test_a_missing_compiler_is_told(kept: Path, monkeypatch: pytest.MonkeyPatch)
     assert [problem for problem in obstacles() if "no C compiler" in problem]
 
 
-def test_a_folder_that_nothing_may_be_run_from_is_told() -> None:
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    noexec = [Path(mount) for mount in mounts if os.access(mount, os.X_OK) and Path(mount).is_dir()]
-    noexec = [mount for mount in noexec if os.statvfs(mount).f_flag & os.ST_NOEXEC]
-    if not noexec:
-        pytest.skip("nothing is mounted noexec here")
-    assert unusable(noexec[0]) == f"nothing may be run from {noexec[0]}, which is mounted noexec"
+def test_a_folder_that_nothing_may_be_run_from_is_told(tmp_path: Path) -> None:
+    asked = "import pathlib, sys, worker.compiling as c; print(c.unusable(pathlib.Path(sys.argv[1])))"
+    mounted = 'mount -t tmpfs -o noexec none "$1" && shift && exec "$@"'
+    program = [sys.executable, "-c", asked, str(tmp_path / "compiled")]
+    command = ["unshare", "--mount", "sh", "-c", mounted, "sh", str(tmp_path), *program]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode:
+        pytest.skip(f"nothing can be mounted here: {run.stderr.strip()}")
+    assert run.stdout == f"nothing may be run from {tmp_path / 'compiled'}, which is mounted noexec\n"
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
