@@ -20,7 +20,7 @@ from service.core.decoding import ImageLimits
 from service.core.errors import TransientError, UsageError
 from service.core.pairs import read_normals, read_pairs
 
-OWN_FILES = ImageLimits(max_file_bytes=200 * 10**6, max_side=16_384, max_pixels=178 * 10**6, max_total_pixels=2 * 10**9)
+OWN_FILES = ImageLimits(max_file_bytes=200 * 10**6, max_pixels=178 * 10**6, max_total_pixels=2 * 10**9)
 """What the user's own machine is asked to hold. Pillow decodes no image of more than 178 megapixels; two gigapixels
 take 6 GB."""
 

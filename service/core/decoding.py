@@ -6,21 +6,27 @@ limits before a pixel is decoded, so that a small file which claims to be huge c
 
 from __future__ import annotations
 
+import filecmp
+import re
 import struct
+import sys
 import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
+from service.core.brightness import Deep
 from service.core.errors import UsageError
+from service.core.metadata import Bare, without_metadata
 
 Source = Path | bytes | BinaryIO
 """A file on disk, its content, or an open file, which is read from where it stands."""
@@ -65,9 +71,36 @@ class ImageLimits:
     max_pairs: int = 64
     max_file_bytes: int = 20 * 10**6
     min_side: int = 8
-    max_side: int = 4096
+    max_side: int = 32_768
     max_pixels: int = 4096 * 4096
     max_total_pixels: int = 256 * 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture as it is stored, not turned.
+
+    Attributes:
+        image: the pixels, of 8 bits per channel where the file has more.
+        deep: grey or RGB, `(H, W)` or `(H, W, 3)`, of a file with more than 8 bits per channel.
+        orientation: EXIF's, 1 to 8.
+        lossy: the format blurs edges, so that levels are not exact.
+        notes: what is worth a word.
+    """
+
+    image: Image.Image
+    deep: Deep | None
+    orientation: int
+    lossy: bool
+    notes: list[str]
+
+
+_POINTERS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the picture: fetch it with git lfs pull",
+    b"/annex/objects/": "a git-annex pointer, not the picture: fetch it with git annex get",
+    b"outs:": "a DVC pointer, not the picture: fetch it with dvc pull",
+}
+"""What version control leaves in a picture's place, by its first bytes."""
 
 
 def image_format(head: bytes) -> str | None:
@@ -95,12 +128,33 @@ def content(source: Source, label: str, limits: ImageLimits) -> bytes:
             else:
                 data = source.read(limits.max_file_bytes + 1)
         except OSError as error:
+            if isinstance(source, Path) and source.is_symlink() and not source.exists():
+                target = shown_name(str(source.readlink()))
+                raise UsageError(
+                    f"{label} is a link to {target}, which is not there: fetch the file (git annex get, dvc pull), or "
+                    "copy it here"
+                ) from error
             raise UsageError(f"{label} cannot be read: {error.strerror or error}") from error
     if len(data) > limits.max_file_bytes:
         raise UsageError(f"{label} is larger than {limits.max_file_bytes / 1e6:g} MB, the most for one file")
     if not data:
         raise UsageError(f"{label} is an empty file (0 bytes)")
     return data
+
+
+def is_same_file(one: Source, other: Source) -> bool:
+    """Whether two files have the same bytes; of open files that is not known."""
+    if isinstance(one, bytes) and isinstance(other, bytes):
+        return one == other
+    if isinstance(one, Path) and isinstance(other, Path):
+        with suppress(OSError):
+            return filecmp.cmp(one, other, shallow=False)
+    return False
+
+
+def shown_name(name: str) -> str:
+    """A file's name for messages and for new files: bytes that are no UTF-8 are written as `%C1`."""
+    return "".join(f"%{ord(sign) - 0xDC00:02X}" if 0xDC80 <= ord(sign) <= 0xDCFF else sign for sign in name)
 
 
 @contextmanager
@@ -116,54 +170,139 @@ def decoding(label: str) -> Iterator[None]:
             raise UsageError(f"{label} is truncated or broken ({detail}); save it again as PNG") from error
 
 
-def decode(data: bytes, label: str, limits: ImageLimits) -> tuple[Image.Image, list[str]]:
+def decode(data: bytes, label: str, limits: ImageLimits) -> Decoded:
+    """The picture, its size checked before a pixel is decoded, its metadata left behind."""
+    bare, kind = _checked(data, label, limits)
+    with Image.open(BytesIO(bare.data), formats=[kind]) as checked:
+        checked.verify()
+    image: Image.Image = _opened(bare.data, kind)
+    rawmode = _deep_rawmode(image)
+    deep = None
+    if rawmode is not None:
+        image, deep = _of_sixteen_bits(bare.data, kind, rawmode)
+    image.load()
+    if image.mode.startswith("I"):
+        deep = _integers(image, label, inverted=bare.inverted)
+    lossy = kind == "JPEG" or (kind == "WEBP" and data[12:16] != b"VP8L")
+    return Decoded(image, deep, bare.orientation, lossy, bare.notes)
+
+
+def deep_values(data: bytes, label: str, limits: ImageLimits) -> Deep | None:
+    """What `decode` finds of more than 8 bits; other pictures are not decoded."""
+    bare, kind = _checked(data, label, limits)
+    with _opened(bare.data, kind) as image:
+        if not image.mode.startswith("I") and _deep_rawmode(image) is None:
+            return None
+    return decode(data, label, limits).deep
+
+
+def _checked(data: bytes, label: str, limits: ImageLimits) -> tuple[Bare, str]:
     kind = image_format(data[:12])
     if kind is None:
-        raise UsageError(f"{label} is not a {FORMATS} image (it begins with {data[:8]!r})")
+        what = next((what for head, what in _POINTERS.items() if data.startswith(head)), None)
+        raise UsageError(
+            f"{label} is {what}" if what else f"{label} is not a {FORMATS} image (it begins with {data[:8]!r})"
+        )
     if kind == "WEBP":
         # Pillow's decoder allocates the whole canvas when the file is opened.
         _check_size(_webp_size(data), label, limits)
+    bare = without_metadata(data, kind)
     try:
-        probe = Image.open(BytesIO(data), formats=[kind])
+        probe = Image.open(BytesIO(bare.data), formats=[kind])
     except Image.DecompressionBombError as error:
-        raise UsageError(f"{label} is too large to decode: at most {limits.max_side} pixels per side") from error
+        most = limits.max_pixels / 1e6
+        raise UsageError(
+            f"{label} is too large to decode: at most {limits.max_side} pixels per side and {most:.1f} megapixels; "
+            f"{_CUT}"
+        ) from error
     with probe:
         _check_size(probe.size, label, limits)
         if isinstance(probe, TiffImageFile):
             _check_tile(probe, label, limits)
         if _has_second_frame(probe):
             raise UsageError(f"{label} is animated or has several pages; save the one picture that counts by itself")
-    with Image.open(BytesIO(data), formats=[kind]) as checked:
-        checked.verify()
-    image = Image.open(BytesIO(data), formats=[kind])
-    notes = []
-    if image.mode in {"RGB", "RGBA", "LA"} and any(";16" in str(tile.args) for tile in image.tile):
-        notes.append("16 bits per channel, the upper 8 were kept")
-    image.load()
-    if image.getexif().get(0x0112, 1) in range(2, 9):
-        ImageOps.exif_transpose(image, in_place=True)
-        notes.append("turned as its EXIF orientation says")
-    return image, notes
+    return bare, kind
+
+
+def _opened(data: bytes, kind: str) -> ImageFile.ImageFile:
+    return Image.open(BytesIO(data), formats=[kind])
+
+
+def _deep_rawmode(image: Image.Image) -> str | None:
+    """How 16 bits per channel of colour, or of grey with alpha, lie in the file; None for other pictures."""
+    found = re.search(
+        r"(?:RGB[AX]?|LA|[RGBA]);16[BLN]", " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
+    )
+    return found[0] if found and image.mode in {"RGB", "RGBA", "LA"} else None
+
+
+def _of_sixteen_bits(data: bytes, kind: str, rawmode: str) -> tuple[Image.Image, Deep]:
+    """The picture with 8 bits per channel, and its colours with 16.
+
+    Pillow keeps the first byte of each number. Told that the bytes lie the other way round, it keeps the second.
+    """
+    if rawmode.startswith("LA"):
+        image = _opened(data, kind)
+        image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+        image.load()
+        parts = np.asarray(image).astype(np.uint16)
+        grey: Deep = (parts[..., 0] << 8 | parts[..., 1]).astype(np.uint16)
+        return Image.fromarray(np.stack([parts[..., 0], parts[..., 2]], 2).astype(np.uint8), "LA"), grey
+    upper, lower = _opened(data, kind), _opened(data, kind)
+    other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+    lower.tile = [tile._replace(args=_swapped(tile.args, other)) for tile in lower.tile]
+    upper.load()
+    lower.load()
+    deep = np.asarray(upper)[..., :3].astype(np.uint16)
+    deep *= np.uint16(256)
+    deep += np.asarray(lower)[..., :3]
+    return upper, deep
+
+
+def _swapped(args: Any, other: dict[str, str]) -> Any:
+    """A tile's arguments with the bytes of its raw mode the other way round."""
+    if isinstance(args, str):
+        return re.sub(r"(;16)([BLN])", lambda found: found[1] + other[found[2]], args)
+    return tuple(_swapped(arg, other) for arg in args) if isinstance(args, tuple) else args
+
+
+def _integers(image: Image.Image, label: str, *, inverted: bool) -> Deep:
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise UsageError(f"{label} has the values {low}..{high}: at most 16 bits (0..65535) per channel")
+    deep = values.astype(np.uint16)
+    if inverted:
+        deep = (4095 if _is_twelve_bits(image) else 65535) - deep
+    return deep
+
+
+def _is_twelve_bits(image: Image.Image) -> bool:
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(258, (16,))[0] == 12
+
+
+_CUT = "cut it into pieces, or make it smaller"
 
 
 def _check_size(size: tuple[int, int], label: str, limits: ImageLimits) -> None:
     width, height = size
     if max(size) > limits.max_side:
-        raise UsageError(f"{label} is {width}×{height} pixels: at most {limits.max_side} per side")
+        raise UsageError(f"{label} is {width}×{height} pixels: at most {limits.max_side} per side; {_CUT}")
     if min(size) < limits.min_side:
         raise UsageError(f"{label} is {width}×{height} pixels: at least {limits.min_side} per side")
     if width * height > limits.max_pixels:
         megapixels = width * height / 1e6
         raise UsageError(
-            f"{label} is {width}×{height} = {megapixels:.1f} megapixels: at most {limits.max_pixels / 1e6:.1f}"
+            f"{label} is {width}×{height} = {megapixels:.1f} megapixels: at most {limits.max_pixels / 1e6:.1f}; {_CUT}"
         )
 
 
 def _check_tile(image: TiffImageFile, label: str, limits: ImageLimits) -> None:
     # A tile is unpacked whole, however little of it the picture covers.
     tile = [image.tag_v2.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH)]
-    if not all(isinstance(side, int) and 0 <= side <= limits.max_side for side in tile):
-        raise UsageError(f"{label} has tiles of {tile[0]}×{tile[1]} pixels: at most {limits.max_side} per side")
+    whole = all(isinstance(side, int) and 0 <= side <= limits.max_side for side in tile)
+    if not whole or tile[0] * tile[1] > 2 * limits.max_pixels:
+        raise UsageError(f"{label} has tiles of {tile[0]}×{tile[1]} pixels: save it without tiles")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from service.core.decoding import Source, image_format
+from service.core.decoding import Source, image_format, shown_name
 from service.core.file_problems import FileProblem, enumerated
 from service.core.keys import Upload
 
@@ -23,6 +23,14 @@ _PICTURE_SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
     *(".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd"),
 }
+_POLYGONS = "an annotation: export masks as PNG, white (255) = defect and black = good"
+_NO_PICTURES = {
+    **dict.fromkeys((".json", ".txt", ".xml", ".csv", ".geojson"), _POLYGONS),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".pt"), "an array: save it as PNG, 255 = defect"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".7z", ".rar"), "an archive: unpack it"),
+}
+"""What else lies where masks should, and what would be right."""
+
 _CLUTTER = {"thumbs.db", "desktop.ini"}
 
 
@@ -58,40 +66,80 @@ def listed(use: Upload, files: Files, notes: Notes, problems: list[FileProblem])
         with os.scandir(files) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        problems.append(FileProblem.about(f"the folder of {use} {files} cannot be read: {error.strerror}"))
+        place = shown_name(str(files))
+        problems.append(FileProblem.about(f"the folder of {use} {place} cannot be read: {error.strerror}"))
         return {}
     named = {}
     for entry in found:
-        path = Path(entry.path)
-        if _is_clutter(entry.name):
-            notes.add("file", entry.name, [f"left out of the {use}, a hidden or system file"])
-        elif entry.is_dir():
-            notes.add("folder", entry.name, [f"left out of the {use}, subfolders are not searched"])
-        elif entry.is_file() and (path.suffix.lower() in _PICTURE_SUFFIXES or _begins_like_picture(path)):
-            named[entry.name] = path
+        name = shown_name(entry.name)
+        if (why := _why_left_out(use, entry)) is not None:
+            notes.add("folder" if entry.is_dir() else "file", name, [f"left out of the {use}, {why}"])
+        elif name in named:
+            problems.append(FileProblem.naming(f"two {use} are shown as", use, [name], ": rename one"))
         else:
-            notes.add("file", entry.name, [f"left out of the {use}, not an image"])
+            if name != entry.name:
+                notes.add("file", name, ["its name is no UTF-8, %XX stands for a byte"])
+            named[name] = Path(entry.path)
     return named
 
 
+def _why_left_out(use: Upload, entry: os.DirEntry[str]) -> str | None:
+    path = Path(entry.path)
+    if _is_clutter(entry.name):
+        return "a hidden or system file"
+    if entry.is_dir():
+        return "subfolders are not searched"
+    looks_right = path.suffix.lower() in _PICTURE_SUFFIXES
+    if entry.is_symlink() and not path.exists():
+        # One that is meant as a picture is refused with what it points to when it is read.
+        return None if looks_right else f"a link to {shown_name(str(path.readlink()))}, which is not there"
+    if entry.is_file() and (looks_right or _begins_like_picture(path)):
+        return None
+    instead = _NO_PICTURES.get(path.suffix.lower()) if use is Upload.MASKS else None
+    if path.suffix.lower() == ".dvc":
+        instead = "a DVC pointer, fetch the picture with dvc pull"
+    return f"not an image but {instead}" if instead else "not an image"
+
+
 def left_out(use: Upload, files: Files) -> list[FileProblem]:
-    """Uploads that do not count: worth a complaint where too few do."""
-    clutter = sorted(name for name in files if _is_clutter(name)) if not isinstance(files, Path) else []
+    """What does not count: worth a complaint where too few do."""
+    if isinstance(files, Path):
+        try:
+            with os.scandir(files) as entries:
+                found = sorted((shown_name(entry.name), why) for entry in entries if (why := _why_left_out(use, entry)))
+        except OSError:
+            return []
+        reasons: dict[str, list[str]] = defaultdict(list)
+        for name, why in found:
+            reasons[why].append(name)
+        return [
+            FileProblem.about(f"left out of the {use}: {enumerated(names)}, {why}") for why, names in reasons.items()
+        ]
+    clutter = sorted(name for name in files if _is_clutter(name))
     after = f": hidden and system files do not count among the {use}"
     return [FileProblem.naming("left out", use, clutter, after)] if clutter else []
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether something in a folder itself would count as a picture."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(_why_left_out(Upload.IMAGES, entry) is None for entry in entries)
+    except OSError:
+        return False
 
 
 def by_stem(
     use: Upload, files: Mapping[str, Source], problems: list[FileProblem]
 ) -> tuple[dict[str, NamedSource], list[NamedSource]]:
-    """Name and file by what identifies them: the stem, whatever its case and its way of writing accents.
+    """Name and file by what identifies them, `key_of`.
 
     Returns:
         The first file of each stem; the others, each of which is a problem.
     """
     found: dict[str, list[NamedSource]] = defaultdict(list)
     for name, source in files.items():
-        found[unicodedata.normalize("NFC", stem(name)).casefold()].append((name, source))
+        found[key_of(name)].append((name, source))
     for key, alike in found.items():
         if len(alike) > 1:
             after = f" share the name {key!r}: keep one of them, or rename"
@@ -100,20 +148,25 @@ def by_stem(
 
 
 def stem(name: str) -> str:
-    return Path(_base(name)).stem
+    return Path(base_name(name)).stem
+
+
+def key_of(name: str) -> str:
+    """What identifies a file: its stem, whatever its case and its way of writing accents."""
+    return unicodedata.normalize("NFC", stem(name)).casefold()
 
 
 def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _base(name: str) -> str:
+def base_name(name: str) -> str:
     """The last part of a name, whichever system's separators a browser left in it."""
     return re.split(r"[/\\]", name)[-1]
 
 
 def _is_clutter(name: str) -> bool:
-    base = _base(name)
+    base = base_name(name)
     return base.startswith(".") or base.lower() in _CLUTTER
 
 

@@ -1,0 +1,46 @@
+"""Which image a mask belongs to, by the names that annotation tools and data sets give."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+_File = TypeVar("_File")
+
+_WORDS = r"(?:ground[ _-]?truth|masks?|gt|labels?|seg(?:mentation)?s?|annotations?|anno|defects?)"
+_SUFFIX = re.compile(rf"[ ._-]{_WORDS}(?:[ ._-]?\d{{1,4}})?$")
+_PREFIX = re.compile(rf"^{_WORDS}[ ._-](?=.)")
+_EXTENSION = re.compile(r"\.(?:png|jpe?g|bmp|tiff?|webp)$")
+_IMAGE_WORD = re.compile(r"(?:[ ._-](?:image|img|rgb|orig(?:inal)?|raw)$|^(?:image|img)[ ._-](?=.))")
+
+TASK_EXPORT = re.compile(r"^task-\d+-annotation-\d+")
+"""Label Studio's names of brush masks, which do not tell the image."""
+
+
+def mask_suffix(stem: str) -> bool:
+    """Whether a stem, in small letters, is called like a mask."""
+    return bool(_SUFFIX.search(stem) or _PREFIX.search(stem))
+
+
+def cores(stem: str) -> Iterator[str]:
+    """What the image of a mask may be called, the likeliest first; all in small letters."""
+    yield stem
+    for shorter in (_SUFFIX.sub("", stem), _PREFIX.sub("", stem)):
+        if shorter and shorter != stem:
+            yield shorter
+            yield _EXTENSION.sub("", shorter)
+    yield _EXTENSION.sub("", stem)
+
+
+def image_of(stem: str, images: Mapping[str, _File]) -> str | None:
+    """The key of the image that a mask belongs to; None where there is none."""
+    aliases: dict[str, list[str]] = {}
+    for key in images:
+        aliases.setdefault(_IMAGE_WORD.sub("", key), []).append(key)
+    for core in cores(stem):
+        if core in images:
+            return core
+        if len(found := aliases.get(core, [])) == 1:
+            return found[0]
+    return None
