@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.api.inspection import SECONDS, limits_of, memory_of
+from service.api.services import MAX_INSPECTIONS
 from service.core.messaging import Dispatcher
 from service.core.settings import Settings, load_settings
 from service.embedded.servers import WORKER_PATIENCE
@@ -27,6 +30,7 @@ from worker.patience import PATIENCE
 K8S = Path(__file__).resolve().parents[2] / "deploy" / "k8s"
 KUBERNETES = "1.32"
 OVERLAYS = ("cpu", "nvidia-gpu")
+COMPONENTS = ("base-per-worker", "ingress", "one-node", "openshift", "private-ca", "pull-secret")
 NODE_TOLD = ("PAIRFORGE_SECRETS_DIR",)
 """Read beside the settings, by `load_settings`."""
 MEBIBYTES = {"Mi": 1, "Gi": 1024}
@@ -35,12 +39,37 @@ Manifest = dict[str, Any]
 
 
 def rendered(folder: str) -> list[Manifest]:
+    return rendered_at(K8S / folder)
+
+
+def rendered_at(folder: Path) -> list[Manifest]:
     if shutil.which("kubectl") is None:
         pytest.skip("no kubectl, which renders the manifests")
-    command = ["kubectl", "kustomize", str(K8S / folder)]
+    command = ["kubectl", "kustomize", str(folder)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return list(yaml.safe_load_all(run.stdout))
+
+
+def composed(folder: Path, overlay: str, *components: str) -> list[Manifest]:
+    """An overlay with components, as a kustomization in a folder of somebody else asks for them."""
+    k8s = os.path.relpath(K8S, folder)
+    asked = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{k8s}/overlays/{overlay}"],
+        "components": [f"{k8s}/components/{name}" for name in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(asked))
+    return rendered_at(folder)
+
+
+def assert_valid(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        if schema := SCHEMAS.get(manifest["kind"]):
+            jsonschema.validate(manifest, schema)
+        else:
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -81,13 +110,89 @@ def selected(selector: Manifest, labels: dict[str, str]) -> bool:
     return wanted.items() <= labels.items() and all(labels.get(rule["key"]) in rule["values"] for rule in rules)
 
 
-@pytest.mark.parametrize("folder", ["base", *(f"overlays/{name}" for name in OVERLAYS)])
+@pytest.mark.parametrize("folder", ["base", "example", *(f"overlays/{name}" for name in OVERLAYS)])
 def test_every_object_is_valid_down_to_its_last_field(folder: str) -> None:
-    for manifest in rendered(folder):
-        if schema := SCHEMAS.get(manifest["kind"]):
-            jsonschema.validate(manifest, schema)
-        else:
-            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    assert_valid(rendered(folder))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_component_is_valid_with_every_overlay_that_it_is_for(
+    tmp_path: Path, overlay: str, component: str
+) -> None:
+    if overlay == "cpu" and component in {"base-per-worker", "one-node"}:
+        pytest.skip("about the base of the GPU workers")
+    assert sorted(COMPONENTS) == sorted(folder.name for folder in (K8S / "components").iterdir())
+    manifests = composed(tmp_path, overlay, component)
+    assert_valid(manifests)
+    assert manifests != rendered(f"overlays/{overlay}")
+
+
+def test_the_registrys_password_is_used_by_every_pod(tmp_path: Path) -> None:
+    manifests = composed(tmp_path, "nvidia-gpu", "pull-secret")
+    accounts = of_kind(manifests, "ServiceAccount")
+    assert {pod["spec"]["serviceAccountName"] for pod in templates(manifests).values()} == accounts.keys()
+    assert all(each["imagePullSecrets"] == [{"name": "pairforge-registry"}] for each in accounts.values())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_private_authority_is_trusted_by_whatever_connects(tmp_path: Path, overlay: str) -> None:
+    for pod in templates(composed(tmp_path, overlay, "private-ca")).values():
+        for container in pod["spec"]["containers"]:
+            told = {entry["name"]: entry["value"] for entry in container["env"]}
+            (place,) = (mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "ca")
+            assert told["AWS_CA_BUNDLE"] == told["SSL_CERT_FILE"] == f"{place}/ca.crt"
+        assert {"name": "ca", "configMap": {"name": "pairforge-ca"}} in pod["spec"]["volumes"]
+
+
+def test_the_ingress_leads_to_what_the_api_serves_and_to_no_figures(
+    tmp_path: Path, server_settings: MakeSettings
+) -> None:
+    ingress = the(composed(tmp_path, "cpu", "ingress"), "Ingress", "pairforge-api")
+    (rule,) = ingress["spec"]["rules"]
+    paths = {entry["path"] for entry in rule["http"]["paths"]}
+    assert {path.partition("/")[2].partition("/")[0] for path in paths} == {"v1", "docs", "openapi.json"}
+    with serving(server_settings()) as url:
+        assert httpx2.get(f"{url}/openapi.json").status_code == 200
+        assert httpx2.get(f"{url}/docs").status_code == 200
+    size = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert int(size.removesuffix("m")) * 2**20 >= Settings().max_body_bytes
+    wait = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-read-timeout"]
+    assert int(wait) > SECONDS
+
+
+def test_openshift_chooses_the_user(tmp_path: Path) -> None:
+    for pod in templates(composed(tmp_path, "nvidia-gpu", "openshift")).values():
+        assert pod["spec"]["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_one_node_needs_no_volume_that_several_share(tmp_path: Path) -> None:
+    (claim,) = of_kind(composed(tmp_path, "nvidia-gpu", "one-node"), "PersistentVolumeClaim").values()
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_workers_that_fetch_for_themselves_share_no_volume(tmp_path: Path) -> None:
+    manifests = composed(tmp_path, "nvidia-gpu", "base-per-worker")
+    assert of_kind(manifests, "PersistentVolumeClaim") == of_kind(manifests, "Job") == {}
+    pod = the(manifests, "Deployment", "pairforge-worker")["spec"]["template"]
+    (fetch,) = pod["spec"]["initContainers"]
+    assert fetch["command"] == ["/opt/fetch_base.sh"]
+    assert {"name": "HF_HUB_OFFLINE", "value": "0"} in fetch["env"]
+    assert not any(mount.get("readOnly") for mount in fetch["volumeMounts"])
+    (models,) = (volume for volume in pod["spec"]["volumes"] if volume["name"] == "models")
+    assert models.keys() == {"name", "ephemeral"}
+    policy = the(manifests, "NetworkPolicy", "pairforge-base")["spec"]
+    assert selected(policy["podSelector"], pod["metadata"]["labels"])
+
+
+def test_the_example_is_what_an_operator_would_write() -> None:
+    manifests = rendered("example")
+    egress = the(manifests, "NetworkPolicy", "allow-stores")["spec"]["egress"]
+    assert [port["port"] for rule in egress for port in rule["ports"]] == [6380, 9000]
+    assert {c["image"].rpartition(":")[0] for c in all_containers(manifests)} == {
+        "registry.example.com/pairforge/api",
+        "registry.example.com/pairforge/worker-gpu",
+    }
 
 
 def test_an_unknown_field_is_not_valid(manifests: list[Manifest]) -> None:
@@ -125,6 +230,13 @@ def test_every_container_has_limits_and_what_it_writes_has_room(manifests: list[
         on_disk = sum(mebibytes(each["sizeLimit"]) for each in empty if each.get("medium") != "Memory")
         limits = spec["containers"][0]["resources"]["limits"]
         assert on_disk <= mebibytes(limits["ephemeral-storage"])
+
+
+def test_the_api_has_the_memory_for_all_that_it_decodes_at_a_time(manifests: list[Manifest]) -> None:
+    (api,) = the(manifests, "Deployment", "pairforge-api")["spec"]["template"]["spec"]["containers"]
+    decoding = MAX_INSPECTIONS * memory_of(limits_of(Settings())) / 2**20
+    server = 256
+    assert decoding + server <= mebibytes(api["resources"]["limits"]["memory"])
 
 
 def test_every_deployment_is_probed_at_a_port_it_has(manifests: list[Manifest]) -> None:
@@ -307,9 +419,33 @@ def test_a_gpu_worker_has_a_gpu_and_a_base_that_the_job_has_fetched() -> None:
     assert all(mount["readOnly"] for mount in worker["volumeMounts"] if mount["name"] == "models")
     base = config["data"]["PAIRFORGE_BASE"]
     (job,) = of_kind(manifests, "Job").values()
-    fetch, verify = containers(job["spec"]["template"])
-    assert f"--local-dir={base}" in fetch["command"]
-    assert verify["command"][-1] == base
-    (revision,) = (word.removeprefix("--revision=") for word in fetch["command"] if word.startswith("--revision="))
-    assert re.fullmatch(r"[0-9a-f]{40}", revision)
-    assert revision[:12] == base[-12:] == job["metadata"]["name"][-12:]
+    (fetch,) = containers(job["spec"]["template"])
+    assert fetch["command"] == ["/opt/fetch_base.sh"]
+    script = (K8S.parent / "compose" / "fetch_base.sh").read_text()
+    (revision,) = re.findall(r"^revision=([0-9a-f]{40})$", script, re.MULTILINE)
+    assert base == f"/models/stable-diffusion-v1-5-{revision[:12]}"
+    (waits,) = spec["initContainers"]
+    assert '"$PAIRFORGE_BASE/.complete"' in waits["command"][-1]
+    assert 'touch "$base/.complete"' in script
+
+
+def test_an_upgrade_makes_another_job_since_none_can_be_changed() -> None:
+    (job,) = of_kind(rendered("overlays/nvidia-gpu"), "Job").values()
+    (container,) = containers(job["spec"]["template"])
+    assert job["metadata"]["name"].endswith(f"-{container['image'].rpartition(':')[2]}")
+    assert job["spec"]["ttlSecondsAfterFinished"] > 0
+
+
+def test_a_rollout_waits_for_the_base() -> None:
+    spec = the(rendered("overlays/nvidia-gpu"), "Deployment", "pairforge-worker")["spec"]
+    assert spec["progressDeadlineSeconds"] >= 3600
+
+
+def test_compiled_code_is_kept_on_a_disk() -> None:
+    spec = the(rendered("overlays/nvidia-gpu"), "Deployment", "pairforge-worker")["spec"]["template"]["spec"]
+    (worker,) = spec["containers"]
+    own = {entry["name"]: entry["value"] for entry in worker["env"]}
+    on_disk = {v["name"] for v in spec["volumes"] if "emptyDir" in v and v["emptyDir"].get("medium") != "Memory"}
+    places = [mount["mountPath"] for mount in worker["volumeMounts"] if mount["name"] in on_disk]
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert any(Path(own[name]).is_relative_to(place) for place in places)
