@@ -86,13 +86,15 @@ class Adapter:
 
 
 def make_references(pairs: Sequence[Pair], config: TrainingConfig) -> tuple[list[Pair], list[Placement]]:
-    """A view of every single defect at its own scale, and where it lay; drawn from `config.seed`."""
+    """A view of every picture's largest defects at their own scale, and where they lay; drawn from `config.seed`."""
     references, placements = [], []
     for number, pair in enumerate(pairs):
         labels, count = ndimage.label(pair.mask, structure=np.ones((3, 3)))
         draw = np.random.default_rng([config.seed, number])
         height, width = pair.mask.shape
-        for defect in range(1, min(count, DEFECTS_PER_PAIR) + 1):
+        areas = np.bincount(labels.reshape(-1), minlength=count + 1)[1:]
+        largest = np.argsort(-areas, kind="stable")[:DEFECTS_PER_PAIR]
+        for defect in np.sort(largest) + 1:
             window = draw_window(labels == defect, config.view, config.resolution, draw)
             references.append(Pair(pair.name, pair.image[window.slices], pair.mask[window.slices]))
             x, y = _travel(window.left, width - window.side), _travel(window.top, height - window.side)

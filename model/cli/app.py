@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from model.cli.options import SAMPLING, TRAINING, Base, Device, Force, Json, Limits, Normals, ObjectNet
+from model.cli.options import (
+    SAMPLING,
+    TRAINING,
+    Base,
+    Brightness,
+    Device,
+    Force,
+    Json,
+    Limits,
+    MaskValues,
+    Normals,
+    ObjectNet,
+)
 from model.cli.output import PREPARING
 from model.cli.session import Session
 from service.cli.app import app as service_app
@@ -54,6 +66,8 @@ def train(  # noqa: PLR0913 - every option is a parameter
         Path | None, typer.Option(metavar="FILE", help="U²-Net that finds defects on parts, in place of the base's.")
     ] = None,
     object_net: ObjectNet = None,
+    brightness: Brightness = None,
+    mask_values: MaskValues = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -161,6 +175,7 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     formats: Annotated[
         str, typer.Option(metavar="NAMES", help="Layouts to add: mvtec,coco,yolo,labelstudio, or all.")
     ] = "",
+    brightness: Brightness = None,
     limits: Limits = None,
     max_attempts: Annotated[int | None, typer.Option(help="Candidates tried at most; by default 10 per pair.")] = None,
     base: Annotated[str | None, typer.Option(help="The adapter's base, where it is found no more by its name.")] = None,

@@ -18,7 +18,8 @@ from model.placement import NormalImage
 from model.types import Pair
 from service.core.decoding import ImageLimits
 from service.core.errors import TransientError, UsageError
-from service.core.pairs import read_normals, read_pairs
+from service.core.pairs import read_normals, read_pairs, shared_reading
+from service.core.reading import Reading, chosen_reading
 
 OWN_FILES = ImageLimits(max_file_bytes=200 * 10**6, max_pixels=178 * 10**6, max_total_pixels=2 * 10**9)
 """What the user's own machine is asked to hold. Pillow decodes no image of more than 178 megapixels; two gigapixels
@@ -67,17 +68,23 @@ def open_base(source: str, device: str = "cpu") -> Base:
     return load_base(source, device=device)
 
 
-def load_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[str]]:
+def choose_reading(options: Mapping[str, Any], images: Path, masks: Path, normals: Path | None) -> Reading:
+    """How files are to be understood: as the options say, with one brightness for all images and normals."""
+    wanted = chosen_reading(options.get("brightness"), options.get("mask_values"))
+    return shared_reading(wanted, images, masks, normals, OWN_FILES)
+
+
+def load_pairs(images: Path, masks: Path, reading: Reading | None = None) -> tuple[list[Pair], list[str]]:
     """The pairs in two folders, and what was converted or left out on the way."""
-    found = read_pairs(images, masks, OWN_FILES)
+    found = read_pairs(images, masks, OWN_FILES, reading)
     return [Pair(pair.name, pair.image, pair.mask) for pair in found.pairs], found.notes
 
 
-def load_normals(folder: Path | None) -> tuple[list[NormalImage], list[str]]:
+def load_normals(folder: Path | None, reading: Reading | None = None) -> tuple[list[NormalImage], list[str]]:
     """The defect-free images of a folder, and what was converted or left out; none without a folder."""
     if folder is None:
         return [], []
-    found = read_normals(folder, OWN_FILES)
+    found = read_normals(folder, OWN_FILES, reading)
     return [NormalImage(normal.name, normal.image) for normal in found.images], found.notes
 
 

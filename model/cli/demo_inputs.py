@@ -21,7 +21,7 @@ from model.cli.checks import (
 )
 from model.cli.output import Output
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
-from service.cli.files import pictures
+from service.cli.files import pair_pictures, pictures
 from service.core.errors import UsageError
 from service.core.keys import Upload
 from service.core.limits import read_limits
@@ -149,9 +149,10 @@ def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
     sampling: dict[str, Any] = {"seed": request.seed, "batch": DEMO_BATCH}
     if limits is not None:
         sampling["limits"] = limits
+    given = pair_pictures(images, masks)
     return Inputs(
-        images=pictures(images, Upload.IMAGES),
-        masks=pictures(masks, Upload.MASKS),
+        images=given[0],
+        masks=given[1],
         normals=pictures(normals, Upload.NORMALS),
         base=folder,
         device=device,

@@ -31,6 +31,7 @@ from model.sampling import SamplingConfig, resolve_sampling
 from model.u2net import U2Net
 from service.core.errors import UsageError
 from service.core.limits import read_limits
+from service.core.reading import chosen_reading
 
 BYTES_PER_PIXEL = 2
 """Of a photograph as PNG, with its mask."""
@@ -136,7 +137,8 @@ def read_inputs(request: GenerateRequest) -> Inputs:
     problems = Problems()
     formats = problems.attempt(parse_formats, request.formats)
     limits = problems.attempt(read_limits, request.limits) if request.limits is not None else None
-    found = problems.attempt(load_normals, request.normals)
+    reading = problems.attempt(chosen_reading, request.options.get("brightness"), None)
+    found = problems.attempt(load_normals, request.normals, reading)
     problems.attempt(check_new_file, request.target, force=request.force)
     problems.attempt(check_seed, request.options)
     if request.num_pairs < 1:

@@ -18,9 +18,13 @@ from model.masks import MaskMethod, threshold_mask, tidy_mask, u2net_mask
 from model.progress import Meter
 from model.types import ImageArray, MaskArray
 from model.u2net import U2Net, load_u2net
-from service.core.decoding import image_format
 from service.core.errors import UsageError
+from service.core.file_problems import FileProblem
 from service.core.images import read_image
+from service.core.keys import Upload
+from service.core.listing import Notes, left_out, listed, stem
+from service.core.pairs import shared_reading
+from service.core.reading import Reading
 
 METHODS = (MaskMethod.U2NET, MaskMethod.THRESHOLD)
 """Those that need nothing but the part; attention needs the sampling itself."""
@@ -42,55 +46,60 @@ def make_masks(request: MasksRequest, output: Output) -> None:
     """Check every part, then write one mask for each into a new folder, which appears once it is complete."""
     problems = Problems()
     problems.attempt(check_new_folder, request.target)
-    paths = problems.attempt(_part_files, request.parts) or []
-    for path in paths:
-        problems.attempt(read_image, path, path.name, OWN_FILES)
+    files, notes = problems.attempt(_part_files, request.parts) or ({}, [])
+    reading = shared_reading(Reading(), files, {}, None, OWN_FILES)
+    for name, path in files.items():
+        problems.attempt(read_image, path, name, OWN_FILES, reading.brightness)
     find = problems.attempt(_finder, request)
     if problems.found or find is None:
         raise UsageError(problems.found, "the masks cannot be made")
+    for note in notes:
+        output.note(note)
     aside = request.target.with_name(f".{request.target.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     empty = []
-    meter = Meter("masks", len(paths), "masks")
+    meter = Meter("masks", len(files), "masks")
     try:
-        for number, path in enumerate(paths):
-            mask = tidy_mask(find(read_image(path, path.name, OWN_FILES)[0]))
-            Image.fromarray(mask.astype(np.uint8) * 255).save(aside / f"{path.stem}.png")
+        for number, (name, path) in enumerate(files.items()):
+            mask = tidy_mask(find(read_image(path, name, OWN_FILES, reading.brightness)[0]))
+            Image.fromarray(mask.astype(np.uint8) * 255).save(aside / f"{stem(name)}.png")
             if not mask.any():
-                empty.append(path.name)
+                empty.append(name)
             output.progress(meter.report(number + 1))
         if request.target.exists():
             request.target.rmdir()
         aside.rename(request.target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    told = f"masks: {request.target} ({len(paths)} files)"
+    told = f"masks: {request.target} ({len(files)} files)"
     if empty:
         told += f"\n{len(empty)} of them are empty, no defect was found on {', '.join(empty[:5])}"
-    output.result({"masks": str(request.target), "count": len(paths), "empty": empty}, told)
+    output.result({"masks": str(request.target), "count": len(files), "empty": empty}, told)
 
 
-def _part_files(folder: Path) -> list[Path]:
+def _part_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The pictures by name, and what was left out."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: name one with images of anomaly parts, defects on mid-grey")
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and _is_picture(path))
-    if not paths:
-        raise UsageError(f"{folder} holds no images")
+    notes = Notes()
+    problems: list[FileProblem] = []
+    files = {
+        name: path for name, path in listed(Upload.IMAGES, folder, notes, problems).items() if isinstance(path, Path)
+    }
+    if not files:
+        raise UsageError(
+            [f"{folder} holds no images", *(problem.detail for problem in left_out(Upload.IMAGES, folder))]
+        )
     stems: dict[str, str] = {}
     clashes = [
-        f"{stems[path.stem]} and {path.name} would have the same mask: rename one"
-        for path in paths
-        if stems.setdefault(path.stem, path.name) != path.name
+        f"{stems[stem(name)]} and {name} would have the same mask: rename one"
+        for name in files
+        if stems.setdefault(stem(name), name) != name
     ]
-    if clashes:
-        raise UsageError(clashes)
-    return paths
-
-
-def _is_picture(path: Path) -> bool:
-    with path.open("rb") as file:
-        return image_format(file.read(12)) is not None or path.suffix.lower() in {".png", ".jpg", ".jpeg"}
+    if clashes or problems:
+        raise UsageError([*clashes, *(problem.detail for problem in problems)])
+    return files, notes.sentences()
 
 
 def _finder(request: MasksRequest) -> Callable[[ImageArray], MaskArray]:

@@ -9,6 +9,15 @@ import typer
 
 TRAINING, SAMPLING = "Training settings (default: the base's recommendation, else the paper's)", "Sampling settings"
 
+Brightness = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW:HIGH", help="Of more than 8 bits, what becomes black and white; default: from all files."
+    ),
+]
+MaskValues = Annotated[
+    str | None, typer.Option(metavar="VALUES", help="Levels or colours of masks that are the defect: 1,2 or #ff0000.")
+]
 Base = Annotated[str, typer.Option(help="Name of a shipped base, folder, or hub id, in diffusers' format.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]

@@ -19,6 +19,7 @@ from model.cli.checks import (
     check_new_adapter,
     check_seed,
     choose_device,
+    choose_reading,
     chosen,
     load_normals,
     load_pairs,
@@ -129,8 +130,9 @@ def prepare(request: TrainRequest, output: Output) -> Training:
         TransientError: there is no room for checkpoints and adapter.
     """
     problems = Problems()
-    found = problems.attempt(load_pairs, request.images, request.masks)
-    good = problems.attempt(load_normals, request.normals)
+    reading = problems.attempt(choose_reading, request.options, request.images, request.masks, request.normals)
+    found = problems.attempt(load_pairs, request.images, request.masks, reading)
+    good = problems.attempt(load_normals, request.normals, reading)
     problems.attempt(check_new_adapter, request.target, force=request.force)
     problems.attempt(check_seed, request.options)
     device = problems.attempt(choose_device, request.device) or "cpu"

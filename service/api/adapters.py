@@ -21,8 +21,9 @@ from service.api.submission import Submission, replayed, require_room, submit
 from service.api.uploads import Form, received
 from service.api.views import samples
 from service.core import keys
-from service.core.errors import TransientError
+from service.core.errors import TransientError, UsageError
 from service.core.keys import Kind, Upload
+from service.core.reading import chosen_reading
 from service.core.records import AdapterInUse, Record
 from service.core.requests import AdapterRequest, TrainingOptions
 
@@ -34,6 +35,12 @@ router = APIRouter(
 AdapterId = Annotated[str, Path(description="As `POST /adapters` told it.")]
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+
+_READING = {
+    "brightness": "`LOW:HIGH`: of pictures with more than 8 bits, the values that become black and white.",
+    "mask_values": "Levels or colours of masks that are the defect, such as `1,2` or `#ff0000`.",
+}
+"""How the files are to be understood; the files decide where a field is missing."""
 
 
 def _form_schema() -> dict[str, Any]:
@@ -49,6 +56,7 @@ def _form_schema() -> dict[str, Any]:
             "images[]": {**_FILES, "description": "The defective parts: PNG, JPEG, BMP, TIFF or WebP."},
             "masks[]": {**_FILES, "description": "One for each image, called like it: white is the defect."},
             "normals[]": {**_FILES, "description": "Defect-free parts, to generate on and to learn from."},
+            **{name: {"type": "string", "description": told} for name, told in _READING.items()},
             **fields,
         },
     }
@@ -119,11 +127,16 @@ def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
     """The request that the form's fields make, and all mistakes of the form itself."""
     own = AdapterRequest.model_fields.keys() - {"training"}
     values: dict[str, Any] = {name: text for name, text in form.fields.items() if name in own}
-    values["training"] = {name: text for name, text in form.fields.items() if name not in own}
+    values["training"] = {name: text for name, text in form.fields.items() if name not in own | _READING.keys()}
+    errors: list[dict[str, Any]] = list(form.errors)
+    for name in _READING.keys() & form.fields.keys():
+        try:
+            chosen_reading(**{**dict.fromkeys(_READING), name: form.fields[name]})
+        except UsageError as error:
+            errors += [{"pointer": pointer(name), "detail": problem} for problem in error.problems]
     try:
-        return AdapterRequest.model_validate(values), list(form.errors)
+        return AdapterRequest.model_validate(values), errors
     except ValidationError as error:
-        errors: list[dict[str, Any]] = list(form.errors)
         for entry in error.errors():
             name = str(entry["loc"][-1 if entry["loc"][0] == "training" else 0])
             errors.append({"pointer": pointer(name), "detail": f"{name}: {entry['msg']}"})

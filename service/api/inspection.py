@@ -109,6 +109,8 @@ async def judged(form: Form, settings: Settings) -> Pictures | Refused:
     inspection = Inspection(
         files={kind: {file.name: str(file.path) for file in form.of(kind)} for kind in KINDS},
         limits=asdict(limits),
+        brightness=form.fields.get("brightness"),
+        mask_values=form.fields.get("mask_values"),
         folder=str(form.folder / "accepted"),
         memory_bytes=memory_of(limits),
         cpu_seconds=CPU_SECONDS,

@@ -23,6 +23,7 @@ class Inspection(TypedDict):
     Attributes:
         files: kind (images, masks, normals) → name → path.
         limits: fields of `ImageLimits`.
+        brightness, mask_values: the form's fields of these names, None without.
         folder: where the pictures are written to, `{kind}/{index:03}.png`.
         memory_bytes: of address space, at most.
         cpu_seconds: of processor time, at most; SIGXCPU tells that it is used up.
@@ -30,6 +31,8 @@ class Inspection(TypedDict):
 
     files: dict[str, dict[str, str]]
     limits: dict[str, int]
+    brightness: str | None
+    mask_values: str | None
     folder: str
     memory_bytes: int
     cpu_seconds: int
@@ -56,8 +59,10 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
         list of name (the file's stem), width, height, bytes and sha256 of the new file.
     """
     from service.core.decoding import ImageLimits
+    from service.core.errors import UsageError
     from service.core.file_problems import UnusableFilesError
-    from service.core.pairs import read_normals, read_pairs
+    from service.core.pairs import read_normals, read_pairs, shared_reading
+    from service.core.reading import Reading, chosen_reading
 
     files = {kind: {name: Path(path) for name, path in named.items()} for kind, named in inspection["files"].items()}
     limits = ImageLimits(**inspection["limits"])
@@ -65,8 +70,13 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
     pictures: dict[str, list[dict[str, Any]]] = {"images": [], "masks": [], "normals": []}
     problems: list[dict[str, Any]] = []
     notes: list[str] = []
+    reading = Reading()
+    # What is wrong with the form's fields is told by who received it.
+    with suppress(UsageError):
+        reading = chosen_reading(inspection["brightness"], inspection["mask_values"])
+    reading = shared_reading(reading, files["images"], files["masks"], files["normals"], limits)
     try:
-        pairs = read_pairs(files["images"], files["masks"], limits)
+        pairs = read_pairs(files["images"], files["masks"], limits, reading)
         notes += pairs.notes
         for index, pair in enumerate(pairs.pairs):
             pictures["images"].append(_written(pair.image, pair.name, folder / "images" / f"{index:03}.png"))
@@ -76,7 +86,7 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
         problems += map(asdict, error.found)
     if files["normals"]:
         try:
-            normals = read_normals(files["normals"], limits)
+            normals = read_normals(files["normals"], limits, reading)
             notes += normals.notes
             for index, normal in enumerate(normals.images):
                 pictures["normals"].append(_written(normal.image, normal.name, folder / "normals" / f"{index:03}.png"))

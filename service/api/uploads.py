@@ -22,6 +22,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from service.api.problems import Problem, pointer
+from service.core.names import shown_name
 from service.core.settings import Settings
 from service.core.spool import free_bytes, spooled
 
@@ -203,7 +204,7 @@ class _Receiver:
             raise Problem("bad_request", "a part of the form has no name in its Content-Disposition")
         self._name = options[b"name"].decode(errors="replace")
         if b"filename" in options:
-            self._start_file(self._name, client_name(options[b"filename"].decode(errors="replace")))
+            self._start_file(self._name, client_name(shown_name(options[b"filename"].decode(errors="surrogateescape"))))
         else:
             self._fields += 1
             if self._fields > MAX_FIELDS:

@@ -30,7 +30,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
     json: Json = False,
 ) -> None:
     """Upload images and masks, and have an adapter trained on them."""
-    from service.cli.files import pictures
+    from service.cli.files import pair_pictures, pictures
     from service.cli.session import connect, session
     from service.core.keys import Upload
 
@@ -44,7 +44,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
             "seed": seed,
             **parse_settings(settings or ()),
         }
-        uploads = [pictures(images, Upload.IMAGES), pictures(masks, Upload.MASKS), pictures(normals, Upload.NORMALS)]
+        uploads = [*pair_pictures(images, masks), pictures(normals, Upload.NORMALS)]
         with connect() as client:
             created = client.create_adapter(*uploads, **options)
             tell_created(client, created, output, wait=wait, then=f"pairforge jobs create {created.id} --num-pairs 16")

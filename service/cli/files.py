@@ -6,7 +6,25 @@ from pathlib import Path
 
 from service.core.file_problems import FileProblem, UnusableFilesError
 from service.core.keys import Upload
+from service.core.layouts import normals_folder, pair_folders
 from service.core.listing import Notes, listed
+
+
+def pair_pictures(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
+    """The images and the masks that two folders, or a data set's as they are, hold.
+
+    Raises:
+        UnusableFilesError: a folder cannot be read, or holds several kinds of defect.
+    """
+    problems: list[FileProblem] = []
+    folders = pair_folders(images, masks, Notes(), problems)
+    found = [
+        [path for path in listed(use, files, Notes(), problems).values() if isinstance(path, Path)]
+        for use, files in ((Upload.IMAGES, folders.images), (Upload.MASKS, folders.masks))
+    ]
+    if problems:
+        raise UnusableFilesError(problems)
+    return found[0], found[1]
 
 
 def pictures(folder: Path | None, use: Upload) -> list[Path]:
@@ -18,7 +36,7 @@ def pictures(folder: Path | None, use: Upload) -> list[Path]:
     if folder is None:
         return []
     problems: list[FileProblem] = []
-    names = listed(use, folder, Notes(), problems)
+    names = listed(use, normals_folder(folder, Notes()) if use is Upload.NORMALS else folder, Notes(), problems)
     if problems:
         raise UnusableFilesError(problems)
-    return [folder / name for name in names]
+    return [path for path in names.values() if isinstance(path, Path)]

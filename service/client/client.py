@@ -16,6 +16,7 @@ import httpx2
 from service.client.resources import Page, Resource
 from service.client.transport import AWAY, ApiError, Transport
 from service.core.errors import TransientError, UsageError
+from service.core.names import shown_name
 
 PREFIX = "/v1"
 
@@ -82,7 +83,8 @@ class Client:
 
         def send() -> httpx2.Response:
             with ExitStack() as open_files:
-                files = [(part, (path.name, open_files.enter_context(path.open("rb")))) for part, path in parts]
+                opened = [(part, path.name, open_files.enter_context(path.open("rb"))) for part, path in parts]
+                files = [(part, (shown_name(name), file)) for part, name, file in opened]
                 return self._http.post(f"{PREFIX}/adapters", data=fields, files=files, headers=headers)
 
         return Resource.model_validate(self._transport.answer(send).json())

@@ -27,6 +27,7 @@ from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 from service.core.brightness import Deep
 from service.core.errors import UsageError
 from service.core.metadata import Bare, without_metadata
+from service.core.names import shown_name
 
 Source = Path | bytes | BinaryIO
 """A file on disk, its content, or an open file, which is read from where it stands."""
@@ -150,11 +151,6 @@ def is_same_file(one: Source, other: Source) -> bool:
         with suppress(OSError):
             return filecmp.cmp(one, other, shallow=False)
     return False
-
-
-def shown_name(name: str) -> str:
-    """A file's name for messages and for new files: bytes that are no UTF-8 are written as `%C1`."""
-    return "".join(f"%{ord(sign) - 0xDC00:02X}" if 0xDC80 <= ord(sign) <= 0xDCFF else sign for sign in name)
 
 
 @contextmanager

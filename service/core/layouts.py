@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.core.decoding import Source, is_same_file, shown_name
+from service.core.decoding import Source, is_same_file
 from service.core.file_problems import FileProblem, enumerated
 from service.core.keys import Upload
 from service.core.listing import Files, Notes, has_pictures, key_of, listed
-from service.core.names import image_of, mask_suffix
+from service.core.names import image_of, mask_suffix, shown_name
 
 # MVTec AD, VisA, and what people make themselves.
 _PARTS = (("test", "ground_truth"), ("Data/Images", "Data/Masks"), ("Images", "Masks"), ("images", "masks"))

@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from service.core.decoding import Source, image_format, shown_name
+from service.core.decoding import Source, image_format
 from service.core.file_problems import FileProblem, enumerated
 from service.core.keys import Upload
+from service.core.names import shown_name
 
 Files = Path | Mapping[str, Source]
 """A folder, or files by name."""

@@ -1,4 +1,4 @@
-"""Which image a mask belongs to, by the names that annotation tools and data sets give."""
+"""Names of files: how they are shown, and which image a mask belongs to by them."""
 
 from __future__ import annotations
 
@@ -44,3 +44,8 @@ def image_of(stem: str, images: Mapping[str, _File]) -> str | None:
         if len(found := aliases.get(core, [])) == 1:
             return found[0]
     return None
+
+
+def shown_name(name: str) -> str:
+    """A file's name for messages and for new files: bytes that are no UTF-8 are written as `%C1`."""
+    return "".join(f"%{ord(sign) - 0xDC00:02X}" if 0xDC80 <= ord(sign) <= 0xDCFF else sign for sign in name)

@@ -317,7 +317,7 @@ def _meaning(masks: Sequence[tuple[str, MaskLevels]], reading: Reading, problems
         return Meaning()
 
 
-def _paired(entries: Sequence[_Entry], meaning: Meaning, notes: Notes, problems: list[FileProblem]) -> list[Pair]:
+def _paired(entries: list[_Entry], meaning: Meaning, notes: Notes, problems: list[FileProblem]) -> list[Pair]:
     """The pairs, their masks decided and joined, their images turned as the masks were drawn."""
     masks: list[MaskArray] = []
     told_of_masks: dict[str, list[str]] = {}
@@ -340,8 +340,12 @@ def _paired(entries: Sequence[_Entry], meaning: Meaning, notes: Notes, problems:
         if entry.photograph.orientation != 1
     ]
     stored = is_unturned(oriented)
+    del oriented
     pairs = []
-    for entry, mask in zip(entries, masks, strict=True):
+    entries.reverse()
+    for mask in masks:
+        # Taken off the list, so that no picture is held twice.
+        entry = entries.pop()
         photograph = entry.photograph
         told = turning_note(photograph.orientation)
         image = photograph.turned()
