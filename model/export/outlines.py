@@ -4,7 +4,7 @@ A polygon in COCO or YOLO is one ring and cannot have holes. A component is ther
 along a horizontal bridge into each hole and back: filled by the even-odd rule, as both readers do, it is the component.
 
 The tracing is OpenCV's, which follows pixel centres of an 8-connected component. Readers differ in what a coordinate
-means, so there are two rings: `edge_ring` along pixel edges, `centre_ring` through the centres of border pixels.
+means, so there are two rings: `edge_ring` along pixel edges, `inner_ring` just inside them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.types import MaskArray
+
+_HAIR = 0.02
+"""Pixels; more than what rounding to six decimals moves a vertex of the largest image by."""
 
 Ring = NDArray[np.int64]
 """`(K, 2)` vertices `(x, y)` in pixels, closed implicitly."""
@@ -46,15 +49,21 @@ def edge_ring(component: MaskArray) -> Ring:
     return _without_straights((_trace(doubled) + 1) // 2) + origin
 
 
-def centre_ring(component: MaskArray) -> Ring:
-    """The ring through the border pixels, named by their indices; of at least 3 vertices, repeated if need be.
+def inner_ring(component: MaskArray) -> NDArray[np.float64]:
+    """The ring just inside the outer edges of the border pixels, so that cutting off the fraction names the pixel.
+
+    As `edge_ring`, but for a hair: it is as wide as the component, where a ring through pixel centres is a pixel narrower.
 
     Args:
         component: `(H, W)` bool, one 8-connected component.
+
+    Returns:
+        `(K, 2)` vertices `(x, y)` in pixels.
     """
     crop, origin = _cropped(component)
-    ring = _without_straights(_trace(crop)) + origin
-    return ring[np.arange(max(3, len(ring))) % len(ring)]
+    doubled = _without_straights(_trace(crop.repeat(2, axis=0).repeat(2, axis=1)))
+    inside: NDArray[np.float64] = np.where(doubled % 2, 1 - _HAIR, _HAIR)
+    return doubled // 2 + inside + origin
 
 
 def _cropped(component: MaskArray) -> tuple[MaskArray, tuple[int, int]]:

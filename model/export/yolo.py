@@ -1,8 +1,10 @@
 """YOLO segmentation labels, as Ultralytics reads them.
 
 One line per connected component: `class x1 y1 x2 y2 …`, normalised by the image's size. The reader multiplies, cuts off
-the fraction and fills the polygon with its border included, so vertices are the *centres* of border pixels,
-`(x + ½) / width`: what it fills at the image's own size is the mask, and rounding cannot move a vertex.
+the fraction and fills the polygon with its border included. Vertices lie just inside the outer edges of border pixels:
+what it fills at the image's own size is the mask, and rounding cannot move a vertex into another pixel. The boxes that
+it takes around them are as large as the defect, so that thin lines are not dropped in training, where boxes of up to 2
+pixels are.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import yaml
 
 from model.export.formats import Entry, StoredNormal, StoredPair
 from model.export.names import label
-from model.export.outlines import centre_ring, components
+from model.export.outlines import components, inner_ring
 from model.types import MaskArray
 
 CLASS = 0
@@ -51,4 +53,4 @@ def label_lines(mask: MaskArray) -> str:
 
 def _coordinates(component: MaskArray) -> str:
     height, width = component.shape
-    return " ".join(f"{(x + 0.5) / width:.6f} {(y + 0.5) / height:.6f}" for x, y in centre_ring(component))
+    return " ".join(f"{x / width:.6f} {y / height:.6f}" for x, y in inner_ring(component))

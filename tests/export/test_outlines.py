@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from model.export.outlines import bounding_box, centre_ring, components, edge_ring
+from model.export.outlines import bounding_box, components, edge_ring, inner_ring
 from model.types import MaskArray
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
@@ -38,9 +38,9 @@ def test_edge_rings_enclose_as_much_area_as_there_are_pixels(mask: MaskArray) ->
 
 
 @given(MASKS)
-def test_centre_rings_filled_with_their_border_are_their_components(mask: MaskArray) -> None:
+def test_inner_rings_filled_with_their_border_are_their_components(mask: MaskArray) -> None:
     for part in components(mask):
-        ring = centre_ring(part)
+        ring = inner_ring(part)
         assert len(ring) >= 3
         filled = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [ring.astype(np.int32)], 1)
         assert np.array_equal(filled, part)

@@ -60,3 +60,14 @@ def test_the_folder_is_complete(write: Any, tmp_path: Path) -> None:
                 assert np.array_equal(read_labels(labels, *expected.shape, len(data["names"])), expected)
             else:
                 assert labels == ""
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 9])
+def test_the_box_of_a_line_is_as_wide_as_the_line(width: int) -> None:
+    """A trainer drops boxes of up to two pixels after scaling; one pixel short, it would drop twice as many lines."""
+    mask = np.zeros((256, 256), np.bool_)
+    mask[40:200, 100 : 100 + width] = True
+    x = np.array(label_lines(mask).split()[1::2], float) * 256
+    assert width - 0.1 < x.max() - x.min() <= width
+    assert abs(x.min() - 100) < 0.5
+    assert abs(x.max() - (100 + width)) < 0.5
