@@ -53,7 +53,14 @@ def test_rates_follow_the_step_of_the_graph() -> None:
         for target in panel["targets"]
         for window in re.findall(r"\[(.*?)\]", target["expr"])
     }
-    assert windows == {"$__rate_interval"}
+    assert windows == {"$__rate_interval", "$__range"}
+
+
+def test_totals_bear_a_worker_that_starts_again() -> None:
+    """Counters begin at 0 with each start, so nothing shows one, or a sum of them, as it is."""
+    for _, panel in PANELS:
+        for target in panel["targets"]:
+            assert not re.search(r"\b\w+_total\b(\{[^}]*\})?(?!\{|\[|\w)", target["expr"]), panel["title"]
 
 
 def test_every_variable_is_declared_where_it_is_used() -> None:

@@ -45,7 +45,7 @@ def expressions() -> Iterator[tuple[str, str]]:
     for file in DASHBOARDS:
         for panel in json.loads(file.read_text())["panels"]:
             for target in panel.get("targets", []):
-                text = target["expr"].replace("$__rate_interval", "1m")
+                text = target["expr"].replace("$__rate_interval", "1m").replace("$__range", "5m")
                 yield f"{file.stem}: {panel['title']} {target['refId']}", re.sub(r"\$\w+", ".*", text)
 
 

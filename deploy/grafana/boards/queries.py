@@ -23,6 +23,11 @@ def increase(metric: str, by: str = "", where: str = "") -> str:
     return f"{_sum(by)} (increase({_selected(metric, where)}[$__rate_interval]))"
 
 
+def gained(metric: str) -> str:
+    """How much came in the time that is shown: workers that start again count from 0, so a plain sum tells less."""
+    return f"sum(increase({metric}[$__range]))"
+
+
 def quantile(share: float, histogram: str, by: str = "", where: str = "") -> str:
     """What the given share of observations stays below."""
     labels = f"le, {by}" if by else "le"

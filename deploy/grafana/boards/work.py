@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deploy.grafana.boards.board import Board, Row, label_variable
-from deploy.grafana.boards.panels import FAULTS, Panel, Steps
-from deploy.grafana.boards.queries import Query, increase, quantile, quantiles, rate, rejected_candidates
+from deploy.grafana.boards.panels import FAULTS, Look, Panel, Steps
+from deploy.grafana.boards.queries import Query, gained, increase, quantile, quantiles, rate, rejected_candidates
 
 KIND = 'kind=~"$kind"'
 IDLE = "no work in this time"
@@ -69,6 +69,30 @@ TIMES = Row(
 PAIRS = Row(
     "Pairs",
     [
+        Panel(
+            title="Accepted in the time shown",
+            description="Without what a killed worker had not told yet; the records have the exact numbers.",
+            unit="short",
+            queries=[Query(gained("pairforge_pairs_accepted_total"))],
+            look=Look.NUMBER,
+            empty=IDLE,
+            width=12,
+            height=4,
+        ),
+        Panel(
+            title="Share accepted in the time shown",
+            description="Of the candidates that were judged.",
+            unit="percentunit",
+            queries=[
+                Query(
+                    f"{gained('pairforge_pairs_accepted_total')} / ({gained('pairforge_candidates_judged_total')} > 0)"
+                )
+            ],
+            look=Look.NUMBER,
+            empty=IDLE,
+            width=12,
+            height=4,
+        ),
         Panel(
             title="Pairs per second",
             description="Accepted and rejected, over all workers.",
