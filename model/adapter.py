@@ -126,7 +126,7 @@ def make_card(
         "method": METHOD,
         "object": object_name,
         "defect": defect_name,
-        "base": {"name": model.base.name, "sha256": model.base.digest},
+        "base": {"name": model.base.name, "sha256": model.base.digest, "license": model.base.card.get("license")},
         "config": model.config.as_dict(),
         "steps": trained.steps,
         "kept_step": trained.kept,

@@ -119,11 +119,16 @@ def test_diffusers_loads_either_branch_and_computes_the_same(
         torch.testing.assert_close(output, ours[number], atol=1e-5, rtol=1e-5)
 
 
+def test_the_card_names_the_licence_of_its_base(base: Base) -> None:
+    licensed = replace(base, card={"license": "CreativeML-OpenRAIL-M"})
+    assert tiny_adapter(licensed).card["base"]["license"] == "CreativeML-OpenRAIL-M"
+
+
 def test_the_card_says_what_it_is(adapter: Adapter, base: Base) -> None:
     card = adapter.card
     assert (card["format_version"], card["method"]) == (1, "dualanodiff")
     assert (card["object"], card["defect"]) == ("metal tile", "crack")
-    assert card["base"] == {"name": base.name, "sha256": base.digest}
+    assert card["base"] == {"name": base.name, "sha256": base.digest, "license": None}
     assert card["config"]["bcm"] is True
     assert card["greyscale"] is False
     assert card["steps"] == adapter.model.config.steps
