@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("model", "service", "worker")
 KERNEL = tuple(
-    f"service.core.{name}" for name in ("decoding", "errors", "images", "keys", "limits", "pairs", "requests")
+    f"service.core.{name}"
+    for name in (
+        *("decoding", "errors", "file_problems", "images", "keys", "limits", "listing", "pairs", "reading", "requests"),
+    )
 )
 """What the library may use of the service; with all that it imports in turn, plain code over NumPy and Pillow."""
 

@@ -52,7 +52,7 @@ def edge_ring(component: MaskArray) -> Ring:
 def inner_ring(component: MaskArray) -> NDArray[np.float64]:
     """The ring just inside the outer edges of the border pixels, so that cutting off the fraction names the pixel.
 
-    As `edge_ring`, but for a hair: it is as wide as the component, where a ring through pixel centres is a pixel narrower.
+    As `edge_ring`, but for a hair: it is as wide as the component; a ring through pixel centres is a pixel narrower.
 
     Args:
         component: `(H, W)` bool, one 8-connected component.

@@ -203,7 +203,7 @@ def _thresholded(mask: MaskLevels, label: str) -> tuple[NDArray[np.bool_], list[
 def _is_flat(levels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     image = Image.fromarray(levels)
     low, high = (np.asarray(image.filter(rank(3))) for rank in (ImageFilter.MinFilter, ImageFilter.MaxFilter))
-    flat: NDArray[np.bool_] = high - low <= 24
+    flat: NDArray[np.bool_] = high - low <= 10
     return flat
 
 
