@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Inspection(TypedDict):
@@ -23,7 +23,7 @@ class Inspection(TypedDict):
     Attributes:
         files: kind (images, masks, normals) → name → path.
         limits: fields of `ImageLimits`.
-        brightness, mask_values: the form's fields of these names, None without.
+        brightness, mask_values: the form's fields of these names.
         folder: where the pictures are written to, `{kind}/{index:03}.png`.
         memory_bytes: of address space, at most.
         cpu_seconds: of processor time, at most; SIGXCPU tells that it is used up.
@@ -31,8 +31,8 @@ class Inspection(TypedDict):
 
     files: dict[str, dict[str, str]]
     limits: dict[str, int]
-    brightness: str | None
-    mask_values: str | None
+    brightness: NotRequired[str | None]
+    mask_values: NotRequired[str | None]
     folder: str
     memory_bytes: int
     cpu_seconds: int
@@ -73,7 +73,7 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
     reading = Reading()
     # What is wrong with the form's fields is told by who received it.
     with suppress(UsageError):
-        reading = chosen_reading(inspection["brightness"], inspection["mask_values"])
+        reading = chosen_reading(inspection.get("brightness"), inspection.get("mask_values"))
     reading = shared_reading(reading, files["images"], files["masks"], files["normals"], limits)
     try:
         pairs = read_pairs(files["images"], files["masks"], limits, reading)

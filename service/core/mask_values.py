@@ -187,10 +187,8 @@ def _thresholded(mask: MaskLevels, label: str) -> tuple[NDArray[np.bool_], list[
         raise UsageError(f"{label} is {what}, so it is unclear which are the defect: use 255 = defect and 0 = good")
     notes = [f"{what}: thresholded at 128"]
     grey = mask.where((levels >= _MID.start) & (levels < _MID.stop))
-    if (
-        mask.lossy
-        and _is_flat(replaced(mask.codes, levels.astype(np.uint8)))[grey].sum() > 0.25 * mask.where(levels >= 32).sum()
-    ):
+    flat = _is_flat(replaced(mask.codes, levels.astype(np.uint8)))[grey].sum() if mask.lossy else 0
+    if flat > max(16, 0.25 * grey.sum()):
         raise UsageError(
             f"{label} is {what} with whole areas of grey: classes cannot be told apart in a lossy format, save it as "
             "PNG, or choose with --mask-values (form field mask_values)"

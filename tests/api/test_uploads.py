@@ -29,7 +29,7 @@ def all_objects(storage: ObjectStore) -> set[str]:
 
 
 BAD_FILES = {
-    "a bomb": ("images", uploads.bomb(), "8000×8000 pixels: at most"),
+    "a bomb": ("images", uploads.bomb(), "8000×8000 = 64.0 megapixels: at most"),
     "truncated": ("images", encoded(picture(2))[:-600], "truncated or broken"),
     "only a beginning": ("images", encoded(picture(2))[:20], "truncated or broken"),
     "animated": ("images", uploads.animated(), "animated"),
@@ -121,7 +121,7 @@ def test_a_file_that_does_not_count_is_named_where_it_is_the_only_one(client: ht
 
 
 ACCEPTED = {
-    "16-bit": ("images", uploads.sixteen_bit(), "16-bit grey, scaled to 8 bits"),
+    "16-bit": ("images", uploads.sixteen_bit(), "16-bit grey, 0..65535 scaled to 8 bits"),
     "a palette": ("images", encoded(picture(2).quantize(16)), "palette colours"),
     "transparency": ("images", encoded(picture(2).convert("RGBA")), "opaque alpha channel left out"),
     "a coloured mask": (
