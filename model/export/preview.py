@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from scipy import ndimage
 
+from model.export.lettering import width_of, write
 from model.types import Candidate, ImageArray, MaskArray, Pair
 
 TILE = 160
@@ -18,7 +19,6 @@ SURROUNDINGS = 0.15
 MAX_PAIRS = 24
 PAIRS_PER_ROW = 3
 GAP = 6
-FONT_SIZE = 12
 LABEL_HEIGHT = 18
 PAPER = (250, 250, 250)
 INK = (30, 30, 30)
@@ -40,14 +40,12 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], labels: Sequence[Sequence[str]
     columns = max(len(row) for row in rows)
     step_x, step_y = tile + GAP, tile + LABEL_HEIGHT + GAP
     sheet = Image.new("RGB", (columns * step_x + GAP, len(rows) * step_y + GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(FONT_SIZE)
     for y, (row, texts) in enumerate(zip(rows, labels, strict=True)):
         for x, (picture, text) in enumerate(zip(row, texts, strict=True)):
             left, top = GAP + x * step_x, GAP + y * step_y
             fitted = _fitted(picture, tile)
             sheet.paste(fitted, (left + (tile - fitted.width) // 2, top + (tile - fitted.height) // 2))
-            draw.text((left, top + tile + 2), _shortened(text, font, tile), INK, font)
+            write(sheet, (left, top + tile + 2), _shortened(text, tile), INK)
     return sheet
 
 
@@ -115,8 +113,8 @@ def _tiles(image: ImageArray, mask: MaskArray, name: str) -> list[tuple[Tile, st
     return [(small, name), (outlined(small, small_mask), "outline"), (small_mask, f"mask: {mask.mean():.2%}")]
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    return next(short for short in _ever_shorter(text) if font.getlength(short) <= width)
+def _shortened(text: str, width: int) -> str:
+    return next(short for short in _ever_shorter(text) if width_of(short) <= width)
 
 
 def _ever_shorter(text: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from model.export.preview import GAP, LABEL_HEIGHT, OUTLINE, PAPER, contact_sheet, outlined
@@ -38,3 +39,13 @@ def test_a_tiny_defect_stays_visible_in_a_small_tile() -> None:
     sheet = contact_sheet([[mask]], [[""]], tile=50)
     assert isinstance(sheet, Image.Image)
     assert np.asarray(sheet)[GAP : GAP + 50, GAP : GAP + 50].max() == 255
+
+
+@pytest.mark.parametrize("name", ["划痕 样本", "きず", "흠집", "Царапина", "\U0001f642"])
+def test_names_in_any_script_are_drawn(name: str) -> None:
+    """A font that lacks letters draws the same box for each of them."""
+    picture = np.full((9, 9, 3), 200, np.uint8)
+    drawn, boxes = (np.asarray(contact_sheet([[picture]], [[text]])) for text in (name, "\U0010ffff" * len(name)))
+    assert (drawn != boxes).any()
+    letters = {contact_sheet([[picture]], [[letter]]).tobytes() for letter in set(name)}
+    assert len(letters) == len(set(name))
