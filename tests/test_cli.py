@@ -517,6 +517,7 @@ def test_a_base_is_listed_with_what_was_measured_on_it(tiny_base: Path, tmp_path
         "measured": {
             "reconstruction_procedural": {"images": 8, "psnr": 31.25, "ssim": 0.93, "error_inside_masks": 4.5},
             "mask_iou_procedural": {"threshold": 0.81, "u2net": 0.92},
+            "denoising_procedural": {"image_300": 27.5, "part_300": 26.25},
             "alignment": {"pairs": 8, "inside": 9.5, "inside_shuffled": 47.25, "mask_area": 0.08},
             "acceptance_from_noise": {"candidates": 64, "accepted": 0.25, "rejected": {"invisible": 48}},
         },
@@ -530,6 +531,7 @@ def test_a_base_is_listed_with_what_was_measured_on_it(tiny_base: Path, tmp_path
         "reconstruction of 8 procedural images: PSNR 31.25 dB, SSIM 0.93",
         "IoU of the masks found on procedural images: threshold 0.81, u2net 0.92",
         "inside the masks of 8 samples: 9.5 grey levels, 47.25 with the images shuffled",
+        "restored in one step from noise, procedural pairs: image at 300 27.5 dB, part at 300 26.25 dB",
         "25 % of 64 samples from noise pass the quality checks",
     ):
         assert line in told

@@ -107,6 +107,9 @@ def _figures(measured: dict[str, Any]) -> list[str]:
         elif kind == "mask_iou":
             found = ", ".join(f"{method} {score}" for method, score in figures.items())
             lines.append(f"IoU of the masks found on {pictures} images: {found}")
+        elif kind == "denoising":
+            restored = ", ".join(f"{what.replace('_', ' at ')} {psnr} dB" for what, psnr in figures.items())
+            lines.append(f"restored in one step from noise, {pictures} pairs: {restored}")
         elif name == "alignment":
             lines.append(
                 f"|image - part| inside the masks of {figures['pairs']} samples: {figures['inside']} grey levels, "

@@ -40,6 +40,9 @@ HELD_OUT_SEED = 10_000_000
 ATTENTION_TIMESTEPS = (150, 300, 450, 600)
 """Of 1000: noise levels at which attention maps are taken."""
 
+DENOISED_TIMESTEPS = (300, 600, 900)
+"""Of 1000: noise levels from which pairs are restored in one step."""
+
 SAMPLE_STEPS, SAMPLE_GUIDANCE = 25, 1.5
 
 
@@ -73,6 +76,33 @@ def measure_reconstruction(base: Base, pairs: Sequence[Pair]) -> dict[str, float
         "ssim": round(float(np.mean(ssim)), 4),
         "error_inside_masks": round(float(np.mean(inside)), 2),
     }
+
+
+@torch.no_grad()
+def measure_denoising(base: Base, pairs: Sequence[Pair]) -> dict[str, float]:
+    """PSNR (dB) of pairs that the U-Net restores in one step from noise of several strengths, decoded.
+
+    Unlike a loss in latents, this can be compared between bases with different autoencoders.
+
+    Returns:
+        For every timestep of `DENOISED_TIMESTEPS`, of 1000: the images' and the parts' mean.
+    """
+    denoiser, schedule = _denoiser(base), NoiseSchedule.from_config(base.scheduler, base.device)
+    branches = [[pair.image for pair in pairs], [anomaly_part(pair.image, pair.mask) for pair in pairs]]
+    clean = torch.stack([encode(base.vae, to_pixels(images)) for images in branches])
+    tokens = tokenize(base.tokenizer, [f"a {RARE_OBJECT} with {RARE_DEFECT}", RARE_DEFECT])
+    text = embed(base.text_encoder, tokens)[:, None].expand(-1, len(pairs), -1, -1)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(base.device)
+    found = {}
+    for timestep in DENOISED_TIMESTEPS:
+        steps = torch.full((len(pairs),), timestep, device=base.device)
+        noisy = schedule.add_noise(clean, noise, steps)
+        restored = schedule.predict_clean(noisy, denoiser(noisy, steps, text), steps)
+        for name, latents, images in zip(("image", "part"), restored, branches, strict=True):
+            outputs = to_images(decode(base.vae, latents))
+            psnr = [peak_signal_noise_ratio(one, other) for one, other in zip(images, outputs, strict=True)]
+            found[f"{name}_{timestep}"] = round(float(np.mean(psnr)), 2)
+    return found
 
 
 def measure_masks(base: Base, net: U2Net | None, pairs: Sequence[Pair]) -> dict[str, float]:
@@ -194,6 +224,7 @@ def measure_base(base: Base, net: U2Net | None, photographs: Sequence[Pair], cou
     for name, pairs in sets.items():
         measured[f"reconstruction_{name}"] = measure_reconstruction(base, pairs)
         measured[f"mask_iou_{name}"] = measure_masks(base, net, pairs)
+        measured[f"denoising_{name}"] = measure_denoising(base, pairs)
     images, parts, _ = sample_base(base, count)
     measured["alignment"] = measure_alignment(images, parts)
     masks = [tidy_mask(threshold_mask(part) if net is None else u2net_mask(net, part)) for part in parts]

@@ -24,7 +24,7 @@ from model.pretrain.autoencoder import (
     reconstruction_loss,
 )
 from model.pretrain.data import Views, ViewShards, as_pixels
-from model.pretrain.evaluate import measure_base, sample_sheet
+from model.pretrain.evaluate import measure_base, measure_denoising, sample_sheet
 from model.pretrain.loop import LoopConfig
 from model.pretrain.pairs import PairEncoder, PairsConfig
 from model.pretrain.presets import PRESETS
@@ -139,11 +139,18 @@ def test_it_is_measured_on_procedural_pairs_and_on_photographs(base: Base) -> No
     assert measured["reconstruction_procedural"]["images"] == 2
     assert measured["reconstruction_photographs"]["images"] == 1
     assert measured["mask_iou_procedural"].keys() == {"threshold", "attention", "u2net"}
+    assert measured["denoising_photographs"].keys() == measured["denoising_procedural"].keys()
     assert measured["alignment"]["pairs"] == 2
     assert measured["acceptance_from_noise"]["candidates"] == 2
     assert 0 <= measured["acceptance_from_noise"]["accepted"] <= 1
     assert json.dumps(measured)
     assert sample_sheet(base, 2).width > 0
+
+
+def test_less_noise_leaves_more_to_restore(base: Base) -> None:
+    found = measure_denoising(base, [drawn_pair(number) for number in range(3)])
+    assert found["image_300"] > found["image_900"]
+    assert found["part_300"] > found["part_900"]
 
 
 def test_latents_have_mean_zero_and_deviation_one(work: Path, views: Views) -> None:
