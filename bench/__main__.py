@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from model.freed_memory import keep_freed_memory
-from model.silence import silence_imports
+from model.runtime.library_logging import silence_imports
+from model.runtime.malloc import keep_freed_memory
 
 SERVICE_PARTS = ("overhead", "requests", "workers")
 MODEL_PARTS = ("sampling", "training")

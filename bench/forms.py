@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bench.reference import SCHEDULER, STEPS
 from bench.variants import Change, channels_first, guided_apart, plain_group_norm, unfolded, unmerged
-from model.adapter import Adapter
-from model.passes import Compiler
-from model.sampling import SamplingConfig, resolve_sampling
+from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.reference import SCHEDULER, STEPS
+from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.cuda_graphs import Compiler
 
 PASSES = 3
 """Timed passes per round; one where a pass takes minutes."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 
-from model.memory import forget_most, most_taken
+from model.runtime.cuda_memory import forget_most, most_taken
 
 SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices whose product is the measured peak."""

@@ -16,13 +16,14 @@ from pathlib import Path
 from bench.lenient import LENIENT
 from bench.model_report import Job
 from bench.sizes import Subject
-from model.drafts import Draft
-from model.generation import Judge, Tally, generate_pairs
-from model.quality import QualityLimits
-from model.sampler import prepare_sampling, sample_drafts
-from model.sampling import SamplingConfig, resolve_sampling
-from model.stages import observe_stages, stage
-from model.store import PairStore, store_beside
+from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.decode import DecodedPair
+from model.dualanodiff.sampling.sampler import prepare_sampling, sample_decoded
+from model.generation.filter import CandidateFilter, Counts
+from model.generation.generate import generate_pairs
+from model.generation.pair_store import PairStore, store_beside
+from model.quality.gate import QualityLimits
+from model.runtime.timing import observe_stages, stage
 
 BATCHES = 2
 """The least that anything can be overlapped in."""
@@ -53,24 +54,26 @@ def measure_job(subject: Subject, batch: int, tell: Callable[[str], None]) -> Jo
 def _timed(job: Callable[[PairStore], None]) -> float:
     with tempfile.TemporaryDirectory(prefix="pairforge-bench-") as folder:
         store = store_beside(Path(folder) / "pairs.zip")
-        store.begin({}, Tally())
+        store.begin({}, Counts())
         began = time.perf_counter()
         job(store)
         return time.perf_counter() - began
 
 
 def _in_turn(subject: Subject, config: SamplingConfig, pairs: int, store: PairStore) -> None:
-    judge = Judge(subject.adapter, config, normals=subject.normals, object_net=subject.object_net, limits=LIMITS)
+    candidate_filter = CandidateFilter(
+        subject.adapter, config, normals=subject.normals, object_net=subject.object_net, limits=LIMITS
+    )
     sampler = prepare_sampling(subject.adapter, config, normals=subject.normals)
-    tally = Tally()
-    for item in sample_drafts(sampler, 0, pairs):
-        if isinstance(item, Draft):
-            candidate = item.finish()
-            verdict = judge.verdict(candidate)
+    counts = Counts()
+    for item in sample_decoded(sampler, 0, pairs):
+        if isinstance(item, DecodedPair):
+            candidate = item.to_candidate()
+            verdict = candidate_filter.verdict(candidate)
             if verdict.accepted:
                 with stage("store"):
-                    store.add(tally.accepted, candidate)
-            tally.count(verdict)
+                    store.add(counts.accepted, candidate)
+            counts.count(verdict)
 
 
 def _overlapped(subject: Subject, config: SamplingConfig, pairs: int, store: PairStore) -> None:
@@ -78,7 +81,7 @@ def _overlapped(subject: Subject, config: SamplingConfig, pairs: int, store: Pai
         subject.adapter,
         config,
         pairs,
-        Tally(),
+        Counts(),
         normals=subject.normals,
         object_net=subject.object_net,
         limits=LIMITS,

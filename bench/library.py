@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from model.adapter import Adapter, load_adapter, read_adapter_card
 from model.cli.checks import load_normals, open_base
-from model.freed_memory import keep_freed_memory
-from model.generation import Tally
+from model.data.placement import NormalImage
+from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
+from model.dualanodiff.sampling.config import resolve_sampling
+from model.generation.filter import Counts
+from model.masks.u2net import U2Net
 from model.pipeline import load_object_net, make_dataset
-from model.placement import NormalImage
-from model.quality import QualityLimits
-from model.sampling import resolve_sampling
-from model.u2net import U2Net
+from model.quality.gate import QualityLimits
+from model.runtime.malloc import keep_freed_memory
 
 
 def make(
@@ -32,7 +32,7 @@ def make(
     Returns:
         The fields of `bench.sides.Made`.
     """
-    target, tally = Path(request["target"]), Tally()
+    target, counts = Path(request["target"]), Counts()
     began, used, first = time.perf_counter(), time.process_time(), 0.0
     config = resolve_sampling(adapter.model.base, {"seed": request["seed"]}, has_normals=bool(normals))
     for _ in make_dataset(
@@ -43,15 +43,15 @@ def make(
         object_net=object_net,
         normals=normals,
         limits=QualityLimits(**request["limits"]),
-        tally=tally,
+        counts=counts,
     ):
-        if not first and tally.accepted:
+        if not first and counts.accepted:
             first = time.perf_counter() - began
     seconds = time.perf_counter() - began
     used = time.process_time() - used
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     target.unlink()
-    return {"seconds": seconds, "first": first, "processor": used, "attempts": tally.attempts, "sha256": digest}
+    return {"seconds": seconds, "first": first, "processor": used, "attempts": counts.attempts, "sha256": digest}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from bench.machine import MODEL, machine
 from bench.model_report import Results, write_results
 from bench.sizes import build_subject
 from bench.timebox import Timebox
-from model.sampling import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
 
 FEW = 1
 """Denoising steps of Stable Diffusion's size on a CPU, where each takes half a minute."""

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.hardware import device_name, measure_peak, timed
 from bench.machine import MODEL, machine
-from model.denoiser import TwoBranchDenoiser
-from model.group_norm import use_channels_last
-from model.objective import NoiseSchedule
+from model.diffusion.noise_schedule import NoiseSchedule
+from model.dualanodiff.unet import TwoBranchUNet
+from model.kernels.group_norm import use_channels_last
 from model.pretrain.compiling import faster
 from model.pretrain.pairs import build_unet, pair_objective
 from model.pretrain.precision import faster_precision
@@ -83,7 +83,7 @@ def measure_rows(
             for batch in batches:
                 config = replace(preset.pairs, batch=batch)
                 unet = build_unet(config, LATENTS, preset.pixels // 4, preset.text_width)
-                denoiser = TwoBranchDenoiser.fresh(unet, with_background=False).to(place)
+                denoiser = TwoBranchUNet.fresh(unet, with_background=False).to(place)
                 use_channels_last(denoiser)
                 words = len(build_tokenizer(vocabulary()))
                 text_encoder = build_text_encoder(words, preset.text_width, preset.text_layers, 0).to(place)

@@ -18,17 +18,18 @@ from torch import Tensor
 from bench.forms import Comparison, Form, extrapolated
 from bench.hardware import clocked, count_operations, full_mantissas, peak_memory, timed
 from bench.model_report import Agreement, Results
-from bench.reference import STEPS, ReferenceDenoiser, reference_latents, reference_pair
 from bench.sizes import Subject
 from bench.timebox import Timebox
 from bench.variants import unfolded, unmerged
-from model.adapter import Adapter
-from model.denoiser import BranchPass
-from model.denoising import Predict
-from model.merging import MergedDenoiser
-from model.passes import Compiler, Passes
-from model.sampler import Sampler, prepare_sampling, sample_pairs
-from model.sampling import SamplingConfig, draw_noise, pair_seed
+from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.reference import STEPS, ReferenceDenoiser, reference_latents, reference_pair
+from model.dualanodiff.sampling.config import SamplingConfig
+from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
+from model.dualanodiff.sampling.loop import Predict
+from model.dualanodiff.sampling.merged_unet import MergedUNet
+from model.dualanodiff.sampling.sampler import Sampler, prepare_sampling, sample_pairs
+from model.dualanodiff.unet import ForwardOptions
+from model.runtime.seeding import draw_noise, pair_seed
 from model.types import Candidate
 
 TIMESTEP = 500
@@ -130,16 +131,16 @@ def prepared_form(subject: Subject, form: Form, compiler: Compiler) -> Sampler:
     compiles = compiler if form.run == "compiled" else None
     sampler = prepare_sampling(adapter, form.config, normals=normals, compiler=compiles)
     denoiser = sampler.adapter.model.denoiser
-    if form.change is not None and isinstance(denoiser, MergedDenoiser):
+    if form.change is not None and isinstance(denoiser, MergedUNet):
         form.change(denoiser, adapter.model.denoiser)
     return replace(sampler, predict=denoiser) if form.run == "plain" else sampler
 
 
 def row_name(form: Form, predict: Predict) -> str:
     """What was asked for and could not be had is told; known after a pass, and once nothing is being compiled."""
-    if form.run == "plain" or not isinstance(predict, Passes):
+    if form.run == "plain" or not isinstance(predict, CudaGraphRunner):
         return form.name
-    had = {"compiled": predict.compiled or form.run != "compiled", "recorded": predict.recorded}
+    had = {"compiled": predict.compiled or form.run != "compiled", "recorded": predict.captured}
     lacking = " nor ".join(what for what, there in had.items() if not there)
     return f"{form.name} (not {lacking})" if lacking else form.name
 
@@ -162,7 +163,7 @@ def one_pass(sampler: Sampler, predict: Predict, pairs: int | None = None) -> Ca
 
     @torch.no_grad()
     def run() -> Tensor:
-        return predict(latents, timestep, text, BranchPass())
+        return predict(latents, timestep, text, ForwardOptions())
 
     return run
 

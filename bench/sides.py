@@ -19,7 +19,7 @@ import redis
 from bench.lenient import LENIENT
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from service.client import Client, Resource
-from service.core.access import create_key
+from service.core.api_keys import create_key
 from service.embedded.folder import Running
 from service.embedded.processes import marked
 from service.embedded.stack import Stack, StackOptions

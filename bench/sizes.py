@@ -18,16 +18,16 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from model.adapter import Adapter, make_references
-from model.base import Base, load_base, silence_libraries
-from model.config import resolve_config
-from model.network import PairModel, build_pair_model
-from model.placement import NormalImage
+from model.data.placement import NormalImage
+from model.diffusion.base import Base, load_base, silence_libraries
+from model.dualanodiff.adapter import Adapter, make_references
+from model.dualanodiff.config import resolve_config
+from model.dualanodiff.model import DualAnoDiffModel, build_model
+from model.masks.u2net import FULL, OFFICIAL, PLAIN, U2Net, load_u2net, uniform
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from model.types import Pair
-from model.u2net import FULL, OFFICIAL, PLAIN, U2Net, load_u2net, uniform
-from service.core.decoding import ImageLimits
-from service.core.pairs import read_normals, read_pairs
+from service.core.uploads.decoding import ImageLimits
+from service.core.uploads.pairs import read_normals, read_pairs
 
 SIZES = ("mini", "sd15", "tiny")
 
@@ -94,7 +94,7 @@ def build_subject(size: str, device: str) -> Subject:
     part, object_ = _mask_networks(base)
     pairs, normals = samples()
     config = resolve_config(base, {"seed": 1})
-    model = build_pair_model(base, config, OBJECT, DEFECT)
+    model = build_model(base, config, OBJECT, DEFECT)
     awaken(model)
     model.denoiser.eval()
     model.text_encoder.eval()
@@ -114,7 +114,7 @@ def samples() -> tuple[list[Pair], list[NormalImage]]:
     )
 
 
-def awaken(model: PairModel, seed: int = 0) -> None:
+def awaken(model: DualAnoDiffModel, seed: int = 0) -> None:
     """Move every trainable weight off its neutral start, as if it had been trained."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.trainable().values():

@@ -19,20 +19,20 @@ import numpy as np
 from bench.machine import MODEL, machine
 from bench.model_report import grid
 from bench.sizes import samples
-from model.adapter import Adapter, load_adapter, read_adapter_card
-from model.base import load_base, silence_libraries
 from model.cli.checks import load_normals
-from model.config import resolve_config
-from model.generation import Judge, Tally
-from model.masks import iou
+from model.data.crops import resize_image, resize_mask
+from model.data.placement import NormalImage
+from model.diffusion.base import load_base, silence_libraries
+from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
+from model.dualanodiff.config import resolve_config
+from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
+from model.generation.filter import CandidateFilter, Counts
+from model.masks.extraction import iou
+from model.masks.u2net import U2Net
 from model.pipeline import load_mask_networks, load_object_net, train_adapter
-from model.placement import NormalImage
 from model.pretrain.procedural.samples import DEFECT, OBJECT
-from model.sampler import prepare_sampling, sample_pairs
-from model.sampling import SamplingConfig, resolve_sampling
 from model.types import Candidate, ImageArray
-from model.u2net import U2Net
-from model.views import resize_image, resize_mask
 
 CONVERGED = 200
 """Steps of DPM-Solver++ that stand for any larger number."""
@@ -171,11 +171,11 @@ def _share(
     normals: Sequence[NormalImage],
     object_net: U2Net | None,
 ) -> float:
-    tally = Tally()
-    judge = Judge(adapter, config, normals=normals, object_net=object_net)
+    counts = Counts()
+    candidate_filter = CandidateFilter(adapter, config, normals=normals, object_net=object_net)
     for candidate in candidates:
-        tally.count(judge.verdict(replace(candidate, scores={})))
-    return tally.accepted / tally.attempts
+        counts.count(candidate_filter.verdict(replace(candidate, scores={})))
+    return counts.accepted / counts.attempts
 
 
 def _distance(

@@ -15,18 +15,19 @@ from torch import Tensor, nn
 
 from bench.hardware import count_operations, full_mantissas, peak_memory, timed
 from bench.model_report import Agreement, Results
-from bench.reference import ReferenceDenoiser, reference_loss
 from bench.sizes import Subject, awaken
 from bench.timebox import Timebox
-from model.checkpoint import step_generator
-from model.config import TrainingConfig, resolve_config
-from model.denoiser import BranchPass
-from model.latents import LatentBank, Views, cut_views, encode, encode_views
-from model.network import PairModel, build_pair_model
-from model.objective import draw_timesteps
-from model.pixels import to_pixels
+from model.data.pixels import to_pixels
+from model.diffusion.noise_schedule import draw_timesteps
+from model.diffusion.vae import encode
+from model.dualanodiff.config import TrainingConfig, resolve_config
+from model.dualanodiff.latent_dataset import Crops, LatentDataset, cut_crops, encode_crops
+from model.dualanodiff.loss import embedded_prompts, training_loss
+from model.dualanodiff.model import DualAnoDiffModel, build_model
+from model.dualanodiff.reference import ReferenceDenoiser, reference_loss
+from model.dualanodiff.unet import ForwardOptions
 from model.pretrain.procedural.samples import DEFECT, OBJECT
-from model.training_loss import embedded_prompts, training_loss
+from model.runtime.seeding import step_generator
 
 STEPS = 3
 """Timed per round."""
@@ -55,12 +56,12 @@ class Draws:
     noise: Tensor
 
 
-def draws_of_step(model: PairModel, bank: LatentBank, generator: torch.Generator) -> Draws:
+def draws_of_step(model: DualAnoDiffModel, dataset: LatentDataset, generator: torch.Generator) -> Draws:
     """The draws of `training_loss` with the same generator, for the reference form."""
     batch = model.config.batch
-    chosen = torch.randint(bank.latents.shape[1], (batch,), generator=generator)
+    chosen = torch.randint(dataset.latents.shape[1], (batch,), generator=generator)
     timesteps = draw_timesteps(batch, model.schedule.steps, generator).to(model.device)
-    noise = torch.randn((2, batch, *bank.latents.shape[2:]), generator=generator).to(model.device)
+    noise = torch.randn((2, batch, *dataset.latents.shape[2:]), generator=generator).to(model.device)
     return Draws(chosen, timesteps, noise)
 
 
@@ -69,7 +70,7 @@ class Material:
     """What every form learns from: `(2, V, 3, r, r)` pixels of images and parts, and the same encoded."""
 
     pixels: Tensor
-    bank: LatentBank
+    dataset: LatentDataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Form:
 
     name: str
     config: TrainingConfig
-    learning: Callable[[PairModel, Material], Learning]
+    learning: Callable[[DualAnoDiffModel, Material], Learning]
     fused: bool
     against: str
 
@@ -118,11 +119,11 @@ def compare(subject: Subject, batch: int | None) -> Comparison:
     base = subject.adapter.model.base
     # Weights of the loss are ours alone; the comparison is of the paper's.
     config = resolve_config(base, {"batch": batch, "views": VIEWS, "defect_weight": 0.0, "seed": 1})
-    views = cut_views(subject.pairs, config)
+    crops = cut_crops(subject.pairs, config)
     with peak_memory(base.device.type) as memory:
-        bank = _bank(encode_views(base, views, None))
+        dataset = _dataset(encode_crops(base, crops, None))
     forms = list(_forms(config, base.device.type))
-    return Comparison(config, Material(_pixels(views), bank), forms, memory.peak)
+    return Comparison(config, Material(_pixels(crops), dataset), forms, memory.peak)
 
 
 def training_round(
@@ -189,40 +190,40 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
 
 
-def _model(subject: Subject, config: TrainingConfig) -> PairModel:
-    model = build_pair_model(subject.adapter.model.base, config, OBJECT, DEFECT)
+def _model(subject: Subject, config: TrainingConfig) -> DualAnoDiffModel:
+    model = build_model(subject.adapter.model.base, config, OBJECT, DEFECT)
     awaken(model)
     model.denoiser.train()
     model.text_encoder.train()
     return model
 
 
-def _reference(model: PairModel, material: Material) -> Learning:
+def _reference(model: DualAnoDiffModel, material: Material) -> Learning:
     denoiser = ReferenceDenoiser(model)
 
     def loss(number: int) -> Tensor:
-        drawn = draws_of_step(model, material.bank, step_generator(model.config.seed, number))
+        drawn = draws_of_step(model, material.dataset, step_generator(model.config.seed, number))
         pixels = material.pixels[:, drawn.chosen].to(model.device)
         return reference_loss(model, denoiser, pixels, drawn.timesteps, drawn.noise)
 
     return loss, denoiser.trained()
 
 
-def _ours(model: PairModel, material: Material) -> Learning:
+def _ours(model: DualAnoDiffModel, material: Material) -> Learning:
     text = None if model.config.text_rank else embedded_prompts(model).detach()
     return _loss(model, material, text), list(model.trainable().values())
 
 
-def _reading(model: PairModel, material: Material) -> Learning:
+def _reading(model: DualAnoDiffModel, material: Material) -> Learning:
     """The prompts embedded in every step, whether the text encoder is trained or not."""
     return _loss(model, material), list(model.trainable().values())
 
 
-def _loss(model: PairModel, material: Material, text: Tensor | None = None) -> Loss:
-    return lambda number: training_loss(model, material.bank, step_generator(model.config.seed, number), text)
+def _loss(model: DualAnoDiffModel, material: Material, text: Tensor | None = None) -> Loss:
+    return lambda number: training_loss(model, material.dataset, step_generator(model.config.seed, number), text)
 
 
-def _encoding(model: PairModel, material: Material) -> Learning:
+def _encoding(model: DualAnoDiffModel, material: Material) -> Learning:
     ours, parameters = _ours(model, material)
 
     def loss(number: int) -> Tensor:
@@ -233,7 +234,7 @@ def _encoding(model: PairModel, material: Material) -> Learning:
     return loss, parameters
 
 
-def _interleaved(model: PairModel, material: Material) -> Learning:
+def _interleaved(model: DualAnoDiffModel, material: Material) -> Learning:
     plain = _Plain(model)
     denoiser: Any = plain
     return _loss(replace(model, denoiser=denoiser), material), plain.denoiser.trained()
@@ -242,11 +243,11 @@ def _interleaved(model: PairModel, material: Material) -> Learning:
 class _Plain(nn.Module):
     """The reference form's denoiser where ours is expected."""
 
-    def __init__(self, model: PairModel) -> None:
+    def __init__(self, model: DualAnoDiffModel) -> None:
         super().__init__()
         self.denoiser = ReferenceDenoiser(model)
 
-    def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: BranchPass | None = None) -> Tensor:
+    def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: ForwardOptions | None = None) -> Tensor:
         out: Tensor = self.denoiser(latents, timesteps, text)
         return out
 
@@ -259,15 +260,15 @@ def _agreement(subject: Subject, config: TrainingConfig, material: Material) -> 
     return Agreement("fp32, loss of a training step, relative", abs(ours - theirs) / theirs, LOSS)
 
 
-def _pixels(views: Views) -> Tensor:
-    return torch.stack([to_pixels(views.images), to_pixels(views.parts)])
+def _pixels(crops: Crops) -> Tensor:
+    return torch.stack([to_pixels(crops.images), to_pixels(crops.parts)])
 
 
-def _bank(encoding: Any) -> LatentBank:
+def _dataset(encoding: Any) -> LatentDataset:
     """The generator's return value."""
     while True:
         try:
             next(encoding)
         except StopIteration as stop:
-            bank: LatentBank = stop.value
-            return bank
+            dataset: LatentDataset = stop.value
+            return dataset

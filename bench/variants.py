@@ -9,19 +9,19 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from bench.reference import TwoTokenAttention
-from model.denoiser import BranchPass, TwoBranchDenoiser, attentions
-from model.lora import BranchRouter
-from model.merging import MergedDenoiser
+from model.dualanodiff.lora import AdapterRouting
+from model.dualanodiff.reference import TwoTokenAttention
+from model.dualanodiff.sampling.merged_unet import MergedUNet
+from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet, attentions
 
-Change = Callable[[MergedDenoiser, TwoBranchDenoiser], None]
+Change = Callable[[MergedUNet, TwoBranchUNet], None]
 """Takes an optimisation back in a merged denoiser, in place; the second is the trained one that it was made of."""
 
 
 class UnmergedLayer(nn.Module):
     """A layer with one LoRA per branch beside it, `W x + s B A x`, each run of rows with its own."""
 
-    def __init__(self, layer: LoraLayer, router: BranchRouter, dtype: torch.dtype) -> None:
+    def __init__(self, layer: LoraLayer, router: AdapterRouting, dtype: torch.dtype) -> None:
         super().__init__()
         self.router = router
         self.base, self.down, self.up = (
@@ -37,7 +37,7 @@ class UnmergedLayer(nn.Module):
         return out
 
 
-def unmerged(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+def unmerged(merged: MergedUNet, trained: TwoBranchUNet) -> None:
     """LoRAs beside the weights."""
     for name, module in trained.unet.named_modules():
         if isinstance(module, LoraLayer):
@@ -45,7 +45,7 @@ def unmerged(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
             merged.unet.set_submodule(name, layer.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # a gap of torch's own types
 
 
-def unfolded(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+def unfolded(merged: MergedUNet, trained: TwoBranchUNet) -> None:
     """SAIM as the reference form has it: attention over two tokens, five linear maps."""
     plain = {name: attn.processor.interaction for name, attn in attentions(trained.unet).items()}
     for name, attn in attentions(merged.unet).items():
@@ -53,23 +53,23 @@ def unfolded(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
         attn.processor.interaction = TwoTokenAttention(own)
 
 
-def guided_apart(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+def guided_apart(merged: MergedUNet, trained: TwoBranchUNet) -> None:
     """A pass for the rows with prompts, and another for those without."""
     together = merged.forward
 
-    def apart(latents: Tensor, timesteps: Tensor, text: Tensor, run: BranchPass | None = None) -> Tensor:
+    def apart(latents: Tensor, timesteps: Tensor, text: Tensor, run: ForwardOptions | None = None) -> Tensor:
         halves = zip(latents.chunk(2, 1), text.chunk(2, 1), strict=True)
         return torch.cat([together(part, timesteps, words, run) for part, words in halves], dim=1)
 
     merged.forward = apart  # type: ignore[method-assign]
 
 
-def channels_first(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+def channels_first(merged: MergedUNet, trained: TwoBranchUNet) -> None:
     """Weights, and with them activations, in PyTorch's default layout."""
     merged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # a gap of torch's own types
 
 
-def plain_group_norm(merged: MergedDenoiser, trained: TwoBranchDenoiser) -> None:
+def plain_group_norm(merged: MergedUNet, trained: TwoBranchUNet) -> None:
     """PyTorch's own kernel, in whatever precision there is."""
     for module in merged.unet.modules():
         if isinstance(module, nn.GroupNorm):

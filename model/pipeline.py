@@ -16,22 +16,23 @@ from typing import Any, Protocol
 
 import torch
 
-from model.adapter import Adapter, make_card, make_references, save_adapter
-from model.base import SHIPPED, Base
-from model.config import TrainingConfig
+from model.data.placement import NormalImage
+from model.diffusion.base import SHIPPED, Base
+from model.dualanodiff.adapter import Adapter, make_card, make_references, save_adapter
+from model.dualanodiff.config import TrainingConfig
+from model.dualanodiff.model import build_model
+from model.dualanodiff.sampling.config import SamplingConfig
+from model.dualanodiff.trainer import train
 from model.export.dataset import DatasetSummary, Provenance, check_formats, write_dataset
-from model.generation import Tally, generate_pairs
-from model.held_out import Trained
-from model.network import build_pair_model
-from model.placement import NormalImage
-from model.progress import Progress
-from model.quality import QualityLimits
-from model.sampling import SamplingConfig
-from model.stages import stage
-from model.store import PairStore, store_beside
-from model.training import train
+from model.generation.filter import Counts
+from model.generation.generate import generate_pairs
+from model.generation.pair_store import PairStore, store_beside
+from model.masks.u2net import U2Net, load_u2net
+from model.quality.gate import QualityLimits
+from model.runtime.progress import Progress
+from model.runtime.timing import stage
+from model.training.early_stopping import TrainingResult
 from model.types import Candidate, Pair
-from model.u2net import U2Net, load_u2net
 from service.core.errors import UsageError
 
 
@@ -74,13 +75,13 @@ def train_adapter(
     defect_name: str,
     networks: MaskNetworks,
     normals: Sequence[NormalImage] = (),
-    watch: AdapterWatch | None = None,
+    callback: AdapterCallback | None = None,
 ) -> Iterator[Progress]:
     """Train on the pairs and write the adapter's folder `target`; resumes from `workspace`.
 
     Args:
         normals: good parts, for composites; without any there are none, whatever the configuration says.
-        watch: asked for extra checkpoints, and told of all.
+        callback: asked for extra checkpoints, and told of all.
 
     Raises:
         UsageError: the options cannot be used with this base.
@@ -89,17 +90,19 @@ def train_adapter(
         config = replace(config, composites=0)
         yield Progress("compose", 0, 0, "composites", note="no good parts were given: the real pairs alone are learned")
     clock = _Clock(workspace)
-    model = build_pair_model(base, config, object_name, defect_name)
+    model = build_model(base, config, object_name, defect_name)
     # The caller's network stays as it was: it may serve the next training.
     mask_net = copy.deepcopy(networks.part)
     references, placements = make_references(pairs, config)
     shown = {normal.name: normal.image for normal in normals} if config.composites else {}
     told = None
-    if watch is not None:
-        unfinished = make_card(model, pairs, placements, Trained([], 0, 0), object_name, defect_name, normals=shown)
-        told = _Told(watch, Adapter(model, unfinished, networks.part, references, placements))
-    trained = Trained([], 0, 0)
-    job = train(model, pairs, workspace, normals=normals, object_net=networks.object, mask_net=mask_net, watch=told)
+    if callback is not None:
+        unfinished = make_card(
+            model, pairs, placements, TrainingResult([], 0, 0), object_name, defect_name, normals=shown
+        )
+        told = _WithAdapter(callback, Adapter(model, unfinished, networks.part, references, placements))
+    trained = TrainingResult([], 0, 0)
+    job = train(model, pairs, workspace, normals=normals, object_net=networks.object, mask_net=mask_net, callback=told)
     for item in job:
         if isinstance(item, Progress):
             clock.keep()
@@ -117,13 +120,13 @@ def train_adapter(
     save_adapter(target, model, card, references, mask_net=mask_net, run=run)
 
 
-class AdapterWatch(Protocol):
-    """As `model.training.Watch`, told of the adapter as it is at a checkpoint."""
+class AdapterCallback(Protocol):
+    """As `model.dualanodiff.trainer.TrainingCallback`, told of the adapter as it is at a checkpoint."""
 
     def wants_checkpoint(self) -> bool:
         """Asked after every step: whether to write a checkpoint now, besides the regular ones."""
 
-    def reached(self, step: int, adapter: Adapter) -> None:
+    def on_checkpoint(self, step: int, adapter: Adapter) -> None:
         """Told of the step at which a checkpoint was taken, while it is being written.
 
         Args:
@@ -131,25 +134,25 @@ class AdapterWatch(Protocol):
             adapter: good for sampling until this returns. Its mask network is not adapted yet, its loss curve empty.
         """
 
-    def saved(self, step: int, checkpoint: Path) -> None:
-        """As `model.training.Watch.saved`."""
+    def on_saved(self, step: int, checkpoint: Path) -> None:
+        """As `model.dualanodiff.trainer.TrainingCallback.saved`."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _WithAdapter:
     """Passes on to its watch what training says, together with the adapter."""
 
-    watch: AdapterWatch
+    callback: AdapterCallback
     adapter: Adapter
 
     def wants_checkpoint(self) -> bool:
-        return self.watch.wants_checkpoint()
+        return self.callback.wants_checkpoint()
 
-    def reached(self, step: int) -> None:
-        self.watch.reached(step, self.adapter)
+    def on_checkpoint(self, step: int) -> None:
+        self.callback.on_checkpoint(step, self.adapter)
 
-    def saved(self, step: int, checkpoint: Path) -> None:
-        self.watch.saved(step, checkpoint)
+    def on_saved(self, step: int, checkpoint: Path) -> None:
+        self.callback.on_saved(step, checkpoint)
 
 
 class _Clock:
@@ -184,7 +187,7 @@ def make_dataset(  # noqa: PLR0913 - what a request says, one by one
     formats: Sequence[str] = (),
     limits: QualityLimits | None = None,
     max_attempts: int | None = None,
-    tally: Tally | None = None,
+    counts: Counts | None = None,
     force: bool = False,
 ) -> Iterator[Progress | DatasetSummary]:
     """Generate `num_pairs` accepted pairs and write them as a zip; yields progress, and last the summary.
@@ -195,7 +198,7 @@ def make_dataset(  # noqa: PLR0913 - what a request says, one by one
     Args:
         object_net: finds products, see `load_object_net`.
         max_attempts: candidates tried at most; 10 per pair by default.
-        tally: counts, set to where the request stopped and updated as candidates are judged.
+        counts: counts, set to where the request stopped and updated as candidates are judged.
         force: throw away the unfinished pairs of another request.
 
     Raises:
@@ -204,40 +207,40 @@ def make_dataset(  # noqa: PLR0913 - what a request says, one by one
     """
     check_formats(formats)
     limits = limits or QualityLimits()
-    tally = tally if tally is not None else Tally()
+    counts = counts if counts is not None else Counts()
     store = store_beside(target)
-    store.begin(_identity(adapter, config, num_pairs, normals, object_net, limits), tally, force=force)
-    if tally.attempts:
-        note = f"resuming after {tally.attempts} candidates"
-        yield Progress("sample", tally.accepted, num_pairs, "pairs", note=note)
+    store.begin(_identity(adapter, config, num_pairs, normals, object_net, limits), counts, force=force)
+    if counts.attempts:
+        note = f"resuming after {counts.attempts} candidates"
+        yield Progress("sample", counts.accepted, num_pairs, "pairs", note=note)
     candidates = generate_pairs(
         adapter,
         config,
         num_pairs,
-        tally,
+        counts,
         normals=normals,
         object_net=object_net,
         limits=limits,
         max_attempts=max_attempts,
-        resumed=store.pairs(tally.accepted),
+        resumed=store.pairs(counts.accepted),
         keep=store.add,
-        on_rejected=lambda _: store.record(tally),
+        on_rejected=lambda _: store.record(counts),
     )
     with closing(candidates):
         for item in candidates:
             if isinstance(item, Candidate):
-                store.record(tally)
+                store.record(counts)
             else:
                 yield item
-    if tally.accepted < num_pairs:
-        raise _shortfall(store, tally, num_pairs)
+    if counts.accepted < num_pairs:
+        raise _shortfall(store, counts, num_pairs)
     summary = finish_dataset(
         adapter,
         config,
         num_pairs,
         target,
         store.pairs(num_pairs),
-        tally,
+        counts,
         normals=normals,
         formats=formats,
         limits=limits,
@@ -253,7 +256,7 @@ def finish_dataset(
     num_pairs: int,
     target: Path,
     pairs: Iterable[Candidate],
-    tally: Tally,
+    counts: Counts,
     *,
     normals: Iterable[NormalImage] = (),
     formats: Sequence[str] = (),
@@ -264,7 +267,7 @@ def finish_dataset(
 
     Args:
         pairs: the `num_pairs` accepted ones, in order, read once.
-        tally: what became of the candidates.
+        counts: what became of the candidates.
         normals: stored for the formats that want them, read once.
         limits, max_attempts: as `make_dataset` was asked.
 
@@ -284,7 +287,7 @@ def finish_dataset(
         request=request,
         adapter_card=adapter.card,
         base_hash=adapter.model.base.digest,
-        counts=tally.as_dict(),
+        counts=counts.as_dict(),
     )
     with stage("zip"):
         return write_dataset(
@@ -324,22 +327,22 @@ def _weights_hash(net: U2Net) -> str:
     return total.hexdigest()
 
 
-def shortfall(tally: Tally, num_pairs: int) -> str:
+def shortfall(counts: Counts, num_pairs: int) -> str:
     """How many pairs there are too few, and why candidates were rejected."""
-    reasons = ", ".join(f"{reason} {count}" for reason, count in tally.rejected.most_common()) or "none"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.rejected.most_common()) or "none"
     return (
-        f"only {tally.accepted} of {num_pairs} pairs passed the quality checks in {tally.attempts} attempts "
+        f"only {counts.accepted} of {num_pairs} pairs passed the quality checks in {counts.attempts} attempts "
         f"(rejected: {reasons})"
     )
 
 
-def _shortfall(store: PairStore, tally: Tally, num_pairs: int) -> UsageError:
+def _shortfall(store: PairStore, counts: Counts, num_pairs: int) -> UsageError:
     """Why there are too few pairs; those there are stay, for the same request with more attempts."""
-    told = shortfall(tally, num_pairs)
-    if not tally.accepted:
+    told = shortfall(counts, num_pairs)
+    if not counts.accepted:
         store.remove()
         return UsageError(f"{told}; allow more attempts, loosen the limits, or train longer")
     return UsageError(
         f"{told}; those that passed are kept in {store.folder}: the same request with max-attempts above "
-        f"{tally.attempts} goes on with them; or begin anew with looser limits, or train longer"
+        f"{counts.attempts} goes on with them; or begin anew with looser limits, or train longer"
     )

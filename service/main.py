@@ -10,9 +10,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from service.api import adapters, direct, health, jobs, problems, schemas
+from service.api import adapters, fast_routes, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
-from service.api.edge import BodyLimit
+from service.api.body_limit import BodyLimit
 from service.api.methods import Methods, answer_head
 from service.api.metrics import Metrics, RedisCollector
 from service.api.request_log import Observed
@@ -68,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in (jobs.router, adapters.router):
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
-    direct.install(app)
+    fast_routes.install(app)
     answer_head(app)
     app.add_middleware(BodyLimit, settings=chosen)
     app.add_middleware(Observed, metrics=app.state.metrics)

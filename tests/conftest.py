@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("pairforge", deadline=None)
 settings.load_profile("pairforge")
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.support.servers"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +39,7 @@ def magnetic_tile() -> Path:
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random base with epsilon prediction; read only, it is shared by the session."""
-    from tests.tiny_base import build_tiny_base
+    from tests.support.tiny_base import build_tiny_base
 
     return build_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-epsilon")
 
@@ -47,6 +47,6 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_v_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `tiny_base`, with v-prediction and zero terminal signal-to-noise ratio."""
-    from tests.tiny_base import build_tiny_base
+    from tests.support.tiny_base import build_tiny_base
 
     return build_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-v", prediction_type="v_prediction")

@@ -15,8 +15,8 @@ from service.core.connections import connect
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
 from worker.compiling import tell_compiling
-from worker.metrics_server import MetricsServer, begin_counting, serve_metrics
-from worker.presence import Presence, forget_stop, tell_children_to_stop
+from worker.monitoring.heartbeat import Heartbeat, forget_stop, tell_children_to_stop
+from worker.monitoring.server import MetricsServer, begin_counting, serve_metrics
 
 START_SECONDS = 120
 """For a spawned child to import the application."""
@@ -37,7 +37,7 @@ def make_app(settings: Settings) -> Celery:
 
 app = make_app(load_settings())
 
-_presence: list[Presence] = []
+_heartbeat: list[Heartbeat] = []
 _metrics: list[MetricsServer] = []
 
 
@@ -54,9 +54,9 @@ def _announce(sender: Any = None, **_: Any) -> None:
     tell_compiling(settings)
     if (server := serve_metrics(settings)) is not None:
         _metrics.append(server)
-    presence = Presence(connect(settings), sender.hostname)
-    presence.start()
-    _presence.append(presence)
+    heartbeat = Heartbeat(connect(settings), sender.hostname)
+    heartbeat.start()
+    _heartbeat.append(heartbeat)
 
 
 @worker_shutting_down.connect
@@ -66,8 +66,8 @@ def _hand_over(**_: Any) -> None:
 
 @worker_shutdown.connect
 def _leave(**_: Any) -> None:
-    for presence in _presence:
-        presence.stop()
+    for heartbeat in _heartbeat:
+        heartbeat.stop()
     for server in _metrics:
         server.stop()
     forget_stop()

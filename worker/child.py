@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from model.quality import RejectReason
+from model.quality.gate import RejectReason
 from service.core.settings import Settings
 from service.core.telemetry import tell_build
-from worker.gpu import GpuWatch
-from worker.metrics import process_metrics
+from worker.monitoring.gpu import GpuWatch
+from worker.monitoring.metrics import process_metrics
 
 
 def begin_watching(settings: Settings) -> None:

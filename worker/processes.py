@@ -8,11 +8,11 @@ from typing import Any
 
 from celery.signals import celeryd_init, setup_logging, worker_process_init
 
-from model.freed_memory import keep_freed_memory
-from model.silence import silence_imports
+from model.runtime.library_logging import silence_imports
+from model.runtime.malloc import keep_freed_memory
 from service.core.logs import configure_logs
 from service.core.settings import load_settings
-from worker.metrics import process_metrics
+from worker.monitoring.metrics import process_metrics
 
 
 @celeryd_init.connect
@@ -32,6 +32,6 @@ def _prepare_child(**_: Any) -> None:
 
 
 def _import_heavy() -> None:
-    importlib.import_module("worker.training")
-    importlib.import_module("worker.generation")
+    importlib.import_module("worker.training.run")
+    importlib.import_module("worker.generation.run")
     importlib.import_module("worker.child").begin_watching(load_settings())

@@ -11,18 +11,18 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from service.core.connections import connect
 from service.core.messaging import GENERATE, TRAIN, Dispatcher
-from service.core.records import RecordStore
+from service.core.record_store import RecordStore
 from service.core.settings import load_settings
 from service.core.storage import ObjectStore
-from worker.delivery import Delivery
-from worker.metrics import process_metrics
-from worker.presence import is_stopping
+from worker.attempt.delivery import Delivery
+from worker.monitoring.heartbeat import is_stopping
+from worker.monitoring.metrics import process_metrics
 
 
 @shared_task(name=TRAIN, bind=True)
 def train(self: Task[Any, Any], adapter: str) -> None:
     """Train an adapter."""
-    from worker.training import run_training
+    from worker.training.run import run_training
 
     _begin(self, adapter)
     run_training(adapter, _context(), delivery=_delivery(self))
@@ -31,7 +31,7 @@ def train(self: Task[Any, Any], adapter: str) -> None:
 @shared_task(name=GENERATE, bind=True)
 def generate(self: Task[Any, Any], job: str) -> None:
     """Take part in a job."""
-    from worker.generation import run_generation
+    from worker.generation.run import run_generation
 
     _begin(self, job)
     run_generation(job, _context(), delivery=_delivery(self))
@@ -46,9 +46,9 @@ def _begin(task: Task[Any, Any], record: str) -> None:
 @functools.cache
 def _context() -> Any:
     """Made by the first task of a process: what is heavy is imported here, and never in the parent."""
-    from model.stages import observe_stages
-    from worker.context import Context
-    from worker.engine import Engine
+    from model.runtime.timing import observe_stages
+    from worker.attempt.context import Context
+    from worker.attempt.model_cache import ModelCache
 
     settings = load_settings()
     metrics = process_metrics()
@@ -63,7 +63,7 @@ def _context() -> Any:
         records=records,
         objects=objects,
         dispatcher=Dispatcher(settings),
-        engine=Engine(settings, records, objects),
+        model_cache=ModelCache(settings, records, objects),
         stopping=lambda: is_stopping(parent),
         metrics=metrics,
     )

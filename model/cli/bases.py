@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from model.base import SHIPPED, base_digest, read_card, shipped_bases
 from model.cli.checks import open_base
 from model.cli.output import Output, duration
-from model.config import resolve_config
-from model.network import build_pair_model
+from model.diffusion.base import SHIPPED, base_digest, read_card, shipped_bases
+from model.dualanodiff.config import resolve_config
+from model.dualanodiff.model import build_model
 from model.pipeline import load_mask_networks
 
 
@@ -32,7 +32,7 @@ def verify_base(source: str, output: Output) -> None:
     """
     base = open_base(source)
     load_mask_networks(base)
-    model = build_pair_model(base, resolve_config(base, {}), "object", "defect")
+    model = build_model(base, resolve_config(base, {}), "object", "defect")
     parts = {"unet": base.unet, "vae": base.vae, "text_encoder": base.text_encoder}
     parts["interaction"] = model.denoiser.interaction
     numbers = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

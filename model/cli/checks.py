@@ -11,15 +11,15 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from model.adapter import read_adapter_card
-from model.base import Base, load_base, silence_libraries
 from model.cli.session import existing_folder
-from model.placement import NormalImage
+from model.data.placement import NormalImage
+from model.diffusion.base import Base, load_base, silence_libraries
+from model.dualanodiff.adapter import read_adapter_card
 from model.types import Pair
-from service.core.decoding import ImageLimits
 from service.core.errors import TransientError, UsageError
-from service.core.pairs import read_normals, read_pairs, shared_reading
-from service.core.reading import Reading, chosen_reading
+from service.core.uploads.decoding import ImageLimits
+from service.core.uploads.pairs import read_normals, read_pairs, shared_reading
+from service.core.uploads.reading import Reading, chosen_reading
 
 OWN_FILES = ImageLimits(max_file_bytes=200 * 10**6, max_pixels=178 * 10**6, max_total_pixels=2 * 10**9)
 """What the user's own machine is asked to hold. Pillow decodes no image of more than 178 megapixels; two gigapixels

@@ -12,7 +12,7 @@ from itertools import count
 
 from model.cli.demo_inputs import DemoRequest, Inputs, checked_inputs
 from model.cli.output import PREPARED, Output, duration
-from model.progress import Progress
+from model.runtime.progress import Progress
 from service.client import ApiError, Client, Resource
 from service.core.errors import TransientError, UsageError
 from service.embedded.launch import launched

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.base import locate_base, missing_parts
 from model.cli.checks import (
     OWN_FILES,
     Problems,
@@ -20,11 +19,12 @@ from model.cli.checks import (
     load_pairs,
 )
 from model.cli.output import Output
+from model.diffusion.base import locate_base, missing_parts
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from service.cli.files import pair_pictures, pictures
 from service.core.errors import UsageError
-from service.core.keys import Upload
 from service.core.limits import read_limits
+from service.core.object_keys import Upload
 
 DEMO_STEPS = 150
 """Enough for the embedded base to show the samples' defect, and few enough for two CPU cores."""

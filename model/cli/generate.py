@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.adapter import Adapter, load_adapter, read_adapter_card
-from model.base import Base
 from model.cli.checks import (
     Problems,
     check_new_file,
@@ -21,17 +19,19 @@ from model.cli.checks import (
     require_space,
 )
 from model.cli.output import PREPARED, Output, duration
+from model.data.placement import NormalImage
+from model.diffusion.base import Base
+from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
+from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
-from model.generation import Tally
-from model.masks import MaskMethod
+from model.generation.filter import Counts
+from model.masks.extraction import MaskMethod
+from model.masks.u2net import U2Net
 from model.pipeline import load_object_net, make_dataset
-from model.placement import NormalImage
-from model.quality import QualityLimits
-from model.sampling import SamplingConfig, resolve_sampling
-from model.u2net import U2Net
+from model.quality.gate import QualityLimits
 from service.core.errors import UsageError
 from service.core.limits import read_limits
-from service.core.reading import chosen_reading
+from service.core.uploads.reading import chosen_reading
 
 BYTES_PER_PIXEL = 2
 """Of a photograph as PNG, with its mask."""
@@ -74,7 +74,7 @@ class Generation:
     config: SamplingConfig
     object_net: U2Net | None
     inputs: Inputs
-    tally: Tally = field(default_factory=Tally)
+    counts: Counts = field(default_factory=Counts)
 
 
 def generate(request: GenerateRequest, output: Output) -> None:
@@ -84,12 +84,12 @@ def generate(request: GenerateRequest, output: Output) -> None:
     output.progress(PREPARED)
     summary = perform(generation, output)
     seconds = round(time.monotonic() - began, 1)
-    counts = generation.tally.as_dict()
+    counts = generation.counts.as_dict()
     facts = {"dataset": str(summary.path), "num_pairs": summary.num_pairs, "size_bytes": summary.size_bytes}
     output.result(
         {**facts, "formats": list(summary.formats), "counts": counts, "seconds": seconds},
         f"dataset: {summary.path} ({summary.num_pairs} pairs, {summary.size_bytes / 1e6:.1f} MB, "
-        f"{generation.tally.attempts} candidates in {duration(seconds)})\n"
+        f"{generation.counts.attempts} candidates in {duration(seconds)})\n"
         f"next:    pairforge inspect {summary.path}",
     )
 
@@ -168,7 +168,7 @@ def perform(generation: Generation, output: Output) -> DatasetSummary:
         formats=generation.inputs.formats,
         limits=generation.inputs.limits,
         max_attempts=request.max_attempts,
-        tally=generation.tally,
+        counts=generation.counts,
         force=request.force,
     ):
         if isinstance(item, DatasetSummary):

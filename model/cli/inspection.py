@@ -7,9 +7,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from model.adapter import LORA_FILE, read_adapter_card
 from model.cli.output import Output
-from model.denoiser import ANOMALY, GLOBAL
+from model.dualanodiff.adapter import LORA_FILE, read_adapter_card
+from model.dualanodiff.unet import ANOMALY, GLOBAL
 from model.export.dataset import DatasetSummary
 from model.export.inspection import read_dataset
 from service.core.errors import UsageError

@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.base import locate_base
 from model.cli.checks import OWN_FILES, Problems, check_new_folder, choose_device
 from model.cli.output import Output
-from model.masks import MaskMethod, threshold_mask, tidy_mask, u2net_mask
-from model.progress import Meter
+from model.diffusion.base import locate_base
+from model.masks.extraction import MaskMethod, threshold_mask, tidy_mask, u2net_mask
+from model.masks.u2net import U2Net, load_u2net
+from model.runtime.progress import Meter
 from model.types import ImageArray, MaskArray
-from model.u2net import U2Net, load_u2net
 from service.core.errors import UsageError
-from service.core.file_problems import FileProblem
-from service.core.images import read_image
-from service.core.keys import Upload
-from service.core.listing import Notes, left_out, listed, stem
-from service.core.pairs import shared_reading
-from service.core.reading import Reading
+from service.core.object_keys import Upload
+from service.core.uploads.images import read_image
+from service.core.uploads.listing import Notes, left_out, listed, stem
+from service.core.uploads.pairs import shared_reading
+from service.core.uploads.problems import FileProblem
+from service.core.uploads.reading import Reading
 
 METHODS = (MaskMethod.U2NET, MaskMethod.THRESHOLD)
 """Those that need nothing but the part; attention needs the sampling itself."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from model.progress import Progress
+from model.runtime.progress import Progress
 
 PLAIN_EVERY = 5.0
 """Seconds between two lines of progress in a log."""

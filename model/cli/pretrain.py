@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.base import missing_parts
 from model.cli.checks import Problems, check_writable, choose_device, load_pairs
 from model.cli.output import PREPARED, Output
+from model.diffusion.base import missing_parts
 from model.pretrain.presets import PRESETS
 from model.pretrain.run import START, Stage, pretrain
 from model.types import Pair

@@ -16,8 +16,8 @@ from types import TracebackType
 import typer
 
 from model.cli.output import Failure, JsonOutput, LiveOutput, Output, PlainOutput
-from model.freed_memory import keep_freed_memory
-from model.silence import silence_imports
+from model.runtime.library_logging import silence_imports
+from model.runtime.malloc import keep_freed_memory
 from service.core.errors import TransientError, UsageError
 
 INTERNAL, USAGE, TRANSIENT, INTERRUPTED = 1, 2, 3, 130

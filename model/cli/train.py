@@ -11,9 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.adapter import describe_pair, image_hash, read_adapter_card
-from model.base import Base
-from model.checkpoint import list_checkpoints, read_record
 from model.cli.checks import (
     Problems,
     check_new_adapter,
@@ -27,9 +24,12 @@ from model.cli.checks import (
     require_space,
 )
 from model.cli.output import PREPARED, Output, duration
-from model.config import TrainingConfig, resolve_config
+from model.data.placement import NormalImage
+from model.diffusion.base import Base
+from model.dualanodiff.adapter import describe_pair, image_hash, read_adapter_card
+from model.dualanodiff.config import TrainingConfig, resolve_config
 from model.pipeline import MaskNetworks, load_mask_networks, train_adapter
-from model.placement import NormalImage
+from model.training.checkpoint import list_checkpoints, read_record
 from model.types import Pair
 from service.core.errors import UsageError
 

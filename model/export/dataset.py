@@ -25,7 +25,7 @@ from model.export.png import encode_image, encode_mask, encode_png
 from model.export.preview import PairSheet
 from model.export.readme import dataset_readme
 from model.export.yolo import YoloLayout
-from model.overlap import threaded
+from model.runtime.concurrency import threaded
 from model.types import Candidate, ImageArray, Pair
 from service.core.errors import UsageError
 

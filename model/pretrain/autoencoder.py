@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from model.group_norm import use_channels_last
+from model.kernels.group_norm import use_channels_last
 from model.pretrain.data import Views, ViewShards, as_pixels
 from model.pretrain.loop import LoopConfig, draws_of, run_loop
 from model.pretrain.precision import computing_in, faster_precision
-from model.progress import Progress
+from model.runtime.progress import Progress
 
 SQUARES = 4.0
 """Weight of squared errors beside absolute ones, which alone leave contrasts that are rare too weak."""

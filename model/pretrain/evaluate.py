@@ -17,22 +17,22 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from model.attention_maps import average_maps
-from model.base import Base
-from model.denoiser import BranchPass, TwoBranchDenoiser
-from model.denoising import guide
+from model.data.crops import cut_image, cut_mask, draw_window
+from model.data.pixels import to_images, to_pixels
+from model.diffusion.attention_maps import average_maps
+from model.diffusion.base import Base
+from model.diffusion.noise_schedule import NoiseSchedule
+from model.diffusion.prompts import RARE_DEFECT, RARE_OBJECT, embed, own_tokens, tokenize
+from model.diffusion.schedulers import make_scheduler
+from model.diffusion.vae import decode, encode
+from model.dualanodiff.sampling.loop import guide
+from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet
 from model.export.preview import contact_sheet
-from model.latents import decode, encode
-from model.masks import MaskMethod, attention_mask, iou, threshold_mask, tidy_mask, u2net_mask
-from model.objective import NoiseSchedule
-from model.pixels import to_images, to_pixels
+from model.masks.extraction import MaskMethod, attention_mask, iou, threshold_mask, tidy_mask, u2net_mask
+from model.masks.u2net import U2Net
 from model.pretrain.procedural import render
-from model.quality import QualityGate
-from model.sampling import make_scheduler
-from model.text import RARE_DEFECT, RARE_OBJECT, embed, own_tokens, tokenize
+from model.quality.gate import QualityGate
 from model.types import Candidate, ImageArray, MaskArray, Pair, anomaly_part
-from model.u2net import U2Net
-from model.views import cut_image, cut_mask, draw_window
 
 HELD_OUT_SEED = 10_000_000
 """Procedural seeds from here on are never trained on."""
@@ -53,7 +53,7 @@ def held_out_pairs(count: int, side: int) -> list[Pair]:
 
 
 def window_pairs(pairs: Sequence[Pair], side: int) -> list[Pair]:
-    """One window of every pair, by the rule of `model.views`."""
+    """One window of every pair, by the rule of `model.data.crops`."""
     views = []
     for number, pair in enumerate(pairs):
         window = draw_window(pair.mask, "window", side, np.random.default_rng(number))
@@ -141,14 +141,14 @@ def _attention_masks(base: Base, pairs: Sequence[Pair], parts: Sequence[ImageArr
         steps = torch.full((count,), timestep, device=base.device)
         noise = torch.randn(clean.shape, generator=generator).to(base.device)
         maps: list[Tensor] = []
-        denoiser(schedule.add_noise(clean, noise, steps), steps, text, BranchPass(attention_maps=maps))
+        denoiser(schedule.add_noise(clean, noise, steps), steps, text, ForwardOptions(attention_maps=maps))
         averaged.append(average_maps(maps, count, clean.shape[-2:])[..., own].mean(-1))
     shape = pairs[0].mask.shape
     return [attention_mask(one.cpu().numpy(), (shape[0], shape[1])) for one in torch.stack(averaged).mean(0)]
 
 
-def _denoiser(base: Base) -> TwoBranchDenoiser:
-    denoiser = TwoBranchDenoiser.fresh(base.unet, with_background=False).to(base.device).eval()
+def _denoiser(base: Base) -> TwoBranchUNet:
+    denoiser = TwoBranchUNet.fresh(base.unet, with_background=False).to(base.device).eval()
     if base.interaction is not None:
         denoiser.interaction.load_state_dict(base.interaction)
     return denoiser

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import list_checkpoints, read_record, read_tensors, restore_optimizer, save_checkpoint
-from model.progress import Meter, Progress
+from model.runtime.progress import Meter, Progress
+from model.training.checkpoint import list_checkpoints, read_record, read_tensors, restore_optimizer, save_checkpoint
 
 LossFunction = Callable[[int], Tensor]
 """Step number → scalar loss; draws whatever is random from `draws_of(seed, step, device)`."""

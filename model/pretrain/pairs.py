@@ -22,16 +22,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
-from model.denoiser import BranchPass, TwoBranchDenoiser
-from model.group_norm import use_channels_last
-from model.objective import NoiseSchedule, pair_loss
+from model.diffusion.noise_schedule import NoiseSchedule
+from model.diffusion.prompts import tokenize
+from model.dualanodiff.loss import pair_loss
+from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet
+from model.kernels.group_norm import use_channels_last
 from model.pretrain.compiling import Objective, faster
 from model.pretrain.data import Views, as_pixels, load_views
 from model.pretrain.loop import LoopConfig, draws_of, run_loop
 from model.pretrain.precision import computing_in, faster_precision
 from model.pretrain.procedural.captions import Shown, caption_pair, rare_captions
-from model.progress import Progress
-from model.text import tokenize
+from model.runtime.progress import Progress
 from model.types import GREY
 
 ENCODE_BATCH = 128
@@ -210,7 +211,7 @@ def _flags(shown: list[Shown], kind: Shown) -> Tensor:
 
 
 def train_pairs(
-    denoiser: TwoBranchDenoiser,
+    denoiser: TwoBranchUNet,
     text_encoder: CLIPTextModel,
     tokenizer: PreTrainedTokenizerFast,
     encoder: PairEncoder,
@@ -264,7 +265,7 @@ def train_pairs(
 
 
 def pair_objective(
-    denoiser: TwoBranchDenoiser,
+    denoiser: TwoBranchUNet,
     text_encoder: CLIPTextModel,
     schedule: NoiseSchedule,
     config: PairsConfig,
@@ -284,7 +285,7 @@ def pair_objective(
         with computing_in(precision, device):
             text = text_encoder(tokens.flatten(0, 1)).last_hidden_state.unflatten(0, (2, -1))
             noisy = schedule.add_noise(latents, noise, timesteps)
-            prediction = denoiser(noisy, timesteps, text, BranchPass(interact=interact))
+            prediction = denoiser(noisy, timesteps, text, ForwardOptions(interact=interact))
         return pair_loss(prediction, schedule.target(latents, noise, timesteps), masks, config.defect_weight)
 
     return objective

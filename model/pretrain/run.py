@@ -24,9 +24,10 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
-from model.base import load_base
-from model.denoiser import TwoBranchDenoiser
-from model.objective import NoiseSchedule
+from model.diffusion.base import load_base
+from model.diffusion.noise_schedule import NoiseSchedule
+from model.dualanodiff.unet import TwoBranchUNet
+from model.masks.u2net import load_u2net, save_u2net
 from model.pretrain.autoencoder import build_autoencoder, fold_latent_statistics, train_autoencoder
 from model.pretrain.data import Views, ViewShards, load_views
 from model.pretrain.evaluate import HELD_OUT_SEED, measure_base, sample_sheet
@@ -37,9 +38,8 @@ from model.pretrain.procedural import vocabulary
 from model.pretrain.procedural.dataset import Renderer, render_shard
 from model.pretrain.segmentation import SegmentationConfig, Subject, build_segmentation, train_segmentation
 from model.pretrain.text import build_text_encoder, build_tokenizer
-from model.progress import Meter, Progress
+from model.runtime.progress import Meter, Progress
 from model.types import Pair
-from model.u2net import load_u2net, save_u2net
 from service.core.errors import UsageError
 
 SHARD_BYTES = 15 * 2**20
@@ -193,22 +193,22 @@ def _pairs(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
 
 def build_networks(
     work: Path, preset: Preset, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKL
-) -> tuple[TwoBranchDenoiser, CLIPTextModel]:
+) -> tuple[TwoBranchUNet, CLIPTextModel]:
     """U-Net with SAIM, and text encoder, with fresh weights or those of the base that is started from."""
     start = work / START
     if start.is_dir():
         unet = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
-        denoiser = TwoBranchDenoiser.fresh(unet, with_background=False)
+        denoiser = TwoBranchUNet.fresh(unet, with_background=False)
         denoiser.interaction.load_state_dict(load_file(start / "interaction" / "interaction.safetensors"))
         return denoiser, CLIPTextModel.from_pretrained(start / "text_encoder")
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     unet = build_unet(preset.pairs, vae.config.latent_channels, preset.pixels // factor, preset.text_width)
-    denoiser = TwoBranchDenoiser.fresh(unet, with_background=False)
+    denoiser = TwoBranchUNet.fresh(unet, with_background=False)
     return denoiser, build_text_encoder(len(tokenizer), preset.text_width, preset.text_layers, preset.pairs.seed)
 
 
 def save_networks(
-    work: Path, denoiser: TwoBranchDenoiser, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast
+    work: Path, denoiser: TwoBranchUNet, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """Finished parts in the work folder; the U-Net last, its presence means that all are there."""
     text_encoder.save_pretrained(work / "text_encoder")

@@ -17,12 +17,13 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.masks import deep_loss, degrade, iou, move
+from model.masks.extraction import iou
+from model.masks.finetune import deep_loss, degrade, move
+from model.masks.u2net import GRADED, PLAIN, U2Net, Width, normalise, saliency
 from model.pretrain.data import Views, ViewShards, as_pixels
 from model.pretrain.loop import LoopConfig, draws_of, run_loop
 from model.pretrain.precision import computing_in, faster_precision
-from model.progress import Progress
-from model.u2net import GRADED, PLAIN, U2Net, Width, normalise, saliency
+from model.runtime.progress import Progress
 
 
 class Subject(StrEnum):

@@ -14,18 +14,18 @@ from redis.exceptions import RedisError
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
-from service.api.inspection import Pictures, Refused, judged
+from service.api.decoding import Pictures, Refused, decode_uploads
 from service.api.problems import Problem, documented, pointer, summary
+from service.api.representations import samples
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, replayed, require_room, submit
-from service.api.uploads import Form, received
-from service.api.views import samples
-from service.core import keys
+from service.api.uploads import Form, receive_form
+from service.core import object_keys
 from service.core.errors import TransientError, UsageError
-from service.core.keys import Kind, Upload
-from service.core.reading import chosen_reading
-from service.core.records import AdapterInUse, Record
+from service.core.object_keys import Kind, Upload
+from service.core.record_store import AdapterInUse, Record
 from service.core.requests import AdapterRequest, TrainingOptions
+from service.core.uploads.reading import chosen_reading
 
 log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(
@@ -96,13 +96,13 @@ async def create_adapter(
     """
     await to_thread.run_sync(require_room, services, key_id, idempotency_key)
     with services.uploads.taken(key_id):
-        record = await _made(request, services, key_id, idempotency_key)
+        record = await _create_from_upload(request, services, key_id, idempotency_key)
     return await resources.accepted(request, services, record)
 
 
-async def _made(request: Request, services: Services, key_id: str, idempotency_key: str | None) -> Record:
+async def _create_from_upload(request: Request, services: Services, key_id: str, idempotency_key: str | None) -> Record:
     """The record that the upload makes, or has made before."""
-    async with received(request, services.settings) as form:
+    async with receive_form(request, services.settings) as form:
         submission = Submission.of(request, Kind.ADAPTER, key_id, idempotency_key, form.fingerprint())
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
             return first
@@ -111,7 +111,7 @@ async def _made(request: Request, services: Services, key_id: str, idempotency_k
             # While this one waited for its turn, an equal one may have been made.
             if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
                 return first
-            pictures = await judged(form, services.settings)
+            pictures = await decode_uploads(form, services.settings)
         told = [entry["detail"] for entry in errors]
         if isinstance(pictures, Refused):
             errors += pictures.errors
@@ -156,7 +156,7 @@ def _stored_and_submitted(
         for kind in Upload:
             listing[kind] = []
             for index, picture in enumerate(pictures.of(kind)):
-                key = keys.upload(adapter, kind, index)
+                key = object_keys.upload(adapter, kind, index)
                 services.storage.put(key, picture.path, "image/png")
                 listing[kind].append(
                     {
@@ -168,7 +168,7 @@ def _stored_and_submitted(
                         "sha256": picture.sha256,
                     }
                 )
-        services.storage.put(keys.inputs(adapter), json.dumps(listing).encode(), "application/json")
+        services.storage.put(object_keys.inputs(adapter), json.dumps(listing).encode(), "application/json")
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
         record = submit(services, submission, wanted.model_dump(mode="json"), pictures.notes, size)
         kept = record.id == adapter
@@ -183,7 +183,7 @@ def _stored_and_submitted(
 
 def _free(services: Services, adapter: str) -> None:
     try:
-        services.storage.delete_prefix(keys.prefix(adapter))
+        services.storage.delete_prefix(object_keys.prefix(adapter))
     except TransientError as error:
         log.warning("free_postponed", record=adapter, error=repr(error))
 

@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 
 from service.api.problems import Problem
 from service.api.services import Services
-from service.core.access import LOCAL, verify
+from service.core.api_keys import LOCAL, verify
 
 REMEMBERED_SECONDS = 5.0
 """How long a verified key is not looked up again, and so how long a revoked one may still work."""

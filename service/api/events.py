@@ -14,10 +14,10 @@ from fastapi.responses import StreamingResponse
 from redis.exceptions import RedisError
 from starlette.types import Receive, Scope, Send
 
+from service.api.concurrency import ConcurrencyLimit
 from service.api.problems import RETRY_SECONDS
 from service.api.services import Services
-from service.api.turns import Turns
-from service.core.records import Event, Record, State, last_event_id, read_events, read_record
+from service.core.record_store import Event, Record, State, last_event_id, read_events, read_record
 
 ID_PATTERN = r"^\d{1,19}-\d{1,19}$"
 
@@ -30,7 +30,9 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     # The OpenAPI document takes the status from the default of `status_code`.
-    def __init__(self, content: AsyncIterator[str], turns: Turns, key_id: str, status_code: int = 200) -> None:
+    def __init__(
+        self, content: AsyncIterator[str], turns: ConcurrencyLimit, key_id: str, status_code: int = 200
+    ) -> None:
         super().__init__(content, status_code, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._turns, self._key_id = turns, key_id
 

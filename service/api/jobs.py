@@ -14,11 +14,11 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Request, Response
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
 from service.api.problems import Problem, documented
+from service.api.representations import POLL_SECONDS
 from service.api.services import UsedServices
 from service.api.submission import Submission, replayed, submit
-from service.api.views import POLL_SECONDS
-from service.core.keys import Kind
-from service.core.records import State
+from service.core.object_keys import Kind
+from service.core.record_store import State
 from service.core.requests import JobRequest
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=documented("unauthorized", "forbidden", "unavailable"))

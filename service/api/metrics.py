@@ -14,9 +14,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from service.core.keys import Kind
 from service.core.messaging import message_counts
-from service.core.records import RecordStore
+from service.core.object_keys import Kind
+from service.core.record_store import RecordStore
 from service.core.scripts import HEARD_SECONDS, WORKERS
 from service.core.settings import Settings
 from service.core.telemetry import DiskCollector, Telemetry, tell_build

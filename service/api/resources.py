@@ -9,12 +9,12 @@ from anyio import to_thread
 from fastapi import Header, Query, Request, Response
 from structlog.contextvars import bind_contextvars
 
-from service.api import views
+from service.api import representations
 from service.api.problems import Problem
 from service.api.services import Services
-from service.core import keys
-from service.core.keys import Kind
-from service.core.records import Record, State, read_record
+from service.core import object_keys
+from service.core.object_keys import Kind
+from service.core.record_store import Record, State, read_record
 
 Limit = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
 _AFTER = "`next_cursor` of the page before."
@@ -37,7 +37,7 @@ async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> 
     Raises:
         Problem: it is not; whether someone else has it is not told.
     """
-    record = await read_record(services.fast_redis, record_id) if keys.kind_of(record_id) == kind else None
+    record = await read_record(services.fast_redis, record_id) if object_keys.kind_of(record_id) == kind else None
     if record is None or record.key_id != key_id:
         code = "adapter_not_found" if kind == Kind.ADAPTER else "not_found"
         raise Problem(code, f"there is no {kind} {record_id!r:.60}; perhaps it was deleted")
@@ -54,12 +54,12 @@ async def queue_position(services: Services, record: Record) -> int | None:
 async def accepted(request: Request, services: Services, record: Record) -> Response:
     """The answer to a request that has made a record, now or before."""
     bind_contextvars(record=record.id)
-    return views.answer(request, record, await queue_position(services, record), 202)
+    return representations.answer(request, record, await queue_position(services, record), 202)
 
 
 async def read(request: Request, services: Services, kind: Kind, record_id: str, key_id: str) -> Response:
     record = await owned(services, kind, record_id, key_id)
-    return views.answer(request, record, await queue_position(services, record))
+    return representations.answer(request, record, await queue_position(services, record))
 
 
 def page(
@@ -67,7 +67,7 @@ def page(
 ) -> Response:
     """A page of the key's own, newest first; to be called in a thread."""
     records, cursor = services.store.list(kind, key_id, state=state, after=after, limit=limit)
-    data = [views.view(record, _position(services, record)) for record in records]
+    data = [representations.view(record, _position(services, record)) for record in records]
     return Response(json.dumps({"data": data, "next_cursor": cursor}), media_type="application/json")
 
 
@@ -86,7 +86,7 @@ async def cancel(request: Request, services: Services, kind: Kind, record_id: st
     if state in {State.SUCCEEDED, State.FAILED}:
         raise Problem("already_finished", f"the {kind} has {state} already; delete it to free its storage")
     record = await owned(services, kind, record_id, key_id)
-    return views.answer(request, record, None, 202 if state == State.CANCELLING else 200)
+    return representations.answer(request, record, None, 202 if state == State.CANCELLING else 200)
 
 
 async def delete(services: Services, kind: Kind, record_id: str, key_id: str) -> Response:
@@ -127,5 +127,5 @@ def require_result(record: Record, what: str) -> dict[str, Any]:
         return record.result
     if record.state.is_terminal:
         raise Problem("no_result", f"the {record.kind} was {record.state}, so there is no {what}")
-    headers = {"Retry-After": str(views.POLL_SECONDS[record.state])}
+    headers = {"Retry-After": str(representations.POLL_SECONDS[record.state])}
     raise Problem("not_finished", f"the {record.kind} is {record.state}; its {what} comes at the end", headers=headers)

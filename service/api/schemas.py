@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.core.records import State
+from service.core.record_store import State
 
 
 class _Schema(BaseModel):

@@ -16,13 +16,13 @@ from fastapi import Depends, Request
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from service.api.concurrency import ConcurrencyLimit
 from service.api.metrics import Metrics
-from service.api.turns import Turns
 from service.core.connections import connect, connect_async
 from service.core.messaging import Dispatcher
-from service.core.multiplexed import connect_multiplexed
+from service.core.pipelined_redis import connect_pipelined
 from service.core.reconcile import reconcile, reconcile_until
-from service.core.records import RecordStore
+from service.core.record_store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
 
@@ -57,8 +57,8 @@ class Services:
     storage: ObjectStore
     dispatcher: Dispatcher
     metrics: Metrics
-    uploads: Turns
-    streams: Turns
+    uploads: ConcurrencyLimit
+    streams: ConcurrencyLimit
     inspections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_INSPECTIONS))
 
 
@@ -69,7 +69,7 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
     telemetry = metrics.telemetry
     client = connect(settings, telemetry)
-    fast = connect_multiplexed(settings, telemetry)
+    fast = connect_pipelined(settings, telemetry)
     stream = connect_async(settings, telemetry, settings.max_streams + 1)
     store, storage = RecordStore(client, settings, telemetry), ObjectStore(settings, telemetry)
     dispatcher = Dispatcher(settings)
@@ -82,8 +82,8 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         storage=storage,
         dispatcher=dispatcher,
         metrics=metrics,
-        uploads=Turns("uploads", settings.max_uploads, settings.max_uploads_per_key),
-        streams=Turns("event streams", settings.max_streams, settings.max_streams_per_key),
+        uploads=ConcurrencyLimit("uploads", settings.max_uploads, settings.max_uploads_per_key),
+        streams=ConcurrencyLimit("event streams", settings.max_streams, settings.max_streams_per_key),
     )
     stopped = threading.Event()
     reconciler = threading.Thread(

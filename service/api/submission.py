@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 
 from service.api.problems import Problem
 from service.api.services import Services
-from service.core import keys
-from service.core.keys import Kind
-from service.core.records import AdapterNotReady, Idempotency, IdempotencyConflict, QuotaExceeded, Record
+from service.core import object_keys
+from service.core.object_keys import Kind
+from service.core.record_store import AdapterNotReady, Idempotency, IdempotencyConflict, QuotaExceeded, Record
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class Submission:
             # Adapters and jobs are different requests, whatever their bodies.
             own = hashlib.sha256(f"{kind}\n{fingerprint}".encode()).hexdigest()
             idempotency = Idempotency(idempotency_key, own)
-        return cls(kind, keys.new_id(kind), key_id, idempotency, request.state.request_id)
+        return cls(kind, object_keys.new_id(kind), key_id, idempotency, request.state.request_id)
 
 
 def require_room(services: Services, key_id: str, idempotency_key: str | None) -> None:

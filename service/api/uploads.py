@@ -22,9 +22,9 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from service.api.problems import Problem, pointer
-from service.core.names import shown_name
+from service.core.scratch_dirs import free_bytes, scratch_dir
 from service.core.settings import Settings
-from service.core.spool import free_bytes, spooled
+from service.core.uploads.names import shown_name
 
 KINDS = ("images", "masks", "normals")
 """The parts that hold files; `images[]` is the same as `images`."""
@@ -35,7 +35,7 @@ _NAME_LENGTH = 200
 
 
 @dataclass(slots=True)
-class SpooledFile:
+class UploadedFile:
     """A file that was received.
 
     Attributes:
@@ -65,10 +65,10 @@ class Form:
 
     folder: Path
     fields: dict[str, str] = field(default_factory=dict)
-    files: list[SpooledFile] = field(default_factory=list)
+    files: list[UploadedFile] = field(default_factory=list)
     errors: list[dict[str, str]] = field(default_factory=list)
 
-    def of(self, kind: str) -> list[SpooledFile]:
+    def of(self, kind: str) -> list[UploadedFile]:
         return [file for file in self.files if file.kind == kind]
 
     def fingerprint(self) -> str:
@@ -79,7 +79,7 @@ class Form:
 
 
 @asynccontextmanager
-async def received(request: Request, settings: Settings) -> AsyncIterator[Form]:
+async def receive_form(request: Request, settings: Settings) -> AsyncIterator[Form]:
     """Receive the request's form; its spool lasts as long as the context.
 
     Raises:
@@ -93,7 +93,7 @@ async def received(request: Request, settings: Settings) -> AsyncIterator[Form]:
     _require_free(settings, int(told) if told.isdecimal() else 0)
     spool = ExitStack()
     try:
-        folder = await to_thread.run_sync(spool.enter_context, spooled(settings.spool_dir, "upload-"))
+        folder = await to_thread.run_sync(spool.enter_context, scratch_dir(settings.spool_dir, "upload-"))
     except OSError as error:
         raise _spool_problem(error) from error
     try:
@@ -155,7 +155,7 @@ class _Receiver:
         self._disposition = b""
         self._name: str | None = None
         self._text = bytearray()
-        self._file: SpooledFile | None = None
+        self._file: UploadedFile | None = None
         self._open: BinaryIO | None = None
         self._hash = hashlib.sha256()
 
@@ -226,7 +226,7 @@ class _Receiver:
                 f"more than {self._max_files[kind]} {kind}: that is the most for one adapter",
                 errors=[{"pointer": pointer(kind), "detail": f"at most {self._max_files[kind]} files"}],
             )
-        self._file = SpooledFile(kind, index, name, self.form.folder / f"{kind}-{index:03}")
+        self._file = UploadedFile(kind, index, name, self.form.folder / f"{kind}-{index:03}")
         self._hash = hashlib.sha256()
         self._open = self._file.path.open("wb")
 

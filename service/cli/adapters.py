@@ -32,7 +32,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
     """Upload images and masks, and have an adapter trained on them."""
     from service.cli.files import pair_pictures, pictures
     from service.cli.session import connect, session
-    from service.core.keys import Upload
+    from service.core.object_keys import Upload
 
     with session(json=json, interrupted="an adapter that was created goes on; see: pairforge adapters list") as output:
         options = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.core.file_problems import FileProblem, UnusableFilesError
-from service.core.keys import Upload
-from service.core.layouts import normals_folder, pair_folders
-from service.core.listing import Notes, listed
+from service.core.object_keys import Upload
+from service.core.uploads.layouts import normals_folder, pair_folders
+from service.core.uploads.listing import Notes, listed
+from service.core.uploads.problems import FileProblem, UnusableFilesError
 
 
 def pair_pictures(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:

@@ -29,7 +29,7 @@ def create(
 ) -> None:
     """Create a key; it is shown this once."""
     from service.cli.session import session
-    from service.core.access import create_key
+    from service.core.api_keys import create_key
 
     with session(json=json) as output, _records(data_dir) as client:
         key = create_key(client, name)
@@ -43,7 +43,7 @@ def list_them(*, data_dir: DataDir = None, json: Json = False) -> None:
     """List the keys: ids and names, never the keys themselves."""
     from service.cli.output import table
     from service.cli.session import session
-    from service.core.access import list_keys
+    from service.core.api_keys import list_keys
 
     with session(json=json) as output, _records(data_dir) as client:
         keys = list_keys(client)
@@ -61,7 +61,7 @@ def renew(
 ) -> None:
     """Give a key a new secret; what it made stays its own."""
     from service.cli.session import session
-    from service.core.access import renew_key
+    from service.core.api_keys import renew_key
     from service.core.errors import UsageError
 
     with session(json=json) as output, _records(data_dir) as client:
@@ -82,7 +82,7 @@ def revoke(
 ) -> None:
     """Take a key back; what it made stays."""
     from service.cli.session import session
-    from service.core.access import revoke_key
+    from service.core.api_keys import revoke_key
     from service.core.errors import UsageError
 
     with session(json=json) as output, _records(data_dir) as client:
@@ -103,7 +103,7 @@ def adopt(
 ) -> None:
     """Give a key the adapters and jobs that were made without keys, or with a key that was revoked."""
     from service.cli.session import session
-    from service.core.access import adopt_records
+    from service.core.api_keys import adopt_records
 
     with session(json=json) as output, _records(data_dir) as client:
         count = adopt_records(client, former, key_id)

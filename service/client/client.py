@@ -16,7 +16,7 @@ import httpx2
 from service.client.resources import Page, Resource
 from service.client.transport import AWAY, ApiError, Transport
 from service.core.errors import TransientError, UsageError
-from service.core.names import shown_name
+from service.core.uploads.names import shown_name
 
 PREFIX = "/v1"
 

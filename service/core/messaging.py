@@ -15,8 +15,8 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
-from service.core.keys import Kind
-from service.core.records import Record
+from service.core.object_keys import Kind
+from service.core.record_store import Record
 from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
 

@@ -17,10 +17,10 @@ from botocore.exceptions import ClientError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from service.core import keys
-from service.core.keys import Kind
+from service.core import object_keys
 from service.core.messaging import Dispatcher, pending_ids
-from service.core.records import AdapterInUse, RecordStore, State
+from service.core.object_keys import Kind
+from service.core.record_store import AdapterInUse, RecordStore, State
 from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
@@ -122,7 +122,7 @@ def _expire(store: RecordStore, settings: Settings) -> None:
 def _collect(store: RecordStore, storage: ObjectStore) -> None:
     for entry, record in store.garbage().items():
         try:
-            storage.delete_prefix(keys.prefix(record))
+            storage.delete_prefix(object_keys.prefix(record))
         except (StorageError, ClientError) as error:
             storage.ready()  # raises where it is not this one record but the store
             log.warning("collect_postponed", record=record, error=repr(error))

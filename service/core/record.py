@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
-from service.core.keys import Kind
+from service.core.object_keys import Kind
 
 Json = dict[str, Any]
 

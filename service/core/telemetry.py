@@ -1,6 +1,7 @@
 """What API and workers count alike: how records end, and what the object store and Redis take and refuse.
 
-Metrics are made when a process starts and not when this is imported: a worker's lie in files (see `worker.metrics`).
+Metrics are made when a process starts and not when this is imported: a worker's lie in files (see
+`worker.monitoring.metrics`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis.exceptions import NoScriptError, RedisError
 
-from service.core.keys import Kind
+from service.core.object_keys import Kind
 from service.core.record import TERMINAL, State
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.core.errors import TransientError, UsageError
-from service.embedded.tether import PYTHON, tethered
+from service.embedded.parent_death import PYTHON, ended_with_parent
 
 PATIENCE = 120.0
 """Seconds to stop everything in order."""
@@ -30,7 +30,7 @@ def launched(data_dir: Path, settings: Mapping[str, str]) -> Iterator[str]:
     """
     arguments = [*PYTHON, "service.cli", "up", "--json", "--data-dir", str(data_dir.resolve())]
     process = subprocess.Popen(  # noqa: S603 - our own module
-        tethered(arguments, signal.SIGTERM),
+        ended_with_parent(arguments, signal.SIGTERM),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,9 +1,9 @@
 """Child processes that cannot outlive their parent, whatever ends it.
 
-Three things see to that. The kernel kills every direct child when its parent dies (`service.embedded.tether`). A guard
-(`service.embedded.guard`) waits for the parent's end and kills what the children themselves had started. And every
-process of a stack carries the stack's folder in its environment, by which the next stack in that folder finds, and
-ends, whatever both of them missed.
+Three things see to that. The kernel kills every direct child when its parent dies (`service.embedded.parent_death`). A
+guard (`service.embedded.guard`) waits for the parent's end and kills what the children themselves had started. And
+every process of a stack carries the stack's folder in its environment, by which the next stack in that folder finds,
+and ends, whatever both of them missed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.embedded.tether import tethered
+from service.embedded.parent_death import ended_with_parent
 
 MARK = "PAIRFORGE_STACK"
 """Environment variable of every process of a stack: the stack's folder."""
@@ -63,7 +63,7 @@ class Child:
         self.bound_log()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the programs are found by `binaries`
-                tethered(command.arguments, signal.SIGKILL),
+                ended_with_parent(command.arguments, signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -11,9 +11,9 @@ import httpx2
 import redis
 
 from service.embedded.folder import BUCKET, Credentials
+from service.embedded.parent_death import PYTHON
 from service.embedded.ports import join
 from service.embedded.processes import Command
-from service.embedded.tether import PYTHON
 
 LOOPBACK = "127.0.0.1"
 

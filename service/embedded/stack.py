@@ -16,9 +16,9 @@ from service.core.errors import TransientError, UsageError
 from service.embedded import servers
 from service.embedded.binaries import check_redis, find_rclone, find_redis
 from service.embedded.folder import DataFolder, Running
+from service.embedded.parent_death import PYTHON
 from service.embedded.ports import check_host, claim_port, free_ports, is_loopback, join
 from service.embedded.processes import MARK, Child, Command, end_marked
-from service.embedded.tether import PYTHON
 
 START_SECONDS = 120.0
 """Until every server has to serve; on a slow disk Redis may read its log for long."""

@@ -21,14 +21,14 @@ from bench.hardware import count_operations, full_mantissas, peak_memory
 from bench.model_report import Row
 from bench.sampling import one_pass, row_name
 from bench.timebox import Timebox
-from model.base import load_base
-from model.branch_products import BranchProduct
-from model.masks import MaskMethod
-from model.merging import MergedDenoiser
-from model.passes import Compiler, Passes
-from model.sampler import prepare_sampling
-from model.sampling import SamplingConfig
-from tests.tiny_data import tiny_adapter
+from model.diffusion.base import load_base
+from model.dualanodiff.sampling.config import SamplingConfig
+from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
+from model.dualanodiff.sampling.merged_unet import MergedUNet
+from model.dualanodiff.sampling.sampler import prepare_sampling
+from model.kernels.lora import BranchProduct
+from model.masks.extraction import MaskMethod
+from tests.support.tiny_data import tiny_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -131,7 +131,7 @@ def test_a_row_tells_what_its_passes_lack(tiny_base: Path) -> None:
     names = []
     for backend in ("eager", no_compiler):
         compiler = Compiler(backend)
-        passes = Passes(cast("MergedDenoiser", sampler.adapter.model.denoiser), compiler)
+        passes = CudaGraphRunner(cast("MergedUNet", sampler.adapter.model.denoiser), compiler)
         run = one_pass(sampler, passes)
         run()
         compiler.wait()

@@ -8,8 +8,8 @@ import pytest
 
 from bench import steps
 from bench.steps import measure_steps, steps_table
-from model.base import load_base
-from tests.tiny_data import drawn_normal, tiny_adapter, tiny_u2net
+from model.diffusion.base import load_base
+from tests.support.tiny_data import drawn_normal, tiny_adapter, tiny_u2net
 
 
 def test_more_steps_come_closer_to_many(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 from redis import Redis
 
-from service.core.records import Record, RecordStore
+from service.core.record_store import Record, RecordStore
 from service.core.settings import Settings
 from service.embedded.folder import BUCKET, find_running
-from tests.embedded.running import SAMPLED, Up, small_adapter
+from tests.service.embedded.running import SAMPLED, Up, small_adapter
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -19,7 +19,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from service.api.inspection import limits_of, memory_of
+from service.api.decoding import limits_of, memory_of
 from service.api.services import MAX_INSPECTIONS
 from service.core.settings import Settings
 from tests.test_architecture import imports_of, sources
@@ -342,7 +342,7 @@ def dependencies(requirement: Requirement, seen: set[tuple[str, str]]) -> Iterat
 def test_the_api_runs_on_its_requirements_alone() -> None:
     blocked = ("torch", "diffusers", "transformers", "peft", "model", "worker")
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
-    code += "import service.main, service.cli.keys, service.cli.session, service.core.access\n"
+    code += "import service.main, service.cli.keys, service.cli.session, service.core.api_keys\n"
     code += "service.main.create_app(); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in run.stdout.split()}

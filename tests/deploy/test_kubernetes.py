@@ -16,16 +16,16 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.api.inspection import SECONDS, limits_of, memory_of
+from service.api.decoding import SECONDS, limits_of, memory_of
 from service.api.services import MAX_INSPECTIONS
 from service.core.messaging import Dispatcher
 from service.core.settings import Settings, load_settings
 from service.embedded.servers import WORKER_PATIENCE
-from tests.api.conftest import serving
 from tests.deploy.custom_resources import SCHEMAS
-from tests.servers import MakeSettings
-from worker.outcome import ENDING_PATIENCE
-from worker.patience import PATIENCE
+from tests.service.api.conftest import serving
+from tests.support.servers import MakeSettings
+from worker.attempt.completion import ENDING_PATIENCE
+from worker.attempt.retry import PATIENCE
 
 K8S = Path(__file__).resolve().parents[2] / "deploy" / "k8s"
 KUBERNETES = "1.32"

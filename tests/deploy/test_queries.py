@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from service.client import ApiError, Client
-from tests.embedded.running import SAMPLED, Up, pictures, small_adapter
-from tests.servers import Server
+from tests.service.embedded.running import SAMPLED, Up, pictures, small_adapter
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError
 
 from service.core.settings import load_settings
 from service.embedded.binaries import find_redis
-from tests.servers import Server
+from tests.support.servers import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("api", "redis", "s3", "exporter", "grafana")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from service.core.settings import Settings
-from worker.presence import is_stopping
+from worker.monitoring.heartbeat import is_stopping
 
 
 class CeleryWorker:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from model.base import Base, load_base
+from model.diffusion.base import Base, load_base
 from service.core.connections import connect
 from service.core.messaging import Dispatcher
 from service.core.reconcile import reconcile, reconcile_until
-from service.core.records import RecordStore
+from service.core.record_store import RecordStore
 from service.core.storage import ObjectStore
-from tests.servers import MakeSettings
+from tests.support.servers import MakeSettings
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service, train_by_library
 

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.relay import Held, relayed
-from tests.servers import RedisServer
+from tests.support.relay import Held, relayed
+from tests.support.servers import RedisServer
 from tests.worker.stored import Service
-from worker.context import Context
+from worker.attempt.context import Context
 
 
 @contextmanager

@@ -14,24 +14,24 @@ import numpy as np
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
-from model.adapter import Adapter, load_adapter
-from model.base import Base
-from model.generation import Tally
+from model.data.placement import NormalImage
+from model.diffusion.base import Base
+from model.dualanodiff.adapter import Adapter, load_adapter
+from model.dualanodiff.sampling.config import SamplingConfig
+from model.generation.filter import Counts
 from model.pipeline import load_mask_networks, make_dataset, train_adapter
-from model.placement import NormalImage
-from model.sampling import SamplingConfig
 from model.types import Pair
-from service.core import keys
+from service.core import object_keys
 from service.core.connections import connect
-from service.core.keys import Kind, Upload
 from service.core.messaging import Dispatcher
-from service.core.records import Record, RecordStore
+from service.core.object_keys import Kind, Upload
+from service.core.record_store import Record, RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
-from tests.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_config
-from worker.context import Context
-from worker.engine import Engine
-from worker.metrics import WorkerMetrics
+from tests.support.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_config
+from worker.attempt.context import Context
+from worker.attempt.model_cache import ModelCache
+from worker.monitoring.metrics import WorkerMetrics
 
 TRAINING = asdict(tiny_config(steps=6, checkpoint_every=3))
 PAIRS = [drawn_pair(0), drawn_pair(1)]
@@ -64,13 +64,13 @@ class Service:
         chosen = self.settings.model_copy(update=settings)
         redis = connect(chosen)
         records, objects = RecordStore(redis, chosen), ObjectStore(chosen)
-        engine = Engine(chosen, records, objects)
+        model_cache = ModelCache(chosen, records, objects)
         metrics = WorkerMetrics(CollectorRegistry())
-        return Context(chosen, redis, records, objects, self.dispatcher, engine, stopping, metrics)
+        return Context(chosen, redis, records, objects, self.dispatcher, model_cache, stopping, metrics)
 
     def create_adapter(self, *, normals: list[NormalImage] = NORMALS, **training: Any) -> str:
         """A queued adapter with its uploads, and no message."""
-        adapter = keys.new_id(Kind.ADAPTER)
+        adapter = object_keys.new_id(Kind.ADAPTER)
         pictures = {
             Upload.IMAGES: [(pair.name, pair.image) for pair in PAIRS],
             Upload.MASKS: [(pair.name, pair.mask) for pair in PAIRS],
@@ -79,11 +79,11 @@ class Service:
         listed: dict[str, list[dict[str, Any]]] = {kind: [] for kind in Upload}
         for kind, named in pictures.items():
             for number, (name, pixels) in enumerate(named):
-                content, key = png(pixels), keys.upload(adapter, kind, number)
+                content, key = png(pixels), object_keys.upload(adapter, kind, number)
                 self.objects.put(key, content, "image/png")
                 digest = hashlib.sha256(content).hexdigest()
                 listed[kind].append({"name": name, "key": key, "bytes": len(content), "sha256": digest})
-        self.objects.put(keys.inputs(adapter), json.dumps(listed).encode(), "application/json")
+        self.objects.put(object_keys.inputs(adapter), json.dumps(listed).encode(), "application/json")
         request = {"name": "tiles", "object": "metal tile", "defect": "crack", "base": None}
         self.records.create(Kind.ADAPTER, adapter, "me", {**request, "training": {**TRAINING, **training}})
         return adapter
@@ -95,16 +95,16 @@ class Service:
         files = []
         for path in sorted(path for path in made.rglob("*") if path.is_file()):
             name, content = path.relative_to(made).as_posix(), path.read_bytes()
-            self.objects.put(keys.artifact(adapter, owner) + name, content)
+            self.objects.put(object_keys.artifact(adapter, owner) + name, content)
             files.append({"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
-        artifact = keys.artifact(adapter, owner)
+        artifact = object_keys.artifact(adapter, owner)
         result = {"artifact": artifact, "files": files, "request": {"base": self.settings.base}}
         assert self.records.succeed(adapter, owner, result, 0)
         return adapter
 
     def create_job(self, adapter: str, num_pairs: int, **chosen: Any) -> str:
         """A queued job, and no message."""
-        job = keys.new_id(Kind.JOB)
+        job = object_keys.new_id(Kind.JOB)
         self.records.create(Kind.JOB, job, "me", job_request(adapter, num_pairs, **chosen))
         return job
 
@@ -128,7 +128,7 @@ class Service:
 
     def folders(self, name: str) -> set[str]:
         """The first parts of the keys of all that a record has stored."""
-        prefix = keys.prefix(name)
+        prefix = object_keys.prefix(name)
         return {each.key.removeprefix(prefix).split("/")[0] for each in self.objects.list(prefix)}
 
 
@@ -162,7 +162,7 @@ def dataset_by_library(
     """The zip of `job_request(…, num_pairs)` without any service."""
     loaded: Adapter = load_adapter(library_adapter, base)
     config = SamplingConfig(**SAMPLING, anchored=bool(normals))
-    tally = Tally()
+    counts = Counts()
     job = make_dataset(
         loaded,
         config,
@@ -172,7 +172,7 @@ def dataset_by_library(
         normals=normals,
         formats=["coco"],
         limits=PERMISSIVE,
-        tally=tally,
+        counts=counts,
     )
     last(job)
     return target.read_bytes()

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.placement import NormalImage
-from service.core.records import State
-from tests.relay import Held, held_back
-from tests.servers import RedisServer
-from tests.waiting import wait_until
+from model.data.placement import NormalImage
+from service.core.record_store import State
+from tests.support.relay import Held, held_back
+from tests.support.servers import RedisServer
+from tests.support.waiting import wait_until
 from tests.worker.stored import Service
-from worker.context import Context
-from worker.generation import run_generation
-from worker.lease import LOOK_SECONDS
-from worker.training import run_training
+from worker.attempt.context import Context
+from worker.attempt.lease import LOOK_SECONDS
+from worker.generation.run import run_generation
+from worker.training.run import run_training
 
 WITHIN = 5.0 - LOOK_SECONDS
 """Five seconds are promised, of which a worker may take so much until it looks at the record."""

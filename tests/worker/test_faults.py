@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from model.base import Base
-from service.core.records import State
-from tests.network import Passage, between, every
-from tests.servers import RedisServer, S3Server
+from model.diffusion.base import Base
+from service.core.record_store import State
+from tests.support.network import Passage, between, every
+from tests.support.servers import RedisServer, S3Server
 from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
-from worker.generation import run_generation
-from worker.training import run_training
+from worker.generation.run import run_generation
+from worker.training.run import run_training
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from redis import Redis
 
 from service.core.scripts import HEARD_SECONDS, WORKERS
-from tests.servers import MakeSettings
-from worker.presence import Presence
+from tests.support.servers import MakeSettings
+from worker.monitoring.heartbeat import Heartbeat
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = f"worker@{socket.gethostname()}"
@@ -28,14 +28,14 @@ def check(redis_url: str) -> subprocess.CompletedProcess[str]:
 def test_a_worker_is_well_while_it_announces_itself(redis_client: Redis, redis_settings: MakeSettings) -> None:
     url = redis_settings().redis_url
     assert f"{NAME} was not heard of" in check(url).stderr
-    presence = Presence(redis_client, NAME)
-    presence.start()
+    heartbeat = Heartbeat(redis_client, NAME)
+    heartbeat.start()
     deadline = time.monotonic() + 10
     while redis_client.zscore(WORKERS, NAME) is None:
         assert time.monotonic() < deadline
     healthy = check(url)
     assert (healthy.returncode, healthy.stderr) == (0, "")
-    presence.stop()
+    heartbeat.stop()
     assert check(url).returncode == 1
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from model.base import Base
+from model.diffusion.base import Base
 from service.core.messaging import pending_ids
-from service.core.records import Record, State
-from tests.relay import Held, held_back, relayed
-from tests.servers import RedisServer, S3Server
-from tests.waiting import wait_until
+from service.core.record_store import Record, State
+from tests.support.relay import Held, held_back, relayed
+from tests.support.servers import RedisServer, S3Server
+from tests.support.waiting import wait_until
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
 

@@ -12,14 +12,14 @@ import pytest
 from structlog.contextvars import bind_contextvars, clear_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
-from service.core import keys
-from service.core.records import Record, State
-from tests.servers import RedisServer
+from service.core import object_keys
+from service.core.record_store import Record, State
+from tests.support.servers import RedisServer
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service
-from worker.claim import claim
-from worker.context import Context, new_owner
-from worker.lease import Lease
+from worker.attempt.claim import claim
+from worker.attempt.context import Context, new_owner
+from worker.attempt.lease import Lease
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -30,7 +30,7 @@ def unreadable_adapter(service: Service, request_id: str) -> str:
     """A queued adapter at which any attempt breaks; as its creator would have it, with the id of the request."""
     adapter = service.create_adapter(steps=1)
     service.records.redis.hset(f"pairforge:record:{adapter}", "request_id", request_id)
-    service.objects.put(keys.inputs(adapter), DEFECT.encode())
+    service.objects.put(object_keys.inputs(adapter), DEFECT.encode())
     return adapter
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from model.base import Base
-from service.core.records import State
+from model.diffusion.base import Base
+from service.core.record_store import State
 from tests.worker.stored import Service, dataset_by_library
-from worker.context import Context
-from worker.generation import run_generation
-from worker.training import run_training
+from worker.attempt.context import Context
+from worker.generation.run import run_generation
+from worker.training.run import run_training
 
 
 def with_memory_for(context: Context, latents: int) -> list[int]:
@@ -25,7 +25,7 @@ def with_memory_for(context: Context, latents: int) -> list[int]:
         if len(inputs[0]) > latents:
             raise torch.OutOfMemoryError(f"no room for {len(inputs[0])} latents")
 
-    base, _ = context.engine.base(None)
+    base, _ = context.model_cache.base(None)
     base.unet.conv_in.register_forward_pre_hook(allocate)
     return tried
 
@@ -57,7 +57,7 @@ def test_a_training_goes_on_with_half_the_batch_twice_as_often(service: Service)
 
 
 def test_what_does_not_fit_at_all_fails_with_a_reason(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.outcome.PAUSE", 0.1)  # in which a machine may recover
+    monkeypatch.setattr("worker.attempt.completion.PAUSE", 0.1)  # in which a machine may recover
     context = service.context(max_attempts=1)
     with_memory_for(context, 0)
     adapter = service.create_adapter(batch=1)

@@ -12,12 +12,12 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from service.main import create_app
-from tests.api.conftest import serving
-from tests.relay import Held, held_back
-from tests.servers import RedisServer
+from tests.service.api.conftest import serving
+from tests.support.relay import Held, held_back
+from tests.support.servers import RedisServer
 from tests.worker.stored import Service
-from worker.generation import run_generation
-from worker.training import run_training
+from worker.generation.run import run_generation
+from worker.training.run import run_training
 
 Answers = list[dict[str, Any]]
 

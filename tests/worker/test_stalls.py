@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from service.core import keys
-from tests.relay import Held, held_back
-from tests.servers import S3Server
-from tests.waiting import wait_until
+from service.core import object_keys
+from tests.support.relay import Held, held_back
+from tests.support.servers import S3Server
+from tests.support.waiting import wait_until
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service, files_of
 from tests.worker.test_kills import ended
-from worker.patience import never
+from worker.attempt.retry import never
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -54,13 +54,13 @@ def test_what_a_stalled_worker_stores_late_lies_beside_what_counts(
 
     held.let_go.set()
     first.wake()
-    late = keys.artifact(adapter, stalled) + "run.json"
+    late = object_keys.artifact(adapter, stalled) + "run.json"
     # It learns of its loss when it renews its lease, or when it wants to tell of its success, whichever comes first.
     wait_until(lambda: " succeeded in " in first.log.read_text())  # as Celery calls a task that is over
-    assert late in {each.key for each in service.objects.list(keys.artifact(adapter))}
+    assert late in {each.key for each in service.objects.list(object_keys.artifact(adapter))}
     assert service.record(adapter).result == counts
     for file in counts["files"]:
         content = service.objects.get(counts["artifact"] + file["path"])
         assert hashlib.sha256(content).hexdigest() == file["sha256"]
     assert service.artifact(adapter) == files_of(library_adapter)
-    assert service.context().engine.adapter(adapter, never).adapter.model.config.steps == 6
+    assert service.context().model_cache.adapter(adapter, never).adapter.model.config.steps == 6

@@ -2,7 +2,7 @@
 
 Every scene gives two square views of the base's size, both placed at random about a point of its defect: one at the
 scene's own scale, so that a defect of ten pixels keeps them, and one of a wider part of the scene, up to all of it,
-shrunk as photographs are (`model.views`).
+shrunk as photographs are (`model.data.crops`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Self
 import numpy as np
 from safetensors.numpy import save_file
 
+from model.data.crops import Window, cut_image, cut_mask
 from model.pretrain.procedural.noise import Rng
 from model.pretrain.procedural.scene import Sample, render
 from model.types import ImageArray, MaskArray
-from model.views import Window, cut_image, cut_mask
 
 VIEWS = 2
 """Of every scene: the close one, then the wider one."""

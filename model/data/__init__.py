@@ -1,0 +1,1 @@
+"""Photographs before the network: pixels, crops, placement, copy-paste initialisation."""

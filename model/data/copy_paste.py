@@ -1,0 +1,182 @@
+"""A real defect, changed at random, laid on a normal image.
+
+Training learns from such pictures beside the real ones, see `model.dualanodiff.composites`. And sampling can start from
+one: a diffusion model that starts from a noised picture keeps of it what the noise leaves (SDEdit, Meng et al. 2022):
+few details, but the rough place, size and kind of shape. A small base that cannot yet compose a crack by itself is
+given one to redraw; the transformation makes every start another, and the strength of the noise says how much is
+redrawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from model.data.crops import resize_image, resize_mask
+from model.types import ImageArray, MaskArray, Pair, anomaly_part
+
+_Value = TypeVar("_Value", bound=np.generic)
+
+TURN = 0.45
+"""Defects turn by up to this angle either way, radians."""
+
+TURN_AT_BORDER = 0.1
+"""The same for a defect at the picture's border, which has to stay there."""
+
+SCALES = (0.7, 1.35)
+"""Range of the sizes relative to the real defect's."""
+
+BEND = 0.08
+"""Deviation of the bending, as a share of the defect's longer side."""
+
+BEND_CELLS = 4
+"""Cells of the coarse grid that the bending is drawn on, per side."""
+
+GAINS = (0.4, 2.5)
+"""Limits of the correction of each colour channel from the real surroundings to the normal image's."""
+
+BLUR, COVERED = 0.6, 0.25
+"""Masks are blurred by this deviation, in model pixels, before they are changed, and are defect from this share on:
+otherwise hairlines would break up."""
+
+SOFTNESS = 0.5
+"""Deviation of the blur that softens the sketch inside its outline, model pixels."""
+
+RING = 4
+"""Width of the surroundings that brightness is compared in, model pixels."""
+
+MARGIN = 3
+"""Defects stay this far from the borders of the window that they did not touch, model pixels."""
+
+NEARBY = 8
+"""The redrawn defect may reach this far beyond the sketched one, model pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPaste:
+    """A normal image with a defect on it.
+
+    Attributes:
+        image, part: the whole image and the anomaly part, `(r, r, 3)` uint8 each.
+        mask: `(r, r)` bool, the defect: outside of it the image is the normal one, bit for bit.
+        nearby: `(r, r)` bool, the defect and what lies close to it.
+    """
+
+    image: ImageArray
+    part: ImageArray
+    mask: MaskArray
+    nearby: MaskArray
+
+
+def draw_copy_paste(
+    reference: Pair,
+    normal: ImageArray,
+    inner: MaskArray,
+    mirrored: tuple[bool, bool],
+    rng: np.random.Generator,
+) -> CopyPaste:
+    """Lay a changed copy of a real defect on a normal image.
+
+    The defect is mirrored as told, scaled, turned, bent and moved at random; one at the border of its photograph stays
+    there. Its colour follows that of the surroundings, channel by channel.
+
+    Args:
+        reference: a real view, square.
+        normal: `(r, r, 3)` uint8, the window of the normal image at the model's resolution.
+        inner: `(r, r)` bool, the borders of that window that lie inside the normal image; no defect is laid there.
+        mirrored: horizontally, vertically.
+        rng: source of the randomness.
+    """
+    side = normal.shape[0]
+    image = _mirror(resize_image(reference.image, side), mirrored)
+    real = _mirror(resize_mask(reference.mask, side), mirrored)
+    mask, defect = _changed(image, real, _touched(real, inner), rng)
+    mask = mask & ~inner
+    if not mask.any():
+        mask, defect = real, image.astype(np.float32)
+    surroundings = np.maximum(_surroundings(image, real), 1.0)
+    gain = np.clip(_surroundings(normal, mask) / surroundings, *GAINS)
+    alpha = (mask * ndimage.gaussian_filter(mask.astype(np.float32), SOFTNESS))[..., None]
+    composite = np.clip(normal + alpha * (defect * gain - normal), 0, 255).round().astype(np.uint8)
+    return CopyPaste(composite, anomaly_part(composite, mask), mask, ndimage.distance_transform_edt(~mask) <= NEARBY)
+
+
+def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Value]:
+    for axis, wanted in ((1, mirrored[0]), (0, mirrored[1])):
+        if wanted:
+            values = np.flip(values, axis)
+    return values
+
+
+def _touched(mask: MaskArray, inner: MaskArray) -> NDArray[np.int_]:
+    """Per axis: -1 for a defect at the photograph's first row or column, 1 at its last, 0 at neither."""
+    at_border = mask & ~inner
+    lines = [(at_border[0], at_border[-1]), (at_border[:, 0], at_border[:, -1])]
+    return np.array([-1 if first.any() else 1 if last.any() else 0 for first, last in lines])
+
+
+def _changed(
+    image: ImageArray, mask: MaskArray, touches: NDArray[np.int_], rng: np.random.Generator
+) -> tuple[MaskArray, NDArray[np.float32]]:
+    """Mask and image, scaled, turned, bent and moved."""
+    where = _sources(mask, touches, rng)
+    share = ndimage.gaussian_filter(mask.astype(np.float32), BLUR, mode="nearest")
+    bands = [share, *np.moveaxis(image.astype(np.float32), -1, 0)]
+    moved = np.stack([ndimage.map_coordinates(band, where, order=1, mode="nearest") for band in bands])
+    changed = moved[0] >= COVERED
+    shift = _shift(changed, touches, rng) if changed.any() else (0, 0)
+    changed = ndimage.shift(changed.astype(np.uint8), shift, order=0, mode="constant").astype(np.bool_)
+    return changed, ndimage.shift(np.moveaxis(moved[1:], 0, -1), (*shift, 0), order=0, mode="nearest")
+
+
+def _sources(mask: MaskArray, touches: NDArray[np.int_], rng: np.random.Generator) -> NDArray[np.float64]:
+    """For every pixel of the changed defect, in the middle or still at its border, where it comes from: `(2, r, r)`."""
+    side = mask.shape[0]
+    limit = TURN_AT_BORDER if touches.any() else TURN
+    angle = rng.uniform(-limit, limit)
+    places = np.argwhere(mask)
+    extent = np.ptp(places, axis=0) + 1
+    bend = rng.normal(0, BEND * extent.max(), (2, BEND_CELLS, BEND_CELLS))
+    free = extent[touches == 0]
+    fits = (side - 2 * MARGIN) / free.max() if free.size else SCALES[1]
+    scale = min(float(np.exp(rng.uniform(*np.log(SCALES)))), max(1.0, float(fits)))
+    border = (touches + 1) / 2 * (side - 1)
+    centre = np.where(touches != 0, border, (places.min(0) + places.max(0)) / 2)
+    target = np.where(touches != 0, border, (side - 1) / 2)
+    offset = np.indices((side, side)) - target[:, None, None]
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turned = np.einsum("ij,jyx->iyx", rotation, offset) / scale + centre[:, None, None]
+    return turned + _bending(bend, side, touches, target.round().astype(int))
+
+
+def _bending(
+    bend: NDArray[np.float64], side: int, touches: NDArray[np.int_], target: NDArray[np.int_]
+) -> NDArray[np.float64]:
+    """The coarse grid as a smooth field `(2, r, r)` that leaves the defect's middle, or its border, in place."""
+    field = np.stack([ndimage.zoom(one, side / BEND_CELLS, order=3, mode="nearest", grid_mode=True) for one in bend])
+    for axis in range(2):
+        fixed = field[axis].take([target[axis]], axis) if touches[axis] else field[axis][tuple(target)]
+        field[axis] -= fixed
+    return field
+
+
+def _shift(mask: MaskArray, touches: NDArray[np.int_], rng: np.random.Generator) -> tuple[int, int]:
+    """Rows and columns to move by: to a random place `MARGIN` away from the borders, none along a touched axis."""
+    places = np.argwhere(mask)
+    low, high = MARGIN - places.min(0), mask.shape[0] - 1 - MARGIN - places.max(0)
+    middle = (low + high) // 2
+    drawn = rng.integers(np.minimum(low, middle), np.maximum(high, middle) + 1)
+    # What is too large for its margins stays in the middle.
+    rows, columns = np.where(touches != 0, 0, np.where(low <= high, drawn, middle))
+    return int(rows), int(columns)
+
+
+def _surroundings(image: ImageArray, mask: MaskArray) -> NDArray[np.float64]:
+    """Mean colour around a mask, `(3,)`."""
+    ring = ndimage.binary_dilation(mask, iterations=RING + 1) & ~ndimage.binary_dilation(mask)
+    pixels = image[ring] if ring.any() else image.reshape(-1, 3)
+    return np.asarray(pixels.mean(0, dtype=np.float64))

@@ -1,0 +1,159 @@
+"""Where on a normal image a defect is generated, and how the generated window gets back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from model.data.crops import Window
+from model.types import GREY, ImageArray, MaskArray
+
+JITTER = 0.08
+"""Windows move by up to this share of their travel from where the real defect's view lay."""
+
+FEATHER = 1.5
+"""Deviation of the blur that feathers the pasted region, model pixels."""
+
+REACH = 3
+"""The pasted region reaches this far beyond the mask, model pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a real defect's view lay in its photograph.
+
+    Attributes:
+        name: of the photograph.
+        side: in pixels.
+        x, y: how far along its possible travel the window lay, 0 at the left or top edge, 1 at the right or bottom.
+    """
+
+    name: str
+    side: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class NormalImage:
+    """A defect-free photograph `(H, W, 3)` uint8 and its name."""
+
+    name: str
+    image: ImageArray
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The window of a normal image that one pair is generated on.
+
+    Attributes:
+        place: number of the placement it follows.
+        mirrored: whether the placement's position was mirrored horizontally, vertically.
+    """
+
+    normal: NormalImage
+    window: Window
+    place: int = 0
+    mirrored: tuple[bool, bool] = (False, False)
+
+    @property
+    def pixels(self) -> ImageArray:
+        """The window's own pixels."""
+        return self.normal.image[self.window.slices]
+
+
+def draw_anchor(
+    normals: Sequence[NormalImage],
+    placements: Sequence[Placement],
+    rng: np.random.Generator,
+    flips: tuple[bool, bool],
+) -> Anchor:
+    """A normal image and a window on it, placed like one of the real defects, mirrored where that is allowed.
+
+    Args:
+        flips: whether positions may be mirrored horizontally and vertically.
+    """
+    normal = normals[int(rng.integers(len(normals)))]
+    number = int(rng.integers(len(placements)))
+    place = placements[number]
+    height, width = normal.image.shape[:2]
+    side = min(place.side, height, width)
+    mirror = rng.random(2) < 0.5
+    mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
+    jitter = rng.uniform(-JITTER, JITTER, 2)
+    left = _start(1 - place.x if mirrored[0] else place.x, jitter[0], width - side)
+    top = _start(1 - place.y if mirrored[1] else place.y, jitter[1], height - side)
+    return Anchor(normal, Window(left, top, side), number, mirrored)
+
+
+def inner_border(anchor: Anchor, side: int, width: int) -> MaskArray:
+    """`(side, side)` bool: the outermost `width` pixels along those sides of the window that lie inside the image."""
+    height, full_width = anchor.normal.image.shape[:2]
+    left, top, right, bottom = anchor.window.box
+    border = np.zeros((side, side), np.bool_)
+    border[:, :width] |= left > 0
+    border[:width] |= top > 0
+    border[:, -width:] |= right < full_width
+    border[-width:] |= bottom < height
+    return border
+
+
+def _start(share: float, jitter: float, travel: int) -> int:
+    """A window that touched an edge of its photograph touches that edge; any other moves a little."""
+    moved = share if share in {0.0, 1.0} else share + jitter
+    return int(np.clip(round(moved * travel), 0, travel))
+
+
+def paste(
+    anchor: Anchor, generated: ImageArray, reconstructed: ImageArray, mask: MaskArray
+) -> tuple[ImageArray, MaskArray]:
+    """Put what was generated into the normal image: `N + α (G − R)`.
+
+    G is the generated window and R the normal window after the same autoencoder, so that what the autoencoder changes
+    by itself cancels and the photograph keeps its own grain. α is 1 on the mask and falls to 0 a few pixels outside it;
+    where it is 0 the result equals the normal image bit for bit.
+
+    Args:
+        generated, reconstructed: `(r, r, 3)` uint8 at the model's resolution.
+        mask: `(r, r)` bool.
+
+    Returns:
+        The whole image and the mask in it, at the normal image's size.
+    """
+    side = anchor.window.side
+    alpha = _feathered(mask)
+    difference = generated.astype(np.float32) - reconstructed
+    delta = np.stack([_resize(difference[..., channel] * alpha, side) for channel in range(3)], axis=-1)
+    image = anchor.normal.image.copy()
+    rows, columns = anchor.window.slices
+    image[rows, columns] = np.clip(image[rows, columns] + np.round(delta), 0, 255).astype(np.uint8)
+    placed = np.zeros(image.shape[:2], bool)
+    placed[rows, columns] = _resize(mask.astype(np.float32), side) >= 0.5
+    return image, placed
+
+
+def _feathered(mask: MaskArray) -> NDArray[np.float32]:
+    if not mask.any():
+        return np.zeros(mask.shape, np.float32)
+    distance = ndimage.distance_transform_edt(~mask)
+    alpha = ndimage.gaussian_filter((distance <= REACH).astype(np.float32), FEATHER)
+    return np.where(mask, np.float32(1), np.where(distance <= 2 * REACH, alpha, 0)).astype(np.float32)
+
+
+def place_part(anchor: Anchor, part: ImageArray) -> ImageArray:
+    """The generated part in the frame of the whole image, mid-grey elsewhere."""
+    whole = np.full(anchor.normal.image.shape, GREY, np.uint8)
+    side = anchor.window.side
+    whole[anchor.window.slices] = np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC))
+    return whole
+
+
+def _resize(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    if values.shape[0] == side:
+        return values
+    return np.asarray(Image.fromarray(values).resize((side, side), Image.Resampling.BICUBIC))

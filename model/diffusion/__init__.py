@@ -1,0 +1,1 @@
+"""The pretrained diffusion base and what it brings."""

@@ -1,0 +1,267 @@
+"""Load a base: any folder (or hub id) in diffusers' Stable Diffusion format, the shipped mini base among them.
+
+Everything about widths, latent size, resolution and prediction type is read from the base's own configuration. A base
+may carry two extras of ours: SAIM weights to start from (`interaction/`), U²-Nets (`u2net/`), and a card (`card.json`)
+that says where it comes from and which few-shot settings suit it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from service.core.errors import TransientError, UsageError
+
+SHIPPED = Path(__file__).parents[1] / "bases"
+"""Bases that come with the package, one folder each."""
+
+REQUIRED = {
+    "unet": "config.json",
+    "vae": "config.json",
+    "text_encoder": "config.json",
+    "tokenizer": "",
+    "scheduler": "scheduler_config.json",
+}
+"""Component → the file it cannot be without; the tokenizer has several forms."""
+
+WEIGHTED = ("unet", "vae", "text_encoder")
+
+
+@dataclass(slots=True)
+class Base:
+    """A loaded base model, frozen.
+
+    Attributes:
+        name: as the user named it.
+        digest: sha256 over the weights and configurations, the base's identity in adapter cards.
+        scheduler: the scheduler's configuration.
+        card: the base's own card, empty when it has none.
+        interaction: SAIM weights to start from, or None.
+    """
+
+    name: str
+    folder: Path
+    digest: str
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: PreTrainedTokenizerBase
+    scheduler: dict[str, Any]
+    card: dict[str, Any] = field(default_factory=dict)
+    interaction: dict[str, Tensor] | None = None
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell, along one side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square image the base was trained on, pixels."""
+        return int(self.unet.config.sample_size) * self.factor
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels C_lat of a latent."""
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.unet.device
+
+    @property
+    def few_shot(self) -> dict[str, Any]:
+        """Training settings that suit this base, from its card; the paper's for a base without one."""
+        return dict(self.card.get("few_shot", {}))
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Sampling settings that suit this base, from its card."""
+        return dict(self.card.get("sampling", {}))
+
+
+def shipped_bases() -> list[str]:
+    """Names of the bases inside the package."""
+    return sorted(path.name for path in SHIPPED.glob("*") if (path / "model_index.json").is_file())
+
+
+def locate_base(source: str) -> Path:
+    """The folder of a shipped base, of a folder given by path, or of a hub id (downloaded once, then from its cache).
+
+    Raises:
+        UsageError: it is none of these.
+        TransientError: the hub cannot be reached.
+    """
+    if source in shipped_bases():
+        return SHIPPED / source
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        known = ", ".join(shipped_bases()) or "none"
+        raise UsageError(f"no base {source!r}: give a shipped name ({known}), a folder, or a hub id like owner/model")
+    patterns = [f"{part}/*" for part in (*REQUIRED, "interaction", "u2net")] + ["*.json"]
+    try:
+        return Path(
+            snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.bin", "*.msgpack", "*non_ema*"])
+        )
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise UsageError(f"the model hub does not hand out {source!r}: {error}") from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise TransientError(
+            f"{source!r} is not a local folder, and the model hub cannot be reached: {error}"
+        ) from error
+
+
+def missing_parts(folder: Path) -> list[str]:
+    """One sentence for each part of the Stable Diffusion format that a base folder lacks; empty when complete."""
+    problems = []
+    for part, needed in REQUIRED.items():
+        if not (folder / part).is_dir():
+            problems.append(f"the folder {part}/ is missing")
+        elif needed and not (folder / part / needed).is_file():
+            problems.append(f"{part}/{needed} is missing")
+        elif not needed and not any((folder / part).iterdir()):
+            problems.append(f"{part}/ is empty")
+        elif part in WEIGHTED and not weight_files(folder / part):
+            problems.append(f"{part}/ holds no weights (*.safetensors)")
+        elif part in WEIGHTED:
+            problems += _missing_shards(folder / part)
+    return problems
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of one component, half-precision variants only where there is nothing else."""
+    files = sorted(folder.glob("*.safetensors"))
+    full = [path for path in files if ".fp16." not in path.name and ".non_ema." not in path.name]
+    return full or files
+
+
+def base_digest(folder: Path) -> str:
+    """sha256 over names and contents of all weights and configurations that decide what the base computes."""
+    total = hashlib.sha256()
+    files = [folder / "scheduler" / "scheduler_config.json"]
+    for part in WEIGHTED:
+        files += [folder / part / "config.json", *weight_files(folder / part)]
+    files += sorted((folder / "interaction").glob("*.safetensors"))
+    files += sorted(path for path in (folder / "tokenizer").iterdir() if path.is_file())
+    for path in files:
+        total.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The base's card, empty when it has none.
+
+    Raises:
+        UsageError: it is not readable JSON.
+    """
+    path = folder / "card.json"
+    card: dict[str, Any] = _attempt(path, _read_json) if path.is_file() else {}
+    return card
+
+
+def silence_libraries() -> None:
+    """Keep the libraries' own bars and remarks from where a program tells of its own work."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def load_base(source: str, *, device: str = "cpu") -> Base:
+    """Load a base and freeze it.
+
+    Args:
+        source: shipped name, folder, or hub id.
+        device: where to put it.
+
+    Raises:
+        UsageError: listing every missing or unreadable part.
+    """
+    folder = locate_base(source)
+    if problems := missing_parts(folder):
+        raise UsageError(problems, f"{folder} is not a complete base in diffusers' Stable Diffusion format")
+    networks = {
+        "unet": _network(folder / "unet", UNet2DConditionModel, torch_dtype=torch.float32, low_cpu_mem_usage=False),
+        "vae": _network(folder / "vae", AutoencoderKL, torch_dtype=torch.float32, low_cpu_mem_usage=False),
+        "text_encoder": _network(folder / "text_encoder", CLIPTextModel, dtype=torch.float32),
+    }
+    if problems := _mismatches(**networks):
+        raise UsageError(problems, f"{folder} is not a text-to-image base of Stable Diffusion's kind")
+    for network in networks.values():
+        network.requires_grad_(False).eval().to(device)
+    interaction = folder / "interaction" / "interaction.safetensors"
+    return Base(
+        name=source,
+        folder=folder,
+        digest=base_digest(folder),
+        **networks,
+        tokenizer=_attempt(folder / "tokenizer", AutoTokenizer.from_pretrained),
+        scheduler=_attempt(folder / "scheduler" / "scheduler_config.json", _read_json),
+        card=read_card(folder),
+        interaction=_attempt(interaction, load_file) if interaction.is_file() else None,
+    )
+
+
+def _mismatches(unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> list[str]:
+    """What keeps the parts from working together: inpainting bases, bases with two text encoders and the like."""
+    problems = []
+    channels, latents = int(unet.config.in_channels), int(vae.config.latent_channels)
+    if channels != latents:
+        problems.append(f"the U-Net takes {channels} channels, the autoencoder makes {latents}")
+    wanted, given = unet.config.cross_attention_dim, text_encoder.config.hidden_size
+    if wanted != given:
+        problems.append(f"the U-Net attends to embeddings of width {wanted}, the text encoder makes {given}")
+    if unet.config.addition_embed_type is not None:
+        problems.append(f"the U-Net needs added conditions of type {unet.config.addition_embed_type!r}")
+    return problems
+
+
+def _network(folder: Path, kind: Any, **options: Any) -> Any:
+    """A network with every one of its weights: what a file lacks, `from_pretrained` would draw at random."""
+    variant = "fp16" if all(".fp16." in path.name for path in weight_files(folder)) else None
+
+    def load(path: Path) -> Any:
+        network, report = kind.from_pretrained(path, variant=variant, output_loading_info=True, **options)
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{len(missing)} weights are missing, first {missing[0]}")
+        return network
+
+    return _attempt(folder, load)
+
+
+def _attempt(path: Path, load: Callable[[Path], Any]) -> Any:
+    try:
+        return load(path)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise UsageError(f"{path} cannot be loaded: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    problems = []
+    for index in folder.glob("*.safetensors.index*.json"):
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        problems += [f"{folder.name}/{name} is missing" for name in sorted(names) if not (folder / name).is_file()]
+    return problems

@@ -1,0 +1,19 @@
+"""diffusers' schedulers over a base's noise schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+from diffusers import DPMSolverMultistepScheduler
+from diffusers.schedulers import KarrasDiffusionSchedulers
+
+SCHEDULERS = frozenset(KarrasDiffusionSchedulers.__members__) - {"EDMEulerScheduler"}
+"""diffusers' schedulers for Stable Diffusion; EDM's scales its inputs in a way of its own."""
+
+
+def make_scheduler(name: str, config: dict[str, Any]) -> Any:
+    """A fresh scheduler (they keep state) over the base's noise schedule."""
+    if name == "dpmsolver++":
+        return DPMSolverMultistepScheduler.from_config(config, algorithm_type="dpmsolver++")
+    return getattr(diffusers, name).from_config(config)

@@ -1,0 +1,319 @@
+"""The adapter artefact: one folder with everything few-shot training made, strict to load, without pickle.
+
+card.json                  what it is: base and its hash, data hashes, configuration, steps, loss curve, software
+run.json                   how it came about: when, how long, on what machine (apart, so that the rest is reproducible)
+global/, anomaly/          `pytorch_lora_weights.safetensors` of either branch (and the shared text LoRA), in the format
+                           that diffusers' `load_lora_weights` and peft read
+interaction.safetensors    SAIM
+background.safetensors     BCM, when trained
+mask_net.safetensors       the mask network adapted to the user's pairs, when there is one
+reference/                 the few-shot defects as views, which the quality checks compare with
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diffusers import StableDiffusionPipeline
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from scipy import ndimage
+from torch import Tensor, nn
+
+from model.data.crops import draw_window
+from model.data.placement import Placement
+from model.diffusion.base import Base
+from model.dualanodiff.config import TrainingConfig
+from model.dualanodiff.lora import TEXT_ADAPTER
+from model.dualanodiff.model import DualAnoDiffModel, build_model
+from model.dualanodiff.unet import ANOMALY, GLOBAL
+from model.masks.u2net import U2Net, load_u2net, save_u2net
+from model.training.early_stopping import TrainingResult
+from model.types import ImageArray, Pair, is_grey
+from service.core.errors import UsageError
+
+FORMAT_VERSION = 1
+
+METHOD = "dualanodiff"
+
+CARD_ENTRIES = {"object", "defect", "base", "config", "steps", "loss_curve", "data", "greyscale", "placements"}
+"""Without these a card cannot be used."""
+
+DEFECTS_PER_PAIR = 8
+"""At most so many separate defects of one photograph are kept as references."""
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+@dataclass(slots=True)
+class Adapter:
+    """A loaded adapter.
+
+    Attributes:
+        model: the base with the adapter's weights, in evaluation mode.
+        mask_net: the adapted mask network, or None.
+        references: views of the real defects at their photographs' own scale.
+        placements: where these views lay.
+    """
+
+    model: DualAnoDiffModel
+    card: dict[str, Any]
+    mask_net: U2Net | None
+    references: list[Pair]
+    placements: list[Placement]
+
+
+def make_references(pairs: Sequence[Pair], config: TrainingConfig) -> tuple[list[Pair], list[Placement]]:
+    """A view of every picture's largest defects at their own scale, and where they lay; drawn from `config.seed`."""
+    references, placements = [], []
+    for number, pair in enumerate(pairs):
+        labels, count = ndimage.label(pair.mask, structure=np.ones((3, 3)))
+        rng = np.random.default_rng([config.seed, number])
+        height, width = pair.mask.shape
+        areas = np.bincount(labels.reshape(-1), minlength=count + 1)[1:]
+        largest = np.argsort(-areas, kind="stable")[:DEFECTS_PER_PAIR]
+        for defect in np.sort(largest) + 1:
+            window = draw_window(labels == defect, config.view, config.resolution, rng)
+            references.append(Pair(pair.name, pair.image[window.slices], pair.mask[window.slices]))
+            x, y = _travel(window.left, width - window.side), _travel(window.top, height - window.side)
+            placements.append(Placement(pair.name, window.side, x, y))
+    return references, placements
+
+
+def _travel(start: int, travel: int) -> float:
+    return round(start / travel, 4) if travel else 0.5
+
+
+def make_card(
+    model: DualAnoDiffModel,
+    pairs: Sequence[Pair],
+    placements: Sequence[Placement],
+    trained: TrainingResult,
+    object_name: str,
+    defect_name: str,
+    *,
+    normals: Mapping[str, ImageArray] | None = None,
+) -> dict[str, Any]:
+    """The adapter's card; nothing in it depends on when or where the training ran.
+
+    Args:
+        normals: name → image of the good parts that were learned from.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "method": METHOD,
+        "object": object_name,
+        "defect": defect_name,
+        "base": {"name": model.base.name, "sha256": model.base.digest, "license": model.base.card.get("license")},
+        "config": model.config.as_dict(),
+        "steps": trained.steps,
+        "kept_step": trained.kept,
+        "loss_curve": [list(point) for point in trained.curve],
+        "held_out": None if trained.held_out is None else {"pair": trained.held_out, "curve": trained.held_out_curve},
+        "data": [describe_pair(pair) for pair in pairs],
+        "normals": [{"name": name, "image_sha256": image_hash(image)} for name, image in (normals or {}).items()],
+        "greyscale": all(is_grey(pair.image) for pair in pairs),
+        "placements": [asdict(place) for place in placements],
+        "software": {name: version(name) for name in ("pairforge", "torch", "diffusers", "peft", "transformers")},
+    }
+
+
+def describe_pair(pair: Pair) -> dict[str, Any]:
+    """What identifies a few-shot example in cards: its name, size, and the hashes of its pixels."""
+    return {
+        "name": pair.name,
+        "width": pair.mask.shape[1],
+        "height": pair.mask.shape[0],
+        "image_sha256": image_hash(pair.image),
+        "mask_sha256": hashlib.sha256(np.packbits(pair.mask).tobytes()).hexdigest(),
+        "mask_area": int(pair.mask.sum()),
+    }
+
+
+def image_hash(image: ImageArray) -> str:
+    """sha256 of an image's pixels."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def save_adapter(
+    folder: Path,
+    model: DualAnoDiffModel,
+    card: Mapping[str, Any],
+    references: Sequence[Pair],
+    *,
+    mask_net: U2Net | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the artefact aside and rename it; an existing folder of that name is replaced.
+
+    Args:
+        folder: the artefact's folder; its parent must exist.
+        run: what goes into `run.json`.
+    """
+    aside = folder.with_name(f".{folder.name}.part")
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        (aside / "reference").mkdir(parents=True)
+        text = None
+        if model.config.text_rank:
+            text = get_peft_model_state_dict(model.text_encoder, adapter_name=TEXT_ADAPTER)
+        for branch in (GLOBAL, ANOMALY):
+            StableDiffusionPipeline.save_lora_weights(
+                aside / branch,
+                unet_lora_layers=get_peft_model_state_dict(model.denoiser.unet, adapter_name=branch),
+                text_encoder_lora_layers=text,
+            )
+        save_file(_contiguous(model.denoiser.interaction), aside / "interaction.safetensors")
+        if model.denoiser.background is not None:
+            save_file(_contiguous(model.denoiser.background), aside / "background.safetensors")
+        if mask_net is not None:
+            save_u2net(mask_net, aside / "mask_net.safetensors")
+        for number, pair in enumerate(references):
+            Image.fromarray(pair.image).save(aside / "reference" / f"{number:03d}.png")
+            Image.fromarray(pair.mask).save(aside / "reference" / f"{number:03d}_mask.png")
+        for name, content in (("run.json", run or {}), ("card.json", card)):
+            (aside / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def read_adapter_card(folder: Path) -> dict[str, Any]:
+    """The card of an adapter folder.
+
+    Raises:
+        UsageError: it is not an adapter, or one of another format version or method.
+    """
+    path = folder / "card.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} is not an adapter: it has no card.json; `pairforge train` makes adapters")
+    try:
+        card: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(card, dict):
+        raise UsageError(f"{path} is not the card of an adapter: it holds no JSON object")
+    if card.get("format_version") != FORMAT_VERSION or card.get("method") != METHOD:
+        raise UsageError(
+            f"{folder} has format {card.get('format_version')} and method {card.get('method')!r}; "
+            f"this version reads format {FORMAT_VERSION}, method {METHOD!r}"
+        )
+    if lacking := sorted(CARD_ENTRIES - card.keys()):
+        raise UsageError(f"{path} is not complete: it lacks {', '.join(lacking)}")
+    return card
+
+
+def load_adapter(folder: Path, base: Base) -> Adapter:
+    """Load an adapter onto the base it was trained on.
+
+    Raises:
+        UsageError: naming what differs: another base, missing or surplus weights, missing files.
+    """
+    card = read_adapter_card(folder)
+    if card["base"]["sha256"] != base.digest:
+        raise UsageError(
+            f"the adapter {folder} was trained on the base {card['base']['name']!r} "
+            f"(sha256 {card['base']['sha256'][:12]}…), not on {base.name!r} (sha256 {base.digest[:12]}…): "
+            "load it with its own base"
+        )
+    if unknown := sorted(card["config"].keys() - {field.name for field in fields(TrainingConfig)}):
+        raise UsageError(f"the adapter {folder} was trained with options unknown to this version: {', '.join(unknown)}")
+    config = TrainingConfig(**card["config"])
+    model = build_model(base, config, card["object"], card["defect"])
+    problems: list[str] = []
+    for branch in (GLOBAL, ANOMALY):
+        tensors = _read(folder / branch / LORA_FILE, problems)
+        _load_lora(model.denoiser.unet, branch, _under(tensors, "unet."), f"{branch}/{LORA_FILE}", problems)
+        if branch == GLOBAL and config.text_rank:
+            own = _under(tensors, "text_encoder.")
+            _load_lora(model.text_encoder, TEXT_ADAPTER, own, f"{branch}/{LORA_FILE}", problems)
+    _load_module(model.denoiser.interaction, folder / "interaction.safetensors", problems)
+    if model.denoiser.background is not None:
+        _load_module(model.denoiser.background, folder / "background.safetensors", problems)
+    references = _read_references(folder, [place["name"] for place in card["placements"]], problems)
+    if problems:
+        raise UsageError(problems, f"The adapter {folder} is damaged or incomplete")
+    model.denoiser.eval().requires_grad_(False)
+    model.text_encoder.eval().requires_grad_(False)
+    mask_file = folder / "mask_net.safetensors"
+    return Adapter(
+        model=model,
+        card=card,
+        mask_net=load_u2net(mask_file).to(base.device) if mask_file.is_file() else None,
+        references=references,
+        placements=[Placement(**place) for place in card["placements"]],
+    )
+
+
+def _contiguous(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        problems.append(f"{path.parent.name}/{path.name} cannot be read: {error}")
+        return {}
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _load_lora(network: nn.Module, adapter: str, found: dict[str, Tensor], source: str, problems: list[str]) -> None:
+    expected = get_peft_model_state_dict(network, adapter_name=adapter)
+    if differing := _differences(found, expected):
+        problems.append(f"{source}: {differing}")
+    else:
+        set_peft_model_state_dict(network, found, adapter_name=adapter)
+
+
+def _load_module(module: nn.Module, path: Path, problems: list[str]) -> None:
+    found = _read(path, problems)
+    if differing := _differences(found, module.state_dict()):
+        problems.append(f"{path.name}: {differing}")
+    else:
+        module.load_state_dict(found)
+
+
+def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    missing = sorted(set(expected) - set(found))
+    surplus = sorted(set(found) - set(expected))
+    shapes = [
+        f"{name} is {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(set(found) & set(expected))
+        if found[name].shape != expected[name].shape
+    ]
+    told = [f"{len(missing)} weights are missing, first {missing[0]}"] if missing else []
+    told += [f"{len(surplus)} weights are unknown, first {surplus[0]}"] if surplus else []
+    return "; ".join(told + shapes[:3])
+
+
+def _read_references(folder: Path, names: Sequence[str], problems: list[str]) -> list[Pair]:
+    references = []
+    for number, name in enumerate(names):
+        try:
+            with Image.open(folder / "reference" / f"{number:03d}.png") as image:
+                pixels = np.asarray(image.convert("RGB"))
+            with Image.open(folder / "reference" / f"{number:03d}_mask.png") as image:
+                mask = np.asarray(image.convert("L")) > 127
+        except OSError as error:
+            problems.append(f"reference/{number:03d}: {error}")
+            continue
+        references.append(Pair(name, pixels, mask))
+    return references

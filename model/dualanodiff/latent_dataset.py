@@ -1,0 +1,153 @@
+"""The latent dataset: crops of the training pairs, encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.data.crops import cut_image, cut_mask, draw_window
+from model.data.pixels import to_pixels
+from model.diffusion.base import Base
+from model.diffusion.vae import encode, encode_batch
+from model.dualanodiff.bcm import background_images
+from model.dualanodiff.config import TrainingConfig
+from model.masks.u2net import U2Net
+from model.runtime.progress import Meter, Progress
+from model.runtime.timing import stage
+from model.types import ImageArray, MaskArray, Pair, anomaly_part
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """Crops to learn from in pixels, all `(r, r, …)`: images, masks and anomaly parts."""
+
+    images: list[ImageArray]
+    masks: list[MaskArray]
+    parts: list[ImageArray]
+
+    def __add__(self, other: Crops) -> Crops:
+        """These, then those."""
+        return Crops(self.images + other.images, self.masks + other.masks, self.parts + other.parts)
+
+    def chosen(self, crops: Sequence[int]) -> Crops:
+        """Some of them, by their numbers."""
+        images, masks, parts = self.images, self.masks, self.parts
+        return Crops([images[crop] for crop in crops], [masks[crop] for crop in crops], [parts[crop] for crop in crops])
+
+    def distinct(self) -> tuple[list[int], list[int]]:
+        """Numbers of the first crop of every kind, and of every crop which of these it is equal to."""
+        seen: dict[bytes, int] = {}
+        firsts: list[int] = []
+        kinds: list[int] = []
+        for crop, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
+            kind = seen.setdefault(image.tobytes() + mask.tobytes(), len(firsts))
+            if kind == len(firsts):
+                firsts.append(crop)
+            kinds.append(kind)
+        return firsts, kinds
+
+
+@dataclass(frozen=True, slots=True)
+class LatentDataset:
+    """The crops, encoded once.
+
+    Attributes:
+        latents: `(2, V, C_lat, h, w)` of images and anomaly parts.
+        masks: `(V, 1, h, w)` share of defect per cell, in [0, 1].
+        backgrounds: `(V, C_lat, h, w)` of the background images, or None without BCM.
+        prompts: `(V,)` numbers of the prompts that the crops are learned under; None if those are always the first.
+        kinds: how many crops of each kind there are, one kind after the other, and what share of every batch these are;
+            empty where all crops are alike.
+    """
+
+    latents: Tensor
+    masks: Tensor
+    backgrounds: Tensor | None
+    prompts: Tensor | None = None
+    kinds: tuple[tuple[int, float], ...] = ()
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Numbers of `count` crops for a batch.
+
+        Of a kind with the share s there are s × `count`, rounded up or down at random where that is not whole.
+        """
+        if not self.kinds:
+            return torch.randint(self.latents.shape[1], (count,), generator=generator)
+        sizes, shares = (torch.tensor(column) for column in zip(*self.kinds, strict=True))
+        places = (torch.arange(count) + torch.rand(1, generator=generator)) / count
+        kinds = torch.bucketize(places, shares.cumsum(0)[:-1], right=True)
+        within = (torch.rand(count, generator=generator) * sizes[kinds]).long()
+        return (sizes.cumsum(0) - sizes)[kinds] + within
+
+    def chosen(self, crops: Tensor | slice) -> LatentDataset:
+        """Some of the crops, by their numbers."""
+        behind = None if self.backgrounds is None else self.backgrounds[crops]
+        prompts = None if self.prompts is None else self.prompts[crops]
+        return LatentDataset(self.latents[:, crops], self.masks[crops], behind, prompts)
+
+    def without(self, crops: slice) -> tuple[LatentDataset, LatentDataset]:
+        """All crops but these, and these."""
+        kept = torch.ones(len(self.masks), dtype=torch.bool)
+        kept[crops] = False
+        return self.chosen(kept.nonzero()[:, 0].to(self.masks.device)), self.chosen(crops)
+
+
+def cut_crops(pairs: Sequence[Pair], config: TrainingConfig) -> Crops:
+    """Cut and mirror `config.views` crops of every pair, image and mask alike.
+
+    Crop `v` of pair `p` is drawn from `(seed, p, v)` alone.
+    """
+    images: list[ImageArray] = []
+    masks: list[MaskArray] = []
+    for number, pair in enumerate(pairs):
+        for crop in range(config.views):
+            rng = np.random.default_rng([config.seed, number, crop])
+            window = draw_window(pair.mask, config.view, config.resolution, rng)
+            steps_x = -1 if config.flip_horizontal and rng.random() < 0.5 else 1
+            steps_y = -1 if config.flip_vertical and rng.random() < 0.5 else 1
+            mirrored = np.s_[::steps_y, ::steps_x]
+            images.append(np.ascontiguousarray(cut_image(pair.image, window, config.resolution)[mirrored]))
+            masks.append(np.ascontiguousarray(cut_mask(pair.mask, window, config.resolution)[mirrored]))
+    return Crops(images, masks, [anomaly_part(image, mask) for image, mask in zip(images, masks, strict=True)])
+
+
+def encode_crops(base: Base, crops: Crops, object_net: U2Net | None) -> Generator[Progress, None, LatentDataset]:
+    """Encode images, parts and (with a network that finds objects) backgrounds; yields progress, returns the dataset.
+
+    Equal crops, as of square photographs seen whole and not mirrored, are encoded once.
+    """
+    cells = F.avg_pool2d(torch.from_numpy(np.stack(crops.masks)).float()[:, None], base.factor)
+    firsts, kinds = crops.distinct()
+    crops = crops.chosen(firsts)
+    count = len(firsts)
+    meter = Meter("encode", count, "views")
+    encoded: list[Tensor] = []
+    backgrounds: list[Tensor] = []
+    batch = encode_batch(crops.images[0].shape[0])
+    for begin in range(0, count, batch):
+        chunk = slice(begin, begin + batch)
+        with stage("encode"):
+            both = [encode(base.vae, to_pixels(group[chunk])) for group in (crops.images, crops.parts)]
+            encoded.append(torch.stack(both))
+            if object_net is not None:
+                behind = background_images(crops.images[chunk], object_net)
+                backgrounds.append(encode(base.vae, to_pixels(behind)))
+        yield meter.report(min(begin + batch, count))
+    return LatentDataset(
+        latents=torch.cat(encoded, dim=1)[:, kinds],
+        masks=cells.to(base.device),
+        backgrounds=torch.cat(backgrounds)[kinds] if backgrounds else None,
+    )
+
+
+def grey_cell(parts: Tensor) -> Tensor:
+    """The latent of mid-grey, `(C, 1, 1)`: the median over those of real parts `(B, C, h, w)`, most of which is grey.
+
+    Not that of a flat grey picture: autoencoders with group normalisation answer strangely to one.
+    """
+    return parts.movedim(1, -1).flatten(0, -2).median(0).values[:, None, None]

@@ -1,0 +1,1 @@
+"""Sampling of DualAnoDiff: from seeds to decoded pairs."""

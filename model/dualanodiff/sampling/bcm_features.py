@@ -1,0 +1,144 @@
+"""BCM in sampling: backgrounds from normal images, their features computed once per background and timestep.
+
+Features φ(z_b) depend on background, timestep and global prompt alone. Anchored pairs are compensated for their own
+windows. Other pairs share a background by fifty (released code), so its features are kept from batch to batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.data.crops import resize_image
+from model.data.pixels import to_pixels
+from model.data.placement import Anchor, NormalImage, draw_anchor
+from model.diffusion.vae import encode
+from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.bcm import background_images
+from model.dualanodiff.model import DualAnoDiffModel
+from model.dualanodiff.sampling.loop import Features
+from model.masks.u2net import U2Net
+from model.runtime.seeding import draw_noise, pair_seed
+
+BACKGROUND_SHARE = 50
+"""Consecutive pairs that share a BCM background where they are not anchored (released code)."""
+
+SHARED = 2**40
+"""Indices from here on are those of shared backgrounds, not of pairs."""
+
+KEPT_BYTES = 2**30
+"""Of features kept per shared background. At Stable Diffusion 1.5 size one timestep's take 23 MB in half precision."""
+
+MOST_KEPT = 2 * KEPT_BYTES
+"""Where one shared background ends in a batch and the next begins."""
+
+
+class Backgrounds:
+    """Some backgrounds and their features at any timestep.
+
+    Args:
+        text: `(1, L, D)`, the global prompt.
+        windows: of normal images, at the model's resolution.
+        seeds: of the backgrounds' noise.
+        room: bytes of features to keep for being asked again.
+    """
+
+    def __init__(
+        self,
+        model: DualAnoDiffModel,
+        text: Tensor,
+        windows: Sequence[np.ndarray],
+        seeds: Sequence[int],
+        object_net: U2Net,
+        *,
+        room: int = 0,
+    ) -> None:
+        self._model = model
+        self._text = text.expand(len(windows), -1, -1)
+        self._latents = encode(model.vae, to_pixels(background_images(windows, object_net)))
+        shape = (3, *self._latents.shape[1:])
+        self._noise = torch.stack([draw_noise(seed, shape)[2] for seed in seeds]).to(model.device)
+        self._room = room
+        self._kept: dict[int, dict[str, Tensor]] = {}
+
+    def features(self, number: int, timestep: Tensor) -> dict[str, Tensor]:
+        """Attention name → φ(z_b), one row per background.
+
+        Args:
+            number: of the denoising step, whose timestep is always the same.
+        """
+        found = self._kept.get(number)
+        if found is not None:
+            return found
+        schedule = self._model.schedule
+        noisy = schedule.add_noise(self._latents, self._noise, timestep.expand(len(self._latents)))
+        features = self._model.denoiser.background_features(noisy, timestep, self._text)
+        size = sum(value.nbytes for value in features.values())
+        if size <= self._room:
+            self._room -= size
+            self._kept[number] = features
+        return features
+
+
+class Compensation:
+    """What BCM gives the batches of one request.
+
+    Args:
+        adapter: made ready for sampling.
+        seed: of the request.
+        text: `(1, L, D)`, the global prompt.
+    """
+
+    def __init__(
+        self, adapter: Adapter, seed: int, text: Tensor, normals: Sequence[NormalImage], object_net: U2Net
+    ) -> None:
+        self._adapter = adapter
+        self._seed = seed
+        self._text = text
+        self._normals = normals
+        self._object_net = object_net
+        self._shared: dict[int, Backgrounds] = {}
+
+    def anchored(self, anchors: Sequence[Anchor], seeds: Sequence[int], *, guided: bool) -> Features:
+        """For pairs that have a background each."""
+        made = self._backgrounds(anchors, seeds)
+        copies = 2 if guided else 1
+
+        def features(number: int, timestep: Tensor) -> dict[str, Tensor]:
+            return {name: value.repeat(copies, 1, 1) for name, value in made.features(number, timestep).items()}
+
+        return features
+
+    def shared(self, indices: Sequence[int], *, guided: bool) -> Features:
+        """For the pairs of consecutive indices; one row where all share one background."""
+        runs = [(number, len(list(run))) for number, run in groupby(index // BACKGROUND_SHARE for index in indices)]
+        self._shared = {number: self._shared.get(number) or self._make_shared(number) for number, _ in runs}
+        backgrounds = [(self._shared[number], count) for number, count in runs]
+        if len(backgrounds) == 1:
+            return backgrounds[0][0].features
+        copies = 2 if guided else 1
+
+        def features(number: int, timestep: Tensor) -> dict[str, Tensor]:
+            found = [(background.features(number, timestep), count) for background, count in backgrounds]
+            rows = {name: [each[name].expand(count, -1, -1) for each, count in found] for name in found[0][0]}
+            return {name: torch.cat(parts * copies) for name, parts in rows.items()}
+
+        return features
+
+    def _make_shared(self, number: int) -> Backgrounds:
+        noise_seed = pair_seed(self._seed, SHARED + number)
+        return self._backgrounds([self.shared_anchor(number)], [noise_seed], room=KEPT_BYTES)
+
+    def shared_anchor(self, number: int) -> Anchor:
+        """The window that a fifty of unanchored pairs has behind it."""
+        rng = np.random.default_rng([self._seed, number, BACKGROUND_SHARE])
+        return draw_anchor(self._normals, self._adapter.placements, rng, self._adapter.model.config.flips)
+
+    def _backgrounds(self, anchors: Sequence[Anchor], seeds: Sequence[int], *, room: int = 0) -> Backgrounds:
+        model = self._adapter.model
+        windows = [resize_image(anchor.pixels, model.config.resolution) for anchor in anchors]
+        return Backgrounds(model, self._text, windows, seeds, self._object_net, room=room)

@@ -1,0 +1,219 @@
+"""A denoiser for sampling: every branch's LoRA merged into weights of its own, SAIM folded, all in one precision.
+
+`W x + B A x · s = (W + s B A) x`, so merging is exact up to rounding and takes the small products out of every layer.
+Both branches' weights differ, so each run of rows is multiplied with its own. The trained denoiser stays as it is.
+
+A row's result must not depend on how many others there are: a pair is to be the same in any batch. On CPUs PyTorch's
+kernels do round differently for some numbers of rows; each place where that was found says so.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from model.dualanodiff.lora import AdapterRouting
+from model.dualanodiff.saim import SAIM
+from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet, attentions
+from model.kernels.batch_invariance import pad_single
+from model.kernels.saim import folded_saim
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+TIME_LAYERS = ("time_embedding.linear_1", "time_embedding.linear_2", "time_emb_proj")
+"""Endings of the names of layers that see the timestep alone."""
+
+
+class FoldedSAIM(nn.Module):
+    """The same function as an interaction's, folded once, for sampling.
+
+    Args:
+        interaction: what is folded; its weights are not changed, and later changes of it are not followed.
+    """
+
+    def __init__(self, interaction: SAIM) -> None:
+        super().__init__()
+        channels = interaction.proj_in.in_features
+        self.norm = copy.deepcopy(interaction.norm)
+        # Built without initialising: the global random state is nobody's to move.
+        self.score, self.out = (nn.utils.skip_init(nn.Linear, channels, channels) for _ in range(2))
+        with torch.no_grad():
+            # In double precision: folding costs no digit.
+            maps = interaction.folded(torch.float64)
+            targets = (self.score.weight, self.score.bias, self.out.weight, self.out.bias)
+            for target, tensor in zip(targets, maps, strict=True):
+                target.copy_(tensor)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """As `SAIM`."""
+        return folded_saim(self.norm(hidden), self.score.weight, self.score.bias, self.out.weight, self.out.bias)[0]
+
+
+class MergedLinear(nn.Module):
+    """A linear layer with one weight per branch; runs of rows are of one length and multiplied in one batched product.
+
+    Args:
+        bias: `(out,)`, of all branches, or None.
+        weights: adapter name → `(out, in)`.
+        router: read at every pass.
+        same_rows: whether all rows of a run are the same, so that one of each run is computed. That is also the same
+            however many there are, where a CPU multiplies a single row in another way than several.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], bias: Tensor | None, router: AdapterRouting, *, same_rows: bool
+    ) -> None:
+        super().__init__()
+        self.router = router
+        self.same_rows = same_rows
+        self.places = {name: place for place, name in enumerate(weights)}
+        stacked = torch.stack([weight.T for weight in weights.values()])
+        self.weight = nn.Parameter(stacked, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        runs = self.router.runs
+        weight = self.weight.narrow(0, self.places[runs[0][0]], len(runs))
+        rows = x.unflatten(0, (len(runs), -1))
+        if self.same_rows:
+            rows = rows[:, :1]
+        flat = rows.flatten(1, -2)
+        product = torch.bmm(flat, weight) if self.bias is None else torch.baddbmm(self.bias, flat, weight)
+        shape = (len(runs), -1, *x.shape[1:-1], product.shape[-1])
+        return product.view(shape).expand(-1, len(x) // len(runs), *shape[2:]).flatten(0, 1)
+
+
+class MergedConvolution(nn.Module):
+    """A convolution with one weight per branch.
+
+    Args:
+        base: without LoRA.
+        weights: adapter name → `(out, in, h, w)`.
+        router: read at every pass.
+    """
+
+    def __init__(self, base: nn.Conv2d, weights: Mapping[str, Tensor], router: AdapterRouting) -> None:
+        super().__init__()
+        self.router = router
+        self.options = (base.stride, base.padding, base.dilation, base.groups)
+        self.weights = nn.ParameterDict(
+            {name: nn.Parameter(weight, requires_grad=False) for name, weight in weights.items()}
+        )
+        self.bias = None if base.bias is None else nn.Parameter(base.bias.detach().clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        runs = self.router.runs
+        rows = x.split([count for _, count in runs])
+        parts = [self._branch(part, self.weights[name]) for (name, _), part in zip(runs, rows, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _branch(self, x: Tensor, weight: Tensor) -> Tensor:
+        stride, padding, dilation, groups = self.options
+        return pad_single(lambda rows: F.conv2d(rows, weight, self.bias, stride, padding, dilation, groups), x)
+
+
+class MergedUNet(TwoBranchUNet):
+    """What `merge_for_sampling` makes. All rows of a pass have the same timestep."""
+
+    def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: ForwardOptions | None = None) -> Tensor:
+        """As `TwoBranchUNet`'s, for one timestep, a scalar."""
+        _check_one(timesteps)
+        return super().forward(latents, timesteps, text, run)
+
+    def background_features(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> dict[str, Tensor]:
+        """As `TwoBranchUNet`'s, for one timestep, a scalar."""
+        _check_one(timesteps)
+        return super().background_features(latents, timesteps, text)
+
+
+class _SameRows(nn.Linear):
+    """Whose input is the same in all rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:1]).expand(len(x), -1)
+
+
+class _Conv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return pad_single(super().forward, x)
+
+
+class _GroupNorm(nn.GroupNorm):
+    """PyTorch's kernel for bf16 in channels-last takes several times as long on a CPU as that for fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.dtype is torch.float32:
+            return super().forward(x)
+        return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
+
+
+def merge_for_sampling(
+    trained: TwoBranchUNet, base: UNet2DConditionModel, dtype: torch.dtype = torch.float32
+) -> MergedUNet:
+    """A copy of a trained denoiser that computes the same in fewer operations.
+
+    Args:
+        trained: with LoRAs from `model.dualanodiff.lora`.
+        base: the U-Net without them, as it was before.
+        dtype: of all weights and of the computation.
+    """
+    unet = _over_the_same_weights(base)
+    processors = {name: attn.processor for name, attn in attentions(trained.unet).items()}
+    merged = MergedUNet(
+        unet,
+        {name: FoldedSAIM(processor.interaction) for name, processor in processors.items()},
+        {name: copy.deepcopy(processor.injection) for name, processor in processors.items() if processor.injection}
+        if trained.background is not None
+        else None,
+    )
+    for name, module in trained.unet.named_modules():
+        if isinstance(module, LoraLayer):
+            unet.set_submodule(name, _merged(module, merged.router, same_rows=name.endswith(TIME_LAYERS)))
+    for name, module in unet.named_modules():
+        if type(module) is nn.GroupNorm:
+            module.__class__ = _GroupNorm
+        elif type(module) is nn.Conv2d:
+            module.__class__ = _Conv2d
+        elif type(module) is nn.Linear and name.endswith(TIME_LAYERS):
+            module.__class__ = _SameRows
+    merged.to(dtype=dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a gap of torch's own types
+    return merged.eval().requires_grad_(False)
+
+
+def _over_the_same_weights(network: _Network) -> _Network:
+    """A copy whose weights, as long as they stay as they are, take no memory of their own."""
+    memo = {
+        **{id(each): nn.Parameter(each.detach(), requires_grad=False) for each in network.parameters()},
+        **{id(each): each.detach() for each in network.buffers()},
+    }
+    return copy.deepcopy(network, memo)
+
+
+def _merged(layer: LoraLayer, router: AdapterRouting, *, same_rows: bool) -> nn.Module:
+    base = layer.get_base_layer()
+    weights = {name: base.weight.detach() + layer.get_delta_weight(name).detach() for name in layer.lora_A}
+    if isinstance(base, nn.Conv2d):
+        return MergedConvolution(base, weights, router)
+    return MergedLinear(weights, base.bias, router, same_rows=same_rows)
+
+
+def _check_one(timesteps: Tensor) -> None:
+    if timesteps.ndim:
+        raise ValueError(f"a merged denoiser takes one timestep for all rows, a scalar; got {tuple(timesteps.shape)}")
+
+
+def autoencoder_for_sampling(vae: AutoencoderKL, dtype: torch.dtype) -> AutoencoderKL:
+    """A copy in one precision and the faster layout."""
+    copied = _over_the_same_weights(vae)
+    for module in copied.modules():
+        if type(module) is nn.GroupNorm:
+            module.__class__ = _GroupNorm
+    nn.Module.to(copied, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
+    return copied.requires_grad_(False)

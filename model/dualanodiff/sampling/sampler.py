@@ -1,0 +1,226 @@
+"""Sampling pairs: both branches denoised together, batched over pairs and guidance, one seed per pair.
+
+Pair `i` of a request draws everything (noise of both branches, normal image, window) from `(seed, i)` on the CPU, so
+it is the same pair in whatever batch it is made: on CPUs to the bit, on GPUs up to rounding.
+With normal images given, sampling is *anchored* on them, see `model.dualanodiff.sampling.anchoring`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.data.placement import Anchor, NormalImage, draw_anchor
+from model.diffusion.vae import decode
+from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, grey_latent
+from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
+from model.dualanodiff.sampling.config import SamplingConfig
+from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
+from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
+from model.dualanodiff.sampling.loop import Features, Predict, denoise
+from model.dualanodiff.sampling.merged_unet import autoencoder_for_sampling, merge_for_sampling
+from model.masks.extraction import MaskMethod
+from model.masks.u2net import U2Net, for_inference
+from model.runtime.concurrency import overlapped
+from model.runtime.cuda_memory import BatchBudget, measured_budget
+from model.runtime.progress import Progress
+from model.runtime.seeding import draw_noise, pair_seed
+from model.runtime.timing import stage
+from model.types import Candidate
+from service.core.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """A request made ready: all that is the same for all of its batches, computed once.
+
+    Attributes:
+        adapter: its denoiser merged for sampling, its mask network for inference.
+        text: `(2, G, L, D)` prompt embeddings; G is 2 with guidance, the empty prompt's last.
+        grey: the latent of mid-grey in anchored sampling, else None.
+        compensation: of an adapter with BCM, else None.
+        budget: how many pairs fit in memory together; learnt while sampling.
+        predict: the adapter's denoiser, as fast as the device can run it.
+    """
+
+    adapter: Adapter
+    config: SamplingConfig
+    normals: Sequence[NormalImage]
+    text: Tensor
+    grey: Tensor | None
+    compensation: Compensation | None
+    budget: BatchBudget
+    predict: Predict
+
+    @property
+    def guided(self) -> bool:
+        """Whether the empty prompt is denoised beside the prompts."""
+        return self.text.shape[1] == 2
+
+
+@torch.no_grad()
+def prepare_sampling(
+    adapter: Adapter,
+    config: SamplingConfig,
+    *,
+    normals: Sequence[NormalImage] = (),
+    object_net: U2Net | None = None,
+    compiler: Compiler | None = None,
+) -> Sampler:
+    """Make a request ready; what is trained further needs preparing anew.
+
+    Args:
+        normals: defect-free images; needed for anchored sampling, and for the backgrounds of an adapter with BCM.
+        object_net: finds objects for BCM's backgrounds.
+        compiler: of the process, for one that lives long enough to have passes compiled; used on CUDA devices.
+
+    Raises:
+        UsageError: an adapter with BCM is used without normals or without a network that finds objects; or masks are
+            to come from a network that the adapter has not.
+    """
+    if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
+        raise UsageError("the adapter has no mask network: choose mask_method threshold or attention")
+    dtype, model = config.dtype, adapter.model
+    denoiser = merge_for_sampling(model.denoiser, model.base.unet, dtype)
+    ready = replace(
+        adapter,
+        model=replace(
+            model,
+            base=replace(model.base, vae=autoencoder_for_sampling(model.vae, dtype)),
+            denoiser=denoiser,
+        ),
+        mask_net=for_inference(adapter.mask_net, dtype) if adapter.mask_net is not None else None,
+    )
+    text = model.prompt_embeddings()
+    compensation = None
+    if model.config.bcm:
+        if not normals or object_net is None:
+            raise UsageError(
+                "this adapter was trained with background compensation (bcm): sampling needs normal images, "
+                "and a U²-Net that finds objects"
+            )
+        compensation = Compensation(ready, config.seed, text[0], normals, for_inference(object_net, dtype))
+    if config.guidance_scale != 1:
+        text = torch.cat([text, model.empty_embedding().expand(2, 1, -1, -1)], dim=1)
+    with stage("encode"):
+        grey = grey_latent(ready) if config.anchored else None
+    works = (lambda pairs: _passed(ready, text, pairs), lambda pairs: _decoded(ready, pairs))
+    budget = measured_budget(model.device, works, config.batch, kept=MOST_KEPT if compensation is not None else 0)
+    predict = CudaGraphRunner(denoiser, compiler) if model.device.type == "cuda" else denoiser
+    return Sampler(ready, config, normals, text, grey, compensation, budget, predict)
+
+
+def _passed(adapter: Adapter, text: Tensor, pairs: int) -> None:
+    """One pass of the denoiser for so many pairs; a recorded one keeps the memory of its activations."""
+    model = adapter.model
+    latents = torch.zeros((2, pairs * text.shape[1], *_latent_shape(adapter)), device=model.device)
+    model.denoiser(latents, torch.tensor(0, device=model.device), text.repeat_interleave(pairs, dim=1))
+
+
+def _decoded(adapter: Adapter, pairs: int) -> None:
+    decode(adapter.model.vae, torch.zeros((pairs, *_latent_shape(adapter)), device=adapter.model.device))
+
+
+def _latent_shape(adapter: Adapter) -> tuple[int, int, int]:
+    base = adapter.model.base
+    cells = adapter.model.config.resolution // base.factor
+    return base.latent_channels, cells, cells
+
+
+def sample_pairs(sampler: Sampler, start: int, stop: int) -> Generator[Candidate, None, None]:
+    """Generate candidates `start` to `stop - 1`, batch after batch; stop consuming to stop, start later to go on.
+
+    A pair always lies in the same place of a batch of the same shape (number `index % batch`), and on CPUs it is the
+    same in any batch: there the same request gives the same bytes however it is cut. On GPUs passes round in another
+    way once they are compiled, or memory was short.
+    """
+    decoded = sample_decoded(sampler, start, stop)
+    for item in overlapped(decoded, DecodedPair.to_candidate, ahead=sampler.config.batch):
+        if isinstance(item, Candidate):
+            yield item
+
+
+@torch.no_grad()
+def sample_decoded(sampler: Sampler, start: int, stop: int) -> Generator[Progress | DecodedPair, None, None]:
+    """As `sample_pairs`, with progress after every denoising step, and candidates that are yet to be finished.
+
+    Raises:
+        torch.OutOfMemoryError: there is no room for a single pair.
+    """
+    batch = sampler.config.batch
+    for begin in range(start - start % batch, stop, batch):
+        rest = range(begin, begin + batch)
+        while rest:
+            indices = rest[: sampler.budget.share(batch)]
+            decoded: list[DecodedPair] | None = None
+            try:
+                decoded = yield from _sample_batch(sampler, indices)
+            except torch.OutOfMemoryError:
+                if len(indices) == 1:
+                    raise
+            if decoded is None:  # and the error is gone, which held what had been computed
+                sampler.budget.halve(len(indices))
+                note = f"memory is short: {sampler.budget.pairs} pairs at a time from here on"
+                yield Progress("denoise", 0, sampler.config.steps, "steps", note=note)
+                continue
+            yield from (decoded_pair for decoded_pair in decoded if start <= decoded_pair.index < stop)
+            rest = rest[len(indices) :]
+
+
+def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progress, None, list[DecodedPair]]:
+    adapter, config = sampler.adapter, sampler.config
+    device = adapter.model.device
+    seeds = [pair_seed(config.seed, index) for index in indices]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    shape = (2, *_latent_shape(adapter))
+    noise = torch.stack([draw_noise(seed, shape) for seed in seeds], dim=1).to(device)
+    with stage("encode"):
+        anchors, anchoring = _anchored(sampler, seeds)
+        background = _background(sampler, indices, seeds, anchors)
+    with stage("denoise"):
+        latents, attention = yield from denoise(
+            adapter.model,
+            sampler.predict,
+            config,
+            sampler.text,
+            noise,
+            generators,
+            anchoring=anchoring,
+            background=background,
+        )
+    return decode_pairs(
+        adapter,
+        config.mask_method,
+        latents,
+        indices,
+        seeds,
+        attention=attention,
+        anchors=anchors,
+        anchoring=anchoring,
+    )
+
+
+def _anchored(sampler: Sampler, seeds: Sequence[int]) -> tuple[list[Anchor] | None, Anchoring | None]:
+    """The windows of normal images that a batch is anchored on, and their latents."""
+    if sampler.grey is None:
+        return None, None
+    adapter, training = sampler.adapter, sampler.adapter.model.config
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    anchors = [draw_anchor(sampler.normals, adapter.placements, rng, training.flips) for rng in rngs]
+    sketched = sampler.config.sketch_strength > 0
+    return anchors, anchor_on(adapter, anchors, rngs, sampler.grey, sketched=sketched)
+
+
+def _background(
+    sampler: Sampler, indices: Sequence[int], seeds: Sequence[int], anchors: list[Anchor] | None
+) -> Features | None:
+    if sampler.compensation is None:
+        return None
+    if anchors is None:
+        return sampler.compensation.shared(indices, guided=sampler.guided)
+    return sampler.compensation.anchored(anchors, seeds, guided=sampler.guided)

@@ -1,0 +1,216 @@
+"""The two-branch U-Net: one forward pass of a diffusers U-Net over `[global …, anomaly …]`, with SAIM and BCM.
+
+The U-Net itself stays as diffusers built it; every attention gets a processor that knows the branches. What a pass
+should do travels with it as an explicit `ForwardOptions` (through `cross_attention_kwargs`), never as hidden state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from model.dualanodiff.bcm import BackgroundCompensation
+from model.dualanodiff.lora import AdapterRouting
+from model.dualanodiff.saim import SAIM
+
+GLOBAL, ANOMALY = "global", "anomaly"
+
+
+@dataclass(slots=True)
+class ForwardOptions:
+    """What one forward pass does in its attentions.
+
+    Attributes:
+        interact: rows are `[global …, anomaly …]` and exchange information through SAIM; otherwise all rows are global.
+        background: attention name → φ(z_b), injected into the global rows' self-attention; None for no BCM.
+        record: filled with attention name → hidden state entering each self-attention; None to record nothing.
+        attention_maps: filled with the anomaly rows' cross-attention maps, `(B, heads, h·w, L)` each; None for none.
+    """
+
+    interact: bool = True
+    background: Mapping[str, Tensor] | None = None
+    record: dict[str, Tensor] | None = None
+    attention_maps: list[Tensor] | None = field(default=None)
+
+
+class TwoBranchAttnProcessor:
+    """Attention processor of one diffusers `Attention`: plain attention, BCM on its way in, SAIM on its way out.
+
+    Args:
+        name: the attention's module path in the U-Net.
+        interaction: SAIM of this attention.
+        injection: BCM of this attention; None in cross-attentions and without BCM.
+    """
+
+    def __init__(self, name: str, interaction: nn.Module, injection: nn.Module | None) -> None:
+        self.name = name
+        self.interaction = interaction
+        self.injection = injection
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        branches: ForwardOptions | None = None,
+    ) -> Tensor:
+        """`(rows, N, C)` hidden states → `(rows, N, C)` attention output, before the block's residual."""
+        run = branches if branches is not None else ForwardOptions(interact=False)
+        is_self = encoder_hidden_states is None
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        if is_self and run.record is not None:
+            run.record[self.name] = hidden_states
+        if is_self and run.background is not None and self.injection is not None:
+            count = len(hidden_states) // 2 if run.interact else len(hidden_states)
+            fused = self.injection(hidden_states[:count], run.background[self.name])
+            source = torch.cat([fused, hidden_states[count:]])
+
+        query = _split_heads(attn.to_q(hidden_states), attn.heads)
+        key = _split_heads(attn.to_k(source), attn.heads)
+        value = _split_heads(attn.to_v(source), attn.heads)
+        if run.attention_maps is not None and not is_self:
+            half = len(query) // 2 if run.interact else 0
+            scores = query[half:] @ key[half:].transpose(-1, -2) / math.sqrt(query.shape[-1])
+            run.attention_maps.append(scores.softmax(-1))
+        hidden = _merge_heads(_attend(query, key, value))
+        hidden = attn.to_out[1](attn.to_out[0](hidden))
+        if run.interact:
+            hidden = hidden + self.interaction(hidden.unflatten(0, (2, -1))).flatten(0, 1)
+        # Nearly always 1, and dividing is a pass over all tokens, forwards and backwards.
+        return hidden if attn.rescale_output_factor == 1 else hidden / attn.rescale_output_factor
+
+
+class TwoBranchUNet(nn.Module):
+    """A U-Net with SAIM after every attention and, optionally, BCM in every self-attention.
+
+    Args:
+        unet: the diffusers U-Net; its attentions get processors that know the branches.
+        interaction: attention name → SAIM.
+        background: self-attention name → BCM; None without BCM.
+
+    Attributes:
+        unet: the diffusers U-Net, base weights and LoRAs.
+        lora: the LoRAs' matrices, as they are trained (`add_branch_lora`); empty without.
+        interaction: attention name (dots replaced by `/`) → SAIM.
+        background: self-attention name (likewise) → BCM, or None.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        interaction: Mapping[str, nn.Module],
+        background: Mapping[str, nn.Module] | None,
+    ) -> None:
+        super().__init__()
+        self.unet = unet
+        self.router = AdapterRouting()
+        self.lora = nn.ParameterDict()
+        for name, attn in attentions(unet).items():
+            injection = background.get(name) if background is not None else None
+            attn.set_processor(TwoBranchAttnProcessor(name, interaction[name], injection))
+        self.interaction = nn.ModuleDict({_key(name): module for name, module in interaction.items()})
+        self.background = (
+            nn.ModuleDict({_key(name): module for name, module in background.items()})
+            if background is not None
+            else None
+        )
+
+    @classmethod
+    def fresh(cls, unet: UNet2DConditionModel, *, with_background: bool, zero_init: bool = True) -> Self:
+        """With new SAIM, and new BCM if wanted."""
+        found = attentions(unet)
+        hidden = int(unet.config.block_out_channels[0])
+        interaction = {name: SAIM(attn.out_dim, zero_init=zero_init) for name, attn in found.items()}
+        background = {
+            name: BackgroundCompensation(attn.query_dim, hidden)
+            for name, attn in found.items()
+            if not attn.is_cross_attention
+        }
+        return cls(unet, interaction, background if with_background else None)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the U-Net computes, apart from autocasting."""
+        dtype: torch.dtype = next(self.unet.parameters()).dtype  # diffusers looks at them all
+        return dtype
+
+    def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: ForwardOptions | None = None) -> Tensor:
+        """Predict noise (or whatever the base predicts) for both branches in one pass.
+
+        Args:
+            latents: `(2, B, C_lat, h, w)`, noisy, branch axis first.
+            timesteps: `(B,)` or scalar, the same for both branches.
+            text: `(2, B, L, D)` prompt embeddings.
+            run: options of this pass.
+
+        Returns:
+            `(2, B, C_lat, h, w)`.
+        """
+        run = run or ForwardOptions()
+        count = latents.shape[1]
+        self.router.runs = [(GLOBAL, count), (ANOMALY, count)]
+        steps = timesteps.expand(count).repeat(2)
+        output: Tensor = self.unet(
+            latents.flatten(0, 1).to(self.dtype),
+            steps,
+            text.flatten(0, 1).to(self.dtype),
+            cross_attention_kwargs={"branches": run},
+        ).sample
+        return output.unflatten(0, (2, count))
+
+    def background_features(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> dict[str, Tensor]:
+        """φ(z_b) of every self-attention: the noised background `(B, C_lat, h, w)` in the global branch, without SAIM.
+
+        They depend on background, timestep and global prompt only, so one set serves a whole batch.
+        """
+        record: dict[str, Tensor] = {}
+        count = len(latents)
+        self.router.runs = [(GLOBAL, count)]
+        run = ForwardOptions(interact=False, record=record)
+        self.unet(
+            latents.to(self.dtype),
+            timesteps.expand(count),
+            text.to(self.dtype),
+            cross_attention_kwargs={"branches": run},
+        )
+        return record
+
+
+def attentions(unet: nn.Module) -> dict[str, Attention]:
+    """Module path → attention, in module order."""
+    return {name: module for name, module in unet.named_modules() if isinstance(module, Attention)}
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _merge_heads(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention over `(B, heads, N, c)`.
+
+    In half precision PyTorch's fused kernel has a slow backward pass on CPUs (several times the plain products), so
+    training there multiplies out. In single precision the fused one is several times as fast.
+    """
+    halved = query.dtype is not torch.float32 or torch.is_autocast_enabled("cpu")
+    if query.device.type == "cpu" and halved and query.requires_grad and torch.is_grad_enabled():
+        scores = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
+        return scores.softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value)

@@ -1,0 +1,1 @@
+"""From an adapter to the accepted pairs of a dataset."""

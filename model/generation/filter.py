@@ -1,0 +1,89 @@
+"""The candidate filter: which candidates become part of the dataset, and the counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from model.data.crops import resize_image, resize_mask
+from model.data.placement import NormalImage
+from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.sampling.config import SamplingConfig
+from model.masks.objects import Objects
+from model.masks.u2net import U2Net, for_inference
+from model.quality.gate import QualityGate, QualityLimits, Verdict
+from model.runtime.timing import stage
+from model.types import Candidate, Pair
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the candidates so far.
+
+    Attributes:
+        attempts: candidates made.
+        accepted: of them, part of the dataset.
+        rejected: reason → how often; a candidate with two reasons counts under both.
+    """
+
+    attempts: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def count(self, verdict: Verdict) -> None:
+        """Count the next candidate."""
+        self.attempts += 1
+        if verdict.accepted:
+            self.accepted += 1
+        else:
+            self.rejected.update(str(reason) for reason in verdict.reasons)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for the dataset."""
+        return {"attempts": self.attempts, "accepted": self.accepted, "rejected": dict(sorted(self.rejected.items()))}
+
+
+class CandidateFilter:
+    """Decides candidate after candidate, in the order of their indices, which become part of the dataset.
+
+    Args:
+        limits: of the quality checks.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        config: SamplingConfig,
+        *,
+        normals: Sequence[NormalImage] = (),
+        object_net: U2Net | None = None,
+        limits: QualityLimits | None = None,
+    ) -> None:
+        self._gate = QualityGate(gate_references(adapter, config), limits)
+        net = for_inference(object_net, config.dtype) if object_net is not None else None
+        self._objects = Objects(net, normals) if net is not None else None
+
+    def verdict(self, candidate: Candidate) -> Verdict:
+        """The verdict on the next candidate; what was measured is added to the candidate's scores."""
+        with stage("check"):
+            found = self._objects.in_candidate(candidate) if self._objects is not None else None
+            verdict = self._gate.check(candidate, found)
+        candidate.scores.update(verdict.scores)
+        if verdict.accepted:
+            self._gate.accept(candidate)
+        return verdict
+
+    def remember(self, candidate: Candidate) -> None:
+        """Take in a pair that was accepted and counted before; its `part` is not looked at."""
+        self._gate.accept(candidate)
+
+
+def gate_references(adapter: Adapter, config: SamplingConfig) -> list[Pair]:
+    """The real views at the scale at which candidates come: their own when anchored, else the model's resolution."""
+    if config.anchored:
+        return adapter.references
+    side = adapter.model.config.resolution
+    return [
+        Pair(pair.name, resize_image(pair.image, side), resize_mask(pair.mask, side)) for pair in adapter.references
+    ]

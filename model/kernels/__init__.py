@@ -1,0 +1,1 @@
+"""Faster forms of single operations; each computes what its plain form computes."""

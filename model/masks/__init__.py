@@ -1,0 +1,1 @@
+"""Masks of defects, and the U²-Net that finds them."""

@@ -1,0 +1,146 @@
+"""From a generated anomaly part to the defect's mask: three methods, and the tidy-up that follows each.
+
+The part is the defect on mid-grey. A segmentation network finds it (the paper's choice), or the distance from grey
+does, or the anomaly branch's attention, averaged over layers and steps, which shows where that branch drew something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from model.data.pixels import to_pixels
+from model.masks.u2net import U2Net, saliency
+from model.types import GREY, ImageArray, MaskArray
+
+NEIGHBOURS = np.ones((3, 3), dtype=bool)
+"""Diagonal neighbours touch."""
+
+FAINTEST, LOUDEST = 8.0, 24.0
+"""Grey levels: a distance below the first is never a defect, one above the second always may be."""
+
+
+class MaskMethod(StrEnum):
+    """How the mask is found."""
+
+    U2NET = "u2net"
+    ATTENTION = "attention"
+    THRESHOLD = "threshold"
+
+
+def u2net_masks(net: U2Net, parts: Sequence[ImageArray]) -> list[MaskArray]:
+    """The defects as the network sees them, at probability 1/2, in one pass.
+
+    Args:
+        net: in evaluation mode.
+        parts: `(H, W, 3)` uint8 each, on mid-grey, all of one size.
+
+    Returns:
+        `(H, W)` bool each.
+    """
+    device = next(net.parameters()).device
+    probabilities = saliency(net, to_pixels(parts).to(device))[:, 0]
+    return list((probabilities > 0.5).cpu().numpy())
+
+
+def u2net_mask(net: U2Net, part: ImageArray) -> MaskArray:
+    """As `u2net_masks`, of one part."""
+    return u2net_masks(net, [part])[0]
+
+
+def threshold_mask(part: ImageArray) -> MaskArray:
+    """The defect as what differs from mid-grey; nothing to train and nothing to set.
+
+    The distance is the root mean square over channels after a light blur. Pixels beyond Otsu's threshold are seeds;
+    what touches a seed and is beyond half of it joins. Neither falls below 3.5 times the median distance (for a part
+    that is mostly background: above all of its noise), so a noisy part without a defect gives an empty mask.
+
+    Args:
+        part: `(H, W, 3)` uint8 on mid-grey.
+
+    Returns:
+        `(H, W)` bool.
+    """
+    signed = ndimage.gaussian_filter(part.astype(np.float32) - GREY, sigma=(0.5, 0.5, 0))
+    distance = np.sqrt(np.square(signed).mean(axis=2))
+    floor = float(np.clip(3.5 * np.median(distance), FAINTEST, LOUDEST))
+    threshold = otsu(distance)
+    seeds = distance > max(threshold, floor)
+    return ndimage.binary_propagation(seeds, structure=NEIGHBOURS, mask=distance > max(threshold / 2, floor))
+
+
+def attention_mask(attention: NDArray[np.floating], shape: tuple[int, int]) -> MaskArray:
+    """The defect as what the anomaly branch attends to.
+
+    Args:
+        attention: `(h, w)`, averaged over layers, heads and steps; any scale.
+        shape: `(H, W)` of the image.
+
+    Returns:
+        `(H, W)` bool: above Otsu's threshold; empty if the map is flat.
+    """
+    height, width = shape
+    enlarged = np.asarray(
+        Image.fromarray(attention.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    )
+    return enlarged > otsu(enlarged)
+
+
+def otsu(values: NDArray[np.floating], bins: int = 256) -> float:
+    """The threshold that best separates the values into two classes (Otsu 1979); their maximum if all are equal.
+
+    Args:
+        values: any shape, finite.
+    """
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        return high
+    counts, edges = np.histogram(values, bins, (low, high))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = values.size - below
+    sum_below = np.cumsum(counts * centres)[:-1]
+    sum_above = (counts * centres).sum() - sum_below
+    between = below * above * (sum_below / below - sum_above / above) ** 2
+    # Wherever no value lies between the classes the criterion is level: the middle of that stretch is the threshold.
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
+    return float(edges[1 + best].mean())
+
+
+def tidy_mask(mask: MaskArray, *, speck: float = 0.05) -> MaskArray:
+    """Close narrow gaps, fill holes, remove specks.
+
+    A hole larger than the whole mask stays: it is what a ring-shaped scratch surrounds.
+
+    Args:
+        mask: `(H, W)` bool.
+        speck: components smaller than this share of the largest are removed.
+    """
+    if not mask.any():
+        return mask
+    radius = max(1, round(min(mask.shape) / 256))
+    # Padded, because closing erodes from the border as if nothing were beyond it.
+    padded = np.pad(mask, radius, mode="edge")
+    closed = ndimage.binary_closing(padded, ndimage.generate_binary_structure(2, 1), iterations=radius)
+    tidy: MaskArray = closed[radius:-radius, radius:-radius] | mask
+
+    holes, count = ndimage.label(ndimage.binary_fill_holes(tidy) & ~tidy)
+    sizes = np.bincount(holes.ravel(), minlength=count + 1)
+    tidy = tidy | ((sizes <= tidy.sum())[holes] & (holes > 0))
+
+    components, _ = ndimage.label(tidy, NEIGHBOURS)
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    kept: MaskArray = (sizes >= max(1.0, speck * sizes.max()))[components]
+    return kept
+
+
+def iou(first: MaskArray, second: MaskArray) -> float:
+    """Intersection over union of two `(H, W)` masks, in [0, 1]; 1 if both are empty."""
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else 1.0

@@ -1,0 +1,1 @@
+"""Checks that a generated pair must pass."""

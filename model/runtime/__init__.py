@@ -1,0 +1,1 @@
+"""Progress, timing, threads, memory and seeds: nothing of the method."""

@@ -1,0 +1,120 @@
+"""Memory of a CUDA device: how many pairs it has room for, and the most that was taken.
+
+The allocator keeps one peak. Measuring a batch resets it, so earlier peaks are kept here. Devices are given with their
+index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+SHARE = 0.8
+"""Of the free memory that a batch may take; the rest is for what a measurement of two small ones does not show."""
+
+
+class BatchBudget:
+    """The number of pairs that fit, halved whenever they did not.
+
+    Attributes:
+        pairs: denoised together at most.
+        halvings: how often memory ran out.
+    """
+
+    def __init__(self, pairs: int) -> None:
+        self.pairs = pairs
+        self.halvings = 0
+
+    def share(self, batch: int) -> int:
+        """How many pairs of a batch to denoise together: parts of one size, unless that would waste half the room."""
+        even = max(part for part in range(1, min(self.pairs, batch) + 1) if batch % part == 0)
+        return even if 2 * even > self.pairs or even == batch else self.pairs
+
+    def halve(self, tried: int) -> None:
+        """After `tried` pairs, more than one, did not fit."""
+        self.pairs = tried // 2
+        self.halvings += 1
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def measured_budget(
+    device: torch.device, works: Sequence[Callable[[int], object]], most: int, *, kept: int = 0
+) -> BatchBudget:
+    """The room on a CUDA device; on any other, whose memory is not told beforehand, for `most`.
+
+    Args:
+        works: do what takes the most memory, for so many pairs. What one takes may be kept while another is done.
+        most: pairs wanted together.
+        kept: bytes that will be kept besides.
+    """
+    if device.type != "cuda" or most == 1:
+        return BatchBudget(most)
+
+    def free() -> int:
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused - kept
+
+    budget = BatchBudget(budget_for(lambda pairs: sum(_peak(device, work, pairs) for work in works), free, most))
+    torch.cuda.empty_cache()
+    return budget
+
+
+def budget_for(measure: Callable[[int], int], free: Callable[[], int], most: int) -> int:
+    """How many pairs fit, by what one and two take.
+
+    Args:
+        measure: bytes that so many pairs take.
+        free: bytes that are free.
+
+    Raises:
+        torch.OutOfMemoryError: there is no room for a single pair.
+    """
+    measure(1)  # what libraries take once for all is taken then
+    one = measure(1)
+    try:
+        two = measure(2)
+    except torch.OutOfMemoryError:
+        return 1
+    return fitting_pairs(one, two, free(), most)
+
+
+def _peak(device: torch.device, work: Callable[[int], object], pairs: int) -> int:
+    """Bytes that a work takes beyond what is taken already."""
+    before = torch.cuda.memory_allocated(device)
+    count_anew(device)
+    work(pairs)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def fitting_pairs(one: int, two: int, free: int, most: int) -> int:
+    """How many pairs fit when the memory they take grows evenly: at least 1, at most `most`.
+
+    Args:
+        one, two: bytes that one and two pairs take.
+        free: bytes that are free, of which `SHARE` is used.
+    """
+    each = max(two - one, 1)
+    return min(most, max(1, 1 + (int(SHARE * free) - one) // each))
+
+
+_earlier: dict[torch.device, int] = {}
+"""What they took before the allocator's own count began."""
+
+
+def most_taken(device: torch.device) -> int:
+    """Bytes at most since `forget_most`."""
+    return max(_earlier.get(device, 0), torch.cuda.max_memory_allocated(device))
+
+
+def count_anew(device: torch.device) -> None:
+    """Let the allocator's own count begin at what is taken now; `most_taken` goes on."""
+    _earlier[device] = most_taken(device)
+    torch.cuda.reset_peak_memory_stats(device)
+
+
+def forget_most(device: torch.device) -> None:
+    """The most is what is taken from here on."""
+    _earlier.pop(device, None)
+    torch.cuda.reset_peak_memory_stats(device)

@@ -1,0 +1,26 @@
+"""Random draws that depend on a seed and a number alone: of a step, of a pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A CPU generator whose draws depend on `(seed, step)` alone."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step * 7_919 + 12_345) % (2**63))
+
+
+NOISE = 1
+"""Tells the noise's draws from a pair's others."""
+
+
+def pair_seed(seed: int, index: int) -> int:
+    """The 63-bit seed of pair `index`."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def draw_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise from all 63 bits of a seed (torch's CPU generator looks at 32 of them)."""
+    return torch.from_numpy(np.random.default_rng([seed, NOISE]).standard_normal(shape, dtype=np.float32))

@@ -1,0 +1,1 @@
+"""From uploaded files to checked images and masks."""

@@ -1,0 +1,322 @@
+"""Opening a file that a user gave, safely: its content is checked before it is decoded.
+
+What a file is follows from its first bytes, never from its name. Its size is read from the header and compared with the
+limits before a pixel is decoded, so that a small file which claims to be huge costs nothing.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import re
+import struct
+import sys
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
+
+from service.core.errors import UsageError
+from service.core.uploads.brightness import Deep
+from service.core.uploads.metadata import Bare, without_metadata
+from service.core.uploads.names import shown_name
+
+Source = Path | bytes | BinaryIO
+"""A file on disk, its content, or an open file, which is read from where it stands."""
+
+FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
+
+# Under an error filter Pillow's warnings about odd files become exceptions, without one they end up on stderr. Warning
+# filters belong to the process, so images are decoded one at a time; that also bounds the memory in use.
+_DECODING = threading.Lock()
+
+# What Pillow's parsers raise on malformed files, besides its own errors (which are OSErrors).
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What is accepted.
+
+    Attributes:
+        min_pairs, max_pairs: number of pairs of one data set.
+        max_file_bytes: size of one file.
+        min_side, max_side: width and height of one image, in pixels.
+        max_pixels: width × height of one image.
+        max_total_pixels: the same, summed over all images that are held together.
+    """
+
+    min_pairs: int = 2
+    max_pairs: int = 64
+    max_file_bytes: int = 20 * 10**6
+    min_side: int = 8
+    max_side: int = 32_768
+    max_pixels: int = 4096 * 4096
+    max_total_pixels: int = 256 * 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture as it is stored, not turned.
+
+    Attributes:
+        image: the pixels, of 8 bits per channel where the file has more.
+        deep: grey or RGB, `(H, W)` or `(H, W, 3)`, of a file with more than 8 bits per channel.
+        orientation: EXIF's, 1 to 8.
+        lossy: the format blurs edges, so that levels are not exact.
+        notes: what is worth a word.
+    """
+
+    image: Image.Image
+    deep: Deep | None
+    orientation: int
+    lossy: bool
+    notes: list[str]
+
+
+_POINTERS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the picture: fetch it with git lfs pull",
+    b"/annex/objects/": "a git-annex pointer, not the picture: fetch it with git annex get",
+    b"outs:": "a DVC pointer, not the picture: fetch it with dvc pull",
+}
+"""What version control leaves in a picture's place, by its first bytes."""
+
+
+def image_format(head: bytes) -> str | None:
+    """The accepted format that a file's first 12 bytes announce, as Pillow names it, or None."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
+        return "TIFF"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WEBP"
+    return "BMP" if head.startswith(b"BM") else None
+
+
+def content(source: Source, label: str, limits: ImageLimits) -> bytes:
+    """The file's bytes, at most one more than allowed being read."""
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            if isinstance(source, Path):
+                with source.open("rb") as file:
+                    data = file.read(limits.max_file_bytes + 1)
+            else:
+                data = source.read(limits.max_file_bytes + 1)
+        except OSError as error:
+            if isinstance(source, Path) and source.is_symlink() and not source.exists():
+                target = shown_name(str(source.readlink()))
+                raise UsageError(
+                    f"{label} is a link to {target}, which is not there: fetch the file (git annex get, dvc pull), or "
+                    "copy it here"
+                ) from error
+            raise UsageError(f"{label} cannot be read: {error.strerror or error}") from error
+    if len(data) > limits.max_file_bytes:
+        raise UsageError(f"{label} is larger than {limits.max_file_bytes / 1e6:g} MB, the most for one file")
+    if not data:
+        raise UsageError(f"{label} is an empty file (0 bytes)")
+    return data
+
+
+def is_same_file(one: Source, other: Source) -> bool:
+    """Whether two files have the same bytes; of open files that is not known."""
+    if isinstance(one, bytes) and isinstance(other, bytes):
+        return one == other
+    if isinstance(one, Path) and isinstance(other, Path):
+        with suppress(OSError):
+            return filecmp.cmp(one, other, shallow=False)
+    return False
+
+
+@contextmanager
+def decoding(label: str) -> Iterator[None]:
+    with _DECODING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except UnidentifiedImageError as error:
+            raise UsageError(f"{label} has a broken header; save it again as PNG") from error
+        except _DECODER_ERRORS as error:
+            detail = str(error) or type(error).__name__
+            raise UsageError(f"{label} is truncated or broken ({detail}); save it again as PNG") from error
+
+
+def decode(data: bytes, label: str, limits: ImageLimits) -> Decoded:
+    """The picture, its size checked before a pixel is decoded, its metadata left behind."""
+    bare, kind = _checked(data, label, limits)
+    with Image.open(BytesIO(bare.data), formats=[kind]) as checked:
+        checked.verify()
+    image: Image.Image = _opened(bare.data, kind)
+    rawmode = _deep_rawmode(image)
+    deep = None
+    if rawmode is not None:
+        image, deep = _of_sixteen_bits(bare.data, kind, rawmode)
+    image.load()
+    if image.mode.startswith("I"):
+        deep = _integers(image, label, inverted=bare.inverted)
+    lossy = kind == "JPEG" or (kind == "WEBP" and data[12:16] != b"VP8L")
+    return Decoded(image, deep, bare.orientation, lossy, bare.notes)
+
+
+def deep_values(data: bytes, label: str, limits: ImageLimits) -> Deep | None:
+    """What `decode` finds of more than 8 bits; other pictures are not decoded."""
+    bare, kind = _checked(data, label, limits)
+    with _opened(bare.data, kind) as image:
+        if not image.mode.startswith("I") and _deep_rawmode(image) is None:
+            return None
+    return decode(data, label, limits).deep
+
+
+def _checked(data: bytes, label: str, limits: ImageLimits) -> tuple[Bare, str]:
+    kind = image_format(data[:12])
+    if kind is None:
+        what = next((what for head, what in _POINTERS.items() if data.startswith(head)), None)
+        raise UsageError(
+            f"{label} is {what}" if what else f"{label} is not a {FORMATS} image (it begins with {data[:8]!r})"
+        )
+    if kind == "WEBP":
+        # Pillow's decoder allocates the whole canvas when the file is opened.
+        _check_size(_webp_size(data), label, limits)
+    bare = without_metadata(data, kind)
+    try:
+        probe = Image.open(BytesIO(bare.data), formats=[kind])
+    except Image.DecompressionBombError as error:
+        most = limits.max_pixels / 1e6
+        raise UsageError(
+            f"{label} is too large to decode: at most {limits.max_side} pixels per side and {most:.1f} megapixels; "
+            f"{_CUT}"
+        ) from error
+    with probe:
+        _check_size(probe.size, label, limits)
+        if isinstance(probe, TiffImageFile):
+            _check_tile(probe, label, limits)
+        if _has_second_frame(probe):
+            raise UsageError(f"{label} is animated or has several pages; save the one picture that counts by itself")
+    return bare, kind
+
+
+def _opened(data: bytes, kind: str) -> ImageFile.ImageFile:
+    return Image.open(BytesIO(data), formats=[kind])
+
+
+def _deep_rawmode(image: Image.Image) -> str | None:
+    """How 16 bits per channel of colour, or of grey with alpha, lie in the file; None for other pictures."""
+    found = re.search(
+        r"(?:RGB[AX]?|LA|[RGBA]);16[BLN]", " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
+    )
+    return found[0] if found and image.mode in {"RGB", "RGBA", "LA"} else None
+
+
+def _of_sixteen_bits(data: bytes, kind: str, rawmode: str) -> tuple[Image.Image, Deep]:
+    """The picture with 8 bits per channel, and its colours with 16.
+
+    Pillow keeps the first byte of each number. Told that the bytes lie the other way round, it keeps the second.
+    """
+    if rawmode.startswith("LA"):
+        image = _opened(data, kind)
+        image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+        image.load()
+        parts = np.asarray(image).astype(np.uint16)
+        grey: Deep = (parts[..., 0] << 8 | parts[..., 1]).astype(np.uint16)
+        return Image.fromarray(np.stack([parts[..., 0], parts[..., 2]], 2).astype(np.uint8), "LA"), grey
+    upper, lower = _opened(data, kind), _opened(data, kind)
+    other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+    lower.tile = [tile._replace(args=_swapped(tile.args, other)) for tile in lower.tile]
+    upper.load()
+    lower.load()
+    deep = np.asarray(upper)[..., :3].astype(np.uint16)
+    deep *= np.uint16(256)
+    deep += np.asarray(lower)[..., :3]
+    return upper, deep
+
+
+def _swapped(args: Any, other: dict[str, str]) -> Any:
+    """A tile's arguments with the bytes of its raw mode the other way round."""
+    if isinstance(args, str):
+        return re.sub(r"(;16)([BLN])", lambda found: found[1] + other[found[2]], args)
+    return tuple(_swapped(arg, other) for arg in args) if isinstance(args, tuple) else args
+
+
+def _integers(image: Image.Image, label: str, *, inverted: bool) -> Deep:
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise UsageError(f"{label} has the values {low}..{high}: at most 16 bits (0..65535) per channel")
+    deep = values.astype(np.uint16)
+    if inverted:
+        deep = (4095 if _is_twelve_bits(image) else 65535) - deep
+    return deep
+
+
+def _is_twelve_bits(image: Image.Image) -> bool:
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(258, (16,))[0] == 12
+
+
+_CUT = "cut it into pieces, or make it smaller"
+
+
+def _check_size(size: tuple[int, int], label: str, limits: ImageLimits) -> None:
+    width, height = size
+    if max(size) > limits.max_side:
+        raise UsageError(f"{label} is {width}×{height} pixels: at most {limits.max_side} per side; {_CUT}")
+    if min(size) < limits.min_side:
+        raise UsageError(f"{label} is {width}×{height} pixels: at least {limits.min_side} per side")
+    if width * height > limits.max_pixels:
+        megapixels = width * height / 1e6
+        raise UsageError(
+            f"{label} is {width}×{height} = {megapixels:.1f} megapixels: at most {limits.max_pixels / 1e6:.1f}; {_CUT}"
+        )
+
+
+def _check_tile(image: TiffImageFile, label: str, limits: ImageLimits) -> None:
+    # A tile is unpacked whole, however little of it the picture covers.
+    tile = [image.tag_v2.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH)]
+    whole = all(isinstance(side, int) and 0 <= side <= limits.max_side for side in tile)
+    if not whole or tile[0] * tile[1] > 2 * limits.max_pixels:
+        raise UsageError(f"{label} has tiles of {tile[0]}×{tile[1]} pixels: save it without tiles")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height from the first chunk of a WebP file (RFC 9649, sections 2.5 to 2.7)."""
+    chunk, body = data[12:16], data[20:30]
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if chunk == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", body[6:10])
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _has_second_frame(image: Image.Image) -> bool:
+    # `n_frames` would walk through every page of a TIFF.
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True

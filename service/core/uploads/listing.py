@@ -1,0 +1,179 @@
+"""Which of the given files count, and under what name: folders and uploads bring more than pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from service.core.object_keys import Upload
+from service.core.uploads.decoding import Source, image_format
+from service.core.uploads.names import shown_name
+from service.core.uploads.problems import FileProblem, enumerated
+
+Files = Path | Mapping[str, Source]
+"""A folder, or files by name."""
+
+NamedSource = tuple[str, Source]
+
+# Files that are meant as pictures even where their content is not one we read: worth a complaint, not only a note.
+_PICTURE_SUFFIXES = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+    *(".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd"),
+}
+_POLYGONS = "an annotation: export masks as PNG, white (255) = defect and black = good"
+_NO_PICTURES = {
+    **dict.fromkeys((".json", ".txt", ".xml", ".csv", ".geojson"), _POLYGONS),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".pt"), "an array: save it as PNG, 255 = defect"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".7z", ".rar"), "an archive: unpack it"),
+}
+"""What else lies where masks should, and what would be right."""
+
+_CLUTTER = {"thumbs.db", "desktop.ini"}
+
+
+class Notes:
+    """Notes on files, told once for all files that share one."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[str, str], list[str]] = defaultdict(list)
+
+    def add(self, kind: str, name: str, notes: Sequence[str]) -> None:
+        for note in notes:
+            self._files[kind, note].append(name)
+
+    def sentences(self) -> list[str]:
+        return [
+            f"{kind} {names[0]}: {note}" if len(names) == 1 else f"{kind}s {enumerated(names)}: {note}"
+            for (kind, note), names in self._files.items()
+        ]
+
+
+def listed(use: Upload, files: Files, notes: Notes, problems: list[FileProblem]) -> dict[str, Source]:
+    """The files that count, by name in alphabetical order; what is left out is noted.
+
+    Of uploads all count but hidden and system files: each was sent on purpose. Of a folder those count that are called
+    like pictures or begin like one; what is in its subfolders does not.
+    """
+    if not isinstance(files, Path):
+        named = {name: source for name, source in sorted(files.items()) if not _is_clutter(name)}
+        for name in sorted(files.keys() - named.keys()):
+            notes.add("file", name, [f"left out of the {use}, a hidden or system file"])
+        return named
+    try:
+        with os.scandir(files) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        place = shown_name(str(files))
+        problems.append(FileProblem.about(f"the folder of {use} {place} cannot be read: {error.strerror}"))
+        return {}
+    named = {}
+    for entry in found:
+        name = shown_name(entry.name)
+        if (why := _why_left_out(use, entry)) is not None:
+            notes.add("folder" if entry.is_dir() else "file", name, [f"left out of the {use}, {why}"])
+        elif name in named:
+            problems.append(FileProblem.naming(f"two {use} are shown as", use, [name], ": rename one"))
+        else:
+            if name != entry.name:
+                notes.add("file", name, ["its name is no UTF-8, %XX stands for a byte"])
+            named[name] = Path(entry.path)
+    return named
+
+
+def _why_left_out(use: Upload, entry: os.DirEntry[str]) -> str | None:
+    path = Path(entry.path)
+    if _is_clutter(entry.name):
+        return "a hidden or system file"
+    if entry.is_dir():
+        return "subfolders are not searched"
+    looks_right = path.suffix.lower() in _PICTURE_SUFFIXES
+    if entry.is_symlink() and not path.exists():
+        # One that is meant as a picture is refused with what it points to when it is read.
+        return None if looks_right else f"a link to {shown_name(str(path.readlink()))}, which is not there"
+    if entry.is_file() and (looks_right or _begins_like_picture(path)):
+        return None
+    instead = _NO_PICTURES.get(path.suffix.lower()) if use is Upload.MASKS else None
+    if path.suffix.lower() == ".dvc":
+        instead = "a DVC pointer, fetch the picture with dvc pull"
+    return f"not an image but {instead}" if instead else "not an image"
+
+
+def left_out(use: Upload, files: Files) -> list[FileProblem]:
+    """What does not count: worth a complaint where too few do."""
+    if isinstance(files, Path):
+        try:
+            with os.scandir(files) as entries:
+                found = sorted((shown_name(entry.name), why) for entry in entries if (why := _why_left_out(use, entry)))
+        except OSError:
+            return []
+        reasons: dict[str, list[str]] = defaultdict(list)
+        for name, why in found:
+            reasons[why].append(name)
+        return [
+            FileProblem.about(f"left out of the {use}: {enumerated(names)}, {why}") for why, names in reasons.items()
+        ]
+    clutter = sorted(name for name in files if _is_clutter(name))
+    after = f": hidden and system files do not count among the {use}"
+    return [FileProblem.naming("left out", use, clutter, after)] if clutter else []
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether something in a folder itself would count as a picture."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(_why_left_out(Upload.IMAGES, entry) is None for entry in entries)
+    except OSError:
+        return False
+
+
+def by_stem(
+    use: Upload, files: Mapping[str, Source], problems: list[FileProblem]
+) -> tuple[dict[str, NamedSource], list[NamedSource]]:
+    """Name and file by what identifies them, `key_of`.
+
+    Returns:
+        The first file of each stem; the others, each of which is a problem.
+    """
+    found: dict[str, list[NamedSource]] = defaultdict(list)
+    for name, source in files.items():
+        found[key_of(name)].append((name, source))
+    for key, alike in found.items():
+        if len(alike) > 1:
+            after = f" share the name {key!r}: keep one of them, or rename"
+            problems.append(FileProblem.naming(f"{use}", use, [name for name, _ in alike], after))
+    return {key: alike[0] for key, alike in found.items()}, [file for alike in found.values() for file in alike[1:]]
+
+
+def stem(name: str) -> str:
+    return Path(base_name(name)).stem
+
+
+def key_of(name: str) -> str:
+    """What identifies a file: its stem, whatever its case and its way of writing accents."""
+    return unicodedata.normalize("NFC", stem(name)).casefold()
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def base_name(name: str) -> str:
+    """The last part of a name, whichever system's separators a browser left in it."""
+    return re.split(r"[/\\]", name)[-1]
+
+
+def _is_clutter(name: str) -> bool:
+    base = base_name(name)
+    return base.startswith(".") or base.lower() in _CLUTTER
+
+
+def _begins_like_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return image_format(file.read(12)) is not None
+    except OSError:
+        return False

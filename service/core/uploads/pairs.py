@@ -1,0 +1,404 @@
+"""Pairing images with their masks: everything that is wrong with a set of uploads or folders is told at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from service.core.errors import UsageError
+from service.core.object_keys import Upload
+from service.core.uploads.brightness import Deep, common_range
+from service.core.uploads.decoding import ImageLimits, Source, content, decoding, deep_values, is_same_file
+from service.core.uploads.images import ImageArray, MaskArray, Photograph, read_levels, read_photograph, turning_note
+from service.core.uploads.layouts import normals_folder, pair_folders
+from service.core.uploads.listing import Files, NamedSource, Notes, by_stem, counted, left_out, listed
+from service.core.uploads.listing import stem as stem_of
+from service.core.uploads.mask_values import MaskLevels, Meaning, binary, meaning_of
+from service.core.uploads.names import TASK_EXPORT, image_of
+from service.core.uploads.orientation import is_unturned, unturned
+from service.core.uploads.problems import FileProblem, UnusableFilesError
+from service.core.uploads.reading import Range, Reading
+
+NamedFiles = Mapping[str, NamedSource]
+"""By stem: the name and the file."""
+
+_Match = tuple[NamedSource | None, Sequence[NamedSource]]
+"""An image and its masks, or some of them alone."""
+
+_Pixels = TypeVar("_Pixels")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A real few-shot example, field by field the model's own `Pair`, which the service must not import.
+
+    Attributes:
+        name: the image's file stem.
+        image: `(H, W, 3)` uint8.
+        mask: `(H, W)` bool, True = defect; some of it, but not all.
+    """
+
+    name: str
+    image: ImageArray
+    mask: MaskArray
+
+
+@dataclass(frozen=True, slots=True)
+class PairSet:
+    """The pairs, sorted by name, and what was converted, left out or looks odd, one sentence each."""
+
+    pairs: list[Pair]
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedImage:
+    """An `(H, W, 3)` uint8 image by its file stem."""
+
+    name: str
+    image: ImageArray
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """The images, sorted by name, and what was converted or left out, one sentence each."""
+
+    images: list[NamedImage]
+    notes: list[str]
+
+
+def shared_reading(
+    reading: Reading, images: Files, masks: Files, normals: Files | None, limits: ImageLimits
+) -> Reading:
+    """The reading with one brightness for all images and normals, where none is chosen.
+
+    What cannot be read is passed over here: reading it again tells why.
+    """
+    if reading.brightness is not None:
+        return reading
+    aside: list[FileProblem] = []
+    folders = pair_folders(images, masks, Notes(), aside)
+    sets = [(Upload.IMAGES, folders.images)]
+    sets += [(Upload.NORMALS, normals_folder(normals, Notes()))] if normals is not None else []
+    files = [file for use, given in sets for file in listed(use, given, Notes(), aside).items()]
+    return replace(reading, brightness=_brightness(files, limits))
+
+
+def read_pairs(images: Files, masks: Files, limits: ImageLimits, reading: Reading | None = None) -> PairSet:
+    """Read images and their masks, paired by file stem.
+
+    Upper and lower case do not matter, and a mask may be called like its image or with `_mask`, `_gt`, `_label` and the
+    like behind that, also with a number: several masks of one image are joined. Hidden and system files are left out;
+    in folders so is what is no picture.
+
+    Args:
+        images: the whole defective images; one folder may hold them and the masks.
+        masks: one or several for each.
+        limits: what is accepted.
+        reading: what is chosen where files can be understood in several ways.
+
+    Raises:
+        UnusableFilesError: with all problems of all files, not only the first.
+    """
+    reading = reading or Reading()
+    notes = Notes()
+    problems: list[FileProblem] = []
+    folders = pair_folders(images, masks, notes, problems)
+    images, masks = folders.images, folders.masks
+    image_files, more_images = by_stem(Upload.IMAGES, listed(Upload.IMAGES, images, notes, problems), problems)
+    masks_by_stem, more_masks = by_stem(Upload.MASKS, listed(Upload.MASKS, masks, notes, problems), problems)
+    mask_files = _matched(masks_by_stem, image_files, notes)
+    if folders.mixed:
+        image_files, mask_files = _defective(image_files, mask_files, limits, notes)
+    stems = sorted(image_files.keys() & mask_files.keys())
+    lonely_images = [image_files[stem] for stem in sorted(image_files.keys() - mask_files.keys())]
+    lonely_masks = [file for stem in sorted(mask_files.keys() - image_files.keys()) for file in mask_files[stem]]
+    problems += [*_unpaired(lonely_images, lonely_masks), *_miscounted(len(stems), limits)]
+    if len(stems) < limits.min_pairs:
+        problems += [*left_out(Upload.IMAGES, images), *left_out(Upload.MASKS, masks)]
+    # What has no partner is looked at too, so that mending that does not bring up the next mistake. Beyond the limit
+    # there is no end to what would have to be decoded.
+    files: list[_Match] = [(image_files[stem], mask_files[stem]) for stem in stems[: limits.max_pairs]]
+    files += [(image, []) for image in [*lonely_images, *more_images][: limits.max_pairs]]
+    files += [(None, [mask]) for mask in [*lonely_masks, *more_masks][: limits.max_pairs]]
+    if reading.brightness is None:
+        reading = replace(reading, brightness=_brightness([image for image, _ in files if image], limits))
+    pairs = _read_each(files, limits, reading, notes, problems)
+    if problems:
+        raise UnusableFilesError(problems, "the images and masks cannot be used")
+    return PairSet(pairs, notes.sentences())
+
+
+def read_normals(folder: Files, limits: ImageLimits, reading: Reading | None = None) -> ImageSet:
+    """Read defect-free images; what is no picture is left out.
+
+    Args:
+        folder: the images.
+        limits: what is accepted; the numbers of pairs do not apply.
+        reading: the brightness, best that of the pairs.
+
+    Raises:
+        UnusableFilesError: with all problems of all files, or that there are no images.
+    """
+    notes = Notes()
+    problems: list[FileProblem] = []
+    folder = normals_folder(folder, notes)
+    files, more = by_stem(Upload.NORMALS, listed(Upload.NORMALS, folder, notes, problems), problems)
+    if not files and not problems:
+        problems.append(FileProblem.about("there are no defect-free images: at least 1 is needed"))
+        problems += left_out(Upload.NORMALS, folder)
+    span = reading.brightness if reading is not None else None
+    span = span or _brightness([*files.values(), *more], limits)
+    normals: list[NamedImage] = []
+    pixels = 0
+    for file in [*(file for _, file in sorted(files.items())), *more]:
+        photograph = _attempt(_photograph_in(span), Upload.NORMALS, file, limits, problems)
+        if photograph is not None:
+            notes.add("normal image", file[0], photograph.notes + turning_note(photograph.orientation))
+            image = photograph.turned()
+            normals.append(NamedImage(stem_of(file[0]), image))
+            pixels += image.shape[0] * image.shape[1]
+        if problems:
+            normals.clear()
+        if pixels > limits.max_total_pixels:
+            problems.append(_too_many_pixels(limits, file[0]))
+            break
+    if problems:
+        raise UnusableFilesError(problems, "the defect-free images cannot be used")
+    return ImageSet(normals, notes.sentences())
+
+
+def _brightness(files: Iterable[NamedSource], limits: ImageLimits) -> Range | None:
+    """The range that all files of more than 8 bits share; None where there are none."""
+    return common_range(_deep(files, limits))
+
+
+def _deep(files: Iterable[NamedSource], limits: ImageLimits) -> Iterator[Deep]:
+    for name, source in files:
+        if isinstance(source, Path | bytes):
+            with suppress(UsageError), decoding(name):
+                values = deep_values(content(source, name, limits), name, limits)
+                if values is not None:
+                    yield values
+
+
+def _matched(masks: NamedFiles, images: NamedFiles, notes: Notes) -> dict[str, list[NamedSource]]:
+    """Masks by the stem of their image, or by their own where there is none."""
+    matched: dict[str, list[NamedSource]] = {}
+    for stem, file in masks.items():
+        matched.setdefault(image_of(stem, images) or stem, []).append(file)
+    for stem, files in matched.items():
+        if len(files) > 1:
+            joined = "joined, as they belong to the same image"
+            for name, _ in files:
+                notes.add("mask", name, [f"{joined} {images[stem][0]}"])
+    return matched
+
+
+def _defective(
+    images: NamedFiles, masks: Mapping[str, list[NamedSource]], limits: ImageLimits, notes: Notes
+) -> tuple[dict[str, NamedSource], dict[str, list[NamedSource]]]:
+    """Those with a mask that is not empty, out of a folder that also holds defect-free pictures."""
+    kept = dict(masks)
+    for stem, files in masks.items():
+        with suppress(UsageError):
+            if stem in images and all(read_levels(file, name, limits).values == (0,) for name, file in files):
+                notes.add("image", images[stem][0], ["left out, its mask is empty; such are given as normals"])
+                del kept[stem]
+    return {stem: file for stem, file in images.items() if stem in kept or stem not in masks}, kept
+
+
+def _unpaired(images: Sequence[NamedSource], masks: Sequence[NamedSource]) -> list[FileProblem]:
+    problems = []
+    if names := [name for name, _ in images]:
+        before = f"{counted(len(names), 'image')} without a mask:"
+        after = f"; a mask of {names[0]} would be called {stem_of(names[0])}.png or {stem_of(names[0])}_mask.png"
+        problems.append(FileProblem.naming(before, Upload.IMAGES, names, after))
+    if names := [name for name, _ in masks]:
+        before = f"{counted(len(names), 'mask')} without an image:"
+        after = "; a mask has the name of its image, with or without _mask, _gt or _label at the end"
+        if any(TASK_EXPORT.match(name) for name in names):
+            after = "; Label Studio's names do not tell the image: call them like it, as 000_mask_0.png, 000_mask_1.png"
+        problems.append(FileProblem.naming(before, Upload.MASKS, names, after))
+    return problems
+
+
+def _miscounted(count: int, limits: ImageLimits) -> list[FileProblem]:
+    found = f"{counted(count, 'pair')} of image and mask"
+    if count < limits.min_pairs:
+        return [FileProblem.about(f"{found}: at least {limits.min_pairs} are needed, 3 to 10 are recommended")]
+    if count > limits.max_pairs:
+        return [FileProblem.about(f"{found}: at most {limits.max_pairs} are accepted, 3 to 10 are recommended")]
+    return []
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What was read of an image and its masks."""
+
+    image_name: str
+    photograph: Photograph
+    masks: list[tuple[str, MaskLevels]]
+
+
+def _read_each(
+    files: Sequence[_Match], limits: ImageLimits, reading: Reading, notes: Notes, problems: list[FileProblem]
+) -> list[Pair]:
+    """Check every file, and hold the pixels only as long as nothing is wrong."""
+    entries: list[_Entry] = []
+    without_pixels: list[tuple[str, MaskLevels]] = []
+    first_with: dict[bytes, str] = {}
+    pixels = 0
+    for image_file, mask_files in files:
+        photograph = _attempt(_photograph_in(reading.brightness), Upload.IMAGES, image_file, limits, problems)
+        masks = []
+        for file in mask_files:
+            levels = _attempt(_levels_in(reading), Upload.MASKS, file, limits, problems)
+            if levels is not None:
+                masks.append((file[0], levels))
+                without_pixels.append((file[0], replace(levels, codes=levels.codes[:0])))
+            if image_file is not None and is_same_file(image_file[1], file[1]):
+                told = f"mask {file[0]} is the same file as image {image_file[0]}: a picture is never its own mask"
+                problems.append(FileProblem.about(told, (Upload.MASKS, file[0]), (Upload.IMAGES, image_file[0])))
+        if image_file is not None and photograph is not None:
+            name = image_file[0]
+            twin = first_with.setdefault(_digest(photograph.stored), name)
+            if twin != name:
+                after = " are the same picture: keep one of them"
+                problems.append(FileProblem.naming("images", Upload.IMAGES, [twin, name], after))
+            pixels += photograph.stored.shape[0] * photograph.stored.shape[1]
+            if mask_files and len(masks) == len(mask_files):
+                entries.append(_Entry(name, photograph, masks))
+                problems += _unequal(entries[-1])
+        if problems:
+            entries.clear()
+        del photograph, masks
+        if image_file is not None and pixels > limits.max_total_pixels:
+            problems.append(_too_many_pixels(limits, image_file[0]))
+            break
+    meaning = _meaning(without_pixels, reading, problems)
+    return [] if problems else _paired(entries, meaning, notes, problems)
+
+
+def _photograph_in(span: Range | None) -> Callable[[Source, str, ImageLimits], Photograph]:
+    return lambda source, name, limits: read_photograph(source, name, limits, span)
+
+
+def _levels_in(reading: Reading) -> Callable[[Source, str, ImageLimits], MaskLevels]:
+    def read(source: Source, name: str, limits: ImageLimits) -> MaskLevels:
+        levels = read_levels(source, name, limits)
+        if reading.mask_values is None:
+            # What is wrong whatever the values of the others mean is told beside the other mistakes.
+            binary(levels, Meaning(), f"mask {name}")
+        return levels
+
+    return read
+
+
+def _meaning(masks: Sequence[tuple[str, MaskLevels]], reading: Reading, problems: list[FileProblem]) -> Meaning:
+    try:
+        return meaning_of([levels for _, levels in masks], reading.mask_values)
+    except UsageError as error:
+        files = [(Upload.MASKS, name) for name, _ in masks]
+        problems += [FileProblem.about(problem, *files) for problem in error.problems]
+        return Meaning()
+
+
+def _paired(entries: list[_Entry], meaning: Meaning, notes: Notes, problems: list[FileProblem]) -> list[Pair]:
+    """The pairs, their masks decided and joined, their images turned as the masks were drawn."""
+    masks: list[MaskArray] = []
+    told_of_masks: dict[str, list[str]] = {}
+    for entry in entries:
+        joined = np.zeros(entry.masks[0][1].codes.shape, np.bool_)
+        for name, levels in entry.masks:
+            try:
+                mask, decisions = binary(levels, meaning, f"mask {name}")
+            except UsageError as error:
+                problems += [FileProblem.about(problem, (Upload.MASKS, name)) for problem in error.problems]
+                continue
+            told_of_masks[name] = levels.notes + decisions
+            joined |= mask
+        masks.append(joined)
+    if problems:
+        return []
+    oriented = [
+        (entry.photograph, mask)
+        for entry, mask in zip(entries, masks, strict=True)
+        if entry.photograph.orientation != 1
+    ]
+    stored = is_unturned(oriented)
+    del oriented
+    pairs = []
+    entries.reverse()
+    for mask in masks:
+        # Taken off the list, so that no picture is held twice.
+        entry = entries.pop()
+        photograph = entry.photograph
+        told = turning_note(photograph.orientation)
+        image = photograph.turned()
+        if told and unturned(photograph, mask, preferred=bool(stored)):
+            image, told = photograph.stored, ["not turned by its EXIF orientation, as its mask was drawn without it"]
+        elif told and stored is None:
+            told = ["turned as its EXIF orientation says, but its mask fits about as well without: look at the preview"]
+        notes.add("image", entry.image_name, photograph.notes + told)
+        for name, _ in entry.masks:
+            notes.add("mask", name, told_of_masks[name])
+        pairs.append(Pair(stem_of(entry.image_name), image, mask))
+    return pairs
+
+
+def _attempt(
+    read: Callable[[Source, str, ImageLimits], _Pixels],
+    use: Upload,
+    file: NamedSource | None,
+    limits: ImageLimits,
+    problems: list[FileProblem],
+) -> _Pixels | None:
+    if file is None:
+        return None
+    name, source = file
+    try:
+        return read(source, name, limits)
+    except UsageError as error:
+        problems += [FileProblem.about(problem, (use, name)) for problem in error.problems]
+        return None
+
+
+def _digest(image: ImageArray) -> bytes:
+    """Of the pixels, not of the file: a picture that was saved twice is one picture."""
+    digest = hashlib.sha256(f"{image.shape}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()
+
+
+def _unequal(entry: _Entry) -> list[FileProblem]:
+    """Masks that fit the image neither as it is stored nor as it is turned."""
+    height, width = entry.photograph.turned().shape[:2]
+    fitting = {(height, width), entry.photograph.stored.shape[:2]}
+    problems = []
+    first = entry.masks[0][1].codes.shape
+    for name, levels in entry.masks:
+        mask_height, mask_width = levels.codes.shape
+        sizes = f"image {entry.image_name} is {width}×{height} pixels, but mask {name} is {mask_width}×{mask_height}"
+        turned = (height, width) == (mask_width, mask_height)
+        told = (
+            "one of them is turned by 90°, perhaps by an EXIF orientation" if turned else "they must have the same size"
+        )
+        if levels.codes.shape not in fitting or levels.codes.shape != first:
+            files = (Upload.IMAGES, entry.image_name), (Upload.MASKS, name)
+            problems.append(FileProblem.about(f"{sizes}: {told}", *files))
+    return problems
+
+
+def _too_many_pixels(limits: ImageLimits, last: str) -> FileProblem:
+    most = limits.max_total_pixels / 1e6
+    return FileProblem.about(
+        f"the images up to {last} have more than {most:g} megapixels together, the most that is held at once; use "
+        "fewer or smaller (what comes after it was not looked at)"
+    )

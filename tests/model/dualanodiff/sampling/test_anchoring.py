@@ -1,0 +1,63 @@
+"""What anchored sampling starts from, and what it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.data.placement import draw_anchor
+from model.diffusion.base import load_base
+from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, blend, grey_latent, visible_defect, widened
+from tests.support.tiny_data import drawn_normal, tiny_adapter
+
+
+def test_where_the_part_is_grey_there_is_no_defect() -> None:
+    grey = torch.zeros(1, 4, 1, 1).expand(1, 4, 8, 8)
+    part = grey.clone()
+    part[:, :, 2, 3] = 5
+    defect = visible_defect(part, grey)
+    assert defect.shape == (1, 1, 8, 8)
+    assert (int(defect.sum()), float(defect[0, 0, 2, 3])) == (1, 1.0)
+    region = widened(defect)[0, 0]
+    assert (region[1:4, 2:5] > 0.4).all()
+    assert region[2, 3] == 1
+    assert not region[6:].any()
+
+
+def test_where_no_defect_may_be_the_part_stays_blank_and_the_image_the_normals() -> None:
+    latents = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    blank, normal = torch.full_like(latents[0], 0.01), torch.ones_like(latents[0])
+    allowed = torch.zeros(1, 1, 8, 8)
+    allowed[..., :3] = 1
+    anchoring = Anchoring(normal, torch.stack([normal, blank]), torch.zeros(1, 4, 1, 1), allowed)
+    image, part = blend(latents, anchoring, 0.0)
+    assert torch.equal(part[..., 3:], blank[..., 3:])
+    assert torch.allclose(part[..., :3], latents[1][..., :3], atol=1e-6)
+    assert torch.equal(image[..., 5:], normal[..., 5:])
+    assert not torch.equal(image[..., :3], normal[..., :3])
+
+
+def test_sketched_starts_hold_no_defect_at_borders_inside_the_photograph(tiny_base: Path) -> None:
+    """There the sketched part equals the plain one's grey surroundings, so nothing is pinned that should not be."""
+    adapter = tiny_adapter(load_base(str(tiny_base)))
+    normal = drawn_normal(0, 96, 96)
+    rngs = [np.random.default_rng(seed) for seed in range(6)]
+    anchors = [draw_anchor([normal], adapter.placements, rng, (True, True)) for rng in rngs]
+    middle = [replace(anchor, window=replace(anchor.window, left=20, top=20)) for anchor in anchors]
+    grey = grey_latent(adapter)
+    found = anchor_on(adapter, middle, rngs, grey, sketched=True)
+    assert found.start.shape == (2, 6, 4, 8, 8)
+    edge = torch.ones(8, 8, dtype=torch.bool)
+    edge[1:-1, 1:-1] = False
+    assert not found.allowed[:, 0, edge].any()
+    assert found.allowed.any()
+
+
+def test_the_grey_latent_is_that_of_the_surroundings_of_real_parts(tiny_base: Path) -> None:
+    adapter = tiny_adapter(load_base(str(tiny_base)))
+    grey = grey_latent(adapter)
+    assert grey.shape == (1, 4, 1, 1)
+    assert torch.equal(grey, grey_latent(adapter))

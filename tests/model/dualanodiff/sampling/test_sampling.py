@@ -1,0 +1,286 @@
+"""Sampling pairs: the same bytes however a request is cut, any scheduler, and untouched normals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from scipy import ndimage
+
+from model.diffusion.base import Base, load_base
+from model.diffusion.schedulers import make_scheduler
+from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.model import build_model
+from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
+from model.masks.extraction import MaskMethod
+from model.pipeline import load_mask_networks
+from model.runtime.seeding import draw_noise, pair_seed
+from model.types import GREY, Candidate
+from service.core.errors import UsageError
+from tests.support.tiny_data import drawn_normal, half_seeing_u2net, tiny_adapter
+
+FEW = SamplingConfig(steps=3, batch=2, mask_method=MaskMethod.THRESHOLD)
+NORMALS = [drawn_normal(0), drawn_normal(1, 40, 70)]
+SCHEDULERS = (
+    "dpmsolver++",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "UniPCMultistepScheduler",
+    "HeunDiscreteScheduler",
+)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+@pytest.fixture(scope="module")
+def adapter(base: Base) -> Adapter:
+    return tiny_adapter(base)
+
+
+@pytest.fixture(scope="module")
+def v_adapter(tiny_v_base: Path) -> Adapter:
+    return tiny_adapter(load_base(str(tiny_v_base)))
+
+
+def sample(adapter: Adapter, config: SamplingConfig, start: int, stop: int, **given: Any) -> list[Candidate]:
+    if config.anchored:
+        given["normals"] = NORMALS
+    return list(sample_pairs(prepare_sampling(adapter, config, **given), start, stop))
+
+
+def same(one: Sequence[Candidate], other: Sequence[Candidate]) -> bool:
+    return len(one) == len(other) and all(
+        (a.index, a.seed, a.normal, a.window) == (b.index, b.seed, b.normal, b.window)
+        and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("image", "mask", "part"))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("anchored", "sketch"), [(False, 0.0), (True, 0.0), (True, 0.4)])
+def test_a_request_gives_the_same_bytes_however_it_is_cut(adapter: Adapter, sketch: float, *, anchored: bool) -> None:
+    config = replace(FEW, batch=3, anchored=anchored, sketch_strength=sketch)
+    whole = sample(adapter, config, 0, 7)
+    assert [candidate.index for candidate in whole] == list(range(7))
+    for start in (1, 3, 5):
+        assert same(sample(adapter, config, start, 7), whole[start:])
+    assert same(sample(adapter, config, 0, 4), whole[:4])
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "sketch"), [("dpmsolver++", 0.0), ("EulerAncestralDiscreteScheduler", 0.0), ("dpmsolver++", 0.4)]
+)
+def test_the_same_pair_in_a_batch_of_any_size(adapter: Adapter, scheduler: str, sketch: float) -> None:
+    config = replace(FEW, scheduler=scheduler, anchored=sketch > 0, sketch_strength=sketch)
+    whole = sample(adapter, config, 0, 5)
+    for batch in (1, 3, 5):
+        assert same(sample(adapter, replace(config, batch=batch), 0, 5), whole)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_shipped_base_makes_the_same_pair_in_any_batch_with_any_number_of_threads(precision: str) -> None:
+    base = load_base("mini")
+    adapter = tiny_adapter(base, resolution=base.resolution, lora_targets="all", rank=32)
+    adapter = replace(adapter, mask_net=load_mask_networks(base).part)
+    config = resolve_sampling(base, {"precision": precision}, has_normals=True)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        whole = sample(adapter, config, 0, 4)
+        for threads, batch in ((1, 1), (2, 1), (2, 2), (2, 3), (1, 3), (2, 5)):
+            torch.set_num_threads(threads)
+            assert same(sample(adapter, replace(config, batch=batch), 2, 4), whole[2:])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_every_pair_and_every_seed_is_another(adapter: Adapter) -> None:
+    drawn = [*sample(adapter, FEW, 0, 3), *sample(adapter, replace(FEW, seed=1), 0, 3)]
+    assert len({candidate.seed for candidate in drawn}) == 6
+    assert len({candidate.image.tobytes() for candidate in drawn}) == 6
+    assert len({candidate.part.tobytes() for candidate in drawn}) == 6
+
+
+def test_sketches_are_for_anchored_sampling_and_one_strength_says_where_it_starts(base: Base) -> None:
+    advised = replace(base, card={"sampling": {"sketch_strength": 0.4}})
+    assert resolve_sampling(advised, {}, has_normals=True).sketch_strength == 0.4
+    assert resolve_sampling(advised, {}, has_normals=False).sketch_strength == 0
+    assert resolve_sampling(advised, {"anchored": False}, has_normals=True).sketch_strength == 0
+    chosen = resolve_sampling(advised, {"strength": 0.7}, has_normals=True)
+    assert (chosen.strength, chosen.sketch_strength) == (0.7, 0.0)
+    with pytest.raises(UsageError, match="about anchored sampling"):
+        resolve_sampling(advised, {"sketch_strength": 0.5}, has_normals=False)
+    with pytest.raises(UsageError, match="choose one"):
+        resolve_sampling(advised, {"sketch_strength": 0.5, "strength": 0.8}, has_normals=True)
+
+
+def test_a_base_may_advise_to_start_from_noise_and_a_sketch_stays_a_choice(base: Base) -> None:
+    advised = replace(base, card={"sampling": {"strength": 0.95}})
+    start = resolve_sampling(advised, {}, has_normals=True)
+    assert (start.strength, start.sketch_strength) == (0.95, 0.0)
+    assert resolve_sampling(advised, {"sketch_strength": 0.4}, has_normals=True).sketch_strength == 0.4
+    assert not resolve_sampling(advised, {}, has_normals=False).anchored
+
+
+def test_a_sketch_leaves_its_trace_in_the_part(adapter: Adapter) -> None:
+    """Of a start almost without noise almost everything is left, so parts with and without a sketch differ."""
+    config = replace(FEW, steps=20, anchored=True, sketch_strength=0.05, batch=4)
+    plain = replace(config, sketch_strength=0.0, strength=0.05)
+    for sketched, other in zip(sample(adapter, config, 0, 4), sample(adapter, plain, 0, 4), strict=True):
+        assert sketched.window == other.window
+        assert np.abs(sketched.part.astype(int) - other.part).max() > 20
+
+
+def test_seeds_of_pairs_do_not_collide() -> None:
+    seeds = {pair_seed(seed, index) for seed in range(20) for index in range(100)}
+    assert len(seeds) == 2000
+    assert max(seeds) < 2**63
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("fixture", ["adapter", "v_adapter"])
+def test_any_scheduler_samples_reproducibly(fixture: str, scheduler: str, request: pytest.FixtureRequest) -> None:
+    adapter = request.getfixturevalue(fixture)
+    for anchored in (False, True):
+        config = replace(FEW, scheduler=scheduler, anchored=anchored)
+        both = sample(adapter, config, 0, 2)
+        assert same(sample(adapter, config, 1, 2), both[1:])
+        assert all(candidate.image.std() > 1 for candidate in both)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "dpmsolver++"])
+@pytest.mark.parametrize("folder", ["tiny_base", "tiny_v_base"])
+def test_fresh_adapters_sample_what_the_bases_own_pipeline_samples(
+    folder: str, scheduler: str, guidance: float, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue(folder)
+    base = load_base(str(path))
+    adapter = tiny_adapter(base)
+    adapter.model = build_model(base, adapter.model.config, "metal tile", "crack")
+    config = replace(FEW, scheduler=scheduler, guidance_scale=guidance)
+    candidate = sample(adapter, config, 0, 1)[0]
+
+    pipeline = StableDiffusionPipeline.from_pretrained(path)
+    pipeline.scheduler = make_scheduler(scheduler, base.scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = draw_noise(candidate.seed, (2, 4, 8, 8))
+    for prompt, latents, ours in zip(("a vfx with sks", "sks"), noise, (candidate.image, candidate.part), strict=True):
+        theirs = pipeline(
+            prompt, latents=latents[None], guidance_scale=guidance, num_inference_steps=3, output_type="np"
+        ).images[0]
+        assert np.abs(theirs * 255 - ours).max() <= 1
+
+
+def test_guidance_of_one_is_the_conditional_prediction_alone(adapter: Adapter) -> None:
+    """Computed without the unconditional one, and equal to weighing that with nothing."""
+    plain, weighed = (sample(adapter, replace(FEW, guidance_scale=scale), 0, 2) for scale in (1.0, 1.0 + 1e-9))
+    strong = sample(adapter, replace(FEW, guidance_scale=4.0), 0, 2)
+    for one, other, third in zip(plain, weighed, strong, strict=True):
+        assert np.abs(one.image.astype(int) - other.image).max() <= 1
+        assert np.abs(one.image.astype(int) - third.image).max() > 1
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_pairs_are_grey_where_the_real_ones_are(adapter: Adapter, *, grey: bool) -> None:
+    told = replace(adapter, card=adapter.card | {"greyscale": grey})
+    for candidate in sample(told, FEW, 0, 2):
+        assert np.array_equal(candidate.image[..., 0], candidate.image[..., 2]) == grey
+        assert np.array_equal(candidate.part[..., 0], candidate.part[..., 2]) == grey
+
+
+def test_unanchored_pairs_have_the_models_size(adapter: Adapter) -> None:
+    for candidate in sample(adapter, FEW, 0, 2):
+        assert candidate.image.shape == candidate.part.shape == (32, 32, 3)
+        assert candidate.mask.shape == (32, 32)
+        assert (candidate.normal, candidate.window) == (None, None)
+
+
+@pytest.mark.parametrize("strength", [0.4, 1.0])
+def test_anchored_pairs_leave_the_normal_untouched_around_the_defect(adapter: Adapter, strength: float) -> None:
+    config = replace(FEW, anchored=True, strength=strength)
+    changed = 0
+    for candidate in sample(adapter, config, 0, 6):
+        normal = next(one.image for one in NORMALS if one.name == candidate.normal)
+        assert candidate.window is not None
+        left, top, right, bottom = candidate.window
+        outside = np.ones(normal.shape[:2], np.bool_)
+        outside[top:bottom, left:right] = False
+        # The feather reaches 6 pixels of the model, resampling 4 more.
+        reach = int(10 * max(1, (right - left) / 32))
+        near = ndimage.binary_dilation(candidate.mask, np.ones((3, 3)), iterations=reach)
+        assert candidate.image.shape == normal.shape
+        assert np.array_equal(candidate.image[outside | ~near], normal[outside | ~near])
+        assert not candidate.mask[outside].any()
+        assert (candidate.part[outside] == GREY).all()
+        changed += int((candidate.image != normal).any())
+    assert changed
+
+
+def test_masks_come_from_the_adapters_network_or_the_attention(adapter: Adapter) -> None:
+    seeing = replace(adapter, mask_net=half_seeing_u2net())
+    drawn = {method: sample(seeing, replace(FEW, mask_method=method), 0, 2) for method in MaskMethod}
+    for candidates in zip(*drawn.values(), strict=True):
+        assert len({candidate.image.tobytes() for candidate in candidates}) == 1
+        assert all(candidate.mask.shape == (32, 32) for candidate in candidates)
+    assert all(candidate.mask.any() for candidate in drawn[MaskMethod.ATTENTION])
+
+
+def test_without_a_mask_network_its_method_is_refused(adapter: Adapter) -> None:
+    with pytest.raises(UsageError, match="choose mask_method threshold or attention"):
+        sample(adapter, replace(FEW, mask_method=MaskMethod.U2NET), 0, 1)
+
+
+def test_half_precision_samples_nearly_the_same(adapter: Adapter) -> None:
+    full, half = (sample(adapter, replace(FEW, precision=precision), 0, 2) for precision in ("fp32", "bf16"))
+    for one, other in zip(full, half, strict=True):
+        assert np.abs(one.image.astype(int) - other.image).mean() < 3
+
+
+def test_the_users_choice_counts_before_the_bases(base: Base) -> None:
+    recommending = replace(base, card={"sampling": {"guidance_scale": 1.5, "steps": 7, "mask_method": "threshold"}})
+    config = resolve_sampling(recommending, {"steps": 9, "seed": None}, has_normals=True)
+    assert config == SamplingConfig(steps=9, guidance_scale=1.5, mask_method=MaskMethod.THRESHOLD, anchored=True)
+    assert config.mask_method is MaskMethod.THRESHOLD
+
+
+def test_settings_follow_what_the_adapter_has(base: Base) -> None:
+    plain = resolve_sampling(base, {}, has_normals=False)
+    bare = resolve_sampling(base, {}, has_normals=False, has_mask_net=False, bcm=True)
+    assert (plain.mask_method, plain.guidance_scale, plain.anchored) == (MaskMethod.U2NET, 2.5, False)
+    assert (bare.mask_method, bare.guidance_scale) == (MaskMethod.THRESHOLD, 2.0)
+
+
+def test_every_option_that_cannot_be_is_named_at_once(base: Base) -> None:
+    wrong = {
+        "seed": -1,
+        "steps": 0,
+        "guidance_scale": float("nan"),
+        "strength": 0.0,
+        "blend_from": 2.0,
+        "anchored": True,
+        "scheduler": "UNet2DModel",
+        "mask_method": "guess",
+        "precision": "fp8",
+    }
+    with pytest.raises(UsageError) as caught:
+        resolve_sampling(base, wrong, has_normals=False)
+    told = " ".join(caught.value.problems)
+    assert len(caught.value.problems) == len(wrong)
+    assert all(name in told for name in wrong)
+
+
+def test_unknown_options_are_named(base: Base) -> None:
+    with pytest.raises(UsageError, match="unknown sampling options cfg; known are agreement, anchored"):
+        resolve_sampling(base, {"cfg": 2}, has_normals=False)

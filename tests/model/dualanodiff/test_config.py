@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.diffusion.base import Base, load_base
+from model.dualanodiff.config import TrainingConfig, resolve_config
+from service.core.errors import UsageError
+
+
+@pytest.fixture
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+def test_a_base_without_a_card_is_trained_as_in_the_paper_at_its_own_resolution(base: Base) -> None:
+    assert resolve_config(base, {}) == TrainingConfig(resolution=32)
+
+
+def test_the_users_choice_counts_before_the_bases_and_that_before_the_papers(base: Base) -> None:
+    base.card = {"few_shot": {"steps": 600, "lr": 1e-3, "unknown to this version": 1}}
+    config = resolve_config(base, {"steps": 9, "batch": None, "resolution": 64})
+    assert (config.steps, config.lr, config.batch, config.resolution) == (9, 1e-3, 4, 64)
+
+
+def test_unknown_options_are_named(base: Base) -> None:
+    with pytest.raises(UsageError, match="unknown training options epochs, learning_rate; known are accumulate, batch"):
+        resolve_config(base, {"learning_rate": 1, "epochs": 2, "steps": 3})
+
+
+def test_every_value_that_cannot_be_is_named_at_once(base: Base) -> None:
+    wrong = {"steps": 0, "text_rank": -1, "lr": 0.0, "clip_norm": float("nan"), "view": "crop", "resolution": 36}
+    wrong |= {"composites": -1, "real_share": 1.5, "prior_share": float("nan")}
+    with pytest.raises(UsageError) as caught:
+        resolve_config(base, wrong)
+    assert [problem.split(";")[0] for problem in caught.value.problems] == [
+        "resolution is 36",
+        "steps is 0",
+        "text_rank is -1",
+        "composites is -1",
+        "lr is 0.0",
+        "clip_norm is nan",
+        "real_share is 1.5",
+        "prior_share is nan",
+        "view is 'crop'",
+    ]
+
+
+def test_shares_of_a_batch_are_at_most_the_whole(base: Base) -> None:
+    assert resolve_config(base, {"real_share": 0.75, "prior_share": 0.25}).real_share == 0.75
+    with pytest.raises(UsageError, match=r"real_share is 0.8 and prior_share 0.25; together they must be at most 1"):
+        resolve_config(base, {"real_share": 0.8, "prior_share": 0.25})

@@ -1,0 +1,310 @@
+"""What the quality gate accepts and rejects, stated on drawn defects and on real photographs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from model.quality.gate import QualityGate, RejectReason, contrast, image_border, outline_share
+from model.quality.similarity import defect_likeness, fingerprint
+from model.types import GREY, Candidate, ImageArray, MaskArray, Pair, anomaly_part
+
+SIZE = 64
+ROWS, COLUMNS = np.mgrid[:SIZE, :SIZE]
+
+
+def blob(row: float, column: float, phase: float, radius: float = 7.0) -> MaskArray:
+    """A lobed blot, another shape for each phase."""
+    angle = np.arctan2(ROWS - row, COLUMNS - column)
+    edge = radius * (1 + 0.35 * np.cos(3 * angle + phase) + 0.25 * np.cos(2 * angle + 2 * phase))
+    return np.asarray(np.hypot(ROWS - row, COLUMNS - column) < edge)
+
+
+def surface(seed: int, depth: float = 45.0, mask: MaskArray | None = None) -> ImageArray:
+    """Brushed metal, darker and mottled inside the mask."""
+    rng = np.random.default_rng(seed)
+    pixels = 140 + 6 * rng.standard_normal(SIZE)[None, :] + 4 * rng.standard_normal((SIZE, SIZE))
+    if mask is not None:
+        mottle = np.kron(rng.uniform(0.5, 1.5, (16, 16)), np.ones((4, 4)))
+        pixels = pixels - depth * mask * mottle
+    return np.repeat(np.clip(pixels, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def generated(image: ImageArray, mask: MaskArray, normal: str | None = "good.png") -> Candidate:
+    return Candidate(index=0, seed=0, image=image, mask=mask, part=anomaly_part(image, mask), normal=normal)
+
+
+def drawn(seed: int, mask: MaskArray | None = None, normal: str | None = "good.png", depth: float = 45.0) -> Candidate:
+    mask = blob(20 + seed % 24, 44 - seed % 17, phase=1.7 * seed) if mask is None else mask
+    return generated(surface(seed, depth, mask), mask, normal)
+
+
+REALS = [Pair(f"real{seed}", (one := drawn(seed)).image, one.mask) for seed in (1, 2, 3, 4)]
+
+
+@pytest.fixture(scope="module")
+def gate() -> QualityGate:
+    return QualityGate(REALS)
+
+
+def test_a_new_visible_defect_is_accepted_without_reasons(gate: QualityGate) -> None:
+    verdict = gate.check(drawn(11))
+    assert verdict.accepted
+    assert verdict.reasons == ()
+
+
+def test_scores_are_plain_finite_numbers(gate: QualityGate) -> None:
+    scores = gate.check(drawn(11, normal=None)).scores
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+NOTHING = np.zeros((SIZE, SIZE), dtype=np.bool_)
+FRAME = image_border((SIZE, SIZE)) | np.pad(image_border((SIZE - 2, SIZE - 2)), 1)
+ELSEWHERE = blob(44, 20, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        pytest.param(generated(surface(9), NOTHING), RejectReason.EMPTY_MASK, id="no mask"),
+        pytest.param(generated(surface(9), ~NOTHING), RejectReason.FULL_MASK, id="all mask"),
+        pytest.param(generated(surface(9), ~blob(32, 32, 0.0)), RejectReason.FULL_MASK, id="all but a blot"),
+        pytest.param(drawn(9, blob(32, 32, 0.0, radius=2)), RejectReason.MASK_TOO_SMALL, id="a speck"),
+        pytest.param(drawn(9, blob(32, 32, 0.0, radius=22)), RejectReason.MASK_TOO_LARGE, id="a third of the image"),
+        pytest.param(drawn(9, FRAME), RejectReason.BORDER_HUGGING, id="a frame"),
+        pytest.param(drawn(9, blob(1, 32, 0.0)), RejectReason.BORDER_HUGGING, id="at the image border"),
+        pytest.param(generated(surface(9), ELSEWHERE), RejectReason.INVISIBLE, id="mask on good surface"),
+        pytest.param(drawn(9, ELSEWHERE, depth=4), RejectReason.INVISIBLE, id="a tenth of the real contrast"),
+        pytest.param(
+            replace(drawn(9), part=np.full((SIZE, SIZE, 3), 230, dtype=np.uint8)),
+            RejectReason.PART_DISAGREES,
+            id="part of another brightness",
+        ),
+    ],
+)
+def test_each_fault_is_named(gate: QualityGate, candidate: Candidate, reason: RejectReason) -> None:
+    verdict = gate.check(candidate)
+    assert not verdict.accepted
+    assert reason in verdict.reasons
+
+
+def test_every_fault_of_a_candidate_is_named(gate: QualityGate) -> None:
+    speck_on_good_surface = generated(surface(9), blob(0, 32, 0.0, radius=2))
+    reasons = set(gate.check(speck_on_good_surface).reasons)
+    assert reasons >= {RejectReason.MASK_TOO_SMALL, RejectReason.BORDER_HUGGING, RejectReason.INVISIBLE}
+
+
+def test_a_mask_belongs_on_the_object(gate: QualityGate) -> None:
+    candidate = drawn(11)
+    assert gate.check(candidate, object_mask=~NOTHING).accepted
+    assert gate.check(candidate, object_mask=~candidate.mask).reasons == (RejectReason.OFF_OBJECT,)
+
+
+def test_defects_may_touch_the_image_border_as_the_real_ones_do() -> None:
+    at_border = [drawn(seed, blob(1, 16 + 8 * seed, 1.7 * seed)) for seed in (1, 2, 3)]
+    candidate = drawn(9, blob(62, 25, 4.0))
+    assert RejectReason.BORDER_HUGGING in QualityGate(REALS).check(candidate).reasons
+    with_breaks = QualityGate([*REALS, *(Pair("break", each.image, each.mask) for each in at_border)])
+    assert RejectReason.BORDER_HUGGING not in with_breaks.check(candidate).reasons
+
+
+def test_a_defect_cut_off_by_a_window_inside_the_image_is_rejected_whatever_the_real_ones_do() -> None:
+    at_border = [drawn(seed, blob(1, 16 + 8 * seed, 1.7 * seed)) for seed in (1, 2, 3)]
+    gate = QualityGate([Pair("break", each.image, each.mask) for each in at_border])
+    mask = blob(31, 25, 4.0) & (ROWS >= 30)
+    cut = replace(drawn(9, mask), window=(0, 30, SIZE, SIZE))
+    verdict = gate.check(cut)
+    assert RejectReason.BORDER_HUGGING in verdict.reasons
+    assert verdict.scores["border"] == 0
+    assert verdict.scores["cut"] > 0
+
+
+def test_areas_are_compared_as_shares_of_the_window() -> None:
+    candidate = drawn(11)
+    large = np.pad(candidate.image, ((0, 256), (0, 256), (0, 0)), mode="symmetric")
+    in_large = replace(
+        candidate,
+        image=large,
+        mask=np.pad(candidate.mask, (0, 256)),
+        part=np.pad(candidate.part, ((0, 256), (0, 256), (0, 0)), constant_values=GREY),
+        window=(0, 0, SIZE, SIZE),
+    )
+    gate = QualityGate(REALS)
+    assert gate.check(in_large).scores["area"] == gate.check(candidate).scores["area"]
+    assert gate.check(in_large).accepted
+    whole = gate.check(replace(in_large, window=None))
+    assert RejectReason.MASK_TOO_SMALL in whole.reasons
+
+
+def noisy(image: ImageArray) -> ImageArray:
+    noise = np.random.default_rng(5).normal(0, 5, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+COPIES: dict[str, Callable[[ImageArray, MaskArray], tuple[ImageArray, MaskArray]]] = {
+    "same": lambda image, mask: (image, mask),
+    "noisy": lambda image, mask: (noisy(image), mask),
+    "brighter": lambda image, mask: (np.minimum(image.astype(int) + 12, 255).astype(np.uint8), mask),
+    "left-right": lambda image, mask: (image[:, ::-1], mask[:, ::-1]),
+    "upside-down": lambda image, mask: (image[::-1], mask[::-1]),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES.keys())
+@pytest.mark.parametrize("normal", [None, "good.png"])
+class TestNearCopies:
+    def test_of_a_real_pair_are_rejected(
+        self,
+        gate: QualityGate,
+        copy: Callable[[ImageArray, MaskArray], tuple[ImageArray, MaskArray]],
+        normal: str | None,
+    ) -> None:
+        for real in REALS:
+            assert gate.check(generated(*copy(real.image, real.mask), normal)).reasons == (RejectReason.COPY_OF_REAL,)
+
+    def test_of_an_accepted_pair_are_rejected(
+        self, copy: Callable[[ImageArray, MaskArray], tuple[ImageArray, MaskArray]], normal: str | None
+    ) -> None:
+        gate = QualityGate(REALS)
+        first = drawn(11, normal=normal)
+        again = generated(*copy(first.image, first.mask), normal)
+        assert gate.check(again).accepted
+        gate.accept(first)
+        assert gate.check(again).reasons == (RejectReason.COPY_OF_ACCEPTED,)
+
+
+def test_a_real_defect_moved_onto_another_surface_is_a_copy(gate: QualityGate) -> None:
+    real = REALS[0]
+    moved = np.roll(real.mask, (12, -9), axis=(0, 1))
+    image = np.where(moved[..., None], np.roll(real.image, (12, -9), axis=(0, 1)), surface(21))
+    assert RejectReason.COPY_OF_REAL in gate.check(generated(image, moved)).reasons
+
+
+def test_two_defects_on_one_background_are_no_copies() -> None:
+    gate = QualityGate(REALS)
+    masks = blob(20, 20, 5.0), blob(42, 40, 9.0)
+    background = surface(30)
+    one, other = (
+        generated(np.where(mask[..., None], drawn(seed, mask).image, background), mask)
+        for seed, mask in zip((31, 32), masks, strict=True)
+    )
+    gate.accept(one)
+    assert gate.check(other).accepted
+
+
+def test_a_check_changes_nothing() -> None:
+    gate = QualityGate(REALS)
+    candidate = drawn(11)
+    assert gate.check(candidate) == gate.check(candidate)
+
+
+def test_accepting_the_stored_pairs_again_restores_the_verdicts() -> None:
+    candidates = [drawn(seed, normal=None) for seed in (11, 12, 13, 11, 14, 12)]
+    uninterrupted, verdicts = QualityGate(REALS), []
+    for candidate in candidates:
+        verdicts.append(uninterrupted.check(candidate))
+        if verdicts[-1].accepted:
+            uninterrupted.accept(candidate)
+    resumed = QualityGate(REALS)
+    for candidate, verdict in zip(candidates[:3], verdicts[:3], strict=True):
+        if verdict.accepted:
+            # A stored pair has no part any more.
+            resumed.accept(replace(candidate, part=np.zeros((0, 0, 3), dtype=np.uint8)))
+    for candidate, verdict in zip(candidates[3:], verdicts[3:], strict=True):
+        assert resumed.check(candidate) == verdict
+        if verdict.accepted:
+            resumed.accept(candidate)
+    assert [verdict.accepted for verdict in verdicts] == [True, True, True, False, True, False]
+
+
+def test_a_gate_needs_real_pairs() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        QualityGate([])
+
+
+def test_contrast_is_the_step_across_the_outline() -> None:
+    mask = blob(32, 32, 1.0)
+    image = np.where(mask[..., None], np.array([150, 100, 90]), 100).astype(np.uint8)
+    difference, texture = contrast(image, mask, ring=3)
+    assert difference == pytest.approx(50, abs=0.01)
+    assert texture == pytest.approx(0, abs=0.01)
+
+
+def test_contrast_sees_a_defect_dark_at_one_end_and_bright_at_the_other() -> None:
+    mask = (np.abs(ROWS - 32) < 5) & (np.abs(COLUMNS - 32) < 20)
+    step = np.where(COLUMNS < 32, -40, 40) * mask
+    image = np.repeat((120 + step)[..., None], 3, axis=2).astype(np.uint8)
+    assert contrast(image, mask, ring=3)[0] > 30
+
+
+def test_texture_is_what_tells_a_matt_patch_from_a_polished_one() -> None:
+    mask = blob(32, 32, 1.0)
+    checks = np.where((ROWS + COLUMNS) % 2, 30, -30) * mask
+    image = np.repeat((120 + checks)[..., None], 3, axis=2).astype(np.uint8)
+    difference, texture = contrast(image, mask, ring=3)
+    assert difference < 5
+    assert texture == pytest.approx(30, abs=1)
+
+
+def test_outline_share_of_a_centred_and_of_a_halved_disc() -> None:
+    border = image_border((SIZE, SIZE))
+    assert outline_share(blob(32, 32, 0.0), border) == 0
+    assert 0.2 < outline_share(np.hypot(ROWS, COLUMNS - 32) < 9, border) < 0.6
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 1000), height=st.integers(1, 40), width=st.integers(1, 40))
+def test_likeness_to_oneself_is_one_and_symmetric(seed: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for _ in range(2):
+        mask = rng.random((height, width)) < 0.3
+        mask[rng.integers(height), rng.integers(width)] = True
+        pairs.append(fingerprint(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), mask))
+    one, other = pairs
+    flat = not one.defect.any()
+    assert defect_likeness(one, [one]) == pytest.approx(0 if flat else 1, abs=1e-5)
+    assert defect_likeness(one, [other]) == pytest.approx(defect_likeness(other, [one]), abs=1e-5)
+
+
+def photographs(folder: Path, defect: str, stems: list[str]) -> list[Pair]:
+    pairs = []
+    for stem in stems:
+        with Image.open(folder / defect / "image" / f"{stem}.jpg") as image:
+            pixels = np.asarray(image.convert("RGB"))
+        with Image.open(folder / defect / "mask" / f"{stem}.png") as mask:
+            pairs.append(Pair(stem, pixels, np.asarray(mask.convert("L")) > 127))
+    return pairs
+
+
+@pytest.mark.parametrize("defect", ["blowhole", "break", "crack"])
+def test_real_defects_pass_against_one_another_and_their_copies_do_not(magnetic_tile: Path, defect: str) -> None:
+    split = json.loads((magnetic_tile / "splits.json").read_text())["defects"][defect]
+    tile_of = {stem: number for number, tile in enumerate(split["tiles"]) for stem in tile}
+    train = photographs(magnetic_tile, defect, split["train"])
+    gate = QualityGate(train)
+    for real in train:
+        others = QualityGate([other for other in train if other is not real])
+        assert others.check(generated(real.image, real.mask, None)).accepted
+        for normal in (None, "good.png"):
+            for copy in COPIES.values():
+                verdict = gate.check(generated(*copy(real.image, real.mask), normal))
+                assert verdict.reasons == (RejectReason.COPY_OF_REAL,)
+
+    exposures = [pair for pair in photographs(magnetic_tile, defect, split["train_other_exposures"]) if pair.mask.any()]
+    verdicts = [
+        QualityGate([real for real in train if tile_of[real.name] != tile_of[pair.name]]).check(
+            generated(pair.image, pair.mask, None)
+        )
+        for pair in exposures
+    ]
+    # One dark exposure of a crack hardly shows it.
+    assert sum(verdict.accepted for verdict in verdicts) >= len(verdicts) - 1

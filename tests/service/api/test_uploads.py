@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image
+
+from service.core import object_keys
+from service.core.object_keys import Upload
+from service.core.settings import Settings
+from service.core.storage import ObjectStore
+from tests.service.api import uploads
+from tests.service.api.conftest import serving
+from tests.service.api.uploads import encoded, mask, pairs, part, picture, with_last
+
+FORM = {"name": "scratches", "defect": "scratch", "object": "tile"}
+
+
+def post(client: httpx2.Client, parts: uploads.Parts, **fields: str) -> httpx2.Response:
+    return client.post("/v1/adapters", data={**FORM, **fields}, files=parts)
+
+
+def all_objects(storage: ObjectStore) -> set[str]:
+    return {entry.key for entry in storage.list("")}
+
+
+BAD_FILES = {
+    "a bomb": ("images", uploads.bomb(), "8000×8000 = 64.0 megapixels: at most"),
+    "truncated": ("images", encoded(picture(2))[:-600], "truncated or broken"),
+    "only a beginning": ("images", encoded(picture(2))[:20], "truncated or broken"),
+    "animated": ("images", uploads.animated(), "animated"),
+    "no picture": ("images", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a PNG, JPEG, BMP, TIFF or WebP"),
+    "a GIF by another name": ("images", encoded(picture(2), "GIF"), "is not a PNG, JPEG, BMP, TIFF or WebP"),
+    "empty": ("images", b"", "empty file"),
+    "tiny": ("images", encoded(picture(2, 4)), "at least 8"),
+    "of another size than its mask": ("images", encoded(picture(2, 40)), "must have the same size"),
+    "a copy": ("images", encoded(picture(0)), "the same picture"),
+    "an empty mask": ("masks", encoded(Image.new("L", (32, 32))), "empty: the defect must be white"),
+    "a full mask": ("masks", encoded(Image.new("L", (32, 32), 255)), "full"),
+    "a photograph as mask": ("masks", encoded(picture(9)), "colours"),
+    "a truncated mask": ("masks", encoded(mask())[:-20], "truncated or broken"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_is_refused_by_name_and_nothing_is_stored(
+    client: httpx2.Client, storage: ObjectStore, case: str
+) -> None:
+    kind, content, phrase = BAD_FILES[case]
+    before = all_objects(storage)
+    answer = post(client, with_last(kind, content))
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    [error] = [error for error in answer.json()["errors"] if phrase in error["detail"]]
+    assert "tile_2.png" in error["detail"]
+    assert f"/{kind}/2" in error["files"]
+    assert all_objects(storage) <= before
+
+
+def test_every_faulty_file_and_field_is_named_at_once(client: httpx2.Client, storage: ObjectStore) -> None:
+    before = all_objects(storage)
+    parts = [
+        part("images", "a.png", encoded(picture(1))[:-500]),
+        part("images", "b.png", b"GIF89a"),
+        part("images", "c.png", encoded(picture(3))),
+        part("masks", "a.png", encoded(mask())),
+        part("masks", "b.png", encoded(Image.new("L", (32, 32)))),
+        part("masks", "d.png", encoded(mask())),
+    ]
+    answer = post(client, parts, steps="many", rank="0", colour="red")
+    assert answer.status_code == 422
+    errors = answer.json()["errors"]
+    pointers = {error.get("pointer") for error in errors}
+    assert {"/steps", "/rank", "/colour"} <= pointers
+    details = " ".join(error["detail"] for error in errors)
+    for phrase in ("image a.png is truncated", "image b.png is not", "mask b.png is empty", "without a mask: c.png"):
+        assert phrase in details
+    assert "without an image: d.png" in details
+    assert {"/images/0", "/images/1", "/masks/1", "/images/2", "/masks/2"} <= pointers
+    assert all_objects(storage) <= before
+
+
+def refused(client: httpx2.Client, parts: uploads.Parts) -> list[dict[str, Any]]:
+    answer = post(client, parts)
+    assert answer.status_code == 422, answer.text
+    errors: list[dict[str, Any]] = answer.json()["errors"]
+    return errors
+
+
+def test_every_one_of_many_files_is_named(client: httpx2.Client) -> None:
+    """Up to the most that an upload may hold."""
+    images = [part("images", f"i{index:02}.png", encoded(picture(index))) for index in range(64)]
+    masks = [part("masks", f"m{index:02}.png", encoded(mask())) for index in range(64)]
+    normals = [part("normals", f"n{index:03}.png", b"text") for index in range(200)]
+    errors = refused(client, images + masks + normals)
+    faulty = {pointer for error in errors for pointer in error.get("files", [])}
+    assert faulty == {
+        f"/{kind}/{index}"
+        for kind, count in (("images", 64), ("masks", 64), ("normals", 200))
+        for index in range(count)
+    }
+    told = " ".join(error["detail"] for error in errors)
+    assert all(name in told for _, (name, _, _) in images + masks + normals)
+
+
+def test_a_pointer_leads_to_the_file_at_fault_whatever_others_are_called(client: httpx2.Client) -> None:
+    names = ["a.png", "image a.png", "b.png"]
+    parts = [part("images", name, encoded(picture(index))) for index, name in enumerate(names)]
+    parts[1] = part("images", names[1], b"text")
+    errors = refused(client, [*parts, *(part("masks", name, encoded(mask())) for name in names)])
+    assert [(error["pointer"], error["files"]) for error in errors] == [("/images/1", ["/images/1"])]
+
+
+def test_a_file_that_does_not_count_is_named_where_it_is_the_only_one(client: httpx2.Client) -> None:
+    errors = refused(client, [*pairs(), part("normals", ".hidden.png", encoded(picture(5)))])
+    assert [error["pointer"] for error in errors if ".hidden.png" in error["detail"]] == ["/normals/0"]
+
+
+ACCEPTED = {
+    "16-bit": ("images", uploads.sixteen_bit(), "16-bit grey, 0..65535 scaled to 8 bits"),
+    "a palette": ("images", encoded(picture(2).quantize(16)), "palette colours"),
+    "transparency": ("images", encoded(picture(2).convert("RGBA")), "opaque alpha channel left out"),
+    "a coloured mask": (
+        "masks",
+        encoded(Image.merge("RGB", [mask(2), mask(2).point(lambda _: 0)] * 1 + [mask(2)])),
+        "coloured",
+    ),
+    "a mask of labels": ("masks", encoded(mask(2).point(lambda level: level // 255)), None),
+    "a mask with grey edges": ("masks", encoded(mask(2).resize((16, 16)).resize((32, 32))), "thresholded at 128"),
+    "BMP": ("images", encoded(picture(2), "BMP"), None),
+    "TIFF": ("images", encoded(picture(2), "TIFF"), None),
+    "WebP": ("images", encoded(picture(2), "WEBP"), None),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_what_can_be_converted_is_accepted_and_the_conversion_told(
+    client: httpx2.Client, storage: ObjectStore, case: str
+) -> None:
+    kind, content, note = ACCEPTED[case]
+    answer = post(client, with_last(kind, content))
+    assert answer.status_code == 202, answer.text
+    notes = answer.json()["notes"]
+    assert any(note in line and "tile_2.png" in line for line in notes) if note else notes == []
+    what = Upload(kind)
+    with Image.open(BytesIO(storage.get(object_keys.upload(answer.json()["id"], what, 2)))) as stored:
+        assert (stored.format, stored.mode) == ("PNG", "RGB" if kind == "images" else "L")
+        assert kind == "images" or {level for _, level in stored.getcolors() or ()} == {0, 255}
+
+
+def test_only_pixels_are_stored(client: httpx2.Client, storage: ObjectStore) -> None:
+    """EXIF is applied and dropped; what was appended to the picture (a zip, a script) stays behind."""
+    polyglot = uploads.turned() + b"PK\x03\x04<script>alert(1)</script>"
+    parts = with_last("images", polyglot)
+    parts[-1] = part("masks", "tile_2.png", encoded(mask().crop((0, 0, 24, 32))))
+    answer = post(client, parts)
+    assert answer.status_code == 202, answer.text
+    assert any("EXIF" in note for note in answer.json()["notes"])
+    stored = storage.get(object_keys.upload(answer.json()["id"], Upload.IMAGES, 2))
+    assert b"script" not in stored
+    assert b"secret" not in stored
+    with Image.open(BytesIO(stored)) as image:
+        assert image.size == (24, 32)
+        assert not image.getexif()
+
+
+def test_uploads_are_stored_under_numbers_with_their_list(client: httpx2.Client, storage: ObjectStore) -> None:
+    normal = part("normals", "..\\..\\good.png", encoded(picture(50)))
+    parts = [
+        *(part("images", f"../../etc/{name}.png", encoded(picture(index))) for index, name in enumerate("ba")),
+        *(part("masks", f"{name}_mask.png", encoded(mask(index))) for index, name in enumerate("ba")),
+        normal,
+    ]
+    answer = post(client, parts, steps="7", bcm="true", lr="1e-4", seed="5")
+    assert answer.status_code == 202, answer.text
+    adapter = answer.json()
+    assert (
+        adapter["request"]["training"] | {"steps": 7, "bcm": True, "lr": 1e-4, "seed": 5}
+        == adapter["request"]["training"]
+    )
+    prefix = object_keys.prefix(adapter["id"])
+    stored = sorted(key.removeprefix(prefix) for key in all_objects(storage) if key.startswith(prefix))
+    assert stored == [
+        "inputs.json",
+        "inputs/images/000.png",
+        "inputs/images/001.png",
+        "inputs/masks/000.png",
+        "inputs/masks/001.png",
+        "inputs/normals/000.png",
+    ]
+    listing = json.loads(storage.get(object_keys.inputs(adapter["id"])))
+    assert [entry["name"] for entry in listing["images"]] == ["a", "b"]
+    assert [entry["name"] for entry in listing["normals"]] == ["good"]
+    assert listing["masks"][1]["key"] == f"{prefix}inputs/masks/001.png"
+
+
+@pytest.fixture(scope="module")
+def strict(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    """An API whose limits are low."""
+    limits = {"max_pairs": 4, "max_normals": 1, "max_file_bytes": 10_000, "max_body_bytes": 60_000}
+    chosen = settings.model_copy(update=limits)
+    with serving(chosen) as url:
+        yield url, chosen
+
+
+TOO_MUCH = {
+    "too many images": (413, [part("images", f"{index}.png", encoded(picture(index))) for index in range(5)]),
+    "too many normals": (
+        413,
+        [*pairs(), *(part("normals", f"{index}.png", encoded(picture(index))) for index in range(2))],
+    ),
+    "too large a file": (422, [*pairs(), part("normals", "large.png", encoded(picture(7, 64)))]),
+    "too large a body": (413, [*pairs(), part("normals", "large.png", bytes(70_000))]),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MUCH)
+def test_limits_hold(
+    new_client: Callable[..., httpx2.Client], strict: tuple[str, Settings], storage: ObjectStore, case: str
+) -> None:
+    status, parts = TOO_MUCH[case]
+    before = all_objects(storage)
+    answer = post(new_client(strict[0]), parts)
+    assert (answer.status_code, answer.json()["code"]) == (
+        status,
+        "content_too_large" if status == 413 else "invalid_request",
+    )
+    assert all_objects(storage) <= before
+
+
+def test_an_endless_body_without_a_length_is_stopped(
+    new_client: Callable[..., httpx2.Client], strict: tuple[str, Settings]
+) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="images[]"; filename="a.png"\r\n\r\n'
+        while sent < 50_000_000:
+            sent += 20_000
+            yield bytes(20_000)
+
+    client = new_client(strict[0])
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    try:
+        answer = client.post("/v1/adapters", content=endless(), headers=headers)
+    except (httpx2.WriteError, httpx2.ReadError, httpx2.RemoteProtocolError):
+        pass  # the connection was closed while we were still sending
+    else:
+        assert answer.status_code == 413
+    assert sent < 50_000_000
+
+
+MALFORMED = {
+    "cut off": (400, b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\nabc'),
+    "no form": (400, b"hello"),
+    "a part without a name": (400, b"--x\r\nContent-Type: text/plain\r\n\r\nabc\r\n--x--\r\n"),
+    "not UTF-8": (422, b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n\xff\xfe\r\n--x--\r\n'),
+    "a long field": (
+        422,
+        b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n' + b"a" * 5000 + b"\r\n--x--\r\n",
+    ),
+    "an unknown file": (
+        422,
+        b'--x\r\nContent-Disposition: form-data; name="script"; filename="a"\r\n\r\nb\r\n--x--\r\n',
+    ),
+    "nothing": (422, b"--x--\r\n"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_malformed_form_is_refused(client: httpx2.Client, case: str) -> None:
+    status, body = MALFORMED[case]
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = client.post("/v1/adapters", content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_only_forms_are_taken(client: httpx2.Client) -> None:
+    assert client.post("/v1/adapters", json={"name": "a"}).json()["code"] == "unsupported_media_type"
+
+
+def test_two_files_of_one_name_are_refused(client: httpx2.Client) -> None:
+    answer = post(client, [*pairs(), part("images", "tile_0.png", encoded(picture(60)))])
+    assert answer.status_code == 422
+    assert "two of the images are called tile_0.png" in answer.text
+
+
+def test_the_spool_is_empty_afterwards(
+    client: httpx2.Client, settings: Settings, new_client: Callable[..., httpx2.Client]
+) -> None:
+    assert settings.spool_dir is not None
+    post(client, pairs())
+    post(client, with_last("images", b"nothing"))
+    assert list(settings.spool_dir.iterdir()) == []
+
+
+FLOODS = {
+    "a repeated field": b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\na\r\n',
+    "an empty field": b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n\r\n',
+    "a field that is not UTF-8": b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n\xff\r\n',
+    "an empty file": b'--x\r\nContent-Disposition: form-data; name="images"; filename=""\r\n\r\n\r\n',
+}
+
+
+@pytest.mark.parametrize("part", FLOODS)
+def test_a_form_of_parts_without_number_is_refused(client: httpx2.Client, part: str) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = client.post("/v1/adapters", content=FLOODS[part] * 10_000 + b"--x--\r\n", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert "more than" in answer.json()["detail"]

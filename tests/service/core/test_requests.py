@@ -1,0 +1,122 @@
+"""What may be asked for, and that it is what the library takes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from model.diffusion.schedulers import SCHEDULERS
+from model.dualanodiff.config import TrainingConfig
+from model.dualanodiff.sampling.config import SamplingConfig
+from model.export.dataset import FORMATS
+from model.masks.extraction import MaskMethod
+from model.quality.gate import QualityLimits
+from service.core.object_keys import Kind, kind_of, new_id
+from service.core.object_keys import prefix as prefix_of
+from service.core.requests import AdapterRequest, JobRequest, QualityOptions, TrainingOptions
+
+ADAPTER = new_id(Kind.ADAPTER)
+
+
+def names(config: type) -> set[str]:
+    return {field.name for field in fields(config)}
+
+
+def job(**changes: Any) -> JobRequest:
+    return JobRequest.model_validate({"adapter_id": ADAPTER, "num_pairs": 4, **changes})
+
+
+def refused(build: Any, **values: Any) -> set[tuple[int | str, ...]]:
+    with pytest.raises(ValidationError) as caught:
+        build(**values)
+    return {problem["loc"] for problem in caught.value.errors()}
+
+
+def test_options_are_the_librarys() -> None:
+    assert set(TrainingOptions.model_fields) == names(TrainingConfig)
+    assert set(QualityOptions.model_fields) == names(QualityLimits)
+    assert set(JobRequest.model_fields) - names(SamplingConfig) == {
+        *("adapter_id", "num_pairs", "formats", "limits", "max_attempts")
+    }
+    assert names(SamplingConfig) <= set(JobRequest.model_fields)
+
+
+def test_the_librarys_defaults_may_be_asked_for() -> None:
+    TrainingOptions.model_validate(TrainingConfig().as_dict())
+    QualityOptions.model_validate({name: getattr(QualityLimits(), name) for name in names(QualityLimits)})
+    job(**{name: getattr(SamplingConfig(), name) for name in names(SamplingConfig)})
+
+
+def test_every_choice_of_the_library_may_be_asked_for() -> None:
+    for scheduler in ("dpmsolver++", *SCHEDULERS):
+        job(scheduler=scheduler)
+    for method in MaskMethod:
+        job(mask_method=method.value)
+    assert job(formats=list(FORMATS)).formats == FORMATS
+
+
+def test_the_seed_is_always_filled_in() -> None:
+    assert len({job().seed for _ in range(20)}) == 20
+    assert job(seed=None).seed >= 0
+    assert TrainingOptions.model_validate({"seed": None}).seed >= 0
+    assert job(seed=7).seed == 7
+    assert AdapterRequest(name="tile").training.seed >= 0
+
+
+def test_what_was_not_chosen_stays_open() -> None:
+    chosen = job(steps=5).model_dump(exclude={"adapter_id", "num_pairs", "seed", "formats", "limits"})
+    assert {name: value for name, value in chosen.items() if value is not None} == {"steps": 5}
+
+
+def test_every_impossible_value_is_named() -> None:
+    assert refused(job, num_pairs=0, strength=0, guidance_scale=float("nan"), agreement=1.5, formats=["zip"]) == {
+        *(("num_pairs",), ("strength",), ("guidance_scale",), ("agreement",), ("formats", 0))
+    }
+    assert refused(TrainingOptions, steps=0, rank=0, lr=0, lora_targets="none", seed=-1, mask_steps=-1) == {
+        *(("steps",), ("rank",), ("lr",), ("lora_targets",), ("seed",), ("mask_steps",))
+    }
+    assert refused(TrainingOptions, composites=-1, real_share=1.5, prior_share=-0.1) == {
+        *(("composites",), ("real_share",), ("prior_share",))
+    }
+    assert refused(job, colour="red", limits={"ring": 0, "smell": 1}) == {
+        *(("colour",), ("limits", "ring"), ("limits", "smell"))
+    }
+
+
+def test_fewer_attempts_than_pairs_are_refused_naming_both() -> None:
+    with pytest.raises(ValidationError) as caught:
+        job(num_pairs=10, max_attempts=3)
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == ("max_attempts",)
+    assert problem["msg"].startswith("3 attempts cannot make 10 pairs")
+    assert job(num_pairs=3, max_attempts=3).max_attempts == 3
+    assert refused(job, num_pairs=0, max_attempts=3) == {("num_pairs",)}
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 81, "a\nb", "a\x00"])
+def test_names_are_short_and_printable(name: str) -> None:
+    assert refused(AdapterRequest, name=name) == {("name",)}
+
+
+@pytest.mark.parametrize("base", ["/etc", "../mini", "a/b", "Mini", ""])
+def test_a_base_is_named_not_pointed_at(base: str) -> None:
+    assert refused(AdapterRequest, name="tile", base=base) == {("base",)}
+
+
+def test_ids_tell_their_kind_and_sort_by_time() -> None:
+    ids = [new_id(Kind.JOB) for _ in range(100)]
+    stamps = [record[:14] for record in ids]  # the milliseconds
+    assert stamps == sorted(stamps)
+    assert len(set(ids)) == 100
+    assert (kind_of(ids[0]), kind_of(ADAPTER)) == (Kind.JOB, Kind.ADAPTER)
+    assert (prefix_of(ids[0]), prefix_of(ADAPTER)) == (f"jobs/{ids[0]}/", f"adapters/{ADAPTER}/")
+
+
+@pytest.mark.parametrize("text", ["", "job_", "job_x/../y", ADAPTER + "/", ADAPTER.upper(), ADAPTER + "\n"])
+def test_what_is_no_id_has_no_kind_and_no_objects(text: str) -> None:
+    assert kind_of(text) is None
+    with pytest.raises(ValueError, match="not the id"):
+        prefix_of(text)

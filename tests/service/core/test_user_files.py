@@ -1,0 +1,440 @@
+"""Files as cameras, annotation tools and public data sets write them."""
+
+from __future__ import annotations
+
+import io
+import os
+import runpy
+import shutil
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.core.errors import UsageError
+from service.core.uploads.images import ImageLimits, read_image, read_mask
+from service.core.uploads.pairs import PairSet, read_normals, read_pairs, shared_reading
+from service.core.uploads.reading import COLOUR, Reading, chosen_reading
+
+LIMITS = ImageLimits()
+WIDTH, HEIGHT = 64, 48
+CASES = Path(__file__).resolve().parents[4] / "shared" / "cases"
+
+
+def scene(seed: int) -> NDArray[np.float64]:
+    """A grey part, 0 to 1, with a dark scratch where `scratch` says."""
+    picture = 0.6 + np.random.default_rng(seed).normal(0, 0.02, (HEIGHT, WIDTH))
+    return np.where(scratch(seed), 0.3, picture)
+
+
+def scratch(seed: int) -> NDArray[np.bool_]:
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    mask[6 + 3 * seed : 10 + 3 * seed, 10:40] = True
+    return mask
+
+
+def encoded(pixels: NDArray[np.generic] | Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels))
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def grey(seed: int) -> NDArray[np.uint8]:
+    return (scene(seed) * 255).astype(np.uint8)
+
+
+def white(mask: NDArray[np.bool_]) -> bytes:
+    return encoded(mask.astype(np.uint8) * 255)
+
+
+PICTURES = {f"{n}.png": encoded(grey(n)) for n in range(3)}
+MASKS = {f"{n}.png": white(scratch(n)) for n in range(3)}
+
+
+def read(images: dict[str, bytes], masks: dict[str, bytes] | None = None, reading: Reading | None = None) -> PairSet:
+    return read_pairs(images, MASKS if masks is None else masks, LIMITS, reading)
+
+
+def refused(*args: object, reading: Reading | None = None) -> str:
+    with pytest.raises(UsageError) as caught:
+        read_pairs(*args, LIMITS, reading)  # type: ignore[arg-type]
+    return "\n".join(caught.value.problems)
+
+
+def is_right(pairs: PairSet) -> bool:
+    """Whether every mask lies on a scratch that is clearly darker than its surroundings."""
+    return all(
+        float(pair.image[pair.mask].mean()) + 30 < float(pair.image[~pair.mask].mean()) and pair.mask.sum() > 100
+        for pair in pairs.pairs
+    )
+
+
+class TestBrightness:
+    @pytest.mark.parametrize("bits", [10, 12, 14, 16])
+    def test_the_bits_that_a_camera_uses_are_found(self, bits: int) -> None:
+        images = {f"{n}.png": encoded((scene(n) * ((1 << bits) - 1)).astype(np.uint16)) for n in range(3)}
+        pairs = read(images)
+        for n, pair in enumerate(pairs.pairs):
+            assert abs(pair.image[..., 0].astype(int) - grey(n)).max() <= 1
+        assert f"{bits}-bit grey, 0..{(1 << bits) - 1} scaled to 8 bits" in pairs.notes[0]
+
+    @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+    def test_sixteen_bits_per_channel_keep_what_they_hold(self, kind: str) -> None:
+        deep = np.repeat((scene(0) * 4000).astype(np.uint16)[..., None], 3, axis=2)
+        data = png_of_sixteen(deep) if kind == "PNG" else tiff_of(deep, 2)
+        image, notes = read_image(data, "a", LIMITS)
+        assert abs(image.astype(int) - (deep.astype(int) * 256 // 4096)).max() == 0
+        assert "12 bits per channel" in notes[0]
+
+    def test_a_narrow_band_is_spread(self) -> None:
+        images = {f"{n}.png": encoded((21000 + scene(n) * 1500).astype(np.uint16)) for n in range(3)}
+        pairs = read(images)
+        assert is_right(pairs)
+        assert all(np.ptp(pair.image) > 150 for pair in pairs.pairs)
+
+    def test_hot_pixels_do_not_darken_a_narrow_band(self) -> None:
+        deep = (800 + np.kron(scene(0), np.ones((8, 8))) * 600).astype(np.uint16)
+        deep[0, 0] = 65535
+        image, _ = read_image(encoded(deep), "a", LIMITS)
+        assert np.ptp(image[5:]) > 100
+
+    def test_one_range_serves_images_and_normals(self) -> None:
+        images = {f"{n}.png": encoded((scene(n) * 900).astype(np.uint16)) for n in range(3)}
+        normals = {"good.png": encoded((scene(5) * 16000).astype(np.uint16))}
+        reading = shared_reading(Reading(), images, MASKS, normals, LIMITS)
+        assert reading.brightness == (0, 16383)
+        pairs = read(images, reading=reading)
+        assert pairs.pairs[0].image.max() < 16
+        assert any("levels remain" in note for note in pairs.notes)
+        assert read_normals(normals, LIMITS, reading).images[0].image.max() > 100
+
+    def test_a_chosen_range_is_taken(self) -> None:
+        images = {f"{n}.png": encoded((scene(n) * 1000).astype(np.uint16)) for n in range(3)}
+        pairs = read(images, reading=chosen_reading("0:4095", None))
+        assert pairs.pairs[0].image.max() < 64
+
+    def test_white_is_zero_at_every_depth(self) -> None:
+        for bits, kind in ((8, np.uint8), (16, np.uint16)):
+            most = (1 << bits) - 1
+            data = tiff_of((most - scene(0) * most).astype(kind), 0)
+            image, _ = read_image(data, "a", LIMITS)
+            assert abs(image[..., 0].astype(int) - grey(0)).max() <= 1
+
+    @pytest.mark.parametrize("text", ["5", "9:3", "0:70000", "a:b", "-1:5"])
+    def test_what_is_no_range_is_refused(self, text: str) -> None:
+        with pytest.raises(UsageError, match="must be LOW:HIGH"):
+            chosen_reading(text, None)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_of_sixteen(pixels: NDArray[np.uint16]) -> bytes:
+    height, width, channels = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def tiff_of(pixels: NDArray[np.uint8] | NDArray[np.uint16], photometric: int) -> bytes:
+    """An uncompressed little-endian TIFF; photometric 0 is white-is-zero, 1 grey, 2 RGB."""
+    height, width = pixels.shape[:2]
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    data, bits = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes(), 8 * pixels.itemsize
+    place = 8 + len(data)
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: channels, 278: height}
+    tags[279] = len(data)
+    entries = b""
+    for tag, value in sorted(tags.items()):
+        if tag == 258 and channels > 1:
+            entries += struct.pack("<HHII", tag, 3, channels, place)
+        else:
+            entries += struct.pack("<HHII", tag, 4, 1, value)
+    depths = struct.pack(f"<{channels}H", *[bits] * channels)
+    start = place + len(depths)
+    return b"II*\0" + struct.pack("<I", start) + data + depths + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+class TestMaskValues:
+    def test_a_border_to_ignore_is_not_the_defect(self) -> None:
+        ids = {}
+        for n in range(3):
+            levels = scratch(n).astype(np.uint8)
+            levels[4 + 3 * n : 6 + 3 * n, 10:40] = 255
+            ids[f"{n}.png"] = encoded(levels)
+        pairs = read(PICTURES, ids)
+        for n, pair in enumerate(pairs.pairs):
+            np.testing.assert_array_equal(pair.mask, scratch(n))
+        assert any("255 taken as border to ignore" in note for note in pairs.notes)
+
+    def test_what_is_ignored_in_one_mask_is_ignored_in_all(self) -> None:
+        both = scratch(0).astype(np.uint8)
+        both[0, :30] = 255
+        masks = {**MASKS, "0.png": encoded(both), "1.png": encoded(scratch(1).astype(np.uint8))}
+        assert "mask 2.png has no defect: it holds 255 only" in refused(PICTURES, masks)
+
+    @pytest.mark.parametrize("levels", [(70, 210), (120, 240), (1, 2), (128, 255)])
+    def test_several_classes_are_refused_and_one_can_be_chosen(self, levels: tuple[int, int]) -> None:
+        ids = {}
+        for n in range(3):
+            mask = np.where(scratch(n), levels[0], 0)
+            mask[40:44, 10:40] = levels[1]
+            ids[f"{n}.png"] = encoded(mask.astype(np.uint8))
+        told = refused(PICTURES, ids)
+        assert f"several classes: {levels[0]} (in 3 of 3), {levels[1]} (in 3 of 3)" in told
+        assert f"--mask-values {levels[0]}" in told
+        one = read(PICTURES, ids, chosen_reading(None, f"{levels[0]}"))
+        np.testing.assert_array_equal(one.pairs[2].mask, scratch(2))
+        every = read(PICTURES, ids, chosen_reading(None, f"{levels[0]}, {levels[1]}"))
+        assert every.pairs[2].mask.sum() == scratch(2).sum() + 120
+
+    def test_one_class_per_mask_is_several_classes_too(self) -> None:
+        masks = {f"{n}.png": encoded(scratch(n).astype(np.uint8) * (1 + n // 2)) for n in range(3)}
+        assert "several classes: 1 (in 2 of 3), 2 (in 1 of 3)" in refused(PICTURES, masks)
+
+    def test_colours_can_be_chosen(self) -> None:
+        masks = {}
+        for n in range(3):
+            mask = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+            mask[scratch(n)] = (255, 0, 0)
+            mask[40:44, 10:40] = (0, 255, 0)
+            masks[f"{n}.png"] = encoded(mask)
+        assert "several classes: #00ff00 (in 3 of 3), #ff0000 (in 3 of 3)" in refused(PICTURES, masks)
+        reading = chosen_reading(None, "#FF0000")
+        assert reading.mask_values == {COLOUR + 0xFF0000}
+        assert is_right(read(PICTURES, masks, reading))
+
+    def test_a_palette_of_ids_is_read_by_index(self) -> None:
+        masks = {}
+        for n in range(3):
+            levels = scratch(n).astype(np.uint8)
+            levels[0, :40] = 255
+            image = Image.fromarray(levels)
+            image.putpalette([0, 0, 0, 128, 0, 0] + [0] * 759 + [224, 224, 192])
+            masks[f"{n}.png"] = encoded(image)
+        assert is_right(read(PICTURES, masks))
+
+    @pytest.mark.parametrize("supersampled", [2, 4])
+    def test_a_soft_edge_is_no_class(self, supersampled: int) -> None:
+        yy, xx = np.mgrid[: HEIGHT * supersampled, : WIDTH * supersampled] / supersampled
+        disc = (yy - 20) ** 2 + (xx - 30) ** 2 < 12**2
+        soft = disc.reshape(HEIGHT, supersampled, WIDTH, supersampled).mean(axis=(1, 3)) * 255
+        mask, notes = read_mask(encoded(soft.astype(np.uint8)), "a", LIMITS)
+        assert abs(mask.sum() - np.pi * 12**2) < 20
+        assert "thresholded at 128" in notes[0]
+
+    def test_classes_in_a_lossy_mask_are_refused(self) -> None:
+        mask = np.where(scratch(0), 120, 0).astype(np.uint8)
+        mask[30:44, 10:40] = 240
+        with pytest.raises(UsageError, match="classes cannot be told apart in a lossy format"):
+            read_mask(encoded(mask, "JPEG", quality=95), "a", LIMITS)
+
+    def test_dust_is_left_out_but_not_a_defect_of_single_pixels(self) -> None:
+        mask = scratch(0)
+        mask[30:45:5, 3:60:20] = True
+        cleaned, notes = read_mask(white(mask), "a", LIMITS)
+        np.testing.assert_array_equal(cleaned, scratch(0))
+        assert notes == ["9 stray single pixels left out"]
+        dots = np.zeros((HEIGHT, WIDTH), np.bool_)
+        dots[::6, ::6] = True
+        assert read_mask(white(dots), "a", LIMITS)[0].sum() == dots.sum()
+
+
+class TestMetadata:
+    def test_the_first_picture_of_several_in_a_jpeg_is_taken(self) -> None:
+        image = Image.fromarray(grey(0)).convert("RGB")
+        data = encoded(image, "MPO", save_all=True, append_images=[image.resize((32, 24))], quality=95)
+        pixels, notes = read_image(data, "a", LIMITS)
+        assert pixels.shape == (HEIGHT, WIDTH, 3)
+        assert notes == ["holds several pictures, the first was taken"]
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            pytest.param(chunk(b"eXIf", b"\x00\x08\x00\x02\x01\x12\x00\x03"), id="no EXIF"),
+            pytest.param(chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(3 << 20))), id="large profile"),
+            pytest.param(chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(90 << 20))), id="endless text"),
+            pytest.param(chunk(b"pHYs", b"x")[:-1] + b"!", id="broken checksum"),
+        ],
+    )
+    def test_no_chunk_beside_the_pixels_decides(self, extra: bytes) -> None:
+        data = encoded(grey(0))
+        np.testing.assert_array_equal(read_image(data[:33] + extra + data[33:], "a", LIMITS)[0][..., 0], grey(0))
+
+    @pytest.mark.parametrize("block", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0garbage!"])
+    def test_broken_exif_in_a_jpeg_does_not_decide(self, block: bytes) -> None:
+        data = encoded(Image.fromarray(grey(0)), "JPEG")
+        segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+        assert read_image(data[:2] + segment + data[2:], "a", LIMITS)[0].shape == (HEIGHT, WIDTH, 3)
+
+    @pytest.mark.parametrize("mode", ["RGBA", "LA"])
+    def test_alpha_that_hides_everything_is_ignored(self, mode: str) -> None:
+        image = Image.fromarray(grey(0)).convert(mode)
+        image.putalpha(0)
+        pixels, notes = read_image(encoded(image), "a", LIMITS)
+        np.testing.assert_array_equal(pixels[..., 0], grey(0))
+        assert "would hide every pixel" in notes[0]
+
+    @pytest.mark.parametrize("orientation", [2, 3, 4])
+    @pytest.mark.parametrize("drawn_on", ["stored", "turned"])
+    def test_of_two_readings_of_the_orientation_the_one_on_the_defect_counts(
+        self, orientation: int, drawn_on: str
+    ) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        images, masks = {}, {}
+        for n in range(3):
+            data = encoded(grey(n), exif=exif)
+            turned = {2: lambda m: m[:, ::-1], 3: lambda m: m[::-1, ::-1], 4: lambda m: m[::-1]}[orientation]
+            images[f"{n}.png"] = data
+            masks[f"{n}.png"] = white(scratch(n) if drawn_on == "stored" else turned(scratch(n)).copy())
+        pairs = read(images, masks)
+        assert is_right(pairs)
+        assert ("not turned" in pairs.notes[-1]) == (drawn_on == "stored")
+
+    def test_a_mask_of_the_stored_size_tells_the_reading(self) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        pairs = read({f"{n}.png": encoded(grey(n), exif=exif) for n in range(3)})
+        assert [pair.image.shape for pair in pairs.pairs] == [(HEIGHT, WIDTH, 3)] * 3
+        assert is_right(pairs)
+
+
+def put(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        "suffix",
+        [
+            *("_mask", "_GT", "-gt", "_label", "_labels", "_mask_0", "_mask1", "_seg", "_segmentation", ".png"),
+            *("_groundtruth", "_ground_truth", " mask", "_annotation"),
+        ],
+    )
+    def test_the_suffixes_of_tools_pair(self, suffix: str) -> None:
+        assert is_right(read(PICTURES, {f"{n}{suffix}.png": white(scratch(n)) for n in range(3)}))
+
+    @pytest.mark.parametrize("suffixes", [("_mask_0", "_mask_1"), ("", "_mask"), ("_gt", "_label_2")])
+    def test_several_masks_of_one_image_are_joined(self, suffixes: tuple[str, str]) -> None:
+        masks = {}
+        for n in range(3):
+            masks[f"{n}{suffixes[0]}.png"] = white(scratch(n) & (np.arange(WIDTH) < 20))
+            masks[f"{n}{suffixes[1]}.png"] = white(scratch(n) & (np.arange(WIDTH) >= 20))
+        pairs = read(PICTURES, masks)
+        for n, pair in enumerate(pairs.pairs):
+            np.testing.assert_array_equal(pair.mask, scratch(n))
+        assert any("joined, as they belong to the same image 0.png" in note for note in pairs.notes)
+
+    def test_a_picture_is_never_its_own_mask(self, tmp_path: Path) -> None:
+        assert "a picture is never its own mask" in refused(MASKS, MASKS)
+        folder = put(tmp_path, PICTURES)
+        assert "a picture is never its own mask" in refused(folder, folder)
+
+    @pytest.mark.parametrize("suffix", ["_GT.png", "_label.bmp", "_mask.png"])
+    def test_images_and_masks_in_one_folder(self, suffix: str, tmp_path: Path) -> None:
+        masks = {f"{n}{suffix}": white(scratch(n)) for n in range(3)}
+        good = {"7.png": encoded(grey(7)), f"7{suffix}": encoded(np.zeros((HEIGHT, WIDTH), np.uint8))}
+        folder = put(tmp_path, {**PICTURES, **masks, **good})
+        pairs = read_pairs(folder, folder, LIMITS)
+        assert [pair.name for pair in pairs.pairs] == ["0", "1", "2"]
+        assert is_right(pairs)
+        assert any("image 7.png: left out, its mask is empty" in note for note in pairs.notes)
+
+    @pytest.mark.parametrize(
+        ("image", "mask", "given"),
+        [
+            ("test/crack/{}.png", "ground_truth/crack/{}_mask.png", ("", "")),
+            ("test/crack/{}.png", "ground_truth/crack/{}_mask.png", ("test", "ground_truth")),
+            ("Data/Images/Anomaly/{}.JPG", "Data/Masks/Anomaly/{}.png", ("", "")),
+            ("Data/Images/Anomaly/{}.JPG", "Data/Masks/Anomaly/{}.png", ("Data/Images", "Data/Masks")),
+            ("kos0{}/Part5.jpg", "kos0{}/Part5_label.bmp", ("", "")),
+        ],
+    )
+    def test_public_layouts_are_read_as_they_are(
+        self, image: str, mask: str, given: tuple[str, str], tmp_path: Path
+    ) -> None:
+        put(tmp_path, {image.format(n): encoded(grey(n)) for n in range(3)})
+        put(tmp_path, {mask.format(n): white(scratch(n)) for n in range(3)})
+        if "test" in image:
+            put(tmp_path, {"test/good/0.png": encoded(grey(8)), "train/good/1.png": encoded(grey(9))})
+            assert read_normals(tmp_path, LIMITS).images[0].name == "1"
+        pairs = read_pairs(tmp_path / given[0], tmp_path / given[1], LIMITS)
+        assert len(pairs.pairs) == 3
+        assert is_right(pairs)
+
+    def test_several_kinds_of_defect_are_named(self, tmp_path: Path) -> None:
+        for kind in ("crack", "hole"):
+            put(tmp_path / "test" / kind, PICTURES)
+            put(tmp_path / "ground_truth" / kind, MASKS)
+        assert "2 kinds of defect, crack and hole" in refused(tmp_path, tmp_path)
+
+    def test_names_that_are_no_utf8_are_shown_by_their_bytes(self, tmp_path: Path) -> None:
+        for kind, files in (("images", PICTURES), ("masks", MASKS)):
+            (tmp_path / kind).mkdir()
+            for name, data in files.items():
+                place = os.fsencode(tmp_path / kind) + "/裂".encode("gbk") + name.encode()
+                with open(place, "wb") as file:  # noqa: PTH123 - a name of bytes
+                    file.write(data)
+        pairs = read_pairs(tmp_path / "images", tmp_path / "masks", LIMITS)
+        assert [pair.name for pair in pairs.pairs] == ["%C1%D10", "%C1%D11", "%C1%D12"]
+
+    def test_links_and_pointers_are_said_to_be_such(self, tmp_path: Path) -> None:
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+        images, masks = put(tmp_path / "i", {**PICTURES, "2.png": pointer}), put(tmp_path / "m", MASKS)
+        (images / "1.png").unlink()
+        (images / "1.png").symlink_to("/gone/away.png")
+        told = refused(images, masks)
+        assert "image 1.png is a link to /gone/away.png, which is not there" in told
+        assert "image 2.png is a Git LFS pointer" in told
+
+    @pytest.mark.parametrize(
+        ("ending", "told"), [("json", "an annotation"), ("txt", "an annotation"), ("npy", "array")]
+    )
+    def test_what_lies_in_place_of_masks_is_named(self, ending: str, told: str, tmp_path: Path) -> None:
+        images = put(tmp_path / "i", PICTURES)
+        masks = put(tmp_path / "m", {f"{n}.{ending}": b"[]" for n in range(3)})
+        said = refused(images, masks)
+        assert f"left out of the masks: 0.{ending}, 1.{ending} and 2.{ending}" in said
+        assert told in said
+
+
+def test_a_long_strip_is_read() -> None:
+    assert read_image(encoded(np.zeros((20_000, 500), np.uint8)), "a", LIMITS)[0].shape == (20_000, 500, 3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("01", "02", "03/a", "03/b", "03/d", "03/e", "04/a", "04/b", "05", "07/a", "07/b", "09/a", "09/b"),
+        *("10/w16", "10/w8", "11/a", "12/a", "12/b", "14", "15"),
+    ],
+)
+def test_reported_inputs_are_read_right(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not CASES.is_dir():
+        pytest.skip("the folder of reported inputs is not here")
+    pytest.importorskip("cv2")
+    number = case.split("/", maxsplit=1)[0]
+    shutil.copy(CASES / "common.py", tmp_path)
+    shutil.copytree(CASES / number, tmp_path / number)
+    (tmp_path / number).chmod(0o755)
+    monkeypatch.chdir(tmp_path / number)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    runpy.run_path("make.py")
+    folder = tmp_path / case
+    pairs = read_pairs(folder / "images", folder / "masks", LIMITS).pairs
+    assert len(pairs) >= 3
+    for pair in pairs:
+        assert pair.image[pair.mask].mean() + 20 < pair.image[~pair.mask].mean()

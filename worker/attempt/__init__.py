@@ -1,0 +1,1 @@
+"""One attempt at a record: claim, lease, retries, progress, completion."""

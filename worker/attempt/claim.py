@@ -1,0 +1,61 @@
+"""Taking a record, also from a worker that died a moment ago."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+from structlog.contextvars import bind_contextvars
+
+from service.core import object_keys
+from service.core.record_store import Record, State
+from worker.attempt.context import Context
+from worker.attempt.delivery import Delivery
+from worker.attempt.retry import retry, wait
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def claim(
+    context: Context, record: str, owner: str, attempt: Callable[[], Record | None], delivery: Delivery | None
+) -> Record | None:
+    """The record, now ours; None if somebody else works on it, or there is nothing left to do.
+
+    A message that is delivered again comes at about the time the lease of its dead worker ends. A living one renews
+    its lease several times as often, so a lease that is not renewed is waited for.
+
+    Args:
+        owner: the name to take it under.
+        attempt: one try at taking the record.
+        delivery: how the message came.
+    """
+    taken = _claimed(context, record, attempt)
+    begun = taken is not None and taken.owner == owner
+    kind, metrics = object_keys.kind_of(record), context.metrics
+    if taken is not None and begun:
+        metrics.queue_wait.labels(kind).observe(taken.transitions[State.RUNNING] - taken.transitions[State.QUEUED])
+    if (delivery is not None and delivery.again) or (taken is not None and begun and taken.attempt > 1):
+        metrics.redeliveries.labels(kind).inc()
+    return taken
+
+
+def _claimed(context: Context, record: str, attempt: Callable[[], Record | None]) -> Record | None:
+    bind_contextvars(record=record)
+    renewed_to = 0.0
+    while True:
+        taken = retry(attempt)
+        if taken is not None:
+            bind_contextvars(attempt=taken.attempt, request_id=taken.request_id)
+            return taken
+        found = retry(lambda: context.records.get(record))
+        if found is not None and found.state is State.CANCELLED:
+            retry(lambda: context.objects.delete_prefix(object_keys.prefix(record)))
+        held = found is not None and found.state in {State.RUNNING, State.CANCELLING}
+        until = (found.lease_until or 0.0) if found is not None and held else 0.0
+        renewed = renewed_to and until > renewed_to
+        fresh = until - retry(context.records.now) > 0.75 * context.settings.lease_seconds
+        if not held or renewed or fresh or context.stopping():
+            log.info("not_claimed", state=found.state if found is not None else "removed")
+            return None
+        renewed_to = until
+        wait(0.3)

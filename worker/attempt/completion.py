@@ -1,0 +1,179 @@
+"""How an attempt ends in its record: done, failed for good, to be tried again, or handed over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+import torch
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from service.core import object_keys
+from service.core.errors import TransientError, UsageError
+from service.core.record_store import Record
+from service.core.storage import ObjectStore
+from worker.attempt.context import Context
+from worker.attempt.lease import Lease, StopError, StopReason
+from worker.attempt.retry import disk_is_full, retry, wait
+from worker.attempt.workspace import is_crowded
+from worker.monitoring.gpu import forget_peak
+from worker.monitoring.metrics import RunOutcome
+
+log = structlog.stdlib.get_logger(__name__)
+
+ENDING_PATIENCE = 30.0
+"""Seconds spent on telling the record; if Redis stays away, the lease runs out and the record is found so."""
+
+
+FREEING_PATIENCE = 1.0
+
+SCRATCH_PATIENCE = 5.0
+"""Seconds spent on deleting what is not needed any more; with the record it goes in any case."""
+
+PAUSE = 30.0
+"""Seconds that a worker takes nothing new after it ran out of room or memory: what is queued behind the record would
+only meet the same."""
+
+
+def delete_scratch(objects: ObjectStore, record: str) -> None:
+    """Delete what only unfinished work needs."""
+    for folder in ("checkpoints", "blocks"):
+        objects.delete_prefix(f"{object_keys.prefix(record)}{folder}/")
+
+
+def delete_beside(objects: ObjectStore, folder: str, kept: str) -> None:
+    """Delete the folders in a folder, each of another attempt, but for the one that counts."""
+    found = {folder + each.key.removeprefix(folder).partition("/")[0] + "/" for each in objects.list(folder)}
+    for other in sorted(found - {kept}):
+        objects.delete_prefix(other)
+
+
+class Completion:
+    """Whatever leaves its block decides how the attempt ends; only what ends the process passes through.
+
+    Args:
+        send: puts a message for the record into its queue.
+
+    Attributes:
+        ended: how it ended; to be set where it has succeeded.
+    """
+
+    def __init__(self, context: Context, record: Record, lease: Lease, send: Callable[[], object]) -> None:
+        self._context = context
+        self._record = record
+        self._owner = lease.owner
+        self._lease = lease
+        self._send = send
+        self._metrics = context.metrics
+        self._began = time.perf_counter()
+        self.ended = RunOutcome.ELSEWHERE
+
+    def __enter__(self) -> Self:
+        self._metrics.busy.set(1)
+        forget_peak()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        try:
+            return self._handled(error)
+        finally:
+            seconds = time.perf_counter() - self._began
+            self._metrics.runs.labels(self._record.kind, self.ended).observe(seconds)
+            self._metrics.training_loss.set(0)
+            self._metrics.busy.set(0)
+
+    def _handled(self, error: BaseException | None) -> bool:
+        if not isinstance(error, Exception):
+            return error is None
+        if self._lease.reason in {StopReason.CANCELLED, StopReason.LOST}:
+            error = StopError(self._lease.reason)
+        try:
+            self._end(self._after_pause(error))
+        except (RedisError, TransientError, OperationalError) as away:
+            log.warning("end_not_told", error=repr(away))
+        return True
+
+    def _after_pause(self, error: Exception) -> Exception:
+        """What to end with, after a while in which this machine may recover; the record is held meanwhile.
+
+        A disk that is full although this attempt's files are gone is not the record's fault, so it is handed over.
+        """
+        try:
+            if disk_is_full(error) and is_crowded(self._context.settings):
+                log.warning("disk_full")
+                self._wait_for_room()
+                return StopError(StopReason.HANDOVER)
+            if isinstance(error, torch.OutOfMemoryError | MemoryError):
+                log.warning("memory_short")
+                self._metrics.out_of_memory.labels(self._record.kind).inc()
+                wait(PAUSE, self._lease.check)
+        except StopError as stopped:
+            return stopped
+        return error
+
+    def _wait_for_room(self) -> None:
+        until = time.monotonic() + PAUSE
+        while is_crowded(self._context.settings) and time.monotonic() < until:
+            wait(1.0, self._lease.check)
+
+    def _end(self, error: Exception) -> None:
+        match error:
+            case StopError(reason=StopReason.CANCELLED):
+                self._cancel()
+            case StopError(reason=StopReason.LOST):
+                self.ended = RunOutcome.LOST
+                self._metrics.leases_lost.labels(self._record.kind).inc()
+                log.warning("lease_lost")
+            case StopError():
+                self.ended = RunOutcome.HANDED_OVER
+                self._return(self._context.records.release)
+            case UsageError():
+                self._fail("unusable_input", error.summary or error.problems[0], error.problems)
+            case TransientError() | RedisError() | OperationalError():
+                self._try_again(str(error))
+            case torch.OutOfMemoryError() | MemoryError():
+                self._try_again("the worker has not enough memory, even for batches of one")
+            case _ if disk_is_full(error):
+                self._try_again("the worker's disk is full")
+            case _:
+                log.error("attempt_broke", exc_info=error)
+                self._fail("internal_error", f"a defect of the software ended this: {type(error).__name__}")
+
+    def _cancel(self) -> None:
+        """Free first, then say so; what cannot be freed now is deleted by the reconciler."""
+        self.ended = RunOutcome.CANCELLED
+        records, objects, record = self._context.records, self._context.objects, self._record.id
+        try:
+            retry(lambda: objects.delete_prefix(object_keys.prefix(record)), patience=FREEING_PATIENCE)
+        except TransientError as away:
+            log.warning("objects_left_behind", error=repr(away))
+        self._retried(lambda: records.mark_cancelled(record, self._owner))
+        log.info("cancelled")
+
+    def _try_again(self, reason: str) -> None:
+        """Back into the queue; the record knows how often that makes sense, and tells the reason in the end."""
+        self.ended = RunOutcome.RETRIED
+        self._metrics.retries.labels(self._record.kind).inc()
+        log.warning("attempt_failed", reason=reason)
+        self._return(lambda record, owner: self._context.records.retry(record, owner, reason))
+
+    def _return(self, give_back: Callable[[str, str], bool]) -> None:
+        if self._retried(lambda: give_back(self._record.id, self._owner)):
+            self._retried(self._send)
+
+    def _fail(self, code: str, detail: str, problems: list[str] | None = None) -> None:
+        self.ended = RunOutcome.FAILED
+        error: dict[str, Any] = {"code": code, "detail": detail, "problems": problems or []}
+        record = self._record.id
+        log.info("failed", code=code)
+        if self._retried(lambda: self._context.records.fail(record, self._owner, error)):
+            retry(lambda: delete_scratch(self._context.objects, record), patience=SCRATCH_PATIENCE)
+
+    def _retried(self, action: Callable[[], Any]) -> Any:
+        return retry(action, patience=ENDING_PATIENCE)

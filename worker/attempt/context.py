@@ -1,0 +1,40 @@
+"""What every task of a worker process shares."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis import Redis
+
+from service.core.messaging import Dispatcher
+from service.core.record_store import RecordStore
+from service.core.settings import Settings
+from service.core.storage import ObjectStore
+from worker.attempt.model_cache import ModelCache
+from worker.monitoring.metrics import WorkerMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The servers, and the models in memory.
+
+    Attributes:
+        stopping: whether this worker was asked to end and is to hand over what it is doing.
+    """
+
+    settings: Settings
+    redis: Redis
+    records: RecordStore
+    objects: ObjectStore
+    dispatcher: Dispatcher
+    model_cache: ModelCache
+    stopping: Callable[[], bool]
+    metrics: WorkerMetrics
+
+
+def new_owner() -> str:
+    """The name of one attempt, never given twice: what is written under it can be told from any other's."""
+    return f"{socket.gethostname()}-{secrets.token_hex(8)}"

@@ -1,0 +1,130 @@
+"""Models in memory: a base is loaded once per process, and the adapters used last stay."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.data.placement import NormalImage
+from model.diffusion.base import Base, load_base, silence_libraries
+from model.dualanodiff.adapter import Adapter, load_adapter
+from model.dualanodiff.sampling.cuda_graphs import Compiler
+from model.pipeline import MaskNetworks, load_mask_networks
+from model.runtime.timing import stage
+from service.core.errors import TransientError, UsageError
+from service.core.record_store import RecordStore, State
+from service.core.settings import Settings
+from service.core.storage import MissingObject, ObjectStore
+from worker.attempt.inputs import read_normals
+from worker.attempt.retry import retry
+from worker.attempt.workspace import workspace
+
+ADAPTERS_KEPT = 4
+"""Adapters share their base's weights; each has a few megabytes of its own, and its normal images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An adapter ready for sampling.
+
+    Attributes:
+        networks: the base's own mask networks.
+        normals: the normal images that were given along with the adapter's pairs.
+    """
+
+    adapter: Adapter
+    networks: MaskNetworks
+    normals: list[NormalImage]
+
+
+class ModelCache:
+    """Loads and keeps models; for one thread."""
+
+    def __init__(self, settings: Settings, records: RecordStore, objects: ObjectStore) -> None:
+        self._settings = settings
+        self._records = records
+        self._objects = objects
+        self._base: tuple[Base, MaskNetworks] | None = None
+        self._adapters: OrderedDict[str, Loaded] = OrderedDict()
+
+    @functools.cached_property
+    def compiler(self) -> Compiler | None:
+        """For passes on a GPU, which serve all jobs to come."""
+        return Compiler() if torch.device(self._device()).type == "cuda" else None
+
+    def base(self, name: str | None) -> tuple[Base, MaskNetworks]:
+        """A base and its mask networks; the one used before makes room for it.
+
+        Args:
+            name: as requested; None for the server's own.
+
+        Raises:
+            UsageError: there is no such base.
+        """
+        name = name or self._settings.base
+        if self._base is None or self._base[0].name != name:
+            self._base = None
+            self._adapters.clear()
+            with stage("load"):
+                silence_libraries()
+                base = load_base(name, device=self._device())
+                self._base = (base, load_mask_networks(base))
+        return self._base
+
+    def adapter(self, adapter: str, check: Callable[[], None]) -> Loaded:
+        """A finished adapter.
+
+        Args:
+            check: called between attempts and files; what it raises ends the loading.
+
+        Raises:
+            UsageError: there is no such adapter, or its training did not succeed.
+            TransientError: its files cannot be read as they were written.
+        """
+        record = retry(lambda: self._records.get(adapter), check)
+        if record is None or record.state is not State.SUCCEEDED or record.result is None:
+            raise UsageError(f"the adapter {adapter} does not exist any more")
+        if adapter in self._adapters:
+            self._adapters.move_to_end(adapter)
+            return self._adapters[adapter]
+        base, networks = self.base(record.result["request"]["base"])
+        try:
+            normals = read_normals(self._objects, adapter, check)
+            loaded = self._fetch(adapter, record.result, base, check)
+        except MissingObject as error:
+            raise UsageError(f"the adapter {adapter} is being deleted: {error}") from error
+        return self.keep(adapter, Loaded(loaded, networks, normals))
+
+    def keep(self, adapter: str, loaded: Loaded) -> Loaded:
+        """Keep an adapter for the jobs to come."""
+        self._adapters[adapter] = loaded
+        while len(self._adapters) > ADAPTERS_KEPT:
+            self._adapters.popitem(last=False)
+        return loaded
+
+    def _fetch(self, adapter: str, result: dict[str, Any], base: Base, check: Callable[[], None]) -> Adapter:
+        with workspace(self._settings) as folder:
+            for file in result["files"]:
+                key, path = result["artifact"] + file["path"], folder / file["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                retry(functools.partial(self._download, adapter, file, key, path), check)
+            with stage("load"):
+                return load_adapter(folder, base)
+
+    def _download(self, adapter: str, file: dict[str, Any], key: str, path: Path) -> None:
+        self._objects.download(key, path)
+        with path.open("rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() != file["sha256"]:
+                raise TransientError(f"{file['path']} of the adapter {adapter} arrived damaged")
+
+    def _device(self) -> str:
+        if self._settings.device != "auto":
+            return self._settings.device
+        return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,60 @@
+"""Telling a record how far its work is: often enough to watch, seldom enough to cost nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+
+from model.runtime.progress import Progress
+from worker.attempt.context import Context
+
+log = structlog.stdlib.get_logger(__name__)
+
+PAUSE = 1.0
+"""Seconds between two reports of the same stage."""
+
+
+class Reporter:
+    """Writes progress to a record; reports that Redis does not take are left out.
+
+    Attributes:
+        request: the request with all defaults filled in, told along with every report once it is known.
+    """
+
+    def __init__(self, context: Context, record: str, owner: str) -> None:
+        self.request: dict[str, Any] | None = None
+        self._context = context
+        self._record = record
+        self._owner = owner
+        self._told = 0.0
+        self._stage = ""
+
+    def report(self, progress: Progress, counts: dict[str, Any] | None = None) -> None:
+        """Tell, unless the same stage was told of a moment ago and is not complete."""
+        now = time.monotonic()
+        if progress.stage == self._stage and now - self._told < PAUSE and progress.completed < progress.total:
+            return
+        self._told, self._stage = now, progress.stage
+        told: dict[str, Any] = {
+            "stage": progress.stage,
+            "completed": progress.completed,
+            "total": progress.total,
+            "unit": progress.unit,
+            "rate": round(progress.rate, 4) or None,
+            "eta": None if progress.eta is None else round(progress.eta, 1),
+        }
+        if progress.loss is not None:
+            told["loss"] = progress.loss
+        if self.request is not None:
+            told["request"] = self.request
+        try:
+            self._context.records.report(self._record, self._owner, told, counts)
+        except RedisError as error:
+            log.warning("report_lost", error=repr(error))
+
+    def stage(self, name: str) -> None:
+        """Tell that a stage without units began."""
+        self.report(Progress(name, 0, 1, "parts"))

@@ -1,0 +1,35 @@
+"""Where a worker puts its files: a folder for each attempt, and for each adapter while it is loaded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.core.scratch_dirs import has_room, scratch_dir
+from service.core.settings import Settings
+
+FOLDER = "pairforge-work"
+
+
+@contextmanager
+def workspace(settings: Settings, name: str = "") -> Iterator[Path]:
+    """A new folder, removed in the end; those of processes that are gone are removed at once.
+
+    Args:
+        name: never given twice; drawn if it is empty.
+    """
+    root = _root(settings)
+    root.mkdir(parents=True, exist_ok=True)
+    with scratch_dir(root, "", name) as folder:
+        yield folder
+
+
+def is_crowded(settings: Settings) -> bool:
+    """Whether there is too little room to work, whoever took it."""
+    return not has_room(_root(settings))
+
+
+def _root(settings: Settings) -> Path:
+    return (settings.spool_dir or Path(tempfile.gettempdir())) / FOLDER

@@ -1,0 +1,140 @@
+"""Blocks of candidates as files: made by any worker, judged by one, and read again for the dataset.
+
+A block is a zip of `00000012.png`, `00000012_mask.png` and `00000012_part.png` per candidate, and `candidates.json`
+with the rest. Once it is judged, a verdict lies beside it: which candidates were accepted, and their scores.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile
+
+import numpy as np
+from PIL import Image
+
+from model.types import Candidate
+from service.core import object_keys
+from worker.attempt.context import Context
+from worker.attempt.retry import retry
+
+COMPRESSION = 1
+"""zlib's fastest: blocks are read a few times and deleted."""
+
+LIST_FILE = "candidates.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockVerdict:
+    """What was accepted of one block: index of a candidate → its scores, in order."""
+
+    accepted: dict[int, dict[str, float]]
+
+
+class Blocks:
+    """The blocks of one job, here and in the object store.
+
+    Args:
+        owner: of this attempt, which only what it stores is named by.
+        folder: keeps those that were made or fetched here.
+        check: called before every transfer; what it raises ends the work.
+    """
+
+    def __init__(self, context: Context, job: str, owner: str, folder: Path, check: Callable[[], None]) -> None:
+        self._objects = context.objects
+        self._job = job
+        self._owner = owner
+        self._folder = folder
+        self._check = check
+        folder.mkdir()
+
+    def store(self, number: int, candidates: Iterable[Candidate]) -> str:
+        """Pack and upload a block; returns its key."""
+        key = object_keys.block(self._job, number, self._owner)
+        path = self._path(key)
+        pack(path, candidates)
+        retry(lambda: self._objects.put(key, path, content_type="application/zip"), self._check)
+        return key
+
+    def candidates(self, key: str, only: Sequence[int] | None = None) -> list[Candidate]:
+        """The candidates of a block in order, or those of some indices."""
+        path = self._path(key)
+        if not path.is_file():
+            aside = path.with_suffix(".part")
+            retry(lambda: self._objects.download(key, aside), self._check)
+            aside.rename(path)
+        return unpack(path, only)
+
+    def store_verdict(self, number: int, verdict: BlockVerdict) -> str:
+        """Upload a verdict; returns its key."""
+        key = object_keys.verdict(self._job, number, self._owner)
+        content = json.dumps({"accepted": list(verdict.accepted.items())}).encode()
+        retry(lambda: self._objects.put(key, content, content_type="application/json"), self._check)
+        return key
+
+    def verdict(self, key: str) -> BlockVerdict:
+        content = retry(lambda: self._objects.get(key), self._check)
+        return BlockVerdict({int(index): scores for index, scores in json.loads(content)["accepted"]})
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key.rpartition("/")[2]
+
+
+def pack(path: Path, candidates: Iterable[Candidate]) -> None:
+    """Write a block aside and rename it."""
+    aside = path.with_suffix(".part")
+    listed: list[dict[str, Any]] = []
+    with ZipFile(aside, "w", ZIP_STORED) as file:
+        for candidate in candidates:
+            name = _name(candidate.index)
+            file.writestr(f"{name}.png", _png(candidate.image))
+            file.writestr(f"{name}_mask.png", _png(candidate.mask))
+            file.writestr(f"{name}_part.png", _png(candidate.part))
+            listed.append(
+                {
+                    "index": candidate.index,
+                    "seed": candidate.seed,
+                    "normal": candidate.normal,
+                    "window": candidate.window,
+                    "scores": candidate.scores,
+                }
+            )
+        file.writestr(LIST_FILE, json.dumps(listed))
+    aside.rename(path)
+
+
+def unpack(path: Path, only: Sequence[int] | None = None) -> list[Candidate]:
+    """The candidates of a block, or those of some indices, as they were packed."""
+    with ZipFile(path) as file:
+        listed = json.loads(file.read(LIST_FILE))
+        return [_read(file, entry) for entry in listed if only is None or entry["index"] in only]
+
+
+def _read(file: ZipFile, entry: dict[str, Any]) -> Candidate:
+    name, window = _name(entry["index"]), entry.pop("window")
+    return Candidate(
+        image=_pixels(file.read(f"{name}.png"), "RGB"),
+        mask=_pixels(file.read(f"{name}_mask.png"), "1"),
+        part=_pixels(file.read(f"{name}_part.png"), "RGB"),
+        window=tuple(window) if window is not None else None,
+        **entry,
+    )
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=COMPRESSION)
+    return file.getvalue()
+
+
+def _pixels(content: bytes, mode: str) -> np.ndarray:
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as file:
+        return np.asarray(file.convert(mode))
+
+
+def _name(index: int) -> str:
+    return f"{index:08d}"

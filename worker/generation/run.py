@@ -1,0 +1,228 @@
+"""One worker's share in a job: sample blocks of candidates, judge them in order, and write the dataset in the end.
+
+Any number of workers do this at once. A candidate depends on the request and its index alone, and verdicts are made in
+the order of indices, so the dataset is the same whoever made what.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+from zipfile import ZipFile
+
+import structlog
+
+from model.dualanodiff.sampling.decode import DecodedPair
+from model.dualanodiff.sampling.sampler import sample_decoded
+from model.pipeline import finish_dataset, shortfall
+from model.runtime.concurrency import overlapped
+from model.runtime.progress import Meter, Progress
+from model.runtime.timing import stage
+from service.core import object_keys
+from service.core.errors import UsageError
+from service.core.record_store import Record, State
+from worker.attempt.claim import claim
+from worker.attempt.completion import SCRATCH_PATIENCE, Completion, delete_beside, delete_scratch
+from worker.attempt.context import Context, new_owner
+from worker.attempt.delivery import Delivery
+from worker.attempt.lease import Lease
+from worker.attempt.progress import Reporter
+from worker.attempt.retry import retry, wait
+from worker.attempt.upload import upload
+from worker.attempt.workspace import workspace
+from worker.generation.blocks import Blocks
+from worker.generation.job import Plan, make_plan
+from worker.generation.selection import Selection
+from worker.monitoring.metrics import RunOutcome
+
+log = structlog.stdlib.get_logger(__name__)
+
+_Item = TypeVar("_Item")
+
+IDLE_SECONDS = 0.2
+"""Between two looks for a block, while other workers have them all."""
+
+
+def run_generation(job: str, context: Context, *, delivery: Delivery | None = None) -> None:
+    """Take part in a job until it is done; whatever happens is told to its record.
+
+    Args:
+        delivery: of the message this came with.
+    """
+    owner = new_owner()
+    record = claim(context, job, owner, lambda: context.records.join(job, owner), delivery)
+    if record is None:
+        return
+    log.info("generation_joined")
+    with (
+        Lease(context, job, owner, delivery) as lease,
+        Completion(context, record, lease, lambda: context.dispatcher.send_generation(job, 1)) as outcome,
+        workspace(context.settings, owner) as folder,
+    ):
+        if _Generation(context, record, lease, folder).run():
+            outcome.ended = RunOutcome.SUCCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """A sampled block that is yet to be finished and stored; or none, a moment to judge what others made."""
+
+    block: int | None = None
+    decoded: Sequence[DecodedPair] = ()
+
+
+class _Generation:
+    """While a block is denoised another thread stores the one before and judges: at most one waits for it."""
+
+    def __init__(self, context: Context, record: Record, lease: Lease, folder: Path) -> None:
+        self._context = context
+        self._record = record
+        self._lease = lease
+        self._folder = folder
+        self._report = Reporter(context, record.id, lease.owner)
+        self._blocks = Blocks(context, record.id, lease.owner, folder / "blocks", lease.check)
+
+    def run(self) -> bool:
+        """Whether this has brought the record to success; others may have."""
+        if self._record.counts is None:  # otherwise others are at work, or were, and have told more
+            self._report.stage("prepare")
+        request = self._record.request
+        loaded = self._context.model_cache.adapter(request["adapter_id"], self._lease.check)
+        plan = make_plan(request, loaded, self._context.model_cache.compiler)
+        self._report.request = {**request, **asdict(plan.config), "limits": asdict(plan.limits)}
+        selection = Selection(self._context, self._lease, self._blocks, plan)
+        selection.look()
+        if self._share(plan, selection):
+            return self._finish(plan, selection)
+        return False
+
+    def _share(self, plan: Plan, selection: Selection) -> bool:
+        """Sample, store and judge until there are enough pairs; whether this worker is to write the dataset."""
+        meter = Meter("sample", plan.num_pairs, "pairs", resumed=selection.counts.accepted)
+        leading = False
+
+        def keep(one: _Round) -> bool:
+            if one.block is not None:
+                self._store(one.block, one.decoded)
+            led = selection.advance()
+            selection.look()
+            return led
+
+        def enough(waiting: int) -> bool:
+            return selection.counts.accepted + waiting * plan.block >= plan.num_pairs
+
+        with closing(overlapped(self._sampled(plan, selection), keep, ahead=1, enough=enough)) as rounds:
+            for item in rounds:
+                self._lease.check()
+                if not isinstance(item, Progress):
+                    leading = item
+                if leading:  # Only the judge knows how far the job is, also while it samples.
+                    counts = selection.counts
+                    self._report.report(meter.report(counts.accepted), counts.as_dict())
+                if selection.complete and not isinstance(item, Progress):
+                    if leading:
+                        return True
+                    if self._others_finish():
+                        return False
+        raise AssertionError("rounds go on until nobody wants more")
+
+    def _others_finish(self) -> bool:
+        """Whether the judge has ended the job; if it died instead, somebody has to become judge."""
+        wait(IDLE_SECONDS, self._lease.check)
+        record = retry(lambda: self._context.records.get(self._record.id), self._lease.check)
+        return record is None or record.state is not State.RUNNING
+
+    def _sampled(self, plan: Plan, selection: Selection) -> Generator[Progress | _Round, None, None]:
+        job, owner, records = self._record.id, self._lease.owner, self._context.records
+        ahead = 2 * self._context.settings.max_shards
+        made: int | None = None
+        yield _Round()
+        while True:
+            number = None
+            if not selection.complete:
+                claim = functools.partial(records.claim_block, job, owner, ahead=ahead, stop=plan.blocks, besides=made)
+                number = retry(claim, self._lease.check)
+                if number is None:
+                    wait(IDLE_SECONDS, self._lease.check)
+            if number is None:
+                yield _Round()
+                continue
+            decoded = yield from self._sample_block(plan, plan.indices(number))
+            yield _Round(number, decoded)
+            made = number
+
+    def _sample_block(self, plan: Plan, indices: Sequence[int]) -> Generator[Progress, None, list[DecodedPair]]:
+        began, metrics, budget = time.perf_counter(), self._context.metrics, plan.sampler.budget
+        halvings, decoded = budget.halvings, []
+        for item in sample_decoded(plan.sampler, indices[0], indices[-1] + 1):
+            if isinstance(item, DecodedPair):
+                decoded.append(item)
+            else:
+                yield item
+        if budget.halvings > halvings:  # running out with a single one ends the attempt, and is counted there
+            log.warning("batch_halved", batch=budget.pairs)
+            metrics.out_of_memory.labels(self._record.kind).inc(budget.halvings - halvings)
+        metrics.sampled(len(indices), min(plan.config.batch, budget.pairs), time.perf_counter() - began)
+        return decoded
+
+    def _store(self, number: int, decoded: Sequence[DecodedPair]) -> None:
+        job, owner, records = self._record.id, self._lease.owner, self._context.records
+        candidates = [decoded_pair.to_candidate() for decoded_pair in decoded]
+        with stage("store"):
+            key = self._blocks.store(number, candidates)
+        retry(lambda: records.finish_block(job, number, owner, key), self._lease.check)
+
+    def _finish(self, plan: Plan, selection: Selection) -> bool:
+        self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
+        job, owner, check = self._record.id, self._lease.owner, self._lease.check
+        if selection.counts.accepted < plan.num_pairs:
+            told = shortfall(selection.counts, plan.num_pairs)
+            raise UsageError(f"{told}; allow more attempts, loosen the limits, or train longer")
+        path, objects = self._folder / "dataset.zip", self._context.objects
+        self._write(plan, selection, path)
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        with ZipFile(path) as file:
+            preview = file.read("preview.png")
+        stored = {"dataset": object_keys.dataset(job, owner), "preview": object_keys.preview(job, owner)}
+        with stage("store"):
+            upload(objects, stored["dataset"], path, "application/zip", check)
+            retry(lambda: objects.put(stored["preview"], preview, content_type="image/png"), check)
+        counts, size = selection.counts.as_dict(), path.stat().st_size
+        self._report.report(Progress("finish", 1, 1, "parts"), counts)
+        result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts, **stored}
+        succeeded = retry(lambda: self._context.records.succeed(job, owner, result, size + len(preview)), check)
+        if succeeded:
+            log.info("generation_succeeded", bytes=size)
+            retry(lambda: self._delete_others(stored["dataset"]), patience=SCRATCH_PATIENCE)
+        return succeeded
+
+    def _delete_others(self, dataset: str) -> None:
+        """What only unfinished work needs, and what attempts have made that died before they told."""
+        delete_scratch(self._context.objects, self._record.id)
+        delete_beside(self._context.objects, object_keys.results(self._record.id), f"{dataset.rpartition('/')[0]}/")
+
+    def _write(self, plan: Plan, selection: Selection, path: Path) -> None:
+        finish_dataset(
+            plan.loaded.adapter,
+            plan.config,
+            plan.num_pairs,
+            path,
+            self._checked(selection.accepted()),
+            selection.counts,
+            normals=self._checked(plan.loaded.normals),
+            formats=plan.formats,
+            limits=plan.limits,
+            max_attempts=plan.max_attempts,
+        )
+
+    def _checked(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        for item in items:
+            self._lease.check()
+            yield item

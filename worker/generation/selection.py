@@ -1,0 +1,125 @@
+"""Judging the blocks of a job in order, whoever made them: one worker at a time goes on where the last stopped."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from model.generation.filter import CandidateFilter, Counts
+from model.types import Candidate
+from worker.attempt.context import Context
+from worker.attempt.lease import Lease, StopError, StopReason
+from worker.attempt.retry import retry
+from worker.generation.blocks import Blocks, BlockVerdict
+from worker.generation.job import Plan
+
+
+class Selection:
+    """What one worker knows of the verdicts so far, and adds while it is the judge.
+
+    The judge remembers accepted pairs to find copies of them; a worker that becomes judge reads them from the blocks
+    first. For one thread; others may look at the tally, which is replaced and never changed.
+
+    Attributes:
+        counts: as far as this worker knows.
+    """
+
+    def __init__(self, context: Context, lease: Lease, blocks: Blocks, plan: Plan) -> None:
+        self.counts = Counts()
+        self._records = context.records
+        self._metrics = context.metrics
+        self._lease = lease
+        self._blocks = blocks
+        self._plan = plan
+        self._candidate_filter: CandidateFilter | None = None
+        self._next = 0
+        self._accepted: dict[int, list[int]] = {}
+        self._blocks_done: dict[int, str] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to judge: enough pairs, or no attempts."""
+        return self._ends(self.counts)
+
+    def _ends(self, counts: Counts) -> bool:
+        return counts.accepted >= self._plan.num_pairs or counts.attempts >= self._plan.allowed
+
+    def look(self) -> None:
+        """Learn how far the judge got, whoever that is."""
+        state = self._retried(lambda: self._records.judged(self._lease.record))
+        if state is not None:
+            self.counts = _counts_of(state)
+
+    def advance(self) -> bool:
+        """Judge all blocks that are there, if no other worker is the judge; returns whether this one is."""
+        job, owner = self._lease.record, self._lease.owner
+        if not self._retried(lambda: self._records.claim_judge(job, owner)):
+            return False
+        candidate_filter = self._catch_up()
+        while not self.complete and self._next in self._blocks_done:
+            self._judge_block(candidate_filter)
+        return True
+
+    def accepted(self) -> Iterator[Candidate]:
+        """The accepted pairs in order, block after block."""
+        self._catch_up()
+        verdicts = self._retried(lambda: self._records.verdicts(self._lease.record))
+        for number in sorted(self._accepted):
+            if not self._accepted[number]:
+                continue
+            scores = self._blocks.verdict(verdicts[number]).accepted
+            for candidate in self._blocks.candidates(self._blocks_done[number], self._accepted[number]):
+                candidate.scores.update(scores[candidate.index])
+                yield candidate
+
+    def _judge_block(self, candidate_filter: CandidateFilter) -> None:
+        number = self._next
+        accepted: dict[int, dict[str, float]] = {}
+        before, counts = self.counts, copy.deepcopy(self.counts)
+        for candidate in self._blocks.candidates(self._blocks_done[number]):
+            self._lease.check()
+            if self._ends(counts):
+                break
+            judged = candidate_filter.verdict(candidate)
+            counts.count(judged)
+            if judged.accepted:
+                accepted[candidate.index] = candidate.scores
+        verdict = self._blocks.store_verdict(number, BlockVerdict(accepted))
+        self._accepted[number] = list(accepted)
+        self._next += 1
+        state = {"next_block": self._next, **counts.as_dict()}
+        job, owner = self._lease.record, self._lease.owner
+        if not self._retried(lambda: self._records.save_judged(job, owner, state, verdict)):
+            raise StopError(self._lease.reason or StopReason.LOST)
+        self.counts = counts
+        self._metrics.judged.inc(counts.attempts - before.attempts)
+        self._metrics.accepted.inc(len(accepted))
+        for reason, count in (counts.rejected - before.rejected).items():
+            self._metrics.rejected.labels(reason).inc(count)
+
+    def _catch_up(self) -> CandidateFilter:
+        """A judge that knows all that was accepted, also by others."""
+        state = self._retried(lambda: self._records.judged(self._lease.record))
+        if self._candidate_filter is None:
+            self._candidate_filter = self._plan.candidate_filter()
+        reached = 0 if state is None else int(state["next_block"])
+        self._blocks_done = self._retried(lambda: self._records.blocks_done(self._lease.record))
+        verdicts = self._retried(lambda: self._records.verdicts(self._lease.record)) if self._next < reached else {}
+        while self._next < reached:
+            verdict = self._blocks.verdict(verdicts[self._next])
+            for candidate in self._blocks.candidates(self._blocks_done[self._next], list(verdict.accepted)):
+                self._candidate_filter.remember(candidate)
+            self._accepted[self._next] = list(verdict.accepted)
+            self._next += 1
+        if state is not None:
+            self.counts = _counts_of(state)
+        return self._candidate_filter
+
+    def _retried(self, action: Callable[[], Any]) -> Any:
+        return retry(action, self._lease.check)
+
+
+def _counts_of(state: dict[str, Any]) -> Counts:
+    return Counts(state["attempts"], state["accepted"], Counter(state["rejected"]))

@@ -1,0 +1,1 @@
+"""Metrics, GPU readings and the heartbeat."""

@@ -1,0 +1,190 @@
+"""Checkpoints in the object store: files first, then the pointer in the record, then older ones are deleted.
+
+They travel in a thread of their own while training goes on, one at a time; a checkpoint that waits is overtaken by the
+next.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+
+from model.training.checkpoint import read_record
+from service.core import object_keys
+from service.core.errors import TransientError
+from service.core.record_store import Record
+from service.core.storage import MissingObject
+from worker.attempt.context import Context
+from worker.attempt.lease import Lease, StopError
+from worker.attempt.retry import retry
+
+log = structlog.stdlib.get_logger(__name__)
+
+CLOCK_FILE = "elapsed.json"
+"""The seconds of training so far, which the library keeps beside its checkpoints."""
+
+CURVE_POINTS = 500
+"""Points of the loss curve kept in a record while training; all of them come with the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    step: int
+    folder: Path
+    sample: bytes | None
+
+
+class Checkpoints:
+    """The checkpoints of one training, here and in the object store.
+
+    Args:
+        folder: the library's workspace.
+        staging: where files wait for their upload, on the same file system.
+
+    Attributes:
+        samples: step → object key of the sample sheet made there, by this attempt or one before.
+    """
+
+    def __init__(self, context: Context, record: Record, lease: Lease, folder: Path, staging: Path) -> None:
+        self._context = context
+        self._record = record
+        self._lease = lease
+        self._folder = folder
+        self._staging = staging
+        self._waiting: _Staged | None = None
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._last: Future[None] | None = None
+        self.samples: dict[int, str] = {
+            int(step): key for step, key in (record.checkpoint or {}).get("samples", {}).items()
+        }
+
+    def restore(self) -> int:
+        """Fetch the checkpoint that the record points to; returns its step, 0 without one.
+
+        One that the object store has lost, or never had since it was restored from a copy, costs the steps to it.
+        """
+        pointer = self._record.checkpoint
+        if pointer is None or "files" not in pointer:
+            return 0
+        step, adapter = int(pointer["step"]), self._record.id
+        aside, target = self._folder / f".step-{step:07d}.part", self._folder / f"step-{step:07d}"
+        aside.mkdir(parents=True, exist_ok=True)
+        try:
+            for name in pointer["files"]:
+                place = self._folder if name == CLOCK_FILE else aside
+                self._fetch(object_keys.checkpoint(adapter, step, pointer["owner"], name), place / name)
+        except MissingObject as error:
+            log.warning("checkpoint_missing", step=step, object=str(error))
+            shutil.rmtree(self._folder)
+            self.samples.clear()
+            return 0
+        aside.rename(target)
+        return step
+
+    def _fetch(self, key: str, path: Path) -> None:
+        retry(lambda: self._context.objects.download(key, path), self._lease.check)
+
+    def offer(self, step: int, checkpoint: Path, sample: bytes | None) -> None:
+        """Upload a checkpoint when its turn comes.
+
+        Args:
+            checkpoint: its folder, of which nothing is needed any more when this returns.
+            sample: the sample sheet made from it, as PNG.
+        """
+        folder = self._staging / f"{step:07d}"
+        # Links cost no copy, and outlive the library's removal of the checkpoint.
+        shutil.copytree(checkpoint, folder, copy_function=os.link)
+        if (self._folder / CLOCK_FILE).is_file():
+            shutil.copyfile(self._folder / CLOCK_FILE, folder / CLOCK_FILE)
+        with self._lock:
+            overtaken, self._waiting = self._waiting, _Staged(step, folder, sample)
+        if overtaken is not None:
+            shutil.rmtree(overtaken.folder)
+        self._last = self._thread.submit(copy_context().run, self._upload)
+        self._last.add_done_callback(self._tell_defect)
+
+    def flush(self) -> None:
+        """Wait until what was offered is uploaded, or the lease tells to stop."""
+        if self._last is not None:
+            self._last.result()
+
+    def close(self) -> None:
+        """Drop what still waits."""
+        with self._lock:
+            self._waiting = None
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _upload(self) -> None:
+        with self._lock:
+            staged, self._waiting = self._waiting, None
+        if staged is None:
+            return
+        try:
+            self._store(staged)
+        except StopError:
+            log.info("checkpoint_dropped", step=staged.step)
+        except (TransientError, RedisError) as error:
+            log.warning("checkpoint_not_stored", step=staged.step, error=repr(error))
+        finally:
+            shutil.rmtree(staged.folder, ignore_errors=True)
+
+    def _tell_defect(self, upload: Future[None]) -> None:
+        if not upload.cancelled() and (error := upload.exception()) is not None:
+            log.error("checkpoint_broke", record=self._record.id, exc_info=error)
+
+    def _store(self, staged: _Staged) -> None:
+        began = time.perf_counter()
+        adapter, step, owner = self._record.id, staged.step, self._lease.owner
+        names = sorted(path.name for path in staged.folder.iterdir())
+        for name in names:
+            self._put(
+                object_keys.checkpoint(adapter, step, owner, name), staged.folder / name, "application/octet-stream"
+            )
+        if staged.sample is not None:
+            key = object_keys.sample(adapter, step, owner)
+            self._put(key, staged.sample, "image/png")
+            self.samples[step] = key
+        pointer: dict[str, Any] = {
+            "step": step,
+            "owner": owner,
+            "files": names,
+            "samples": self.samples,
+            "loss": thinned(read_record(staged.folder)[1]["curve"]),
+        }
+        save = self._context.records.save_checkpoint
+        if retry(lambda: save(adapter, owner, pointer), self._lease.check_unless_handover):
+            self._context.metrics.checkpoints.inc()
+            self._context.metrics.checkpoint.observe(time.perf_counter() - began)
+            self._delete_others(object_keys.checkpoint(adapter, step, owner))
+
+    def _put(self, key: str, content: Path | bytes, content_type: str) -> None:
+        retry(
+            lambda: self._context.objects.put(key, content, content_type=content_type),
+            self._lease.check_unless_handover,
+        )
+
+    def _delete_others(self, newest: str) -> None:
+        """The checkpoints before the newest; later ones are those of an attempt that has taken over."""
+        folder = f"{object_keys.prefix(self._record.id)}checkpoints/"
+        step = newest.removeprefix(folder).partition("-")[0]
+        found = {f"{each.key.rpartition('/')[0]}/" for each in self._context.objects.list(folder)}
+        for other in sorted(found - {newest}):
+            if other.removeprefix(folder).partition("-")[0] <= step:
+                self._context.objects.delete_prefix(other)
+
+
+def thinned(curve: list[list[float]], points: int = CURVE_POINTS) -> list[list[float]]:
+    """At most so many points of a curve, evenly spread, the last one always among them."""
+    stride = -(-len(curve) // points) or 1
+    return curve[::-1][::stride][::-1]

@@ -1,0 +1,215 @@
+"""One attempt at training an adapter: from stored inputs, and from the newest checkpoint, to a stored artefact."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+
+from model.diffusion.base import Base
+from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
+from model.dualanodiff.config import TrainingConfig, resolve_config
+from model.pipeline import MaskNetworks, train_adapter
+from model.runtime.progress import Progress
+from model.runtime.timing import stage
+from service.core import object_keys
+from service.core.record_store import Record
+from worker.attempt.claim import claim
+from worker.attempt.completion import SCRATCH_PATIENCE, Completion, delete_beside, delete_scratch
+from worker.attempt.context import Context, new_owner
+from worker.attempt.delivery import Delivery
+from worker.attempt.inputs import Inputs, read_inputs
+from worker.attempt.lease import Lease, StopError, StopReason
+from worker.attempt.model_cache import Loaded
+from worker.attempt.progress import Reporter
+from worker.attempt.retry import retry
+from worker.attempt.workspace import workspace
+from worker.monitoring.metrics import RunOutcome
+from worker.training.checkpoints import Checkpoints
+from worker.training.sample_sheet import sample_sheet
+from worker.training.step_metrics import StepMetrics
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def run_training(adapter: str, context: Context, *, delivery: Delivery | None = None) -> None:
+    """Train an adapter unless somebody else does, or it is done; whatever happens is told to its record.
+
+    Args:
+        delivery: of the message this came with.
+    """
+    owner = new_owner()
+    record = claim(context, adapter, owner, lambda: context.records.claim(adapter, owner), delivery)
+    if record is None:
+        return
+    log.info("training_claimed")
+    with (
+        Lease(context, adapter, owner, delivery) as lease,
+        Completion(context, record, lease, lambda: context.dispatcher.send_training(adapter)) as outcome,
+        workspace(context.settings, owner) as folder,
+    ):
+        if _Training(context, record, lease, folder).run():
+            outcome.ended = RunOutcome.SUCCEEDED
+
+
+class _Training:
+    def __init__(self, context: Context, record: Record, lease: Lease, folder: Path) -> None:
+        self._context = context
+        self._record = record
+        self._lease = lease
+        self._folder = folder
+        self._report = Reporter(context, record.id, lease.owner)
+        self._workspace = folder / "training"
+        self._checkpoints = Checkpoints(context, record, lease, self._workspace, folder / "staging")
+
+    def run(self) -> bool:
+        """Whether this has brought the record to success."""
+        self._report.stage("prepare")
+        request, check = self._record.request, self._lease.check
+        inputs = read_inputs(self._context.objects, self._record.id, check)
+        base, networks = self._context.model_cache.base(request.get("base"))
+        config = resolve_config(base, request["training"])
+        self._report.request = {**request, "base": base.name, "training": config.as_dict()}
+        step = self._checkpoints.restore()
+        log.info("training_begins", step=step)
+        step_metrics = StepMetrics(self._context.metrics, step)
+        try:
+            self._train(base, networks, inputs, config, step_metrics)
+        finally:
+            self._checkpoints.close()
+        return self._finish(base, networks, inputs)
+
+    def _train(
+        self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig, step_metrics: StepMetrics
+    ) -> None:
+        """With half the batch, twice as often, where the device's memory is too small."""
+        while True:
+            try:
+                for item in self._steps(base, networks, inputs, config, step_metrics):
+                    self._report.report(item)
+                    step_metrics.report(item)
+                    if item.stage == "train":
+                        self._lease.check_unless_handover()
+                    else:
+                        self._check_stored()
+            except torch.OutOfMemoryError:
+                if config.batch == 1:
+                    raise
+                config = replace(config, batch=config.batch // 2, accumulate=2 * config.accumulate)
+                self._context.metrics.out_of_memory.labels(self._record.kind).inc()
+                log.warning("batch_halved", batch=config.batch)
+                torch.cuda.empty_cache()
+            else:
+                return
+
+    def _check_stored(self) -> None:
+        """Before a handover, what was trained has to be in the object store."""
+        if self._lease.reason is StopReason.HANDOVER:
+            self._checkpoints.flush()
+        self._lease.check()
+
+    def _steps(
+        self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig, step_metrics: StepMetrics
+    ) -> Iterator[Progress]:
+        request = self._record.request
+        return train_adapter(
+            base,
+            inputs.pairs,
+            config,
+            self._folder / "adapter",
+            self._workspace,
+            object_name=request["object"],
+            defect_name=request["defect"],
+            networks=networks,
+            normals=inputs.normals,
+            callback=_Callback(self._lease, self._checkpoints, inputs, networks, step_metrics),
+        )
+
+    def _finish(self, base: Base, networks: MaskNetworks, inputs: Inputs) -> bool:
+        self._report.stage("finish")
+        check, adapter, folder = self._lease.check, self._record.id, self._folder / "adapter"
+        loaded = Loaded(load_adapter(folder, base), networks, inputs.normals)
+        card = read_adapter_card(folder)
+        samples, artifact = self._checkpoints.samples, object_keys.artifact(adapter, self._lease.owner)
+        if (sheet := sample_sheet(loaded.adapter, inputs.normals, networks.object, check)) is not None:
+            kept = card["kept_step"]
+            samples[kept] = object_keys.sample(adapter, kept, self._lease.owner)
+            self._put(samples[kept], sheet, "image/png")
+        files = [self._upload(folder, path, artifact) for path in sorted(folder.rglob("*")) if path.is_file()]
+        result = {
+            "card": card,
+            "loss": card["loss_curve"],
+            "samples": dict(sorted(samples.items())),
+            "artifact": artifact,
+            "files": files,
+            "bytes": sum(file["bytes"] for file in files),
+            "request": self._report.request,
+        }
+        stored = retry(lambda: list(self._context.objects.list(object_keys.prefix(adapter))), check)
+        lasting = (object_keys.uploads(adapter), artifact, *samples.values())
+        size = sum(each.size for each in stored if each.key.startswith(lasting))
+        records, owner = self._context.records, self._lease.owner
+        succeeded = retry(lambda: records.succeed(adapter, owner, result, size), check)
+        if succeeded:
+            self._context.model_cache.keep(adapter, loaded)
+            log.info("training_succeeded", bytes=result["bytes"])
+            retry(lambda: self._delete_others(artifact, set(samples.values())), patience=SCRATCH_PATIENCE)
+        return succeeded
+
+    def _delete_others(self, artifact: str, samples: set[str]) -> None:
+        """What only unfinished work needs, and what attempts have made that died before they told."""
+        objects, adapter = self._context.objects, self._record.id
+        delete_scratch(objects, adapter)
+        delete_beside(objects, object_keys.artifact(adapter), artifact)
+        for each in objects.list(object_keys.samples(adapter)):
+            if each.key not in samples:
+                objects.delete_prefix(each.key)
+
+    def _upload(self, folder: Path, path: Path, artifact: str) -> dict[str, Any]:
+        name = path.relative_to(folder).as_posix()
+        self._put(artifact + name, path, "application/octet-stream")
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        return {"path": name, "bytes": path.stat().st_size, "sha256": digest}
+
+    def _put(self, key: str, content: Path | bytes, content_type: str) -> None:
+        with stage("store"):
+            retry(lambda: self._context.objects.put(key, content, content_type=content_type), self._lease.check)
+
+
+class _Callback:
+    """Stores checkpoints with a look at the adapter; when told to hand over, checkpoints at once and stops."""
+
+    def __init__(
+        self, lease: Lease, checkpoints: Checkpoints, inputs: Inputs, networks: MaskNetworks, step_metrics: StepMetrics
+    ) -> None:
+        self._lease = lease
+        self._checkpoints = checkpoints
+        self._inputs = inputs
+        self._networks = networks
+        self._step_metrics = step_metrics
+        self._sheets: dict[int, bytes | None] = {}
+        self._last: int | None = None
+
+    def wants_checkpoint(self) -> bool:
+        self._lease.check_unless_handover()
+        return self._lease.reason is StopReason.HANDOVER
+
+    def on_checkpoint(self, step: int, adapter: Adapter) -> None:
+        if self._lease.reason is StopReason.HANDOVER:
+            self._last = step
+        else:  # the last one's comes with the result: the adapted network's masks, and the weights that were kept
+            with self._step_metrics.paused():
+                check = self._lease.check_unless_handover
+                self._sheets[step] = sample_sheet(adapter, self._inputs.normals, self._networks.object, check)
+
+    def on_saved(self, step: int, checkpoint: Path) -> None:
+        self._checkpoints.offer(step, checkpoint, self._sheets.pop(step, None))
+        if step == self._last:
+            self._checkpoints.flush()
+            raise StopError(StopReason.HANDOVER)
