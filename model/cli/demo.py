@@ -128,7 +128,7 @@ def _succeeded(final: Resource) -> Resource:
         return final
     error = final.error or {}
     problems = error.get("problems") or [error.get("detail") or f"{final.id} is {final.state}"]
-    if error.get("code") == "unusable_input":
+    if error.get("code") in {"unusable_input", "diverged"}:
         raise UsageError([str(problem) for problem in problems])
     told = f"{final.id} is {final.state}: {'; '.join(map(str, problems))}"
     raise RuntimeError(told) if error.get("code") == "internal_error" else TransientError(told)

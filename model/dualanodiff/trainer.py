@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -28,7 +29,7 @@ from model.training.checkpoint import (
 )
 from model.training.early_stopping import LEAST_PAIRS, MEASURE_EVERY, PATIENCE, BestWeights, TrainingResult
 from model.types import Pair
-from service.core.errors import UsageError
+from service.core.errors import DivergedError, UsageError
 
 REPORT_EVERY = 5
 """Steps between two reports and two points of the loss curve."""
@@ -84,6 +85,7 @@ def train(
 
     Raises:
         UsageError: BCM without a network that finds objects.
+        DivergedError: the loss is no finite number.
     """
     config = model.config
     if config.bcm and object_net is None:
@@ -189,6 +191,9 @@ class _Run:
     def report(self) -> float:
         """Note a point of the loss curve; returns the last one that was read.
 
+        Raises:
+            DivergedError: it is no finite number.
+
         But for the first and the last, a point is read when the next one is noted: by then it has arrived.
         """
         self._read()
@@ -199,13 +204,14 @@ class _Run:
 
     def _read(self) -> None:
         if self._unread is not None:
-            step, value = self._unread
-            self._curve.append((step, round(value.read(), 5)))
+            step, late = self._unread
+            self._curve.append((step, round(_finite(late.read(), step), 5)))
             self._unread = None
 
     def save(self, checkpoints: BackgroundCheckpoints) -> None:
         """Have the state as it is now written."""
         self._read()
+        _finite(float(self._smooth), self.done)
         tensors = {name: parameter.data for name, parameter in self.trainable.items()}
         files: dict[str, dict[str, Tensor]] = {"trainable": tensors, "loss": {"smooth": self._smooth}}
         record: dict[str, object] = {"curve": self._curve}
@@ -219,6 +225,21 @@ class _Run:
         if self.best is None:
             return TrainingResult(self._curve, self.done, self.done)
         return TrainingResult(self._curve, self.done, self.best.step, held_out, self.best.curve)
+
+
+def _finite(loss: float, step: int) -> float:
+    """The loss.
+
+    Raises:
+        DivergedError: it is infinite or no number.
+    """
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the loss was {loss} by step {step}: lower lr and interaction_lr, to a tenth for a start, allow some "
+            "warmup steps, or use precision fp32",
+            "The training diverged",
+        )
+    return loss
 
 
 def _optimise(run: _Run, workspace: Path, callback: TrainingCallback | None, *, keep_last: bool) -> Iterator[Progress]:

@@ -30,5 +30,9 @@ class UsageError(Exception):
         return "\n".join([f"{self.summary}:", *(f"  - {problem}" for problem in self.problems)])
 
 
+class DivergedError(UsageError):
+    """A training's loss is no longer a number, so what it learned is lost; other options may keep it finite."""
+
+
 class TransientError(Exception):
     """The surroundings failed for now (no disk space, no memory); the same request may succeed later."""

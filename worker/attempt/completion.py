@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from service.core import object_keys
-from service.core.errors import TransientError, UsageError
+from service.core.errors import DivergedError, TransientError, UsageError
 from service.core.record_store import Record
 from service.core.storage import ObjectStore
 from worker.attempt.context import Context
@@ -133,6 +133,8 @@ class Completion:
             case StopError():
                 self.ended = RunOutcome.HANDED_OVER
                 self._return(self._context.records.release)
+            case DivergedError():
+                self._fail("diverged", error.summary, error.problems)
             case UsageError():
                 self._fail("unusable_input", error.summary or error.problems[0], error.problems)
             case TransientError() | RedisError() | OperationalError():

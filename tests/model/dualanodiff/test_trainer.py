@@ -19,7 +19,7 @@ from model.dualanodiff.trainer import train
 from model.runtime.progress import Progress
 from model.runtime.seeding import step_generator
 from model.training.checkpoint import list_checkpoints, read_record, read_tensors
-from service.core.errors import UsageError
+from service.core.errors import DivergedError, UsageError
 from tests.support.tiny_data import awaken, drawn_pair, last, tiny_config, tiny_u2net
 
 PAIRS = [drawn_pair(0, 48, 40), drawn_pair(1, 33, 90)]
@@ -241,6 +241,17 @@ def test_a_checkpoint_of_other_options_is_refused(base: Base, tmp_path: Path, op
     last(train(built(base), PAIRS, tmp_path))
     with pytest.raises(UsageError, match="the checkpoint was made with other options"):
         last(train(built(base, **options), PAIRS, tmp_path, object_net=tiny_u2net()))
+
+
+def test_a_training_whose_loss_is_no_number_any_more_ends_there_and_says_what_to_change(
+    base: Base, tmp_path: Path
+) -> None:
+    model = built(base, steps=400, lr=1e30, interaction_lr=1e30, checkpoint_every=1)
+    with pytest.raises(DivergedError, match=r"The training diverged: the loss was (nan|inf) by step \d+: lower lr"):
+        list(train(model, PAIRS, tmp_path))
+    # What is kept is from before.
+    for checkpoint in list_checkpoints(tmp_path):
+        assert read_tensors(checkpoint, "loss")["smooth"].isfinite()
 
 
 def test_bcm_without_a_network_that_finds_objects_is_refused(base: Base, tmp_path: Path) -> None:

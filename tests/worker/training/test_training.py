@@ -130,6 +130,16 @@ def test_a_record_whose_holder_died_is_taken_over(service: Service) -> None:
     assert service.record(adapter).state is State.SUCCEEDED
 
 
+def test_a_training_that_diverges_fails_as_such_and_is_not_tried_again(service: Service) -> None:
+    adapter = service.create_adapter(steps=400, lr=1e30, interaction_lr=1e30)
+    run_training(adapter, service.context())
+    record = service.record(adapter)
+    assert record.state is State.FAILED
+    assert record.error is not None
+    assert record.error["code"] == "diverged"
+    assert "lower lr and interaction_lr" in record.error["problems"][0]
+
+
 def test_options_that_do_not_fit_the_base_fail_with_every_reason(service: Service) -> None:
     adapter = service.create_adapter(resolution=33, warmup=-1)
     run_training(adapter, service.context())
