@@ -33,6 +33,7 @@ from model.runtime.progress import Progress
 from model.runtime.timing import stage
 from model.training.early_stopping import TrainingResult
 from model.types import Candidate, Pair
+from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 
 
@@ -171,9 +172,7 @@ class _Clock:
 
     def keep(self) -> None:
         """Note them for the process that may have to go on."""
-        aside = self._file.with_name(f".{self._file.name}.part")
-        aside.write_text(json.dumps({"seconds": self.seconds}), encoding="utf-8")
-        aside.replace(self._file)
+        write_text(self._file, json.dumps({"seconds": self.seconds}))
 
 
 def make_dataset(  # noqa: PLR0913 - what a request says, one by one

@@ -15,7 +15,7 @@ PARTS = ("model", "service", "worker")
 KERNEL = tuple(
     f"service.core.{name}"
     for name in (
-        *("errors", "limits", "object_keys", "requests"),
+        *("atomic_write", "errors", "limits", "object_keys", "requests"),
         *(f"uploads.{name}" for name in ("decoding", "images", "listing", "pairs", "problems", "reading")),
     )
 )

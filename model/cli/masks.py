@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from model.masks.extraction import MaskMethod, threshold_mask, tidy_mask, u2net_
 from model.masks.u2net import U2Net, load_u2net
 from model.runtime.progress import Meter
 from model.types import ImageArray, MaskArray
+from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
 from service.core.uploads.images import read_image
@@ -55,23 +55,15 @@ def make_masks(request: MasksRequest, output: Output) -> None:
         raise UsageError(problems.found, "the masks cannot be made")
     for note in notes:
         output.note(note)
-    aside = request.target.with_name(f".{request.target.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     empty = []
     meter = Meter("masks", len(files), "masks")
-    try:
+    with atomic_folder(request.target) as aside:
         for number, (name, path) in enumerate(files.items()):
             mask = tidy_mask(find(read_image(path, name, OWN_FILES, reading.brightness)[0]))
             Image.fromarray(mask.astype(np.uint8) * 255).save(aside / f"{stem(name)}.png")
             if not mask.any():
                 empty.append(name)
             output.progress(meter.report(number + 1))
-        if request.target.exists():
-            request.target.rmdir()
-        aside.rename(request.target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     told = f"masks: {request.target} ({len(files)} files)"
     if empty:
         told += f"\n{len(empty)} of them are empty, no defect was found on {', '.join(empty[:5])}"

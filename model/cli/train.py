@@ -31,6 +31,7 @@ from model.dualanodiff.config import TrainingConfig, resolve_config
 from model.pipeline import MaskNetworks, load_mask_networks, train_adapter
 from model.training.checkpoint import list_checkpoints, read_record
 from model.types import Pair
+from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 
 REQUEST_FILE = "request.json"
@@ -163,9 +164,7 @@ def perform(training: Training, output: Output) -> float | None:
     """Train and write the adapter; the workspace is removed once that is done. Returns the last loss."""
     request, workspace = training.request, training.workspace
     workspace.mkdir(parents=True, exist_ok=True)
-    aside = workspace / f".{REQUEST_FILE}.part"
-    aside.write_text(json.dumps(training.record()), encoding="utf-8")
-    aside.replace(workspace / REQUEST_FILE)
+    write_text(workspace / REQUEST_FILE, json.dumps(training.record()))
     if found := list_checkpoints(workspace):
         output.note(f"resuming after step {read_record(found[-1])[0]} of {training.config.steps}")
     loss = None

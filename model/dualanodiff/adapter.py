@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -40,6 +39,7 @@ from model.dualanodiff.unet import ANOMALY, GLOBAL
 from model.masks.u2net import U2Net, load_u2net, save_u2net
 from model.training.early_stopping import TrainingResult
 from model.types import ImageArray, Pair, is_grey
+from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 
 FORMAT_VERSION = 1
@@ -160,11 +160,8 @@ def save_adapter(
         folder: the artefact's folder; its parent must exist.
         run: what goes into `run.json`.
     """
-    aside = folder.with_name(f".{folder.name}.part")
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        (aside / "reference").mkdir(parents=True)
+    with atomic_folder(folder) as aside:
+        (aside / "reference").mkdir()
         text = None
         if model.config.text_rank:
             text = get_peft_model_state_dict(model.text_encoder, adapter_name=TEXT_ADAPTER)
@@ -184,12 +181,6 @@ def save_adapter(
             Image.fromarray(pair.mask).save(aside / "reference" / f"{number:03d}_mask.png")
         for name, content in (("run.json", run or {}), ("card.json", card)):
             (aside / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def read_adapter_card(folder: Path) -> dict[str, Any]:

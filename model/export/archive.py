@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
+from service.core.atomic_write import atomic_file
+
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip can carry."""
 UNIX = 3
@@ -32,10 +34,5 @@ class Archive:
 @contextmanager
 def new_archive(path: Path) -> Iterator[Archive]:
     """Write `path` aside and rename it once complete; whatever fails in between leaves no trace."""
-    aside = path.with_name(path.name + ".part")
-    try:
-        with ZipFile(aside, "w", ZIP_STORED) as file:
-            yield Archive(file)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_file(path) as aside, ZipFile(aside, "w", ZIP_STORED) as file:
+        yield Archive(file)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from model.generation.filter import Counts
 from model.types import Candidate, anomaly_part
+from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 
 REQUEST_FILE, STATE_FILE = "request.json", "state.json"
@@ -139,9 +140,7 @@ class PairStore:
         )
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        aside = self.folder / f".{name}.part"
-        aside.write_text(json.dumps(content), encoding="utf-8")
-        aside.replace(self.folder / name)
+        write_text(self.folder / name, json.dumps(content))
 
 
 def _name(number: int) -> str:

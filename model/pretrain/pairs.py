@@ -34,6 +34,7 @@ from model.pretrain.precision import computing_in, faster_precision
 from model.pretrain.procedural.captions import Shown, caption_pair, rare_captions
 from model.runtime.progress import Progress
 from model.types import GREY
+from service.core.atomic_write import atomic_file
 
 ENCODE_BATCH = 128
 
@@ -156,9 +157,8 @@ class PairEncoder:
         latents.append(self._latents(views, shown, torch.arange(begin, min(begin + ENCODE_BATCH, len(views)))))
         if len(latents) * ENCODE_BATCH >= len(views):
             pairs = self._pairs(views, shown, torch.cat(latents, dim=1))
-            aside = (self._folder / path.name).with_suffix(".partial")
-            save_file({name: getattr(pairs, name).contiguous() for name in pairs.__slots__}, aside)
-            aside.replace(self._folder / path.name)
+            with atomic_file(self._folder / path.name) as aside:
+                save_file({name: getattr(pairs, name).contiguous() for name in pairs.__slots__}, aside)
             self.encoded.append(pairs)
             self._known.add(path.name)
             self._begun = None

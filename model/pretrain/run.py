@@ -40,6 +40,7 @@ from model.pretrain.segmentation import SegmentationConfig, Subject, build_segme
 from model.pretrain.text import build_text_encoder, build_tokenizer
 from model.runtime.progress import Meter, Progress
 from model.types import Pair
+from service.core.atomic_write import atomic_file, atomic_folder, write_text
 from service.core.errors import UsageError
 
 SHARD_BYTES = 15 * 2**20
@@ -230,9 +231,8 @@ def _masks(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
         config = SegmentationConfig(subject, batch=preset.mask_batch)
         net = build_segmentation(config).to(device)
         yield from train_segmentation(net, shards, held_out, work / f"masks-{subject}", config, preset.masks, vae)
-        aside = finished.with_suffix(".part.safetensors")
-        save_u2net(net, aside)
-        aside.rename(finished)
+        with atomic_file(finished) as aside:
+            save_u2net(net, aside)
 
 
 def _held_out(work: Path, preset: Preset, device: str) -> Views:
@@ -268,9 +268,13 @@ def _started_card(work: Path) -> dict[str, Any]:
 
 def assemble(work: Path, preset: Preset, target: Path) -> None:
     """Put the finished parts together as a base in half precision, with the card begun."""
-    aside = target.with_name(f".{target.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    with atomic_folder(target) as aside:
+        _put_together(work, aside)
+        card = _card(work, preset, target.name)
+        (aside / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def _put_together(work: Path, aside: Path) -> None:
     AutoencoderKL.from_pretrained(work / "vae").half().save_pretrained(aside / "vae", max_shard_size=SHARD_BYTES)
     UNet2DConditionModel.from_pretrained(work / "unet").half().save_pretrained(
         aside / "unet", max_shard_size=SHARD_BYTES
@@ -291,9 +295,6 @@ def assemble(work: Path, preset: Preset, target: Path) -> None:
                 load_u2net(work / f"{subject}.safetensors"), aside / "u2net" / f"{subject}.safetensors", half=True
             )
     (aside / "model_index.json").write_text(json.dumps(_model_index(), indent=2) + "\n", encoding="utf-8")
-    (aside / "card.json").write_text(json.dumps(_card(work, preset, target.name), indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    aside.rename(target)
 
 
 def measure(target: Path, photographs: Sequence[Pair], device: str) -> None:
@@ -359,12 +360,9 @@ def _add_time(work: Path, stage: Stage, seconds: float, device: str) -> None:
     machine = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {os.cpu_count()} cores, {platform.machine()}"
     spent = times.setdefault(stage, {})
     spent[machine] = spent.get(machine, 0.0) + seconds
-    (work / "times.json").write_text(json.dumps(times), encoding="utf-8")
+    write_text(work / "times.json", json.dumps(times))
 
 
 def _save_aside(network: AutoencoderKL | UNet2DConditionModel, folder: Path) -> None:
-    aside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    network.save_pretrained(aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    with atomic_folder(folder) as aside:
+        network.save_pretrained(aside)

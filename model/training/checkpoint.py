@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 
 STATE_FILE = "state.json"
@@ -134,14 +135,10 @@ def _copied(tensor: Tensor) -> Tensor:
 
 def _write(folder: Path, step: int, snapshot: _Snapshot, state: str, keep: int) -> Path:
     target = folder / f"step-{step:07d}"
-    aside = folder / f".step-{step:07d}.part"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for name, tensors in snapshot.files().items():
-        save_file(tensors, aside / f"{name}.safetensors")
-    (aside / STATE_FILE).write_text(state, encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    aside.rename(target)
+    with atomic_folder(target) as aside:
+        for name, tensors in snapshot.files().items():
+            save_file(tensors, aside / f"{name}.safetensors")
+        (aside / STATE_FILE).write_text(state, encoding="utf-8")
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return target

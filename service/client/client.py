@@ -15,6 +15,7 @@ import httpx2
 
 from service.client.resources import Page, Resource
 from service.client.transport import AWAY, ApiError, Transport
+from service.core.atomic_write import atomic_file
 from service.core.errors import TransientError, UsageError
 from service.core.uploads.names import shown_name
 
@@ -226,12 +227,8 @@ class Client:
                 return response
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.part")
-        try:
+        with atomic_file(path) as aside:
             self._transport.answer(fetch)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
         return path
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from model.types import Candidate
 from service.core import object_keys
+from service.core.atomic_write import atomic_file
 from worker.attempt.context import Context
 from worker.attempt.retry import retry
 
@@ -64,9 +65,8 @@ class Blocks:
         """The candidates of a block in order, or those of some indices."""
         path = self._path(key)
         if not path.is_file():
-            aside = path.with_suffix(".part")
-            retry(lambda: self._objects.download(key, aside), self._check)
-            aside.rename(path)
+            with atomic_file(path) as aside:
+                retry(lambda: self._objects.download(key, aside), self._check)
         return unpack(path, only)
 
     def store_verdict(self, number: int, verdict: BlockVerdict) -> str:
@@ -85,10 +85,9 @@ class Blocks:
 
 
 def pack(path: Path, candidates: Iterable[Candidate]) -> None:
-    """Write a block aside and rename it."""
-    aside = path.with_suffix(".part")
+    """Write a block, whole or not at all."""
     listed: list[dict[str, Any]] = []
-    with ZipFile(aside, "w", ZIP_STORED) as file:
+    with atomic_file(path) as aside, ZipFile(aside, "w", ZIP_STORED) as file:
         for candidate in candidates:
             name = _name(candidate.index)
             file.writestr(f"{name}.png", _png(candidate.image))
@@ -104,7 +103,6 @@ def pack(path: Path, candidates: Iterable[Candidate]) -> None:
                 }
             )
         file.writestr(LIST_FILE, json.dumps(listed))
-    aside.rename(path)
 
 
 def unpack(path: Path, only: Sequence[int] | None = None) -> list[Candidate]:

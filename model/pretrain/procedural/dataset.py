@@ -24,6 +24,7 @@ from model.data.crops import Window, cut_image, cut_mask
 from model.pretrain.procedural.noise import Rng
 from model.pretrain.procedural.scene import Sample, render
 from model.types import ImageArray, MaskArray
+from service.core.atomic_write import atomic_file
 
 VIEWS = 2
 """Of every scene: the close one, then the wider one."""
@@ -86,9 +87,8 @@ def render_shard(path: Path, first_seed: int, scenes: int, size: int, pixels: in
         "masks": np.stack([view.mask for view in views]),
         "object_masks": np.stack([view.object_mask for view in views]),
     }
-    aside = path.with_suffix(".partial")
-    save_file(arrays, aside, metadata={"names": json.dumps(names)})
-    aside.replace(path)
+    with atomic_file(path) as aside:
+        save_file(arrays, aside, metadata={"names": json.dumps(names)})
 
 
 def shard_path(folder: Path, first_seed: int, scenes: int, size: int, pixels: int) -> Path:
