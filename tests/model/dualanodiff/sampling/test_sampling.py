@@ -88,6 +88,7 @@ def test_the_same_pair_in_a_batch_of_any_size(adapter: Adapter, scheduler: str, 
         assert same(sample(adapter, replace(config, batch=batch), 0, 5), whole)
 
 
+@pytest.mark.timeout(900)  # threads that spin take minutes where the cores are taken
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_the_shipped_base_makes_the_same_pair_in_any_batch_with_any_number_of_threads(precision: str) -> None:
     base = load_base("mini")
