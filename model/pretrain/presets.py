@@ -76,7 +76,7 @@ FEW_SHOT: dict[str, Any] = {
     "precision": "bf16",
     "mask_steps": 80,
 }
-SAMPLING: dict[str, Any] = {"steps": 15, "guidance_scale": 1.5, "sketch_strength": 0.4, "precision": "bf16"}
+SAMPLING: dict[str, Any] = {"steps": 15, "guidance_scale": 1.5, "strength": 0.95, "precision": "bf16"}
 
 PRESETS = {
     "cpu": Preset(
