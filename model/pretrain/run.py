@@ -294,6 +294,11 @@ def _put_together(work: Path, aside: Path) -> None:
             save_u2net(
                 load_u2net(work / f"{subject}.safetensors"), aside / "u2net" / f"{subject}.safetensors", half=True
             )
+    for file in aside.glob("*/config.json"):
+        # diffusers notes where a network was loaded from, which is nobody's business.
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (aside / "model_index.json").write_text(json.dumps(_model_index(), indent=2) + "\n", encoding="utf-8")
 
 

@@ -412,7 +412,7 @@ def test_more_pairs_than_the_disk_holds_are_refused_before_the_work(adapter: Pat
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_disk_that_fills_up_is_told_and_costs_no_pair(adapter: Path, limits: Path, tmp_path: Path) -> None:
-    (tmp_path / "dataset.zip.part").symlink_to("/dev/full")
+    (tmp_path / ".dataset.zip.part").symlink_to("/dev/full")
     command = ("generate", adapter, "--out", tmp_path / "dataset.zip", "-n", "1", *SAMPLED, "--limits", limits)
     code, _, told = call(*command)
     assert code == TRANSIENT

@@ -117,6 +117,11 @@ def test_its_card_says_what_went_in(base: Base) -> None:
     assert base.card["seconds"].keys() <= {"render", "autoencoder", "pairs", "masks"}
 
 
+def test_no_file_says_where_it_was_made(work: Path) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (work / "base").rglob("*.json")]
+    assert not any(str(work) in text for text in texts)
+
+
 def test_no_file_is_too_large_to_travel(work: Path) -> None:
     assert max(path.stat().st_size for path in (work / "base").rglob("*.safetensors")) <= SHARD_BYTES
 
