@@ -9,8 +9,9 @@ from typing import Literal
 from bench.variants import Change, channels_first, guided_apart, plain_group_norm, unfolded, unmerged
 from model.dualanodiff.adapter import Adapter
 from model.dualanodiff.reference import SCHEDULER, STEPS
-from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.cuda_graphs import Compiler
+from service.core.options.dualanodiff import SamplingConfig
 
 PASSES = 3
 """Timed passes per round; one where a pass takes minutes."""

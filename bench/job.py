@@ -16,14 +16,15 @@ from pathlib import Path
 from bench.lenient import LENIENT
 from bench.model_report import Job
 from bench.sizes import Subject
-from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.decode import DecodedPair
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_decoded
 from model.generation.filter import CandidateFilter, Counts
 from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore, store_beside
-from model.quality.gate import QualityLimits
 from model.runtime.timing import observe_stages, stage
+from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.quality import QualityLimits
 
 BATCHES = 2
 """The least that anything can be overlapped in."""

@@ -20,8 +20,8 @@ from model.dualanodiff.sampling.config import resolve_sampling
 from model.generation.filter import Counts
 from model.masks.u2net import U2Net
 from model.pipeline import load_object_net, make_dataset
-from model.quality.gate import QualityLimits
 from model.runtime.malloc import keep_freed_memory
+from service.core.options.quality import QualityLimits
 
 
 def make(

@@ -15,7 +15,8 @@ from bench.machine import MODEL, machine
 from bench.model_report import Results, write_results
 from bench.sizes import build_subject
 from bench.timebox import Timebox
-from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.config import resolve_sampling
+from service.core.options.dualanodiff import SamplingConfig
 
 FEW = 1
 """Denoising steps of Stable Diffusion's size on a CPU, where each takes half a minute."""

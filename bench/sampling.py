@@ -23,7 +23,6 @@ from bench.timebox import Timebox
 from bench.variants import unfolded, unmerged
 from model.dualanodiff.adapter import Adapter
 from model.dualanodiff.reference import STEPS, ReferenceDenoiser, reference_latents, reference_pair
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
 from model.dualanodiff.sampling.loop import Predict
 from model.dualanodiff.sampling.merged_unet import MergedUNet
@@ -31,6 +30,7 @@ from model.dualanodiff.sampling.sampler import Sampler, prepare_sampling, sample
 from model.dualanodiff.unet import ForwardOptions
 from model.runtime.seeding import draw_noise, pair_seed
 from model.types import Candidate
+from service.core.options.dualanodiff import SamplingConfig
 
 TIMESTEP = 500
 """Of the passes that are timed by themselves."""

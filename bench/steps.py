@@ -25,7 +25,7 @@ from model.data.placement import NormalImage
 from model.diffusion.base import load_base, silence_libraries
 from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
 from model.dualanodiff.config import resolve_config
-from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.generation.filter import CandidateFilter, Counts
 from model.masks.extraction import iou
@@ -33,6 +33,7 @@ from model.masks.u2net import U2Net
 from model.pipeline import load_mask_networks, load_object_net, train_adapter
 from model.pretrain.procedural.samples import DEFECT, OBJECT
 from model.types import Candidate, ImageArray
+from service.core.options.dualanodiff import SamplingConfig
 
 CONVERGED = 200
 """Steps of DPM-Solver++ that stand for any larger number."""

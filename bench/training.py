@@ -20,7 +20,7 @@ from bench.timebox import Timebox
 from model.data.pixels import to_pixels
 from model.diffusion.noise_schedule import draw_timesteps
 from model.diffusion.vae import encode
-from model.dualanodiff.config import TrainingConfig, resolve_config
+from model.dualanodiff.config import resolve_config
 from model.dualanodiff.latent_dataset import Crops, LatentDataset, cut_crops, encode_crops
 from model.dualanodiff.loss import embedded_prompts, training_loss
 from model.dualanodiff.model import DualAnoDiffModel, build_model
@@ -28,6 +28,7 @@ from model.dualanodiff.reference import ReferenceDenoiser, reference_loss
 from model.dualanodiff.unet import ForwardOptions
 from model.pretrain.procedural.samples import DEFECT, OBJECT
 from model.runtime.seeding import step_generator
+from service.core.options.dualanodiff import TrainingConfig
 
 STEPS = 3
 """Timed per round."""

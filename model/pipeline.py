@@ -19,22 +19,21 @@ import torch
 from model.data.placement import NormalImage
 from model.diffusion.base import SHIPPED, Base
 from model.dualanodiff.adapter import Adapter, make_card, make_references, save_adapter
-from model.dualanodiff.config import TrainingConfig
 from model.dualanodiff.model import build_model
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.dualanodiff.trainer import train
 from model.export.dataset import DatasetSummary, Provenance, check_formats, write_dataset
 from model.generation.filter import Counts
 from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore, store_beside
 from model.masks.u2net import U2Net, load_u2net
-from model.quality.gate import QualityLimits
 from model.runtime.progress import Progress
 from model.runtime.timing import stage
 from model.training.early_stopping import TrainingResult
 from model.types import Candidate, Pair
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
+from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.options.quality import QualityLimits
 
 
 @dataclass(frozen=True, slots=True)

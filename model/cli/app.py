@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,10 +20,12 @@ from model.cli.options import (
     MaskValues,
     Normals,
     ObjectNet,
+    takes_options,
 )
 from model.cli.output import PREPARING
 from model.cli.session import Session
 from service.cli.app import app as service_app
+from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,8 +52,8 @@ def _pairforge(
 
 
 @app.command()
+@takes_options(TrainingConfig, TRAINING)
 def train(  # noqa: PLR0913 - every option is a parameter
-    ctx: typer.Context,
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images with the defect.")],
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of their masks: same names, white = defect.")],
     *,
@@ -71,75 +73,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
-    steps: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Optimiser steps, at most.")] = None,
-    early_stop: Annotated[
-        bool | None,
-        typer.Option(rich_help_panel=TRAINING, help="With 5+ pairs, 501+ steps: hold one out, keep best weights."),
-    ] = None,
-    batch: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Pairs per step.")] = None,
-    accumulate: Annotated[
-        int | None, typer.Option(rich_help_panel=TRAINING, help="Batches per optimiser step.")
-    ] = None,
-    rank: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Rank of both branches' LoRA.")] = None,
-    text_rank: Annotated[
-        int | None, typer.Option(rich_help_panel=TRAINING, help="Rank of the text encoder's LoRA, 0 for none.")
-    ] = None,
-    lr: Annotated[float | None, typer.Option(rich_help_panel=TRAINING, help="Learning rate of the LoRAs.")] = None,
-    interaction_lr: Annotated[
-        float | None, typer.Option(rich_help_panel=TRAINING, help="Learning rate of the branches' interaction.")
-    ] = None,
-    lora_targets: Annotated[
-        str | None, typer.Option(rich_help_panel=TRAINING, help="attention (the paper's) or all.")
-    ] = None,
-    warmup: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Steps of linear warm-up.")] = None,
-    clip_norm: Annotated[
-        float | None, typer.Option(rich_help_panel=TRAINING, help="Norm that gradients are clipped to.")
-    ] = None,
-    resolution: Annotated[
-        int | None, typer.Option(rich_help_panel=TRAINING, help="Side of the square the model sees, pixels.")
-    ] = None,
-    view: Annotated[
-        str | None, typer.Option(rich_help_panel=TRAINING, help="whole images, or a window around the defect.")
-    ] = None,
-    views: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Augmented views per pair.")] = None,
-    flip_horizontal: Annotated[
-        bool | None, typer.Option(rich_help_panel=TRAINING, help="Mirror left and right at random.")
-    ] = None,
-    flip_vertical: Annotated[
-        bool | None, typer.Option(rich_help_panel=TRAINING, help="Mirror top and bottom at random.")
-    ] = None,
-    bcm: Annotated[bool | None, typer.Option(rich_help_panel=TRAINING, help="Background compensation.")] = None,
-    prompts: Annotated[
-        str | None, typer.Option(rich_help_panel=TRAINING, help="rare tokens, or the names of object and defect.")
-    ] = None,
-    defect_weight: Annotated[
-        float | None, typer.Option(rich_help_panel=TRAINING, help="Extra weight of the defect in the loss.")
-    ] = None,
-    composites: Annotated[
-        int | None,
-        typer.Option(rich_help_panel=TRAINING, help="Defects laid on good parts, 0 for none; needs --normals."),
-    ] = None,
-    real_share: Annotated[
-        float | None, typer.Option(rich_help_panel=TRAINING, help="Real views' share of a batch beside composites.")
-    ] = None,
-    prior_share: Annotated[
-        float | None, typer.Option(rich_help_panel=TRAINING, help="Good parts' share of a batch beside composites.")
-    ] = None,
-    reference_init: Annotated[
-        bool | None,
-        typer.Option(rich_help_panel=TRAINING, help="Begin with a random interaction, as the authors' code does."),
-    ] = None,
-    precision: Annotated[str | None, typer.Option(rich_help_panel=TRAINING, help="fp32 or bf16.")] = None,
-    gradient_checkpointing: Annotated[
-        bool | None, typer.Option(rich_help_panel=TRAINING, help="Less memory for more time.")
-    ] = None,
-    mask_steps: Annotated[
-        int | None, typer.Option(rich_help_panel=TRAINING, help="Steps of adapting the mask network, 0 for none.")
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(rich_help_panel=TRAINING, help="Steps between checkpoints.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(rich_help_panel=TRAINING, help="Of every random draw.")] = None,
+    options: dict[str, Any],
 ) -> None:
     """Train an adapter on a few images and their masks; interrupted, the same command resumes."""
     with Session(json=json, writes=out, interrupted=RESUMES) as output:
@@ -158,15 +92,17 @@ def train(  # noqa: PLR0913 - every option is a parameter
             device=device,
             mask_net=mask_net,
             object_net=object_net,
+            brightness=brightness,
+            mask_values=mask_values,
             force=force,
-            options=ctx.params,
+            options=options,
         )
         run(request, output)
 
 
 @app.command()
+@takes_options(SamplingConfig, SAMPLING)
 def generate(  # noqa: PLR0913 - every option is a parameter
-    ctx: typer.Context,
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder that `pairforge train` wrote.")],
     *,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Dataset to write, e.g. dataset.zip.")],
@@ -183,36 +119,7 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
-    seed: Annotated[int | None, typer.Option(rich_help_panel=SAMPLING, help="Of every random draw.")] = None,
-    steps: Annotated[int | None, typer.Option(rich_help_panel=SAMPLING, help="Denoising steps.")] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(rich_help_panel=SAMPLING, help="Classifier-free guidance, 1 for none.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(rich_help_panel=SAMPLING, help="dpmsolver++ or a diffusers scheduler class.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(rich_help_panel=SAMPLING, help="Pairs denoised together.")] = None,
-    mask_method: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=SAMPLING, help="u2net (default with a mask network), attention or threshold."),
-    ] = None,
-    anchored: Annotated[
-        bool | None, typer.Option(rich_help_panel=SAMPLING, help="Keep the normals' background (default with normals).")
-    ] = None,
-    strength: Annotated[
-        float | None, typer.Option(rich_help_panel=SAMPLING, help="How far a normal is noised at the start, up to 1.")
-    ] = None,
-    sketch_strength: Annotated[
-        float | None,
-        typer.Option(rich_help_panel=SAMPLING, help="Start from a changed real defect noised so far; 0 for none."),
-    ] = None,
-    blend_from: Annotated[
-        float | None, typer.Option(rich_help_panel=SAMPLING, help="Share of the steps before the normal's background.")
-    ] = None,
-    agreement: Annotated[
-        float | None, typer.Option(rich_help_panel=SAMPLING, help="How far image and part are made to agree, 0 to 1.")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(rich_help_panel=SAMPLING, help="fp32 or bf16.")] = None,
+    options: dict[str, Any],
 ) -> None:
     """Generate a dataset of image-mask pairs that pass the quality checks; interrupted, the same command resumes."""
     with Session(json=json, writes=out, interrupted=KEEPS) as output:
@@ -230,9 +137,10 @@ def generate(  # noqa: PLR0913 - every option is a parameter
             limits=limits,
             max_attempts=max_attempts,
             object_net=object_net,
+            brightness=brightness,
             device=device,
             force=force,
-            options=ctx.params,
+            options=options,
         )
         run(request, output)
 

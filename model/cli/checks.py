@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -18,15 +17,12 @@ from model.dualanodiff.adapter import read_adapter_card
 from model.types import Pair
 from service.core.errors import TransientError, UsageError
 from service.core.uploads.decoding import ImageLimits
-from service.core.uploads.pairs import read_normals, read_pairs, shared_reading
-from service.core.uploads.reading import Reading, chosen_reading
+from service.core.uploads.pairs import read_normals, read_pairs
+from service.core.uploads.reading import Reading
 
 OWN_FILES = ImageLimits(max_file_bytes=200 * 10**6, max_pixels=178 * 10**6, max_total_pixels=2 * 10**9)
 """What the user's own machine is asked to hold. Pillow decodes no image of more than 178 megapixels; two gigapixels
 take 6 GB."""
-
-MAX_SEED = 2**63 - 1
-"""Seeds are stored as signed 64-bit integers."""
 
 _Value = TypeVar("_Value")
 _Args = ParamSpec("_Args")
@@ -52,26 +48,15 @@ class Problems:
         try:
             return work(*args, **kwargs)
         except UsageError as error:
-            self.found += [f"{name}: {problem}" if name else problem for problem in error.problems]
+            named = [f"{name}: {problem}" if name else problem for problem in error.problems]
+            self.found += [problem for problem in named if problem not in self.found]
             return None
-
-
-def chosen(options: Mapping[str, Any], settings: type[Any]) -> dict[str, Any]:
-    """Those command-line options that are fields of a dataclass of settings."""
-    names = {field.name for field in fields(settings)}
-    return {name: value for name, value in options.items() if name in names}
 
 
 def open_base(source: str, device: str = "cpu") -> Base:
     """`load_base` without the libraries' own bars and remarks."""
     silence_libraries()
     return load_base(source, device=device)
-
-
-def choose_reading(options: Mapping[str, Any], images: Path, masks: Path, normals: Path | None) -> Reading:
-    """How files are to be understood: as the options say, with one brightness for all images and normals."""
-    wanted = chosen_reading(options.get("brightness"), options.get("mask_values"))
-    return shared_reading(wanted, images, masks, normals, OWN_FILES)
 
 
 def load_pairs(images: Path, masks: Path, reading: Reading | None = None) -> tuple[list[Pair], list[str]]:
@@ -86,13 +71,6 @@ def load_normals(folder: Path | None, reading: Reading | None = None) -> tuple[l
         return [], []
     found = read_normals(folder, OWN_FILES, reading)
     return [NormalImage(normal.name, normal.image) for normal in found.images], found.notes
-
-
-def check_seed(options: Mapping[str, Any]) -> None:
-    """Refuse a seed that is too large; that it must not be negative is checked with the other settings."""
-    seed = options.get("seed")
-    if seed is not None and seed > MAX_SEED:
-        raise UsageError(f"seed is {seed}; it must be at most {MAX_SEED}")
 
 
 def choose_device(name: str) -> str:

@@ -13,7 +13,6 @@ from model.cli.checks import (
     Problems,
     check_new_adapter,
     check_new_file,
-    check_seed,
     choose_device,
     load_normals,
     load_pairs,
@@ -25,6 +24,8 @@ from service.cli.files import pair_pictures, pictures
 from service.core.errors import UsageError
 from service.core.limits import read_limits
 from service.core.object_keys import Upload
+from service.core.options.declaration import choose
+from service.core.options.dualanodiff import SamplingConfig
 
 DEMO_STEPS = 150
 """Enough for the embedded base to show the samples' defect, and few enough for two CPU cores."""
@@ -133,7 +134,7 @@ def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
     limits = problems.attempt(read_limits, request.limits) if request.limits is not None else None
     problems.attempt(check_new_adapter, request.adapter, force=True)
     problems.attempt(check_new_file, request.dataset, force=True)
-    problems.attempt(check_seed, {"seed": request.seed})
+    problems.attempt(choose, SamplingConfig, "options", {"seed": request.seed})
     device = problems.attempt(choose_device, request.device)
     folder = problems.attempt(_base_folder, request.base)
     steps = DEMO_STEPS if request.steps is None else request.steps

@@ -11,9 +11,7 @@ from typing import Any
 from model.cli.checks import (
     Problems,
     check_new_file,
-    check_seed,
     choose_device,
-    chosen,
     load_normals,
     open_base,
     require_space,
@@ -22,15 +20,17 @@ from model.cli.output import PREPARED, Output, duration
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
 from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
-from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.config import resolve_sampling
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
 from model.generation.filter import Counts
-from model.masks.extraction import MaskMethod
 from model.masks.u2net import U2Net
 from model.pipeline import load_object_net, make_dataset
-from model.quality.gate import QualityLimits
 from service.core.errors import UsageError
 from service.core.limits import read_limits
+from service.core.options.common import MaskMethod
+from service.core.options.declaration import choose
+from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.quality import QualityLimits
 from service.core.uploads.reading import chosen_reading
 
 BYTES_PER_PIXEL = 2
@@ -39,7 +39,7 @@ BYTES_PER_PIXEL = 2
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """What the user asked for; `options` that name a field of `SamplingConfig` are settings, None means not chosen."""
+    """What the user asked for; `options` are the sampling options that were chosen."""
 
     adapter: Path
     target: Path
@@ -50,6 +50,7 @@ class GenerateRequest:
     limits: Path | None = None
     max_attempts: int | None = None
     object_net: Path | None = None
+    brightness: str | None = None
     device: str = "auto"
     force: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -115,7 +116,7 @@ def prepare(request: GenerateRequest, loaded: Base | None = None) -> Generation:
         config = problems.attempt(
             resolve_sampling,
             base,
-            chosen(request.options, SamplingConfig),
+            request.options,
             has_normals=request.normals is not None,
             has_mask_net=adapter is None or adapter.mask_net is not None,
             bcm=adapter is not None and adapter.model.config.bcm,
@@ -137,10 +138,10 @@ def read_inputs(request: GenerateRequest) -> Inputs:
     problems = Problems()
     formats = problems.attempt(parse_formats, request.formats)
     limits = problems.attempt(read_limits, request.limits) if request.limits is not None else None
-    reading = problems.attempt(chosen_reading, request.options.get("brightness"), None)
+    reading = problems.attempt(chosen_reading, request.brightness, None)
     found = problems.attempt(load_normals, request.normals, reading)
     problems.attempt(check_new_file, request.target, force=request.force)
-    problems.attempt(check_seed, request.options)
+    problems.attempt(choose, SamplingConfig, "sampling options", request.options)
     if request.num_pairs < 1:
         problems.found.append(f"num-pairs is {request.num_pairs}; it must be at least 1")
     elif request.max_attempts is not None and request.max_attempts < request.num_pairs:

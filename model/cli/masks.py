@@ -13,13 +13,14 @@ from PIL import Image
 from model.cli.checks import OWN_FILES, Problems, check_new_folder, choose_device
 from model.cli.output import Output
 from model.diffusion.base import locate_base
-from model.masks.extraction import MaskMethod, threshold_mask, tidy_mask, u2net_mask
+from model.masks.extraction import threshold_mask, tidy_mask, u2net_mask
 from model.masks.u2net import U2Net, load_u2net
 from model.runtime.progress import Meter
 from model.types import ImageArray, MaskArray
 from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
+from service.core.options.common import MaskMethod
 from service.core.uploads.images import read_image
 from service.core.uploads.listing import Notes, left_out, listed, stem
 from service.core.uploads.pairs import shared_reading

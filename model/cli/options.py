@@ -1,11 +1,21 @@
-"""Options that several commands share."""
+"""Options that several commands share, and those that are made from a declaration."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import typer
+
+from service.core.options.declaration import declared
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Command = Callable[..., None]
 
 TRAINING, SAMPLING = "Training settings (default: the base's recommendation, else the paper's)", "Sampling settings"
 
@@ -32,3 +42,38 @@ Normals = Annotated[
 ObjectNet = Annotated[
     Path | None, typer.Option(metavar="FILE", help="U²-Net that finds products, in place of the base's.")
 ]
+
+
+def takes_options(
+    declaration: type[DataclassInstance], panel: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for every declared one; those that were chosen arrive as its argument `options`.
+
+    Their ranges are checked by the library, so that one message names everything that is wrong.
+    """
+    names = list(declared(declaration))
+
+    def extend(command: Command) -> Command:
+        @wraps(command)
+        def extended(*args: Any, **given: Any) -> None:
+            options = {name: given.pop(name) for name in names}
+            command(*args, **given, options={name: value for name, value in options.items() if value is not None})
+
+        own = inspect.signature(command, eval_str=True)
+        added = [
+            inspect.Parameter(
+                option.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[
+                    (str if get_origin(option.type) is Literal else option.type) | None,
+                    typer.Option(rich_help_panel=panel, help=option.summary),
+                ],
+            )
+            for option in declared(declaration).values()
+        ]
+        kept = [parameter for parameter in own.parameters.values() if parameter.name != "options"]
+        extended.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+        return extended
+
+    return extend

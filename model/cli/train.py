@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from model.cli.checks import (
+    OWN_FILES,
     Problems,
     check_new_adapter,
-    check_seed,
     choose_device,
-    choose_reading,
-    chosen,
     load_normals,
     load_pairs,
     open_base,
@@ -27,12 +25,16 @@ from model.cli.output import PREPARED, Output, duration
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
 from model.dualanodiff.adapter import describe_pair, image_hash, read_adapter_card
-from model.dualanodiff.config import TrainingConfig, resolve_config
+from model.dualanodiff.config import resolve_config
 from model.pipeline import MaskNetworks, load_mask_networks, train_adapter
 from model.training.checkpoint import list_checkpoints, read_record
 from model.types import Pair
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
+from service.core.options.declaration import choose
+from service.core.options.dualanodiff import TrainingConfig
+from service.core.uploads.pairs import shared_reading
+from service.core.uploads.reading import Reading, chosen_reading
 
 REQUEST_FILE = "request.json"
 
@@ -45,7 +47,7 @@ COPIES = 9
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """What the user asked for; `options` that name a field of `TrainingConfig` are settings, None means not chosen."""
+    """What the user asked for; `options` are the training options that were chosen."""
 
     images: Path
     masks: Path
@@ -57,6 +59,8 @@ class TrainRequest:
     device: str = "auto"
     mask_net: Path | None = None
     object_net: Path | None = None
+    brightness: str | None = None
+    mask_values: str | None = None
     force: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -131,16 +135,16 @@ def prepare(request: TrainRequest, output: Output) -> Training:
         TransientError: there is no room for checkpoints and adapter.
     """
     problems = Problems()
-    reading = problems.attempt(choose_reading, request.options, request.images, request.masks, request.normals)
+    reading = problems.attempt(_reading, request)
     found = problems.attempt(load_pairs, request.images, request.masks, reading)
     good = problems.attempt(load_normals, request.normals, reading)
     problems.attempt(check_new_adapter, request.target, force=request.force)
-    problems.attempt(check_seed, request.options)
+    problems.attempt(choose, TrainingConfig, "training options", request.options)
     device = problems.attempt(choose_device, request.device) or "cpu"
     base = problems.attempt_on(f"base {request.base}", open_base, request.base, device)
     config = networks = None
     if base is not None:
-        config = problems.attempt(resolve_config, base, chosen(request.options, TrainingConfig))
+        config = problems.attempt(resolve_config, base, request.options)
         networks = problems.attempt(load_mask_networks, base, request.mask_net, request.object_net)
     if config is not None and config.bcm and networks is not None and networks.object is None:
         problems.found.append(
@@ -183,6 +187,12 @@ def perform(training: Training, output: Output) -> float | None:
         loss = item.loss if item.stage == "train" else loss
     shutil.rmtree(workspace)
     return loss
+
+
+def _reading(request: TrainRequest) -> Reading:
+    """How files are to be understood: as the request says, with one brightness for all images and normals."""
+    wanted = chosen_reading(request.brightness, request.mask_values)
+    return shared_reading(wanted, request.images, request.masks, request.normals, OWN_FILES)
 
 
 def _check_workspace(training: Training) -> None:

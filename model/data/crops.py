@@ -9,7 +9,6 @@ resized to the model's resolution. Nothing is ever stretched.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from model.types import ImageArray, MaskArray
-
-ViewKind = Literal["whole", "window"]
+from service.core.options.common import CropKind
 
 DEFECT_SHARE = 0.6
 """A defect's box fills at most this share of a window's side."""
@@ -49,7 +47,7 @@ class Window:
         return slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
 
 
-def draw_window(mask: MaskArray, kind: ViewKind, resolution: int, rng: np.random.Generator) -> Window:
+def draw_window(mask: MaskArray, kind: CropKind, resolution: int, rng: np.random.Generator) -> Window:
     """A random window on one of the mask's components, by the module's rule.
 
     Args:

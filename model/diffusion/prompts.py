@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from service.core.options.common import PromptStyle
 
 if TYPE_CHECKING:  # what only needs the words starts without torch
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
-
-PromptStyle = Literal["rare", "names"]
 
 RARE_OBJECT, RARE_DEFECT = "vfx", "sks"
 """Rare tokens for object and defect; the paper found them better than the names."""

@@ -32,7 +32,6 @@ from torch import Tensor, nn
 from model.data.crops import draw_window
 from model.data.placement import Placement
 from model.diffusion.base import Base
-from model.dualanodiff.config import TrainingConfig
 from model.dualanodiff.lora import TEXT_ADAPTER
 from model.dualanodiff.model import DualAnoDiffModel, build_model
 from model.dualanodiff.unet import ANOMALY, GLOBAL
@@ -41,6 +40,7 @@ from model.training.early_stopping import TrainingResult
 from model.types import ImageArray, Pair, is_grey
 from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
+from service.core.options.dualanodiff import TrainingConfig
 
 FORMAT_VERSION = 1
 

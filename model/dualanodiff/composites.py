@@ -18,13 +18,13 @@ from model.data.copy_paste import CopyPaste, draw_copy_paste
 from model.data.crops import resize_image, resize_share
 from model.data.placement import Anchor, NormalImage, draw_anchor, inner_border
 from model.dualanodiff.adapter import make_references
-from model.dualanodiff.config import TrainingConfig
 from model.dualanodiff.latent_dataset import Crops, LatentDataset, grey_cell
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net
-from model.quality.gate import QualityLimits
 from model.runtime.progress import Meter, Progress
 from model.types import Pair, anomaly_part
+from service.core.options.dualanodiff import TrainingConfig
+from service.core.options.quality import QualityLimits
 
 COMPOSITE, GOOD = 1_000_003, 1_000_033
 """Tell these draws from those of the pairs' crops, which have the pair's number in that place."""

@@ -15,11 +15,11 @@ from model.data.pixels import to_pixels
 from model.diffusion.base import Base
 from model.diffusion.vae import encode, encode_batch
 from model.dualanodiff.bcm import background_images
-from model.dualanodiff.config import TrainingConfig
 from model.masks.u2net import U2Net
 from model.runtime.progress import Meter, Progress
 from model.runtime.timing import stage
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
+from service.core.options.dualanodiff import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)

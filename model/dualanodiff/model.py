@@ -14,11 +14,11 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 from model.diffusion.base import Base
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.prompts import embed, good_prompts, nested_prompts, tokenize
-from model.dualanodiff.config import TrainingConfig
 from model.dualanodiff.lora import ALL_TARGETS, ATTENTION_TARGETS, add_branch_lora, add_text_lora, lora_parameters
 from model.dualanodiff.unet import ANOMALY, GLOBAL, TwoBranchUNet
 from model.kernels.group_norm import use_channels_last_norms
 from service.core.errors import UsageError
+from service.core.options.dualanodiff import TrainingConfig
 
 _Module = TypeVar("_Module", bound=nn.Module)
 

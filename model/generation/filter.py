@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from model.data.crops import resize_image, resize_mask
 from model.data.placement import NormalImage
 from model.dualanodiff.adapter import Adapter
-from model.dualanodiff.sampling.config import SamplingConfig
+from model.dualanodiff.sampling.config import dtype_of
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
-from model.quality.gate import QualityGate, QualityLimits, Verdict
+from model.quality.gate import QualityGate, Verdict
 from model.runtime.timing import stage
 from model.types import Candidate, Pair
+from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.quality import QualityLimits
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class CandidateFilter:
         limits: QualityLimits | None = None,
     ) -> None:
         self._gate = QualityGate(gate_references(adapter, config), limits)
-        net = for_inference(object_net, config.dtype) if object_net is not None else None
+        net = for_inference(object_net, dtype_of(config)) if object_net is not None else None
         self._objects = Objects(net, normals) if net is not None else None
 
     def verdict(self, candidate: Candidate) -> Verdict:

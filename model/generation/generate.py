@@ -8,15 +8,16 @@ from contextlib import closing
 
 from model.data.placement import NormalImage
 from model.dualanodiff.adapter import Adapter
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.dualanodiff.sampling.decode import DecodedPair
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_decoded
 from model.generation.filter import CandidateFilter, Counts
 from model.masks.u2net import U2Net
-from model.quality.gate import QualityLimits, Verdict
+from model.quality.gate import Verdict
 from model.runtime.concurrency import overlapped
 from model.runtime.progress import Meter, Progress
 from model.types import Candidate
+from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.quality import QualityLimits
 
 ATTEMPTS_PER_PAIR = 10
 """By default at most this many candidates are tried per wanted pair."""

@@ -7,7 +7,6 @@ does, or the anomaly branch's attention, averaged over layers and steps, which s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +22,6 @@ NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 FAINTEST, LOUDEST = 8.0, 24.0
 """Grey levels: a distance below the first is never a defect, one above the second always may be."""
-
-
-class MaskMethod(StrEnum):
-    """How the mask is found."""
-
-    U2NET = "u2net"
-    ATTENTION = "attention"
-    THRESHOLD = "threshold"
 
 
 def u2net_masks(net: U2Net, parts: Sequence[ImageArray]) -> list[MaskArray]:

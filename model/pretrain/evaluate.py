@@ -28,11 +28,12 @@ from model.diffusion.vae import decode, encode
 from model.dualanodiff.sampling.loop import guide
 from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet
 from model.export.preview import contact_sheet
-from model.masks.extraction import MaskMethod, attention_mask, iou, threshold_mask, tidy_mask, u2net_mask
+from model.masks.extraction import attention_mask, iou, threshold_mask, tidy_mask, u2net_mask
 from model.masks.u2net import U2Net
 from model.pretrain.procedural import render
 from model.quality.gate import QualityGate
 from model.types import Candidate, ImageArray, MaskArray, Pair, anomaly_part
+from service.core.options.common import MaskMethod
 
 HELD_OUT_SEED = 10_000_000
 """Procedural seeds from here on are never trained on."""

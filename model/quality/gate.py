@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from model.quality.similarity import Fingerprint, bounding_box, defect_likeness, fingerprint, scene_likeness
 from model.types import Candidate, ImageArray, MaskArray, Pair
+from service.core.options.quality import QualityLimits
 
 
 class RejectReason(StrEnum):
@@ -33,48 +34,6 @@ class RejectReason(StrEnum):
     INVISIBLE = "invisible"
     COPY_OF_REAL = "copy_of_real"
     COPY_OF_ACCEPTED = "copy_of_accepted"
-
-
-@dataclass(frozen=True, slots=True)
-class QualityLimits:
-    """Thresholds of the checks. Shares and likenesses are in [0, 1], grey levels in 0–255.
-
-    Attributes:
-        min_area_ratio: smallest mask, as a multiple of the smallest real mask's share of the window.
-        max_area_ratio: largest mask, as a multiple of the largest real mask's share of the window.
-        full_area: a mask covering at least this share of the window is full.
-        border_ratio: greatest share of the outline on the image border, as a multiple of the real masks' greatest.
-        min_border_share: share of the outline on the image border that always passes, whatever the real masks do.
-        max_cut_share: greatest share of the outline on those sides of the window that lie inside the image, where a
-            touching defect has been cut off.
-        max_off_object: greatest share of the mask outside the object mask.
-        max_disagreement: greatest mean |image - part| inside the mask, in grey levels. Real pairs through an
-            autoencoder reach about 15, unrelated ones about 50.
-        min_visibility_ratio: least visibility, as a multiple of the least visible real defect's.
-        min_visibility: least visibility in grey levels, whatever the real defects'.
-        ring: width in pixels of the rings inside and outside the outline that visibility compares.
-        defect_copy, scene_copy: likeness to a real pair from which on a candidate counts as its copy.
-        accepted_copy: the same, to an accepted candidate; higher, because hundreds are compared and chance likeness
-            grows with their number.
-        max_copy: to the three above applies: where the real pairs are alike themselves, the threshold is halfway
-            between their greatest likeness and 1, but never above this.
-    """
-
-    min_area_ratio: float = 0.2
-    max_area_ratio: float = 4.0
-    full_area: float = 0.9
-    border_ratio: float = 1.25
-    min_border_share: float = 0.1
-    max_cut_share: float = 0.05
-    max_off_object: float = 0.3
-    max_disagreement: float = 32.0
-    min_visibility_ratio: float = 0.35
-    min_visibility: float = 2.0
-    ring: int = 3
-    defect_copy: float = 0.94
-    scene_copy: float = 0.95
-    accepted_copy: float = 0.97
-    max_copy: float = 0.98
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,12 @@ from bench.model_report import Row
 from bench.sampling import one_pass, row_name
 from bench.timebox import Timebox
 from model.diffusion.base import load_base
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
 from model.dualanodiff.sampling.merged_unet import MergedUNet
 from model.dualanodiff.sampling.sampler import prepare_sampling
 from model.kernels.lora import BranchProduct
-from model.masks.extraction import MaskMethod
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig
 from tests.support.tiny_data import tiny_adapter
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,16 +17,15 @@ from PIL import Image
 from model.data.placement import NormalImage
 from model.diffusion.base import SHIPPED, Base, load_base
 from model.dualanodiff.adapter import Adapter, load_adapter
-from model.dualanodiff.config import TrainingConfig
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.export.dataset import DatasetSummary
 from model.generation.filter import Counts
-from model.masks.extraction import MaskMethod
 from model.masks.u2net import save_u2net
 from model.pipeline import MaskNetworks, load_mask_networks, make_dataset, train_adapter
 from model.types import Pair
 from service.core.errors import UsageError
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 from service.core.uploads.decoding import ImageLimits
 from service.core.uploads.pairs import read_normals, read_pairs
 from tests.support.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_adapter, tiny_config, tiny_u2net

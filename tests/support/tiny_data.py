@@ -12,13 +12,13 @@ import torch
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
 from model.dualanodiff.adapter import Adapter, make_card, make_references
-from model.dualanodiff.config import TrainingConfig
 from model.dualanodiff.model import DualAnoDiffModel, build_model
 from model.dualanodiff.unet import TwoBranchUNet
 from model.masks.u2net import PLAIN, U2Net, uniform
-from model.quality.gate import QualityLimits
 from model.training.early_stopping import TrainingResult
 from model.types import ImageArray, Pair
+from service.core.options.dualanodiff import TrainingConfig
+from service.core.options.quality import QualityLimits
 from tests.support.tiny_base import PIXEL_SIZE
 
 TINY = TrainingConfig(

@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
 from model.dualanodiff.adapter import Adapter, load_adapter
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.generation.filter import Counts
 from model.pipeline import load_mask_networks, make_dataset, train_adapter
 from model.types import Pair
@@ -25,6 +24,7 @@ from service.core import object_keys
 from service.core.connections import connect
 from service.core.messaging import Dispatcher
 from service.core.object_keys import Kind, Upload
+from service.core.options.dualanodiff import SamplingConfig
 from service.core.record_store import Record, RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.cuda_graphs import Compiler
 from model.dualanodiff.sampling.sampler import Sampler, prepare_sampling
 from model.export.dataset import check_formats
 from model.generation.filter import CandidateFilter
 from model.generation.generate import attempts_allowed
-from model.quality.gate import QualityLimits
+from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.quality import QualityLimits
 from worker.attempt.model_cache import Loaded
 
 SAMPLING = tuple(field.name for field in fields(SamplingConfig))

@@ -13,11 +13,12 @@ import torch
 
 from model.diffusion.base import Base
 from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
-from model.dualanodiff.config import TrainingConfig, resolve_config
+from model.dualanodiff.config import resolve_config
 from model.pipeline import MaskNetworks, train_adapter
 from model.runtime.progress import Progress
 from model.runtime.timing import stage
 from service.core import object_keys
+from service.core.options.dualanodiff import TrainingConfig
 from service.core.record_store import Record
 from worker.attempt.claim import claim
 from worker.attempt.completion import SCRATCH_PATIENCE, Completion, delete_beside, delete_scratch

@@ -84,18 +84,16 @@ def anchor_on(
     return Anchoring(normal, start, grey, cells)
 
 
-def blend(clean: Tensor, anchoring: Anchoring, agreement: float) -> Tensor:
+def blend(clean: Tensor, anchoring: Anchoring) -> Tensor:
     """Anchor noise-free latents `(2, B, C, h, w)` of both branches.
 
-    The part stays as it began, grey, where no defect may be. The image is the normal's outside the emerging defect;
-    inside, it is drawn to the part by `agreement`.
+    The part stays as it began, grey, where no defect may be. The image is the normal's outside the emerging defect.
     """
     image, part = clean
     blank = anchoring.start[1]
     part = blank + anchoring.allowed * (part - blank)
     defect = visible_defect(part, anchoring.grey)
-    inside = image + agreement * defect * (part - image)
-    return torch.stack([anchoring.normal + widened(defect) * (inside - anchoring.normal), part])
+    return torch.stack([anchoring.normal + widened(defect) * (image - anchoring.normal), part])
 
 
 def visible_defect(part: Tensor, grey: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ from model.diffusion.vae import decode
 from model.dualanodiff.adapter import Adapter
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring
-from model.masks.extraction import MaskMethod, attention_mask, threshold_mask, tidy_mask, u2net_masks
+from model.masks.extraction import attention_mask, threshold_mask, tidy_mask, u2net_masks
 from model.runtime.timing import stage
 from model.types import Candidate, ImageArray, MaskArray
+from service.core.options.common import MaskMethod
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from model.diffusion.prompts import own_tokens
 from model.diffusion.schedulers import make_scheduler
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring, blend
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.dualanodiff.unet import ForwardOptions
-from model.masks.extraction import MaskMethod
 from model.runtime.progress import Meter, Progress
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig
 
 Predict = Callable[[Tensor, Tensor, Tensor, ForwardOptions], Tensor]
 """A denoiser: latents `(2, B, C, h, w)`, one timestep, prompt embeddings `(2, B, L, D)` → prediction."""
@@ -71,7 +71,7 @@ def denoise(
             prediction = guide(prediction, config.guidance_scale)
         if anchoring is not None and number >= config.blend_from * len(timesteps):
             clean = model.schedule.predict_clean(scaled, prediction, steps.expand(count))
-            blended = blend(clean, anchoring, config.agreement)
+            blended = blend(clean, anchoring)
             prediction = model.schedule.prediction_of(scaled, blended, steps.expand(count))
         if maps is not None:
             collected.append(average_maps(maps, count, noise.shape[-2:]))
@@ -79,7 +79,7 @@ def denoise(
         latents = latents.unflatten(0, (2, count))
         yield meter.report(number + 1)
     if anchoring is not None:
-        latents = blend(latents, anchoring, config.agreement)
+        latents = blend(latents, anchoring)
     averaged = _defect_tokens(model, torch.stack(collected).mean(0)) if collected else None
     return latents, averaged
 

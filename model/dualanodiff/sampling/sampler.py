@@ -19,12 +19,11 @@ from model.diffusion.vae import decode
 from model.dualanodiff.adapter import Adapter
 from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, grey_latent
 from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
-from model.dualanodiff.sampling.config import SamplingConfig
+from model.dualanodiff.sampling.config import dtype_of
 from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
 from model.dualanodiff.sampling.merged_unet import autoencoder_for_sampling, merge_for_sampling
-from model.masks.extraction import MaskMethod
 from model.masks.u2net import U2Net, for_inference
 from model.runtime.concurrency import overlapped
 from model.runtime.cuda_memory import BatchBudget, measured_budget
@@ -33,6 +32,8 @@ from model.runtime.seeding import draw_noise, pair_seed
 from model.runtime.timing import stage
 from model.types import Candidate
 from service.core.errors import UsageError
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def prepare_sampling(
     """
     if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
         raise UsageError("the adapter has no mask network: choose mask_method threshold or attention")
-    dtype, model = config.dtype, adapter.model
+    dtype, model = dtype_of(config), adapter.model
     denoiser = merge_for_sampling(model.denoiser, model.base.unet, dtype)
     ready = replace(
         adapter,

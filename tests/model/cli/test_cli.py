@@ -23,14 +23,13 @@ from typer.testing import CliRunner
 
 from model.cli.app import app
 from model.cli.session import INTERRUPTED, TRANSIENT, USAGE
-from model.dualanodiff.config import TrainingConfig
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.masks.extraction import iou
 from model.masks.u2net import SMALL, U2Net, save_u2net
 from model.pretrain.procedural.samples import SAMPLES, write_samples
 from model.pretrain.run import Stage
 from model.training.checkpoint import list_checkpoints
 from model.types import anomaly_part
+from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 
 BRIEF = ("--steps", "6", "--batch", "1", "--views", "1", "--rank", "2", "--text-rank", "0", "--mask-steps", "0")
 SAMPLED = ("--steps", "2", "--batch", "2", "--mask-method", "threshold")

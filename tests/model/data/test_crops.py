@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from model.data.crops import DEFECT_SHARE, SIDE_JITTER, ViewKind, cut_image, cut_mask, draw_window, resize_share
+from model.data.crops import DEFECT_SHARE, SIDE_JITTER, cut_image, cut_mask, draw_window, resize_share
 from model.types import MaskArray
+from service.core.options.common import CropKind
 
 RESOLUTIONS = (16, 32)
-KINDS: tuple[ViewKind, ...] = ("whole", "window")
+KINDS: tuple[CropKind, ...] = ("whole", "window")
 
 
 @st.composite
@@ -39,7 +40,7 @@ anything = given(
 @anything
 @settings(max_examples=200)
 def test_a_window_lies_inside_and_shows_a_whole_defect_where_it_fits(
-    mask: MaskArray, kind: ViewKind, resolution: int, seed: int
+    mask: MaskArray, kind: CropKind, resolution: int, seed: int
 ) -> None:
     height, width = mask.shape
     window = draw_window(mask, kind, resolution, np.random.default_rng(seed))
@@ -60,13 +61,13 @@ def test_a_window_lies_inside_and_shows_a_whole_defect_where_it_fits(
 
 
 @anything
-def test_the_same_draw_gives_the_same_window(mask: MaskArray, kind: ViewKind, resolution: int, seed: int) -> None:
+def test_the_same_draw_gives_the_same_window(mask: MaskArray, kind: CropKind, resolution: int, seed: int) -> None:
     one, again = (draw_window(mask, kind, resolution, np.random.default_rng(seed)) for _ in range(2))
     assert one == again
 
 
 @anything
-def test_a_view_always_shows_a_defect(mask: MaskArray, kind: ViewKind, resolution: int, seed: int) -> None:
+def test_a_view_always_shows_a_defect(mask: MaskArray, kind: CropKind, resolution: int, seed: int) -> None:
     """However thin it becomes."""
     window = draw_window(mask, kind, resolution, np.random.default_rng(seed))
     small = cut_mask(mask, window, resolution)
@@ -76,7 +77,7 @@ def test_a_view_always_shows_a_defect(mask: MaskArray, kind: ViewKind, resolutio
 
 
 @anything
-def test_windows_are_as_small_as_their_rule_allows(mask: MaskArray, kind: ViewKind, resolution: int, seed: int) -> None:
+def test_windows_are_as_small_as_their_rule_allows(mask: MaskArray, kind: CropKind, resolution: int, seed: int) -> None:
     limit = min(mask.shape)
     window = draw_window(mask, kind, resolution, np.random.default_rng(seed))
     if kind == "whole":

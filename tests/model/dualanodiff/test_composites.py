@@ -16,7 +16,6 @@ from model.data.placement import NormalImage
 from model.diffusion.base import SHIPPED, Base, load_base
 from model.diffusion.prompts import NO_DEFECT, embed, tokenize
 from model.dualanodiff.composites import COMPOSITES_PER_GOOD, Made, make_composites, mixed_dataset
-from model.dualanodiff.config import TrainingConfig
 from model.dualanodiff.latent_dataset import Crops, LatentDataset, encode_crops, grey_cell
 from model.dualanodiff.loss import training_loss
 from model.dualanodiff.model import DualAnoDiffModel, build_model
@@ -27,6 +26,7 @@ from model.runtime.progress import Progress
 from model.runtime.seeding import step_generator
 from model.training.checkpoint import list_checkpoints
 from model.types import GREY, Pair, anomaly_part
+from service.core.options.dualanodiff import TrainingConfig
 from tests.support.tiny_data import drawn_normal, drawn_pair, last, surface, tiny_config
 
 PAIRS = [drawn_pair(0, 48, 40), drawn_pair(1, 33, 90)]

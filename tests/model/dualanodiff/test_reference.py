@@ -15,11 +15,11 @@ from model.dualanodiff.adapter import Adapter
 from model.dualanodiff.latent_dataset import LatentDataset
 from model.dualanodiff.model import build_model
 from model.dualanodiff.reference import ReferenceDenoiser, reference_latents, reference_loss, reference_pair
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.dualanodiff.trainer import training_loss
-from model.masks.extraction import MaskMethod
 from model.runtime.seeding import draw_noise, pair_seed, step_generator
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig
 from tests.support.tiny_data import tiny_adapter
 
 TARGETS = ("attention", "all")

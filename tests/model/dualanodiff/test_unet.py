@@ -10,9 +10,9 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from model.diffusion.base import Base, load_base
-from model.dualanodiff.config import TrainingConfig
 from model.dualanodiff.model import DualAnoDiffModel, build_model
 from model.dualanodiff.unet import ANOMALY, ForwardOptions
+from service.core.options.dualanodiff import TrainingConfig
 from tests.support.tiny_data import awaken, tiny_config
 
 PAIRS = 3

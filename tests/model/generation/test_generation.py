@@ -11,17 +11,18 @@ import pytest
 
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import Adapter
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.export.dataset import DatasetSummary
 from model.generation.filter import Counts, gate_references
 from model.generation.generate import generate_pairs
-from model.masks.extraction import MaskMethod
 from model.masks.objects import Objects
 from model.pipeline import make_dataset
-from model.quality.gate import QualityLimits, RejectReason
+from model.quality.gate import RejectReason
 from model.runtime.progress import Progress
 from model.types import Candidate
 from service.core.errors import UsageError
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.quality import QualityLimits
 from tests.support.tiny_data import PERMISSIVE, drawn_normal, half_seeing_u2net, last, tiny_adapter
 
 CONFIG = SamplingConfig(steps=2, batch=2, mask_method=MaskMethod.THRESHOLD)

@@ -12,12 +12,12 @@ import torch
 
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import Adapter
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.dualanodiff.sampling.decode import DecodedPair
 from model.dualanodiff.sampling.sampler import Sampler, prepare_sampling, sample_decoded
-from model.masks.extraction import MaskMethod
 from model.runtime.cuda_memory import SHARE, BatchBudget, budget_for, fitting_pairs, measured_budget
 from model.runtime.progress import Progress
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig
 from tests.support.tiny_data import tiny_adapter
 
 CONFIG = SamplingConfig(steps=2, batch=4, mask_method=MaskMethod.THRESHOLD)

@@ -9,13 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from model.diffusion.schedulers import SCHEDULERS
-from model.dualanodiff.config import TrainingConfig
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.export.dataset import FORMATS
-from model.masks.extraction import MaskMethod
-from model.quality.gate import QualityLimits
 from service.core.object_keys import Kind, kind_of, new_id
 from service.core.object_keys import prefix as prefix_of
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.options.quality import QualityLimits
 from service.core.requests import AdapterRequest, JobRequest, QualityOptions, TrainingOptions
 
 ADAPTER = new_id(Kind.ADAPTER)
@@ -72,8 +71,8 @@ def test_what_was_not_chosen_stays_open() -> None:
 
 
 def test_every_impossible_value_is_named() -> None:
-    assert refused(job, num_pairs=0, strength=0, guidance_scale=float("nan"), agreement=1.5, formats=["zip"]) == {
-        *(("num_pairs",), ("strength",), ("guidance_scale",), ("agreement",), ("formats", 0))
+    assert refused(job, num_pairs=0, strength=0, guidance_scale=float("nan"), blend_from=1.5, formats=["zip"]) == {
+        *(("num_pairs",), ("strength",), ("guidance_scale",), ("blend_from",), ("formats", 0))
     }
     assert refused(TrainingOptions, steps=0, rank=0, lr=0, lora_targets="none", seed=-1, mask_steps=-1) == {
         *(("steps",), ("rank",), ("lr",), ("lora_targets",), ("seed",), ("mask_steps",))

@@ -33,7 +33,7 @@ def test_where_no_defect_may_be_the_part_stays_blank_and_the_image_the_normals()
     allowed = torch.zeros(1, 1, 8, 8)
     allowed[..., :3] = 1
     anchoring = Anchoring(normal, torch.stack([normal, blank]), torch.zeros(1, 4, 1, 1), allowed)
-    image, part = blend(latents, anchoring, 0.0)
+    image, part = blend(latents, anchoring)
     assert torch.equal(part[..., 3:], blank[..., 3:])
     assert torch.allclose(part[..., :3], latents[1][..., :3], atol=1e-6)
     assert torch.equal(image[..., 5:], normal[..., 5:])

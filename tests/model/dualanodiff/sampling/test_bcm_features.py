@@ -14,11 +14,11 @@ import torch
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import Adapter
 from model.dualanodiff.sampling.bcm_features import BACKGROUND_SHARE, Backgrounds, Compensation
-from model.dualanodiff.sampling.config import SamplingConfig
 from model.dualanodiff.sampling.sampler import Sampler, prepare_sampling, sample_pairs
-from model.masks.extraction import MaskMethod
 from model.types import Candidate
 from service.core.errors import UsageError
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig
 from tests.support.tiny_data import drawn_normal, half_seeing_u2net, tiny_adapter, tiny_u2net
 
 FEW = SamplingConfig(steps=3, batch=2, mask_method=MaskMethod.THRESHOLD)

@@ -17,13 +17,14 @@ from model.diffusion.base import Base, load_base
 from model.diffusion.schedulers import make_scheduler
 from model.dualanodiff.adapter import Adapter
 from model.dualanodiff.model import build_model
-from model.dualanodiff.sampling.config import SamplingConfig, resolve_sampling
+from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
-from model.masks.extraction import MaskMethod
 from model.pipeline import load_mask_networks
 from model.runtime.seeding import draw_noise, pair_seed
 from model.types import GREY, Candidate
 from service.core.errors import UsageError
+from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig
 from tests.support.tiny_data import drawn_normal, half_seeing_u2net, tiny_adapter
 
 FEW = SamplingConfig(steps=3, batch=2, mask_method=MaskMethod.THRESHOLD)
@@ -283,5 +284,5 @@ def test_every_option_that_cannot_be_is_named_at_once(base: Base) -> None:
 
 
 def test_unknown_options_are_named(base: Base) -> None:
-    with pytest.raises(UsageError, match="unknown sampling options cfg; known are agreement, anchored"):
+    with pytest.raises(UsageError, match="unknown sampling options cfg; known are anchored, batch"):
         resolve_sampling(base, {"cfg": 2}, has_normals=False)

@@ -1,0 +1,157 @@
+"""DualAnoDiff's options of training and sampling, each with its source; a base's card may recommend others."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat
+
+from service.core.options.common import CropKind, MaskMethod, Precision, PromptStyle, Seed, Share
+from service.core.options.declaration import ServedUpTo
+
+GUIDANCE, GUIDANCE_WITH_BCM = 2.5, 2.0
+"""Classifier-free guidance of the authors' own runs."""
+
+
+def described(text: str, **limits: Any) -> Any:
+    """Help, and range, of an option."""
+    return Field(description=text, **limits)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How to train one adapter. Defaults are DualAnoDiff's (paper, or released code where the paper is silent)."""
+
+    steps: Annotated[int, described("Optimiser steps, at most. The paper's are 5 000.", ge=1), ServedUpTo(100_000)] = (
+        5000
+    )
+    early_stop: Annotated[
+        bool,
+        described(
+            "With 5 pairs and 501 steps or more, hold one pair out and keep the weights that predict it best. "
+            "Training stops when that pair is no longer predicted better. Ours; the paper trains to the last step."
+        ),
+    ] = True
+    batch: Annotated[int, described("Pairs per step. The authors' 4, or 2 with BCM.", ge=1), ServedUpTo(64)] = 4
+    accumulate: Annotated[
+        int, described("Batches whose gradients are added up before a step.", ge=1), ServedUpTo(64)
+    ] = 1
+    rank: Annotated[int, described("Rank of both branches' LoRA.", ge=1), ServedUpTo(256)] = 32
+    text_rank: Annotated[int, described("Rank of the text encoder's LoRA, 0 for none.", ge=0), ServedUpTo(256)] = 32
+    lr: Annotated[FiniteFloat, described("Learning rate of the LoRAs.", gt=0)] = 2e-5
+    interaction_lr: Annotated[FiniteFloat, described("Learning rate of SAIM and BCM.", gt=0)] = 2e-5
+    lora_targets: Annotated[
+        Literal["attention", "all"],
+        described(
+            "Layers with a LoRA: attention (the paper's q, k, v, out) or all. "
+            "All adds feed-forward layers, convolutions and the time embedding."
+        ),
+    ] = "attention"
+    warmup: Annotated[int, described("Steps of linear warm-up of the learning rates.", ge=0), ServedUpTo(100_000)] = 0
+    clip_norm: Annotated[FiniteFloat, described("Norm that gradients are clipped to.", gt=0)] = 1.0
+    resolution: Annotated[
+        int,
+        described("Side of the square the model sees, pixels. 0 takes the base's.", ge=0),
+        ServedUpTo(2048),
+    ] = 0
+    view: Annotated[CropKind, described("Crops of whole images, or of a window around the defect.")] = "whole"
+    views: Annotated[
+        int, described("Augmented crops per pair, encoded once before training.", ge=1), ServedUpTo(256)
+    ] = 16
+    flip_horizontal: Annotated[
+        bool, described("Mirror left and right at random. Off for products that have a handedness.")
+    ] = True
+    flip_vertical: Annotated[
+        bool, described("Mirror top and bottom at random. Off for products that have an upper end.")
+    ] = True
+    bcm: Annotated[bool, described("Train the background compensation module.")] = False
+    prompts: Annotated[PromptStyle, described("Prompts of rare tokens, or of the names of object and defect.")] = "rare"
+    defect_weight: Annotated[FiniteFloat, described("Extra weight of the defect in the loss.", ge=0)] = 0.0
+    composites: Annotated[
+        int,
+        described(
+            "Defects laid on good parts to learn from, 0 for none; needs normals. "
+            "The real defects are changed at random. Ours, not the paper's.",
+            ge=0,
+        ),
+        ServedUpTo(10_000),
+    ] = 0
+    real_share: Annotated[Share, described("Real crops' share of a batch beside composites.")] = 0.5
+    prior_share: Annotated[Share, described("Good parts' share of a batch beside composites.")] = 0.125
+    reference_init: Annotated[
+        bool, described("Begin with a random SAIM, as the authors' code does. Otherwise its output begins at zero.")
+    ] = False
+    precision: Annotated[
+        Precision,
+        described("fp32, or bf16 autocast with fp32 weights. The authors' is fp32; on GPUs the default is bf16."),
+    ] = "fp32"
+    gradient_checkpointing: Annotated[bool, described("Less memory for more time.")] = False
+    mask_steps: Annotated[
+        int, described("Steps of adapting the mask network, 0 for none.", ge=0), ServedUpTo(100_000)
+    ] = 150
+    checkpoint_every: Annotated[int, described("Steps between checkpoints.", ge=1), ServedUpTo(100_000)] = 100
+    seed: Annotated[Seed, described("Seed of every random draw.")] = 0
+
+    @property
+    def flips(self) -> tuple[bool, bool]:
+        """Whether pictures may be mirrored, left to right and top to bottom."""
+        return self.flip_horizontal, self.flip_vertical
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the card."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """How pairs are sampled."""
+
+    seed: Annotated[Seed, described("Seed of every random draw.")] = 0
+    steps: Annotated[int, described("Denoising steps.", ge=1), ServedUpTo(1000)] = 25
+    guidance_scale: Annotated[
+        FiniteFloat,
+        described("Classifier-free guidance, 1 for none. The authors use 2.5, or 2.0 with BCM.", ge=0),
+        ServedUpTo(100),
+    ] = GUIDANCE
+    scheduler: Annotated[
+        str,
+        described(
+            "dpmsolver++, or the name of a diffusers scheduler class.",
+            min_length=1,
+            max_length=64,
+            pattern=r"^[A-Za-z0-9_+]+$",
+        ),
+    ] = "dpmsolver++"
+    batch: Annotated[
+        int,
+        described(
+            "Pairs denoised together at most, fewer where memory is short. "
+            "With guidance and both branches 8 are 32 rows, enough to fill a large GPU at 512².",
+            ge=1,
+        ),
+        ServedUpTo(64),
+    ] = 8
+    mask_method: Annotated[MaskMethod, described("u2net (default with a mask network), attention or threshold.")] = (
+        MaskMethod.U2NET
+    )
+    anchored: Annotated[
+        bool, described("Start from normals and keep their background. The default where normals are given.")
+    ] = False
+    strength: Annotated[
+        FiniteFloat,
+        described(
+            "How far a normal is noised at the start, as a share of the noise schedule. 1 forgets it.", gt=0, le=1
+        ),
+    ] = 0.9
+    sketch_strength: Annotated[
+        Share,
+        described(
+            "Start from a changed real defect laid on the normal, noised so far; 0 for none. What comes of it stays "
+            "near the copy. For bases too small to compose a defect."
+        ),
+    ] = 0.0
+    blend_from: Annotated[
+        Share, described("Share of the steps after which the background outside the defect is the normal's.")
+    ] = 0.5
+    precision: Annotated[Precision, described("fp32 or bf16. On GPUs the default is bf16.")] = "fp32"

@@ -1,0 +1,86 @@
+"""The thresholds of the quality checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat
+
+from service.core.options.common import Share
+
+Ratio = Annotated[FiniteFloat, Field(ge=0)]
+GreyLevels = Annotated[FiniteFloat, Field(ge=0, le=255)]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """Thresholds of the checks. Shares and likenesses are in [0, 1], grey levels in 0–255."""
+
+    min_area_ratio: Annotated[
+        Ratio, Field(description="Smallest mask, as a multiple of the smallest real mask's share of the window.")
+    ] = 0.2
+    max_area_ratio: Annotated[
+        FiniteFloat,
+        Field(gt=0, description="Largest mask, as a multiple of the largest real mask's share of the window."),
+    ] = 4.0
+    full_area: Annotated[Share, Field(description="A mask that covers this share of the window is full.")] = 0.9
+    border_ratio: Annotated[
+        Ratio,
+        Field(
+            description="Greatest share of the outline on the image border, as a multiple of the real masks' greatest."
+        ),
+    ] = 1.25
+    min_border_share: Annotated[
+        Share,
+        Field(description="Share of the outline on the image border that always passes, whatever the real masks do."),
+    ] = 0.1
+    max_cut_share: Annotated[
+        Share,
+        Field(
+            description="Greatest share of the outline on those sides of the window that lie inside the image, "
+            "where a touching defect has been cut off."
+        ),
+    ] = 0.05
+    max_off_object: Annotated[Share, Field(description="Greatest share of the mask outside the object mask.")] = 0.3
+    max_disagreement: Annotated[
+        GreyLevels,
+        Field(
+            description="Greatest mean difference of image and part inside the mask, in grey levels. "
+            "Real pairs through an autoencoder reach about 15, unrelated ones about 50."
+        ),
+    ] = 32.0
+    min_visibility_ratio: Annotated[
+        Ratio, Field(description="Least visibility, as a multiple of the least visible real defect's.")
+    ] = 0.35
+    min_visibility: Annotated[
+        GreyLevels, Field(description="Least visibility in grey levels, whatever the real defects'.")
+    ] = 2.0
+    ring: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="Width in pixels of the rings inside and outside the outline that visibility compares.",
+        ),
+    ] = 3
+    defect_copy: Annotated[
+        Share, Field(description="Likeness to a real defect from which on a candidate counts as its copy.")
+    ] = 0.94
+    scene_copy: Annotated[
+        Share, Field(description="Likeness to a whole real picture from which on a candidate counts as its copy.")
+    ] = 0.95
+    accepted_copy: Annotated[
+        Share,
+        Field(
+            description="Likeness to an accepted candidate from which on a candidate counts as its copy. "
+            "Higher than the others: hundreds are compared, and chance likeness grows with their number."
+        ),
+    ] = 0.97
+    max_copy: Annotated[
+        Share,
+        Field(
+            description="Highest threshold of the copy checks. Where the real pairs are alike themselves, the "
+            "threshold is halfway between their greatest likeness and 1, but never above this."
+        ),
+    ] = 0.98
