@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bench.variants import Change, channels_first, guided_apart, plain_group_norm, unfolded, unmerged
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.reference import SCHEDULER, STEPS
 from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.cuda_graphs import Compiler
@@ -62,7 +62,7 @@ class Comparison:
     operations: dict[Change | None, int] = field(default_factory=dict)
 
 
-def compare(adapter: Adapter, *, steps: int, batch: int, brief: bool) -> Comparison:
+def compare(adapter: DualAnoDiffAdapter, *, steps: int, batch: int, brief: bool) -> Comparison:
     """The forms for an adapter.
 
     Args:
@@ -79,7 +79,7 @@ def compare(adapter: Adapter, *, steps: int, batch: int, brief: bool) -> Compari
     return Comparison(equal, reference, forms, 1 if brief else PASSES, Compiler())
 
 
-def _forms(adapter: Adapter, equal: SamplingConfig, reference: str) -> Iterator[Form]:
+def _forms(adapter: DualAnoDiffAdapter, equal: SamplingConfig, reference: str) -> Iterator[Form]:
     """What is taken back is taken from the default precision at equal steps, and where compiling takes minutes, from
     passes that are recorded only.
     """

@@ -17,13 +17,12 @@ from bench.lenient import LENIENT
 from bench.model_report import Job
 from bench.sizes import Subject
 from model.dualanodiff.sampling.config import resolve_sampling
-from model.dualanodiff.sampling.decode import DecodedPair
-from model.dualanodiff.sampling.sampler import prepare_sampling, sample_decoded
 from model.generation.filter import CandidateFilter, Counts
 from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore, store_beside
+from model.generation.request import GenerationRequest
+from model.runtime.progress import Progress
 from model.runtime.timing import observe_stages, stage
-from service.core.options.dualanodiff import SamplingConfig
 from service.core.options.quality import QualityLimits
 
 BATCHES = 2
@@ -36,6 +35,15 @@ def measure_job(subject: Subject, batch: int, tell: Callable[[str], None]) -> Jo
     """Make pairs twice: in turn, stage by stage, and as the library does, with finishing in a thread of its own."""
     config = resolve_sampling(subject.adapter.model.base, {"batch": batch}, has_normals=True)
     pairs = BATCHES * batch
+    request = GenerationRequest(
+        subject.adapter,
+        config,
+        pairs,
+        normals=subject.normals,
+        object_net=subject.object_net,
+        limits=LIMITS,
+        max_attempts=pairs,
+    )
     stages: defaultdict[str, float] = defaultdict(float)
 
     def observe(stage: str, took: float) -> None:
@@ -44,11 +52,11 @@ def measure_job(subject: Subject, batch: int, tell: Callable[[str], None]) -> Jo
     tell(f"a job of {pairs} pairs, one thing after the other")
     observe_stages(observe)
     try:
-        in_turn = _timed(lambda store: _in_turn(subject, config, pairs, store))
+        in_turn = _timed(lambda store: _in_turn(request, store))
     finally:
         observe_stages(None)
     tell(f"a job of {pairs} pairs, overlapped")
-    overlapped = _timed(lambda store: _overlapped(subject, config, pairs, store))
+    overlapped = _timed(lambda store: _overlapped(request, store))
     return Job(pairs, in_turn, overlapped, dict(stages))
 
 
@@ -61,32 +69,20 @@ def _timed(job: Callable[[PairStore], None]) -> float:
         return time.perf_counter() - began
 
 
-def _in_turn(subject: Subject, config: SamplingConfig, pairs: int, store: PairStore) -> None:
-    candidate_filter = CandidateFilter(
-        subject.adapter, config, normals=subject.normals, object_net=subject.object_net, limits=LIMITS
-    )
-    sampler = prepare_sampling(subject.adapter, config, normals=subject.normals)
+def _in_turn(request: GenerationRequest, store: PairStore) -> None:
+    candidate_filter = CandidateFilter(request)
     counts = Counts()
-    for item in sample_decoded(sampler, 0, pairs):
-        if isinstance(item, DecodedPair):
-            candidate = item.to_candidate()
-            verdict = candidate_filter.verdict(candidate)
-            if verdict.accepted:
-                with stage("store"):
-                    store.add(counts.accepted, candidate)
-            counts.count(verdict)
+    for item in request.sampler().decoded(0, request.attempts_allowed):
+        if isinstance(item, Progress):
+            continue
+        candidate = item.to_candidate()
+        verdict = candidate_filter.verdict(candidate)
+        if verdict.accepted:
+            with stage("store"):
+                store.add(counts.accepted, candidate)
+        counts.count(verdict)
 
 
-def _overlapped(subject: Subject, config: SamplingConfig, pairs: int, store: PairStore) -> None:
-    for _ in generate_pairs(
-        subject.adapter,
-        config,
-        pairs,
-        Counts(),
-        normals=subject.normals,
-        object_net=subject.object_net,
-        limits=LIMITS,
-        max_attempts=pairs,
-        keep=store.add,
-    ):
+def _overlapped(request: GenerationRequest, store: PairStore) -> None:
+    for _ in generate_pairs(request, Counts(), keep=store.add):
         pass

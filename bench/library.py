@@ -13,38 +13,40 @@ import time
 from pathlib import Path
 from typing import Any
 
+from model.adapter_card import read_adapter_card
 from model.cli.checks import load_normals, open_base
 from model.data.placement import NormalImage
-from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
-from model.dualanodiff.sampling.config import resolve_sampling
 from model.generation.filter import Counts
+from model.generation.request import GenerationRequest
+from model.masks.networks import load_object_net
 from model.masks.u2net import U2Net
-from model.pipeline import load_object_net, make_dataset
+from model.method import Adapter
+from model.methods import load_adapter, method_of
+from model.pipeline import make_dataset
 from model.runtime.malloc import keep_freed_memory
 from service.core.options.quality import QualityLimits
 
 
 def make(
-    adapter: Adapter, object_net: U2Net | None, normals: list[NormalImage], request: dict[str, Any]
+    adapter: Adapter, object_net: U2Net | None, normals: list[NormalImage], asked: dict[str, Any]
 ) -> dict[str, Any]:
     """One dataset with the settings that a job with the same request has.
 
     Returns:
         The fields of `bench.sides.Made`.
     """
-    target, counts = Path(request["target"]), Counts()
+    target, counts = Path(asked["target"]), Counts()
     began, used, first = time.perf_counter(), time.process_time(), 0.0
-    config = resolve_sampling(adapter.model.base, {"seed": request["seed"]}, has_normals=bool(normals))
-    for _ in make_dataset(
+    settings = method_of(adapter).resolve_sampling(adapter, {"seed": asked["seed"]}, has_normals=bool(normals))
+    request = GenerationRequest(
         adapter,
-        config,
-        request["num_pairs"],
-        target,
-        object_net=object_net,
+        settings,
+        asked["num_pairs"],
         normals=normals,
-        limits=QualityLimits(**request["limits"]),
-        counts=counts,
-    ):
+        object_net=object_net,
+        limits=QualityLimits(**asked["limits"]),
+    )
+    for _ in make_dataset(request, target, counts=counts):
         if not first and counts.accepted:
             first = time.perf_counter() - began
     seconds = time.perf_counter() - began

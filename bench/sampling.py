@@ -21,7 +21,7 @@ from bench.model_report import Agreement, Results
 from bench.sizes import Subject
 from bench.timebox import Timebox
 from bench.variants import unfolded, unmerged
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.reference import STEPS, ReferenceDenoiser, reference_latents, reference_pair
 from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
 from model.dualanodiff.sampling.loop import Predict
@@ -72,7 +72,7 @@ def sampling_round(
 
 
 @torch.no_grad()
-def _measure_reference(results: Results, adapter: Adapter, plan: Comparison) -> Tensor:
+def _measure_reference(results: Results, adapter: DualAnoDiffAdapter, plan: Comparison) -> Tensor:
     """Time one pair and one pass; returns the pair's latents."""
     model, device = adapter.model, adapter.model.device.type
     config, name = plan.equal, plan.reference
@@ -168,7 +168,7 @@ def one_pass(sampler: Sampler, predict: Predict, pairs: int | None = None) -> Ca
     return run
 
 
-def pair_noise(adapter: Adapter, config: SamplingConfig) -> Tensor:
+def pair_noise(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> Tensor:
     """The noise of the first pair, `(2, C, h, w)`."""
     model = adapter.model
     cells = model.config.resolution // model.base.factor
@@ -176,11 +176,13 @@ def pair_noise(adapter: Adapter, config: SamplingConfig) -> Tensor:
     return noise.to(model.device)
 
 
-def _agreements(adapter: Adapter, latents: Tensor, ours: Candidate, form: Form) -> Iterator[Agreement]:
+def _agreements(adapter: DualAnoDiffAdapter, latents: Tensor, ours: Candidate, form: Form) -> Iterator[Agreement]:
     """Of the first pair's pictures; on a GPU nothing is promised of them, where either form rounds in its own way."""
     theirs = reference_pair(adapter, latents)
     exact = form.config.precision == "fp32" and adapter.model.device.type == "cpu"
     for name, image, other in (("image", ours.image, theirs.image), ("part", ours.part, theirs.part)):
+        if image is None:
+            continue
         difference = np.abs(image.astype(int) - other)
         what = f"{form.config.precision}, {form.config.steps} steps, {name}, grey levels"
         yield Agreement(f"{what}, greatest", float(difference.max()), LEVELS if exact else None)
@@ -188,7 +190,7 @@ def _agreements(adapter: Adapter, latents: Tensor, ours: Candidate, form: Form) 
 
 
 @torch.no_grad()
-def pass_agreement(adapter: Adapter, config: SamplingConfig) -> Agreement:
+def pass_agreement(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> Agreement:
     """Both forms' prediction for one pair in fp32, without tensor cores' shortened mantissas."""
     full = replace(config, precision="fp32", batch=1, guidance_scale=1.0)
     with full_mantissas():
@@ -198,7 +200,9 @@ def pass_agreement(adapter: Adapter, config: SamplingConfig) -> Agreement:
     return Agreement("fp32, prediction of a pass, relative", float((ours - theirs).norm() / theirs.norm()), PREDICTION)
 
 
-def reference_pass(adapter: Adapter, denoiser: ReferenceDenoiser, config: SamplingConfig) -> Callable[[], Tensor]:
+def reference_pass(
+    adapter: DualAnoDiffAdapter, denoiser: ReferenceDenoiser, config: SamplingConfig
+) -> Callable[[], Tensor]:
     """One pass of the reference form, with the prompts or without."""
     noise, text = pair_noise(adapter, config), adapter.model.prompt_embeddings()
     return partial(denoiser, noise[:, None], torch.tensor(TIMESTEP, device=noise.device), text)

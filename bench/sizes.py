@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from model.data.placement import NormalImage
 from model.diffusion.base import Base, load_base, silence_libraries
-from model.dualanodiff.adapter import Adapter, make_references
+from model.dualanodiff.adapter import METHOD, DualAnoDiffAdapter, make_references
 from model.dualanodiff.config import resolve_config
 from model.dualanodiff.model import DualAnoDiffModel, build_model
 from model.masks.u2net import FULL, OFFICIAL, PLAIN, U2Net, load_u2net, uniform
@@ -81,7 +81,7 @@ class Subject:
         pairs, normals: the samples that come with the package.
     """
 
-    adapter: Adapter
+    adapter: DualAnoDiffAdapter
     object_net: U2Net
     pairs: list[Pair]
     normals: list[NormalImage]
@@ -99,8 +99,8 @@ def build_subject(size: str, device: str) -> Subject:
     model.denoiser.eval()
     model.text_encoder.eval()
     references, placements = make_references(pairs, config)
-    card = {"object": OBJECT, "defect": DEFECT, "config": config.as_dict(), "greyscale": False}
-    return Subject(Adapter(model, card, part, references, placements), object_, pairs, normals)
+    card = {"method": METHOD, "object": OBJECT, "defect": DEFECT, "config": config.as_dict(), "greyscale": False}
+    return Subject(DualAnoDiffAdapter(model, card, part, references, placements), object_, pairs, normals)
 
 
 def samples() -> tuple[list[Pair], list[NormalImage]]:

@@ -19,21 +19,25 @@ import numpy as np
 from bench.machine import MODEL, machine
 from bench.model_report import grid
 from bench.sizes import samples
+from model.adapter_card import read_adapter_card
 from model.cli.checks import load_normals
 from model.data.crops import resize_image, resize_mask
 from model.data.placement import NormalImage
 from model.diffusion.base import load_base, silence_libraries
-from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
-from model.dualanodiff.config import resolve_config
+from model.dualanodiff.adapter import DualAnoDiffAdapter, load_adapter
 from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.generation.filter import CandidateFilter, Counts
+from model.generation.request import GenerationRequest
 from model.masks.extraction import iou
+from model.masks.networks import load_mask_networks, load_object_net
 from model.masks.u2net import U2Net
-from model.pipeline import load_mask_networks, load_object_net, train_adapter
+from model.method import TrainingRequest
+from model.methods import METHODS
 from model.pretrain.procedural.samples import DEFECT, OBJECT
 from model.types import Candidate, ImageArray
 from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.methods import DEFAULT_METHOD
 
 CONVERGED = 200
 """Steps of DPM-Solver++ that stand for any larger number."""
@@ -101,23 +105,18 @@ def _train_on_samples(place: Path) -> Path:
     """An adapter with the shipped base's own settings."""
     base = load_base("mini")
     target = place / "adapter"
-    training = train_adapter(
-        base,
-        samples()[0],
-        resolve_config(base, {"seed": 1}),
-        target,
-        place / "work",
-        object_name=OBJECT,
-        defect_name=DEFECT,
-        networks=load_mask_networks(base),
+    method = METHODS[DEFAULT_METHOD]
+    request = TrainingRequest(
+        base, samples()[0], method.resolve_training(base, {"seed": 1}), OBJECT, DEFECT, load_mask_networks(base)
     )
+    training = method.train(request, target, place / "work")
     for _ in training:
         pass
     return target
 
 
 def measure_steps(
-    adapter: Adapter,
+    adapter: DualAnoDiffAdapter,
     object_net: U2Net | None,
     normals: Sequence[NormalImage],
     count: int,
@@ -152,7 +151,7 @@ def measure_steps(
     return found
 
 
-def _starts(adapter: Adapter, count: int) -> dict[str, SamplingConfig]:
+def _starts(adapter: DualAnoDiffAdapter, count: int) -> dict[str, SamplingConfig]:
     """From noise alone, and on normal images as the base's card advises."""
     base = adapter.model.base
     has_mask_net = adapter.mask_net is not None
@@ -166,14 +165,15 @@ def _strength(config: SamplingConfig) -> float:
 
 
 def _share(
-    adapter: Adapter,
+    adapter: DualAnoDiffAdapter,
     config: SamplingConfig,
     candidates: Sequence[Candidate],
     normals: Sequence[NormalImage],
     object_net: U2Net | None,
 ) -> float:
     counts = Counts()
-    candidate_filter = CandidateFilter(adapter, config, normals=normals, object_net=object_net)
+    request = GenerationRequest(adapter, config, len(candidates), normals=normals, object_net=object_net)
+    candidate_filter = CandidateFilter(request)
     for candidate in candidates:
         counts.count(candidate_filter.verdict(replace(candidate, scores={})))
     return counts.accepted / counts.attempts
@@ -194,7 +194,11 @@ def _distance(
         steps=config.steps,
         passes=max(1, round(config.steps * _strength(config))),
         image=mean(levels_apart(one.image, other.image) for one, other in views),
-        part=mean(levels_apart(one.part, other.part) for one, other in views),
+        part=mean(
+            levels_apart(one.part, other.part)
+            for one, other in views
+            if one.part is not None and other.part is not None
+        ),
         overlap=mean(iou(one.mask, other.mask) for one, other in views),
         accepted=accepted,
     )
@@ -208,7 +212,7 @@ def _view(candidate: Candidate) -> Candidate:
     return replace(
         candidate,
         image=resize_image(candidate.image[inside], VIEW),
-        part=resize_image(candidate.part[inside], VIEW),
+        part=resize_image(candidate.part[inside], VIEW) if candidate.part is not None else None,
         mask=resize_mask(candidate.mask[inside], VIEW),
     )
 

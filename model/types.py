@@ -40,7 +40,8 @@ class Candidate:
         seed: the seed this pair alone was drawn with.
         image: `(H, W, 3)` uint8, the whole image.
         mask: `(H, W)` bool, the defect.
-        part: `(H, W, 3)` uint8, the generated anomaly part on mid-grey, aligned with `image`.
+        part: `(H, W, 3)` uint8, the generated anomaly part on mid-grey, aligned with `image`; None of a method that
+            draws none.
         normal: name of the normal image it was anchored on, or None.
         window: `(left, top, right, bottom)` of the generated region in `image`, in pixels; None for the whole image.
         scores: numbers measured on the way (alignment, contrast …), for the manifest.
@@ -50,7 +51,7 @@ class Candidate:
     seed: int
     image: ImageArray
     mask: MaskArray
-    part: ImageArray
+    part: ImageArray | None = None
     normal: str | None = None
     window: tuple[int, int, int, int] | None = None
     scores: dict[str, float] = field(default_factory=dict)

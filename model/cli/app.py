@@ -18,6 +18,7 @@ from model.cli.options import (
     Json,
     Limits,
     MaskValues,
+    Method,
     Normals,
     ObjectNet,
     takes_options,
@@ -26,6 +27,7 @@ from model.cli.output import PREPARING
 from model.cli.session import Session
 from service.cli.app import app as service_app
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.options.methods import DEFAULT_METHOD
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,6 +66,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
         Path | None, typer.Option(metavar="DIR", help="Defect-free images: defects are laid on these to learn from.")
     ] = None,
     base: Base = "mini",
+    method: Method = DEFAULT_METHOD,
     mask_net: Annotated[
         Path | None, typer.Option(metavar="FILE", help="U²-Net that finds defects on parts, in place of the base's.")
     ] = None,
@@ -78,16 +81,17 @@ def train(  # noqa: PLR0913 - every option is a parameter
     """Train an adapter on a few images and their masks; interrupted, the same command resumes."""
     with Session(json=json, writes=out, interrupted=RESUMES) as output:
         output.progress(PREPARING)
-        from model.cli.train import TrainRequest
+        from model.cli.train import TrainCommand
         from model.cli.train import train as run
 
-        request = TrainRequest(
+        command = TrainCommand(
             images,
             masks,
             out,
             base,
             object_name,
             defect_name,
+            method=method,
             normals=normals,
             device=device,
             mask_net=mask_net,
@@ -97,7 +101,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
             force=force,
             options=options,
         )
-        run(request, output)
+        run(command, output)
 
 
 @app.command()
@@ -124,10 +128,10 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     """Generate a dataset of image-mask pairs that pass the quality checks; interrupted, the same command resumes."""
     with Session(json=json, writes=out, interrupted=KEEPS) as output:
         output.progress(PREPARING)
-        from model.cli.generate import GenerateRequest
+        from model.cli.generate import GenerateCommand
         from model.cli.generate import generate as run
 
-        request = GenerateRequest(
+        command = GenerateCommand(
             adapter,
             out,
             num_pairs,
@@ -142,7 +146,7 @@ def generate(  # noqa: PLR0913 - every option is a parameter
             force=force,
             options=options,
         )
-        run(request, output)
+        run(command, output)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from model.cli.output import Output, duration
 from model.diffusion.base import SHIPPED, base_digest, read_card, shipped_bases
 from model.dualanodiff.config import resolve_config
 from model.dualanodiff.model import build_model
-from model.pipeline import load_mask_networks
+from model.masks.networks import load_mask_networks
 
 
 def list_bases(output: Output) -> None:

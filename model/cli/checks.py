@@ -10,10 +10,10 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from model.adapter_card import read_adapter_card
 from model.cli.session import existing_folder
 from model.data.placement import NormalImage
 from model.diffusion.base import Base, load_base, silence_libraries
-from model.dualanodiff.adapter import read_adapter_card
 from model.types import Pair
 from service.core.errors import TransientError, UsageError
 from service.core.uploads.decoding import ImageLimits

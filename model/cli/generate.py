@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model.adapter_card import read_adapter_card
 from model.cli.checks import (
     Problems,
     check_new_file,
@@ -19,17 +20,16 @@ from model.cli.checks import (
 from model.cli.output import PREPARED, Output, duration
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
-from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
-from model.dualanodiff.sampling.config import resolve_sampling
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
 from model.generation.filter import Counts
-from model.masks.u2net import U2Net
-from model.pipeline import load_object_net, make_dataset
+from model.generation.request import GenerationRequest
+from model.masks.networks import load_object_net
+from model.methods import load_adapter, method_of
+from model.pipeline import make_dataset
 from service.core.errors import UsageError
 from service.core.limits import read_limits
-from service.core.options.common import MaskMethod
 from service.core.options.declaration import choose
-from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
 from service.core.uploads.reading import chosen_reading
 
@@ -38,7 +38,7 @@ BYTES_PER_PIXEL = 2
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateRequest:
+class GenerateCommand:
     """What the user asked for; `options` are the sampling options that were chosen."""
 
     adapter: Path
@@ -68,20 +68,18 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A request that was checked, with all it needs loaded."""
+    """A command that was checked, with all it needs loaded."""
 
-    request: GenerateRequest
-    adapter: Adapter
-    config: SamplingConfig
-    object_net: U2Net | None
-    inputs: Inputs
+    command: GenerateCommand
+    request: GenerationRequest
+    notes: list[str]
     counts: Counts = field(default_factory=Counts)
 
 
-def generate(request: GenerateRequest, output: Output) -> None:
-    """Check, generate, tell."""
+def generate(command: GenerateCommand, output: Output) -> None:
+    """Check and generate, then show what came of it."""
     began = time.monotonic()
-    generation = prepare(request)
+    generation = prepare(command)
     output.progress(PREPARED)
     summary = perform(generation, output)
     seconds = round(time.monotonic() - began, 1)
@@ -95,7 +93,7 @@ def generate(request: GenerateRequest, output: Output) -> None:
     )
 
 
-def prepare(request: GenerateRequest, loaded: Base | None = None) -> Generation:
+def prepare(command: GenerateCommand, loaded: Base | None = None) -> Generation:
     """Load all that generation needs.
 
     Args:
@@ -106,47 +104,56 @@ def prepare(request: GenerateRequest, loaded: Base | None = None) -> Generation:
         TransientError: there is no room for the dataset.
     """
     problems = Problems()
-    inputs = problems.attempt(read_inputs, request)
-    device = problems.attempt(choose_device, request.device) or "cpu"
-    adapter = config = object_net = None
-    base = loaded or problems.attempt_on(f"adapter {request.adapter}", _base_of, request, device)
+    inputs = problems.attempt(read_inputs, command)
+    device = problems.attempt(choose_device, command.device) or "cpu"
+    adapter = settings = object_net = None
+    base = loaded or problems.attempt_on(f"adapter {command.adapter}", _base_of, command, device)
     if base is not None:
-        adapter = problems.attempt_on(f"adapter {request.adapter}", load_adapter, request.adapter, base)
-        object_net = problems.attempt(load_object_net, base, request.object_net)
-        config = problems.attempt(
-            resolve_sampling,
-            base,
-            request.options,
-            has_normals=request.normals is not None,
-            has_mask_net=adapter is None or adapter.mask_net is not None,
-            bcm=adapter is not None and adapter.model.config.bcm,
-        )
-    if adapter is not None and config is not None:
-        problems.found += _unmet(request, adapter, object_net, config)
-    if problems.found or inputs is None or adapter is None or config is None:
+        adapter = problems.attempt_on(f"adapter {command.adapter}", load_adapter, command.adapter, base)
+        object_net = problems.attempt(load_object_net, base, command.object_net)
+    if adapter is not None:
+        method, has_normals = method_of(adapter), command.normals is not None
+        settings = problems.attempt(method.resolve_sampling, adapter, command.options, has_normals=has_normals)
+        if settings is not None:
+            has_object_net = object_net is not None or command.object_net is not None
+            problems.attempt(
+                method.check_sampling, adapter, settings, has_normals=has_normals, has_object_net=has_object_net
+            )
+    if problems.found or inputs is None or adapter is None or settings is None:
         raise UsageError(problems.found, "the dataset cannot be generated")
-    require_space(request.target, _estimate(request.num_pairs, adapter, inputs))
-    return Generation(request, adapter, config, object_net, inputs)
+    request = GenerationRequest(
+        adapter,
+        settings,
+        command.num_pairs,
+        normals=inputs.normals,
+        object_net=object_net,
+        limits=inputs.limits,
+        formats=inputs.formats,
+        max_attempts=command.max_attempts,
+    )
+    require_space(command.target, _estimate(request))
+    return Generation(command, request, inputs.notes)
 
 
-def read_inputs(request: GenerateRequest) -> Inputs:
+def read_inputs(command: GenerateCommand) -> Inputs:
     """Check and read all that needs neither adapter nor base.
 
     Raises:
         UsageError: listing everything that is wrong.
     """
     problems = Problems()
-    formats = problems.attempt(parse_formats, request.formats)
-    limits = problems.attempt(read_limits, request.limits) if request.limits is not None else None
-    reading = problems.attempt(chosen_reading, request.brightness, None)
-    found = problems.attempt(load_normals, request.normals, reading)
-    problems.attempt(check_new_file, request.target, force=request.force)
-    problems.attempt(choose, SamplingConfig, "sampling options", request.options)
-    if request.num_pairs < 1:
-        problems.found.append(f"num-pairs is {request.num_pairs}; it must be at least 1")
-    elif request.max_attempts is not None and request.max_attempts < request.num_pairs:
+    formats = problems.attempt(parse_formats, command.formats)
+    limits = problems.attempt(read_limits, command.limits) if command.limits is not None else None
+    reading = problems.attempt(chosen_reading, command.brightness, None)
+    found = problems.attempt(load_normals, command.normals, reading)
+    problems.attempt(check_new_file, command.target, force=command.force)
+    for declared in METHOD_OPTIONS.values():
+        problems.attempt(choose, declared.sampling, "sampling options", command.options)
+    if command.num_pairs < 1:
+        problems.found.append(f"num-pairs is {command.num_pairs}; it must be at least 1")
+    elif command.max_attempts is not None and command.max_attempts < command.num_pairs:
         problems.found.append(
-            f"max-attempts is {request.max_attempts}; {request.num_pairs} pairs need at least as many"
+            f"max-attempts is {command.max_attempts}; {command.num_pairs} pairs need at least as many"
         )
     if problems.found or formats is None or found is None:
         raise UsageError(problems.found)
@@ -155,23 +162,11 @@ def read_inputs(request: GenerateRequest) -> Inputs:
 
 def perform(generation: Generation, output: Output) -> DatasetSummary:
     """Generate and write the zip."""
-    request = generation.request
-    for note in generation.inputs.notes:
+    for note in generation.notes:
         output.note(note)
-    request.target.parent.mkdir(parents=True, exist_ok=True)
-    for item in make_dataset(
-        generation.adapter,
-        generation.config,
-        request.num_pairs,
-        request.target,
-        object_net=generation.object_net,
-        normals=generation.inputs.normals,
-        formats=generation.inputs.formats,
-        limits=generation.inputs.limits,
-        max_attempts=request.max_attempts,
-        counts=generation.counts,
-        force=request.force,
-    ):
+    command = generation.command
+    command.target.parent.mkdir(parents=True, exist_ok=True)
+    for item in make_dataset(generation.request, command.target, counts=generation.counts, force=command.force):
         if isinstance(item, DatasetSummary):
             return item
         output.progress(item)
@@ -185,29 +180,15 @@ def parse_formats(text: str) -> list[str]:
     return list(FORMATS) if "all" in names else names
 
 
-def _base_of(request: GenerateRequest, device: str) -> Base:
-    card = read_adapter_card(request.adapter)
-    return open_base(request.base or str(card["base"]["name"]), device)
+def _base_of(command: GenerateCommand, device: str) -> Base:
+    card = read_adapter_card(command.adapter)
+    return open_base(command.base or str(card["base"]["name"]), device)
 
 
-def _unmet(request: GenerateRequest, adapter: Adapter, object_net: U2Net | None, config: SamplingConfig) -> list[str]:
-    """What adapter and options need from one another and do not get."""
-    problems = []
-    if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
-        problems.append("mask method u2net needs a mask network, and the adapter has none: use threshold or attention")
-    if adapter.model.config.bcm and request.normals is None:
-        problems.append(
-            "the adapter was trained with bcm, whose backgrounds come from defect-free images: give --normals"
-        )
-    if adapter.model.config.bcm and object_net is None and request.object_net is None:
-        problems.append("the adapter was trained with bcm, which needs a network that finds objects: give --object-net")
-    return problems
-
-
-def _estimate(num_pairs: int, adapter: Adapter, inputs: Inputs) -> int:
+def _estimate(request: GenerationRequest) -> int:
     """Bytes of the dataset and of the pairs kept until it is complete, roughly."""
-    pixels = sum(normal.image.shape[0] * normal.image.shape[1] for normal in inputs.normals)
-    each = pixels // len(inputs.normals) if inputs.normals else adapter.model.config.resolution**2
-    copied = pixels if inputs.formats else 0
-    kept = num_pairs * each
-    return BYTES_PER_PIXEL * (kept + (kept + copied) * (1 + len(inputs.formats)))
+    pixels = sum(normal.image.shape[0] * normal.image.shape[1] for normal in request.normals)
+    each = pixels // len(request.normals) if request.normals else request.adapter.resolution**2
+    copied = pixels if request.formats else 0
+    kept = request.num_pairs * each
+    return BYTES_PER_PIXEL * (kept + (kept + copied) * (1 + len(request.formats)))

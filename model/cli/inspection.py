@@ -7,11 +7,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from model.adapter_card import read_adapter_card
 from model.cli.output import Output
-from model.dualanodiff.adapter import LORA_FILE, read_adapter_card
-from model.dualanodiff.unet import ANOMALY, GLOBAL
 from model.export.dataset import DatasetSummary
 from model.export.inspection import read_dataset
+from model.methods import METHODS
 from service.core.errors import UsageError
 
 SHOWN_SETTINGS = ("resolution", "batch", "rank", "lr", "view", "bcm", "lora_targets", "prompts", "precision", "seed")
@@ -34,8 +34,7 @@ def inspect(path: Path, output: Output) -> None:
 
 def _weights(path: Path, card: dict[str, Any]) -> dict[str, int]:
     """File → how many numbers it holds; also checks that every reference is there."""
-    needed = [f"{GLOBAL}/{LORA_FILE}", f"{ANOMALY}/{LORA_FILE}", "interaction.safetensors"]
-    needed += ["background.safetensors"] if card["config"]["bcm"] else []
+    needed = METHODS[card["method"]].weight_files(card)
     present = needed + [name for name in ("mask_net.safetensors",) if (path / name).is_file()]
     problems, counts = [], {}
     for name in present:

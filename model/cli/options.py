@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 import typer
 
 from service.core.options.declaration import declared
+from service.core.options.methods import METHOD_OPTIONS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -28,6 +29,7 @@ Brightness = Annotated[
 MaskValues = Annotated[
     str | None, typer.Option(metavar="VALUES", help="Levels or colours of masks that are the defect: 1,2 or #ff0000.")
 ]
+Method = Annotated[str, typer.Option(help=f"How pairs are generated: {', '.join(METHOD_OPTIONS)}.")]
 Base = Annotated[str, typer.Option(help="Name of a shipped base, folder, or hub id, in diffusers' format.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]

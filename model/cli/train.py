@@ -7,10 +7,11 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model.adapter_card import describe_pair, image_hash, read_adapter_card
 from model.cli.checks import (
     OWN_FILES,
     Problems,
@@ -22,17 +23,15 @@ from model.cli.checks import (
     require_space,
 )
 from model.cli.output import PREPARED, Output, duration
-from model.data.placement import NormalImage
-from model.diffusion.base import Base
-from model.dualanodiff.adapter import describe_pair, image_hash, read_adapter_card
-from model.dualanodiff.config import resolve_config
-from model.pipeline import MaskNetworks, load_mask_networks, train_adapter
+from model.masks.networks import load_mask_networks
+from model.method import Method, TrainingRequest
+from model.methods import METHODS
+from model.pipeline import train_adapter
 from model.training.checkpoint import list_checkpoints, read_record
-from model.types import Pair
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 from service.core.options.declaration import choose
-from service.core.options.dualanodiff import TrainingConfig
+from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS
 from service.core.uploads.pairs import shared_reading
 from service.core.uploads.reading import Reading, chosen_reading
 
@@ -46,7 +45,7 @@ COPIES = 9
 
 
 @dataclass(frozen=True, slots=True)
-class TrainRequest:
+class TrainCommand:
     """What the user asked for; `options` are the training options that were chosen."""
 
     images: Path
@@ -55,6 +54,7 @@ class TrainRequest:
     base: str
     object_name: str
     defect_name: str
+    method: str = DEFAULT_METHOD
     normals: Path | None = None
     device: str = "auto"
     mask_net: Path | None = None
@@ -67,31 +67,27 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A request that was checked, with all it needs loaded."""
+    """A command that was checked, with all it needs loaded."""
 
-    request: TrainRequest
-    base: Base
-    pairs: list[Pair]
-    normals: list[NormalImage]
-    config: TrainingConfig
-    networks: MaskNetworks
+    command: TrainCommand
+    request: TrainingRequest[Any]
 
     @property
     def workspace(self) -> Path:
         """Where checkpoints lie until the adapter is complete."""
-        return workspace_of(self.request.target)
+        return workspace_of(self.command.target)
 
     def record(self) -> dict[str, Any]:
         """All that decides what is trained, as JSON."""
         return {
-            "base": self.base.digest,
+            "base": self.request.base.digest,
             "object": self.request.object_name,
             "defect": self.request.defect_name,
-            "data": [describe_pair(pair) for pair in self.pairs],
-            "normals": [[normal.name, image_hash(normal.image)] for normal in self.normals],
-            "mask_net": _file_hash(self.request.mask_net),
-            "object_net": _file_hash(self.request.object_net),
-            **asdict(self.config),
+            "data": [describe_pair(pair) for pair in self.request.pairs],
+            "normals": [[normal.name, image_hash(normal.image)] for normal in self.request.normals],
+            "mask_net": _file_hash(self.command.mask_net),
+            "object_net": _file_hash(self.command.object_net),
+            **self.request.settings.as_dict(),
         }
 
 
@@ -100,34 +96,33 @@ def workspace_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.training")
 
 
-def train(request: TrainRequest, output: Output) -> None:
-    """Check, train, tell."""
+def train(command: TrainCommand, output: Output) -> None:
+    """Check and train, then show what came of it."""
     began = time.monotonic()
-    training = prepare(request, output)
+    training = prepare(command, output)
     output.progress(PREPARED)
     loss = perform(training, output)
     seconds = round(time.monotonic() - began, 1)
-    steps = read_adapter_card(request.target)["steps"]
+    steps, pairs = read_adapter_card(command.target)["steps"], len(training.request.pairs)
     facts = {
-        "adapter": str(request.target),
-        "object": request.object_name,
-        "defect": request.defect_name,
-        "base": request.base,
-        "pairs": len(training.pairs),
+        "adapter": str(command.target),
+        "object": command.object_name,
+        "defect": command.defect_name,
+        "base": command.base,
+        "pairs": pairs,
         "steps": steps,
         "loss": loss,
         "seconds": seconds,
     }
-    normals = f" --normals {request.normals}" if request.normals else ""
+    normals = f" --normals {command.normals}" if command.normals else ""
     output.result(
         facts,
-        f"adapter: {request.target} ({steps} steps on {len(training.pairs)} pairs in "
-        f"{duration(seconds)})\n"
-        f"next:    pairforge generate {request.target} --out dataset.zip --num-pairs 16{normals}",
+        f"adapter: {command.target} ({steps} steps on {pairs} pairs in {duration(seconds)})\n"
+        f"next:    pairforge generate {command.target} --out dataset.zip --num-pairs 16{normals}",
     )
 
 
-def prepare(request: TrainRequest, output: Output) -> Training:
+def prepare(command: TrainCommand, output: Output) -> Training:
     """Load all that training needs.
 
     Raises:
@@ -135,64 +130,67 @@ def prepare(request: TrainRequest, output: Output) -> Training:
         TransientError: there is no room for checkpoints and adapter.
     """
     problems = Problems()
-    reading = problems.attempt(_reading, request)
-    found = problems.attempt(load_pairs, request.images, request.masks, reading)
-    good = problems.attempt(load_normals, request.normals, reading)
-    problems.attempt(check_new_adapter, request.target, force=request.force)
-    problems.attempt(choose, TrainingConfig, "training options", request.options)
-    device = problems.attempt(choose_device, request.device) or "cpu"
-    base = problems.attempt_on(f"base {request.base}", open_base, request.base, device)
-    config = networks = None
-    if base is not None:
-        config = problems.attempt(resolve_config, base, request.options)
-        networks = problems.attempt(load_mask_networks, base, request.mask_net, request.object_net)
-    if config is not None and config.bcm and networks is not None and networks.object is None:
-        problems.found.append(
-            f"bcm needs a network that finds objects, base {request.base} has none: give --object-net"
-        )
-    if problems.found or found is None or good is None or base is None or config is None or networks is None:
+    method = problems.attempt(_method, command.method)
+    reading = problems.attempt(_reading, command)
+    found = problems.attempt(load_pairs, command.images, command.masks, reading)
+    good = problems.attempt(load_normals, command.normals, reading)
+    problems.attempt(check_new_adapter, command.target, force=command.force)
+    if method is not None:
+        problems.attempt(choose, METHOD_OPTIONS[command.method].training, "training options", command.options)
+    device = problems.attempt(choose_device, command.device) or "cpu"
+    base = problems.attempt_on(f"base {command.base}", open_base, command.base, device)
+    request, notes = None, None
+    if base is not None and method is not None:
+        settings = problems.attempt(method.resolve_training, base, command.options)
+        networks = problems.attempt(load_mask_networks, base, command.mask_net, command.object_net)
+        if settings is not None and networks is not None:
+            request = TrainingRequest(
+                base,
+                found[0] if found else [],
+                settings,
+                command.object_name,
+                command.defect_name,
+                networks,
+                normals=good[0] if good else [],
+                method=command.method,
+            )
+            notes = problems.attempt(method.check_training, request)
+    if problems.found or found is None or good is None or request is None or notes is None:
         raise UsageError(problems.found, "the adapter cannot be trained")
-    (pairs, notes), (normals, more) = found, good
-    for note in notes + more:
+    for note in (*found[1], *good[1], *notes):
         output.note(note)
-    if normals and not config.composites:
-        output.note(f"the normals are not learned from: base {request.base} recommends none, give --composites")
-    numbers = sum(parameter.numel() for parameter in base.unet.parameters())
-    require_space(request.target, int(numbers * TRAINED_SHARE) * 4 * COPIES)
-    training = Training(request, base, pairs, normals, config, networks)
+    numbers = sum(parameter.numel() for parameter in request.base.unet.parameters())
+    require_space(command.target, int(numbers * TRAINED_SHARE) * 4 * COPIES)
+    training = Training(command, request)
     _check_workspace(training)
     return training
 
 
+def _method(name: str) -> Method[Any, Any, Any]:
+    if name not in METHODS:
+        raise UsageError(f"method is {name!r}; it must be {' or '.join(METHODS)}")
+    return METHODS[name]
+
+
 def perform(training: Training, output: Output) -> float | None:
     """Train and write the adapter; the workspace is removed once that is done. Returns the last loss."""
-    request, workspace = training.request, training.workspace
+    workspace = training.workspace
     workspace.mkdir(parents=True, exist_ok=True)
     write_text(workspace / REQUEST_FILE, json.dumps(training.record()))
     if found := list_checkpoints(workspace):
-        output.note(f"resuming after step {read_record(found[-1])[0]} of {training.config.steps}")
+        output.note(f"resuming after step {read_record(found[-1])[0]} of {training.request.settings.steps}")
     loss = None
-    for item in train_adapter(
-        training.base,
-        training.pairs,
-        training.config,
-        request.target,
-        workspace,
-        object_name=request.object_name,
-        defect_name=request.defect_name,
-        networks=training.networks,
-        normals=training.normals,
-    ):
+    for item in train_adapter(training.request, training.command.target, workspace):
         output.progress(item)
         loss = item.loss if item.stage == "train" else loss
     shutil.rmtree(workspace)
     return loss
 
 
-def _reading(request: TrainRequest) -> Reading:
-    """How files are to be understood: as the request says, with one brightness for all images and normals."""
-    wanted = chosen_reading(request.brightness, request.mask_values)
-    return shared_reading(wanted, request.images, request.masks, request.normals, OWN_FILES)
+def _reading(command: TrainCommand) -> Reading:
+    """How files are to be understood: as the command says, with one brightness for all images and normals."""
+    wanted = chosen_reading(command.brightness, command.mask_values)
+    return shared_reading(wanted, command.images, command.masks, command.normals, OWN_FILES)
 
 
 def _check_workspace(training: Training) -> None:
@@ -207,13 +205,13 @@ def _check_workspace(training: Training) -> None:
         return
     begun, now = json.loads(path.read_text(encoding="utf-8")), training.record()
     differing = sorted(name for name in begun.keys() | now.keys() if begun.get(name) != now.get(name))
-    if differing and training.request.force:
+    if differing and training.command.force:
         shutil.rmtree(workspace)
     elif differing:
         raise UsageError(
             [_difference(name, begun.get(name), now.get(name)) for name in differing],
             f"{workspace} holds an unfinished training with other settings; give the same to resume it, "
-            "--force to begin anew, or another --out",
+            "--force to start over, or another --out",
         )
 
 

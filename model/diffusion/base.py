@@ -265,3 +265,8 @@ def _missing_shards(folder: Path) -> list[str]:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         problems += [f"{folder.name}/{name} is missing" for name in sorted(names) if not (folder / name).is_file()]
     return problems
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The type of weights and computation, of "fp32" or "bf16"."""
+    return torch.bfloat16 if precision == "bf16" else torch.float32

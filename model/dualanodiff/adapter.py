@@ -12,7 +12,6 @@ reference/                 the few-shot defects as views, which the quality chec
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -29,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from torch import Tensor, nn
 
+from model.adapter_card import FORMAT_VERSION, describe_pair, image_hash, read_adapter_card
 from model.data.crops import draw_window
 from model.data.placement import Placement
 from model.diffusion.base import Base
@@ -42,12 +42,7 @@ from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.options.dualanodiff import TrainingConfig
 
-FORMAT_VERSION = 1
-
 METHOD = "dualanodiff"
-
-CARD_ENTRIES = {"object", "defect", "base", "config", "steps", "loss_curve", "data", "greyscale", "placements"}
-"""Without these a card cannot be used."""
 
 DEFECTS_PER_PAIR = 8
 """At most so many separate defects of one photograph are kept as references."""
@@ -56,7 +51,7 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 @dataclass(slots=True)
-class Adapter:
+class DualAnoDiffAdapter:
     """A loaded adapter.
 
     Attributes:
@@ -71,6 +66,16 @@ class Adapter:
     mask_net: U2Net | None
     references: list[Pair]
     placements: list[Placement]
+
+    @property
+    def base(self) -> Base:
+        """The base it was trained on."""
+        return self.model.base
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square that the model sees, pixels."""
+        return self.model.config.resolution
 
 
 def make_references(pairs: Sequence[Pair], config: TrainingConfig) -> tuple[list[Pair], list[Placement]]:
@@ -98,51 +103,34 @@ def make_card(
     model: DualAnoDiffModel,
     pairs: Sequence[Pair],
     placements: Sequence[Placement],
-    trained: TrainingResult,
-    object_name: str,
-    defect_name: str,
+    result: TrainingResult,
     *,
+    names: tuple[str, str],
     normals: Mapping[str, ImageArray] | None = None,
 ) -> dict[str, Any]:
     """The adapter's card; nothing in it depends on when or where the training ran.
 
     Args:
+        names: of object and defect.
         normals: name → image of the good parts that were learned from.
     """
     return {
         "format_version": FORMAT_VERSION,
         "method": METHOD,
-        "object": object_name,
-        "defect": defect_name,
+        "object": names[0],
+        "defect": names[1],
         "base": {"name": model.base.name, "sha256": model.base.digest, "license": model.base.card.get("license")},
         "config": model.config.as_dict(),
-        "steps": trained.steps,
-        "kept_step": trained.kept,
-        "loss_curve": [list(point) for point in trained.curve],
-        "held_out": None if trained.held_out is None else {"pair": trained.held_out, "curve": trained.held_out_curve},
+        "steps": result.steps,
+        "kept_step": result.kept,
+        "loss_curve": [list(point) for point in result.curve],
+        "held_out": None if result.held_out is None else {"pair": result.held_out, "curve": result.held_out_curve},
         "data": [describe_pair(pair) for pair in pairs],
         "normals": [{"name": name, "image_sha256": image_hash(image)} for name, image in (normals or {}).items()],
         "greyscale": all(is_grey(pair.image) for pair in pairs),
         "placements": [asdict(place) for place in placements],
         "software": {name: version(name) for name in ("pairforge", "torch", "diffusers", "peft", "transformers")},
     }
-
-
-def describe_pair(pair: Pair) -> dict[str, Any]:
-    """What identifies a few-shot example in cards: its name, size, and the hashes of its pixels."""
-    return {
-        "name": pair.name,
-        "width": pair.mask.shape[1],
-        "height": pair.mask.shape[0],
-        "image_sha256": image_hash(pair.image),
-        "mask_sha256": hashlib.sha256(np.packbits(pair.mask).tobytes()).hexdigest(),
-        "mask_area": int(pair.mask.sum()),
-    }
-
-
-def image_hash(image: ImageArray) -> str:
-    """sha256 of an image's pixels."""
-    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def save_adapter(
@@ -183,32 +171,7 @@ def save_adapter(
             (aside / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_adapter_card(folder: Path) -> dict[str, Any]:
-    """The card of an adapter folder.
-
-    Raises:
-        UsageError: it is not an adapter, or one of another format version or method.
-    """
-    path = folder / "card.json"
-    if not path.is_file():
-        raise UsageError(f"{folder} is not an adapter: it has no card.json; `pairforge train` makes adapters")
-    try:
-        card: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(card, dict):
-        raise UsageError(f"{path} is not the card of an adapter: it holds no JSON object")
-    if card.get("format_version") != FORMAT_VERSION or card.get("method") != METHOD:
-        raise UsageError(
-            f"{folder} has format {card.get('format_version')} and method {card.get('method')!r}; "
-            f"this version reads format {FORMAT_VERSION}, method {METHOD!r}"
-        )
-    if lacking := sorted(CARD_ENTRIES - card.keys()):
-        raise UsageError(f"{path} is not complete: it lacks {', '.join(lacking)}")
-    return card
-
-
-def load_adapter(folder: Path, base: Base) -> Adapter:
+def load_adapter(folder: Path, base: Base) -> DualAnoDiffAdapter:
     """Load an adapter onto the base it was trained on.
 
     Raises:
@@ -241,7 +204,7 @@ def load_adapter(folder: Path, base: Base) -> Adapter:
     model.denoiser.eval().requires_grad_(False)
     model.text_encoder.eval().requires_grad_(False)
     mask_file = folder / "mask_net.safetensors"
-    return Adapter(
+    return DualAnoDiffAdapter(
         model=model,
         card=card,
         mask_net=load_u2net(mask_file).to(base.device) if mask_file.is_file() else None,

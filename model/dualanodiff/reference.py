@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from model.data.pixels import to_images
 from model.diffusion.prompts import embed
 from model.diffusion.schedulers import make_scheduler
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.lora import lora_parameters
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.saim import SAIM
@@ -172,14 +172,14 @@ def reference_latents(
     return latents
 
 
-def reference_pair(adapter: Adapter, latents: Tensor) -> ReferencePair:
+def reference_pair(adapter: DualAnoDiffAdapter, latents: Tensor) -> ReferencePair:
     """Decode image and part, one after the other, and find the part's mask."""
     image, part = (_picture(adapter, each[None]) for each in latents)
     found = u2net_mask(adapter.mask_net, part) if adapter.mask_net is not None else threshold_mask(part)
     return ReferencePair(image, part, tidy_mask(found))
 
 
-def _picture(adapter: Adapter, latents: Tensor) -> ImageArray:
+def _picture(adapter: DualAnoDiffAdapter, latents: Tensor) -> ImageArray:
     vae = adapter.model.vae
     with torch.no_grad():
         pixels: Tensor = vae.decode(latents / vae.config.scaling_factor).sample

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from model.data.placement import NormalImage
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.composites import make_composites, mixed_dataset
 from model.dualanodiff.latent_dataset import LatentDataset, cut_crops, encode_crops
 from model.dualanodiff.loss import embedded_prompts, held_out_loss, training_loss
 from model.dualanodiff.model import DualAnoDiffModel
 from model.masks.finetune import adapt_u2net
 from model.masks.u2net import U2Net
+from model.method import TrainingCallback
 from model.runtime.progress import Meter, Progress
 from model.runtime.seeding import step_generator
 from model.runtime.transfer import LateNumber
@@ -35,30 +36,8 @@ REPORT_EVERY = 5
 """Steps between two reports and two points of the loss curve."""
 
 
-class TrainingCallback(Protocol):
-    """Who looks after a training while it runs; whatever it raises ends the training there."""
-
-    def wants_checkpoint(self) -> bool:
-        """Asked after every step: whether to write a checkpoint now, besides the regular ones."""
-
-    def on_checkpoint(self, step: int) -> None:
-        """Told of the step at which a checkpoint was taken, with the model in evaluation mode and as it is there.
-
-        Not of the last step, unless that checkpoint was wanted: what becomes of its weights is told by the result. The
-        checkpoint is being written. Sampling from the model changes no weights.
-        """
-
-    def on_saved(self, step: int, checkpoint: Path) -> None:
-        """Told of every complete checkpoint, some steps after it was taken.
-
-        Args:
-            step: steps done when it was taken.
-            checkpoint: its folder; the next checkpoint replaces it.
-        """
-
-
 def train(
-    model: DualAnoDiffModel,
+    adapter: DualAnoDiffAdapter,
     pairs: Sequence[Pair],
     workspace: Path,
     *,
@@ -67,7 +46,7 @@ def train(
     mask_net: U2Net | None = None,
     callback: TrainingCallback | None = None,
 ) -> Iterator[Progress | TrainingResult]:
-    """Train `model` (and `mask_net`) in place, going on from the newest checkpoint in `workspace`.
+    """Train the adapter's model (and `mask_net`) in place, going on from the newest checkpoint in `workspace`.
 
     A resumed training ends with the same weights, bit for bit, as one that was never interrupted: crops, timesteps and
     noise of a step depend on the seed and its number alone.
@@ -78,7 +57,7 @@ def train(
         normals: good parts, for composites; required with `config.composites`.
         object_net: finds objects for BCM's backgrounds, and for composites to lie on; required with `config.bcm`.
         mask_net: adapted to the pairs' own parts and masks at the end; None to leave that out.
-        callback: asked for extra checkpoints, and told of all.
+        callback: asked for extra checkpoints, and shown the adapter at all.
 
     Yields:
         Progress, and last what came of it.
@@ -87,7 +66,7 @@ def train(
         UsageError: BCM without a network that finds objects.
         DivergedError: the loss is no finite number.
     """
-    config = model.config
+    model, config = adapter.model, adapter.model.config
     if config.bcm and object_net is None:
         raise UsageError(
             "background compensation (bcm) needs a U²-Net that finds objects; this base brings none: name one"
@@ -109,7 +88,7 @@ def train(
     run = _Run(model, dataset, held)
     run.resume(workspace)
     adapts = mask_net is not None and config.mask_steps > 0
-    yield from _optimise(run, workspace, callback, keep_last=adapts)
+    yield from _optimise(run, adapter, workspace, callback, keep_last=adapts)
     if run.best is not None:
         run.best.put_back(run.trainable)
     if mask_net is not None and adapts:
@@ -242,7 +221,9 @@ def _finite(loss: float, step: int) -> float:
     return loss
 
 
-def _optimise(run: _Run, workspace: Path, callback: TrainingCallback | None, *, keep_last: bool) -> Iterator[Progress]:
+def _optimise(
+    run: _Run, adapter: DualAnoDiffAdapter, workspace: Path, callback: TrainingCallback | None, *, keep_last: bool
+) -> Iterator[Progress]:
     """Train to the last step.
 
     Args:
@@ -264,7 +245,7 @@ def _optimise(run: _Run, workspace: Path, callback: TrainingCallback | None, *, 
                 run.save(checkpoints)
             if callback is not None and (wanted or (due and not run.ended())):
                 _switch(model, training=False)
-                callback.on_checkpoint(run.done)
+                callback.on_checkpoint(run.done, adapter)
                 _switch(model, training=True)
             if wanted:
                 checkpoints.wait()

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model.data.crops import resize_image, resize_mask
-from model.data.placement import NormalImage
-from model.dualanodiff.adapter import Adapter
-from model.dualanodiff.sampling.config import dtype_of
+from model.diffusion.base import dtype_of
+from model.generation.request import GenerationRequest
 from model.masks.objects import Objects
-from model.masks.u2net import U2Net, for_inference
+from model.masks.u2net import for_inference
+from model.method import Adapter
 from model.quality.gate import QualityGate, Verdict
 from model.runtime.timing import stage
 from model.types import Candidate, Pair
-from service.core.options.dualanodiff import SamplingConfig
-from service.core.options.quality import QualityLimits
 
 
 @dataclass(slots=True)
@@ -47,24 +44,14 @@ class Counts:
 
 
 class CandidateFilter:
-    """Decides candidate after candidate, in the order of their indices, which become part of the dataset.
+    """Decides candidate after candidate, in the order of their indices, which become part of the dataset."""
 
-    Args:
-        limits: of the quality checks.
-    """
-
-    def __init__(
-        self,
-        adapter: Adapter,
-        config: SamplingConfig,
-        *,
-        normals: Sequence[NormalImage] = (),
-        object_net: U2Net | None = None,
-        limits: QualityLimits | None = None,
-    ) -> None:
-        self._gate = QualityGate(gate_references(adapter, config), limits)
-        net = for_inference(object_net, dtype_of(config)) if object_net is not None else None
-        self._objects = Objects(net, normals) if net is not None else None
+    def __init__(self, request: GenerationRequest) -> None:
+        self._gate = QualityGate(gate_references(request.adapter, anchored=request.settings.anchored), request.limits)
+        self._objects = None
+        if request.object_net is not None:
+            net = for_inference(request.object_net, dtype_of(request.settings.precision))
+            self._objects = Objects(net, request.normals)
 
     def verdict(self, candidate: Candidate) -> Verdict:
         """The verdict on the next candidate; what was measured is added to the candidate's scores."""
@@ -81,11 +68,11 @@ class CandidateFilter:
         self._gate.accept(candidate)
 
 
-def gate_references(adapter: Adapter, config: SamplingConfig) -> list[Pair]:
+def gate_references(adapter: Adapter, *, anchored: bool) -> list[Pair]:
     """The real views at the scale at which candidates come: their own when anchored, else the model's resolution."""
-    if config.anchored:
+    if anchored:
         return adapter.references
-    side = adapter.model.config.resolution
+    side = adapter.resolution
     return [
         Pair(pair.name, resize_image(pair.image, side), resize_mask(pair.mask, side)) for pair in adapter.references
     ]

@@ -100,10 +100,11 @@ class QualityGate:
             "area": area,
             "border": outline_share(mask, outer),
             "cut": outline_share(mask, inner),
-            "disagreement": float(np.abs(image[mask].astype(np.float32) - part[mask]).mean()),
             "contrast": contrasts[0],
             "texture": contrasts[1],
         }
+        if part is not None:
+            scores["disagreement"] = float(np.abs(image[mask].astype(np.float32) - part[mask]).mean())
         if object_mask is not None:
             scores["off_object"] = float((candidate.mask & ~object_mask).sum() / candidate.mask.sum())
         like_real, like_accepted, likenesses = self._copies(candidate, fingerprint(image, mask))
@@ -113,7 +114,7 @@ class QualityGate:
             RejectReason.MASK_TOO_LARGE: area > self._area_range[1],
             RejectReason.BORDER_HUGGING: scores["border"] > self._max_border or scores["cut"] > limits.max_cut_share,
             RejectReason.OFF_OBJECT: scores.get("off_object", 0.0) > limits.max_off_object,
-            RejectReason.PART_DISAGREES: scores["disagreement"] > limits.max_disagreement,
+            RejectReason.PART_DISAGREES: scores.get("disagreement", 0.0) > limits.max_disagreement,
             RejectReason.INVISIBLE: math.hypot(*contrasts) < self._min_visibility,
             RejectReason.COPY_OF_REAL: like_real,
             RejectReason.COPY_OF_ACCEPTED: like_accepted,
@@ -202,12 +203,12 @@ def _window_borders(candidate: Candidate) -> tuple[MaskArray, MaskArray]:
     return image_border(shape, own), image_border(shape, (not own[0], not own[1], not own[2], not own[3]))
 
 
-def _windowed(candidate: Candidate) -> tuple[ImageArray, MaskArray, ImageArray]:
+def _windowed(candidate: Candidate) -> tuple[ImageArray, MaskArray, ImageArray | None]:
     if candidate.window is None:
         return candidate.image, candidate.mask, candidate.part
     left, top, right, bottom = candidate.window
     box = (slice(top, bottom), slice(left, right))
-    return candidate.image[box], candidate.mask[box], candidate.part[box]
+    return candidate.image[box], candidate.mask[box], candidate.part[box] if candidate.part is not None else None
 
 
 def _local_mean(pixels: NDArray[np.float32], where: MaskArray, size: int) -> tuple[NDArray[np.float32], MaskArray]:

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from service.core.options.common import Seed
 from service.core.options.declaration import with_options
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.options.methods import DEFAULT_METHOD, MethodName
 from service.core.options.quality import QualityLimits
 
 Phrase = Annotated[
@@ -56,7 +57,7 @@ class AdapterRequest(_Request):
     object: Phrase = "product"
     defect: Phrase = "defect"
     base: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")] | None = None
-    method: Literal["dualanodiff"] = "dualanodiff"
+    method: MethodName = DEFAULT_METHOD
     training: TrainingOptions = Field(default_factory=TrainingOptions)
 
 

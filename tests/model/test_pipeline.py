@@ -16,19 +16,30 @@ from PIL import Image
 
 from model.data.placement import NormalImage
 from model.diffusion.base import SHIPPED, Base, load_base
-from model.dualanodiff.adapter import Adapter, load_adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter, load_adapter
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.export.dataset import DatasetSummary
 from model.generation.filter import Counts
+from model.masks.networks import MaskNetworks, load_mask_networks
 from model.masks.u2net import save_u2net
-from model.pipeline import MaskNetworks, load_mask_networks, make_dataset, train_adapter
+from model.pipeline import train_adapter
 from model.types import Pair
 from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 from service.core.uploads.decoding import ImageLimits
 from service.core.uploads.pairs import read_normals, read_pairs
-from tests.support.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_adapter, tiny_config, tiny_u2net
+from tests.support.tiny_data import (
+    PERMISSIVE,
+    drawn_normal,
+    drawn_pair,
+    last,
+    make_dataset,
+    tiny_adapter,
+    tiny_config,
+    tiny_u2net,
+    training_request,
+)
 
 NO_NETWORKS = MaskNetworks(None, None)
 SAMPLING = SamplingConfig(steps=2, batch=2, mask_method=MaskMethod.THRESHOLD)
@@ -40,17 +51,13 @@ def base(tiny_base: Path) -> Base:
 
 
 @pytest.fixture(scope="module")
-def adapter(base: Base) -> Adapter:
+def adapter(base: Base) -> DualAnoDiffAdapter:
     return tiny_adapter(base)
 
 
 def trained(base: Base, folder: Path, config: TrainingConfig, pairs: list[Pair], networks: MaskNetworks) -> Path:
     target, workspace = folder / "adapter", folder / "workspace"
-    last(
-        train_adapter(
-            base, pairs, config, target, workspace, object_name="metal tile", defect_name="crack", networks=networks
-        )
-    )
+    last(train_adapter(training_request(base, pairs, config, networks), target, workspace))
     return target
 
 
@@ -102,13 +109,15 @@ def test_real_photographs_become_a_dataset(magnetic_tile: Path, base: Base, tmp_
     assert description["adapter"] == adapter.card
 
 
-def test_the_same_request_gives_the_same_zip(adapter: Adapter, tmp_path: Path) -> None:
+def test_the_same_request_gives_the_same_zip(adapter: DualAnoDiffAdapter, tmp_path: Path) -> None:
     for name in ("one", "two"):
         last(make_dataset(adapter, SAMPLING, 2, tmp_path / name, formats=["yolo"], limits=PERMISSIVE))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_a_dataset_that_cannot_be_filled_says_why_and_leaves_nothing(adapter: Adapter, tmp_path: Path) -> None:
+def test_a_dataset_that_cannot_be_filled_says_why_and_leaves_nothing(
+    adapter: DualAnoDiffAdapter, tmp_path: Path
+) -> None:
     impossible, counts = replace(PERMISSIVE, min_visibility=1e9), Counts()
     with pytest.raises(
         UsageError, match=r"only 0 of 2 pairs passed .* in 3 attempts \(rejected: invisible 3"
@@ -129,7 +138,7 @@ def test_a_dataset_that_cannot_be_filled_says_why_and_leaves_nothing(adapter: Ad
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_format_is_refused_before_anything_is_made(adapter: Adapter, tmp_path: Path) -> None:
+def test_an_unknown_format_is_refused_before_anything_is_made(adapter: DualAnoDiffAdapter, tmp_path: Path) -> None:
     job = make_dataset(adapter, SAMPLING, 2, tmp_path / "dataset.zip", formats=["voc"])
     with pytest.raises(UsageError, match="'voc' does not exist"):
         next(job)
@@ -169,7 +178,7 @@ class Sampler:
         assert (checkpoint / "state.json").is_file()
         self.saved_at.append(step)
 
-    def on_checkpoint(self, step: int, adapter: Adapter) -> None:
+    def on_checkpoint(self, step: int, adapter: DualAnoDiffAdapter) -> None:
         self.pictures += [candidate.image for candidate in sample_pairs(prepare_sampling(adapter, SAMPLING), 0, 1)]
 
 
@@ -177,17 +186,8 @@ def test_samples_and_extra_checkpoints_change_nothing_of_a_training(base: Base, 
     callback, folders = Sampler(wanted=3), []
     for name, watched in (("alone", None), ("watched", callback)):
         (tmp_path / name).mkdir()
-        job = train_adapter(
-            base,
-            [drawn_pair(0)],
-            tiny_config(steps=5),
-            tmp_path / name / "adapter",
-            tmp_path / name / "workspace",
-            object_name="metal tile",
-            defect_name="crack",
-            networks=NO_NETWORKS,
-            callback=watched,
-        )
+        request = training_request(base, [drawn_pair(0)], tiny_config(steps=5), NO_NETWORKS)
+        job = train_adapter(request, tmp_path / name / "adapter", tmp_path / name / "workspace", callback=watched)
         last(job)
         folders.append(tmp_path / name / "adapter")
     assert callback.saved_at == [2, 3, 4]
@@ -201,17 +201,9 @@ def test_composites_need_good_parts_and_are_left_out_with_a_note_without(base: B
     notes, folders = [], [tmp_path / "wanted", tmp_path / "none", tmp_path / "made"]
     for folder, composites, normals in zip(folders, (4, 0, 4), ((), (), [drawn_normal(0)]), strict=True):
         folder.mkdir()
-        job = train_adapter(
-            base,
-            [drawn_pair(0)],
-            tiny_config(steps=1, composites=composites),
-            folder / "adapter",
-            folder / "workspace",
-            object_name="metal tile",
-            defect_name="crack",
-            networks=NO_NETWORKS,
-            normals=normals,
-        )
+        config = tiny_config(steps=1, composites=composites)
+        request = training_request(base, [drawn_pair(0)], config, NO_NETWORKS, normals)
+        job = train_adapter(request, folder / "adapter", folder / "workspace")
         notes.append([item.note for item in job if item.note])
     assert notes == [["no good parts were given: the real pairs alone are learned"], [], []]
     cards = [(folder / "adapter" / "card.json").read_bytes() for folder in folders]

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from model import pipeline
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
-from model.dualanodiff.adapter import Adapter, make_card, make_references
+from model.dualanodiff.adapter import DualAnoDiffAdapter, make_card, make_references
 from model.dualanodiff.model import DualAnoDiffModel, build_model
+from model.dualanodiff.trainer import train as train_adapter_model
 from model.dualanodiff.unet import TwoBranchUNet
+from model.export.dataset import DatasetSummary
+from model.generation.filter import Counts
+from model.generation.request import GenerationRequest
+from model.masks.networks import MaskNetworks
 from model.masks.u2net import PLAIN, U2Net, uniform
+from model.method import TrainingRequest
+from model.runtime.progress import Progress
 from model.training.early_stopping import TrainingResult
 from model.types import ImageArray, Pair
-from service.core.options.dualanodiff import TrainingConfig
+from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 from service.core.options.quality import QualityLimits
 from tests.support.tiny_base import PIXEL_SIZE
 
@@ -101,7 +110,7 @@ def awaken(network: DualAnoDiffModel | TwoBranchUNet, scale: float = 0.05, seed:
             parameter.data += scale * torch.randn(parameter.shape, generator=generator)
 
 
-def tiny_adapter(base: Base, **chosen: Any) -> Adapter:
+def tiny_adapter(base: Base, **chosen: Any) -> DualAnoDiffAdapter:
     """As loaded from a folder, with weights as if it had been trained."""
     config = tiny_config(**chosen)
     model = build_model(base, config, "metal tile", "crack")
@@ -110,8 +119,35 @@ def tiny_adapter(base: Base, **chosen: Any) -> Adapter:
     model.text_encoder.eval()
     pairs = [drawn_pair(seed) for seed in range(2)]
     references, placements = make_references(pairs, config)
-    card = make_card(model, pairs, placements, TrainingResult([], config.steps, config.steps), "metal tile", "crack")
-    return Adapter(model, card, None, references, placements)
+    result = TrainingResult([], config.steps, config.steps)
+    card = make_card(model, pairs, placements, result, names=("metal tile", "crack"))
+    return DualAnoDiffAdapter(model, card, None, references, placements)
+
+
+def train(model: DualAnoDiffModel, *args: Any, **options: Any) -> Iterator[Progress | TrainingResult]:
+    """Train a bare model, without card and references."""
+    return train_adapter_model(DualAnoDiffAdapter(model, {}, None, [], []), *args, **options)
+
+
+def training_request(
+    base: Base, pairs: list[Pair], config: TrainingConfig, networks: MaskNetworks, normals: Sequence[NormalImage] = ()
+) -> TrainingRequest[TrainingConfig]:
+    return TrainingRequest(base, pairs, config, "metal tile", "crack", networks, normals=normals)
+
+
+def make_dataset(
+    adapter: DualAnoDiffAdapter,
+    config: SamplingConfig,
+    num_pairs: int,
+    target: Path,
+    *,
+    counts: Counts | None = None,
+    force: bool = False,
+    **asked: Any,
+) -> Iterator[Progress | DatasetSummary]:
+    """`model.pipeline.make_dataset` of a request that is written in one line."""
+    request = GenerationRequest(adapter, config, num_pairs, **asked)
+    return pipeline.make_dataset(request, target, counts=counts, force=force)
 
 
 def last(items: Iterable[Any]) -> Any:

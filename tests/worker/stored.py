@@ -16,9 +16,11 @@ from prometheus_client import CollectorRegistry
 
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
-from model.dualanodiff.adapter import Adapter, load_adapter
 from model.generation.filter import Counts
-from model.pipeline import load_mask_networks, make_dataset, train_adapter
+from model.generation.request import GenerationRequest
+from model.masks.networks import load_mask_networks
+from model.methods import load_adapter
+from model.pipeline import make_dataset, train_adapter
 from model.types import Pair
 from service.core import object_keys
 from service.core.connections import connect
@@ -28,7 +30,7 @@ from service.core.options.dualanodiff import SamplingConfig
 from service.core.record_store import Record, RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
-from tests.support.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_config
+from tests.support.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_config, training_request
 from worker.attempt.context import Context
 from worker.attempt.model_cache import ModelCache
 from worker.monitoring.metrics import WorkerMetrics
@@ -135,18 +137,9 @@ class Service:
 def train_by_library(base: Base, folder: Path, **training: Any) -> Path:
     """The same training without any service."""
     target = folder / "adapter"
-    last(
-        train_adapter(
-            base,
-            [Pair(pair.name, pair.image, pair.mask) for pair in PAIRS],
-            replace(tiny_config(), **{**TRAINING, **training}),
-            target,
-            folder / "workspace",
-            object_name="metal tile",
-            defect_name="crack",
-            networks=load_mask_networks(base),
-        )
-    )
+    pairs = [Pair(pair.name, pair.image, pair.mask) for pair in PAIRS]
+    config = replace(tiny_config(), **{**TRAINING, **training})
+    last(train_adapter(training_request(base, pairs, config, load_mask_networks(base)), target, folder / "workspace"))
     return target
 
 
@@ -160,19 +153,15 @@ def dataset_by_library(
     base: Base, library_adapter: Path, target: Path, num_pairs: int, normals: list[NormalImage] = NORMALS
 ) -> bytes:
     """The zip of `job_request(…, num_pairs)` without any service."""
-    loaded: Adapter = load_adapter(library_adapter, base)
-    config = SamplingConfig(**SAMPLING, anchored=bool(normals))
-    counts = Counts()
-    job = make_dataset(
-        loaded,
-        config,
+    request = GenerationRequest(
+        load_adapter(library_adapter, base),
+        SamplingConfig(**SAMPLING, anchored=bool(normals)),
         num_pairs,
-        target,
-        object_net=load_mask_networks(base).object,
         normals=normals,
-        formats=["coco"],
+        object_net=load_mask_networks(base).object,
         limits=PERMISSIVE,
-        counts=counts,
+        formats=["coco"],
     )
+    job = make_dataset(request, target, counts=Counts())
     last(job)
     return target.read_bytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import torch
 
 from model.data.placement import NormalImage
 from model.diffusion.base import Base, load_base, silence_libraries
-from model.dualanodiff.adapter import Adapter, load_adapter
-from model.dualanodiff.sampling.cuda_graphs import Compiler
-from model.pipeline import MaskNetworks, load_mask_networks
+from model.masks.networks import MaskNetworks, load_mask_networks
+from model.method import Adapter
+from model.methods import load_adapter
 from model.runtime.timing import stage
 from service.core.errors import TransientError, UsageError
 from service.core.record_store import RecordStore, State
@@ -41,7 +41,7 @@ class Loaded:
 
     adapter: Adapter
     networks: MaskNetworks
-    normals: list[NormalImage]
+    normals: Sequence[NormalImage]
 
 
 class ModelCache:
@@ -53,11 +53,6 @@ class ModelCache:
         self._objects = objects
         self._base: tuple[Base, MaskNetworks] | None = None
         self._adapters: OrderedDict[str, Loaded] = OrderedDict()
-
-    @functools.cached_property
-    def compiler(self) -> Compiler | None:
-        """For passes on a GPU, which serve all jobs to come."""
-        return Compiler() if torch.device(self._device()).type == "cuda" else None
 
     def base(self, name: str | None) -> tuple[Base, MaskNetworks]:
         """A base and its mask networks; the one used before makes room for it.

@@ -1,7 +1,8 @@
 """Blocks of candidates as files: made by any worker, judged by one, and read again for the dataset.
 
-A block is a zip of `00000012.png`, `00000012_mask.png` and `00000012_part.png` per candidate, and `candidates.json`
-with the rest. Once it is judged, a verdict lies beside it: which candidates were accepted, and their scores.
+A block is a zip of `00000012.png`, `00000012_mask.png` and, of a method that draws parts, `00000012_part.png` per
+candidate, and `candidates.json` with the rest. Once it is judged, a verdict lies beside it: which candidates were
+accepted, and their scores.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def pack(path: Path, candidates: Iterable[Candidate]) -> None:
             name = _name(candidate.index)
             file.writestr(f"{name}.png", _png(candidate.image))
             file.writestr(f"{name}_mask.png", _png(candidate.mask))
-            file.writestr(f"{name}_part.png", _png(candidate.part))
+            if candidate.part is not None:
+                file.writestr(f"{name}_part.png", _png(candidate.part))
             listed.append(
                 {
                     "index": candidate.index,
@@ -114,10 +116,11 @@ def unpack(path: Path, only: Sequence[int] | None = None) -> list[Candidate]:
 
 def _read(file: ZipFile, entry: dict[str, Any]) -> Candidate:
     name, window = _name(entry["index"]), entry.pop("window")
+    part = f"{name}_part.png"
     return Candidate(
         image=_pixels(file.read(f"{name}.png"), "RGB"),
         mask=_pixels(file.read(f"{name}_mask.png"), "1"),
-        part=_pixels(file.read(f"{name}_part.png"), "RGB"),
+        part=_pixels(file.read(part), "RGB") if part in file.namelist() else None,
         window=tuple(window) if window is not None else None,
         **entry,
     )

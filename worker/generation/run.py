@@ -18,8 +18,8 @@ from zipfile import ZipFile
 
 import structlog
 
-from model.dualanodiff.sampling.decode import DecodedPair
-from model.dualanodiff.sampling.sampler import sample_decoded
+from model.generation.request import GenerationRequest
+from model.method import DecodedPair
 from model.pipeline import finish_dataset, shortfall
 from model.runtime.concurrency import overlapped
 from model.runtime.progress import Meter, Progress
@@ -37,7 +37,7 @@ from worker.attempt.retry import retry, wait
 from worker.attempt.upload import upload
 from worker.attempt.workspace import workspace
 from worker.generation.blocks import Blocks
-from worker.generation.job import Plan, make_plan
+from worker.generation.job import GenerationJob, prepare_job
 from worker.generation.selection import Selection
 from worker.monitoring.metrics import RunOutcome
 
@@ -92,19 +92,19 @@ class _Generation:
         """Whether this has brought the record to success; others may have."""
         if self._record.counts is None:  # otherwise others are at work, or were, and have told more
             self._report.stage("prepare")
-        request = self._record.request
-        loaded = self._context.model_cache.adapter(request["adapter_id"], self._lease.check)
-        plan = make_plan(request, loaded, self._context.model_cache.compiler)
-        self._report.request = {**request, **asdict(plan.config), "limits": asdict(plan.limits)}
-        selection = Selection(self._context, self._lease, self._blocks, plan)
+        asked = self._record.request
+        loaded = self._context.model_cache.adapter(asked["adapter_id"], self._lease.check)
+        job = prepare_job(asked, loaded)
+        self._report.request = {**asked, **job.request.settings.as_dict(), "limits": asdict(job.request.limits)}
+        selection = Selection(self._context, self._lease, self._blocks, job)
         selection.look()
-        if self._share(plan, selection):
-            return self._finish(plan, selection)
+        if self._share(job, selection):
+            return self._finish(job.request, selection)
         return False
 
-    def _share(self, plan: Plan, selection: Selection) -> bool:
+    def _share(self, job: GenerationJob, selection: Selection) -> bool:
         """Sample, store and judge until there are enough pairs; whether this worker is to write the dataset."""
-        meter = Meter("sample", plan.num_pairs, "pairs", resumed=selection.counts.accepted)
+        meter = Meter("sample", job.request.num_pairs, "pairs", resumed=selection.counts.accepted)
         leading = False
 
         def keep(one: _Round) -> bool:
@@ -115,9 +115,9 @@ class _Generation:
             return led
 
         def enough(waiting: int) -> bool:
-            return selection.counts.accepted + waiting * plan.block >= plan.num_pairs
+            return selection.counts.accepted + waiting * job.block_size >= job.request.num_pairs
 
-        with closing(overlapped(self._sampled(plan, selection), keep, ahead=1, enough=enough)) as rounds:
+        with closing(overlapped(self._sampled(job, selection), keep, ahead=1, enough=enough)) as rounds:
             for item in rounds:
                 self._lease.check()
                 if not isinstance(item, Progress):
@@ -138,37 +138,39 @@ class _Generation:
         record = retry(lambda: self._context.records.get(self._record.id), self._lease.check)
         return record is None or record.state is not State.RUNNING
 
-    def _sampled(self, plan: Plan, selection: Selection) -> Generator[Progress | _Round, None, None]:
-        job, owner, records = self._record.id, self._lease.owner, self._context.records
+    def _sampled(self, job: GenerationJob, selection: Selection) -> Generator[Progress | _Round, None, None]:
+        record, owner, records = self._record.id, self._lease.owner, self._context.records
         ahead = 2 * self._context.settings.max_shards
         made: int | None = None
         yield _Round()
         while True:
             number = None
             if not selection.complete:
-                claim = functools.partial(records.claim_block, job, owner, ahead=ahead, stop=plan.blocks, besides=made)
+                claim = functools.partial(
+                    records.claim_block, record, owner, ahead=ahead, stop=job.blocks, besides=made
+                )
                 number = retry(claim, self._lease.check)
                 if number is None:
                     wait(IDLE_SECONDS, self._lease.check)
             if number is None:
                 yield _Round()
                 continue
-            decoded = yield from self._sample_block(plan, plan.indices(number))
+            decoded = yield from self._sample_block(job, job.indices(number))
             yield _Round(number, decoded)
             made = number
 
-    def _sample_block(self, plan: Plan, indices: Sequence[int]) -> Generator[Progress, None, list[DecodedPair]]:
-        began, metrics, budget = time.perf_counter(), self._context.metrics, plan.sampler.budget
-        halvings, decoded = budget.halvings, []
-        for item in sample_decoded(plan.sampler, indices[0], indices[-1] + 1):
-            if isinstance(item, DecodedPair):
-                decoded.append(item)
-            else:
+    def _sample_block(self, job: GenerationJob, indices: Sequence[int]) -> Generator[Progress, None, list[DecodedPair]]:
+        began, metrics, budget = time.perf_counter(), self._context.metrics, job.sampler.budget
+        halvings, decoded = budget.halvings, list[DecodedPair]()
+        for item in job.sampler.decoded(indices[0], indices[-1] + 1):
+            if isinstance(item, Progress):
                 yield item
+            else:
+                decoded.append(item)
         if budget.halvings > halvings:  # running out with a single one ends the attempt, and is counted there
             log.warning("batch_halved", batch=budget.pairs)
             metrics.out_of_memory.labels(self._record.kind).inc(budget.halvings - halvings)
-        metrics.sampled(len(indices), min(plan.config.batch, budget.pairs), time.perf_counter() - began)
+        metrics.sampled(len(indices), min(job.block_size, budget.pairs), time.perf_counter() - began)
         return decoded
 
     def _store(self, number: int, decoded: Sequence[DecodedPair]) -> None:
@@ -178,14 +180,14 @@ class _Generation:
             key = self._blocks.store(number, candidates)
         retry(lambda: records.finish_block(job, number, owner, key), self._lease.check)
 
-    def _finish(self, plan: Plan, selection: Selection) -> bool:
+    def _finish(self, request: GenerationRequest, selection: Selection) -> bool:
         self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
         job, owner, check = self._record.id, self._lease.owner, self._lease.check
-        if selection.counts.accepted < plan.num_pairs:
-            told = shortfall(selection.counts, plan.num_pairs)
-            raise UsageError(f"{told}; allow more attempts, loosen the limits, or train longer")
+        if selection.counts.accepted < request.num_pairs:
+            message = shortfall(selection.counts, request.num_pairs)
+            raise UsageError(f"{message}; allow more attempts, loosen the limits, or train longer")
         path, objects = self._folder / "dataset.zip", self._context.objects
-        self._write(plan, selection, path)
+        self._write(request, selection, path)
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         with ZipFile(path) as file:
@@ -208,18 +210,13 @@ class _Generation:
         delete_scratch(self._context.objects, self._record.id)
         delete_beside(self._context.objects, object_keys.results(self._record.id), f"{dataset.rpartition('/')[0]}/")
 
-    def _write(self, plan: Plan, selection: Selection, path: Path) -> None:
+    def _write(self, request: GenerationRequest, selection: Selection, path: Path) -> None:
         finish_dataset(
-            plan.loaded.adapter,
-            plan.config,
-            plan.num_pairs,
+            request,
             path,
             self._checked(selection.accepted()),
             selection.counts,
-            normals=self._checked(plan.loaded.normals),
-            formats=plan.formats,
-            limits=plan.limits,
-            max_attempts=plan.max_attempts,
+            normals=self._checked(request.normals),
         )
 
     def _checked(self, items: Iterable[_Item]) -> Iterator[_Item]:

@@ -13,7 +13,7 @@ from worker.attempt.context import Context
 from worker.attempt.lease import Lease, StopError, StopReason
 from worker.attempt.retry import retry
 from worker.generation.blocks import Blocks, BlockVerdict
-from worker.generation.job import Plan
+from worker.generation.job import GenerationJob
 
 
 class Selection:
@@ -26,13 +26,13 @@ class Selection:
         counts: as far as this worker knows.
     """
 
-    def __init__(self, context: Context, lease: Lease, blocks: Blocks, plan: Plan) -> None:
+    def __init__(self, context: Context, lease: Lease, blocks: Blocks, job: GenerationJob) -> None:
         self.counts = Counts()
         self._records = context.records
         self._metrics = context.metrics
         self._lease = lease
         self._blocks = blocks
-        self._plan = plan
+        self._job = job
         self._candidate_filter: CandidateFilter | None = None
         self._next = 0
         self._accepted: dict[int, list[int]] = {}
@@ -44,7 +44,7 @@ class Selection:
         return self._ends(self.counts)
 
     def _ends(self, counts: Counts) -> bool:
-        return counts.accepted >= self._plan.num_pairs or counts.attempts >= self._plan.allowed
+        return counts.accepted >= self._job.request.num_pairs or counts.attempts >= self._job.request.attempts_allowed
 
     def look(self) -> None:
         """Learn how far the judge got, whoever that is."""
@@ -103,7 +103,7 @@ class Selection:
         """A judge that knows all that was accepted, also by others."""
         state = self._retried(lambda: self._records.judged(self._lease.record))
         if self._candidate_filter is None:
-            self._candidate_filter = self._plan.candidate_filter()
+            self._candidate_filter = self._job.candidate_filter()
         reached = 0 if state is None else int(state["next_block"])
         self._blocks_done = self._retried(lambda: self._records.blocks_done(self._lease.record))
         verdicts = self._retried(lambda: self._records.verdicts(self._lease.record)) if self._next < reached else {}

@@ -20,6 +20,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from model.training.checkpoint import read_record
+from model.training.clock import CLOCK_FILE
 from service.core import object_keys
 from service.core.errors import TransientError
 from service.core.record_store import Record
@@ -29,9 +30,6 @@ from worker.attempt.lease import Lease, StopError
 from worker.attempt.retry import retry
 
 log = structlog.stdlib.get_logger(__name__)
-
-CLOCK_FILE = "elapsed.json"
-"""The seconds of training so far, which the library keeps beside its checkpoints."""
 
 CURVE_POINTS = 500
 """Points of the loss curve kept in a record while training; all of them come with the result."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,19 @@ from typing import Any
 import structlog
 import torch
 
-from model.diffusion.base import Base
-from model.dualanodiff.adapter import Adapter, load_adapter, read_adapter_card
-from model.dualanodiff.config import resolve_config
-from model.pipeline import MaskNetworks, train_adapter
-from model.runtime.progress import Progress
+from model.adapter_card import read_adapter_card
+from model.method import Adapter, TrainingRequest
+from model.methods import METHODS, load_adapter
+from model.pipeline import train_adapter
 from model.runtime.timing import stage
 from service.core import object_keys
-from service.core.options.dualanodiff import TrainingConfig
+from service.core.options.methods import DEFAULT_METHOD
 from service.core.record_store import Record
 from worker.attempt.claim import claim
 from worker.attempt.completion import SCRATCH_PATIENCE, Completion, delete_beside, delete_scratch
 from worker.attempt.context import Context, new_owner
 from worker.attempt.delivery import Delivery
-from worker.attempt.inputs import Inputs, read_inputs
+from worker.attempt.inputs import read_inputs
 from worker.attempt.lease import Lease, StopError, StopReason
 from worker.attempt.model_cache import Loaded
 from worker.attempt.progress import Reporter
@@ -71,27 +69,35 @@ class _Training:
     def run(self) -> bool:
         """Whether this has brought the record to success."""
         self._report.stage("prepare")
-        request, check = self._record.request, self._lease.check
+        asked, check = self._record.request, self._lease.check
         inputs = read_inputs(self._context.objects, self._record.id, check)
-        base, networks = self._context.model_cache.base(request.get("base"))
-        config = resolve_config(base, request["training"])
-        self._report.request = {**request, "base": base.name, "training": config.as_dict()}
+        base, networks = self._context.model_cache.base(asked.get("base"))
+        method = asked.get("method", DEFAULT_METHOD)
+        request = TrainingRequest(
+            base,
+            inputs.pairs,
+            METHODS[method].resolve_training(base, asked["training"]),
+            asked["object"],
+            asked["defect"],
+            networks,
+            normals=inputs.normals,
+            method=method,
+        )
+        self._report.request = {**asked, "base": base.name, "training": request.settings.as_dict()}
         step = self._checkpoints.restore()
         log.info("training_begins", step=step)
-        step_metrics = StepMetrics(self._context.metrics, step)
         try:
-            self._train(base, networks, inputs, config, step_metrics)
+            self._train(request, StepMetrics(self._context.metrics, step))
         finally:
             self._checkpoints.close()
-        return self._finish(base, networks, inputs)
+        return self._finish(request)
 
-    def _train(
-        self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig, step_metrics: StepMetrics
-    ) -> None:
-        """With half the batch, twice as often, where the device's memory is too small."""
+    def _train(self, request: TrainingRequest[Any], step_metrics: StepMetrics) -> None:
+        """Train with half the batch, twice as often, where the device's memory is too small."""
+        callback = _Callback(self._lease, self._checkpoints, request, step_metrics)
         while True:
             try:
-                for item in self._steps(base, networks, inputs, config, step_metrics):
+                for item in train_adapter(request, self._folder / "adapter", self._workspace, callback=callback):
                     self._report.report(item)
                     step_metrics.report(item)
                     if item.stage == "train":
@@ -99,11 +105,11 @@ class _Training:
                     else:
                         self._check_stored()
             except torch.OutOfMemoryError:
-                if config.batch == 1:
+                if request.settings.batch == 1:
                     raise
-                config = replace(config, batch=config.batch // 2, accumulate=2 * config.accumulate)
+                request = replace(request, settings=request.settings.with_half_batch())
                 self._context.metrics.out_of_memory.labels(self._record.kind).inc()
-                log.warning("batch_halved", batch=config.batch)
+                log.warning("batch_halved", batch=request.settings.batch)
                 torch.cuda.empty_cache()
             else:
                 return
@@ -114,30 +120,13 @@ class _Training:
             self._checkpoints.flush()
         self._lease.check()
 
-    def _steps(
-        self, base: Base, networks: MaskNetworks, inputs: Inputs, config: TrainingConfig, step_metrics: StepMetrics
-    ) -> Iterator[Progress]:
-        request = self._record.request
-        return train_adapter(
-            base,
-            inputs.pairs,
-            config,
-            self._folder / "adapter",
-            self._workspace,
-            object_name=request["object"],
-            defect_name=request["defect"],
-            networks=networks,
-            normals=inputs.normals,
-            callback=_Callback(self._lease, self._checkpoints, inputs, networks, step_metrics),
-        )
-
-    def _finish(self, base: Base, networks: MaskNetworks, inputs: Inputs) -> bool:
+    def _finish(self, request: TrainingRequest[Any]) -> bool:
         self._report.stage("finish")
         check, adapter, folder = self._lease.check, self._record.id, self._folder / "adapter"
-        loaded = Loaded(load_adapter(folder, base), networks, inputs.normals)
+        loaded = Loaded(load_adapter(folder, request.base), request.networks, request.normals)
         card = read_adapter_card(folder)
         samples, artifact = self._checkpoints.samples, object_keys.artifact(adapter, self._lease.owner)
-        if (sheet := sample_sheet(loaded.adapter, inputs.normals, networks.object, check)) is not None:
+        if (sheet := sample_sheet(loaded.adapter, request.normals, request.networks.object, check)) is not None:
             kept = card["kept_step"]
             samples[kept] = object_keys.sample(adapter, kept, self._lease.owner)
             self._put(samples[kept], sheet, "image/png")
@@ -187,12 +176,11 @@ class _Callback:
     """Stores checkpoints with a look at the adapter; when told to hand over, checkpoints at once and stops."""
 
     def __init__(
-        self, lease: Lease, checkpoints: Checkpoints, inputs: Inputs, networks: MaskNetworks, step_metrics: StepMetrics
+        self, lease: Lease, checkpoints: Checkpoints, request: TrainingRequest[Any], step_metrics: StepMetrics
     ) -> None:
         self._lease = lease
         self._checkpoints = checkpoints
-        self._inputs = inputs
-        self._networks = networks
+        self._request = request
         self._step_metrics = step_metrics
         self._sheets: dict[int, bytes | None] = {}
         self._last: int | None = None
@@ -207,7 +195,7 @@ class _Callback:
         else:  # the last one's comes with the result: the adapted network's masks, and the weights that were kept
             with self._step_metrics.paused():
                 check = self._lease.check_unless_handover
-                self._sheets[step] = sample_sheet(adapter, self._inputs.normals, self._networks.object, check)
+                self._sheets[step] = sample_sheet(adapter, self._request.normals, self._request.networks.object, check)
 
     def on_saved(self, step: int, checkpoint: Path) -> None:
         self._checkpoints.offer(step, checkpoint, self._sheets.pop(step, None))

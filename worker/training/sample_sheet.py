@@ -9,13 +9,13 @@ import structlog
 import torch
 
 from model.data.placement import NormalImage
-from model.dualanodiff.adapter import Adapter
-from model.dualanodiff.sampling.config import resolve_sampling
-from model.dualanodiff.sampling.decode import DecodedPair
-from model.dualanodiff.sampling.sampler import prepare_sampling, sample_decoded
 from model.export.preview import PairSheet
 from model.masks.u2net import U2Net
+from model.method import Adapter
+from model.methods import method_of
+from model.runtime.progress import Progress
 from model.types import Candidate
+from service.core.errors import UsageError
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -28,31 +28,28 @@ def sample_sheet(
     object_net: U2Net | None,
     check: Callable[[], None],
 ) -> bytes | None:
-    """Four pairs beside the real ones, as PNG; None where an adapter with BCM lacks normals or an object network, and
-    where there is no memory for a look.
+    """Sample four pairs and show them beside the real ones, as PNG.
+
+    None where the adapter needs what is not given (BCM without normals or an object network), and where there is no
+    memory for a look.
 
     All draws come from seeds of its own, so a training goes on as if there had been no look at it.
 
     Args:
         check: called after every denoising step; what it raises ends the sampling.
     """
-    training = adapter.model.config
-    if training.bcm and (not normals or object_net is None):
+    method, options = method_of(adapter), {"seed": adapter.card["config"]["seed"], "steps": STEPS, "batch": PAIRS}
+    has_normals = bool(normals)
+    settings = method.resolve_sampling(adapter, options, has_normals=has_normals)
+    try:
+        method.check_sampling(adapter, settings, has_normals=has_normals, has_object_net=object_net is not None)
+    except UsageError:
         return None
-    config = resolve_sampling(
-        adapter.model.base,
-        {"seed": training.seed, "steps": STEPS, "batch": PAIRS},
-        has_normals=bool(normals),
-        has_mask_net=adapter.mask_net is not None,
-        bcm=training.bcm,
-    )
-
     candidates: list[Candidate] = []
     try:
-        sampler = prepare_sampling(adapter, config, normals=normals, object_net=object_net)
-        for item in sample_decoded(sampler, 0, PAIRS):
+        for item in method.prepare(adapter, settings, normals=normals, object_net=object_net).decoded(0, PAIRS):
             check()
-            if isinstance(item, DecodedPair):
+            if not isinstance(item, Progress):
                 candidates.append(item.to_candidate())
     except torch.OutOfMemoryError:
         log.warning("sample_sheet_left_out")

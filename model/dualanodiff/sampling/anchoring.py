@@ -19,7 +19,7 @@ from model.data.crops import resize_image
 from model.data.pixels import to_pixels
 from model.data.placement import Anchor, inner_border
 from model.diffusion.vae import encode
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import grey_cell
 from model.types import ImageArray, anomaly_part
 
@@ -45,7 +45,7 @@ class Anchoring:
     allowed: Tensor
 
 
-def grey_latent(adapter: Adapter) -> Tensor:
+def grey_latent(adapter: DualAnoDiffAdapter) -> Tensor:
     """The latent of mid-grey, `(1, C, 1, 1)`, as `grey_cell` of the adapter's references."""
     model = adapter.model
     parts = [resize_image(anomaly_part(pair.image, pair.mask), model.config.resolution) for pair in adapter.references]
@@ -53,7 +53,12 @@ def grey_latent(adapter: Adapter) -> Tensor:
 
 
 def anchor_on(
-    adapter: Adapter, anchors: Sequence[Anchor], rngs: Sequence[np.random.Generator], grey: Tensor, *, sketched: bool
+    adapter: DualAnoDiffAdapter,
+    anchors: Sequence[Anchor],
+    rngs: Sequence[np.random.Generator],
+    grey: Tensor,
+    *,
+    sketched: bool,
 ) -> Anchoring:
     """Encode what a batch starts from; no defect is cut off by a window border that lies inside its photograph.
 

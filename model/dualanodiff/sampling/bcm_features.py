@@ -17,7 +17,7 @@ from model.data.crops import resize_image
 from model.data.pixels import to_pixels
 from model.data.placement import Anchor, NormalImage, draw_anchor
 from model.diffusion.vae import encode
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.bcm import background_images
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.loop import Features
@@ -94,7 +94,7 @@ class Compensation:
     """
 
     def __init__(
-        self, adapter: Adapter, seed: int, text: Tensor, normals: Sequence[NormalImage], object_net: U2Net
+        self, adapter: DualAnoDiffAdapter, seed: int, text: Tensor, normals: Sequence[NormalImage], object_net: U2Net
     ) -> None:
         self._adapter = adapter
         self._seed = seed

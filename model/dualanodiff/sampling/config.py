@@ -6,18 +6,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-import torch
-
 from model.diffusion.base import Base
 from model.diffusion.schedulers import SCHEDULERS
 from service.core.options.common import MaskMethod
 from service.core.options.declaration import choose, chosen
 from service.core.options.dualanodiff import GUIDANCE, GUIDANCE_WITH_BCM, SamplingConfig
-
-
-def dtype_of(config: SamplingConfig) -> torch.dtype:
-    """Return the type of weights and computation."""
-    return torch.bfloat16 if config.precision == "bf16" else torch.float32
 
 
 def resolve_sampling(

@@ -12,7 +12,7 @@ from torch import Tensor
 from model.data.pixels import to_images
 from model.data.placement import Anchor, paste, place_part
 from model.diffusion.vae import decode
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring
 from model.masks.extraction import attention_mask, threshold_mask, tidy_mask, u2net_masks
@@ -62,7 +62,7 @@ class DecodedPair:
 
 
 def decode_pairs(
-    adapter: Adapter,
+    adapter: DualAnoDiffAdapter,
     method: MaskMethod,
     latents: Tensor,
     indices: Sequence[int],

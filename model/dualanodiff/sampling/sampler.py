@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from model.data.placement import Anchor, NormalImage, draw_anchor
+from model.diffusion.base import dtype_of
 from model.diffusion.vae import decode
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, grey_latent
 from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
-from model.dualanodiff.sampling.config import dtype_of
 from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
@@ -49,7 +49,7 @@ class Sampler:
         predict: the adapter's denoiser, as fast as the device can run it.
     """
 
-    adapter: Adapter
+    adapter: DualAnoDiffAdapter
     config: SamplingConfig
     normals: Sequence[NormalImage]
     text: Tensor
@@ -63,10 +63,14 @@ class Sampler:
         """Whether the empty prompt is denoised beside the prompts."""
         return self.text.shape[1] == 2
 
+    def decoded(self, start: int, stop: int) -> Generator[Progress | DecodedPair, None, None]:
+        """Sample candidates `start` to `stop - 1`, see `sample_decoded`."""
+        return sample_decoded(self, start, stop)
+
 
 @torch.no_grad()
 def prepare_sampling(
-    adapter: Adapter,
+    adapter: DualAnoDiffAdapter,
     config: SamplingConfig,
     *,
     normals: Sequence[NormalImage] = (),
@@ -84,9 +88,10 @@ def prepare_sampling(
         UsageError: an adapter with BCM is used without normals or without a network that finds objects; or masks are
             to come from a network that the adapter has not.
     """
-    if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
-        raise UsageError("the adapter has no mask network: choose mask_method threshold or attention")
-    dtype, model = dtype_of(config), adapter.model
+    given = {"has_normals": bool(normals), "has_object_net": object_net is not None}
+    if missing := missing_for_sampling(adapter, config, **given):
+        raise UsageError(missing)
+    dtype, model = dtype_of(config.precision), adapter.model
     denoiser = merge_for_sampling(model.denoiser, model.base.unet, dtype)
     ready = replace(
         adapter,
@@ -99,12 +104,7 @@ def prepare_sampling(
     )
     text = model.prompt_embeddings()
     compensation = None
-    if model.config.bcm:
-        if not normals or object_net is None:
-            raise UsageError(
-                "this adapter was trained with background compensation (bcm): sampling needs normal images, "
-                "and a U²-Net that finds objects"
-            )
+    if model.config.bcm and object_net is not None:
         compensation = Compensation(ready, config.seed, text[0], normals, for_inference(object_net, dtype))
     if config.guidance_scale != 1:
         text = torch.cat([text, model.empty_embedding().expand(2, 1, -1, -1)], dim=1)
@@ -116,18 +116,32 @@ def prepare_sampling(
     return Sampler(ready, config, normals, text, grey, compensation, budget, predict)
 
 
-def _passed(adapter: Adapter, text: Tensor, pairs: int) -> None:
+def missing_for_sampling(
+    adapter: DualAnoDiffAdapter, config: SamplingConfig, *, has_normals: bool, has_object_net: bool
+) -> list[str]:
+    """List what adapter and settings need and do not get."""
+    missing = []
+    if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
+        missing.append("mask method u2net needs a mask network, and the adapter has none: use threshold or attention")
+    if adapter.model.config.bcm and not has_normals:
+        missing.append("the adapter was trained with bcm, whose backgrounds come from normal images: give some")
+    if adapter.model.config.bcm and not has_object_net:
+        missing.append("the adapter was trained with bcm, which needs a U²-Net that finds objects: name one")
+    return missing
+
+
+def _passed(adapter: DualAnoDiffAdapter, text: Tensor, pairs: int) -> None:
     """One pass of the denoiser for so many pairs; a recorded one keeps the memory of its activations."""
     model = adapter.model
     latents = torch.zeros((2, pairs * text.shape[1], *_latent_shape(adapter)), device=model.device)
     model.denoiser(latents, torch.tensor(0, device=model.device), text.repeat_interleave(pairs, dim=1))
 
 
-def _decoded(adapter: Adapter, pairs: int) -> None:
+def _decoded(adapter: DualAnoDiffAdapter, pairs: int) -> None:
     decode(adapter.model.vae, torch.zeros((pairs, *_latent_shape(adapter)), device=adapter.model.device))
 
 
-def _latent_shape(adapter: Adapter) -> tuple[int, int, int]:
+def _latent_shape(adapter: DualAnoDiffAdapter) -> tuple[int, int, int]:
     base = adapter.model.base
     cells = adapter.model.config.resolution // base.factor
     return base.latent_channels, cells, cells

@@ -55,7 +55,6 @@ class Option:
         return self.help.partition(". ")[0].removesuffix(".") + "."
 
 
-@cache
 def declared(declaration: type[DataclassInstance]) -> dict[str, Option]:
     """Name → option, in the order of their declaration."""
     hints = get_type_hints(declaration, include_extras=True)

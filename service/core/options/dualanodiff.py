@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat
 
@@ -102,6 +102,10 @@ class TrainingConfig:
         """Plain values, for the card."""
         return asdict(self)
 
+    def with_half_batch(self) -> Self:
+        """The same training with half as many pairs at once, and twice as many batches per step."""
+        return replace(self, batch=self.batch // 2, accumulate=2 * self.accumulate)
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingConfig:
@@ -155,3 +159,7 @@ class SamplingConfig:
         Share, described("Share of the steps after which the background outside the defect is the normal's.")
     ] = 0.5
     precision: Annotated[Precision, described("fp32 or bf16. On GPUs the default is bf16.")] = "fp32"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the dataset."""
+        return asdict(self)

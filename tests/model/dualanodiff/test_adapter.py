@@ -15,8 +15,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
+from model.adapter_card import read_adapter_card
 from model.diffusion.base import Base, load_base
-from model.dualanodiff.adapter import Adapter, load_adapter, make_references, read_adapter_card, save_adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter, load_adapter, make_references, save_adapter
 from model.dualanodiff.unet import ForwardOptions
 from model.types import Pair
 from service.core.errors import UsageError
@@ -31,24 +32,24 @@ def base(tiny_base: Path) -> Base:
 
 
 @pytest.fixture(scope="module")
-def adapter(base: Base) -> Adapter:
+def adapter(base: Base) -> DualAnoDiffAdapter:
     made = tiny_adapter(base, bcm=True)
     made.mask_net = tiny_u2net()
     return made
 
 
-def saved(adapter: Adapter, folder: Path) -> Path:
+def saved(adapter: DualAnoDiffAdapter, folder: Path) -> Path:
     run = {"seconds": 3}
     save_adapter(folder, adapter.model, adapter.card, adapter.references, mask_net=adapter.mask_net, run=run)
     return folder
 
 
 @pytest.fixture
-def folder(adapter: Adapter, tmp_path: Path) -> Path:
+def folder(adapter: DualAnoDiffAdapter, tmp_path: Path) -> Path:
     return saved(adapter, tmp_path / "adapter")
 
 
-def test_what_is_saved_comes_back_bit_for_bit(adapter: Adapter, folder: Path, base: Base) -> None:
+def test_what_is_saved_comes_back_bit_for_bit(adapter: DualAnoDiffAdapter, folder: Path, base: Base) -> None:
     loaded = load_adapter(folder, base)
     assert loaded.card == adapter.card
     assert loaded.placements == adapter.placements
@@ -85,14 +86,14 @@ def test_a_loaded_adapter_is_frozen(folder: Path, base: Base) -> None:
     assert not model.text_encoder.training
 
 
-def test_the_same_adapter_gives_the_same_bytes(adapter: Adapter, folder: Path, tmp_path: Path) -> None:
+def test_the_same_adapter_gives_the_same_bytes(adapter: DualAnoDiffAdapter, folder: Path, tmp_path: Path) -> None:
     again = saved(adapter, tmp_path / "again")
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert all((folder / file).read_bytes() == (again / file).read_bytes() for file in files)
 
 
-def test_saving_replaces_what_was_there(adapter: Adapter, folder: Path, base: Base) -> None:
+def test_saving_replaces_what_was_there(adapter: DualAnoDiffAdapter, folder: Path, base: Base) -> None:
     (folder / "leftover").touch()
     saved(adapter, folder)
     assert not (folder / "leftover").exists()
@@ -124,7 +125,7 @@ def test_the_card_names_the_licence_of_its_base(base: Base) -> None:
     assert tiny_adapter(licensed).card["base"]["license"] == "CreativeML-OpenRAIL-M"
 
 
-def test_the_card_says_what_it_is(adapter: Adapter, base: Base) -> None:
+def test_the_card_says_what_it_is(adapter: DualAnoDiffAdapter, base: Base) -> None:
     card = adapter.card
     assert (card["format_version"], card["method"]) == (1, "dualanodiff")
     assert (card["object"], card["defect"]) == ("metal tile", "crack")
@@ -270,7 +271,7 @@ def test_a_card_that_lacks_something_is_refused(folder: Path, base: Base, field:
         load_adapter(folder, base)
 
 
-def test_options_of_another_version_are_named(folder: Path, base: Base, adapter: Adapter) -> None:
+def test_options_of_another_version_are_named(folder: Path, base: Base, adapter: DualAnoDiffAdapter) -> None:
     edit_card(folder, config=adapter.model.config.as_dict() | {"unheard_of": 1})
     with pytest.raises(UsageError, match="unheard_of"):
         load_adapter(folder, base)

@@ -19,7 +19,6 @@ from model.dualanodiff.composites import COMPOSITES_PER_GOOD, Made, make_composi
 from model.dualanodiff.latent_dataset import Crops, LatentDataset, encode_crops, grey_cell
 from model.dualanodiff.loss import training_loss
 from model.dualanodiff.model import DualAnoDiffModel, build_model
-from model.dualanodiff.trainer import train
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, load_u2net
 from model.runtime.progress import Progress
@@ -27,7 +26,7 @@ from model.runtime.seeding import step_generator
 from model.training.checkpoint import list_checkpoints
 from model.types import GREY, Pair, anomaly_part
 from service.core.options.dualanodiff import TrainingConfig
-from tests.support.tiny_data import drawn_normal, drawn_pair, last, surface, tiny_config
+from tests.support.tiny_data import drawn_normal, drawn_pair, last, surface, tiny_config, train
 
 PAIRS = [drawn_pair(0, 48, 40), drawn_pair(1, 33, 90)]
 NORMALS = [drawn_normal(0), drawn_normal(1, 40, 70)]

@@ -11,7 +11,7 @@ import torch
 from bench.training import draws_of_step
 from model.diffusion.base import load_base
 from model.diffusion.vae import encode
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import LatentDataset
 from model.dualanodiff.model import build_model
 from model.dualanodiff.reference import ReferenceDenoiser, reference_latents, reference_loss, reference_pair
@@ -26,12 +26,12 @@ TARGETS = ("attention", "all")
 
 
 @pytest.fixture(scope="module", params=TARGETS)
-def adapter(request: pytest.FixtureRequest, tiny_base: Path) -> Adapter:
+def adapter(request: pytest.FixtureRequest, tiny_base: Path) -> DualAnoDiffAdapter:
     return tiny_adapter(load_base(str(tiny_base)), lora_targets=request.param)
 
 
 @torch.no_grad()
-def test_a_pass_predicts_the_same(adapter: Adapter) -> None:
+def test_a_pass_predicts_the_same(adapter: DualAnoDiffAdapter) -> None:
     model = adapter.model
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn((2, 3, 4, 8, 8), generator=generator)
@@ -45,7 +45,7 @@ def test_a_pass_predicts_the_same(adapter: Adapter) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["DDIMScheduler", "dpmsolver++"])
-def test_pairs_are_the_same_but_for_rounding(adapter: Adapter, scheduler: str) -> None:
+def test_pairs_are_the_same_but_for_rounding(adapter: DualAnoDiffAdapter, scheduler: str) -> None:
     config = SamplingConfig(steps=4, batch=2, scheduler=scheduler, mask_method=MaskMethod.THRESHOLD)
     denoiser = ReferenceDenoiser(adapter.model)
     for candidate in sample_pairs(prepare_sampling(adapter, config), 0, 2):
@@ -57,7 +57,7 @@ def test_pairs_are_the_same_but_for_rounding(adapter: Adapter, scheduler: str) -
             assert ours.std() > 1
 
 
-def test_a_training_step_has_the_same_loss_and_gradients(adapter: Adapter) -> None:
+def test_a_training_step_has_the_same_loss_and_gradients(adapter: DualAnoDiffAdapter) -> None:
     model = adapter.model
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand((2, 3, 3, 32, 32), generator=generator) * 2 - 1

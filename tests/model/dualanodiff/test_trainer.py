@@ -15,12 +15,12 @@ from model.diffusion.base import Base, load_base
 from model.dualanodiff.latent_dataset import LatentDataset, cut_crops, encode_crops
 from model.dualanodiff.loss import embedded_prompts, training_loss
 from model.dualanodiff.model import DualAnoDiffModel, build_model
-from model.dualanodiff.trainer import train
+from model.method import Adapter
 from model.runtime.progress import Progress
 from model.runtime.seeding import step_generator
 from model.training.checkpoint import list_checkpoints, read_record, read_tensors
 from service.core.errors import DivergedError, UsageError
-from tests.support.tiny_data import awaken, drawn_pair, last, tiny_config, tiny_u2net
+from tests.support.tiny_data import awaken, drawn_pair, last, tiny_config, tiny_u2net, train
 
 PAIRS = [drawn_pair(0, 48, 40), drawn_pair(1, 33, 90)]
 
@@ -127,7 +127,7 @@ class Onlooker:
         self.asked += 1
         return self.asked == 2
 
-    def on_checkpoint(self, step: int) -> None:
+    def on_checkpoint(self, step: int, adapter: Adapter) -> None:
         assert not self.model.denoiser.training
         self.reached_at[step] = weights(self.model)
 

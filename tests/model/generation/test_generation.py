@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from model.diffusion.base import load_base
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.export.dataset import DatasetSummary
 from model.generation.filter import Counts, gate_references
 from model.generation.generate import generate_pairs
+from model.generation.request import GenerationRequest
 from model.masks.objects import Objects
-from model.pipeline import make_dataset
 from model.quality.gate import RejectReason
 from model.runtime.progress import Progress
 from model.types import Candidate
@@ -23,28 +23,29 @@ from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig
 from service.core.options.quality import QualityLimits
-from tests.support.tiny_data import PERMISSIVE, drawn_normal, half_seeing_u2net, last, tiny_adapter
+from tests.support.tiny_data import PERMISSIVE, drawn_normal, half_seeing_u2net, last, make_dataset, tiny_adapter
 
 CONFIG = SamplingConfig(steps=2, batch=2, mask_method=MaskMethod.THRESHOLD)
 NORMALS = [drawn_normal(0), drawn_normal(1)]
 
 
 @pytest.fixture(scope="module")
-def adapter(tiny_base: Path) -> Adapter:
+def adapter(tiny_base: Path) -> DualAnoDiffAdapter:
     return tiny_adapter(load_base(str(tiny_base)))
 
 
 @pytest.fixture(scope="module")
-def picky(adapter: Adapter) -> QualityLimits:
+def picky(adapter: DualAnoDiffAdapter) -> QualityLimits:
     """Limits that only some of the random candidates meet."""
     judged = [item for item in generate(adapter, 8, Counts(), limits=PERMISSIVE) if isinstance(item, Candidate)]
     areas = sorted(candidate.scores["area"] for candidate in judged)
-    largest_real = max(float(real.mask.mean()) for real in gate_references(adapter, CONFIG))
+    largest_real = max(float(real.mask.mean()) for real in gate_references(adapter, anchored=False))
     return replace(PERMISSIVE, max_area_ratio=(areas[3] + areas[4]) / 2 / largest_real)
 
 
-def generate(adapter: Adapter, num_pairs: int, counts: Counts, **options: object) -> list[Progress | Candidate]:
-    return list(generate_pairs(adapter, CONFIG, num_pairs, counts, **options))
+def generate(adapter: DualAnoDiffAdapter, num_pairs: int, counts: Counts, **options: Any) -> list[Progress | Candidate]:
+    asked = {name: options.pop(name) for name in ("limits", "max_attempts") if name in options}
+    return list(generate_pairs(GenerationRequest(adapter, CONFIG, num_pairs, **asked), counts, **options))
 
 
 def accepted(items: list[Progress | Candidate]) -> list[Candidate]:
@@ -57,7 +58,7 @@ def same(one: list[Candidate], other: list[Candidate]) -> bool:
     )
 
 
-def test_the_number_asked_for_is_that_of_accepted_pairs(adapter: Adapter, picky: QualityLimits) -> None:
+def test_the_number_asked_for_is_that_of_accepted_pairs(adapter: DualAnoDiffAdapter, picky: QualityLimits) -> None:
     counts, rejected = Counts(), []
     items = generate(adapter, 4, counts, limits=picky, on_rejected=rejected.append)
     pairs = accepted(items)
@@ -73,7 +74,9 @@ def test_the_number_asked_for_is_that_of_accepted_pairs(adapter: Adapter, picky:
     }
 
 
-def test_progress_says_how_many_are_there_and_how_many_were_rejected(adapter: Adapter, picky: QualityLimits) -> None:
+def test_progress_says_how_many_are_there_and_how_many_were_rejected(
+    adapter: DualAnoDiffAdapter, picky: QualityLimits
+) -> None:
     counts = Counts()
     items = generate(adapter, 3, counts, limits=picky)
     reports = [item for item in items if isinstance(item, Progress) and item.stage == "sample"]
@@ -84,7 +87,7 @@ def test_progress_says_how_many_are_there_and_how_many_were_rejected(adapter: Ad
     assert steps == [1, 2] * -(-counts.attempts // CONFIG.batch)
 
 
-def test_attempts_end_where_nothing_passes(adapter: Adapter) -> None:
+def test_attempts_end_where_nothing_passes(adapter: DualAnoDiffAdapter) -> None:
     counts = Counts()
     impossible = replace(PERMISSIVE, min_visibility=1e9)
     assert not accepted(generate(adapter, 2, counts, limits=impossible, max_attempts=5))
@@ -92,18 +95,20 @@ def test_attempts_end_where_nothing_passes(adapter: Adapter) -> None:
     assert counts.rejected[RejectReason.INVISIBLE] == 5
 
 
-def test_by_default_ten_candidates_are_tried_per_pair(adapter: Adapter) -> None:
+def test_by_default_ten_candidates_are_tried_per_pair(adapter: DualAnoDiffAdapter) -> None:
     counts = Counts()
     generate(adapter, 1, counts, limits=replace(PERMISSIVE, full_area=0.0))
     assert counts.attempts == 10
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_a_resumed_job_accepts_the_same_pairs(adapter: Adapter, picky: QualityLimits, stop_after: int) -> None:
+def test_a_resumed_job_accepts_the_same_pairs(
+    adapter: DualAnoDiffAdapter, picky: QualityLimits, stop_after: int
+) -> None:
     whole = Counts()
     pairs = accepted(generate(adapter, 4, whole, limits=picky))
     counts, kept = Counts(), []
-    for item in generate_pairs(adapter, CONFIG, 4, counts, limits=picky):
+    for item in generate_pairs(GenerationRequest(adapter, CONFIG, 4, limits=picky), counts):
         if isinstance(item, Candidate):
             kept.append(item)
             if len(kept) == stop_after:
@@ -114,13 +119,13 @@ def test_a_resumed_job_accepts_the_same_pairs(adapter: Adapter, picky: QualityLi
     assert counts == whole
 
 
-def test_a_finished_job_does_nothing_more(adapter: Adapter) -> None:
+def test_a_finished_job_does_nothing_more(adapter: DualAnoDiffAdapter) -> None:
     counts = Counts(attempts=3, accepted=2)
     assert generate(adapter, 2, counts, limits=PERMISSIVE) == []
     assert counts == Counts(attempts=3, accepted=2)
 
 
-def test_copies_of_accepted_pairs_are_rejected_also_after_resuming(adapter: Adapter) -> None:
+def test_copies_of_accepted_pairs_are_rejected_also_after_resuming(adapter: DualAnoDiffAdapter) -> None:
     first = accepted(generate(adapter, 1, Counts(), limits=PERMISSIVE))
     counts = Counts()
     strict = replace(PERMISSIVE, accepted_copy=0.0, max_copy=0.0)
@@ -128,9 +133,9 @@ def test_copies_of_accepted_pairs_are_rejected_also_after_resuming(adapter: Adap
     assert counts.rejected[RejectReason.COPY_OF_ACCEPTED] == 3
 
 
-def test_candidates_are_compared_with_real_defects_at_their_own_scale(adapter: Adapter) -> None:
-    anchored = gate_references(adapter, replace(CONFIG, anchored=True))
-    free = gate_references(adapter, CONFIG)
+def test_candidates_are_compared_with_real_defects_at_their_own_scale(adapter: DualAnoDiffAdapter) -> None:
+    anchored = gate_references(adapter, anchored=True)
+    free = gate_references(adapter, anchored=False)
     assert [real.image.shape for real in anchored] == [(40, 40, 3)] * 2
     assert [real.image.shape for real in free] == [(32, 32, 3)] * 2
     for one, other in zip(anchored, free, strict=True):
@@ -152,14 +157,14 @@ def test_products_are_found_alike_whatever_was_looked_at_before() -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(adapter: Adapter, picky: QualityLimits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(adapter: DualAnoDiffAdapter, picky: QualityLimits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of four pairs made in one go."""
     target = tmp_path_factory.mktemp("whole") / "dataset.zip"
     last(make_dataset(adapter, CONFIG, 4, target, limits=picky, max_attempts=50))
     return target
 
 
-def interrupt(adapter: Adapter, target: Path, accepted_before: int, **options: Any) -> None:
+def interrupt(adapter: DualAnoDiffAdapter, target: Path, accepted_before: int, **options: Any) -> None:
     """Stop making a dataset of four pairs once so many are accepted."""
     counts = Counts()
     job = make_dataset(adapter, CONFIG, 4, target, counts=counts, **options)
@@ -174,7 +179,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("stop_after", [1, 2, 4])
 def test_an_interrupted_dataset_is_resumed_to_the_same_bytes(
-    adapter: Adapter, picky: QualityLimits, uninterrupted: Path, tmp_path: Path, stop_after: int
+    adapter: DualAnoDiffAdapter, picky: QualityLimits, uninterrupted: Path, tmp_path: Path, stop_after: int
 ) -> None:
     target = tmp_path / "dataset.zip"
     interrupt(adapter, target, stop_after, limits=picky, max_attempts=50)
@@ -187,7 +192,9 @@ def test_an_interrupted_dataset_is_resumed_to_the_same_bytes(
     assert names(tmp_path) == names(uninterrupted.parent) == ["dataset.zip"]
 
 
-def test_on_normals_too_an_interrupted_dataset_is_resumed_to_the_same_bytes(adapter: Adapter, tmp_path: Path) -> None:
+def test_on_normals_too_an_interrupted_dataset_is_resumed_to_the_same_bytes(
+    adapter: DualAnoDiffAdapter, tmp_path: Path
+) -> None:
     anchored = replace(CONFIG, anchored=True)
     job = {"normals": NORMALS, "limits": PERMISSIVE, "formats": ["coco"]}
     last(make_dataset(adapter, anchored, 3, tmp_path / "whole.zip", **job))
@@ -201,7 +208,7 @@ def test_on_normals_too_an_interrupted_dataset_is_resumed_to_the_same_bytes(adap
 
 
 def test_another_request_does_not_go_on_with_the_pairs_of_the_first(
-    adapter: Adapter, picky: QualityLimits, uninterrupted: Path, tmp_path: Path
+    adapter: DualAnoDiffAdapter, picky: QualityLimits, uninterrupted: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "dataset.zip"
     interrupt(adapter, target, 1, limits=PERMISSIVE)
@@ -217,7 +224,7 @@ def test_another_request_does_not_go_on_with_the_pairs_of_the_first(
 
 
 def test_too_few_pairs_are_kept_for_more_attempts(
-    adapter: Adapter, picky: QualityLimits, uninterrupted: Path, tmp_path: Path
+    adapter: DualAnoDiffAdapter, picky: QualityLimits, uninterrupted: Path, tmp_path: Path
 ) -> None:
     target, counts = tmp_path / "dataset.zip", Counts()
     few = 1

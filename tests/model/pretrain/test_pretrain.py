@@ -16,7 +16,7 @@ from model.diffusion.base import Base, load_base
 from model.diffusion.prompts import NO_DEFECT, nested_prompts, tokenize
 from model.dualanodiff.config import resolve_config
 from model.dualanodiff.model import build_model
-from model.pipeline import load_mask_networks
+from model.masks.networks import load_mask_networks
 from model.pretrain import evaluate
 from model.pretrain.autoencoder import (
     AutoencoderConfig,

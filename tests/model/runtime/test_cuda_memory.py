@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from model.diffusion.base import load_base
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.decode import DecodedPair
 from model.dualanodiff.sampling.sampler import Sampler, prepare_sampling, sample_decoded
 from model.runtime.cuda_memory import SHARE, BatchBudget, budget_for, fitting_pairs, measured_budget
@@ -25,7 +25,7 @@ MB = 2**20
 
 
 @pytest.fixture(scope="module")
-def adapter(tiny_base: Path) -> Adapter:
+def adapter(tiny_base: Path) -> DualAnoDiffAdapter:
     return tiny_adapter(load_base(str(tiny_base)))
 
 
@@ -102,7 +102,9 @@ def with_memory_for(sampler: Sampler, rows: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("pairs", "start", "halvings"), [(3, 0, 1), (2, 3, 1), (1, 1, 2)])
-def test_a_batch_that_does_not_fit_is_made_in_parts(adapter: Adapter, pairs: int, start: int, halvings: int) -> None:
+def test_a_batch_that_does_not_fit_is_made_in_parts(
+    adapter: DualAnoDiffAdapter, pairs: int, start: int, halvings: int
+) -> None:
     short = prepare_sampling(adapter, CONFIG)
     tried = with_memory_for(short, 4 * pairs)
     items = list(sample_decoded(short, start, 8))
@@ -125,7 +127,7 @@ def test_a_batch_that_does_not_fit_is_made_in_parts(adapter: Adapter, pairs: int
         assert np.array_equal(one.part, other.part)
 
 
-def test_a_single_pair_that_does_not_fit_ends_it(adapter: Adapter) -> None:
+def test_a_single_pair_that_does_not_fit_ends_it(adapter: DualAnoDiffAdapter) -> None:
     short = prepare_sampling(adapter, replace(CONFIG, batch=2))
     with_memory_for(short, 0)
     with pytest.raises(torch.OutOfMemoryError, match="no room for 4"):

@@ -13,12 +13,11 @@ from model.dualanodiff import trainer
 from model.dualanodiff.latent_dataset import LatentDataset
 from model.dualanodiff.loss import held_out_loss
 from model.dualanodiff.model import DualAnoDiffModel, build_model
-from model.dualanodiff.trainer import train
 from model.runtime.progress import Progress
 from model.training import early_stopping
 from model.training.checkpoint import list_checkpoints
 from model.training.early_stopping import LEAST_PAIRS, SMOOTHED_OVER, BestWeights, TrainingResult
-from tests.support.tiny_data import drawn_pair, last, tiny_config
+from tests.support.tiny_data import drawn_pair, last, tiny_config, train
 
 PAIRS = [drawn_pair(seed) for seed in range(LEAST_PAIRS)]
 

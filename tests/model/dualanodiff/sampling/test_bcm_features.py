@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from model.diffusion.base import load_base
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.bcm_features import BACKGROUND_SHARE, Backgrounds, Compensation
 from model.dualanodiff.sampling.sampler import Sampler, prepare_sampling, sample_pairs
 from model.types import Candidate
@@ -27,15 +27,15 @@ BORDER = BACKGROUND_SHARE
 
 
 @pytest.fixture(scope="module")
-def adapter(tiny_base: Path) -> Adapter:
+def adapter(tiny_base: Path) -> DualAnoDiffAdapter:
     return tiny_adapter(load_base(str(tiny_base)), bcm=True)
 
 
-def prepared(adapter: Adapter, config: SamplingConfig = FEW) -> Sampler:
+def prepared(adapter: DualAnoDiffAdapter, config: SamplingConfig = FEW) -> Sampler:
     return prepare_sampling(adapter, config, normals=NORMALS, object_net=half_seeing_u2net())
 
 
-def compensation(adapter: Adapter) -> Compensation:
+def compensation(adapter: DualAnoDiffAdapter) -> Compensation:
     made = prepared(adapter).compensation
     assert made is not None
     return made
@@ -47,7 +47,7 @@ def same(one: Sequence[Candidate], other: Sequence[Candidate]) -> bool:
     )
 
 
-def test_backgrounds_differ_from_fifty_to_fifty(adapter: Adapter) -> None:
+def test_backgrounds_differ_from_fifty_to_fifty(adapter: DualAnoDiffAdapter) -> None:
     ours = compensation(adapter)
     anchors = [ours.shared_anchor(number) for number in range(4)]
     assert len({(anchor.normal.name, anchor.window) for anchor in anchors}) > 1
@@ -55,7 +55,9 @@ def test_backgrounds_differ_from_fifty_to_fifty(adapter: Adapter) -> None:
 
 
 @pytest.mark.parametrize("guided", [False, True])
-def test_pairs_of_one_fifty_share_features_and_others_have_their_own(adapter: Adapter, *, guided: bool) -> None:
+def test_pairs_of_one_fifty_share_features_and_others_have_their_own(
+    adapter: DualAnoDiffAdapter, *, guided: bool
+) -> None:
     ours, step = compensation(adapter), torch.tensor(500)
     with torch.no_grad():
         first, second = (ours.shared([index], guided=guided)(0, step) for index in (BORDER - 1, BORDER))
@@ -66,13 +68,13 @@ def test_pairs_of_one_fifty_share_features_and_others_have_their_own(adapter: Ad
         assert not torch.equal(first[name], second[name])
 
 
-def backgrounds(adapter: Adapter, room: int) -> Backgrounds:
+def backgrounds(adapter: DualAnoDiffAdapter, room: int) -> Backgrounds:
     ready = prepared(adapter)
     windows = [normal.image[:32, :32] for normal in NORMALS]
     return Backgrounds(ready.adapter.model, ready.text[0, :1], windows, [7, 8], half_seeing_u2net(), room=room)
 
 
-def test_kept_features_are_those_computed_again(adapter: Adapter) -> None:
+def test_kept_features_are_those_computed_again(adapter: DualAnoDiffAdapter) -> None:
     keeping, forgetting = backgrounds(adapter, 2**20), backgrounds(adapter, 0)
     with torch.no_grad():
         for step in (torch.tensor(900), torch.tensor(20)):
@@ -83,7 +85,7 @@ def test_kept_features_are_those_computed_again(adapter: Adapter) -> None:
             assert all(torch.equal(first[name], again[name]) for name in first | again)
 
 
-def test_no_more_is_kept_than_there_is_room_for(adapter: Adapter) -> None:
+def test_no_more_is_kept_than_there_is_room_for(adapter: DualAnoDiffAdapter) -> None:
     with torch.no_grad():
         size = sum(value.nbytes for value in backgrounds(adapter, 0).features(5, torch.tensor(5)).values())
         tight = backgrounds(adapter, 2 * size)
@@ -93,7 +95,7 @@ def test_no_more_is_kept_than_there_is_room_for(adapter: Adapter) -> None:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_a_later_batch_is_the_same_with_what_earlier_ones_left(adapter: Adapter, guidance: float) -> None:
+def test_a_later_batch_is_the_same_with_what_earlier_ones_left(adapter: DualAnoDiffAdapter, guidance: float) -> None:
     config = replace(FEW, guidance_scale=guidance)
     whole = list(sample_pairs(prepared(adapter, config), BORDER - 4, BORDER + 3))
     for start in (BORDER - 2, BORDER + 1):
@@ -101,7 +103,7 @@ def test_a_later_batch_is_the_same_with_what_earlier_ones_left(adapter: Adapter,
 
 
 @pytest.mark.parametrize("anchored", [False, True])
-def test_the_same_pair_in_a_batch_of_any_size(adapter: Adapter, *, anchored: bool) -> None:
+def test_the_same_pair_in_a_batch_of_any_size(adapter: DualAnoDiffAdapter, *, anchored: bool) -> None:
     config = replace(FEW, anchored=anchored)
     whole = list(sample_pairs(prepared(adapter, config), BORDER - 2, BORDER + 2))
     for batch in (1, 3):
@@ -110,7 +112,7 @@ def test_the_same_pair_in_a_batch_of_any_size(adapter: Adapter, *, anchored: boo
 
 
 @pytest.mark.parametrize("missing", [{"normals": NORMALS}, {"object_net": tiny_u2net()}, {}])
-def test_an_adapter_with_bcm_needs_normals_and_a_network(adapter: Adapter, missing: dict[str, Any]) -> None:
+def test_an_adapter_with_bcm_needs_normals_and_a_network(adapter: DualAnoDiffAdapter, missing: dict[str, Any]) -> None:
     with pytest.raises(
         UsageError, match=r"background compensation \(bcm\): sampling needs normal images, and a U²-Net"
     ):

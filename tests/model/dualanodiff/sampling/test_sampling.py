@@ -15,11 +15,11 @@ from scipy import ndimage
 
 from model.diffusion.base import Base, load_base
 from model.diffusion.schedulers import make_scheduler
-from model.dualanodiff.adapter import Adapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import build_model
 from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
-from model.pipeline import load_mask_networks
+from model.masks.networks import load_mask_networks
 from model.runtime.seeding import draw_noise, pair_seed
 from model.types import GREY, Candidate
 from service.core.errors import UsageError
@@ -46,16 +46,16 @@ def base(tiny_base: Path) -> Base:
 
 
 @pytest.fixture(scope="module")
-def adapter(base: Base) -> Adapter:
+def adapter(base: Base) -> DualAnoDiffAdapter:
     return tiny_adapter(base)
 
 
 @pytest.fixture(scope="module")
-def v_adapter(tiny_v_base: Path) -> Adapter:
+def v_adapter(tiny_v_base: Path) -> DualAnoDiffAdapter:
     return tiny_adapter(load_base(str(tiny_v_base)))
 
 
-def sample(adapter: Adapter, config: SamplingConfig, start: int, stop: int, **given: Any) -> list[Candidate]:
+def sample(adapter: DualAnoDiffAdapter, config: SamplingConfig, start: int, stop: int, **given: Any) -> list[Candidate]:
     if config.anchored:
         given["normals"] = NORMALS
     return list(sample_pairs(prepare_sampling(adapter, config, **given), start, stop))
@@ -70,7 +70,9 @@ def same(one: Sequence[Candidate], other: Sequence[Candidate]) -> bool:
 
 
 @pytest.mark.parametrize(("anchored", "sketch"), [(False, 0.0), (True, 0.0), (True, 0.4)])
-def test_a_request_gives_the_same_bytes_however_it_is_cut(adapter: Adapter, sketch: float, *, anchored: bool) -> None:
+def test_a_request_gives_the_same_bytes_however_it_is_cut(
+    adapter: DualAnoDiffAdapter, sketch: float, *, anchored: bool
+) -> None:
     config = replace(FEW, batch=3, anchored=anchored, sketch_strength=sketch)
     whole = sample(adapter, config, 0, 7)
     assert [candidate.index for candidate in whole] == list(range(7))
@@ -82,7 +84,7 @@ def test_a_request_gives_the_same_bytes_however_it_is_cut(adapter: Adapter, sket
 @pytest.mark.parametrize(
     ("scheduler", "sketch"), [("dpmsolver++", 0.0), ("EulerAncestralDiscreteScheduler", 0.0), ("dpmsolver++", 0.4)]
 )
-def test_the_same_pair_in_a_batch_of_any_size(adapter: Adapter, scheduler: str, sketch: float) -> None:
+def test_the_same_pair_in_a_batch_of_any_size(adapter: DualAnoDiffAdapter, scheduler: str, sketch: float) -> None:
     config = replace(FEW, scheduler=scheduler, anchored=sketch > 0, sketch_strength=sketch)
     whole = sample(adapter, config, 0, 5)
     for batch in (1, 3, 5):
@@ -107,7 +109,7 @@ def test_the_shipped_base_makes_the_same_pair_in_any_batch_with_any_number_of_th
         torch.set_num_threads(before)
 
 
-def test_every_pair_and_every_seed_is_another(adapter: Adapter) -> None:
+def test_every_pair_and_every_seed_is_another(adapter: DualAnoDiffAdapter) -> None:
     drawn = [*sample(adapter, FEW, 0, 3), *sample(adapter, replace(FEW, seed=1), 0, 3)]
     assert len({candidate.seed for candidate in drawn}) == 6
     assert len({candidate.image.tobytes() for candidate in drawn}) == 6
@@ -135,7 +137,7 @@ def test_a_base_may_advise_to_start_from_noise_and_a_sketch_stays_a_choice(base:
     assert not resolve_sampling(advised, {}, has_normals=False).anchored
 
 
-def test_a_sketch_leaves_its_trace_in_the_part(adapter: Adapter) -> None:
+def test_a_sketch_leaves_its_trace_in_the_part(adapter: DualAnoDiffAdapter) -> None:
     """Of a start almost without noise almost everything is left, so parts with and without a sketch differ."""
     config = replace(FEW, steps=20, anchored=True, sketch_strength=0.05, batch=4)
     plain = replace(config, sketch_strength=0.0, strength=0.05)
@@ -185,7 +187,7 @@ def test_fresh_adapters_sample_what_the_bases_own_pipeline_samples(
         assert np.abs(theirs * 255 - ours).max() <= 1
 
 
-def test_guidance_of_one_is_the_conditional_prediction_alone(adapter: Adapter) -> None:
+def test_guidance_of_one_is_the_conditional_prediction_alone(adapter: DualAnoDiffAdapter) -> None:
     """Computed without the unconditional one, and equal to weighing that with nothing."""
     plain, weighed = (sample(adapter, replace(FEW, guidance_scale=scale), 0, 2) for scale in (1.0, 1.0 + 1e-9))
     strong = sample(adapter, replace(FEW, guidance_scale=4.0), 0, 2)
@@ -195,14 +197,14 @@ def test_guidance_of_one_is_the_conditional_prediction_alone(adapter: Adapter) -
 
 
 @pytest.mark.parametrize("grey", [False, True])
-def test_pairs_are_grey_where_the_real_ones_are(adapter: Adapter, *, grey: bool) -> None:
+def test_pairs_are_grey_where_the_real_ones_are(adapter: DualAnoDiffAdapter, *, grey: bool) -> None:
     told = replace(adapter, card=adapter.card | {"greyscale": grey})
     for candidate in sample(told, FEW, 0, 2):
         assert np.array_equal(candidate.image[..., 0], candidate.image[..., 2]) == grey
         assert np.array_equal(candidate.part[..., 0], candidate.part[..., 2]) == grey
 
 
-def test_unanchored_pairs_have_the_models_size(adapter: Adapter) -> None:
+def test_unanchored_pairs_have_the_models_size(adapter: DualAnoDiffAdapter) -> None:
     for candidate in sample(adapter, FEW, 0, 2):
         assert candidate.image.shape == candidate.part.shape == (32, 32, 3)
         assert candidate.mask.shape == (32, 32)
@@ -210,7 +212,9 @@ def test_unanchored_pairs_have_the_models_size(adapter: Adapter) -> None:
 
 
 @pytest.mark.parametrize("strength", [0.4, 1.0])
-def test_anchored_pairs_leave_the_normal_untouched_around_the_defect(adapter: Adapter, strength: float) -> None:
+def test_anchored_pairs_leave_the_normal_untouched_around_the_defect(
+    adapter: DualAnoDiffAdapter, strength: float
+) -> None:
     config = replace(FEW, anchored=True, strength=strength)
     changed = 0
     for candidate in sample(adapter, config, 0, 6):
@@ -230,7 +234,7 @@ def test_anchored_pairs_leave_the_normal_untouched_around_the_defect(adapter: Ad
     assert changed
 
 
-def test_masks_come_from_the_adapters_network_or_the_attention(adapter: Adapter) -> None:
+def test_masks_come_from_the_adapters_network_or_the_attention(adapter: DualAnoDiffAdapter) -> None:
     seeing = replace(adapter, mask_net=half_seeing_u2net())
     drawn = {method: sample(seeing, replace(FEW, mask_method=method), 0, 2) for method in MaskMethod}
     for candidates in zip(*drawn.values(), strict=True):
@@ -239,12 +243,12 @@ def test_masks_come_from_the_adapters_network_or_the_attention(adapter: Adapter)
     assert all(candidate.mask.any() for candidate in drawn[MaskMethod.ATTENTION])
 
 
-def test_without_a_mask_network_its_method_is_refused(adapter: Adapter) -> None:
+def test_without_a_mask_network_its_method_is_refused(adapter: DualAnoDiffAdapter) -> None:
     with pytest.raises(UsageError, match="choose mask_method threshold or attention"):
         sample(adapter, replace(FEW, mask_method=MaskMethod.U2NET), 0, 1)
 
 
-def test_half_precision_samples_nearly_the_same(adapter: Adapter) -> None:
+def test_half_precision_samples_nearly_the_same(adapter: DualAnoDiffAdapter) -> None:
     full, half = (sample(adapter, replace(FEW, precision=precision), 0, 2) for precision in ("fp32", "bf16"))
     for one, other in zip(full, half, strict=True):
         assert np.abs(one.image.astype(int) - other.image).mean() < 3

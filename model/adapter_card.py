@@ -1,0 +1,62 @@
+"""The card of an adapter folder, which says what was trained, by which method, on which base and data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.types import ImageArray, Pair
+from service.core.errors import UsageError
+from service.core.options.methods import METHOD_OPTIONS
+
+FORMAT_VERSION = 1
+
+CARD_ENTRIES = {"object", "defect", "base", "config", "steps", "loss_curve", "data", "greyscale", "placements"}
+"""Without these a card cannot be used."""
+
+
+def read_adapter_card(folder: Path) -> dict[str, Any]:
+    """Read the card of an adapter folder.
+
+    Raises:
+        UsageError: it is not an adapter, or one of an unknown format version or method.
+    """
+    path = folder / "card.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} is not an adapter: it has no card.json; `pairforge train` makes adapters")
+    try:
+        card: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(card, dict):
+        raise UsageError(f"{path} is not the card of an adapter: it holds no JSON object")
+    if card.get("format_version") != FORMAT_VERSION or card.get("method") not in METHOD_OPTIONS:
+        known = " or ".join(map(repr, METHOD_OPTIONS))
+        raise UsageError(
+            f"{folder} has format {card.get('format_version')} and method {card.get('method')!r}; "
+            f"this version reads format {FORMAT_VERSION}, method {known}"
+        )
+    if lacking := sorted(CARD_ENTRIES - card.keys()):
+        raise UsageError(f"{path} is not complete: it lacks {', '.join(lacking)}")
+    return card
+
+
+def describe_pair(pair: Pair) -> dict[str, Any]:
+    """Describe a few-shot example for cards: its name, size, and the hashes of its pixels."""
+    return {
+        "name": pair.name,
+        "width": pair.mask.shape[1],
+        "height": pair.mask.shape[0],
+        "image_sha256": image_hash(pair.image),
+        "mask_sha256": hashlib.sha256(np.packbits(pair.mask).tobytes()).hexdigest(),
+        "mask_area": int(pair.mask.sum()),
+    }
+
+
+def image_hash(image: ImageArray) -> str:
+    """Compute the sha256 of an image's pixels."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()

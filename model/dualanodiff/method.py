@@ -1,0 +1,144 @@
+"""DualAnoDiff as one of the methods: two-branch latent diffusion of image and anomaly part (see `README.md`)."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.data.placement import NormalImage
+from model.diffusion.base import Base
+from model.dualanodiff.adapter import (
+    LORA_FILE,
+    DualAnoDiffAdapter,
+    load_adapter,
+    make_card,
+    make_references,
+    save_adapter,
+)
+from model.dualanodiff.config import resolve_config
+from model.dualanodiff.model import build_model
+from model.dualanodiff.sampling.config import resolve_sampling
+from model.dualanodiff.sampling.cuda_graphs import Compiler
+from model.dualanodiff.sampling.sampler import Sampler, missing_for_sampling, prepare_sampling
+from model.dualanodiff.trainer import train
+from model.dualanodiff.unet import ANOMALY, GLOBAL
+from model.masks.u2net import U2Net
+from model.method import TrainingCallback, TrainingRequest
+from model.runtime.progress import Progress
+from model.training.clock import TrainingClock
+from model.training.early_stopping import TrainingResult
+from service.core.errors import UsageError
+from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+
+
+class DualAnoDiff:
+    """Implements `model.method.Method`."""
+
+    def resolve_training(self, base: Base, options: Mapping[str, Any]) -> TrainingConfig:
+        return resolve_config(base, options)
+
+    def check_training(self, request: TrainingRequest[TrainingConfig]) -> list[str]:
+        if request.settings.bcm and request.networks.object is None:
+            raise UsageError(f"bcm needs a network that finds objects, and base {request.base.name} has none: name one")
+        if request.normals and not request.settings.composites:
+            return [
+                f"the normals are not learned from: base {request.base.name} recommends no composites, choose how many"
+            ]
+        return []
+
+    def train(
+        self,
+        request: TrainingRequest[TrainingConfig],
+        target: Path,
+        workspace: Path,
+        *,
+        callback: TrainingCallback | None = None,
+    ) -> Iterator[Progress]:
+        config, names = request.settings, (request.object_name, request.defect_name)
+        if config.composites and not request.normals:
+            config = replace(config, composites=0)
+            note = "no good parts were given: the real pairs alone are learned"
+            yield Progress("compose", 0, 0, "composites", note=note)
+        clock = TrainingClock(workspace)
+        model = build_model(request.base, config, *names)
+        # The caller's network stays as it was: it may serve the next training.
+        mask_net = copy.deepcopy(request.networks.part)
+        references, placements = make_references(request.pairs, config)
+        learned = {normal.name: normal.image for normal in request.normals} if config.composites else {}
+        describe = functools.partial(make_card, model, request.pairs, placements, names=names, normals=learned)
+        result = TrainingResult([], 0, 0)
+        unfinished = DualAnoDiffAdapter(model, describe(result), request.networks.part, references, placements)
+        for item in train(
+            unfinished,
+            request.pairs,
+            workspace,
+            normals=request.normals,
+            object_net=request.networks.object,
+            mask_net=mask_net,
+            callback=callback,
+        ):
+            if isinstance(item, Progress):
+                clock.keep()
+                yield item
+            else:
+                result = item
+        run = {
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": round(clock.seconds, 1),
+            "machine": torch.cuda.get_device_name()
+            if request.base.device.type == "cuda"
+            else f"{platform.machine()}, {os.cpu_count()} cores",
+        }
+        save_adapter(target, model, describe(result), references, mask_net=mask_net, run=run)
+
+    def load(self, folder: Path, base: Base) -> DualAnoDiffAdapter:
+        return load_adapter(folder, base)
+
+    def weight_files(self, card: Mapping[str, Any]) -> list[str]:
+        files = [f"{GLOBAL}/{LORA_FILE}", f"{ANOMALY}/{LORA_FILE}", "interaction.safetensors"]
+        return [*files, "background.safetensors"] if card["config"]["bcm"] else files
+
+    def resolve_sampling(
+        self, adapter: DualAnoDiffAdapter, options: Mapping[str, Any], *, has_normals: bool
+    ) -> SamplingConfig:
+        return resolve_sampling(
+            adapter.base,
+            options,
+            has_normals=has_normals,
+            has_mask_net=adapter.mask_net is not None,
+            bcm=adapter.model.config.bcm,
+        )
+
+    def check_sampling(
+        self, adapter: DualAnoDiffAdapter, settings: SamplingConfig, *, has_normals: bool, has_object_net: bool
+    ) -> None:
+        missing = missing_for_sampling(adapter, settings, has_normals=has_normals, has_object_net=has_object_net)
+        if missing:
+            raise UsageError(missing)
+
+    def prepare(
+        self,
+        adapter: DualAnoDiffAdapter,
+        settings: SamplingConfig,
+        *,
+        normals: Sequence[NormalImage] = (),
+        object_net: U2Net | None = None,
+        compiles: bool = False,
+    ) -> Sampler:
+        compiler = _compiler() if compiles and adapter.base.device.type == "cuda" else None
+        return prepare_sampling(adapter, settings, normals=normals, object_net=object_net, compiler=compiler)
+
+
+@functools.cache
+def _compiler() -> Compiler:
+    """For the passes of all adapters to come in this process."""
+    return Compiler()

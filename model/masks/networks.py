@@ -1,0 +1,37 @@
+"""The two mask networks that come with a base, or are named by the user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.diffusion.base import SHIPPED, Base
+from model.masks.u2net import U2Net, load_u2net
+
+
+@dataclass(frozen=True, slots=True)
+class MaskNetworks:
+    """The two U²-Nets, each None where there is none: `part` finds defects on parts, `object` finds products."""
+
+    part: U2Net | None
+    object: U2Net | None
+
+
+def load_mask_networks(base: Base, part: Path | None = None, object_: Path | None = None) -> MaskNetworks:
+    """Load the networks named by path, else the base's own, else those that come with the mini base.
+
+    Args:
+        part, object_: weight files, `.safetensors` or official `.pth`.
+    """
+    return MaskNetworks(_load_net(base, "part", part), load_object_net(base, object_))
+
+
+def load_object_net(base: Base, path: Path | None = None) -> U2Net | None:
+    """Load the network that finds products, the only one that generation needs besides the adapter's own."""
+    return _load_net(base, "object", path)
+
+
+def _load_net(base: Base, name: str, path: Path | None) -> U2Net | None:
+    brought = (folder / "u2net" / f"{name}.safetensors" for folder in (base.folder, SHIPPED / "mini"))
+    file = path or next((file for file in brought if file.is_file()), None)
+    return load_u2net(file).to(base.device).eval() if file is not None else None

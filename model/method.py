@@ -1,0 +1,229 @@
+"""What a method of generating pairs is: its options, training and loading of adapters, and sampling of candidates.
+
+`model.methods` names the methods there are. Everything else — datasets, checks, workers, the command line — knows them
+by these protocols only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from model.data.placement import NormalImage, Placement
+from model.diffusion.base import Base
+from model.masks.networks import MaskNetworks
+from model.masks.u2net import U2Net
+from model.runtime.cuda_memory import BatchBudget
+from model.runtime.progress import Progress
+from model.types import Candidate, Pair
+from service.core.options.methods import DEFAULT_METHOD
+
+
+class TrainingSettings(Protocol):
+    """What every method's training options have."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the card."""
+
+    def with_half_batch(self) -> Self:
+        """The same training with half as many pairs at once, and twice as many batches per step."""
+
+
+class SamplingSettings(Protocol):
+    """What every method's sampling options have."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def anchored(self) -> bool: ...
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the dataset."""
+
+
+class Adapter(Protocol):
+    """A trained adapter on its base.
+
+    Attributes:
+        card: what was trained, see `model.adapter_card`.
+        references: views of the real defects at their photographs' own scale.
+        placements: where these views lay.
+    """
+
+    card: dict[str, Any]
+    references: list[Pair]
+    placements: list[Placement]
+
+    @property
+    def base(self) -> Base: ...
+    @property
+    def resolution(self) -> int:
+        """Side of the square that the model sees, pixels."""
+
+
+class DecodedPair(Protocol):
+    """A sampled pair that is complete except for work that needs no network."""
+
+    @property
+    def index(self) -> int: ...
+    def to_candidate(self) -> Candidate:
+        """Tidy its mask and place it on its normal image, if it has one."""
+
+
+class Sampler(Protocol):
+    """A request made ready: all that is the same for all of its batches, computed once.
+
+    Attributes:
+        budget: how many pairs fit in memory together; learnt while sampling.
+    """
+
+    @property
+    def budget(self) -> BatchBudget: ...
+    def decoded(self, start: int, stop: int) -> Generator[Progress | DecodedPair, None, None]:
+        """Sample candidates `start` to `stop - 1` in order; each depends on the request and its index alone."""
+
+
+_Adapter = TypeVar("_Adapter", bound=Adapter)
+_Training = TypeVar("_Training", bound=TrainingSettings)
+_Sampling = TypeVar("_Sampling", bound=SamplingSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest(Generic[_Training]):
+    """All that decides what is trained.
+
+    Attributes:
+        settings: of the method, resolved for the base.
+        networks: mask networks; `part` is adapted to the pairs, `object` finds products.
+        normals: good parts to learn from.
+    """
+
+    base: Base
+    pairs: Sequence[Pair]
+    settings: _Training
+    object_name: str
+    defect_name: str
+    networks: MaskNetworks
+    normals: Sequence[NormalImage] = ()
+    method: str = DEFAULT_METHOD
+
+
+class TrainingCallback(Protocol):
+    """Looks after a training while it runs; whatever it raises ends the training there."""
+
+    def wants_checkpoint(self) -> bool:
+        """Say after every step whether to write a checkpoint now, besides the regular ones."""
+
+    def on_checkpoint(self, step: int, adapter: Adapter) -> None:
+        """Look at the adapter as it is at a checkpoint, while that is being written.
+
+        The last step is not shown unless its checkpoint was wanted: the finished adapter shows it.
+
+        Args:
+            step: steps done.
+            adapter: good for sampling until this returns, which changes no weights. Its mask network is not adapted
+                yet, its loss curve empty.
+        """
+
+    def on_saved(self, step: int, checkpoint: Path) -> None:
+        """Take note of a complete checkpoint, some steps after it was taken.
+
+        Args:
+            step: steps done when it was taken.
+            checkpoint: its folder; the next checkpoint replaces it.
+        """
+
+
+class Method(Protocol[_Adapter, _Training, _Sampling]):
+    """A method of generating pairs from a few real ones."""
+
+    def resolve_training(self, base: Base, options: Mapping[str, Any]) -> _Training:
+        """Fill in the method's defaults and the base's recommendations where an option was not chosen.
+
+        Raises:
+            UsageError: naming every value that cannot be.
+        """
+
+    def check_training(self, request: TrainingRequest[_Training]) -> list[str]:
+        """Find what a training lacks before it begins; returns notes for the user.
+
+        Raises:
+            UsageError: naming everything that is missing.
+        """
+
+    def train(
+        self,
+        request: TrainingRequest[_Training],
+        target: Path,
+        workspace: Path,
+        *,
+        callback: TrainingCallback | None = None,
+    ) -> Iterator[Progress]:
+        """Train an adapter and save it as the folder `target`, going on from the newest checkpoint in `workspace`.
+
+        A resumed training ends with the same weights, bit for bit, as one that was never interrupted.
+
+        Raises:
+            UsageError: the request cannot be trained.
+            DivergedError: the loss is no finite number.
+        """
+
+    def load(self, folder: Path, base: Base) -> _Adapter:
+        """Load an adapter onto the base it was trained on.
+
+        Raises:
+            UsageError: naming what differs: another base, missing or surplus weights, missing files.
+        """
+
+    def weight_files(self, card: Mapping[str, Any]) -> list[str]:
+        """List the files with weights that an adapter of this card must have."""
+
+    def resolve_sampling(self, adapter: _Adapter, options: Mapping[str, Any], *, has_normals: bool) -> _Sampling:
+        """Fill in the defaults that suit adapter and base where an option was not chosen.
+
+        Args:
+            has_normals: whether normal images are given.
+
+        Raises:
+            UsageError: naming every value that cannot be.
+        """
+
+    def check_sampling(
+        self, adapter: _Adapter, settings: _Sampling, *, has_normals: bool, has_object_net: bool
+    ) -> None:
+        """Find what adapter and settings need and do not get.
+
+        Raises:
+            UsageError: naming everything that is missing.
+        """
+
+    def prepare(
+        self,
+        adapter: _Adapter,
+        settings: _Sampling,
+        *,
+        normals: Sequence[NormalImage] = (),
+        object_net: U2Net | None = None,
+        compiles: bool = False,
+    ) -> Sampler:
+        """Make a request ready.
+
+        Args:
+            normals: defect-free images to generate on.
+            object_net: finds products.
+            compiles: whether the process lives long enough for compiling on a GPU to pay.
+
+        Raises:
+            UsageError: as `check_sampling`.
+        """

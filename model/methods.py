@@ -1,0 +1,28 @@
+"""The methods there are. Each implements `model.method.Method`; an adapter's card names its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from model.adapter_card import read_adapter_card
+from model.diffusion.base import Base
+from model.dualanodiff.method import DualAnoDiff
+from model.method import Adapter, Method
+
+METHODS: dict[str, Method[Any, Any, Any]] = {"dualanodiff": DualAnoDiff()}
+
+
+def method_of(adapter: Adapter) -> Method[Any, Any, Any]:
+    """Find the method that an adapter was trained by."""
+    return METHODS[adapter.card["method"]]
+
+
+def load_adapter(folder: Path, base: Base) -> Adapter:
+    """Load an adapter of any method onto the base it was trained on.
+
+    Raises:
+        UsageError: it is no adapter, or naming what differs: another base, missing or surplus weights, missing files.
+    """
+    adapter: Adapter = METHODS[read_adapter_card(folder)["method"]].load(folder, base)
+    return adapter

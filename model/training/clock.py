@@ -1,0 +1,31 @@
+"""How long a training has taken, over all the processes that worked on it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from service.core.atomic_write import write_text
+
+CLOCK_FILE = "elapsed.json"
+"""Lies beside the checkpoints."""
+
+
+class TrainingClock:
+    """Counts the seconds spent on a training so far."""
+
+    def __init__(self, workspace: Path) -> None:
+        workspace.mkdir(parents=True, exist_ok=True)
+        self._file = workspace / CLOCK_FILE
+        self._began = time.monotonic()
+        if self._file.is_file():
+            self._began -= json.loads(self._file.read_text(encoding="utf-8"))["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def keep(self) -> None:
+        """Write them down for the process that may have to go on."""
+        write_text(self._file, json.dumps({"seconds": self.seconds}))
