@@ -1,11 +1,11 @@
 """LoRA by peft: one adapter per branch on the U-Net, one on the text encoder.
 
-peft makes the layers, holds the matrices and reads and writes the files. In a pass over `[global …, anomaly …]` each
-run of rows goes through its own branch's adapter. peft's own mixed batches (`adapter_names`) gather and scatter rows by
-index, which took a third of a training step on a CPU; here the rows of a branch lie together, see `branch_products`.
+In a pass over `[global …, anomaly …]` each run of rows goes through its own branch's adapter:
 
-A layer's matrices A of all branches are one parameter, branch axis first, and so are its B; peft's are views of them.
-Products and the optimiser take them whole: half as many tensors.
+    y = W x + B_global A_global x,        y' = W x' + B_anomaly A_anomaly x'
+
+peft makes the layers, holds the matrices and reads and writes the files. A layer's matrices A of all branches are one
+parameter, branch axis first, and so are its B; peft's are views of them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig, LoraModel, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.kernels.lora import BranchProduct
+from model.kernels.lora import BranchProduct, join
+from model.runtime import switches
+from model.runtime.switches import Switch
 
 ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The paper's targets: q, k, v and out of every attention, self and cross."""
@@ -101,7 +104,9 @@ def add_branch_lora(
             key = name.replace(".", "/")
             base = module.get_base_layer()
             kinds = (module.lora_A, module.lora_B)
-            joined[f"{key}/A"], joined[f"{key}/B"] = (_join(each, names, base.weight.device) for each in kinds)
+            joined[f"{key}/A"], joined[f"{key}/B"] = (
+                join([each[branch] for branch in names], base.weight.device) for each in kinds
+            )
             product = BranchProduct(base)
             module.forward = partial(_branch_forward, product, names, router, joined[f"{key}/A"], joined[f"{key}/B"])
     return joined
@@ -119,21 +124,31 @@ def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for name, parameter in network.named_parameters() if "lora_" in name]
 
 
-def _join(matrices: nn.ModuleDict, names: tuple[str, ...], device: torch.device) -> nn.Parameter:
-    """One parameter in place of one per branch, which become views of it that are not trained themselves.
-
-    Moving the network to another device or precision, or copying it, would separate them: it is where it stays.
-    """
-    layers: list[Any] = [matrices[name] for name in names]
-    joined = nn.Parameter(torch.stack([layer.weight.detach().to(device) for layer in layers]))
-    for layer, own in zip(layers, joined.detach(), strict=True):
-        layer.weight = nn.Parameter(own, requires_grad=False)
-    return joined
-
-
 def _branch_forward(
     product: BranchProduct, names: tuple[str, ...], router: AdapterRouting, down: Tensor, up: Tensor, x: Tensor
 ) -> Tensor:
-    """`W x + B A x`, each run of rows with its own A and B; α = r, so the scale is 1."""
+    """Send each run of rows through its own branch's A and B."""
     first, count = names.index(router.runs[0][0]), len(router.runs)
-    return product(x, down.narrow(0, first, count), up.narrow(0, first, count))
+    down, up = down.narrow(0, first, count), up.narrow(0, first, count)
+    return product(x, down, up) if switches.on(Switch.FUSED_LORA) else lora(product.base, x, down, up)
+
+
+def lora(base: nn.Linear | nn.Conv2d, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """Compute `W x + B A x`, with the same W and each branch's own A and B; α = r, so the scale is 1.
+
+    Args:
+        base: the frozen layer W.
+        x: `(branches · B, …)`, the branches one after the other.
+        down: `(branches, r, in, …)`, the matrices A.
+        up: `(branches, out, r, …)`, the matrices B.
+    """
+    rows = zip(x.chunk(len(down)), down, up, strict=True)
+    out: Tensor = base(x) + torch.cat([_low_rank(base, part, A, B) for part, A, B in rows])
+    return out
+
+
+def _low_rank(base: nn.Linear | nn.Conv2d, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """Compute `B A x`; for convolutions A has the base's kernel, and B sees one cell."""
+    if isinstance(base, nn.Linear):
+        return F.linear(F.linear(x, A), B)
+    return F.conv2d(F.conv2d(x, A, None, base.stride, base.padding, base.dilation, base.groups), B)

@@ -1,10 +1,8 @@
-"""A base made ready for pairs: two-branch denoiser with LoRAs, SAIM and BCM, text encoder with its LoRA, prompts."""
+"""The model of pairs: two-branch denoiser with LoRAs, SAIM and BCM, text encoder with its LoRA, nested prompts."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL
@@ -17,18 +15,17 @@ from model.diffusion.prompts import embed, good_prompts, nested_prompts, tokeniz
 from model.dualanodiff.lora import ALL_TARGETS, ATTENTION_TARGETS, add_branch_lora, add_text_lora, lora_parameters
 from model.dualanodiff.unet import ANOMALY, GLOBAL, TwoBranchUNet
 from model.kernels.group_norm import use_channels_last_norms
+from model.runtime.shared_weights import sharing_weights
 from service.core.errors import UsageError
 from service.core.options.dualanodiff import TrainingConfig
-
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(slots=True)
 class DualAnoDiffModel:
-    """Everything one adapter computes with; the base's own weights are shared, never changed.
+    """The networks, the noise schedule and the prompts of one adapter; the base's own weights are never changed.
 
     Attributes:
-        schedule: its tensor lies on the base's device, as tokens do: a copy in every step would wait for the device.
+        schedule: its tensor lies on the base's device, as tokens do.
         tokens: `(2, 1, L)` ids of the global and the anomaly prompt.
         good_tokens: the same of the prompts of a part without a defect.
         empty: `(1, L)` ids of the empty prompt.
@@ -102,7 +99,7 @@ def build_model(base: Base, config: TrainingConfig, object_name: str, defect_nam
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        unet = _sharing_weights(base.unet)
+        unet = sharing_weights(base.unet)
         use_channels_last_norms(unet)
         denoiser = TwoBranchUNet.fresh(unet, with_background=config.bcm, zero_init=not config.reference_init)
         if base.interaction is not None and not config.reference_init:
@@ -112,7 +109,7 @@ def build_model(base: Base, config: TrainingConfig, object_name: str, defect_nam
                 raise UsageError(f"{base.folder / 'interaction'} does not fit the base's U-Net: {error}") from error
         targets = ALL_TARGETS if config.lora_targets == "all" else ATTENTION_TARGETS
         denoiser.lora = add_branch_lora(unet, (GLOBAL, ANOMALY), targets, config.rank, denoiser.router)
-        text_encoder = _sharing_weights(base.text_encoder)
+        text_encoder = sharing_weights(base.text_encoder)
         if config.text_rank:
             add_text_lora(text_encoder, config.text_rank)
     denoiser.to(base.device)
@@ -144,9 +141,3 @@ def _check_words(base: Base, prompts: tuple[str, str]) -> None:
             f"the base's tokenizer does not know {', '.join(strange)}: "
             "use the rare tokens (prompts rare), or words that it knows"
         )
-
-
-def _sharing_weights(module: _Module) -> _Module:
-    """A copy of a module's structure over the same parameter tensors."""
-    memo = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    return copy.deepcopy(module, memo)

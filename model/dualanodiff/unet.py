@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from model.dualanodiff.bcm import BackgroundCompensation
 from model.dualanodiff.lora import AdapterRouting
 from model.dualanodiff.saim import SAIM
+from model.kernels.attention import fused_attention
+from model.runtime import switches
+from model.runtime.switches import Switch
 
 GLOBAL, ANOMALY = "global", "anomaly"
 
@@ -204,13 +207,7 @@ def _merge_heads(x: Tensor) -> Tensor:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention over `(B, heads, N, c)`.
-
-    In half precision PyTorch's fused kernel has a slow backward pass on CPUs (several times the plain products), so
-    training there multiplies out. In single precision the fused one is several times as fast.
-    """
-    halved = query.dtype is not torch.float32 or torch.is_autocast_enabled("cpu")
-    if query.device.type == "cpu" and halved and query.requires_grad and torch.is_grad_enabled():
-        scores = (query * (1 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
-        return scores.softmax(-1) @ value
+    """Compute softmax(Q Kᵀ / √c) V over `(B, heads, N, c)`."""
+    if switches.on(Switch.FUSED_ATTENTION):
+        return fused_attention(query, key, value)
     return F.scaled_dot_product_attention(query, key, value)

@@ -11,16 +11,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from model.runtime import switches
+from model.runtime.switches import Switch
+
 
 def pad_single(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`convolve(x)` of one layer; in single precision a single row is computed beside a copy of itself.
+    """Compute `convolve(x)` of one layer; in single precision a single row goes beside a copy of itself.
 
     Args:
         x: always in one memory format.
     """
     if len(x) > 1 or x.device.type != "cpu" or x.dtype is not torch.float32:
         return convolve(x)
-    return convolve(torch.cat([x, x]))[:1]
+    return convolve(torch.cat([x, x]))[:1] if switches.on(Switch.FIXED_BATCHES) else convolve(x)
 
 
 FIXED_BATCH = 4
@@ -28,12 +31,12 @@ FIXED_BATCH = 4
 
 
 def fixed_batches(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`network(x)` of a whole convolutional network: on CPUs always four rows at a time, the last ones repeated.
+    """Compute `network(x)` of a convolutional network: on CPUs always four rows at a time, the last ones repeated.
 
     Args:
         x: always in one memory format.
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or not switches.on(Switch.FIXED_BATCHES):
         return network(x)
     # Concatenating keeps the memory format.
     parts = [

@@ -6,7 +6,7 @@ batched over the branches. With g the gradient of the output and h = A x, per br
     dB = gᵀ h,        dA = (g B)ᵀ x,        dx = g W + (g B) A
 
 The base's weight W is the same for all branches, so one product takes all their rows. Small layers are cheaper merged,
-with M = W + B A of each branch, made anew in every pass in the parameters' own precision:
+with M = W + B A of each branch, computed in every pass in the parameters' own precision:
 
     dB = (gᵀ x) Aᵀ,   dA = Bᵀ (gᵀ x),       dx = g M
 
@@ -19,6 +19,7 @@ autograd's form every split, concatenation and sum of the branches is one, forwa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,6 +42,24 @@ Sides = tuple[int, int]
 Gradients = tuple[Tensor | None, ...]
 
 
+def join(layers: Sequence[nn.Linear | nn.Conv2d], device: torch.device) -> nn.Parameter:
+    """Make one parameter of the branches' own weights, which become views of it that are not trained themselves.
+
+    Products and the optimiser take it whole: half as many tensors. Moving the network to another device or precision,
+    or copying it, would separate it from the views: it is where it stays.
+
+    Args:
+        layers: of one shape, one per branch.
+
+    Returns:
+        `(branches, …)`, with the branches' weights.
+    """
+    joined = nn.Parameter(torch.stack([layer.weight.detach().to(device) for layer in layers]))
+    for layer, own in zip(layers, joined.detach(), strict=True):
+        layer.weight = nn.Parameter(own, requires_grad=False)
+    return joined
+
+
 class BranchProduct:
     """What a layer makes of the rows of all branches.
 
@@ -52,7 +71,7 @@ class BranchProduct:
     """
 
     def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
-        self._base = base
+        self.base = base
         self._kept: dict[torch.dtype, tuple[Tensor, Tensor | None]] = {}
 
     def __call__(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
@@ -66,7 +85,7 @@ class BranchProduct:
         Returns:
             `(branches · B, …, out)` or `(branches · B, out, h', w')`, in autocast's precision if it is on.
         """
-        base = self._base
+        base = self.base
         if isinstance(base, nn.Linear):
             return self._multiplied(x, down, up)
         if base.kernel_size == base.stride == (1, 1) and base.padding == (0, 0) and base.groups == 1:
@@ -84,15 +103,15 @@ class BranchProduct:
     def _multiplied(self, rows: Tensor, down: Tensor, up: Tensor) -> Tensor:
         """`(…, in)` rows of a layer without neighbours."""
         out: Tensor
-        if self._base.weight.numel() <= MERGED_UP_TO:
-            out = _MergedProduct.apply(rows, self._base.weight, self._base.bias, down, up)
+        if self.base.weight.numel() <= MERGED_UP_TO:
+            out = _MergedProduct.apply(rows, self.base.weight, self.base.bias, down, up)
         else:
             out = _LinearProduct.apply(rows, *self._frozen(rows), down, up)
         return out
 
     def _frozen(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The base's weight and bias, converted."""
-        weight, bias, kind = self._base.weight, self._base.bias, _computed_in(x)
+        weight, bias, kind = self.base.weight, self.base.bias, _computed_in(x)
         if kind in self._kept:
             return self._kept[kind]
         layout = torch.channels_last if weight.ndim == 4 else torch.preserve_format

@@ -27,6 +27,8 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.kernels.batch_invariance import fixed_batches
+from model.runtime import switches
+from model.runtime.switches import Switch
 from service.core.errors import UsageError
 
 
@@ -232,15 +234,16 @@ def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def for_inference(net: U2Net, dtype: torch.dtype) -> U2Net:
-    """A copy for `saliency` alone, in one precision: every batch norm is part of the convolution before it."""
-    folded = copy.deepcopy(net)
-    for block in folded.modules():
-        if isinstance(block, ConvBlock):
-            block.conv_s1 = fuse_conv_bn_eval(block.conv_s1, block.bn_s1)
-            block.bn_s1 = nn.Identity()  # type: ignore[assignment]
+    """Copy a network for `saliency` alone, in one precision: every batch norm is part of the convolution before it."""
+    copied = copy.deepcopy(net)
+    if switches.on(Switch.FOLDED_U2NET):
+        for block in copied.modules():
+            if isinstance(block, ConvBlock):
+                block.conv_s1 = fuse_conv_bn_eval(block.conv_s1, block.bn_s1)
+                block.bn_s1 = nn.Identity()  # type: ignore[assignment]
     # As in U2Net: the stubs do not know the argument.
-    folded.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return folded.requires_grad_(False)
+    copied.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copied.requires_grad_(False)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Work done by other threads, most of it the processor's, while the next results are computed, wherever that is."""
+"""Work done by other threads while the calling thread computes the next results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from contextlib import closing
 from contextvars import copy_context
 from typing import TypeVar
 
+from model.runtime import switches
 from model.runtime.progress import Progress
+from model.runtime.switches import Switch
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -30,7 +32,7 @@ def overlapped(
 
     The work is done in one other thread, item after item. Results are yielded as soon as they are there and the next
     item or progress comes. Nothing is left running once this has ended, whether by itself, by an error on either side,
-    which is raised here, or because nobody wants more.
+    which is raised here, or because the caller stops asking.
 
     Args:
         items: computed in the caller's thread, and closed in the end.
@@ -39,6 +41,11 @@ def overlapped(
         enough: asked with the number of waiting items whether their results are to be waited for first, as no further
             item may be needed.
     """
+    if not switches.on(Switch.OVERLAPPED):
+        with closing(items):
+            for item in items:
+                yield item if isinstance(item, Progress) else work(item)
+        return
     waiting: deque[Future[_Result]] = deque()
     context = copy_context()
     with closing(items), ThreadPoolExecutor(1, "overlap") as pool:

@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from model.runtime import switches
+from model.runtime.switches import Switch
+
 SHARE = 0.8
 """Of the free memory that a batch may take; the rest is for what a measurement of two small ones does not show."""
 
@@ -42,14 +45,15 @@ class BatchBudget:
 def measured_budget(
     device: torch.device, works: Sequence[Callable[[int], object]], most: int, *, kept: int = 0
 ) -> BatchBudget:
-    """The room on a CUDA device; on any other, whose memory is not told beforehand, for `most`.
+    """Measure the room on a CUDA device; any other does not say how much memory is free, and is taken to fit `most`.
 
     Args:
-        works: do what takes the most memory, for so many pairs. What one takes may be kept while another is done.
+        works: each does what takes the most memory, for the given number of pairs. What one takes may be kept while
+            another is done.
         most: pairs wanted together.
         kept: bytes that will be kept besides.
     """
-    if device.type != "cuda" or most == 1:
+    if device.type != "cuda" or most == 1 or not switches.on(Switch.MEASURED_MEMORY):
         return BatchBudget(most)
 
     def free() -> int:
@@ -62,11 +66,11 @@ def measured_budget(
 
 
 def budget_for(measure: Callable[[int], int], free: Callable[[], int], most: int) -> int:
-    """How many pairs fit, by what one and two take.
+    """Find how many pairs fit, from the memory that one and two take.
 
     Args:
-        measure: bytes that so many pairs take.
-        free: bytes that are free.
+        measure: returns the bytes that a number of pairs takes.
+        free: returns the bytes that are free.
 
     Raises:
         torch.OutOfMemoryError: there is no room for a single pair.
@@ -104,17 +108,17 @@ _earlier: dict[torch.device, int] = {}
 
 
 def most_taken(device: torch.device) -> int:
-    """Bytes at most since `forget_most`."""
+    """Return the most bytes taken since `forget_most`."""
     return max(_earlier.get(device, 0), torch.cuda.max_memory_allocated(device))
 
 
 def count_anew(device: torch.device) -> None:
-    """Let the allocator's own count begin at what is taken now; `most_taken` goes on."""
+    """Restart the allocator's own count at what is taken now; `most_taken` still knows the earlier peak."""
     _earlier[device] = most_taken(device)
     torch.cuda.reset_peak_memory_stats(device)
 
 
 def forget_most(device: torch.device) -> None:
-    """The most is what is taken from here on."""
+    """Restart `most_taken` at what is taken now."""
     _earlier.pop(device, None)
     torch.cuda.reset_peak_memory_stats(device)

@@ -10,23 +10,26 @@ import ctypes
 import os
 import platform
 
+from model.runtime import switches
+from model.runtime.switches import Switch
+
 KEPT = 1 << 30
 """Bytes that may lie free at the end of the heap before it is given back; what is free in between stays in any case."""
 
 LARGEST = 1 << 25
 """Bytes of the largest block from the heap, the most that glibc allows. Larger ones are given back at once."""
 
-TOLD = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
-"""Variables by which users tell glibc what to keep."""
+CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
+"""Environment variables in which users choose what glibc keeps."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of the two in `mallopt(3)`."""
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep freed memory; nothing happens where the C library is another, or told by the user."""
-    told = any(name in os.environ for name in TOLD) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
-    if told or platform.libc_ver()[0] != "glibc":
+    """Make this process keep freed memory, unless the C library is not glibc or the user has set it up already."""
+    chosen = any(name in os.environ for name in CHOSEN) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
+    if chosen or platform.libc_ver()[0] != "glibc" or not switches.on(Switch.KEPT_MEMORY):
         return
     library = ctypes.CDLL(None)
     library.mallopt(_TRIM_THRESHOLD, KEPT)

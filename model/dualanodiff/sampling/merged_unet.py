@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +22,11 @@ from model.dualanodiff.lora import AdapterRouting
 from model.dualanodiff.saim import SAIM
 from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet, attentions
 from model.kernels.batch_invariance import pad_single
-from model.kernels.saim import folded_saim
-
-_Network = TypeVar("_Network", bound=nn.Module)
+from model.kernels.group_norm import use_full_precision_norms
+from model.kernels.saim import fold, folded_saim
+from model.runtime import switches
+from model.runtime.shared_weights import sharing_frozen_weights
+from model.runtime.switches import Switch
 
 TIME_LAYERS = ("time_embedding.linear_1", "time_embedding.linear_2", "time_emb_proj")
 """Endings of the names of layers that see the timestep alone."""
@@ -46,7 +47,7 @@ class FoldedSAIM(nn.Module):
         self.score, self.out = (nn.utils.skip_init(nn.Linear, channels, channels) for _ in range(2))
         with torch.no_grad():
             # In double precision: folding costs no digit.
-            maps = interaction.folded(torch.float64)
+            maps = fold(interaction, torch.float64)
             targets = (self.score.weight, self.score.bias, self.out.weight, self.out.bias)
             for target, tensor in zip(targets, maps, strict=True):
                 target.copy_(tensor)
@@ -120,7 +121,7 @@ class MergedConvolution(nn.Module):
 
 
 class MergedUNet(TwoBranchUNet):
-    """What `merge_for_sampling` makes. All rows of a pass have the same timestep."""
+    """The result of `merge_for_sampling`. All rows of a pass have the same timestep."""
 
     def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: ForwardOptions | None = None) -> Tensor:
         """As `TwoBranchUNet`'s, for one timestep, a scalar."""
@@ -145,30 +146,34 @@ class _Conv2d(nn.Conv2d):
         return pad_single(super().forward, x)
 
 
-class _GroupNorm(nn.GroupNorm):
-    """PyTorch's kernel for bf16 in channels-last takes several times as long on a CPU as that for fp32."""
+def denoiser_for_sampling(
+    trained: TwoBranchUNet, base: UNet2DConditionModel, dtype: torch.dtype = torch.float32
+) -> TwoBranchUNet:
+    """Merge a trained denoiser, or take it as it is, in the precision of its weights.
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.dtype is torch.float32:
-            return super().forward(x)
-        return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
+    Args:
+        trained, base, dtype: as in `merge_for_sampling`.
+    """
+    if switches.on(Switch.MERGED_UNET):
+        return merge_for_sampling(trained, base, dtype)
+    return trained.eval()
 
 
 def merge_for_sampling(
     trained: TwoBranchUNet, base: UNet2DConditionModel, dtype: torch.dtype = torch.float32
 ) -> MergedUNet:
-    """A copy of a trained denoiser that computes the same in fewer operations.
+    """Copy a trained denoiser into one that computes the same in fewer operations.
 
     Args:
         trained: with LoRAs from `model.dualanodiff.lora`.
         base: the U-Net without them, as it was before.
         dtype: of all weights and of the computation.
     """
-    unet = _over_the_same_weights(base)
+    unet = sharing_frozen_weights(base)
     processors = {name: attn.processor for name, attn in attentions(trained.unet).items()}
     merged = MergedUNet(
         unet,
-        {name: FoldedSAIM(processor.interaction) for name, processor in processors.items()},
+        {name: _interaction(processor.interaction) for name, processor in processors.items()},
         {name: copy.deepcopy(processor.injection) for name, processor in processors.items() if processor.injection}
         if trained.background is not None
         else None,
@@ -176,10 +181,9 @@ def merge_for_sampling(
     for name, module in trained.unet.named_modules():
         if isinstance(module, LoraLayer):
             unet.set_submodule(name, _merged(module, merged.router, same_rows=name.endswith(TIME_LAYERS)))
+    use_full_precision_norms(unet)
     for name, module in unet.named_modules():
-        if type(module) is nn.GroupNorm:
-            module.__class__ = _GroupNorm
-        elif type(module) is nn.Conv2d:
+        if type(module) is nn.Conv2d:
             module.__class__ = _Conv2d
         elif type(module) is nn.Linear and name.endswith(TIME_LAYERS):
             module.__class__ = _SameRows
@@ -187,13 +191,8 @@ def merge_for_sampling(
     return merged.eval().requires_grad_(False)
 
 
-def _over_the_same_weights(network: _Network) -> _Network:
-    """A copy whose weights, as long as they stay as they are, take no memory of their own."""
-    memo = {
-        **{id(each): nn.Parameter(each.detach(), requires_grad=False) for each in network.parameters()},
-        **{id(each): each.detach() for each in network.buffers()},
-    }
-    return copy.deepcopy(network, memo)
+def _interaction(trained: SAIM) -> nn.Module:
+    return FoldedSAIM(trained) if switches.on(Switch.FUSED_SAIM) else copy.deepcopy(trained)
 
 
 def _merged(layer: LoraLayer, router: AdapterRouting, *, same_rows: bool) -> nn.Module:
@@ -210,10 +209,8 @@ def _check_one(timesteps: Tensor) -> None:
 
 
 def autoencoder_for_sampling(vae: AutoencoderKL, dtype: torch.dtype) -> AutoencoderKL:
-    """A copy in one precision and the faster layout."""
-    copied = _over_the_same_weights(vae)
-    for module in copied.modules():
-        if type(module) is nn.GroupNorm:
-            module.__class__ = _GroupNorm
+    """Copy an autoencoder in one precision and the faster layout."""
+    copied = sharing_frozen_weights(vae)
+    use_full_precision_norms(copied)
     nn.Module.to(copied, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
     return copied.requires_grad_(False)

@@ -82,7 +82,7 @@ def test_gradients_of_the_folded_form_are_those_of_the_written_out(
     learning = [parameter for parameter in saim.parameters() if parameter.requires_grad]
     gradients = []
     for above, precision in ((0, kind), (1e9, torch.float32)):
-        monkeypatch.setattr("model.dualanodiff.saim.FOLDED_ABOVE", above)
+        monkeypatch.setattr("model.kernels.saim.FOLDED_ABOVE", above)
         x = hidden.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
             added = saim(x)
