@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# torch and huggingface_hub read these once: tiny networks are fastest on one thread, and no test downloads.
+# torch and huggingface_hub read these once: tiny networks are fastest on one thread, threads that wait sleep (where the
+# cores are taken, those that spin take twenty times as long), and no test downloads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # Where a shell starts the tests in the background, Ctrl-C is ignored, and so it would be by every process they start.
