@@ -122,9 +122,14 @@ _REASONS = {
 def reason(entry: Mapping[str, Any]) -> str:
     """What would be right, from an entry of pydantic's `ValidationError.errors()`."""
     if entry["type"] in _REASONS:
-        return _REASONS[entry["type"]].format(**entry.get("ctx", {}))
+        limits = {name: _plain(value) for name, value in entry.get("ctx", {}).items()}
+        return _REASONS[entry["type"]].format(**limits)
     message = str(entry["msg"])
     return message.replace("Input should be", "it must be") if message.startswith("Input") else message
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def chosen(options: Mapping[str, Any]) -> dict[str, Any]:

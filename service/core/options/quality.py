@@ -38,8 +38,8 @@ class QualityLimits:
     max_cut_share: Annotated[
         Share,
         Field(
-            description="Greatest share of the outline on those sides of the window that lie inside the image, "
-            "where a touching defect has been cut off."
+            description="Greatest share of the outline on sides of the window that lie inside the image. "
+            "A defect that touches them has been cut off."
         ),
     ] = 0.05
     max_off_object: Annotated[Share, Field(description="Greatest share of the mask outside the object mask.")] = 0.3

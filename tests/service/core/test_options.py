@@ -1,0 +1,83 @@
+"""Options are declared once: command line, API and checks say the same of them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from service.core.errors import UsageError
+from service.core.options.declaration import choose, declared
+from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.options.methods import METHOD_OPTIONS, MethodName
+from service.core.options.quality import QualityLimits
+from service.core.requests import JobRequest, QualityOptions, TrainingOptions
+
+DECLARATIONS: tuple[type[Any], ...] = (TrainingConfig, SamplingConfig, QualityLimits)
+REQUESTS = ((TrainingConfig, TrainingOptions), (SamplingConfig, JobRequest), (QualityLimits, QualityOptions))
+
+
+@pytest.mark.parametrize("declaration", DECLARATIONS)
+def test_every_option_has_help_whose_first_sentence_is_short(declaration: type[Any]) -> None:
+    options = declared(declaration)
+    assert list(options) == [field.name for field in fields(declaration)]
+    for option in options.values():
+        assert option.help.endswith("."), option.name
+        assert len(option.summary) <= 120, option.name
+
+
+@pytest.mark.parametrize("declaration", DECLARATIONS)
+def test_defaults_keep_to_the_ranges(declaration: type[Any]) -> None:
+    assert choose(declaration, "options") == declaration()
+
+
+@pytest.mark.parametrize(("declaration", "request_type"), REQUESTS)
+def test_the_api_shows_range_and_help(declaration: type[Any], request_type: type[Any]) -> None:
+    shown = request_type.model_json_schema()["properties"]
+    for option in declared(declaration).values():
+        if option.name == "seed":  # drawn where it is not chosen, so never null
+            continue
+        assert shown[option.name]["description"] == option.help
+        assert shown[option.name]["default"] is None
+        value, null = shown[option.name]["anyOf"]
+        assert null == {"type": "null"}
+        if option.most_served is not None:
+            assert value["maximum"] == option.most_served
+
+
+def test_the_library_goes_beyond_the_ends_that_the_api_sets() -> None:
+    assert choose(TrainingConfig, "options", {"steps": 200_000}).steps == 200_000
+    with pytest.raises(ValidationError, match="less than or equal to 100000"):
+        TrainingOptions.model_validate({"steps": 200_000})
+
+
+def test_later_layers_count_before_earlier_ones() -> None:
+    assert choose(SamplingConfig, "options", {"steps": 9, "batch": 2}, {"steps": 5}) == SamplingConfig(steps=5, batch=2)
+
+
+def test_every_impossible_value_is_named_with_what_would_be_right() -> None:
+    wrong = {"steps": 0, "strength": 1.5, "guidance_scale": float("inf"), "mask_method": "magic", "precision": 8}
+    with pytest.raises(UsageError) as caught:
+        choose(
+            SamplingConfig, "sampling options", wrong, check=lambda values: [f"{values['batch']} pairs are too many"]
+        )
+    assert caught.value.summary == "The sampling options cannot be used"
+    assert caught.value.problems == [
+        "steps is 0; it must be at least 1",
+        "guidance_scale is inf; it must be a finite number",
+        "mask_method is 'magic'; it must be 'u2net', 'attention' or 'threshold'",
+        "strength is 1.5; it must be at most 1",
+        "precision is 8; it must be 'fp32' or 'bf16'",
+        "8 pairs are too many",
+    ]
+
+
+def test_unknown_options_are_named_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="unknown limits smell; known are accepted_copy, border_ratio"):
+        choose(QualityLimits, "limits", {"smell": 1, "ring": 0})
+
+
+def test_every_method_that_may_be_asked_for_declares_options() -> None:
+    assert set(get_args(MethodName)) == set(METHOD_OPTIONS)
