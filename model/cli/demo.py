@@ -5,7 +5,6 @@ It runs the way a deployment does: a stack of its own is started beside the resu
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from itertools import count
@@ -14,6 +13,7 @@ from model.cli.demo_inputs import DemoRequest, Inputs, checked_inputs
 from model.cli.output import PREPARED, Output, duration
 from model.runtime.progress import Progress
 from service.client import ApiError, Client, Resource
+from service.core.atomic_write import atomic_folder
 from service.core.errors import TransientError, UsageError
 from service.embedded.launch import launched
 
@@ -36,7 +36,8 @@ def demo(request: DemoRequest, output: Output) -> None:
     with launched(request.target / STACK, inputs.settings()) as url, Client(url) as client:
         adapter = _trained(client, inputs, request, output, bar)
         job = _generated(client, inputs, adapter, request, bar)
-        _fetch_adapter(client, adapter, request)
+        with atomic_folder(request.adapter) as aside:
+            client.download_adapter(adapter.id, aside)
         client.download(job.id, request.dataset)
         client.download_preview(job.id, request.preview)
     bar.show("complete", 100)
@@ -132,17 +133,6 @@ def _succeeded(final: Resource) -> Resource:
         raise UsageError([str(problem) for problem in problems])
     told = f"{final.id} is {final.state}: {'; '.join(map(str, problems))}"
     raise RuntimeError(told) if error.get("code") == "internal_error" else TransientError(told)
-
-
-def _fetch_adapter(client: Client, adapter: Resource, request: DemoRequest) -> None:
-    """Put the adapter's folder in place of an earlier one, once it is complete."""
-    aside = request.target / ".adapter.part"
-    if aside.exists():
-        shutil.rmtree(aside)
-    client.download_adapter(adapter.id, aside)
-    if request.adapter.exists():
-        shutil.rmtree(request.adapter)
-    aside.replace(request.adapter)
 
 
 def _tell_result(request: DemoRequest, inputs: Inputs, job: Resource, seconds: float, output: Output) -> None:

@@ -247,17 +247,15 @@ def _start_from(work: Path, base: Path) -> None:
     """Copy a base into the work folder, once, with its finished parts where the stages look for them."""
     if (work / START).is_dir():
         return
-    aside = work / f".{START}.part"
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(base, aside)
-    words = PreTrainedTokenizerFast.from_pretrained(aside / "tokenizer").get_vocab()
+    words = PreTrainedTokenizerFast.from_pretrained(base / "tokenizer").get_vocab()
     if words != build_tokenizer(vocabulary()).get_vocab():
         raise UsageError(
-            f"{base} knows other words than captions have today, so it cannot be trained on: make a base anew"
+            f"{base} knows other words than captions have today, so it cannot be trained on: make a new base"
         )
-    for subject in Subject:
-        shutil.copyfile(base / "u2net" / f"{subject}.safetensors", work / f"{subject}.safetensors")
-    aside.rename(work / START)
+    with atomic_folder(work / START) as aside:
+        shutil.copytree(base, aside, dirs_exist_ok=True)
+        for subject in Subject:
+            shutil.copyfile(base / "u2net" / f"{subject}.safetensors", work / f"{subject}.safetensors")
 
 
 def _started_card(work: Path) -> dict[str, Any]:
