@@ -8,6 +8,7 @@ the global branch (the whole image `I`), index 1 the anomaly branch (the anomaly
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,22 @@ class Candidate:
     normal: str | None = None
     window: tuple[int, int, int, int] | None = None
     scores: dict[str, float] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """All but the pictures, as JSON."""
+        return {
+            "index": self.index,
+            "seed": self.seed,
+            "normal": self.normal,
+            "window": self.window,
+            "scores": self.scores,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any], image: ImageArray, mask: MaskArray, part: ImageArray | None) -> Self:
+        """A candidate from its `record` and its pictures."""
+        window = record["window"]
+        return cls(**record | {"window": tuple(window) if window else None}, image=image, mask=mask, part=part)
 
 
 def is_grey(image: ImageArray) -> bool:

@@ -82,14 +82,7 @@ class PairStore:
         name = _name(number)
         Image.fromarray(candidate.image).save(self.folder / f"{name}.png", compress_level=COMPRESSION)
         Image.fromarray(candidate.mask).save(self.folder / f"{name}_mask.png")
-        rest = {
-            "index": candidate.index,
-            "seed": candidate.seed,
-            "normal": candidate.normal,
-            "window": candidate.window,
-            "scores": candidate.scores,
-        }
-        (self.folder / f"{name}.json").write_text(json.dumps(rest), encoding="utf-8")
+        (self.folder / f"{name}.json").write_text(json.dumps(candidate.record()), encoding="utf-8")
 
     def record(self, counts: Counts) -> None:
         """Note how far the request got."""
@@ -133,11 +126,8 @@ class PairStore:
             image = np.asarray(file.convert("RGB"))
         with Image.open(self.folder / f"{name}_mask.png") as file:
             mask = np.asarray(file.convert("1"))
-        rest = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-        window = rest.pop("window")
-        return Candidate(
-            image=image, mask=mask, part=anomaly_part(image, mask), window=tuple(window) if window else None, **rest
-        )
+        record = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+        return Candidate.from_record(record, image, mask, anomaly_part(image, mask))
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         write_text(self.folder / name, json.dumps(content))

@@ -95,15 +95,7 @@ def pack(path: Path, candidates: Iterable[Candidate]) -> None:
             file.writestr(f"{name}_mask.png", _png(candidate.mask))
             if candidate.part is not None:
                 file.writestr(f"{name}_part.png", _png(candidate.part))
-            listed.append(
-                {
-                    "index": candidate.index,
-                    "seed": candidate.seed,
-                    "normal": candidate.normal,
-                    "window": candidate.window,
-                    "scores": candidate.scores,
-                }
-            )
+            listed.append(candidate.record())
         file.writestr(LIST_FILE, json.dumps(listed))
 
 
@@ -115,14 +107,11 @@ def unpack(path: Path, only: Sequence[int] | None = None) -> list[Candidate]:
 
 
 def _read(file: ZipFile, entry: dict[str, Any]) -> Candidate:
-    name, window = _name(entry["index"]), entry.pop("window")
+    name = _name(entry["index"])
+    image, mask = _pixels(file.read(f"{name}.png"), "RGB"), _pixels(file.read(f"{name}_mask.png"), "1")
     part = f"{name}_part.png"
-    return Candidate(
-        image=_pixels(file.read(f"{name}.png"), "RGB"),
-        mask=_pixels(file.read(f"{name}_mask.png"), "1"),
-        part=_pixels(file.read(part), "RGB") if part in file.namelist() else None,
-        window=tuple(window) if window is not None else None,
-        **entry,
+    return Candidate.from_record(
+        entry, image, mask, _pixels(file.read(part), "RGB") if part in file.namelist() else None
     )
 
 
