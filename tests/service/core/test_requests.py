@@ -17,7 +17,7 @@ from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 from service.core.options.quality import QualityLimits
 from service.core.requests import AdapterRequest, JobRequest, QualityOptions, TrainingOptions
 
-ADAPTER = new_id(Kind.ADAPTER)
+ADAPTER = "adp_01m8gm5jbqnvkq5g0tyggqcsad"
 
 
 def names(config: type) -> set[str]:
