@@ -23,7 +23,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("pairforge", deadline=None)
 settings.load_profile("pairforge")
 
-pytest_plugins = ["tests.support.servers"]
+pytest_plugins = ["tests.support.left_out", "tests.support.servers"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
