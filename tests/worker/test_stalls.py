@@ -17,7 +17,7 @@ from tests.worker.stored import Service, files_of
 from tests.worker.test_kills import ended
 from worker.attempt.retry import never
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

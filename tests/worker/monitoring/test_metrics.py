@@ -210,6 +210,7 @@ def test_a_spawned_child_counts_like_a_forked_one(
     assert found.value("queue_wait_seconds_count", kind="adapter") == 1
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("lease_seconds", [10.0])
 @pytest.mark.usefixtures("reconciling")
 def test_what_a_killed_child_counted_stays_until_its_worker_is_started_again(
