@@ -16,7 +16,10 @@ from model.diffusion.base import Base
 from model.diffusion.vae import encode, encode_batch
 from model.dualanodiff.bcm import background_images
 from model.masks.u2net import U2Net
+from model.runtime import switches
+from model.runtime.distinct import first_occurrences
 from model.runtime.progress import Meter, Progress
+from model.runtime.switches import Switch
 from model.runtime.timing import stage
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from service.core.options.dualanodiff import TrainingConfig
@@ -39,17 +42,13 @@ class Crops:
         images, masks, parts = self.images, self.masks, self.parts
         return Crops([images[crop] for crop in crops], [masks[crop] for crop in crops], [parts[crop] for crop in crops])
 
-    def distinct(self) -> tuple[list[int], list[int]]:
-        """Numbers of the first crop of every kind, and of every crop which of these it is equal to."""
-        seen: dict[bytes, int] = {}
-        firsts: list[int] = []
-        kinds: list[int] = []
-        for crop, (image, mask) in enumerate(zip(self.images, self.masks, strict=True)):
-            kind = seen.setdefault(image.tobytes() + mask.tobytes(), len(firsts))
-            if kind == len(firsts):
-                firsts.append(crop)
-            kinds.append(kind)
-        return firsts, kinds
+    def distinct(self) -> tuple[Crops, list[int]]:
+        """Return the crops without repetitions, and for every crop the number that it has among these."""
+        if not switches.on(Switch.DISTINCT_CROPS):
+            return self, list(range(len(self.images)))
+        contents = [image.tobytes() + mask.tobytes() for image, mask in zip(self.images, self.masks, strict=True)]
+        firsts, numbers = first_occurrences(contents)
+        return self.chosen(firsts), numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +118,11 @@ def cut_crops(pairs: Sequence[Pair], config: TrainingConfig) -> Crops:
 def encode_crops(base: Base, crops: Crops, object_net: U2Net | None) -> Generator[Progress, None, LatentDataset]:
     """Encode images, parts and (with a network that finds objects) backgrounds; yields progress, returns the dataset.
 
-    Equal crops, as of square photographs seen whole and not mirrored, are encoded once.
+    Square photographs that are seen whole and not mirrored give equal crops.
     """
     cells = F.avg_pool2d(torch.from_numpy(np.stack(crops.masks)).float()[:, None], base.factor)
-    firsts, kinds = crops.distinct()
-    crops = crops.chosen(firsts)
-    count = len(firsts)
+    crops, numbers = crops.distinct()
+    count = len(crops.images)
     meter = Meter("encode", count, "views")
     encoded: list[Tensor] = []
     backgrounds: list[Tensor] = []
@@ -139,9 +137,9 @@ def encode_crops(base: Base, crops: Crops, object_net: U2Net | None) -> Generato
                 backgrounds.append(encode(base.vae, to_pixels(behind)))
         yield meter.report(min(begin + batch, count))
     return LatentDataset(
-        latents=torch.cat(encoded, dim=1)[:, kinds],
+        latents=torch.cat(encoded, dim=1)[:, numbers],
         masks=cells.to(base.device),
-        backgrounds=torch.cat(backgrounds)[kinds] if backgrounds else None,
+        backgrounds=torch.cat(backgrounds)[numbers] if backgrounds else None,
     )
 
 

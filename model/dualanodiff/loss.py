@@ -1,8 +1,10 @@
-"""The training objective: both branches noised to the same timestep with independent noise (DualAnoDiff, eq. 4 and 6).
+"""The training objective: two branches, one shared timestep, independent noise (DualAnoDiff, eq. 4 and 6).
 
-    z_t = √ᾱ_t z_0 + √(1 − ᾱ_t) ε,        L = E‖target − prediction‖²(global) + E‖target − prediction‖²(anomaly)
+    z_t = √ᾱ_t z_0 + √(1 − ᾱ_t) ε,        z'_t = √ᾱ_t z'_0 + √(1 − ᾱ_t) ε'
+    ε_θ, ε'_θ = denoiser(z_t, z'_t, t, prompts)
+    L = E‖ε − ε_θ‖² + E‖ε' − ε'_θ‖²                        z of the image, z' of the anomaly part
 
-The target is what the base predicts, see `model.diffusion.noise_schedule`. No step waits for the device.
+The target is ε where the base predicts noise, and v where it predicts v, see `model.diffusion.noise_schedule`.
 """
 
 from __future__ import annotations
@@ -28,20 +30,21 @@ HELD_OUT_SEED = 999_983
 def training_loss(
     model: DualAnoDiffModel, dataset: LatentDataset, generator: torch.Generator, text: Tensor | None = None
 ) -> Tensor:
-    """The objective on one random batch of crops; all draws come from `generator`, on the CPU.
+    """Compute the objective on one random batch of crops; all draws come from `generator`, on the CPU.
 
     Args:
         text: `(2, P, L, D)` embeddings of the prompts; None to compute them, as where the text encoder is trained.
     """
     config = model.config
-    chosen = dataset.draw(config.batch, generator)
+    crops = dataset.draw(config.batch, generator)
     timesteps = draw_timesteps(config.batch, model.schedule.steps, generator)
-    batch = dataset.chosen(on_device(chosen, model.device))
-    return _loss(model, batch, on_device(timesteps, model.device), _drawn_noise(batch, generator), text)
+    batch = dataset.chosen(on_device(crops, model.device))
+    noise = _drawn_noise(batch, generator)
+    return _loss(model, batch, on_device(timesteps, model.device), noise, text)
 
 
 def held_out_loss(model: DualAnoDiffModel, dataset: LatentDataset, text: Tensor | None = None) -> Tensor:
-    """The objective on all crops of a dataset, at the same timesteps and noise at every call and batch size."""
+    """Compute the objective on all crops of a dataset, at the same timesteps and noise in every call and batch size."""
     count = dataset.latents.shape[1]
     generator = step_generator(HELD_OUT_SEED, 0)
     timesteps = on_device(draw_timesteps(count, model.schedule.steps, generator), model.device)
@@ -53,7 +56,7 @@ def held_out_loss(model: DualAnoDiffModel, dataset: LatentDataset, text: Tensor 
 
 
 def _drawn_noise(dataset: LatentDataset, generator: torch.Generator) -> LatentDataset:
-    """Noise in place of all latents of a dataset, drawn on the CPU."""
+    """Draw noise in place of all latents of a dataset: ε, ε' and the background's."""
 
     def draw(like: Tensor) -> Tensor:
         return on_device(torch.randn(like.shape, generator=generator), like.device)
@@ -67,23 +70,23 @@ def _drawn_noise(dataset: LatentDataset, generator: torch.Generator) -> LatentDa
 def _loss(
     model: DualAnoDiffModel, batch: LatentDataset, timesteps: Tensor, noise: LatentDataset, text: Tensor | None
 ) -> Tensor:
-    """The objective on a batch of crops."""
-    config = model.config
-    noisy = model.schedule.add_noise(batch.latents, noise.latents, timesteps)
+    """Compute the objective on a batch of crops; timestep t of a crop is that of both its branches."""
+    schedule = model.schedule
     text = text if text is not None else embedded_prompts(model)
     prompts = text[:, :1].expand(-1, len(timesteps), -1, -1) if batch.prompts is None else text[:, batch.prompts]
+    noisy = schedule.add_noise(batch.latents, noise.latents, timesteps)
     with _precision(model):
         run = ForwardOptions()
         if batch.backgrounds is not None and noise.backgrounds is not None:
-            noisy_behind = model.schedule.add_noise(batch.backgrounds, noise.backgrounds, timesteps)
-            run.background = model.denoiser.background_features(noisy_behind, timesteps, prompts[0])
-        prediction = model.denoiser(noisy, timesteps, prompts, run)
-    target = model.schedule.target(batch.latents, noise.latents, timesteps)
-    return pair_loss(prediction, target, batch.masks, config.defect_weight)
+            noisy_background = schedule.add_noise(batch.backgrounds, noise.backgrounds, timesteps)
+            run.background = model.denoiser.background_features(noisy_background, timesteps, prompts[0])
+        predicted = model.denoiser(noisy, timesteps, prompts, run)
+    target = schedule.target(batch.latents, noise.latents, timesteps)
+    return pair_loss(predicted, target, batch.masks, model.config.defect_weight)
 
 
 def embedded_prompts(model: DualAnoDiffModel) -> Tensor:
-    """`(2, P, L, D)` embeddings of the prompts, in the training's precision."""
+    """Embed the prompts, `(2, P, L, D)`, in the training's precision."""
     with _precision(model):
         return model.training_embeddings()
 
@@ -94,7 +97,7 @@ def _precision(model: DualAnoDiffModel) -> AbstractContextManager[object]:
 
 
 def pair_loss(prediction: Tensor, target: Tensor, masks: Tensor | None = None, defect_weight: float = 0.0) -> Tensor:
-    """Sum of the two branches' mean squared errors.
+    """Compute ‖ε − ε_θ‖² + ‖ε' − ε'_θ‖²: the sum of the two branches' mean squared errors.
 
     Args:
         prediction: `(2, B, C, h, w)`.

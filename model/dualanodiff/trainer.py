@@ -18,8 +18,10 @@ from model.dualanodiff.model import DualAnoDiffModel
 from model.masks.finetune import adapt_u2net
 from model.masks.u2net import U2Net
 from model.method import TrainingCallback
+from model.runtime import switches
 from model.runtime.progress import Meter, Progress
 from model.runtime.seeding import step_generator
+from model.runtime.switches import Switch
 from model.runtime.transfer import LateNumber
 from model.training.checkpoint import (
     BackgroundCheckpoints,
@@ -121,10 +123,11 @@ class _Run:
                 {"params": model.interaction_parameters(), "lr": config.interaction_lr},
             ],
             weight_decay=1e-2,
-            fused=True,
+            fused=switches.on(Switch.FUSED_ADAM),
         )
         self._peaks = [group["lr"] for group in self._optimizer.param_groups]
-        self._text = None if config.text_rank else embedded_prompts(model).detach()
+        kept = not config.text_rank and switches.on(Switch.KEPT_PROMPTS)
+        self._text = embedded_prompts(model).detach() if kept else None
 
     def ended(self) -> bool:
         """Whether there is no step left to do."""

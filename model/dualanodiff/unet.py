@@ -1,5 +1,11 @@
 """The two-branch U-Net: one forward pass of a diffusers U-Net over `[global …, anomaly …]`, with SAIM and BCM.
 
+For the hidden states φ of the global branch and φ' of the anomaly branch, every attention computes
+
+    φ_kv = φ + γ MLP(φ_b)                                  BCM, in self-attention; the prompt in cross-attention
+    h, h' = Attention(φ, φ_kv), Attention(φ', φ')          each branch with its own LoRA
+    h, h' ← SAIM(h, h')
+
 The U-Net itself stays as diffusers built it; every attention gets a processor that knows the branches. What a pass
 should do travels with it as an explicit `ForwardOptions` (through `cross_attention_kwargs`), never as hidden state.
 """
@@ -75,8 +81,8 @@ class TwoBranchAttnProcessor:
             run.record[self.name] = hidden_states
         if is_self and run.background is not None and self.injection is not None:
             count = len(hidden_states) // 2 if run.interact else len(hidden_states)
-            fused = self.injection(hidden_states[:count], run.background[self.name])
-            source = torch.cat([fused, hidden_states[count:]])
+            compensated = self.injection(hidden_states[:count], run.background[self.name])
+            source = torch.cat([compensated, hidden_states[count:]])
 
         query = _split_heads(attn.to_q(hidden_states), attn.heads)
         key = _split_heads(attn.to_k(source), attn.heads)
@@ -89,7 +95,6 @@ class TwoBranchAttnProcessor:
         hidden = attn.to_out[1](attn.to_out[0](hidden))
         if run.interact:
             hidden = hidden + self.interaction(hidden.unflatten(0, (2, -1))).flatten(0, 1)
-        # Nearly always 1, and dividing is a pass over all tokens, forwards and backwards.
         return hidden if attn.rescale_output_factor == 1 else hidden / attn.rescale_output_factor
 
 

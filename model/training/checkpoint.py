@@ -17,6 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from model.runtime import switches
+from model.runtime.switches import Switch
 from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 
@@ -128,7 +130,7 @@ class _Snapshot:
 
 
 def _copied(tensor: Tensor) -> Tensor:
-    if tensor.is_cuda:  # into pinned memory, where a copy does not keep the run waiting
+    if tensor.is_cuda and switches.on(Switch.LATE_COPIES):  # into pinned memory: the run does not wait for the copy
         return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor.detach(), non_blocking=True)
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 

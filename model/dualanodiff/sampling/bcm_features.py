@@ -22,7 +22,9 @@ from model.dualanodiff.bcm import background_images
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.loop import Features
 from model.masks.u2net import U2Net
+from model.runtime import switches
 from model.runtime.seeding import draw_noise, pair_seed
+from model.runtime.switches import Switch
 
 BACKGROUND_SHARE = 50
 """Consecutive pairs that share a BCM background where they are not anchored (released code)."""
@@ -44,7 +46,7 @@ class Backgrounds:
         text: `(1, L, D)`, the global prompt.
         windows: of normal images, at the model's resolution.
         seeds: of the backgrounds' noise.
-        room: bytes of features to keep for being asked again.
+        room: bytes of features to keep for later batches.
     """
 
     def __init__(
@@ -71,21 +73,20 @@ class Backgrounds:
         Args:
             number: of the denoising step, whose timestep is always the same.
         """
-        found = self._kept.get(number)
-        if found is not None:
-            return found
+        if number in self._kept:
+            return self._kept[number]
         schedule = self._model.schedule
         noisy = schedule.add_noise(self._latents, self._noise, timestep.expand(len(self._latents)))
         features = self._model.denoiser.background_features(noisy, timestep, self._text)
         size = sum(value.nbytes for value in features.values())
-        if size <= self._room:
+        if size <= self._room and switches.on(Switch.KEPT_FEATURES):
             self._room -= size
             self._kept[number] = features
         return features
 
 
 class Compensation:
-    """What BCM gives the batches of one request.
+    """Makes BCM's features for the batches of one request.
 
     Args:
         adapter: made ready for sampling.
@@ -105,11 +106,11 @@ class Compensation:
 
     def anchored(self, anchors: Sequence[Anchor], seeds: Sequence[int], *, guided: bool) -> Features:
         """For pairs that have a background each."""
-        made = self._backgrounds(anchors, seeds)
+        backgrounds = self._backgrounds(anchors, seeds)
         copies = 2 if guided else 1
 
         def features(number: int, timestep: Tensor) -> dict[str, Tensor]:
-            return {name: value.repeat(copies, 1, 1) for name, value in made.features(number, timestep).items()}
+            return {name: value.repeat(copies, 1, 1) for name, value in backgrounds.features(number, timestep).items()}
 
         return features
 

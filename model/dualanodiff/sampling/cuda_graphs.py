@@ -22,8 +22,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from model.dualanodiff.sampling.loop import Predict
 from model.dualanodiff.sampling.merged_unet import MergedUNet
-from model.dualanodiff.unet import ForwardOptions
+from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet
+from model.runtime import switches
+from model.runtime.switches import Switch
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +40,21 @@ KINDS = 64
 """Of passes that one process compiles: shapes of inputs, precisions, bases. Dynamo's own limit is 8."""
 
 
+def predictor(denoiser: TwoBranchUNet, device: torch.device, compiler: Compiler | None) -> Predict:
+    """Choose how a denoiser runs: replayed on a CUDA device if it is merged, as it is written otherwise.
+
+    Args:
+        compiler: None leaves passes uncompiled.
+    """
+    if device.type != "cuda" or not isinstance(denoiser, MergedUNet) or not switches.on(Switch.CUDA_GRAPHS):
+        return denoiser
+    return CudaGraphRunner(denoiser, compiler if switches.on(Switch.COMPILED) else None)
+
+
 class Compiler:
     """Compiles passes for the rest of the process; one compiled pass serves all adapters of a base.
 
-    What Inductor has compiled it keeps in the folder that `TORCHINDUCTOR_CACHE_DIR` names, for processes to come.
+    Inductor keeps what it compiled in the folder that `TORCHINDUCTOR_CACHE_DIR` names, for later processes.
 
     Args:
         backend: of `torch.compile`.
@@ -92,7 +106,7 @@ class Compiler:
 
 
 class CudaGraphRunner:
-    """The passes of one denoiser, which replays what can be replayed.
+    """Runs the passes of one denoiser, and replays those that can be recorded.
 
     Args:
         compiler: None leaves passes as they are written.
@@ -121,7 +135,7 @@ class CudaGraphRunner:
         compiled = self._compiler.compiled(self._denoiser, latents, text) if self._compiler is not None else None
         kind = compiled is not None, latents.shape, text.shape
         if kind != self._kind:
-            # Who compiles measures kernels and waits for the whole device, which nobody may during a recording.
+            # Compiling measures kernels and waits for the whole device, which no thread may do during a recording.
             if self._compiler is not None and self._compiler.busy:
                 return (compiled or self._denoiser)(latents, timestep, text)
             self._kind, self._pass = kind, self._denoiser  # gives back what was recorded before
@@ -188,5 +202,5 @@ def _shortened(error: Exception) -> str:
 
 def _structure(denoiser: MergedUNet) -> str:
     """The same for all denoisers that one compiled pass serves."""
-    told = [(name, tensor.shape, tensor.dtype) for name, tensor in denoiser.named_parameters()]
-    return hashlib.sha256(repr(told).encode()).hexdigest()
+    parameters = [(name, tensor.shape, tensor.dtype) for name, tensor in denoiser.named_parameters()]
+    return hashlib.sha256(repr(parameters).encode()).hexdigest()

@@ -20,10 +20,10 @@ from model.diffusion.vae import decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, grey_latent
 from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
-from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
+from model.dualanodiff.sampling.cuda_graphs import Compiler, predictor
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
-from model.dualanodiff.sampling.merged_unet import autoencoder_for_sampling, merge_for_sampling
+from model.dualanodiff.sampling.merged_unet import autoencoder_for_sampling, denoiser_for_sampling
 from model.masks.u2net import U2Net, for_inference
 from model.runtime.concurrency import overlapped
 from model.runtime.cuda_memory import BatchBudget, measured_budget
@@ -92,7 +92,7 @@ def prepare_sampling(
     if missing := missing_for_sampling(adapter, config, **given):
         raise UsageError(missing)
     dtype, model = dtype_of(config.precision), adapter.model
-    denoiser = merge_for_sampling(model.denoiser, model.base.unet, dtype)
+    denoiser = denoiser_for_sampling(model.denoiser, model.base.unet, dtype)
     ready = replace(
         adapter,
         model=replace(
@@ -112,7 +112,7 @@ def prepare_sampling(
         grey = grey_latent(ready) if config.anchored else None
     works = (lambda pairs: _passed(ready, text, pairs), lambda pairs: _decoded(ready, pairs))
     budget = measured_budget(model.device, works, config.batch, kept=MOST_KEPT if compensation is not None else 0)
-    predict = CudaGraphRunner(denoiser, compiler) if model.device.type == "cuda" else denoiser
+    predict = predictor(denoiser, model.device, compiler)
     return Sampler(ready, config, normals, text, grey, compensation, budget, predict)
 
 
