@@ -45,9 +45,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def in_turn(items: list[T], day: date) -> list[T]:
-    """At most three, far from each other in the list."""
+    """Three, far from each other in the list, or fewer where there are no more."""
+    if not items:
+        return []
     days = math.ceil(len(items) / A_DAY)
-    return items[day.toordinal() % days :: days] if items else []
+    first = day.toordinal() % days
+    return [items[place] for place in sorted({(first + number * days) % len(items) for number in range(A_DAY)})]
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
