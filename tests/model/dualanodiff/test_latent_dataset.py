@@ -12,7 +12,9 @@ from model.diffusion.base import Base, load_base
 from model.diffusion.vae import decode, encode, encode_batch
 from model.dualanodiff.latent_dataset import LatentDataset, cut_crops, encode_crops
 from model.masks.u2net import U2Net
+from model.runtime import switches
 from model.runtime.progress import Progress
+from model.runtime.switches import Switch
 from model.types import GREY, anomaly_part
 from tests.support.tiny_data import drawn_pair, tiny_config, tiny_u2net
 
@@ -101,6 +103,10 @@ def test_equal_views_are_encoded_once_and_keep_their_weight(base: Base) -> None:
     job = encode_crops(base, crops, tiny_u2net())
     assert next(job).total == len({image.tobytes() for image in crops.images}) == 4
     dataset = finished(job)
+    with switches.plain(Switch.DISTINCT_CROPS):
+        plain = finished(encode_crops(base, crops, tiny_u2net()))
+    assert torch.equal(dataset.latents, plain.latents)
+    assert torch.equal(dataset.backgrounds, plain.backgrounds)
     assert torch.equal(dataset.latents[0], encode(base.vae, to_pixels(crops.images)))
     assert dataset.backgrounds is not None
     assert dataset.latents.shape[1] == len(dataset.masks) == len(dataset.backgrounds) == 6

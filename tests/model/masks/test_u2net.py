@@ -21,6 +21,8 @@ from model.masks.u2net import (
     save_u2net,
     uniform,
 )
+from model.runtime import switches
+from model.runtime.switches import Switch
 from service.core.errors import UsageError
 
 TINY = uniform(2, 4)
@@ -192,6 +194,10 @@ def test_folding_the_norms_changes_rounding_alone(dtype: torch.dtype, tolerance:
     expected = saliency(net, pixels)
     assert expected.std() > 0.001
     assert torch.allclose(saliency(for_inference(net, dtype), pixels), expected, atol=tolerance)
+    with switches.plain(Switch.FOLDED_U2NET):
+        plain = for_inference(net, dtype)
+    assert plain.state_dict().keys() == net.state_dict().keys()
+    assert torch.allclose(saliency(plain, pixels), expected, atol=tolerance)
     assert torch.equal(saliency(net, pixels), expected)
 
 

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from model.runtime import concurrency
+from model.runtime import concurrency, switches
 from model.runtime.concurrency import overlapped, threaded
 from model.runtime.progress import Progress
+from model.runtime.switches import Switch
 
 STEP = Progress("denoise", 1, 2, "steps")
 
@@ -47,6 +48,18 @@ def test_results_come_in_order_with_all_progress() -> None:
     items = list(overlapped(source(), lambda number: 10 * number, ahead=2))
     assert [item for item in items if isinstance(item, int)] == [0, 10, 20]
     assert items.count(STEP) == 6
+
+
+def test_without_a_second_thread_results_and_progress_are_the_same() -> None:
+    source = Source()
+    fast = list(overlapped(Source()(), lambda number: 10 * number, ahead=2))
+    with switches.plain(Switch.OVERLAPPED):
+        plain = list(overlapped(source(), lambda number: (10 * number, threading.get_ident()), ahead=2))
+    results = [item for item in plain if isinstance(item, tuple)]
+    assert [result for result, _ in results] == [item for item in fast if isinstance(item, int)]
+    assert {thread for _, thread in results} == {threading.get_ident()}
+    assert plain.count(STEP) == fast.count(STEP) == source.steps
+    assert source.closed
 
 
 def test_the_work_is_done_by_one_other_thread() -> None:

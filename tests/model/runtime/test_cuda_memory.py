@@ -14,8 +14,10 @@ from model.diffusion.base import load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.decode import DecodedPair
 from model.dualanodiff.sampling.sampler import Sampler, prepare_sampling, sample_decoded
+from model.runtime import switches
 from model.runtime.cuda_memory import SHARE, BatchBudget, budget_for, fitting_pairs, measured_budget
 from model.runtime.progress import Progress
+from model.runtime.switches import Switch
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig
 from tests.support.tiny_data import tiny_adapter
@@ -57,6 +59,14 @@ def test_where_memory_is_not_told_there_is_room_for_all() -> None:
         raise AssertionError(f"{pairs} pairs tried")
 
     assert measured_budget(torch.device("cpu"), [never], 16).pairs == 16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only a CUDA device says how much memory is free")
+def test_unmeasured_memory_is_taken_to_fit_as_many_as_measured_memory_that_is_enough() -> None:
+    device, works = torch.device("cuda"), [lambda pairs: torch.zeros(pairs, 2**20, device="cuda")]
+    measured = measured_budget(device, works, 4)
+    with switches.plain(Switch.MEASURED_MEMORY):
+        assert measured_budget(device, [], 4).pairs == measured.pairs == 4
 
 
 def test_what_is_taken_once_for_all_does_not_count() -> None:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from model.diffusion.base import Base, load_base
 from model.dualanodiff.model import build_model
-from model.dualanodiff.sampling.cuda_graphs import REPLAY_TOLERANCE, Compiler, CudaGraphRunner
+from model.dualanodiff.sampling.cuda_graphs import REPLAY_TOLERANCE, Compiler, CudaGraphRunner, predictor
 from model.dualanodiff.sampling.merged_unet import MergedUNet, merge_for_sampling
 from model.dualanodiff.unet import ForwardOptions
+from model.runtime import switches
+from model.runtime.switches import Switch
 from tests.support.tiny_data import awaken, tiny_config
 
 BACKEND = "aot_eager"
@@ -91,3 +93,26 @@ def test_replayed_passes_follow_their_inputs(base: Base, dtype: torch.dtype, cap
         replayed = passes(latents, timestep + seed, text, ForwardOptions())
         assert (replayed - expected).norm() <= REPLAY_TOLERANCE * expected.norm()
     assert not caplog.text  # else it was not replayed
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="passes are recorded and compiled on CUDA devices alone")
+@pytest.mark.parametrize("off", [Switch.CUDA_GRAPHS, Switch.COMPILED])
+@torch.no_grad()
+def test_recorded_and_compiled_passes_are_the_plain_ones(base: Base, off: Switch) -> None:
+    compiler, denoiser, given = Compiler(BACKEND), merged(base, 1).cuda(), [each.cuda() for each in inputs(base)]
+    fast = predictor(denoiser, given[0].device, compiler)
+    fast(*given, ForwardOptions())
+    compiler.wait()
+    output = fast(*given, ForwardOptions())
+    with switches.plain(off):
+        plain = predictor(denoiser, given[0].device, compiler)(*given, ForwardOptions())
+    assert (output - plain).norm() <= REPLAY_TOLERANCE * plain.norm()
+
+
+@torch.no_grad()
+def test_without_recording_a_denoiser_runs_as_it_is_written(base: Base) -> None:
+    denoiser, cuda = merged(base, 1), torch.device("cuda")
+    assert isinstance(predictor(denoiser, cuda, None), CudaGraphRunner)
+    assert predictor(denoiser, torch.device("cpu"), None) is denoiser
+    with switches.plain(Switch.CUDA_GRAPHS):
+        assert predictor(denoiser, cuda, None) is denoiser
