@@ -26,7 +26,7 @@ class _ChannelsLastGroupNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
         batch, channels, height, width = x.shape
-        # Always computed in fp32: exact for half precision, whose passes take longer besides.
+        # Always computed in fp32: exact for half precision, whose own passes take longer.
         rows = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
         full = rows.float()
         count = height * width * channels // groups

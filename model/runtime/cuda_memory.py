@@ -51,7 +51,7 @@ def measured_budget(
         works: each does what takes the most memory, for the given number of pairs. What one takes may be kept while
             another is done.
         most: pairs wanted together.
-        kept: bytes that will be kept besides.
+        kept: bytes that will be taken later, and must stay free.
     """
     if device.type != "cuda" or most == 1 or not switches.on(Switch.MEASURED_MEMORY):
         return BatchBudget(most)

@@ -1,4 +1,4 @@
-"""Stages of long work, for whoever measures it: `with stage("denoise"):`. Without an observer they cost nothing.
+"""Stages of long work that can be timed: `with stage("denoise"):`. Without an observer they cost nothing.
 
 Work on a GPU goes on after its call has returned, so with an observer the end of a stage waits for it; not in other
 threads than the main one, which would wait for what that one has given the GPU to do.
@@ -14,14 +14,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 Observer = Callable[[str, float], None]
-"""Told the name of a stage and the seconds it took."""
+"""Called with the name of a stage and the seconds it took."""
 
 _NOTHING = nullcontext()
 _observer: Observer | None = None
 
 
 def observe_stages(observer: Observer | None) -> None:
-    """Have every stage of this process told from here on; None ends that."""
+    """Call `observer` at the end of every stage of this process; None ends that."""
     global _observer  # noqa: PLW0603  stages lie deep in the computation, where nobody could hand an observer on
     _observer = observer
 

@@ -23,7 +23,7 @@ from service.core.options.common import MaskMethod
 
 @dataclass(frozen=True, slots=True)
 class DecodedPair:
-    """A sampled pair, complete but for work that needs no network.
+    """A sampled pair that lacks only what needs no network.
 
     Attributes:
         index, seed: the candidate's.

@@ -43,7 +43,7 @@ class FoldedSAIM(nn.Module):
         super().__init__()
         channels = interaction.proj_in.in_features
         self.norm = copy.deepcopy(interaction.norm)
-        # Built without initialising: the global random state is nobody's to move.
+        # Built without initialising, which would move the global random state.
         self.score, self.out = (nn.utils.skip_init(nn.Linear, channels, channels) for _ in range(2))
         with torch.no_grad():
             # In double precision: folding costs no digit.
