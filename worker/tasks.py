@@ -11,7 +11,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from service.core.connections import connect
 from service.core.messaging import GENERATE, TRAIN, Dispatcher
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import load_settings
 from service.core.storage import ObjectStore
 from worker.attempt.delivery import Delivery
@@ -54,16 +54,16 @@ def _context() -> Any:
     metrics = process_metrics()
     observe_stages(metrics.stage)
     redis = connect(settings, metrics.telemetry)
-    records = RecordStore(redis, settings, metrics.telemetry)
+    store = RecordStore(redis, settings, metrics.telemetry)
     objects = ObjectStore(settings, metrics.telemetry)
     parent = os.getppid()
     return Context(
         settings=settings,
         redis=redis,
-        records=records,
+        store=store,
         objects=objects,
         dispatcher=Dispatcher(settings),
-        model_cache=ModelCache(settings, records, objects),
+        model_cache=ModelCache(settings, store, objects),
         stopping=lambda: is_stopping(parent),
         metrics=metrics,
     )

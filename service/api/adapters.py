@@ -23,7 +23,8 @@ from service.api.uploads import Form, receive_form
 from service.core import object_keys
 from service.core.errors import TransientError, UsageError
 from service.core.object_keys import Kind, Upload
-from service.core.record_store import AdapterInUse, Record
+from service.core.record import Record
+from service.core.records.errors import AdapterInUse
 from service.core.requests import AdapterRequest, TrainingOptions
 from service.core.uploads.reading import chosen_reading
 
@@ -149,7 +150,7 @@ def _stored_and_submitted(
     """Store the pictures, their list last, and make the record; what was refused does not stay stored."""
     adapter = submission.id
     # Should it not come to a record, the reconciler deletes what was stored.
-    services.store.reserve(adapter)
+    services.store.submissions.reserve(adapter)
     kept = False
     try:
         listing: dict[str, Any] = {"version": 1, "notes": pictures.notes}

@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 from service.api.concurrency import ConcurrencyLimit
 from service.api.problems import RETRY_SECONDS
 from service.api.services import Services
-from service.core.record_store import Event, Record, State, last_event_id, read_events, read_record
+from service.core.record import Event, Record, State
+from service.core.records.events import last_event_id, read_events, read_record
 
 ID_PATTERN = r"^\d{1,19}-\d{1,19}$"
 

@@ -18,7 +18,7 @@ from service.api.representations import POLL_SECONDS
 from service.api.services import UsedServices
 from service.api.submission import Submission, replayed, submit
 from service.core.object_keys import Kind
-from service.core.record_store import State
+from service.core.record import State
 from service.core.requests import JobRequest
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=documented("unauthorized", "forbidden", "unavailable"))
@@ -150,7 +150,7 @@ async def get_job_dataset(services: UsedServices, key_id: KeyId, job_id: JobId) 
     """The zip of images and masks."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     result = resources.require_result(record, "dataset")
-    adapter = await to_thread.run_sync(services.store.get, record.request["adapter_id"])
+    adapter = await to_thread.run_sync(services.store.records.get, record.request["adapter_id"])
     name = _file_stem(adapter.request["name"]) if adapter is not None else "dataset"
     return await resources.signed(
         services, result["dataset"], filename=f"{name}-{job_id}.zip", content_type="application/zip"

@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from service.core.messaging import message_counts
 from service.core.object_keys import Kind
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.scripts import HEARD_SECONDS, WORKERS
 from service.core.settings import Settings
 from service.core.telemetry import DiskCollector, Telemetry, tell_build
@@ -113,16 +113,16 @@ class RedisCollector(Collector):
 
     def _records(self) -> Iterable[GaugeMetricFamily]:
         records = _family("records", "Adapters and jobs by state.", "kind", "state")
-        for (kind, state), number in self._store.counts().items():
+        for (kind, state), number in self._store.states.counts().items():
             records.add_metric((kind, state), number)
         yield records
-        now = self._store.now()
+        now = self._store.upkeep.now()
         waiting = _family("oldest_queued_seconds", "How long the first in the queue has waited.", "kind")
         for kind in Kind:
-            queued_at = self._store.oldest_queued(kind)
+            queued_at = self._store.states.oldest_queued(kind)
             waiting.add_metric((kind,), max(0.0, now - queued_at) if queued_at is not None else 0.0)
         yield waiting
-        if (last := self._store.last_round()) is not None:
+        if (last := self._store.upkeep.last_round()) is not None:
             yield _single("reconciled_timestamp_seconds", "When what was lost was last looked for, to the end.", last)
         heard = self._redis.zcount(WORKERS, now - HEARD_SECONDS, "+inf")
         yield _single("workers", "Workers that were heard of lately.", heard)

@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from pydantic_core import to_json
 
 from service.core.object_keys import Kind
-from service.core.record_store import Record, State
+from service.core.record import Record, State
 
 POLL_SECONDS = {State.QUEUED: 5, State.RUNNING: 2, State.CANCELLING: 1}
 """When a look is worth while again."""

@@ -14,7 +14,8 @@ from service.api.problems import Problem
 from service.api.services import Services
 from service.core import object_keys
 from service.core.object_keys import Kind
-from service.core.record_store import Record, State, read_record
+from service.core.record import Record, State
+from service.core.records.events import read_record
 
 Limit = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
 _AFTER = "`next_cursor` of the page before."
@@ -48,7 +49,7 @@ async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> 
 async def queue_position(services: Services, record: Record) -> int | None:
     if record.state != State.QUEUED:
         return None
-    return await to_thread.run_sync(services.store.queue_position, record.id)
+    return await to_thread.run_sync(services.store.states.queue_position, record.id)
 
 
 async def accepted(request: Request, services: Services, record: Record) -> Response:
@@ -66,13 +67,13 @@ def page(
     services: Services, kind: Kind, key_id: str, *, state: State | None, after: str | None, limit: int
 ) -> Response:
     """A page of the key's own, newest first; to be called in a thread."""
-    records, cursor = services.store.list(kind, key_id, state=state, after=after, limit=limit)
+    records, cursor = services.store.records.page(kind, key_id, state=state, after=after, limit=limit)
     data = [representations.view(record, _position(services, record)) for record in records]
     return Response(json.dumps({"data": data, "next_cursor": cursor}), media_type="application/json")
 
 
 def _position(services: Services, record: Record) -> int | None:
-    return services.store.queue_position(record.id) if record.state == State.QUEUED else None
+    return services.store.states.queue_position(record.id) if record.state == State.QUEUED else None
 
 
 async def cancel(request: Request, services: Services, kind: Kind, record_id: str, key_id: str) -> Response:
@@ -82,7 +83,7 @@ async def cancel(request: Request, services: Services, kind: Kind, record_id: st
         Problem: it has succeeded or failed.
     """
     await owned(services, kind, record_id, key_id)
-    state = await to_thread.run_sync(services.store.request_cancel, record_id)
+    state = await to_thread.run_sync(services.store.records.request_cancel, record_id)
     if state in {State.SUCCEEDED, State.FAILED}:
         raise Problem("already_finished", f"the {kind} has {state} already; delete it to free its storage")
     record = await owned(services, kind, record_id, key_id)
@@ -96,7 +97,7 @@ async def delete(services: Services, kind: Kind, record_id: str, key_id: str) ->
         Problem: it has not finished, or another request was faster.
     """
     await owned(services, kind, record_id, key_id)
-    while not await to_thread.run_sync(services.store.remove, record_id):
+    while not await to_thread.run_sync(services.store.records.remove, record_id):
         # It is gone, or unfinished, unless it has finished since.
         record = await owned(services, kind, record_id, key_id)
         if not record.state.is_terminal:

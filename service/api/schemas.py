@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.core.record_store import State
+from service.core.record import State
 
 
 class _Schema(BaseModel):

@@ -22,7 +22,7 @@ from service.core.connections import connect, connect_async
 from service.core.messaging import Dispatcher
 from service.core.pipelined_redis import connect_pipelined
 from service.core.reconcile import reconcile, reconcile_until
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
 

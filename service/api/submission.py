@@ -16,7 +16,9 @@ from service.api.problems import Problem
 from service.api.services import Services
 from service.core import object_keys
 from service.core.object_keys import Kind
-from service.core.record_store import AdapterNotReady, Idempotency, IdempotencyConflict, QuotaExceeded, Record
+from service.core.record import Record
+from service.core.records.errors import AdapterNotReady, IdempotencyConflict, QuotaExceeded
+from service.core.records.submissions import Idempotency
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -49,7 +51,7 @@ def require_room(services: Services, key_id: str, idempotency_key: str | None) -
         Problem: a quota is used up.
     """
     try:
-        services.store.require_room(key_id, idempotency_key)
+        services.store.submissions.require_quota(key_id, idempotency_key)
     except QuotaExceeded as error:
         problem = _over_quota(error)
         problem.headers = {**(problem.headers or {}), "Connection": "close"}  # or all of the body would come first
@@ -65,7 +67,7 @@ def replayed(services: Services, submission: Submission) -> Record | None:
     if submission.idempotency is None:
         return None
     try:
-        return services.store.replay(submission.key_id, submission.idempotency)
+        return services.store.submissions.replay(submission.key_id, submission.idempotency)
     except IdempotencyConflict as error:
         raise _conflict(submission) from error
 
@@ -83,7 +85,7 @@ def submit(
         Problem: a quota is used up, the Idempotency-Key was used for another request, or the adapter is gone.
     """
     try:
-        record, is_new = services.store.create(
+        record, is_new = services.store.submissions.create(
             submission.kind,
             submission.id,
             submission.key_id,

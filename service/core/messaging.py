@@ -16,7 +16,7 @@ from celery import Celery
 from redis import Redis
 
 from service.core.object_keys import Kind
-from service.core.record_store import Record
+from service.core.record import Record
 from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
 

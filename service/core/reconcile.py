@@ -20,7 +20,9 @@ from redis.exceptions import RedisError
 from service.core import object_keys
 from service.core.messaging import Dispatcher, pending_ids
 from service.core.object_keys import Kind
-from service.core.record_store import AdapterInUse, RecordStore, State
+from service.core.record import State
+from service.core.records.errors import AdapterInUse
+from service.core.records.store import RecordStore
 from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
@@ -63,7 +65,7 @@ def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, 
         _collect(store, storage)
         if housekeeping:
             storage.abort_stale_uploads(datetime.now(UTC) - STALE_UPLOAD)
-        store.note_round()
+        store.upkeep.finish_round()
     finally:
         if redis.get(f"{NAMESPACE}reconciler") == holder:
             redis.delete(f"{NAMESPACE}reconciler")
@@ -73,7 +75,7 @@ def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, 
 def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float) -> None:
     """Call `round_of_it` every so many seconds until `stop` is set, whatever happens in it.
 
-    For a thread of its own. `RecordStore.last_round` tells whether rounds come to their end.
+    For a thread of its own. `RecordStore.upkeep.last_round` tells whether rounds come to their end.
     """
     while not stop.wait(seconds):
         try:
@@ -86,45 +88,45 @@ def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float
 
 def _reap(store: RecordStore) -> None:
     for record in _in_states(store, State.RUNNING, State.CANCELLING):
-        if state := store.reap(record):
+        if state := store.upkeep.reap(record):
             log.warning("lease_dead", record=record, state=state)
 
 
 def _in_states(store: RecordStore, *states: State) -> Iterator[str]:
     for kind in Kind:
         for state in states:
-            yield from store.in_state(kind, state)
+            yield from store.states.ids(kind, state)
 
 
 def _send_again(store: RecordStore, dispatcher: Dispatcher, settings: Settings) -> None:
     # Who creates or releases a record sends its message a moment later, and needs no help within that moment.
-    before = store.now() - settings.reconcile_seconds
-    waiting = [record for kind in Kind for record in store.queued_before(kind, before)]
+    before = store.upkeep.now() - settings.reconcile_seconds
+    waiting = [record for kind in Kind for record in store.states.queued_before(kind, before)]
     if not waiting:
         return
     pending = pending_ids(store.redis)
     for name in waiting:
-        if name not in pending and (record := store.get(name)) is not None:
+        if name not in pending and (record := store.records.get(name)) is not None:
             dispatcher.send(record)
             log.warning("message_sent_again", record=name)
 
 
 def _expire(store: RecordStore, settings: Settings) -> None:
-    now, kept = store.now(), timedelta(days=settings.retention_days)
-    ended = store.expired(now - kept.total_seconds())
-    ended += store.expired(now - min(kept, CANCELLED_KEPT).total_seconds(), [State.CANCELLED])
+    now, kept = store.upkeep.now(), timedelta(days=settings.retention_days)
+    ended = store.states.ended_before(now - kept.total_seconds())
+    ended += store.states.ended_before(now - min(kept, CANCELLED_KEPT).total_seconds(), [State.CANCELLED])
     for record in ended:
         with suppress(AdapterInUse):
-            if store.remove(record):
+            if store.records.remove(record):
                 log.info("record_expired", record=record)
 
 
 def _collect(store: RecordStore, storage: ObjectStore) -> None:
-    for entry, record in store.garbage().items():
+    for entry, record in store.upkeep.garbage().items():
         try:
             storage.delete_prefix(object_keys.prefix(record))
         except (StorageError, ClientError) as error:
             storage.ready()  # raises where it is not this one record but the store
             log.warning("collect_postponed", record=record, error=repr(error))
         else:
-            store.collected(entry)
+            store.upkeep.collected(entry)

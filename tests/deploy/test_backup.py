@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from redis import Redis
 
-from service.core.record_store import Record, RecordStore
+from service.core.record import Record
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.embedded.folder import BUCKET, find_running
 from tests.service.embedded.running import SAMPLED, Up, small_adapter

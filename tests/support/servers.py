@@ -19,7 +19,7 @@ from redis import Redis
 
 from service.core.connections import connect
 from service.core.messaging import Dispatcher
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 
@@ -159,7 +159,7 @@ def redis_client(redis_settings: MakeSettings) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def records(redis_client: Redis, redis_settings: MakeSettings) -> RecordStore:
+def store(redis_client: Redis, redis_settings: MakeSettings) -> RecordStore:
     """Records with leases of a second."""
     return RecordStore(redis_client, redis_settings())
 

@@ -12,7 +12,7 @@ from model.diffusion.base import Base, load_base
 from service.core.connections import connect
 from service.core.messaging import Dispatcher
 from service.core.reconcile import reconcile, reconcile_until
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.storage import ObjectStore
 from tests.support.servers import MakeSettings
 from tests.worker.celery_worker import CeleryWorker
@@ -49,7 +49,7 @@ def reconciling(service: Service) -> Iterator[None]:
     ended = threading.Event()
 
     def one_round() -> bool:
-        return reconcile(service.records, service.dispatcher, service.objects, service.settings)
+        return reconcile(service.store, service.dispatcher, service.objects, service.settings)
 
     thread = threading.Thread(target=reconcile_until, args=(ended, one_round, service.settings.reconcile_seconds))
     thread.start()

@@ -27,7 +27,8 @@ from service.core.connections import connect
 from service.core.messaging import Dispatcher
 from service.core.object_keys import Kind, Upload
 from service.core.options.dualanodiff import SamplingConfig
-from service.core.record_store import Record, RecordStore
+from service.core.record import Record
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.support.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_config, training_request
@@ -57,7 +58,7 @@ class Service:
     """The servers as the API sees them, without the API."""
 
     settings: Settings
-    records: RecordStore
+    store: RecordStore
     objects: ObjectStore
     dispatcher: Dispatcher
 
@@ -65,10 +66,10 @@ class Service:
         """What a worker process of its own would have."""
         chosen = self.settings.model_copy(update=settings)
         redis = connect(chosen)
-        records, objects = RecordStore(redis, chosen), ObjectStore(chosen)
-        model_cache = ModelCache(chosen, records, objects)
+        store, objects = RecordStore(redis, chosen), ObjectStore(chosen)
+        model_cache = ModelCache(chosen, store, objects)
         metrics = WorkerMetrics(CollectorRegistry())
-        return Context(chosen, redis, records, objects, self.dispatcher, model_cache, stopping, metrics)
+        return Context(chosen, redis, store, objects, self.dispatcher, model_cache, stopping, metrics)
 
     def create_adapter(self, *, normals: list[NormalImage] = NORMALS, **training: Any) -> str:
         """A queued adapter with its uploads, and no message."""
@@ -87,13 +88,13 @@ class Service:
                 listed[kind].append({"name": name, "key": key, "bytes": len(content), "sha256": digest})
         self.objects.put(object_keys.inputs(adapter), json.dumps(listed).encode(), "application/json")
         request = {"name": "tiles", "object": "metal tile", "defect": "crack", "base": None}
-        self.records.create(Kind.ADAPTER, adapter, "me", {**request, "training": {**TRAINING, **training}})
+        self.store.submissions.create(Kind.ADAPTER, adapter, "me", {**request, "training": {**TRAINING, **training}})
         return adapter
 
     def succeeded_adapter(self, made: Path, normals: list[NormalImage] = NORMALS) -> str:
         """An adapter that has the files of a folder."""
         adapter, owner = self.create_adapter(normals=normals), "library"
-        assert self.records.claim(adapter, owner)
+        assert self.store.claims.claim(adapter, owner)
         files = []
         for path in sorted(path for path in made.rglob("*") if path.is_file()):
             name, content = path.relative_to(made).as_posix(), path.read_bytes()
@@ -101,17 +102,17 @@ class Service:
             files.append({"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
         artifact = object_keys.artifact(adapter, owner)
         result = {"artifact": artifact, "files": files, "request": {"base": self.settings.base}}
-        assert self.records.succeed(adapter, owner, result, 0)
+        assert self.store.claims.succeed(adapter, owner, result, 0)
         return adapter
 
     def create_job(self, adapter: str, num_pairs: int, **chosen: Any) -> str:
         """A queued job, and no message."""
         job = object_keys.new_id(Kind.JOB)
-        self.records.create(Kind.JOB, job, "me", job_request(adapter, num_pairs, **chosen))
+        self.store.submissions.create(Kind.JOB, job, "me", job_request(adapter, num_pairs, **chosen))
         return job
 
     def record(self, name: str) -> Record:
-        found = self.records.get(name)
+        found = self.store.records.get(name)
         assert found is not None
         return found
 

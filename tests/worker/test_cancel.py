@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from model.data.placement import NormalImage
-from service.core.record_store import State
+from service.core.record import State
 from tests.support.relay import Held, held_back
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
@@ -56,7 +56,7 @@ def cancelled_in(
         assert worker.ident is not None
         wait_until(held.reached.is_set, PATIENCE)
         before = time.clock_gettime(time.pthread_getcpuclockid(worker.ident))
-        assert service.records.request_cancel(record) is State.CANCELLING
+        assert service.store.records.request_cancel(record) is State.CANCELLING
         held.let_go.set()
         worker.join(PATIENCE)
         assert not worker.is_alive()
@@ -104,7 +104,7 @@ def test_a_job_is_cancelled_while_its_zip_is_written(
 
 def test_what_is_queued_is_cancelled_at_once(service: Service) -> None:
     adapter = service.create_adapter()
-    assert service.records.request_cancel(adapter) is State.CANCELLED
+    assert service.store.records.request_cancel(adapter) is State.CANCELLED
     run_training(adapter, service.context())
     assert service.record(adapter).state is State.CANCELLED
     assert service.folders(adapter) == set()

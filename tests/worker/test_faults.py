@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from model.diffusion.base import Base
-from service.core.record_store import State
+from service.core.record import State
 from tests.support.network import Passage, between, every
 from tests.support.servers import RedisServer, S3Server
 from tests.worker.stored import Service, dataset_by_library, files_of, train_by_library
@@ -38,7 +38,7 @@ def begun(service: Service, record: str, stage: str) -> Callable[[], bool]:
     """Whether a stage has begun, even if it is over by then."""
 
     def check() -> bool:
-        told = [event.data["progress"] for event in service.records.events(record)]
+        told = [event.data["progress"] for event in service.store.records.events(record)]
         return any(progress is not None and progress["stage"] == stage for progress in told)
 
     return check

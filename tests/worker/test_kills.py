@@ -13,7 +13,7 @@ import pytest
 
 from model.diffusion.base import Base
 from service.core.messaging import pending_ids
-from service.core.record_store import Record, State
+from service.core.record import Record, State
 from tests.support.relay import Held, held_back, relayed
 from tests.support.servers import RedisServer, S3Server
 from tests.support.waiting import wait_until
@@ -53,7 +53,7 @@ def gone_on(record: Record, before: Record) -> bool:
 
 
 def judged(service: Service, job: str) -> int:
-    state = service.records.judged(job)
+    state = service.store.blocks.judged(job)
     return 0 if state is None else state["accepted"]
 
 
@@ -119,12 +119,12 @@ def test_sigterm_hands_over_at_once(
     assert (record.state, record.attempt) == (State.QUEUED, 0), worker.log.read_text()[-4000:]
     assert record.checkpoint is not None
     assert 0 < record.checkpoint["step"] < LONG["steps"]
-    assert adapter in pending_ids(service.records.redis)
-    assert service.records.redis.zcard("pairforge:workers") == 0
+    assert adapter in pending_ids(service.store.redis)
+    assert service.store.redis.zcard("pairforge:workers") == 0
     second = start_worker("second")
     ended(service, adapter, logs=second)
     assert service.artifact(adapter) == long_training
-    assert service.records.redis.zcard("pairforge:workers") == 1
+    assert service.store.redis.zcard("pairforge:workers") == 1
 
 
 @pytest.mark.faults

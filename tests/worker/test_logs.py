@@ -13,7 +13,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars, merge_con
 from structlog.testing import capture_logs
 
 from service.core import object_keys
-from service.core.record_store import Record, State
+from service.core.record import Record, State
 from tests.support.servers import RedisServer
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import Service
@@ -29,7 +29,7 @@ DEFECT = "an input that is no JSON"
 def unreadable_adapter(service: Service, request_id: str) -> str:
     """A queued adapter at which any attempt breaks; as its creator would have it, with the id of the request."""
     adapter = service.create_adapter(steps=1)
-    service.records.redis.hset(f"pairforge:record:{adapter}", "request_id", request_id)
+    service.store.redis.hset(f"pairforge:record:{adapter}", "request_id", request_id)
     service.objects.put(object_keys.inputs(adapter), DEFECT.encode())
     return adapter
 
@@ -39,7 +39,7 @@ def test_parent_and_child_tell_lines_of_json_with_ids_and_without_passwords(
     service: Service, tmp_path: Path, device: str
 ) -> None:
     password = "hidden-password"
-    service.records.redis.execute_command("ACL", "SETUSER", "worker", "on", f">{password}", "~*", "&*", "+@all")
+    service.store.redis.execute_command("ACL", "SETUSER", "worker", "on", f">{password}", "~*", "&*", "+@all")
     url = service.settings.redis_url.replace("redis://", f"redis://worker:{password}@")
     settings = service.settings.model_copy(update={"redis_url": url, "device": device})
     worker = CeleryWorker(settings, tmp_path / "workers")
@@ -78,8 +78,8 @@ def claimed(service: Service, context: Context) -> Record:
     clear_contextvars()
     bind_contextvars(task_id="task")
     adapter, owner = service.create_adapter(steps=1), new_owner()
-    service.records.redis.hset(f"pairforge:record:{adapter}", "request_id", "request")
-    record = claim(context, adapter, owner, lambda: context.records.claim(adapter, owner), None)
+    service.store.redis.hset(f"pairforge:record:{adapter}", "request_id", "request")
+    record = claim(context, adapter, owner, lambda: context.store.claims.claim(adapter, owner), None)
     assert record is not None
     return record
 

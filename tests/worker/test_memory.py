@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.diffusion.base import Base
-from service.core.record_store import State
+from service.core.record import State
 from tests.worker.stored import Service, dataset_by_library
 from worker.attempt.context import Context
 from worker.generation.run import run_generation

@@ -8,7 +8,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from service.core import object_keys
-from service.core.record_store import Record, State
+from service.core.record import Record, State
 from worker.attempt.context import Context
 from worker.attempt.delivery import Delivery
 from worker.attempt.retry import retry, wait
@@ -47,13 +47,13 @@ def _claimed(context: Context, record: str, attempt: Callable[[], Record | None]
         if taken is not None:
             bind_contextvars(attempt=taken.attempt, request_id=taken.request_id)
             return taken
-        found = retry(lambda: context.records.get(record))
+        found = retry(lambda: context.store.records.get(record))
         if found is not None and found.state is State.CANCELLED:
             retry(lambda: context.objects.delete_prefix(object_keys.prefix(record)))
         held = found is not None and found.state in {State.RUNNING, State.CANCELLING}
         until = (found.lease_until or 0.0) if found is not None and held else 0.0
         renewed = renewed_to and until > renewed_to
-        fresh = until - retry(context.records.now) > 0.75 * context.settings.lease_seconds
+        fresh = until - retry(context.store.upkeep.now) > 0.75 * context.settings.lease_seconds
         if not held or renewed or fresh or context.stopping():
             log.info("not_claimed", state=found.state if found is not None else "removed")
             return None

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from service.core import object_keys
 from service.core.errors import DivergedError, TransientError, UsageError
-from service.core.record_store import Record
+from service.core.record import Record
 from service.core.storage import ObjectStore
 from worker.attempt.context import Context
 from worker.attempt.lease import Lease, StopError, StopReason
@@ -132,7 +132,7 @@ class Completion:
                 log.warning("lease_lost")
             case StopError():
                 self.ended = RunOutcome.HANDED_OVER
-                self._return(self._context.records.release)
+                self._return(self._context.store.claims.release)
             case DivergedError():
                 self._fail("diverged", error.summary, error.problems)
             case UsageError():
@@ -150,12 +150,12 @@ class Completion:
     def _cancel(self) -> None:
         """Free first, then say so; what cannot be freed now is deleted by the reconciler."""
         self.ended = RunOutcome.CANCELLED
-        records, objects, record = self._context.records, self._context.objects, self._record.id
+        store, objects, record = self._context.store, self._context.objects, self._record.id
         try:
             retry(lambda: objects.delete_prefix(object_keys.prefix(record)), patience=FREEING_PATIENCE)
         except TransientError as away:
             log.warning("objects_left_behind", error=repr(away))
-        self._retried(lambda: records.mark_cancelled(record, self._owner))
+        self._retried(lambda: store.claims.mark_cancelled(record, self._owner))
         log.info("cancelled")
 
     def _try_again(self, reason: str) -> None:
@@ -163,7 +163,7 @@ class Completion:
         self.ended = RunOutcome.RETRIED
         self._metrics.retries.labels(self._record.kind).inc()
         log.warning("attempt_failed", reason=reason)
-        self._return(lambda record, owner: self._context.records.retry(record, owner, reason))
+        self._return(lambda record, owner: self._context.store.claims.retry(record, owner, reason))
 
     def _return(self, give_back: Callable[[str, str], bool]) -> None:
         if self._retried(lambda: give_back(self._record.id, self._owner)):
@@ -174,7 +174,7 @@ class Completion:
         error: dict[str, Any] = {"code": code, "detail": detail, "problems": problems or []}
         record = self._record.id
         log.info("failed", code=code)
-        if self._retried(lambda: self._context.records.fail(record, self._owner, error)):
+        if self._retried(lambda: self._context.store.claims.fail(record, self._owner, error)):
             retry(lambda: delete_scratch(self._context.objects, record), patience=SCRATCH_PATIENCE)
 
     def _retried(self, action: Callable[[], Any]) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from service.core.messaging import Dispatcher
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from worker.attempt.model_cache import ModelCache
@@ -27,7 +27,7 @@ class Context:
 
     settings: Settings
     redis: Redis
-    records: RecordStore
+    store: RecordStore
     objects: ObjectStore
     dispatcher: Dispatcher
     model_cache: ModelCache

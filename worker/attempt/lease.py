@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from service.core.messaging import renew_delivery
 from service.core.object_keys import kind_of
-from service.core.record_store import State
+from service.core.record import State
 from worker.attempt.context import Context
 from worker.attempt.delivery import Delivery
 
@@ -94,7 +94,7 @@ class Lease:
         while not self._ended.wait(pause):
             try:
                 if time.monotonic() - renewed >= self._context.settings.lease_seconds / RENEWALS_PER_LEASE:
-                    state = self._context.records.renew(self.record, self.owner)
+                    state = self._context.store.claims.renew(self.record, self.owner)
                     self._judge(state)
                     if state is not None:
                         self._context.metrics.lease_renewals.labels(kind_of(self.record)).inc()
@@ -102,7 +102,7 @@ class Lease:
                         renew_delivery(self._context.redis, self._tag)
                     renewed = time.monotonic()
                 else:
-                    found = self._context.records.get(self.record)
+                    found = self._context.store.records.get(self.record)
                     self._judge(found.state if found is not None else None)
             except RedisError as error:
                 log.warning("lease_not_renewed", error=repr(error))

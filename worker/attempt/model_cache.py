@@ -19,7 +19,8 @@ from model.method import Adapter
 from model.methods import load_adapter
 from model.runtime.timing import stage
 from service.core.errors import TransientError, UsageError
-from service.core.record_store import RecordStore, State
+from service.core.record import State
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import MissingObject, ObjectStore
 from worker.attempt.inputs import read_normals
@@ -47,9 +48,9 @@ class Loaded:
 class ModelCache:
     """Loads and keeps models; for one thread."""
 
-    def __init__(self, settings: Settings, records: RecordStore, objects: ObjectStore) -> None:
+    def __init__(self, settings: Settings, store: RecordStore, objects: ObjectStore) -> None:
         self._settings = settings
-        self._records = records
+        self._store = store
         self._objects = objects
         self._base: tuple[Base, MaskNetworks] | None = None
         self._adapters: OrderedDict[str, Loaded] = OrderedDict()
@@ -83,7 +84,7 @@ class ModelCache:
             UsageError: there is no such adapter, or its training did not succeed.
             TransientError: its files cannot be read as they were written.
         """
-        record = retry(lambda: self._records.get(adapter), check)
+        record = retry(lambda: self._store.records.get(adapter), check)
         if record is None or record.state is not State.SUCCEEDED or record.result is None:
             raise UsageError(f"the adapter {adapter} does not exist any more")
         if adapter in self._adapters:

@@ -51,7 +51,7 @@ class Reporter:
         if self.request is not None:
             told["request"] = self.request
         try:
-            self._context.records.report(self._record, self._owner, told, counts)
+            self._context.store.claims.report(self._record, self._owner, told, counts)
         except RedisError as error:
             log.warning("report_lost", error=repr(error))
 

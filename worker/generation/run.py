@@ -26,7 +26,7 @@ from model.runtime.progress import Meter, Progress
 from model.runtime.timing import stage
 from service.core import object_keys
 from service.core.errors import UsageError
-from service.core.record_store import Record, State
+from service.core.record import Record, State
 from worker.attempt.claim import claim
 from worker.attempt.completion import SCRATCH_PATIENCE, Completion, delete_beside, delete_scratch
 from worker.attempt.context import Context, new_owner
@@ -56,7 +56,7 @@ def run_generation(job: str, context: Context, *, delivery: Delivery | None = No
         delivery: of the message this came with.
     """
     owner = new_owner()
-    record = claim(context, job, owner, lambda: context.records.join(job, owner), delivery)
+    record = claim(context, job, owner, lambda: context.store.claims.join(job, owner), delivery)
     if record is None:
         return
     log.info("generation_joined")
@@ -135,20 +135,18 @@ class _Generation:
     def _others_finish(self) -> bool:
         """Whether the judge has ended the job; if it died instead, somebody has to become judge."""
         wait(IDLE_SECONDS, self._lease.check)
-        record = retry(lambda: self._context.records.get(self._record.id), self._lease.check)
+        record = retry(lambda: self._context.store.records.get(self._record.id), self._lease.check)
         return record is None or record.state is not State.RUNNING
 
     def _sampled(self, job: GenerationJob, selection: Selection) -> Generator[Progress | _Round, None, None]:
-        record, owner, records = self._record.id, self._lease.owner, self._context.records
+        record, owner, store = self._record.id, self._lease.owner, self._context.store
         ahead = 2 * self._context.settings.max_shards
         made: int | None = None
         yield _Round()
         while True:
             number = None
             if not selection.complete:
-                claim = functools.partial(
-                    records.claim_block, record, owner, ahead=ahead, stop=job.blocks, besides=made
-                )
+                claim = functools.partial(store.blocks.claim, record, owner, ahead=ahead, stop=job.blocks, besides=made)
                 number = retry(claim, self._lease.check)
                 if number is None:
                     wait(IDLE_SECONDS, self._lease.check)
@@ -174,11 +172,11 @@ class _Generation:
         return decoded
 
     def _store(self, number: int, decoded: Sequence[DecodedPair]) -> None:
-        job, owner, records = self._record.id, self._lease.owner, self._context.records
+        job, owner, store = self._record.id, self._lease.owner, self._context.store
         candidates = [decoded_pair.to_candidate() for decoded_pair in decoded]
         with stage("store"):
             key = self._blocks.store(number, candidates)
-        retry(lambda: records.finish_block(job, number, owner, key), self._lease.check)
+        retry(lambda: store.blocks.finish(job, number, owner, key), self._lease.check)
 
     def _finish(self, request: GenerationRequest, selection: Selection) -> bool:
         self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
@@ -199,7 +197,7 @@ class _Generation:
         counts, size = selection.counts.as_dict(), path.stat().st_size
         self._report.report(Progress("finish", 1, 1, "parts"), counts)
         result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts, **stored}
-        succeeded = retry(lambda: self._context.records.succeed(job, owner, result, size + len(preview)), check)
+        succeeded = retry(lambda: self._context.store.claims.succeed(job, owner, result, size + len(preview)), check)
         if succeeded:
             log.info("generation_succeeded", bytes=size)
             retry(lambda: self._delete_others(stored["dataset"]), patience=SCRATCH_PATIENCE)

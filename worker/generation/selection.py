@@ -28,7 +28,7 @@ class Selection:
 
     def __init__(self, context: Context, lease: Lease, blocks: Blocks, job: GenerationJob) -> None:
         self.counts = Counts()
-        self._records = context.records
+        self._store = context.store
         self._metrics = context.metrics
         self._lease = lease
         self._blocks = blocks
@@ -48,14 +48,14 @@ class Selection:
 
     def look(self) -> None:
         """Learn how far the judge got, whoever that is."""
-        state = self._retried(lambda: self._records.judged(self._lease.record))
+        state = self._retried(lambda: self._store.blocks.judged(self._lease.record))
         if state is not None:
             self.counts = _counts_of(state)
 
     def advance(self) -> bool:
         """Judge all blocks that are there, if no other worker is the judge; returns whether this one is."""
         job, owner = self._lease.record, self._lease.owner
-        if not self._retried(lambda: self._records.claim_judge(job, owner)):
+        if not self._retried(lambda: self._store.blocks.claim_judge(job, owner)):
             return False
         candidate_filter = self._catch_up()
         while not self.complete and self._next in self._blocks_done:
@@ -65,7 +65,7 @@ class Selection:
     def accepted(self) -> Iterator[Candidate]:
         """The accepted pairs in order, block after block."""
         self._catch_up()
-        verdicts = self._retried(lambda: self._records.verdicts(self._lease.record))
+        verdicts = self._retried(lambda: self._store.blocks.verdicts(self._lease.record))
         for number in sorted(self._accepted):
             if not self._accepted[number]:
                 continue
@@ -91,7 +91,7 @@ class Selection:
         self._next += 1
         state = {"next_block": self._next, **counts.as_dict()}
         job, owner = self._lease.record, self._lease.owner
-        if not self._retried(lambda: self._records.save_judged(job, owner, state, verdict)):
+        if not self._retried(lambda: self._store.blocks.save_judged(job, owner, state, verdict)):
             raise StopError(self._lease.reason or StopReason.LOST)
         self.counts = counts
         self._metrics.judged.inc(counts.attempts - before.attempts)
@@ -101,12 +101,14 @@ class Selection:
 
     def _catch_up(self) -> CandidateFilter:
         """A judge that knows all that was accepted, also by others."""
-        state = self._retried(lambda: self._records.judged(self._lease.record))
+        state = self._retried(lambda: self._store.blocks.judged(self._lease.record))
         if self._candidate_filter is None:
             self._candidate_filter = self._job.candidate_filter()
         reached = 0 if state is None else int(state["next_block"])
-        self._blocks_done = self._retried(lambda: self._records.blocks_done(self._lease.record))
-        verdicts = self._retried(lambda: self._records.verdicts(self._lease.record)) if self._next < reached else {}
+        self._blocks_done = self._retried(lambda: self._store.blocks.finished(self._lease.record))
+        verdicts = (
+            self._retried(lambda: self._store.blocks.verdicts(self._lease.record)) if self._next < reached else {}
+        )
         while self._next < reached:
             verdict = self._blocks.verdict(verdicts[self._next])
             for candidate in self._blocks.candidates(self._blocks_done[self._next], list(verdict.accepted)):

@@ -23,7 +23,7 @@ from model.training.checkpoint import read_record
 from model.training.clock import CLOCK_FILE
 from service.core import object_keys
 from service.core.errors import TransientError
-from service.core.record_store import Record
+from service.core.record import Record
 from service.core.storage import MissingObject
 from worker.attempt.context import Context
 from worker.attempt.lease import Lease, StopError
@@ -160,7 +160,7 @@ class Checkpoints:
             "samples": self.samples,
             "loss": thinned(read_record(staged.folder)[1]["curve"]),
         }
-        save = self._context.records.save_checkpoint
+        save = self._context.store.claims.save_checkpoint
         if retry(lambda: save(adapter, owner, pointer), self._lease.check_unless_handover):
             self._context.metrics.checkpoints.inc()
             self._context.metrics.checkpoint.observe(time.perf_counter() - began)

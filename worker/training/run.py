@@ -17,7 +17,7 @@ from model.pipeline import train_adapter
 from model.runtime.timing import stage
 from service.core import object_keys
 from service.core.options.methods import DEFAULT_METHOD
-from service.core.record_store import Record
+from service.core.record import Record
 from worker.attempt.claim import claim
 from worker.attempt.completion import SCRATCH_PATIENCE, Completion, delete_beside, delete_scratch
 from worker.attempt.context import Context, new_owner
@@ -43,7 +43,7 @@ def run_training(adapter: str, context: Context, *, delivery: Delivery | None = 
         delivery: of the message this came with.
     """
     owner = new_owner()
-    record = claim(context, adapter, owner, lambda: context.records.claim(adapter, owner), delivery)
+    record = claim(context, adapter, owner, lambda: context.store.claims.claim(adapter, owner), delivery)
     if record is None:
         return
     log.info("training_claimed")
@@ -143,8 +143,8 @@ class _Training:
         stored = retry(lambda: list(self._context.objects.list(object_keys.prefix(adapter))), check)
         lasting = (object_keys.uploads(adapter), artifact, *samples.values())
         size = sum(each.size for each in stored if each.key.startswith(lasting))
-        records, owner = self._context.records, self._lease.owner
-        succeeded = retry(lambda: records.succeed(adapter, owner, result, size), check)
+        store, owner = self._context.store, self._lease.owner
+        succeeded = retry(lambda: store.claims.succeed(adapter, owner, result, size), check)
         if succeeded:
             self._context.model_cache.keep(adapter, loaded)
             log.info("training_succeeded", bytes=result["bytes"])

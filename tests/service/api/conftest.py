@@ -16,7 +16,7 @@ from redis import Redis
 from service.api.http import LimitedProtocol
 from service.core import api_keys, object_keys
 from service.core.connections import connect
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from service.main import create_app
@@ -118,12 +118,12 @@ def trained(client: httpx2.Client, store: RecordStore) -> str:
     """The id of a client's adapter that has succeeded, as far as records tell."""
     answer = client.post("/v1/adapters", data={"name": "scratches"}, files=pairs())
     adapter = str(answer.json()["id"])
-    assert store.claim(adapter, "worker")
+    assert store.claims.claim(adapter, "worker")
     artifact, sample = object_keys.artifact(adapter, "worker"), object_keys.sample(adapter, 5, "worker")
     files = [{"path": "masks/card.json", "bytes": 2, "sha256": "0" * 64}]
     result = {"card": {"version": "1"}, "loss": [[1, 0.5]], "bytes": 10, "request": {}}
     result |= {"samples": {"5": sample}, "artifact": artifact, "files": files}
-    assert store.succeed(adapter, "worker", result, 10)
+    assert store.claims.succeed(adapter, "worker", result, 10)
     return adapter
 
 
@@ -131,12 +131,12 @@ def finished_job(client: httpx2.Client, store: RecordStore, storage: ObjectStore
     """The id of a client's job that has succeeded, with a dataset of three bytes."""
     answer = client.post("/v1/jobs", json={"adapter_id": trained(client, store), "num_pairs": 2})
     job = str(answer.json()["id"])
-    assert store.claim(job, "worker")
-    assert store.claim_judge(job, "worker")
+    assert store.claims.claim(job, "worker")
+    assert store.blocks.claim_judge(job, "worker")
     stored = {"dataset": object_keys.dataset(job, "worker"), "preview": object_keys.preview(job, "worker")}
     storage.put(stored["dataset"], b"zip", "application/zip")
     storage.put(stored["preview"], b"png", "image/png")
     counts = {"accepted": 2, "rejected": {"empty": 1}, "attempts": 3}
     result = {"bytes": 3, "sha256": "0" * 64, "counts": counts, "request": {}, **stored}
-    assert store.succeed(job, "worker", result, 6)
+    assert store.claims.succeed(job, "worker", result, 6)
     return job

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from redis import Redis
 
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from tests.service.api.conftest import serving, trained
 from tests.service.api.uploads import pairs
@@ -43,11 +43,11 @@ def test_events_come_as_they_happen_until_the_end(client: httpx2.Client, store: 
     adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
 
     def happening() -> Iterator[object]:
-        yield store.claim(adapter, "worker")
+        yield store.claims.claim(adapter, "worker")
         for step in (1, 2):
             progress = {"stage": "train", "completed": step, "total": 2, "request": {"large": True}}
-            yield store.report(adapter, "worker", progress)
-        yield store.succeed(adapter, "worker", {}, 0)
+            yield store.claims.report(adapter, "worker", progress)
+        yield store.claims.succeed(adapter, "worker", {}, 0)
 
     events, happens = [], happening()
     for _, data in coming(client, f"/v1/adapters/{adapter}/events"):
@@ -89,7 +89,7 @@ def test_of_open_streams_each_key_has_its_share_and_all_have_theirs(
             assert (refused.status_code, refused.json()["code"]) == (429 if asked is client else 503, code)
             if code == "too_many_open":
                 assert len(received(other, f"{url}/v1/adapters/{own}/events", most=1)) == 1
-    store.request_cancel(adapter)
+    store.records.request_cancel(adapter)
     with serving(settings.model_copy(update={"max_streams": 1})) as url:
         assert len(received(client, f"{url}{path}")) == 2
         assert len(received(client, f"{url}{path}")) == 2
@@ -104,7 +104,7 @@ def test_an_event_id_beyond_the_last_is_the_last(client: httpx2.Client, store: R
     with client.stream("GET", path, headers={"Last-Event-ID": BEYOND}) as answer:
         lines = answer.iter_lines()
         assert next(lines).startswith("retry:")
-        store.request_cancel(adapter)
+        store.records.request_cancel(adapter)
         assert [json.loads(line[6:])["state"] for line in lines if line.startswith("data: ")] == ["cancelled"]
     assert client.get(path, headers={"Last-Event-ID": BEYOND}).status_code == 204
 

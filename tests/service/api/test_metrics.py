@@ -14,7 +14,8 @@ from redis import Redis
 
 from service.core import api_keys, object_keys
 from service.core.object_keys import Kind
-from service.core.record_store import RecordStore, State
+from service.core.record import State
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from tests.service.api.conftest import serving, trained
 from tests.service.api.uploads import pairs
@@ -109,7 +110,7 @@ def test_queues_and_workers_are_as_redis_has_them(client: httpx2.Client, own: Se
     assert found.value("redis_memory_max_bytes") == 0
     assert found.value("redis_aof_last_write_ok") == found.value("redis_aof_last_rewrite_ok") == 1
     for adapter in adapters:
-        assert store.request_cancel(adapter) is State.CANCELLED
+        assert store.records.request_cancel(adapter) is State.CANCELLED
     assert told(client).value("records", kind="adapter", state="cancelled") == 2
 
 
@@ -139,7 +140,7 @@ def test_a_record_without_progress_is_poisoned(client: httpx2.Client, own: Setti
     adapter = client.post("/v1/adapters", data={"name": "a"}, files=pairs()).json()["id"]
     deadline = time.monotonic() + 60
     for attempt in range(own.max_attempts):  # one more would end it here
-        while store.claim(adapter, f"worker-{attempt}") is None:
+        while store.claims.claim(adapter, f"worker-{attempt}") is None:
             assert time.monotonic() < deadline
     while not (told(client).value("poisoned_total", kind="adapter")):
         assert time.monotonic() < deadline

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from service.core import api_keys, object_keys
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import serving
@@ -99,7 +99,7 @@ def test_a_server_that_dies_meanwhile_is_told_and_nothing_stays(
     own: Settings,
     s3_server: S3Server,
     redis_client: Redis,
-    records: RecordStore,
+    store: RecordStore,
     objects: ObjectStore,
 ) -> None:
     server: RedisServer | S3Server = request.getfixturevalue(which)
@@ -116,7 +116,7 @@ def test_a_server_that_dies_meanwhile_is_told_and_nothing_stays(
         server.start()
         assert client.get("/v1/adapters").json()["data"] == []
         for left in {entry.key.split("/")[1] for entry in objects.list("adapters/")}:
-            records.reserve(left, seconds=0)  # its time to become a record is over
+            store.submissions.reserve(left, seconds=0)  # its time to become a record is over
         deadline = time.monotonic() + 120
         while objects.list("adapters/"):
             assert time.monotonic() < deadline, "an upload without a record stays"

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from service.api import problems
 from service.api.metrics import Metrics
 from service.api.request_log import Observed
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.main import create_app
 from tests.service.api.conftest import serving, trained

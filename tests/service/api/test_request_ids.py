@@ -17,7 +17,7 @@ import pytest
 from redis import Redis
 
 from service.core import api_keys
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import trained
@@ -136,7 +136,7 @@ def test_a_record_knows_the_request_that_created_it(api: Api, store: RecordStore
     wanted = {"adapter_id": trained(api.client, store), "num_pairs": 1}
     answer = api.client.post("/v1/jobs", json=wanted)
     job, request_id = answer.json()["id"], answer.headers["x-request-id"]
-    record = store.get(job)
+    record = store.records.get(job)
     assert record is not None
     assert record.request_id == request_id
     events = {event["event"]: event for event in api.told_of(request_id)}

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from service.core import object_keys
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import finished_job, serving, trained
@@ -115,10 +115,12 @@ def test_an_unchanged_record_is_not_sent_again(client: httpx2.Client, store: Rec
 def test_progress_makes_a_record_new(client: httpx2.Client, store: RecordStore) -> None:
     adapter = adapter_of(client)
     queued = client.get(f"/v1/adapters/{adapter}")
-    store.claim(adapter, "worker")
+    store.claims.claim(adapter, "worker")
     progress = {"stage": "train", "completed": 5, "total": 10, "unit": "step", "rate": 2.0, "eta": 2.5}
-    store.report(adapter, "worker", {**progress, "request": {"training": {"rank": 4}}})
-    store.save_checkpoint(adapter, "worker", {"step": 5, "samples": {"5": "sheet"}, "loss": [[1, 0.5], [5, 0.25]]})
+    store.claims.report(adapter, "worker", {**progress, "request": {"training": {"rank": 4}}})
+    store.claims.save_checkpoint(
+        adapter, "worker", {"step": 5, "samples": {"5": "sheet"}, "loss": [[1, 0.5], [5, 0.25]]}
+    )
     running = client.get(f"/v1/adapters/{adapter}", headers={"If-None-Match": queued.headers["etag"]})
     assert running.status_code == 200
     body = running.json()
@@ -138,7 +140,7 @@ def test_cancelling_is_immediate_while_queued_and_asked_for_while_running(
     client: httpx2.Client, store: RecordStore
 ) -> None:
     queued, running = adapter_of(client), adapter_of(client)
-    store.claim(running, "worker")
+    store.claims.claim(running, "worker")
     answer = client.post(f"/v1/adapters/{queued}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
     assert client.post(f"/v1/adapters/{queued}/cancel").status_code == 200

@@ -11,7 +11,7 @@ from redis import Redis
 from service.core import object_keys
 from service.core.messaging import pending_ids
 from service.core.object_keys import Kind
-from service.core.record_store import RecordStore
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import serving, trained

@@ -8,7 +8,8 @@ from redis import Redis
 from service.core.api_keys import LOCAL, adopt_records, create_key, list_keys, renew_key, revoke_key, verify
 from service.core.errors import UsageError
 from service.core.object_keys import Kind, new_id
-from service.core.record_store import RecordStore, State
+from service.core.record import State
+from service.core.records.store import RecordStore
 
 
 def test_a_key_opens_until_it_is_revoked(redis_client: Redis) -> None:
@@ -42,43 +43,43 @@ def test_a_revoked_key_is_not_renewed(redis_client: Redis) -> None:
     assert list_keys(redis_client) == []
 
 
-def used(records: RecordStore, key_id: str) -> tuple[set[str], set[str], str | None]:
-    """Ids of a key's records, of the cancelled among them, and the bytes they are charged with."""
-    every = {record.id for kind in Kind for record in records.list(kind, key_id)[0]}
-    ended = {record.id for kind in Kind for record in records.list(kind, key_id, state=State.CANCELLED)[0]}
-    return every, ended, records.redis.hget(f"pairforge:usage:{key_id}", "stored_bytes")
+def used(store: RecordStore, key_id: str) -> tuple[set[str], set[str], str | None]:
+    """Ids of a key's store, of the cancelled among them, and the bytes they are charged with."""
+    every = {record.id for kind in Kind for record in store.records.page(kind, key_id)[0]}
+    ended = {record.id for kind in Kind for record in store.records.page(kind, key_id, state=State.CANCELLED)[0]}
+    return every, ended, store.redis.hget(f"pairforge:usage:{key_id}", "stored_bytes")
 
 
-def test_a_key_adopts_what_was_made_without_keys(redis_client: Redis, records: RecordStore) -> None:
+def test_a_key_adopts_what_was_made_without_keys(redis_client: Redis, store: RecordStore) -> None:
     create_key(redis_client, "line 3")
     (key,) = list_keys(redis_client)
-    adapter = records.create(Kind.ADAPTER, new_id(Kind.ADAPTER), LOCAL, {}, stored_bytes=70)[0].id
-    job = records.create(Kind.JOB, new_id(Kind.JOB), LOCAL, {})[0].id
-    own = records.create(Kind.JOB, new_id(Kind.JOB), key.id, {}, stored_bytes=5)[0].id
-    records.request_cancel(job)
+    adapter = store.submissions.create(Kind.ADAPTER, new_id(Kind.ADAPTER), LOCAL, {}, stored_bytes=70)[0].id
+    job = store.submissions.create(Kind.JOB, new_id(Kind.JOB), LOCAL, {})[0].id
+    own = store.submissions.create(Kind.JOB, new_id(Kind.JOB), key.id, {}, stored_bytes=5)[0].id
+    store.records.request_cancel(job)
     assert adopt_records(redis_client, LOCAL, key.id) == 2
-    assert used(records, key.id) == ({adapter, job, own}, {job}, "75")
-    assert used(records, LOCAL) == (set(), set(), None)
+    assert used(store, key.id) == ({adapter, job, own}, {job}, "75")
+    assert used(store, LOCAL) == (set(), set(), None)
     for record in (adapter, own):  # they go on as if they had always been the key's
-        records.request_cancel(record)
-    assert used(records, key.id) == ({adapter, job, own}, {adapter, job, own}, "0")
+        store.records.request_cancel(record)
+    assert used(store, key.id) == ({adapter, job, own}, {adapter, job, own}, "0")
     assert redis_client.hget(f"pairforge:usage:{key.id}", "active") == "0"
-    assert records.remove(job)
-    assert used(records, key.id)[0] == {adapter, own}
+    assert store.records.remove(job)
+    assert used(store, key.id)[0] == {adapter, own}
 
 
-def test_nothing_is_taken_from_a_key_that_works_nor_given_to_none(redis_client: Redis, records: RecordStore) -> None:
+def test_nothing_is_taken_from_a_key_that_works_nor_given_to_none(redis_client: Redis, store: RecordStore) -> None:
     for name in ("line 3", "line 4"):
         create_key(redis_client, name)
     first, second = list_keys(redis_client)
-    job = records.create(Kind.JOB, new_id(Kind.JOB), first.id, {})[0].id
+    job = store.submissions.create(Kind.JOB, new_id(Kind.JOB), first.id, {})[0].id
     with pytest.raises(UsageError, match="is a key itself"):
         adopt_records(redis_client, first.id, second.id)
     revoke_key(redis_client, first.id)
     with pytest.raises(UsageError, match=f"there is no key {first.id}"):
         adopt_records(redis_client, LOCAL, first.id)
     assert adopt_records(redis_client, first.id, second.id) == 1
-    assert used(records, second.id)[0] == {job}
+    assert used(store, second.id)[0] == {job}
 
 
 def test_secrets_are_not_stored(redis_client: Redis) -> None:

@@ -15,7 +15,8 @@ from redis import Redis
 
 from service.core.messaging import Dispatcher, celery_config, pending_ids, renew_delivery, shards_of
 from service.core.object_keys import Kind, new_id
-from service.core.record_store import Record, RecordStore
+from service.core.record import Record
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from tests.support.servers import MakeSettings, RedisServer
 
@@ -127,10 +128,10 @@ def test_what_was_acknowledged_cannot_be_renewed(
 
 
 def test_each_kind_of_record_gets_the_messages_it_needs(
-    records: RecordStore, dispatcher: Dispatcher, redis_client: Redis
+    store: RecordStore, dispatcher: Dispatcher, redis_client: Redis
 ) -> None:
     def created(kind: Kind, **request: object) -> Record:
-        return records.create(kind, new_id(kind), "k1", request)[0]
+        return store.submissions.create(kind, new_id(kind), "k1", request)[0]
 
     dispatcher.send(created(Kind.ADAPTER, name="tile"))
     dispatcher.send(created(Kind.JOB, num_pairs=40))

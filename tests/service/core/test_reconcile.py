@@ -17,7 +17,8 @@ from service.core import object_keys
 from service.core.messaging import Dispatcher, pending_ids
 from service.core.object_keys import Kind, new_id
 from service.core.reconcile import reconcile, reconcile_until
-from service.core.record_store import Record, RecordStore, State
+from service.core.record import Record, State
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
 from tests.support.network import Passage, between
@@ -39,11 +40,11 @@ def store(redis_client: Redis, settings: Settings) -> RecordStore:
 
 
 def create(store: RecordStore, kind: Kind = Kind.ADAPTER) -> str:
-    return store.create(kind, new_id(kind), "k1", {"num_pairs": 1}, stored_bytes=1)[0].id
+    return store.submissions.create(kind, new_id(kind), "k1", {"num_pairs": 1}, stored_bytes=1)[0].id
 
 
 def found(store: RecordStore, record: str) -> Record:
-    read = store.get(record)
+    read = store.records.get(record)
     assert read is not None
     return read
 
@@ -72,7 +73,7 @@ def test_what_a_dead_worker_held_is_queued_and_sent_until_it_was_tried_too_often
 ) -> None:
     adapter = create(store)
     for attempt in (1, 2):
-        claimed = store.claim(adapter, f"w{attempt}")
+        claimed = store.claims.claim(adapter, f"w{attempt}")
         assert claimed is not None
         reconcile(store, dispatcher, objects, settings)
         assert found(store, adapter).state is State.RUNNING
@@ -96,11 +97,11 @@ def test_what_a_dead_worker_should_have_cancelled_is_cancelled_and_deleted(
     job, other = create(store, Kind.JOB), create(store, Kind.JOB)
     for record in (job, other):
         objects.put(object_keys.block(record, 0, "w"), b"zip")
-        store.claim(record, "w")
-    store.request_cancel(job)
+        store.claims.claim(record, "w")
+    store.records.request_cancel(job)
     assert found(store, job).state is State.CANCELLING
     time.sleep(DEAD)
-    store.renew(other, "w")
+    store.claims.renew(other, "w")
     reconcile(store, dispatcher, objects, settings)
     assert found(store, job).state is State.CANCELLED
     assert [stored.key for stored in objects.list("jobs/")] == [object_keys.block(other, 0, "w")]
@@ -108,7 +109,7 @@ def test_what_a_dead_worker_should_have_cancelled_is_cancelled_and_deleted(
     time.sleep(2 * LEASE)
     reconcile(store, dispatcher, objects, settings)
     assert objects.list(object_keys.prefix(job)) == []
-    assert not store.garbage()
+    assert not store.upkeep.garbage()
 
 
 def test_what_has_expired_goes_with_its_objects(
@@ -117,13 +118,13 @@ def test_what_has_expired_goes_with_its_objects(
     old, active = create(store), create(store)
     for record in (old, active):
         objects.put(object_keys.inputs(record), b"{}")
-    store.claim(old, "w")
-    store.fail(old, "w", {"code": "usage", "detail": "too dark"})
+    store.claims.claim(old, "w")
+    store.claims.fail(old, "w", {"code": "usage", "detail": "too dark"})
     time.sleep(0.1)
     days = timedelta(seconds=0.05) / timedelta(days=1)
     reconcile(store, dispatcher, objects, server_settings(retention_days=days))
-    assert store.get(old) is None
-    assert store.get(active) is not None
+    assert store.records.get(old) is None
+    assert store.records.get(active) is not None
     assert [stored.key for stored in objects.list("adapters/")] == [object_keys.inputs(active)]
 
 
@@ -131,22 +132,22 @@ def test_what_was_cancelled_goes_after_some_hours(
     store: RecordStore, dispatcher: Dispatcher, objects: ObjectStore, settings: Settings, redis_client: Redis
 ) -> None:
     young, old, failed = create(store), create(store), create(store)
-    store.claim(failed, "w")
-    store.fail(failed, "w", {"code": "usage", "detail": "too dark"})
+    store.claims.claim(failed, "w")
+    store.claims.fail(failed, "w", {"code": "usage", "detail": "too dark"})
     for record in (young, old):
-        store.request_cancel(record)
+        store.records.request_cancel(record)
     for record, state in ((old, State.CANCELLED), (failed, State.FAILED)):
-        long_ago = store.now() - timedelta(hours=7).total_seconds()
+        long_ago = store.upkeep.now() - timedelta(hours=7).total_seconds()
         redis_client.zadd(f"pairforge:state:adapter:{state}", {record: long_ago}, xx=True)
     reconcile(store, dispatcher, objects, settings)
-    assert [store.get(record) is None for record in (young, old, failed)] == [False, True, False]
+    assert [store.records.get(record) is None for record in (young, old, failed)] == [False, True, False]
 
 
 def test_objects_that_never_became_a_record_are_deleted(
     store: RecordStore, dispatcher: Dispatcher, objects: ObjectStore, settings: Settings
 ) -> None:
     adapter = new_id(Kind.ADAPTER)
-    store.reserve(adapter, seconds=0)
+    store.submissions.reserve(adapter, seconds=0)
     objects.put(object_keys.inputs(adapter), b"{}")
     reconcile(store, dispatcher, objects, settings)
     assert objects.list("adapters/") == []
@@ -157,7 +158,7 @@ def test_what_could_not_be_deleted_is_deleted_later(
 ) -> None:
     job = create(store, Kind.JOB)
     objects.put(object_keys.block(job, 0, "w"), b"zip")
-    store.request_cancel(job)
+    store.records.request_cancel(job)
     s3_server.kill()
     with pytest.raises(StorageError):
         reconcile(store, dispatcher, objects, settings)
@@ -175,14 +176,14 @@ def test_without_the_store_what_needs_none_is_put_right(
     redis_client: Redis,
 ) -> None:
     waiting, held = create(store, Kind.JOB), create(store)
-    store.claim(held, "dead")
+    store.claims.claim(held, "dead")
     time.sleep(DEAD)
     s3_server.kill()
     with pytest.raises(StorageError):
         reconcile(store, dispatcher, objects, settings)
     assert found(store, held).state is State.QUEUED
     assert pending_ids(redis_client) == {waiting}
-    assert store.last_round() is None
+    assert store.upkeep.last_round() is None
 
 
 def test_what_cannot_be_deleted_does_not_keep_others_from_it(
@@ -201,13 +202,13 @@ def test_what_cannot_be_deleted_does_not_keep_others_from_it(
         objects = ObjectStore(settings)
         objects.ensure_bucket()
         for job in (stuck, other):
-            store.request_cancel(job)
+            store.records.request_cancel(job)
         (s3_server.objects / "pairforge" / object_keys.block(other, 0, "w")).parent.mkdir(parents=True)
         (s3_server.objects / "pairforge" / object_keys.block(other, 0, "w")).touch()
         assert reconcile(store, dispatcher, objects, settings)
         assert objects.list(object_keys.prefix(other)) == []
-        assert stuck in store.garbage()
-        assert other not in store.garbage()
+        assert stuck in store.upkeep.garbage()
+        assert other not in store.upkeep.garbage()
         objects.close()
 
 
@@ -216,7 +217,7 @@ def test_a_lost_bucket_is_made_again(store: RecordStore, dispatcher: Dispatcher,
     objects = ObjectStore(settings)
     assert reconcile(store, dispatcher, objects, settings)
     assert objects.ready()
-    assert store.last_round() == pytest.approx(store.now(), abs=5)
+    assert store.upkeep.last_round() == pytest.approx(store.upkeep.now(), abs=5)
     objects.close()
 
 
@@ -247,7 +248,7 @@ def test_reconciling_goes_on_after_a_fault_of_ours(
     time.sleep(settings.reconcile_seconds)
     with reconciling(lambda: reconcile(store, dispatcher, objects, settings)) as told:
         wait_until(lambda: told.count("reconcile_failed") >= 2)
-        assert store.last_round() is None
+        assert store.upkeep.last_round() is None
         redis_client.delete("pairforge:celery:train")
         wait_until(lambda: pending_ids(redis_client) == {adapter})
 
@@ -268,7 +269,7 @@ def test_reconciling_goes_on_after_an_outage(
 ) -> None:
     job = create(store, Kind.JOB)
     objects.put(object_keys.block(job, 0, "w"), b"zip")
-    store.request_cancel(job)
+    store.records.request_cancel(job)
     s3_server.kill()
     with reconciling(lambda: reconcile(store, dispatcher, objects, settings)) as told:
         wait_until(lambda: "reconcile_interrupted" in told)

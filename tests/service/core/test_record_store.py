@@ -15,19 +15,11 @@ from redis import Redis
 
 from service.core.connections import connect_async
 from service.core.object_keys import Kind, new_id
-from service.core.record_store import (
-    TERMINAL,
-    AdapterInUse,
-    AdapterNotReady,
-    Idempotency,
-    IdempotencyConflict,
-    QuotaExceeded,
-    Record,
-    RecordStore,
-    State,
-    read_events,
-    read_record,
-)
+from service.core.record import TERMINAL, Record, State
+from service.core.records.errors import AdapterInUse, AdapterNotReady, IdempotencyConflict, QuotaExceeded
+from service.core.records.events import read_events, read_record
+from service.core.records.store import RecordStore
+from service.core.records.submissions import Idempotency
 from service.core.scripts import EVENT_SECONDS, LAST_EVENTS, NAMESPACE
 from service.core.telemetry import Telemetry
 from tests.support.servers import MakeSettings, RedisServer
@@ -40,57 +32,57 @@ DEAD = 1.2 * BRIEF
 Operation = Callable[[RecordStore, str], Any]
 
 
-def create(records: RecordStore, kind: Kind = Kind.ADAPTER, key: str = KEY, **options: Any) -> str:
-    return records.create(kind, new_id(kind), key, {"name": "tile"}, **options)[0].id
+def create(store: RecordStore, kind: Kind = Kind.ADAPTER, key: str = KEY, **options: Any) -> str:
+    return store.submissions.create(kind, new_id(kind), key, {"name": "tile"}, **options)[0].id
 
 
-def found(records: RecordStore, record: str) -> Record:
-    read = records.get(record)
+def found(store: RecordStore, record: str) -> Record:
+    read = store.records.get(record)
     assert read is not None
     return read
 
 
-def brought_to(records: RecordStore, state: State) -> str:
+def brought_to(store: RecordStore, state: State) -> str:
     """A new adapter in a state; while it is not terminal, its owner is "w"."""
-    record = create(records)
+    record = create(store)
     if state is State.QUEUED:
         return record
-    records.claim(record, "w")
+    store.claims.claim(record, "w")
     if state in {State.CANCELLING, State.CANCELLED}:
-        records.request_cancel(record)
+        store.records.request_cancel(record)
     endings: dict[State, Operation] = {
-        State.SUCCEEDED: lambda records, record: records.succeed(record, "w", {}, 0),
-        State.FAILED: lambda records, record: records.fail(record, "w", {"code": "x", "detail": "x"}),
-        State.CANCELLED: lambda records, record: records.mark_cancelled(record, "w"),
+        State.SUCCEEDED: lambda store, record: store.claims.succeed(record, "w", {}, 0),
+        State.FAILED: lambda store, record: store.claims.fail(record, "w", {"code": "x", "detail": "x"}),
+        State.CANCELLED: lambda store, record: store.claims.mark_cancelled(record, "w"),
     }
     if state in endings:
-        assert endings[state](records, record)
+        assert endings[state](store, record)
     return record
 
 
 OPERATIONS: dict[str, Operation] = {
-    "claim": lambda records, record: records.claim(record, "v"),
-    "join": lambda records, record: records.join(record, "v"),
-    "renew": lambda records, record: records.renew(record, "w"),
-    "report": lambda records, record: records.report(record, "w", {}),
-    "save_checkpoint": lambda records, record: records.save_checkpoint(record, "w", {}),
-    "release": lambda records, record: records.release(record, "w"),
-    "retry": lambda records, record: records.retry(record, "w"),
-    "succeed": lambda records, record: records.succeed(record, "w", {}, 0),
-    "fail": lambda records, record: records.fail(record, "w", {}),
-    "mark_cancelled": lambda records, record: records.mark_cancelled(record, "w"),
-    "request_cancel": lambda records, record: records.request_cancel(record),
-    "reap": lambda records, record: records.reap(record),
+    "claim": lambda store, record: store.claims.claim(record, "v"),
+    "join": lambda store, record: store.claims.join(record, "v"),
+    "renew": lambda store, record: store.claims.renew(record, "w"),
+    "report": lambda store, record: store.claims.report(record, "w", {}),
+    "save_checkpoint": lambda store, record: store.claims.save_checkpoint(record, "w", {}),
+    "release": lambda store, record: store.claims.release(record, "w"),
+    "retry": lambda store, record: store.claims.retry(record, "w"),
+    "succeed": lambda store, record: store.claims.succeed(record, "w", {}, 0),
+    "fail": lambda store, record: store.claims.fail(record, "w", {}),
+    "mark_cancelled": lambda store, record: store.claims.mark_cancelled(record, "w"),
+    "request_cancel": lambda store, record: store.records.request_cancel(record),
+    "reap": lambda store, record: store.upkeep.reap(record),
 }
 
 
-def changes(records: RecordStore, operations: dict[str, Operation], pause: float = 0) -> set[tuple[str, State, State]]:
+def changes(store: RecordStore, operations: dict[str, Operation], pause: float = 0) -> set[tuple[str, State, State]]:
     """(operation, state before, state after) wherever an operation changed the state."""
-    cases = [(name, before, brought_to(records, before)) for name in operations for before in State]
+    cases = [(name, before, brought_to(store, before)) for name in operations for before in State]
     time.sleep(pause)
     for name, _, record in cases:
-        operations[name](records, record)
-    ends = [(name, before, found(records, record).state) for name, before, record in cases]
+        operations[name](store, record)
+    ends = [(name, before, found(store, record).state) for name, before, record in cases]
     return {(name, before, after) for name, before, after in ends if after is not before}
 
 
@@ -101,8 +93,8 @@ def brief(redis_client: Redis, redis_settings: MakeSettings) -> RecordStore:
 
 
 def test_states_change_only_where_they_may(redis_client: Redis, redis_settings: MakeSettings) -> None:
-    records = RecordStore(redis_client, redis_settings(lease_seconds=60, max_active_per_key=1000))
-    assert changes(records, OPERATIONS) == {
+    store = RecordStore(redis_client, redis_settings(lease_seconds=60, max_active_per_key=1000))
+    assert changes(store, OPERATIONS) == {
         ("claim", State.QUEUED, State.RUNNING),
         ("join", State.QUEUED, State.RUNNING),
         ("release", State.RUNNING, State.QUEUED),
@@ -132,35 +124,36 @@ def test_the_dead_are_relieved(brief: RecordStore) -> None:
     }
 
 
-def test_nothing_happens_to_what_does_not_exist(records: RecordStore) -> None:
-    assert records.get("adp_none") is None
-    assert not any(operation(records, "adp_none") for operation in [*OPERATIONS.values(), RecordStore.remove])
-    assert records.queue_position("adp_none") is None
+def test_nothing_happens_to_what_does_not_exist(store: RecordStore) -> None:
+    assert store.records.get("adp_none") is None
+    operations = [*OPERATIONS.values(), lambda store, record: store.records.remove(record)]
+    assert not any(operation(store, "adp_none") for operation in operations)
+    assert store.states.queue_position("adp_none") is None
 
 
-def test_one_of_twenty_claims_wins(records: RecordStore) -> None:
-    record = create(records)
+def test_one_of_twenty_claims_wins(store: RecordStore) -> None:
+    record = create(store)
     with ThreadPoolExecutor(20) as pool:
-        claims = list(pool.map(lambda number: records.claim(record, f"w{number}"), range(20)))
+        claims = list(pool.map(lambda number: store.claims.claim(record, f"w{number}"), range(20)))
     winners = [claim for claim in claims if claim is not None]
     assert len(winners) == 1
     assert (winners[0].state, winners[0].attempt) == (State.RUNNING, 1)
-    assert found(records, record).owner == winners[0].owner
+    assert found(store, record).owner == winners[0].owner
 
 
 def test_who_has_lost_the_lease_can_write_nothing(brief: RecordStore) -> None:
     record = create(brief)
-    brief.claim(record, "stalled")
+    brief.claims.claim(record, "stalled")
     time.sleep(DEAD)
-    assert brief.claim(record, "next") is not None
-    assert brief.renew(record, "stalled") is None
+    assert brief.claims.claim(record, "next") is not None
+    assert brief.claims.renew(record, "stalled") is None
     writes: list[Operation] = [
-        lambda records, record: records.report(record, "stalled", {"stage": "train"}),
-        lambda records, record: records.save_checkpoint(record, "stalled", {"step": 7}),
-        lambda records, record: records.succeed(record, "stalled", {}, 0),
-        lambda records, record: records.fail(record, "stalled", {}),
-        lambda records, record: records.release(record, "stalled"),
-        lambda records, record: records.retry(record, "stalled"),
+        lambda store, record: store.claims.report(record, "stalled", {"stage": "train"}),
+        lambda store, record: store.claims.save_checkpoint(record, "stalled", {"step": 7}),
+        lambda store, record: store.claims.succeed(record, "stalled", {}, 0),
+        lambda store, record: store.claims.fail(record, "stalled", {}),
+        lambda store, record: store.claims.release(record, "stalled"),
+        lambda store, record: store.claims.retry(record, "stalled"),
     ]
     assert not any(write(brief, record) for write in writes)
     read = found(brief, record)
@@ -169,27 +162,27 @@ def test_who_has_lost_the_lease_can_write_nothing(brief: RecordStore) -> None:
 
 def test_a_stalled_owner_whom_nobody_relieved_goes_on(brief: RecordStore) -> None:
     record = create(brief)
-    brief.claim(record, "w")
+    brief.claims.claim(record, "w")
     time.sleep(DEAD)
-    assert brief.renew(record, "w") is State.RUNNING
-    assert brief.claim(record, "v") is None
+    assert brief.claims.renew(record, "w") is State.RUNNING
+    assert brief.claims.claim(record, "v") is None
 
 
-def test_finishing_may_be_asked_twice(records: RecordStore) -> None:
-    record = brought_to(records, State.RUNNING)
-    assert records.succeed(record, "w", {"bytes": 5}, 5)
-    assert records.succeed(record, "w", {"bytes": 5}, 5)
-    assert not records.succeed(record, "v", {"bytes": 5}, 5)
+def test_finishing_may_be_asked_twice(store: RecordStore) -> None:
+    record = brought_to(store, State.RUNNING)
+    assert store.claims.succeed(record, "w", {"bytes": 5}, 5)
+    assert store.claims.succeed(record, "w", {"bytes": 5}, 5)
+    assert not store.claims.succeed(record, "v", {"bytes": 5}, 5)
 
 
 def test_starts_without_progress_are_limited(brief: RecordStore) -> None:
     record = create(brief)
     for attempt in (1, 2, 3):
-        claimed = brief.claim(record, f"w{attempt}")
+        claimed = brief.claims.claim(record, f"w{attempt}")
         assert claimed is not None
         assert claimed.attempt == attempt
         time.sleep(DEAD)
-    assert brief.claim(record, "w4") is None
+    assert brief.claims.claim(record, "w4") is None
     read = found(brief, record)
     assert (read.state, read.error) == (
         State.FAILED,
@@ -200,8 +193,8 @@ def test_starts_without_progress_are_limited(brief: RecordStore) -> None:
 def test_progress_makes_starts_count_from_the_beginning(brief: RecordStore) -> None:
     record = create(brief)
     for step in range(4):
-        assert brief.claim(record, f"w{step}") is not None
-        assert brief.save_checkpoint(record, f"w{step}", {"step": step})
+        assert brief.claims.claim(record, f"w{step}") is not None
+        assert brief.claims.save_checkpoint(record, f"w{step}", {"step": step})
         time.sleep(DEAD)
     assert found(brief, record).checkpoint == {"step": 3}
 
@@ -209,185 +202,186 @@ def test_progress_makes_starts_count_from_the_beginning(brief: RecordStore) -> N
 def test_a_checkpoint_saved_again_is_no_progress(brief: RecordStore) -> None:
     record = create(brief)
     for attempt in range(4):
-        brief.claim(record, f"w{attempt}")
-        brief.save_checkpoint(record, f"w{attempt}", {"step": 100})
+        brief.claims.claim(record, f"w{attempt}")
+        brief.claims.save_checkpoint(record, f"w{attempt}", {"step": 100})
         time.sleep(DEAD)
-    brief.claim(record, "last")
+    brief.claims.claim(record, "last")
     assert found(brief, record).state is State.FAILED
 
 
-def test_handing_over_does_not_count(records: RecordStore) -> None:
-    record = create(records)
+def test_handing_over_does_not_count(store: RecordStore) -> None:
+    record = create(store)
     for number in range(5):
-        assert records.claim(record, f"w{number}") is not None
-        assert records.release(record, f"w{number}")
-    assert found(records, record).attempt == 0
+        assert store.claims.claim(record, f"w{number}") is not None
+        assert store.claims.release(record, f"w{number}")
+    assert found(store, record).attempt == 0
 
 
-def test_failures_that_should_pass_count_and_are_told_in_the_end(records: RecordStore) -> None:
-    record = create(records)
+def test_failures_that_should_pass_count_and_are_told_in_the_end(store: RecordStore) -> None:
+    record = create(store)
     for number in range(3):
-        records.claim(record, f"w{number}")
-        assert records.retry(record, f"w{number}", "The disk is full.")
-    assert records.claim(record, "w") is None
-    assert found(records, record).error == {
+        store.claims.claim(record, f"w{number}")
+        assert store.claims.retry(record, f"w{number}", "The disk is full.")
+    assert store.claims.claim(record, "w") is None
+    assert found(store, record).error == {
         "code": "attempts_exhausted",
         "detail": "Given up after 3 starts that ended without progress. The last one ended with: The disk is full.",
     }
 
 
-def test_a_job_runs_while_anyone_holds_it(records: RecordStore) -> None:
-    job = create(records, Kind.JOB)
-    records.join(job, "a")
-    records.join(job, "b")
-    records.join(job, "c")
-    assert records.release(job, "a")
-    assert records.retry(job, "b")
-    assert found(records, job).state is State.RUNNING
-    assert records.renew(job, "c") is State.RUNNING
-    assert records.release(job, "c")
-    assert found(records, job).state is State.QUEUED
+def test_a_job_runs_while_anyone_holds_it(store: RecordStore) -> None:
+    job = create(store, Kind.JOB)
+    store.claims.join(job, "a")
+    store.claims.join(job, "b")
+    store.claims.join(job, "c")
+    assert store.claims.release(job, "a")
+    assert store.claims.retry(job, "b")
+    assert found(store, job).state is State.RUNNING
+    assert store.claims.renew(job, "c") is State.RUNNING
+    assert store.claims.release(job, "c")
+    assert found(store, job).state is State.QUEUED
 
 
-def test_every_transition_has_its_time(records: RecordStore) -> None:
-    before = records.now()
-    read = found(records, brought_to(records, State.SUCCEEDED))
+def test_every_transition_has_its_time(store: RecordStore) -> None:
+    before = store.upkeep.now()
+    read = found(store, brought_to(store, State.SUCCEEDED))
     times = [read.transitions[state] for state in (State.QUEUED, State.RUNNING, State.SUCCEEDED)]
     assert before <= times[0] == pytest.approx(read.created_at, abs=0.01)
     assert times == sorted(times)
-    assert times[-1] <= records.now()
+    assert times[-1] <= store.upkeep.now()
 
 
-def test_what_is_written_is_read(records: RecordStore) -> None:
-    record = create(records, notes=["made grey → RGB"], stored_bytes=7)
-    records.claim(record, "w")
-    records.report(record, "w", {"stage": "train", "completed": 3, "rate": 0.5}, {"rejected": {}})
-    records.save_checkpoint(record, "w", {"step": 3, "samples": []})
-    read = found(records, record)
+def test_what_is_written_is_read(store: RecordStore) -> None:
+    record = create(store, notes=["made grey → RGB"], stored_bytes=7)
+    store.claims.claim(record, "w")
+    store.claims.report(record, "w", {"stage": "train", "completed": 3, "rate": 0.5}, {"rejected": {}})
+    store.claims.save_checkpoint(record, "w", {"step": 3, "samples": []})
+    read = found(store, record)
     assert (read.notes, read.request, read.stored_bytes) == (["made grey → RGB"], {"name": "tile"}, 7)
     assert (read.progress, read.counts) == ({"stage": "train", "completed": 3, "rate": 0.5}, {"rejected": {}})
     assert read.checkpoint == {"step": 3, "samples": []}
-    records.succeed(record, "w", {"card": {"é": [1.5, None]}}, 70)
-    read = found(records, record)
+    store.claims.succeed(record, "w", {"card": {"é": [1.5, None]}}, 70)
+    read = found(store, record)
     assert (read.result, read.stored_bytes, read.lease_until) == ({"card": {"é": [1.5, None]}}, 70, None)
 
 
-def test_a_coroutine_reads_the_same(records: RecordStore, redis_settings: MakeSettings) -> None:
-    record = brought_to(records, State.SUCCEEDED)
+def test_a_coroutine_reads_the_same(store: RecordStore, redis_settings: MakeSettings) -> None:
+    record = brought_to(store, State.SUCCEEDED)
 
     async def read() -> tuple[Record | None, Record | None]:
         async with connect_async(redis_settings(), Telemetry(CollectorRegistry()), 4) as client:
             return await read_record(client, record), await read_record(client, "adp_none")
 
-    assert asyncio.run(read()) == (records.get(record), None)
+    assert asyncio.run(read()) == (store.records.get(record), None)
 
 
-def test_twenty_creates_with_one_idempotency_key_make_one_record(records: RecordStore) -> None:
+def test_twenty_creates_with_one_idempotency_key_make_one_record(store: RecordStore) -> None:
     def post(_: int) -> tuple[Record, bool]:
         key = Idempotency("order 7", "f00d")
-        return records.create(Kind.JOB, new_id(Kind.JOB), KEY, {"num_pairs": 4}, stored_bytes=3, idempotency=key)
+        job = new_id(Kind.JOB)
+        return store.submissions.create(Kind.JOB, job, KEY, {"num_pairs": 4}, stored_bytes=3, idempotency=key)
 
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(post, range(20)))
     assert len({record.id for record, _ in answers}) == 1
     assert sum(is_new for _, is_new in answers) == 1
-    assert [record.id for record in records.list(Kind.JOB, KEY)[0]] == [answers[0][0].id]
+    assert [record.id for record in store.records.page(Kind.JOB, KEY)[0]] == [answers[0][0].id]
 
 
-def test_an_idempotency_key_belongs_to_one_request_of_one_client(records: RecordStore) -> None:
-    first = create(records, idempotency=Idempotency("order 7", "f00d"))
-    assert create(records, idempotency=Idempotency("order 7", "f00d")) == first
+def test_an_idempotency_key_belongs_to_one_request_of_one_client(store: RecordStore) -> None:
+    first = create(store, idempotency=Idempotency("order 7", "f00d"))
+    assert create(store, idempotency=Idempotency("order 7", "f00d")) == first
     with pytest.raises(IdempotencyConflict):
-        create(records, idempotency=Idempotency("order 7", "beef"))
-    assert create(records, key="k2", idempotency=Idempotency("order 7", "beef")) != first
-    replayed = records.replay(KEY, Idempotency("order 7", "f00d"))
+        create(store, idempotency=Idempotency("order 7", "beef"))
+    assert create(store, key="k2", idempotency=Idempotency("order 7", "beef")) != first
+    replayed = store.submissions.replay(KEY, Idempotency("order 7", "f00d"))
     assert replayed is not None
     assert replayed.id == first
     with pytest.raises(IdempotencyConflict):
-        records.replay(KEY, Idempotency("order 7", "beef"))
-    assert records.replay(KEY, Idempotency("order 8", "f00d")) is None
+        store.submissions.replay(KEY, Idempotency("order 7", "beef"))
+    assert store.submissions.replay(KEY, Idempotency("order 8", "f00d")) is None
 
 
-def test_creating_may_be_asked_twice(records: RecordStore) -> None:
+def test_creating_may_be_asked_twice(store: RecordStore) -> None:
     record = new_id(Kind.ADAPTER)
     for _ in range(2):
-        assert records.create(Kind.ADAPTER, record, KEY, {}, stored_bytes=1)[1]
-    assert len(records.list(Kind.ADAPTER, KEY)[0]) == 1
-    assert records.in_state(Kind.ADAPTER, State.QUEUED) == [record]
+        assert store.submissions.create(Kind.ADAPTER, record, KEY, {}, stored_bytes=1)[1]
+    assert len(store.records.page(Kind.ADAPTER, KEY)[0]) == 1
+    assert store.states.ids(Kind.ADAPTER, State.QUEUED) == [record]
 
 
 def test_the_limit_of_active_records_holds_against_twenty_at_once(
     redis_client: Redis, redis_settings: MakeSettings
 ) -> None:
-    records = RecordStore(redis_client, redis_settings(max_active_per_key=5))
+    store = RecordStore(redis_client, redis_settings(max_active_per_key=5))
 
     def post(_: int) -> str | None:
         with suppress(QuotaExceeded):
-            return create(records)
+            return create(store)
         return None
 
     with ThreadPoolExecutor(20) as pool:
         made = [record for record in pool.map(post, range(20)) if record]
     assert len(made) == 5
-    create(records, key="k2")
-    records.request_cancel(made[0])
-    create(records)
-    with pytest.raises(QuotaExceeded, match="active of this key: 5 of 5"):
-        create(records)
+    create(store, key="k2")
+    store.records.request_cancel(made[0])
+    create(store)
+    with pytest.raises(QuotaExceeded, match="active of this API key: 5 of 5"):
+        create(store)
 
 
 def test_stored_bytes_are_charged_until_they_are_freed(redis_client: Redis, redis_settings: MakeSettings) -> None:
-    records = RecordStore(redis_client, redis_settings(max_stored_bytes_per_key=100))
-    first = create(records, stored_bytes=60)
+    store = RecordStore(redis_client, redis_settings(max_stored_bytes_per_key=100))
+    first = create(store, stored_bytes=60)
     with pytest.raises(QuotaExceeded, match="60 of 100"):
-        create(records, stored_bytes=41)
-    second = create(records, stored_bytes=40)
-    records.request_cancel(second)
-    records.claim(first, "w")
-    records.succeed(first, "w", {}, 99)
+        create(store, stored_bytes=41)
+    second = create(store, stored_bytes=40)
+    store.records.request_cancel(second)
+    store.claims.claim(first, "w")
+    store.claims.succeed(first, "w", {}, 99)
     with pytest.raises(QuotaExceeded):
-        create(records, stored_bytes=2)
-    records.remove(first)
-    create(records, stored_bytes=100)
+        create(store, stored_bytes=2)
+    store.records.remove(first)
+    create(store, stored_bytes=100)
 
 
-def test_pages_neither_skip_nor_repeat_while_records_are_added(records: RecordStore) -> None:
-    old = [create(records) for _ in range(7)]
-    create(records, key="k2")
-    page, cursor = records.list(Kind.ADAPTER, KEY, limit=3)
+def test_pages_neither_skip_nor_repeat_while_records_are_added(store: RecordStore) -> None:
+    old = [create(store) for _ in range(7)]
+    create(store, key="k2")
+    page, cursor = store.records.page(Kind.ADAPTER, KEY, limit=3)
     seen = [record.id for record in page]
     while cursor:
         time.sleep(0.002)  # ids of one millisecond come in any order
-        create(records)
-        page, cursor = records.list(Kind.ADAPTER, KEY, after=cursor, limit=3)
+        create(store)
+        page, cursor = store.records.page(Kind.ADAPTER, KEY, after=cursor, limit=3)
         seen += [record.id for record in page]
     assert seen == sorted(old, reverse=True)
 
 
-def test_a_full_last_page_has_no_cursor(records: RecordStore) -> None:
+def test_a_full_last_page_has_no_cursor(store: RecordStore) -> None:
     for _ in range(3):
-        create(records)
-    assert records.list(Kind.ADAPTER, KEY, limit=3)[1] is None
-    assert records.list(Kind.JOB, KEY) == ([], None)
+        create(store)
+    assert store.records.page(Kind.ADAPTER, KEY, limit=3)[1] is None
+    assert store.records.page(Kind.JOB, KEY) == ([], None)
 
 
-def test_lists_follow_the_state(records: RecordStore) -> None:
-    first, second = create(records), create(records)
-    records.claim(first, "w")
-    assert [record.id for record in records.list(Kind.ADAPTER, KEY, state=State.QUEUED)[0]] == [second]
-    assert [record.id for record in records.list(Kind.ADAPTER, KEY, state=State.RUNNING)[0]] == [first]
-    assert records.list(Kind.ADAPTER, KEY, state=State.FAILED)[0] == []
+def test_lists_follow_the_state(store: RecordStore) -> None:
+    first, second = create(store), create(store)
+    store.claims.claim(first, "w")
+    assert [record.id for record in store.records.page(Kind.ADAPTER, KEY, state=State.QUEUED)[0]] == [second]
+    assert [record.id for record in store.records.page(Kind.ADAPTER, KEY, state=State.RUNNING)[0]] == [first]
+    assert store.records.page(Kind.ADAPTER, KEY, state=State.FAILED)[0] == []
 
 
-def test_the_queue_moves_up(records: RecordStore) -> None:
-    queue = [create(records) for _ in range(3)]
-    create(records, Kind.JOB)
-    assert [records.queue_position(record) for record in queue] == [0, 1, 2]
-    assert records.oldest_queued(Kind.ADAPTER) == pytest.approx(found(records, queue[0]).created_at, abs=0.01)
-    records.claim(queue[0], "w")
-    assert [records.queue_position(record) for record in queue] == [None, 0, 1]
-    assert records.in_state(Kind.ADAPTER, State.QUEUED) == queue[1:]
-    counts = {cell: number for cell, number in records.counts().items() if number}
+def test_the_queue_moves_up(store: RecordStore) -> None:
+    queue = [create(store) for _ in range(3)]
+    create(store, Kind.JOB)
+    assert [store.states.queue_position(record) for record in queue] == [0, 1, 2]
+    assert store.states.oldest_queued(Kind.ADAPTER) == pytest.approx(found(store, queue[0]).created_at, abs=0.01)
+    store.claims.claim(queue[0], "w")
+    assert [store.states.queue_position(record) for record in queue] == [None, 0, 1]
+    assert store.states.ids(Kind.ADAPTER, State.QUEUED) == queue[1:]
+    counts = {cell: number for cell, number in store.states.counts().items() if number}
     assert counts == {
         (Kind.ADAPTER, State.QUEUED): 2,
         (Kind.ADAPTER, State.RUNNING): 1,
@@ -395,24 +389,24 @@ def test_the_queue_moves_up(records: RecordStore) -> None:
     }
 
 
-def test_events_tell_every_change_and_resume_anywhere(records: RecordStore) -> None:
-    record = create(records)
-    records.claim(record, "w")
-    records.report(record, "w", {"completed": 1}, {"accepted": 1})
-    records.fail(record, "w", {"code": "usage", "detail": "too dark"})
-    events = records.events(record)
+def test_events_tell_every_change_and_resume_anywhere(store: RecordStore) -> None:
+    record = create(store)
+    store.claims.claim(record, "w")
+    store.claims.report(record, "w", {"completed": 1}, {"accepted": 1})
+    store.claims.fail(record, "w", {"code": "usage", "detail": "too dark"})
+    events = store.records.events(record)
     assert [event.data["state"] for event in events] == ["queued", "running", "running", "failed"]
     assert [event.data["revision"] for event in events] == [1, 2, 3, 4]
     last = events[-1].data
     assert (last["progress"], last["counts"], last["attempt"]) == ({"completed": 1}, {"accepted": 1}, 1)
     assert last["error"] == {"code": "usage", "detail": "too dark"}
     for number, event in enumerate(events):
-        assert records.events(record, after=event.id) == events[number + 1 :]
+        assert store.records.events(record, after=event.id) == events[number + 1 :]
 
 
-def test_a_coroutine_waits_for_the_next_event(records: RecordStore, redis_settings: MakeSettings) -> None:
-    record = create(records)
-    seen = records.events(record)
+def test_a_coroutine_waits_for_the_next_event(store: RecordStore, redis_settings: MakeSettings) -> None:
+    record = create(store)
+    seen = store.records.events(record)
 
     async def follow() -> list[str]:
         async with connect_async(redis_settings(), Telemetry(CollectorRegistry()), 4) as client:
@@ -420,136 +414,136 @@ def test_a_coroutine_waits_for_the_next_event(records: RecordStore, redis_settin
             assert await read_events(client, record, seen[-1].id, wait_seconds=0.05) == []
             waiting = asyncio.create_task(read_events(client, record, seen[-1].id, wait_seconds=4))
             await asyncio.sleep(0.05)
-            await asyncio.to_thread(records.request_cancel, record)
+            await asyncio.to_thread(store.records.request_cancel, record)
             return [event.data["state"] for event in await waiting]
 
     assert asyncio.run(follow()) == ["cancelled"]
 
 
-def test_only_what_has_ended_can_be_removed_and_leaves_nothing(records: RecordStore, redis_client: Redis) -> None:
+def test_only_what_has_ended_can_be_removed_and_leaves_nothing(store: RecordStore, redis_client: Redis) -> None:
     for state in State:
-        record = brought_to(records, state)
-        assert records.remove(record) is (state in TERMINAL)
+        record = brought_to(store, state)
+        assert store.records.remove(record) is (state in TERMINAL)
         if state in TERMINAL:
-            assert records.get(record) is None
-            assert records.events(record) == []
-            assert record not in {listed.id for listed in records.list(Kind.ADAPTER, KEY)[0]}
-            assert record in records.garbage().values()
+            assert store.records.get(record) is None
+            assert store.records.events(record) == []
+            assert record not in {listed.id for listed in store.records.page(Kind.ADAPTER, KEY)[0]}
+            assert record in store.upkeep.garbage().values()
             assert redis_client.keys(f"{NAMESPACE}*{record}*") == []
 
 
-def test_records_expire_by_when_they_ended(records: RecordStore) -> None:
-    ended = brought_to(records, State.FAILED)
-    moment = records.now()
-    brought_to(records, State.QUEUED)
-    assert records.expired(moment) == [ended]
-    assert records.expired(moment - 60) == []
+def test_records_expire_by_when_they_ended(store: RecordStore) -> None:
+    ended = brought_to(store, State.FAILED)
+    moment = store.upkeep.now()
+    brought_to(store, State.QUEUED)
+    assert store.states.ended_before(moment) == [ended]
+    assert store.states.ended_before(moment - 60) == []
 
 
-def test_objects_of_a_reserved_record_are_garbage_unless_it_is_created(records: RecordStore) -> None:
+def test_objects_of_a_reserved_record_are_garbage_unless_it_is_created(store: RecordStore) -> None:
     kept, lost = new_id(Kind.ADAPTER), new_id(Kind.ADAPTER)
     for record in (kept, lost):
-        records.reserve(record, seconds=0)
-    records.create(Kind.ADAPTER, kept, KEY, {})
-    assert list(records.garbage().values()) == [lost]
-    records.reserve(new_id(Kind.ADAPTER), seconds=60)
-    assert list(records.garbage().values()) == [lost]
+        store.submissions.reserve(record, seconds=0)
+    store.submissions.create(Kind.ADAPTER, kept, KEY, {})
+    assert list(store.upkeep.garbage().values()) == [lost]
+    store.submissions.reserve(new_id(Kind.ADAPTER), seconds=60)
+    assert list(store.upkeep.garbage().values()) == [lost]
 
 
 def test_objects_of_a_cancelled_record_are_deleted_again_when_late_writes_are_over(brief: RecordStore) -> None:
     record = brought_to(brief, State.CANCELLED)
-    assert list(brief.garbage().values()) == [record]
-    for entry in brief.garbage():
-        brief.collected(entry)
-    assert not brief.garbage()
+    assert list(brief.upkeep.garbage().values()) == [record]
+    for entry in brief.upkeep.garbage():
+        brief.upkeep.collected(entry)
+    assert not brief.upkeep.garbage()
     time.sleep(2.5 * BRIEF)
-    assert list(brief.garbage().values()) == [record]
+    assert list(brief.upkeep.garbage().values()) == [record]
 
 
-def test_records_outlive_a_killed_redis(records: RecordStore, redis_server: RedisServer) -> None:
-    record = brought_to(records, State.RUNNING)
-    before = found(records, record)
+def test_records_outlive_a_killed_redis(store: RecordStore, redis_server: RedisServer) -> None:
+    record = brought_to(store, State.RUNNING)
+    before = found(store, record)
     redis_server.kill()
     redis_server.start()
-    assert found(records, record) == before
-    assert records.report(record, "w", {"completed": 1})
+    assert found(store, record) == before
+    assert store.claims.report(record, "w", {"completed": 1})
 
 
-def test_an_adapter_stays_while_unfinished_jobs_need_it(records: RecordStore) -> None:
-    adapter = brought_to(records, State.SUCCEEDED)
-    first, second = (create(records, Kind.JOB, adapter=adapter) for _ in range(2))
+def test_an_adapter_stays_while_unfinished_jobs_need_it(store: RecordStore) -> None:
+    adapter = brought_to(store, State.SUCCEEDED)
+    first, second = (create(store, Kind.JOB, adapter=adapter) for _ in range(2))
     with pytest.raises(AdapterInUse) as refusal:
-        records.remove(adapter)
+        store.records.remove(adapter)
     assert refusal.value.jobs == sorted([first, second])
-    records.request_cancel(first)
-    records.claim(second, "w")
+    store.records.request_cancel(first)
+    store.claims.claim(second, "w")
     with pytest.raises(AdapterInUse, match=second):
-        records.remove(adapter)
-    assert records.fail(second, "w", {"code": "x", "detail": "x"})
-    assert records.remove(adapter)
+        store.records.remove(adapter)
+    assert store.claims.fail(second, "w", {"code": "x", "detail": "x"})
+    assert store.records.remove(adapter)
 
 
-def test_a_job_needs_an_adapter_of_its_key_that_has_succeeded(records: RecordStore) -> None:
+def test_a_job_needs_an_adapter_of_its_key_that_has_succeeded(store: RecordStore) -> None:
     for state in State:
-        adapter = brought_to(records, state)
+        adapter = brought_to(store, state)
         if state is State.SUCCEEDED:
-            create(records, Kind.JOB, adapter=adapter)
+            create(store, Kind.JOB, adapter=adapter)
         else:
             with pytest.raises(AdapterNotReady, match=state):
-                create(records, Kind.JOB, adapter=adapter)
+                create(store, Kind.JOB, adapter=adapter)
         with pytest.raises(AdapterNotReady, match="missing"):
-            create(records, Kind.JOB, key="k2", adapter=adapter)
+            create(store, Kind.JOB, key="k2", adapter=adapter)
     with pytest.raises(AdapterNotReady, match="missing"):
-        create(records, Kind.JOB, adapter=new_id(Kind.ADAPTER))
+        create(store, Kind.JOB, adapter=new_id(Kind.ADAPTER))
 
 
-def test_no_job_is_made_whose_adapter_is_removed_at_the_same_time(records: RecordStore) -> None:
+def test_no_job_is_made_whose_adapter_is_removed_at_the_same_time(store: RecordStore) -> None:
     for _ in range(10):
-        adapter = brought_to(records, State.SUCCEEDED)
+        adapter = brought_to(store, State.SUCCEEDED)
         with ThreadPoolExecutor(2) as pool:
-            made = pool.submit(create, records, Kind.JOB, adapter=adapter)
-            removed = pool.submit(records.remove, adapter)
+            made = pool.submit(create, store, Kind.JOB, adapter=adapter)
+            removed = pool.submit(store.records.remove, adapter)
         assert isinstance(made.exception(), AdapterNotReady) == (removed.exception() is None)
         if made.exception() is None:
-            records.request_cancel(made.result())
+            store.records.request_cancel(made.result())
 
 
 def test_a_key_has_no_more_records_than_its_quota_finished_ones_included(
     redis_client: Redis, redis_settings: MakeSettings
 ) -> None:
-    records = RecordStore(redis_client, redis_settings(max_records_per_key=3))
-    made = [create(records, kind) for kind in (Kind.ADAPTER, Kind.JOB, Kind.ADAPTER)]
+    store = RecordStore(redis_client, redis_settings(max_records_per_key=3))
+    made = [create(store, kind) for kind in (Kind.ADAPTER, Kind.JOB, Kind.ADAPTER)]
     for record in made:
-        records.request_cancel(record)
-    with pytest.raises(QuotaExceeded, match="all of this key: 3 of 3"):
-        create(records)
-    create(records, key="k2")
-    assert records.remove(made[0])
-    create(records)
+        store.records.request_cancel(record)
+    with pytest.raises(QuotaExceeded, match="all of this API key: 3 of 3"):
+        create(store)
+    create(store, key="k2")
+    assert store.records.remove(made[0])
+    create(store)
 
 
-def test_of_a_record_that_has_ended_the_last_events_stay_for_a_while(records: RecordStore, redis_client: Redis) -> None:
-    record = brought_to(records, State.RUNNING)
+def test_of_a_record_that_has_ended_the_last_events_stay_for_a_while(store: RecordStore, redis_client: Redis) -> None:
+    record = brought_to(store, State.RUNNING)
     for step in range(2 * LAST_EVENTS):
-        records.report(record, "w", {"stage": "train", "completed": step})
+        store.claims.report(record, "w", {"stage": "train", "completed": step})
     stream = f"{NAMESPACE}events:{record}"
     assert redis_client.ttl(stream) == -1
-    records.succeed(record, "w", {}, 0)
+    store.claims.succeed(record, "w", {}, 0)
     assert 0 < redis_client.ttl(stream) <= EVENT_SECONDS
-    assert len(records.events(record)) == LAST_EVENTS
-    assert records.events(record)[-1].data["state"] == State.SUCCEEDED
+    assert len(store.records.events(record)) == LAST_EVENTS
+    assert store.records.events(record)[-1].data["state"] == State.SUCCEEDED
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
 def test_without_a_result_nothing_stays_stored_or_charged(
     redis_client: Redis, redis_settings: MakeSettings, state: State
 ) -> None:
-    records = RecordStore(redis_client, redis_settings(max_stored_bytes_per_key=100))
-    record = create(records, stored_bytes=100)
-    records.claim(record, "w")
+    store = RecordStore(redis_client, redis_settings(max_stored_bytes_per_key=100))
+    record = create(store, stored_bytes=100)
+    store.claims.claim(record, "w")
     if state is State.CANCELLED:
-        records.request_cancel(record)
-    records.fail(record, "w", {"code": "x", "detail": "x"})
-    assert found(records, record).state is state
-    assert records.garbage() == {record: record}
-    create(records, stored_bytes=100)
+        store.records.request_cancel(record)
+    store.claims.fail(record, "w", {"code": "x", "detail": "x"})
+    assert found(store, record).state is state
+    assert store.upkeep.garbage() == {record: record}
+    create(store, stored_bytes=100)

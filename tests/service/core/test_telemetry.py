@@ -15,7 +15,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from service.core.connections import connect, connect_async
 from service.core.object_keys import Kind, new_id
-from service.core.record_store import RecordStore, State
+from service.core.record import State
+from service.core.records.store import RecordStore
 from service.core.storage import MissingObject, ObjectStore, StorageError
 from service.core.telemetry import DiskCollector, Telemetry
 from tests.support.network import Passage, between
@@ -87,8 +88,8 @@ def test_commands_are_timed_by_name(redis_settings: MakeSettings, telemetry: Tel
     with connect(settings, telemetry) as client:
         client.set("a", "1")
         assert client.get("a") == "1"
-        RecordStore(client, settings).counts()
-        assert RecordStore(client, settings).request_cancel(new_id(Kind.JOB)) is None
+        RecordStore(client, settings).states.counts()
+        assert RecordStore(client, settings).records.request_cancel(new_id(Kind.JOB)) is None
         with pytest.raises(ResponseError):
             client.lpush("a", "b")
     found = told(telemetry)
@@ -118,18 +119,18 @@ def test_commands_of_coroutines_are_timed(redis_settings: MakeSettings, telemetr
 
 
 def created(store: RecordStore, kind: Kind) -> str:
-    return store.create(kind, new_id(kind), "me", {"num_pairs": 4})[0].id
+    return store.submissions.create(kind, new_id(kind), "me", {"num_pairs": 4})[0].id
 
 
 def claimed(store: RecordStore, kind: Kind) -> str:
     record = created(store, kind)
-    assert store.claim(record, "worker")
+    assert store.claims.claim(record, "worker")
     return record
 
 
 def cancelling(store: RecordStore) -> str:
     record = claimed(store, Kind.JOB)
-    assert store.request_cancel(record) is State.CANCELLING
+    assert store.records.request_cancel(record) is State.CANCELLING
     return record
 
 
@@ -143,28 +144,32 @@ Ending = Callable[[RecordStore], object]
 
 ENDINGS: dict[str, tuple[Ending, Kind, State]] = {
     "succeeded": (
-        lambda store: store.succeed(claimed(store, Kind.ADAPTER), "worker", {}, 1),
+        lambda store: store.claims.succeed(claimed(store, Kind.ADAPTER), "worker", {}, 1),
         Kind.ADAPTER,
         State.SUCCEEDED,
     ),
-    "failed": (lambda store: store.fail(claimed(store, Kind.JOB), "worker", {"code": "a"}), Kind.JOB, State.FAILED),
+    "failed": (
+        lambda store: store.claims.fail(claimed(store, Kind.JOB), "worker", {"code": "a"}),
+        Kind.JOB,
+        State.FAILED,
+    ),
     "failed while cancelling": (
-        lambda store: store.fail(cancelling(store), "worker", {"code": "a"}),
+        lambda store: store.claims.fail(cancelling(store), "worker", {"code": "a"}),
         Kind.JOB,
         State.CANCELLED,
     ),
     "cancelled by its worker": (
-        lambda store: store.mark_cancelled(cancelling(store), "worker"),
+        lambda store: store.claims.mark_cancelled(cancelling(store), "worker"),
         Kind.JOB,
         State.CANCELLED,
     ),
     "given back while cancelling": (
-        lambda store: store.release(cancelling(store), "worker"),
+        lambda store: store.claims.release(cancelling(store), "worker"),
         Kind.JOB,
         State.CANCELLED,
     ),
     "cancelled while queued": (
-        lambda store: store.request_cancel(created(store, Kind.ADAPTER)),
+        lambda store: store.records.request_cancel(created(store, Kind.ADAPTER)),
         Kind.ADAPTER,
         State.CANCELLED,
     ),
@@ -188,21 +193,21 @@ def test_what_does_not_end_is_not_counted(
 ) -> None:
     store = RecordStore(redis_client, redis_settings(lease_seconds=60), telemetry)
     job = claimed(store, Kind.JOB)
-    assert not store.succeed(job, "another", {}, 1)
-    assert not store.fail(job, "another", {})
-    assert not store.mark_cancelled(job, "worker")
-    assert store.release(job, "worker")
-    assert store.request_cancel(job) is State.CANCELLED
-    assert store.request_cancel(job) is State.CANCELLED
+    assert not store.claims.succeed(job, "another", {}, 1)
+    assert not store.claims.fail(job, "another", {})
+    assert not store.claims.mark_cancelled(job, "worker")
+    assert store.claims.release(job, "worker")
+    assert store.records.request_cancel(job) is State.CANCELLED
+    assert store.records.request_cancel(job) is State.CANCELLED
     assert told(telemetry).value("records_finished_total") == 1
 
 
 def reaped(store: RecordStore, job: str) -> None:
-    until_dead(lambda: store.reap(job))
+    until_dead(lambda: store.upkeep.reap(job))
 
 
 def claimed_again(store: RecordStore, job: str) -> None:
-    until_dead(lambda: store.claim(job, "another") is None and store.get(job).state.is_terminal)  # type: ignore[union-attr]
+    until_dead(lambda: store.claims.claim(job, "another") is None and store.records.get(job).state.is_terminal)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("found_by", [reaped, claimed_again])
@@ -223,10 +228,10 @@ def test_a_job_is_poisoned_by_a_block(redis_client: Redis, redis_settings: MakeS
     """Taken by one worker after the other, each of which leaves it."""
     store = RecordStore(redis_client, redis_settings(lease_seconds=60, max_attempts=1), telemetry)
     job = claimed(store, Kind.JOB)
-    assert store.join(job, "another")
-    assert store.claim_block(job, "worker", ahead=1) == 0
-    assert store.retry(job, "worker")
-    assert store.claim_block(job, "another", ahead=1) is None
+    assert store.claims.join(job, "another")
+    assert store.blocks.claim(job, "worker", ahead=1) == 0
+    assert store.claims.retry(job, "worker")
+    assert store.blocks.claim(job, "another", ahead=1) is None
     assert told(telemetry).value("poisoned_total", kind="job") == 1
 
 

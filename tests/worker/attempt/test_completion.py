@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from model.diffusion.base import Base
 from service.core import object_keys
 from service.core.messaging import pending_ids
-from service.core.record_store import State
+from service.core.record import State
 from tests.support.network import between, every
 from tests.support.relay import Relay, relayed
 from tests.support.servers import RedisServer, S3Server
@@ -100,16 +100,16 @@ def test_a_disk_that_others_fill_costs_no_attempt_and_holds_the_queue_up_only_un
     with paused("disk_full", lambda: run_training(adapter, context)):
         until = service.record(adapter).lease_until
         assert until is not None
-        wait_until(lambda: service.records.now() > until)
+        wait_until(lambda: service.store.upkeep.now() > until)
         held = service.record(adapter)
-        now = service.records.now()
+        now = service.store.upkeep.now()
         ballast.unlink()
     assert held.state is State.RUNNING
     assert held.lease_until is not None
     assert held.lease_until > now
     record = service.record(adapter)
     assert (record.state, record.attempt) == (State.QUEUED, 0), record.error
-    assert adapter in pending_ids(service.records.redis)
+    assert adapter in pending_ids(service.store.redis)
     run_training(adapter, context)
     assert service.record(adapter).state is State.SUCCEEDED
 
@@ -118,13 +118,13 @@ def test_a_training_that_waits_for_room_can_be_cancelled(service: Service, disk:
     adapter = service.create_adapter(steps=1)
     fill(disk)
     with paused("disk_full", lambda: run_training(adapter, service.context(spool_dir=disk))):
-        assert service.records.request_cancel(adapter) is State.CANCELLING
+        assert service.store.records.request_cancel(adapter) is State.CANCELLING
     assert service.record(adapter).state is State.CANCELLED
 
 
 def _run_out_of_memory(context: Context, adapter: str) -> None:
     owner = new_owner()
-    record = context.records.claim(adapter, owner)
+    record = context.store.claims.claim(adapter, owner)
     assert record is not None
     with (
         Lease(context, adapter, owner) as lease,
@@ -191,7 +191,7 @@ def _mend_until(relay: Relay, ended: threading.Event) -> None:
 
 def test_what_a_stalled_worker_stores_late_changes_nothing_of_the_result(service: Service, adapter: str) -> None:
     job = service.create_job(adapter, 1)
-    assert service.records.join(job, "stalled")
+    assert service.store.claims.join(job, "stalled")
     service.objects.put(object_keys.dataset(job, "stalled"), b"before")
     time.sleep(1.1 * service.settings.lease_seconds)
     run_generation(job, service.context())
@@ -206,7 +206,7 @@ def test_what_a_stalled_worker_stores_late_changes_nothing_of_the_result(service
 
 def test_a_checkpoint_that_cannot_be_read_is_told_and_not_pointed_to(service: Service, tmp_path: Path) -> None:
     adapter, owner = service.create_adapter(steps=1), new_owner()
-    record = service.records.claim(adapter, owner)
+    record = service.store.claims.claim(adapter, owner)
     assert record is not None
     checkpoint = tmp_path / "step-0000001"
     checkpoint.mkdir()

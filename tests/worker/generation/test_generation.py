@@ -10,7 +10,7 @@ import pytest
 from model.diffusion.base import Base
 from service.core import object_keys
 from service.core.messaging import pending_ids
-from service.core.record_store import State
+from service.core.record import State
 from tests.support.servers import RedisServer
 from tests.worker.ending import asked_to_end_at
 from tests.worker.stored import Service, dataset_by_library
@@ -56,7 +56,7 @@ def test_a_job_that_is_handed_over_goes_on_with_the_blocks_that_are_there(
     with asked_to_end_at(service, redis_server, b'"next_block": %d,' % judged) as context:
         run_generation(job, context)
     assert service.record(job).state is State.QUEUED
-    assert job in pending_ids(service.records.redis)
+    assert job in pending_ids(service.store.redis)
     kept = {each.key for each in service.objects.list(f"{object_keys.prefix(job)}blocks/")}
     assert kept
     run_generation(job, service.context())
@@ -97,10 +97,10 @@ def test_a_job_whose_adapter_is_gone_says_so(service: Service) -> None:
 
 def test_a_dead_judge_is_followed_by_another(service: Service, adapter: str, expected: bytes) -> None:
     job = service.create_job(adapter, NUM_PAIRS)
-    held = service.records.join(job, "dead")
+    held = service.store.claims.join(job, "dead")
     assert held is not None
-    assert service.records.claim_judge(job, "dead")
-    assert service.records.claim_block(job, "dead", ahead=4) == 0
+    assert service.store.blocks.claim_judge(job, "dead")
+    assert service.store.blocks.claim(job, "dead", ahead=4) == 0
     run_generation(job, service.context())
     # Not before the dead one's hold was over.
     began = held.transitions[State.RUNNING]
@@ -110,10 +110,10 @@ def test_a_dead_judge_is_followed_by_another(service: Service, adapter: str, exp
 
 def test_a_stalled_worker_that_wakes_up_cannot_write(service: Service, adapter: str, expected: bytes) -> None:
     job = service.create_job(adapter, NUM_PAIRS)
-    assert service.records.join(job, "stalled")
-    assert service.records.claim_judge(job, "stalled")
+    assert service.store.claims.join(job, "stalled")
+    assert service.store.blocks.claim_judge(job, "stalled")
     run_generation(job, service.context())
-    assert not service.records.succeed(job, "stalled", {}, 0)
-    assert not service.records.fail(job, "stalled", {"code": "x", "detail": "", "problems": []})
+    assert not service.store.claims.succeed(job, "stalled", {}, 0)
+    assert not service.store.claims.fail(job, "stalled", {"code": "x", "detail": "", "problems": []})
     assert service.record(job).state is State.SUCCEEDED
     assert service.dataset(job) == expected

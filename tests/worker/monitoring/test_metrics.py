@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 
 from model.quality.gate import RejectReason
 from service.core.object_keys import Kind
-from service.core.record_store import State
+from service.core.record import State
 from service.embedded.ports import free_ports
 from tests.support.scraping import SHARED_FAMILIES, Scraped, scrape
 from tests.support.waiting import wait_until
@@ -70,7 +70,7 @@ def service(service: Service, lease_seconds: float, device: str) -> Service:
     (port,) = free_ports("127.0.0.1", 1)
     changes = {"metrics_port": port, "lease_seconds": lease_seconds, "device": device}
     settings = service.settings.model_copy(update=changes)
-    return Service(settings, service.records, service.objects, service.dispatcher)
+    return Service(settings, service.store, service.objects, service.dispatcher)
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_what_a_killed_child_counted_stays_until_its_worker_is_started_again(
     wait_until(lambda: scrape(url).value("worker_busy"))
     after = scrape(url)
     assert after.value("queue_wait_seconds_count", kind="adapter") == 2
-    assert service.records.request_cancel(adapter) is State.CANCELLING
+    assert service.store.records.request_cancel(adapter) is State.CANCELLING
     wait_until(lambda: scrape(url).value("run_seconds_count", outcome="cancelled") == 1)
     wait_until(lambda: scrape(url).value("training_loss") == 0)
     assert scrape(url).value("records_finished_total", kind="adapter", outcome="cancelled") == 1

@@ -14,7 +14,7 @@ from model.dualanodiff import trainer
 from model.training import early_stopping
 from service.core import object_keys
 from service.core.messaging import pending_ids
-from service.core.record_store import State
+from service.core.record import State
 from tests.support.servers import RedisServer
 from tests.worker.ending import asked_to_end_at
 from tests.worker.stored import Service, files_of, train_by_library
@@ -42,7 +42,7 @@ def test_a_training_stores_what_the_library_makes(service: Service, library_adap
 def test_the_resolved_request_and_the_stages_are_told(service: Service) -> None:
     adapter = service.create_adapter(steps=3, checkpoint_every=2, rank=None)
     run_training(adapter, service.context())
-    told = [event.data["progress"] for event in service.records.events(adapter) if event.data["progress"]]
+    told = [event.data["progress"] for event in service.store.records.events(adapter) if event.data["progress"]]
     stages = list(dict.fromkeys(progress["stage"] for progress in told))
     assert stages[0] == "prepare"
     assert stages[-2:] == ["train", "finish"]
@@ -80,14 +80,14 @@ def test_a_training_that_is_asked_to_end_hands_over_and_is_finished_by_another(
     assert (record.state, record.attempt) == (State.QUEUED, 0)
     assert record.checkpoint is not None
     assert 0 < record.checkpoint["step"] < 8
-    assert adapter in pending_ids(service.records.redis)
+    assert adapter in pending_ids(service.store.redis)
     run_training(adapter, service.context())
     assert service.artifact(adapter) == files_of(train_by_library(base, tmp_path, **chosen))
 
 
 def test_a_training_whose_checkpoint_is_lost_begins_anew(service: Service, library_adapter: Path) -> None:
     adapter = service.create_adapter()
-    assert service.records.claim(adapter, "before")
+    assert service.store.claims.claim(adapter, "before")
     lost = {
         "step": 3,
         "owner": "before",
@@ -95,8 +95,8 @@ def test_a_training_whose_checkpoint_is_lost_begins_anew(service: Service, libra
         "samples": {"3": "gone"},
         "loss": [],
     }
-    assert service.records.save_checkpoint(adapter, "before", lost)
-    assert service.records.release(adapter, "before")
+    assert service.store.claims.save_checkpoint(adapter, "before", lost)
+    assert service.store.claims.release(adapter, "before")
     run_training(adapter, service.context())
     record = service.record(adapter)
     assert record.state is State.SUCCEEDED, record.error
@@ -117,14 +117,14 @@ def test_a_message_delivered_twice_changes_nothing(service: Service) -> None:
 def test_a_record_that_somebody_alive_holds_is_left_alone(service: Service) -> None:
     """It is not waited for either: the hold of one who is dead would be over, and taken, before this is."""
     adapter, context = service.create_adapter(steps=1), service.context(lease_seconds=60.0)
-    assert context.records.claim(adapter, "somebody")
+    assert context.store.claims.claim(adapter, "somebody")
     run_training(adapter, context)
     assert service.record(adapter).owner == "somebody"
 
 
 def test_a_record_whose_holder_died_is_taken_over(service: Service) -> None:
     adapter = service.create_adapter(steps=1)
-    assert service.records.claim(adapter, "somebody")
+    assert service.store.claims.claim(adapter, "somebody")
     time.sleep(0.3 * service.settings.lease_seconds)
     run_training(adapter, service.context())
     assert service.record(adapter).state is State.SUCCEEDED

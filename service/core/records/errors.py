@@ -1,0 +1,35 @@
+"""What a store refuses to do because of the state that the records are in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.core.record import State
+
+
+class QuotaExceeded(Exception):  # noqa: N818  says what happened, as the errors of service.core.errors do
+    """An API key has used up a quota; `quota` is "active" or "all" (records), or "stored_bytes"."""
+
+    def __init__(self, quota: str, used: int, limit: int) -> None:
+        self.quota, self.used, self.limit = quota, used, limit
+        super().__init__(f"quota {quota} of this API key: {used} of {limit} in use")
+
+
+class AdapterNotReady(Exception):  # noqa: N818  as above
+    """The adapter that a job needs does not belong to the API key (`state` None), or has not succeeded."""
+
+    def __init__(self, state: State | None) -> None:
+        self.state = state
+        super().__init__(f"the adapter is {state or 'missing'}")
+
+
+class AdapterInUse(Exception):  # noqa: N818  as above
+    """Unfinished jobs need the adapter."""
+
+    def __init__(self, jobs: Sequence[str]) -> None:
+        self.jobs = sorted(jobs)
+        super().__init__(f"needed by {', '.join(self.jobs)}")
+
+
+class IdempotencyConflict(Exception):  # noqa: N818  as above
+    """The idempotency key was used before, for another request."""

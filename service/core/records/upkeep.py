@@ -1,0 +1,53 @@
+"""What the reconciler needs: records whose workers died, objects to delete, and when it last ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from service.core.record import State
+from service.core.records.database import GARBAGE, LAST_ROUND, Database
+
+
+class Upkeep:
+    """Takes records from dead workers, and lists objects that no record needs any more."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._redis = database.redis
+
+    def now(self) -> float:
+        """Unix time in seconds by the clock of the Redis server."""
+        seconds, microseconds = self._redis.time()
+        return seconds + microseconds / 1e6
+
+    def reap(self, record: str) -> State | None:
+        """Take a record from a dead worker: running → queued (failed after too many attempts), cancelling → cancelled.
+
+        Returns:
+            The new state; None where nothing changed, since a living worker holds it or it is neither.
+        """
+        answer = self._database.run("reap", record)
+        if answer is None:
+            return None
+        state = State(answer)
+        self._database.count_end(record, state, poisoned=state is State.FAILED)
+        return state
+
+    def garbage(self) -> Mapping[str, str]:
+        """Entry → id of a record whose objects are due for deletion; pass the entry to `collected` afterwards."""
+        due = cast(list[str], self._redis.zrange(GARBAGE, "-inf", str(self.now()), byscore=True))
+        return {entry: entry.rpartition(":")[2] for entry in due}
+
+    def collected(self, entry: str) -> None:
+        """Forget an entry of `garbage` whose objects are deleted."""
+        self._redis.zrem(GARBAGE, entry)
+
+    def finish_round(self) -> None:
+        """Save that a round of reconciling is complete now."""
+        self._redis.set(LAST_ROUND, self.now())
+
+    def last_round(self) -> float | None:
+        """When any process last completed a round of reconciling."""
+        at = cast(str | None, self._redis.get(LAST_ROUND))
+        return None if at is None else float(at)
