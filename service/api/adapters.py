@@ -18,7 +18,7 @@ from service.api.decoding import Pictures, Refused, decode_uploads
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import samples
 from service.api.services import Services, UsedServices
-from service.api.submission import Submission, replayed, require_room, submit
+from service.api.submission import Submission, replayed, require_quota, submit
 from service.api.uploads import Form, receive_form
 from service.core import object_keys
 from service.core.errors import TransientError, UsageError
@@ -33,7 +33,7 @@ router = APIRouter(
     prefix="/adapters", tags=["adapters"], responses=documented("unauthorized", "forbidden", "unavailable")
 )
 
-AdapterId = Annotated[str, Path(description="As `POST /adapters` told it.")]
+AdapterId = Annotated[str, Path(description="The id that `POST /adapters` returned.")]
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 
@@ -55,9 +55,9 @@ def _form_schema() -> dict[str, Any]:
         "required": ["images[]", "masks[]", "name"],
         "properties": {
             "images[]": {**_FILES, "description": "The defective parts: PNG, JPEG, BMP, TIFF or WebP."},
-            "masks[]": {**_FILES, "description": "One for each image, called like it: white is the defect."},
+            "masks[]": {**_FILES, "description": "One for each image, with the same file name: white is the defect."},
             "normals[]": {**_FILES, "description": "Defect-free parts, to generate on and to learn from."},
-            **{name: {"type": "string", "description": told} for name, told in _READING.items()},
+            **{name: {"type": "string", "description": text} for name, text in _READING.items()},
             **fields,
         },
     }
@@ -95,7 +95,7 @@ async def create_adapter(
 
     A refusal names every faulty file and field at once, and nothing of a refused request is stored.
     """
-    await to_thread.run_sync(require_room, services, key_id, idempotency_key)
+    await to_thread.run_sync(require_quota, services, key_id, idempotency_key)
     with services.uploads.taken(key_id):
         record = await _create_from_upload(request, services, key_id, idempotency_key)
     return await resources.accepted(request, services, record)
@@ -113,13 +113,13 @@ async def _create_from_upload(request: Request, services: Services, key_id: str,
             if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
                 return first
             pictures = await decode_uploads(form, services.settings)
-        told = [entry["detail"] for entry in errors]
+        details = [entry["detail"] for entry in errors]
         if isinstance(pictures, Refused):
             errors += pictures.errors
-            told += pictures.told
+            details += pictures.told
         if wanted is None or isinstance(pictures, Refused) or errors:
             # There are no more than files and fields, and every faulty one is to be mended at once.
-            raise Problem("invalid_request", summary(told), errors=errors, listed=len(errors))
+            raise Problem("invalid_request", summary(details), errors=errors, listed=len(errors))
         wanted = wanted.model_copy(update={"base": wanted.base or services.settings.base})
         return await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
 
@@ -215,12 +215,12 @@ async def get_adapter(request: Request, services: UsedServices, key_id: KeyId, a
     "/{adapter_id}/cancel",
     response_model=schemas.Adapter,
     responses={
-        202: {"model": schemas.Adapter, "description": "A worker is asked to stop."},
+        202: {"model": schemas.Adapter, "description": "The worker was asked to stop."},
         **documented("adapter_not_found", "already_finished"),
     },
 )
 async def cancel_adapter(request: Request, services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
-    """Stop a training, and free what it stored."""
+    """Stop a training and delete its files."""
     return await resources.cancel(request, services, Kind.ADAPTER, adapter_id, key_id)
 
 
@@ -230,18 +230,20 @@ async def cancel_adapter(request: Request, services: UsedServices, key_id: KeyId
     responses=documented("adapter_not_found", "not_finished", "adapter_in_use"),
 )
 async def delete_adapter(services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
-    """Delete a finished adapter with all that it stored; datasets made with it stay."""
+    """Delete a finished adapter and its files; datasets generated with it stay."""
     try:
         return await resources.delete(services, Kind.ADAPTER, adapter_id, key_id)
     except AdapterInUse as error:
-        raise Problem("adapter_in_use", f"{', '.join(error.jobs)} still need it: cancel them or wait") from error
+        raise Problem(
+            "adapter_in_use", f"jobs still need this adapter: {', '.join(error.jobs)}; cancel them or wait"
+        ) from error
 
 
 @router.get(
     "/{adapter_id}/events",
     response_class=events.EventStream,
     responses={
-        204: {"description": "Nothing more will come."},
+        204: {"description": "The adapter has ended: there are no more events."},
         **documented("adapter_not_found", "invalid_request", "too_many_open"),
     },
 )
@@ -270,7 +272,9 @@ async def get_adapter_sample(
     """A sheet of sample pairs that was made at a checkpoint."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
     if (key := samples(record).get(str(step))) is None:
-        raise Problem("not_found", f"no samples were made at step {step}")
+        raise Problem(
+            "not_found", f"no samples at step {step}: `samples` of the adapter lists the steps that have some"
+        )
     return await resources.signed(services, key, filename=f"{adapter_id}-{step}.png", content_type="image/png")
 
 

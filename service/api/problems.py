@@ -29,32 +29,32 @@ MEDIA_TYPE = "application/problem+json"
 
 CODES: dict[str, tuple[int, str]] = {
     "bad_request": (400, "The request cannot be read"),
-    "unauthorized": (401, "An API key is needed"),
-    "forbidden": (403, "This is not served without API keys"),
-    "not_found": (404, "There is no such thing"),
-    "adapter_not_found": (404, "There is no such adapter"),
-    "method_not_allowed": (405, "This address does not take that method"),
+    "unauthorized": (401, "API key missing or not valid"),
+    "forbidden": (403, "Refused: this server runs without API keys"),
+    "not_found": (404, "Not found"),
+    "adapter_not_found": (404, "Not found: no adapter has this id"),
+    "method_not_allowed": (405, "Method not allowed at this address"),
     "too_slow": (408, "The request took too long to arrive"),
-    "already_finished": (409, "It has finished already"),
-    "not_finished": (409, "It has not finished yet"),
-    "no_result": (409, "There is no result"),
+    "already_finished": (409, "Already finished"),
+    "not_finished": (409, "Not finished yet"),
+    "no_result": (409, "No result"),
     "adapter_not_ready": (409, "The adapter is not ready"),
     "adapter_in_use": (409, "The adapter is in use"),
     "content_too_large": (413, "The request is too large"),
-    "unsupported_media_type": (415, "The request has the wrong media type"),
+    "unsupported_media_type": (415, "Unsupported media type"),
     "invalid_request": (422, "The request has mistakes"),
     "idempotency_key_reused": (422, "This Idempotency-Key was used for another request"),
     "quota_exceeded": (429, "A quota is used up"),
-    "too_many_open": (429, "Too many of these are open at once"),
-    "client_gone": (499, "The client went away"),  # for our own figures: nobody is there to read it
-    "internal_error": (500, "Something went wrong here"),
-    "unavailable": (503, "The service is not available for the moment"),
-    "spool_full": (507, "There is no room for uploads for the moment"),
+    "too_many_open": (429, "Too many open requests of this kind"),
+    "client_gone": (499, "The client closed the connection"),  # for our own figures: nobody is there to read it
+    "internal_error": (500, "Internal server error"),
+    "unavailable": (503, "Service temporarily unavailable"),
+    "spool_full": (507, "No disk space for uploads at the moment"),
 }
 """Status and title of each code."""
 
 LISTED = 100
-"""Mistakes that one answer lists; how many more there are is told."""
+"""Mistakes that one answer lists; a last entry counts the others."""
 
 _SUMMED_UP = 5
 
@@ -150,8 +150,8 @@ def install(app: FastAPI, allowed: Callable[[str], str] = lambda _: "") -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         errors = [located(entry["loc"], entry["msg"]) for entry in error.errors()]
-        told = [f"{_place(entry)}: {entry['detail']}" for entry in errors]
-        return response(request, Problem("invalid_request", summary(told), errors=errors))
+        details = [f"{_place(entry)}: {entry['detail']}" for entry in errors]
+        return response(request, Problem("invalid_request", summary(details), errors=errors))
 
     async def unavailable(request: Request, error: Exception) -> Response:
         log.warning("unavailable", error=repr(error))
@@ -166,24 +166,24 @@ def install(app: FastAPI, allowed: Callable[[str], str] = lambda _: "") -> None:
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
         # The server logs the traceback; the client learns nothing of our inside. This answer passes by our own layers.
-        told = "the fault is ours and was logged; try again later"
-        return response(request, Problem("internal_error", told, headers={HEADER: request.state.request_id}))
+        detail = "an unexpected error on the server, which was logged; try again later"
+        return response(request, Problem("internal_error", detail, headers={HEADER: request.state.request_id}))
 
 
 def unavailable_problem() -> Problem:
     return Problem(
         "unavailable",
-        "records or storage cannot be reached: try again soon; with an Idempotency-Key nothing is made twice",
+        "Redis or the object store cannot be reached: try again soon; an Idempotency-Key prevents duplicates",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
 
 
 def summary(details: Sequence[str]) -> str:
     """All mistakes in one line, or the first few and how many more."""
-    told = [shown(detail) for detail in details[:_SUMMED_UP]]
-    if more := len(details) - len(told):
-        told.append(f"and {more:,} more")
-    return "; ".join(told)
+    listed = [shown(detail) for detail in details[:_SUMMED_UP]]
+    if more := len(details) - len(listed):
+        listed.append(f"and {more:,} more")
+    return "; ".join(listed)
 
 
 def located(loc: Sequence[str | int], message: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from service.core.object_keys import Kind
 from service.core.record import Record, State
 from service.core.records.events import read_record
 
-Limit = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Records per page.")]
 _AFTER = "`next_cursor` of the page before."
 AfterAdapter = Annotated[str | None, Query(pattern=r"^adp_[0-9a-z]{26}$", description=_AFTER)]
 AfterJob = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description=_AFTER)]
@@ -27,7 +27,7 @@ IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=255,
-        description="Any text: sent again with the same request it answers what the first one made, for a day.",
+        description="Any text. For a day, the same request sent with it returns the first one's record.",
     ),
 ]
 
@@ -36,12 +36,12 @@ async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> 
     """The record, if it is of that kind and the key's own.
 
     Raises:
-        Problem: it is not; whether someone else has it is not told.
+        Problem: it is not; the answer does not say whether another key has it.
     """
     record = await read_record(services.fast_redis, record_id) if object_keys.kind_of(record_id) == kind else None
     if record is None or record.key_id != key_id:
         code = "adapter_not_found" if kind == Kind.ADAPTER else "not_found"
-        raise Problem(code, f"there is no {kind} {record_id!r:.60}; perhaps it was deleted")
+        raise Problem(code, f"no {kind} has the id {record_id!r:.60}; it may have been deleted")
     bind_contextvars(record=record.id)
     return record
 
@@ -85,7 +85,7 @@ async def cancel(request: Request, services: Services, kind: Kind, record_id: st
     await owned(services, kind, record_id, key_id)
     state = await to_thread.run_sync(services.store.records.request_cancel, record_id)
     if state in {State.SUCCEEDED, State.FAILED}:
-        raise Problem("already_finished", f"the {kind} has {state} already; delete it to free its storage")
+        raise Problem("already_finished", f"the {kind} has already {state}; delete it to free its storage")
     record = await owned(services, kind, record_id, key_id)
     return representations.answer(request, record, None, 202 if state == State.CANCELLING else 200)
 
@@ -122,11 +122,15 @@ def require_result(record: Record, what: str) -> dict[str, Any]:
     """The result of a record that has succeeded.
 
     Raises:
-        Problem: it has not; whether waiting helps is told.
+        Problem: it has not; the answer says whether waiting helps.
     """
     if record.state == State.SUCCEEDED and record.result is not None:
         return record.result
     if record.state.is_terminal:
-        raise Problem("no_result", f"the {record.kind} was {record.state}, so there is no {what}")
+        raise Problem("no_result", f"the {record.kind} ended in state {record.state}, so it has no {what}")
     headers = {"Retry-After": str(representations.POLL_SECONDS[record.state])}
-    raise Problem("not_finished", f"the {record.kind} is {record.state}; its {what} comes at the end", headers=headers)
+    raise Problem(
+        "not_finished",
+        f"the {record.kind} is {record.state}; its {what} is available once it has succeeded",
+        headers=headers,
+    )

@@ -1,4 +1,4 @@
-"""Creating a record: once per Idempotency-Key, within the key's quotas, and only then is a worker told."""
+"""Creates records, once per Idempotency-Key and within the quotas of the API key, and then sends them to workers."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Submission:
         return cls(kind, object_keys.new_id(kind), key_id, idempotency, request.state.request_id)
 
 
-def require_room(services: Services, key_id: str, idempotency_key: str | None) -> None:
-    """To be asked before a body is received.
+def require_quota(services: Services, key_id: str, idempotency_key: str | None) -> None:
+    """Refuse a request whose quota is used up, before its body is received.
 
     Raises:
         Problem: a quota is used up.
@@ -59,7 +59,7 @@ def require_room(services: Services, key_id: str, idempotency_key: str | None) -
 
 
 def replayed(services: Services, submission: Submission) -> Record | None:
-    """What the Idempotency-Key has made before, asked before any work is done.
+    """The record that the Idempotency-Key has created before, looked up before any work is done.
 
     Raises:
         Problem: the key was used for another request.
@@ -115,15 +115,20 @@ def submit(
 
 
 def _conflict(submission: Submission) -> Problem:
-    detail = f"this Idempotency-Key has made another {submission.kind} from a different request: use a new key"
+    detail = (
+        f"this Idempotency-Key was used for a different request that created another {submission.kind}: use a new key"
+    )
     return Problem("idempotency_key_reused", detail, errors=[{"parameter": "Idempotency-Key", "detail": detail}])
 
 
 def _over_quota(error: QuotaExceeded) -> Problem:
     if error.quota == "active":
-        detail = f"{error.used} of your adapters and jobs are queued or running, {error.limit} is the most: wait"
+        detail = f"{error.used} of your adapters and jobs are queued or running, the limit is {error.limit}: wait"
         return Problem("quota_exceeded", detail, headers={"Retry-After": "60"})
     if error.quota == "all":
-        return Problem("quota_exceeded", f"you have {error.used} adapters and jobs: delete those you do not need")
+        return Problem(
+            "quota_exceeded",
+            f"you have {error.used} adapters and jobs, the limit is {error.limit}: delete those you do not need",
+        )
     gigabytes = f"{error.used / 1e9:.2f} of {error.limit / 1e9:g} GB"
-    return Problem("quota_exceeded", f"what you have stored uses {gigabytes}: delete adapters or jobs you do not need")
+    return Problem("quota_exceeded", f"your stored data uses {gigabytes}: delete what you do not need")
