@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 platforms=(); for tag in 2_28 2_27 2_26 2_24 2_17 2014 2010 2_5 1; do
   case "$tag" in *_*) platforms+=(--platform "manylinux_${tag}_x86_64") ;; *) platforms+=(--platform "manylinux${tag}_x86_64") ;; esac
 done
-names=(diffusers importlib-metadata pydantic pydantic-core pydantic-settings python-dotenv typing-inspection structlog rich pycocotools)
+names=(annotated-types diffusers importlib-metadata pydantic pydantic-core pydantic-settings python-dotenv typing-inspection structlog rich pycocotools)
 pins=(); for name in "${names[@]}"; do
   pin=$(grep -iE "^${name//-/[-_]}==" constraints.txt || true)
   pins+=("${pin:-$name}")
