@@ -37,7 +37,9 @@ def make(
     """
     target, counts = Path(asked["target"]), Counts()
     began, used, first = time.perf_counter(), time.process_time(), 0.0
-    settings = method_of(adapter).resolve_sampling(adapter, {"seed": asked["seed"]}, has_normals=bool(normals))
+    settings = method_of(adapter).resolve_sampling(
+        adapter.base, {"seed": asked["seed"]}, has_normals=bool(normals), adapter=adapter
+    )
     request = GenerationRequest(
         adapter,
         settings,

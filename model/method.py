@@ -189,10 +189,13 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
     def weight_files(self, card: Mapping[str, Any]) -> list[str]:
         """List the files with weights that an adapter of this card must have."""
 
-    def resolve_sampling(self, adapter: _Adapter, options: Mapping[str, Any], *, has_normals: bool) -> _Sampling:
-        """Fill in the defaults that suit adapter and base where an option was not chosen.
+    def resolve_sampling(
+        self, base: Base, options: Mapping[str, Any], *, has_normals: bool, adapter: _Adapter | None
+    ) -> _Sampling:
+        """Fill in the defaults that suit base and adapter where an option was not chosen.
 
         Args:
+            adapter: None where it could not be loaded, to find what else is wrong.
             has_normals: whether normal images are given.
 
         Raises:

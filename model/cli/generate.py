@@ -24,7 +24,7 @@ from model.export.dataset import FORMATS, DatasetSummary, check_formats
 from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_object_net
-from model.methods import load_adapter, method_of
+from model.methods import METHODS, load_adapter
 from model.pipeline import make_dataset
 from service.core.errors import UsageError
 from service.core.limits import read_limits
@@ -111,10 +111,11 @@ def prepare(command: GenerateCommand, loaded: Base | None = None) -> Generation:
     if base is not None:
         adapter = problems.attempt_on(f"adapter {command.adapter}", load_adapter, command.adapter, base)
         object_net = problems.attempt(load_object_net, base, command.object_net)
-    if adapter is not None:
-        method, has_normals = method_of(adapter), command.normals is not None
-        settings = problems.attempt(method.resolve_sampling, adapter, command.options, has_normals=has_normals)
-        if settings is not None:
+        method, has_normals = METHODS[read_adapter_card(command.adapter)["method"]], command.normals is not None
+        settings = problems.attempt(
+            method.resolve_sampling, base, command.options, has_normals=has_normals, adapter=adapter
+        )
+        if adapter is not None and settings is not None:
             has_object_net = object_net is not None or command.object_net is not None
             problems.attempt(
                 method.check_sampling, adapter, settings, has_normals=has_normals, has_object_net=has_object_net

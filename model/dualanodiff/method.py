@@ -108,14 +108,14 @@ class DualAnoDiff:
         return [*files, "background.safetensors"] if card["config"]["bcm"] else files
 
     def resolve_sampling(
-        self, adapter: DualAnoDiffAdapter, options: Mapping[str, Any], *, has_normals: bool
+        self, base: Base, options: Mapping[str, Any], *, has_normals: bool, adapter: DualAnoDiffAdapter | None
     ) -> SamplingConfig:
         return resolve_sampling(
-            adapter.base,
+            base,
             options,
             has_normals=has_normals,
-            has_mask_net=adapter.mask_net is not None,
-            bcm=adapter.model.config.bcm,
+            has_mask_net=adapter is None or adapter.mask_net is not None,
+            bcm=adapter is not None and adapter.model.config.bcm,
         )
 
     def check_sampling(

@@ -47,7 +47,7 @@ class PairStore:
         self.folder = folder
 
     def begin(self, request: Mapping[str, Any], counts: Counts, *, force: bool = False) -> None:
-        """Go on where the same request stopped, or begin anew.
+        """Go on where the same request stopped, or start over.
 
         Args:
             request: all that decides which candidates are made and accepted, as JSON.
@@ -65,7 +65,7 @@ class PairStore:
                 raise UsageError(
                     _differences(found, now),
                     f"{self.folder} holds the {left.accepted} pairs of an unfinished dataset that was asked for "
-                    "differently; give the same options to go on, --force to begin anew, or another --out",
+                    "differently; give the same options to go on, --force to start over, or another --out",
                 )
             self.remove()
             left = Counts()
@@ -98,7 +98,7 @@ class PairStore:
             try:
                 yield self._read(_name(number))
             except (OSError, ValueError) as error:
-                raise UsageError(f"{self.folder} is damaged, remove it to begin anew: {error}") from error
+                raise UsageError(f"{self.folder} is damaged, remove it to start over: {error}") from error
 
     def remove(self) -> None:
         """Remove the folder and all pairs in it."""

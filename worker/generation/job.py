@@ -57,7 +57,10 @@ def prepare_job(asked: dict[str, Any], loaded: Loaded) -> GenerationJob:
     adapter = loaded.adapter
     options = METHOD_OPTIONS[adapter.card["method"]].sampling
     settings = method_of(adapter).resolve_sampling(
-        adapter, {name: asked.get(name) for name in declared(options)}, has_normals=bool(loaded.normals)
+        adapter.base,
+        {name: asked.get(name) for name in declared(options)},
+        has_normals=bool(loaded.normals),
+        adapter=adapter,
     )
     check_formats(asked["formats"])
     request = GenerationRequest(

@@ -85,17 +85,18 @@ def choose(
         check: finds what is wrong with the values together; given all of them, also those out of range.
 
     Raises:
-        UsageError: naming every unknown option, or every value that cannot be.
+        UsageError: naming every unknown option and every value that cannot be.
     """
     merged = {name: value for layer in layers for name, value in layer.items()}
     known = declared(declaration)
-    if unknown := sorted(merged.keys() - known):
-        raise UsageError(f"unknown {what} {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     problems, found = [], None
+    if unknown := sorted(merged.keys() - known):
+        problems.append(f"unknown {what} {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        merged = {name: value for name, value in merged.items() if name in known}
     try:
         found = _adapter(declaration).validate_python(merged)
     except ValidationError as error:
-        problems = [f"{entry['loc'][0]} is {entry['input']!r}; {reason(entry)}" for entry in error.errors()]
+        problems += [f"{entry['loc'][0]} is {entry['input']!r}; {reason(entry)}" for entry in error.errors()]
     if check is not None:
         problems += check({field.name: field.default for field in fields(declaration)} | merged)
     if found is None or problems:
@@ -114,6 +115,11 @@ _REASONS = {
     "less_than_equal": "it must be at most {le}",
     "less_than": "it must be below {lt}",
     "finite_number": "it must be a finite number",
+    "int_from_float": "it must be a whole number",
+    "int_parsing": "it must be a whole number",
+    "int_type": "it must be a whole number",
+    "float_parsing": "it must be a number",
+    "float_type": "it must be a number",
     "literal_error": "it must be {expected}",
     "enum": "it must be {expected}",
 }

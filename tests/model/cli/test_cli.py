@@ -369,10 +369,10 @@ def test_all_that_is_wrong_with_a_generation_is_told_at_once(adapter: Path, tiny
     assert code == USAGE
     for problem in (
         "was trained on the base",
-        "there is no limit 'min_areas'",
-        "ring is 2.5; input should be a valid integer",
-        "full_area is nan; input should be a finite number",
-        "max_copy is 'near'; input should be a valid number",
+        "unknown limits min_areas; known are accepted_copy",
+        "ring is 2.5; it must be a whole number",
+        "full_area is nan; it must be a finite number",
+        "max_copy is 'near'; it must be a number",
         f"seed is {2**63}; it must be at most {2**63 - 1}",
         "format 'voc' does not exist",
         "'magic'",
