@@ -88,6 +88,7 @@ class Service:
         self._folder = folder.resolve()
         self.key = key or _new_key(running)
         self.url = running.url
+        self.environment = running.environment
         self.client = Client(self.url, self.key)
 
     def train(self) -> str:
@@ -121,17 +122,21 @@ class Service:
         return self.client.create_job(adapter, num_pairs, seed=seed, limits=LENIENT).id
 
     def processor_seconds(self, program: str = "") -> float:
-        """Used so far by the stack's processes, or by those whose command line has a word.
+        """Used so far by the stack's processes, or by those whose command line has a word."""
+        return sum(
+            processor_seconds(process)
+            for process in marked(self._folder)
+            if program.encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+        )
 
-        See proc(5): fields 14 and 15, counted from behind the name in brackets.
-        """
-        ticks = 0
-        for process in marked(self._folder):
-            folder = Path(f"/proc/{process}")
-            if program.encode() in (folder / "cmdline").read_bytes():
-                times = (folder / "stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
-                ticks += int(times[11]) + int(times[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+
+def processor_seconds(process: int) -> float:
+    """Used by a process so far.
+
+    See proc(5): fields 14 and 15, counted from behind the name in brackets.
+    """
+    times = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
