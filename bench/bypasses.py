@@ -148,9 +148,8 @@ def _processor_seconds(process: int) -> float:
 
 def table(found: list[Answered]) -> str:
     """The medians over the rounds, in Markdown."""
-    rows = [
-        "| the API, beside a job | load | answered | p50 | p99 | of a core per request |\n|---|---|---:|---:|---:|---:|\n"
-    ]
+    rows = ["| the API, beside a job | load | answered | p50 | p99 | of a core per request |\n"]
+    rows.append("|---|---|---:|---:|---:|---:|\n")
     for wanted in sorted({each.load.wanted for each in found}, reverse=True):
         for name in VARIANTS:
             runs = [each for each in found if each.variant == name and each.load.wanted == wanted]
