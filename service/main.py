@@ -1,4 +1,4 @@
-"""The API as an app: `uvicorn --factory service.main:create_app`."""
+"""Assembles the API: `uvicorn --factory service.main:create_app`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from service.core.settings import Settings, load_settings
 
 DESCRIPTION = """Few-shot generation of image-mask pairs of manufacturing defects.
 
-Train an adapter on a few images of a defect and their masks (`POST /v1/adapters`), wait until it has succeeded, have
-pairs made with it (`POST /v1/jobs`), and download the dataset.
+Train an adapter on a few images of a defect and their masks (`POST /v1/adapters`), wait until it has succeeded,
+generate pairs with it (`POST /v1/jobs`), and download the dataset.
 """
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The app.
+    """Create the app.
 
     Args:
-        settings: without, it is that of a process of its own: it reads the environment, writes the process's logs, and
-            once it runs, what the process holds is kept from its garbage collector.
+        settings: None if the app has the process to itself: it then reads the environment, configures the logs, and
+            excludes from garbage collection what was loaded at start.
     """
     own_process = settings is None
     chosen = settings or load_settings()
@@ -47,7 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             collector = RedisCollector(chosen)
             app.state.metrics.registry.register(collector)
             if own_process:
-                _forget_what_stays()
+                _freeze_loaded_objects()
             yield
             app.state.metrics.registry.unregister(collector)
             collector.close()
@@ -76,8 +76,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _forget_what_stays() -> None:
-    """Leave modules and routes out of all later looks for garbage: every answer waits while one goes on."""
+def _freeze_loaded_objects() -> None:
+    """Exclude modules and routes from garbage collection, because every response waits while a collection runs."""
     gc.collect()
     gc.freeze()
 
@@ -87,7 +87,7 @@ def _operation_id(route: APIRoute) -> str:
 
 
 def _describe(app: FastAPI) -> None:
-    """Add to the OpenAPI document what no route has as its model."""
+    """Add problem documents and API keys to the OpenAPI document, which FastAPI does not derive from the routes."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _describe(app: FastAPI) -> None:
 
 
 def _only_problems(operation: dict[str, Any]) -> None:
-    """FastAPI promises its own 422 wherever there are parameters; ours are problems."""
+    """Document a 422 as a problem, in place of FastAPI's own schema."""
     refusal = operation["responses"].get("422")
     if refusal is not None and problems.MEDIA_TYPE not in refusal["content"]:
         operation["responses"]["422"] = problems.documented("invalid_request")[422]

@@ -6,7 +6,7 @@ import torch
 
 from model.quality.gate import RejectReason
 from service.core.settings import Settings
-from service.core.telemetry import tell_build
+from service.core.telemetry import set_build_info
 from worker.monitoring.gpu import GpuWatch
 from worker.monitoring.metrics import process_metrics
 
@@ -15,7 +15,7 @@ def begin_watching(settings: Settings) -> None:
     """Tell what computes here, and watch it."""
     metrics = process_metrics()
     cuda = torch.version.cuda or ""
-    tell_build(metrics.telemetry.registry, "worker", settings.revision, torch=torch.__version__, cuda=cuda)
+    set_build_info(metrics.telemetry.registry, "worker", settings.revision, torch=torch.__version__, cuda=cuda)
     for reason in RejectReason:
         metrics.rejected.labels(reason)
     if torch.cuda.is_available():

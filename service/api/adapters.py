@@ -1,4 +1,4 @@
-"""`/adapters`: training on a few pairs."""
+"""Routes under `/adapters`: training on a few pairs."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ AdapterId = Annotated[str, Path(description="The id that `POST /adapters` return
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 
 _READING = {
-    "brightness": "`LOW:HIGH`: of pictures with more than 8 bits, the values that become black and white.",
-    "mask_values": "Levels or colours of masks that are the defect, such as `1,2` or `#ff0000`.",
+    "brightness": "`LOW:HIGH`: the values that become black and white in pictures with more than 8 bits.",
+    "mask_values": "Mask values or colours that mark the defect, such as `1,2` or `#ff0000`.",
 }
-"""How the files are to be understood; the files decide where a field is missing."""
+"""Fields that say how to read the files; a missing one is derived from the files."""
 
 
 def _form_schema() -> dict[str, Any]:
-    """The form of `POST /adapters`: the files, and the request's fields and training options side by side."""
+    """Build the form schema of `POST /adapters`: files, request fields and training options on one level."""
     fields: dict[str, Any] = {}
     for model in (AdapterRequest, TrainingOptions):
         fields |= model.model_json_schema()["properties"]
@@ -54,9 +54,15 @@ def _form_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["images[]", "masks[]", "name"],
         "properties": {
-            "images[]": {**_FILES, "description": "The defective parts: PNG, JPEG, BMP, TIFF or WebP."},
-            "masks[]": {**_FILES, "description": "One for each image, with the same file name: white is the defect."},
-            "normals[]": {**_FILES, "description": "Defect-free parts, to generate on and to learn from."},
+            "images[]": {**_FILES, "description": "Photographs of the defect: PNG, JPEG, BMP, TIFF or WebP."},
+            "masks[]": {
+                **_FILES,
+                "description": "One mask per image, with the same file name: white marks the defect.",
+            },
+            "normals[]": {
+                **_FILES,
+                "description": "Photographs of defect-free parts, used for training and as backgrounds.",
+            },
             **{name: {"type": "string", "description": text} for name, text in _READING.items()},
             **fields,
         },
@@ -93,39 +99,39 @@ async def create_adapter(
 ) -> Response:
     """Train an adapter on 2 to 64 (better 3 to 10) images of a defect and their masks, paired by file name.
 
-    A refusal names every faulty file and field at once, and nothing of a refused request is stored.
+    If a file or field is wrong, the response lists every mistake at once, and nothing is stored.
     """
     await to_thread.run_sync(require_quota, services, key_id, idempotency_key)
-    with services.uploads.taken(key_id):
+    with services.uploads.slot(key_id):
         record = await _create_from_upload(request, services, key_id, idempotency_key)
     return await resources.accepted(request, services, record)
 
 
 async def _create_from_upload(request: Request, services: Services, key_id: str, idempotency_key: str | None) -> Record:
-    """The record that the upload makes, or has made before."""
+    """Receive the upload and create its record, or return the one that the same request created before."""
     async with receive_form(request, services.settings) as form:
         submission = Submission.of(request, Kind.ADAPTER, key_id, idempotency_key, form.fingerprint())
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
             return first
         wanted, errors = _wanted(form)
         async with services.inspections:
-            # While this one waited for its turn, an equal one may have been made.
+            # An equal request may have been served while this one waited.
             if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
                 return first
             pictures = await decode_uploads(form, services.settings)
         details = [entry["detail"] for entry in errors]
         if isinstance(pictures, Refused):
             errors += pictures.errors
-            details += pictures.told
+            details += pictures.details
         if wanted is None or isinstance(pictures, Refused) or errors:
-            # There are no more than files and fields, and every faulty one is to be mended at once.
+            # Listed in full: their number is bounded by that of the files and fields.
             raise Problem("invalid_request", summary(details), errors=errors, listed=len(errors))
         wanted = wanted.model_copy(update={"base": wanted.base or services.settings.base})
         return await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
 
 
 def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
-    """The request that the form's fields make, and all mistakes of the form itself."""
+    """Parse the form's fields; returns the request, or None, and all mistakes found in the form."""
     own = AdapterRequest.model_fields.keys() - {"training"}
     values: dict[str, Any] = {name: text for name, text in form.fields.items() if name in own}
     values["training"] = {name: text for name, text in form.fields.items() if name not in own | _READING.keys()}
@@ -147,9 +153,9 @@ def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
 def _stored_and_submitted(
     services: Services, submission: Submission, wanted: AdapterRequest, pictures: Pictures
 ) -> Record:
-    """Store the pictures, their list last, and make the record; what was refused does not stay stored."""
+    """Store the pictures, then their list, then create the record; delete the pictures if the record is refused."""
     adapter = submission.id
-    # Should it not come to a record, the reconciler deletes what was stored.
+    # If no record follows, the reconciler deletes what was stored.
     services.store.submissions.reserve(adapter)
     kept = False
     try:
@@ -174,7 +180,7 @@ def _stored_and_submitted(
         record = submit(services, submission, wanted.model_dump(mode="json"), pictures.notes, size)
         kept = record.id == adapter
     except RedisError:
-        kept = True  # whether there is a record now is not known, and it would need them
+        kept = True  # the record may exist, and it would need the pictures
         raise
     finally:
         if not kept:
@@ -197,7 +203,7 @@ def list_adapters(
     after: resources.AfterAdapter = None,
     limit: resources.Limit = 20,
 ) -> Response:
-    """Your adapters, newest first."""
+    """List your adapters, newest first."""
     return resources.page(services, Kind.ADAPTER, key_id, state=state, after=after, limit=limit)
 
 
@@ -207,7 +213,7 @@ def list_adapters(
     responses={304: {"description": "`If-None-Match` names the present state."}, **documented("adapter_not_found")},
 )
 async def get_adapter(request: Request, services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
-    """State, progress, loss curve, samples and card of an adapter."""
+    """Get the state, progress, loss curve, samples and card of an adapter."""
     return await resources.read(request, services, Kind.ADAPTER, adapter_id, key_id)
 
 
@@ -253,7 +259,7 @@ async def stream_adapter_events(
     adapter_id: AdapterId,
     last_event_id: Annotated[str | None, Header(pattern=events.ID_PATTERN)] = None,
 ) -> Response:
-    """Changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
+    """Stream changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
     return await events.stream(services, record, last_event_id)
 
@@ -269,7 +275,7 @@ async def get_adapter_sample(
     adapter_id: AdapterId,
     step: Annotated[int, Path(ge=0, le=9_999_999, description="One of those in `samples`.")],
 ) -> Response:
-    """A sheet of sample pairs that was made at a checkpoint."""
+    """Get a sheet of sample pairs generated at a checkpoint."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
     if (key := samples(record).get(str(step))) is None:
         raise Problem(
@@ -284,7 +290,7 @@ async def get_adapter_sample(
     responses=documented("adapter_not_found", "not_finished", "no_result"),
 )
 async def get_adapter_artifact(services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
-    """Links to the files of a trained adapter, for use with the library."""
+    """Get links to the files of a trained adapter, for use with the library."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
     result = resources.require_result(record, "artifact")
     files = await to_thread.run_sync(_links, services, result)

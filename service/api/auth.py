@@ -1,4 +1,4 @@
-"""Whose request it is: an API key in `Authorization: Bearer` or `X-API-Key`."""
+"""Authenticates requests by an API key in `Authorization: Bearer` or `X-API-Key`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.api.services import Services
 from service.core.api_keys import LOCAL, verify
 
 REMEMBERED_SECONDS = 5.0
-"""How long a verified key is not looked up again, and so how long a revoked one may still work."""
+"""How long a verified key is cached, and so how long a revoked one may still work."""
 
 _REMEMBERED = 1024
 
@@ -25,15 +25,15 @@ SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key, as `pairforge keys create` shows it once.",
+        "description": "An API key; `pairforge keys create` creates one.",
     },
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in another header."},
 }
-"""For the OpenAPI document. FastAPI's own classes for them would take a tenth of the time of a request."""
+"""Security schemes for the OpenAPI document. FastAPI's own classes would take a tenth of the time of a request."""
 
 
 class KeyCache:
-    """Verified keys, by their hashes, for a few seconds."""
+    """Caches verified keys by their hashes for a few seconds."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[str, float]] = {}
@@ -65,25 +65,31 @@ async def _key_id(request: Request) -> str:
     if key_id is None:
         key_id = await to_thread.run_sync(verify, services.redis, presented)
         if key_id is None:
-            raise _unauthorized("this API key is not known or was revoked")
+            raise _unauthorized("this API key is unknown or was revoked: check it, or ask for a new one")
         cache.put(digest, key_id)
     bind_contextvars(key_id=key_id)
     return key_id
 
 
 def _refuse_pages(request: Request) -> None:
-    """Where no key tells who asks, refuse what a web page has its visitor's browser ask.
+    """Refuse requests that a web page makes its visitor's browser send, when no keys are required.
 
-    A page whose own name has been made to resolve to this machine sends that name as `Host`; any other page that may
-    change something sends its `Origin`.
+    A page whose own name resolves to this machine sends that name as `Host`; any other page that may change something
+    sends its `Origin`.
     """
     host = request.headers.get("host", "")
     name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
     if not (name.lower() == "localhost" or _is_loopback(name.strip("[]"))):
-        raise Problem("forbidden", f"without API keys only this machine is served, not {name!r:.80}: use 127.0.0.1")
+        raise Problem(
+            "forbidden",
+            f"this server runs without API keys and answers to 127.0.0.1 or localhost only, not to {name!r:.80}",
+        )
     origin = request.headers.get("origin")
     if origin is not None and origin.partition("://")[2] != host:
-        raise Problem("forbidden", f"without API keys other sites' pages are not served, such as {origin!r:.80}")
+        raise Problem(
+            "forbidden",
+            f"this server runs without API keys and refuses requests from other web pages, here {origin!r:.80}",
+        )
 
 
 def _is_loopback(name: str) -> bool:

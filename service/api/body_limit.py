@@ -1,4 +1,4 @@
-"""No body is larger or slower than its route allows."""
+"""Limits the size and the duration of request bodies."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from service.api.problems import Problem
 from service.core.settings import Settings
 
 MAX_JSON_BYTES = 64_000
-"""Many times what the largest request takes."""
+"""Many times the size of the largest valid request."""
 
 _UPLOADS = frozenset({"/adapters", "/v1/adapters"})
 
 
 class BodyLimit:
-    """Refuses a body that is too large, at once where its length is told, or that takes too long to come."""
+    """Refuses a body that is too large, at once if `Content-Length` says so, or that arrives too slowly."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -29,14 +29,14 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         most = self._max_upload if scope["path"] in _UPLOADS else MAX_JSON_BYTES
-        told = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        too_large = told.isdigit() and int(told) > most
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        too_large = length.isdigit() and int(length) > most
         taken, complete = 0, False
         due = time.monotonic() + self._seconds
 
         async def limited() -> Message:
             nonlocal taken, complete
-            # Raised where the body is read, so that it is answered like any other problem.
+            # Raised when the body is read, so that the handler of problems answers it.
             if too_large:
                 raise _too_large(most)
             if complete:
@@ -47,7 +47,7 @@ class BodyLimit:
             except TimeoutError as error:
                 raise _too_slow(self._idle_seconds, self._seconds) from error
             if message["type"] == "http.disconnect":
-                raise Problem("client_gone", "the connection was closed before all of the body had come")
+                raise Problem("client_gone", "the connection was closed before the whole body had arrived")
             complete = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > most:
@@ -58,9 +58,11 @@ class BodyLimit:
 
 
 def _too_large(most: int) -> Problem:
-    return Problem("content_too_large", f"the body is larger than {most / 1e6:g} MB", headers={"Connection": "close"})
+    return Problem(
+        "content_too_large", f"the body is larger than the limit of {most / 1e6:g} MB", headers={"Connection": "close"}
+    )
 
 
 def _too_slow(idle_seconds: float, seconds: float) -> Problem:
-    told = f"nothing of the body came for {idle_seconds:g} s, or it took longer than {seconds:g} s"
-    return Problem("too_slow", told, headers={"Connection": "close"})
+    detail = f"the body took too long: at most {idle_seconds:g} s without data and {seconds:g} s in total are allowed"
+    return Problem("too_slow", detail, headers={"Connection": "close"})

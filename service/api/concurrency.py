@@ -1,4 +1,4 @@
-"""Turns at what takes room for as long as it goes on: so many in all, and of these so many of one key."""
+"""Limits concurrent uploads and streams, in total and per API key."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from service.api.problems import RETRY_SECONDS, Problem
 
 
 class ConcurrencyLimit:
-    """To be taken on the event loop only.
+    """Limits how many operations run at once. Not thread-safe: for use on the event loop only.
 
     Args:
-        what: in the plural, for people.
-        most, most_per_key: at once.
+        what: name of the operations in the plural, for messages.
+        most, most_per_key: operations at once, in total and per API key.
     """
 
     def __init__(self, what: str, most: int, most_per_key: int) -> None:
@@ -22,19 +22,21 @@ class ConcurrencyLimit:
         self._taken: Counter[str] = Counter()
 
     @contextmanager
-    def taken(self, key_id: str) -> Iterator[None]:
-        """A turn for as long as the context.
+    def slot(self, key_id: str) -> Iterator[None]:
+        """Hold one slot while the context lasts.
 
         Raises:
-            Problem: all turns are taken, or all that the key may have.
+            Problem: no slot is free, in total or for this key.
         """
-        # Closed, or all of a body would come first.
+        # Without `close` the server would first receive the rest of the body.
         headers = {"Retry-After": str(RETRY_SECONDS), "Connection": "close"}
         if self._taken[key_id] >= self._most_per_key:
-            detail = f"{self._most_per_key} of your {self._what} are open, which is the most: wait until one has ended"
+            detail = (
+                f"you already have {self._most_per_key} open {self._what}, which is the limit: wait until one has ended"
+            )
             raise Problem("too_many_open", detail, headers=headers)
         if self._taken.total() >= self._most:
-            raise Problem("unavailable", f"too many {self._what} are open: come back later", headers=headers)
+            raise Problem("unavailable", f"the server has too many open {self._what}: try again later", headers=headers)
         self._taken[key_id] += 1
         try:
             yield

@@ -1,8 +1,8 @@
 """Decodes uploaded pictures in a process of its own, so that a hostile file can harm nothing else.
 
-Started as `python -m service.api.decoder`. A request (see `Inspection`) comes on standard input as JSON; the answer
-goes to standard output: all problems, or what was accepted and the notes on it. Accepted pictures are written
-anew as PNG, which leaves behind whatever a file held besides its pixels.
+Started as `python -m service.api.decoder`. It reads a request (see `Inspection`) as JSON from standard input, and
+writes to standard output all problems, or the accepted pictures and notes on them. Accepted pictures are re-encoded as
+PNG, so that nothing but their pixels is kept.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any, NotRequired, TypedDict
 
 
 class Inspection(TypedDict):
-    """What is to be looked at.
+    """A request to decode files.
 
     Attributes:
         files: kind (images, masks, normals) → name → path.
         limits: fields of `ImageLimits`.
         brightness, mask_values: the form's fields of these names.
-        folder: where the pictures are written to, `{kind}/{index:03}.png`.
-        memory_bytes: of address space, at most.
-        cpu_seconds: of processor time, at most; SIGXCPU tells that it is used up.
+        folder: where the pictures are written, as `{kind}/{index:03}.png`.
+        memory_bytes: limit of address space.
+        cpu_seconds: limit of processor time; the kernel sends SIGXCPU when it is used up.
     """
 
     files: dict[str, dict[str, str]]
@@ -42,21 +42,21 @@ def main() -> None:
     inspection: Inspection = json.load(sys.stdin)
     memory, seconds = inspection["memory_bytes"], inspection["cpu_seconds"]
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    # At the hard limit the kernel sends SIGKILL, as it does where memory has run out.
+    # At the hard limit the kernel sends SIGKILL, as it does when memory has run out.
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Where memory runs out after all, this upload goes and not the server.
+    # If the machine runs out of memory, the kernel kills this process and not the server.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     json.dump(inspect(inspection), sys.stdout)
 
 
 def inspect(inspection: Inspection) -> dict[str, Any]:
-    """Check all files, and write the pictures where nothing is wrong with any.
+    """Check all files, and write the pictures if none of them is faulty.
 
     Returns:
-        `problems`: the fields of a `FileProblem` each; where there are none also `notes`, and `pictures`: by kind a
-        list of name (the file's stem), width, height, bytes and sha256 of the new file.
+        `problems`: the fields of a `FileProblem` each; `notes`; and `pictures`: by kind a list of name (the file's
+        stem), width, height, bytes and sha256 of the new file.
     """
     from service.core.errors import UsageError
     from service.core.uploads.decoding import ImageLimits
@@ -71,7 +71,7 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
     problems: list[dict[str, Any]] = []
     notes: list[str] = []
     reading = Reading()
-    # What is wrong with the form's fields is told by who received it.
+    # The API reports mistakes in the form's fields itself.
     with suppress(UsageError):
         reading = chosen_reading(inspection.get("brightness"), inspection.get("mask_values"))
     reading = shared_reading(reading, files["images"], files["masks"], files["normals"], limits)

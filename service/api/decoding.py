@@ -1,4 +1,4 @@
-"""Judging an upload: its files are decoded by another process, within limits of memory and time."""
+"""Decodes the files of an upload in another process, within limits of memory and time."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from service.core.uploads.decoding import ImageLimits
 log = structlog.stdlib.get_logger(__name__)
 
 CPU_SECONDS = 120
-"""Of processor time that decoding one upload may take: whoever sends more has sent too much."""
+"""Processor time that decoding one upload may take; an upload that needs more is refused."""
 
 SECONDS = 2 * CPU_SECONDS
-"""By the clock: an inspector that gets less than half a core is let down by the server, not by the upload."""
+"""Wall-clock limit: a decoder that gets less than half a core fails because of the server, not of the upload."""
 
 BUSY_SECONDS = 30
-"""When to come back after that."""
+"""`Retry-After` of a server that is too busy to decode."""
 
 _BASE_BYTES = 2**29
-"""Address space of Python with NumPy and Pillow, with room to spare."""
+"""Address space of Python with NumPy and Pillow, with a margin."""
 
 _BYTES_PER_PIXEL_HELD = 5
-"""Three of an image and one of its mask, and what Python adds."""
+"""Three of an image, one of its mask, and one for Python's overhead."""
 
 _BYTES_PER_PIXEL_DECODED = 48
-"""Of the one file at work: decoder, RGBA copies and 32-bit colour codes of a mask."""
+"""Of the file being decoded: decoder, RGBA copies and 32-bit colour codes of a mask."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An accepted picture, written anew as PNG.
+    """An accepted picture, re-encoded as PNG.
 
     Attributes:
-        name: the stem of what the client called it.
+        name: stem of the client's file name.
         path: the new file.
     """
 
@@ -61,7 +61,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What was accepted, by kind, and what was converted or looks odd, one sentence each."""
+    """The accepted pictures by kind, and notes on what was converted or looks odd, one sentence each."""
 
     images: list[Picture]
     masks: list[Picture]
@@ -74,23 +74,28 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Every mistake found, as entries of a problem's `errors`, and one sentence each that names not too many files."""
+    """Every mistake found.
+
+    Attributes:
+        errors: entries of a problem's `errors`.
+        details: one sentence for each, which names the first few files only.
+    """
 
     errors: list[dict[str, Any]]
-    told: list[str]
+    details: list[str]
 
 
 def memory_of(limits: ImageLimits) -> int:
-    """Bytes of address space in which any upload within the limits is decoded.
+    """Bytes of address space that suffice to decode any upload within the limits.
 
-    The server's memory has to hold so much for each of `MAX_INSPECTIONS` uploads, or its kernel ends one in the midst.
+    The server needs this much memory for each of `MAX_INSPECTIONS` uploads, or its kernel may kill a decoder.
     """
     held, decoded = _BYTES_PER_PIXEL_HELD * limits.max_total_pixels, _BYTES_PER_PIXEL_DECODED * limits.max_pixels
     return _BASE_BYTES + held + decoded
 
 
 def limits_of(settings: Settings) -> ImageLimits:
-    """The limits of decoding that the settings ask for."""
+    """Take the limits of decoding from the settings."""
     return ImageLimits(
         max_pairs=settings.max_pairs,
         max_file_bytes=settings.max_file_bytes,
@@ -100,10 +105,10 @@ def limits_of(settings: Settings) -> ImageLimits:
 
 
 async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:
-    """Decode all files of a form; it takes memory and time, so not too many at once.
+    """Decode all files of a form. The caller limits how many forms are decoded at once.
 
     Raises:
-        Problem: the server lacks the time, memory or disk for it now.
+        Problem: the server lacks time, memory or disk space at the moment.
     """
     limits = limits_of(settings)
     inspection = Inspection(
@@ -119,7 +124,7 @@ async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:
     if isinstance(answer, str):
         return Refused([{"detail": answer}], [answer])
     if problems := answer["problems"]:
-        # Of several files of one name, which the form's own errors tell of, the last was looked at.
+        # Of several files with one name, which the form's own errors report, only the last was decoded.
         pointers = {(file.kind, file.name): file.pointer for file in form.files}
         return Refused([_placed(problem, pointers) for problem in problems], [each["brief"] for each in problems])
     folder = form.folder / "accepted"
@@ -134,7 +139,7 @@ async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:
 
 
 async def _inspected(inspection: Inspection) -> dict[str, Any] | str:
-    """The inspector's answer, or a sentence on what is wrong with the upload that there is none."""
+    """Run the decoder; returns its answer, or a sentence that says why the upload could not be decoded."""
     try:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "service.api.decoder"),
@@ -143,9 +148,9 @@ async def _inspected(inspection: Inspection) -> dict[str, Any] | str:
             stderr=asyncio.subprocess.PIPE,
             env=_environment(),
         )
-    except OSError as error:  # no memory or no number for one more process
+    except OSError as error:  # no memory or no process id for one more process
         log.warning("inspection_not_begun", error=repr(error))
-        raise _busy("no process can be started to decode the pictures in") from error
+        raise _busy("the process that decodes the pictures cannot be started") from error
     try:
         async with asyncio.timeout(SECONDS):
             output, errors = await process.communicate(json.dumps(inspection).encode())
@@ -153,41 +158,41 @@ async def _inspected(inspection: Inspection) -> dict[str, Any] | str:
         log.warning("inspection_too_slow", seconds=SECONDS)
         raise _busy(f"the pictures were not decoded within {SECONDS} seconds") from error
     finally:
-        if process.returncode is None:  # also where the request was given up
+        if process.returncode is None:  # also when the request was cancelled
             process.kill()
             await process.wait()
     returncode = process.returncode or 0
     if returncode == 0:
         answer: dict[str, Any] = json.loads(output)
         return answer
-    said = errors.decode(errors="replace")
-    log.warning("inspection_failed", returncode=returncode, said=said[-2000:])
-    if "No space left on device" in said or "Disk quota exceeded" in said:
+    output_text = errors.decode(errors="replace")
+    log.warning("inspection_failed", returncode=returncode, said=output_text[-2000:])
+    if "No space left on device" in output_text or "Disk quota exceeded" in output_text:
         raise Problem(
             "spool_full",
-            "the disk that uploads are kept on is full; nothing was stored, try again later",
+            "the disk for uploads is full; nothing was stored: try again later",
             headers={"Retry-After": "60"},
         )
-    if returncode == -signal.SIGKILL:  # which no limit of its own sends: the kernel was out of memory
-        raise _busy("the memory did not suffice to decode the pictures")
-    if returncode < 0 or "MemoryError" in said:
+    if returncode == -signal.SIGKILL:  # sent by the kernel when the machine is out of memory, not by the limits
+        raise _busy("the server ran out of memory while decoding the pictures")
+    if returncode < 0 or "MemoryError" in output_text:
         return "decoding the pictures takes more memory or time than is allowed: send fewer, smaller or other files"
-    raise TransientError(f"the inspector ended with {returncode}")
+    raise TransientError(f"the decoder ended with code {returncode}")
 
 
 def _busy(what: str) -> Problem:
-    detail = f"{what}: the server has too much to do; nothing was stored, and the same upload may succeed later"
+    detail = f"{what}: the server is too busy; nothing was stored, send the same upload again later"
     return Problem("unavailable", detail, headers={"Retry-After": str(BUSY_SECONDS)})
 
 
 def _environment() -> dict[str, str]:
-    """What Python needs to start, and no secret; one thread, as stacks and a BLAS's buffers count as address space."""
+    """Build an environment without secrets, and with one thread: stacks and BLAS buffers count as address space."""
     passed = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
     environment = {name: os.environ[name] for name in passed if name in os.environ}
     return {**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 
 def _placed(problem: dict[str, Any], pointers: Mapping[tuple[str, str], str]) -> dict[str, Any]:
-    """An entry of `errors`: the sentence, the files it is about, and a pointer to the first of them."""
+    """Make an entry of `errors`: the sentence, pointers to its files, and a pointer to the first of them."""
     files = [pointers[kind, name] for kind, name in problem["files"]]
     return {"detail": problem["detail"], **({"pointer": files[0], "files": files} if files else {})}

@@ -1,6 +1,7 @@
-"""Progress as server-sent events, resumed where a broken connection left off.
+"""Sends progress as server-sent events, which resume after a broken connection.
 
-The events lie in the record's own Redis stream, whose ids are the events' ids; `Last-Event-ID` is where to read on.
+The events are stored in the record's own Redis stream, whose ids are the events' ids; `Last-Event-ID` says where to
+resume.
 """
 
 from __future__ import annotations
@@ -26,32 +27,32 @@ _PING_SECONDS = 15.0
 
 
 class EventStream(StreamingResponse):
-    """A `text/event-stream`, which takes one of its key's turns while it is sent."""
+    """A `text/event-stream` response that holds a slot of the concurrency limit while it is sent."""
 
     media_type = "text/event-stream"
 
     # The OpenAPI document takes the status from the default of `status_code`.
     def __init__(
-        self, content: AsyncIterator[str], turns: ConcurrencyLimit, key_id: str, status_code: int = 200
+        self, content: AsyncIterator[str], limit: ConcurrencyLimit, key_id: str, status_code: int = 200
     ) -> None:
         super().__init__(content, status_code, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._turns, self._key_id = turns, key_id
+        self._limit, self._key_id = limit, key_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Taken here, as only here it is sure to end.
-        with self._turns.taken(self._key_id):
+        # Taken here, because only here it is certain to be released.
+        with self._limit.slot(self._key_id):
             await super().__call__(scope, receive, send)
 
 
 async def stream(services: Services, record: Record, seen: str | None) -> Response:
-    """The record's events after the one that was seen last, or all; it ends with the record's terminal state.
+    """Stream the record's events after the last one seen, or all of them, until its terminal state.
 
-    Answers 204, which tells a browser not to come back, where nothing more will come.
-    The answer itself is a `Problem` where too many streams are open.
+    Answers 204, which stops a browser from reconnecting, if no events will follow.
+    Sending the response raises a `Problem` if too many streams are open.
     """
     after = "0-0"
     if seen is not None:
-        # Nothing comes after an id that is later than all there are.
+        # An id beyond the last event would never be reached.
         after = min(seen, await last_event_id(services.stream_redis, record.id), key=_order)
     if record.state.is_terminal and not await read_events(services.stream_redis, record.id, after, wait_seconds=0.001):
         return Response(status_code=204)
@@ -73,13 +74,13 @@ async def _lines(services: Services, record_id: str, after: str) -> AsyncIterato
             elif time.monotonic() - last_sent > _PING_SECONDS:
                 record = await read_record(services.fast_redis, record_id)
                 if record is None or ended:
-                    return  # deleted, or there is no event of the end
-                # Its event may have come since events were last read.
+                    return  # deleted, or its last event has expired
+                # The last event may have arrived since events were last read.
                 ended = record.state.is_terminal
                 yield ": still here\n\n"
                 last_sent = time.monotonic()
     except RedisError:
-        # The client comes back with the id of what it saw last.
+        # The client reconnects with the id of the last event it saw.
         return
 
 

@@ -1,9 +1,8 @@
-"""Endpoints that take nothing which has to be parsed are called by the shortest way.
+"""Calls endpoints without parsed parameters directly, past FastAPI's dependency resolution.
 
-FastAPI looks a route up twice and resolves what its endpoint takes in a general way; both together take longer than all
-the rest of a small answer. Its own routes stay behind: for the OpenAPI document, and for endpoints that take a body, a
-query or a header, that are guarded by dependencies of their route, router or app, or whose answer has to be made of
-what they return.
+FastAPI matches a route twice and resolves an endpoint's parameters in a general way, which together takes longer than
+the rest of a small response. Its own routes remain for the OpenAPI document, and for endpoints that take a body, a
+query or a header, that have dependencies of their route, router or app, or that do not return a response themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _Source = Callable[[Request], Awaitable[Any]]
 
 
 def install(app: FastAPI) -> None:
-    """Put the short ways before all routes that the app has by now."""
+    """Put direct routes in front of the app's present routes."""
     app.router.routes[:0] = [
         _DirectRoute(str(found.path), described, sources)
         for found in iter_route_contexts(app.routes)
@@ -32,7 +31,7 @@ def install(app: FastAPI) -> None:
 
 
 class _DirectRoute(Route):
-    """As `described`, and counted as it."""
+    """A route to the endpoint of `described`, under whose name it is counted."""
 
     def __init__(self, path: str, described: APIRoute, sources: Mapping[str, _Source]) -> None:
         endpoint: Callable[..., Awaitable[Response]] = described.endpoint
@@ -52,32 +51,31 @@ class _DirectRoute(Route):
 
 
 def _sources(endpoint: Callable[..., Any], guards: Sequence[Depends]) -> dict[str, _Source] | None:
-    """Where what the endpoint takes comes from, but for parts of the path; None where the short way would not do.
+    """Map each parameter of an endpoint, path parameters excepted, to its source; None if it needs FastAPI.
 
     Args:
         guards: the dependencies of its route, its routers and the app.
     """
-    if guards or not iscoroutinefunction(endpoint) or not _answers(endpoint):
+    if guards or not iscoroutinefunction(endpoint) or not _returns_response(endpoint):
         return None
     sources: dict[str, _Source] = {}
-    for name, taken in _taken(endpoint).items():
-        if taken is Request:
+    for name, hint in _parameters(endpoint).items():
+        if hint is Request:
             sources[name] = _itself
-        elif (dependency := _dependency(taken)) is not None:
+        elif (dependency := _dependency(hint)) is not None:
             sources[name] = dependency
-        elif not _is_text_of_path(taken):
+        elif not _is_path_text(hint):
             return None
     return sources
 
 
-def _answers(function: Callable[..., Any]) -> bool:
-    """Whether what the function returns is an answer as it is."""
+def _returns_response(function: Callable[..., Any]) -> bool:
     returned = get_type_hints(function).get("return")
     return isinstance(returned, type) and issubclass(returned, Response)
 
 
-def _taken(function: Callable[..., Any]) -> dict[str, Any]:
-    """The parameters of a function with their types."""
+def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    """Map the names of a function's parameters to their types."""
     hints = get_type_hints(function, include_extras=True)
     hints.pop("return", None)
     return hints
@@ -87,17 +85,17 @@ async def _itself(request: Request) -> Request:
     return request
 
 
-def _dependency(taken: Any) -> _Source | None:
-    """The coroutine function that FastAPI would call with the request only."""
-    for note in get_args(taken)[1:] if get_origin(taken) is Annotated else ():
+def _dependency(hint: Any) -> _Source | None:
+    """Return the coroutine function that FastAPI would call with nothing but the request."""
+    for note in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
         if isinstance(note, Depends) and iscoroutinefunction(note.dependency):
-            needs = _taken(note.dependency)
+            needs = _parameters(note.dependency)
             return note.dependency if list(needs.values()) == [Request] else None
     return None
 
 
-def _is_text_of_path(taken: Any) -> bool:
-    if get_origin(taken) is not Annotated:
+def _is_path_text(hint: Any) -> bool:
+    if get_origin(hint) is not Annotated:
         return False
-    kind, *notes = get_args(taken)
+    kind, *notes = get_args(hint)
     return kind is str and all(isinstance(note, Path) and not note.metadata for note in notes)

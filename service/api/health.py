@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it can work, and its metrics."""
+"""Routes for liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(tags=["health"])
 
 READY_SECONDS, UNREADY_SECONDS = 2.0, 0.5
-"""How long what was found is told again: any number of probes costs no more than one in so many seconds."""
+"""How long a check is cached, so that many probes cost no more than one."""
 
 
 @router.get("/healthz", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def get_health() -> Response:
-    """The process answers."""
+    """Check that the process answers."""
     return Response("ok\n", media_type="text/plain")
 
 
 @router.get("/readyz", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})
 async def get_readiness(request: Request) -> Response:
-    """Redis and the object store answer, and at least one worker was heard of lately; seen at most two seconds ago."""
+    """Check that Redis and the object store answer and that a worker is alive; the result is cached for two seconds."""
     found: schemas.Readiness = await request.app.state.readiness.look()
     return Response(found.model_dump_json(), 200 if found.ready else 503, media_type="application/json")
 
 
 class Readiness:
-    """Looks at what is needed; all who ask at about the same time share one look."""
+    """Checks what the service needs; concurrent callers share one check."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._look: asyncio.Task[schemas.Readiness] | None = None
         self._until = 0.0
-        self._told: schemas.Readiness | None = None
+        self._logged: schemas.Readiness | None = None
 
     async def look(self) -> schemas.Readiness:
-        """As it was found a moment ago, or is found now."""
+        """Return the cached result, or check now."""
         if self._look is None or (self._look.done() and time.monotonic() > self._until):
             self._look = asyncio.create_task(self._found())
-        # Whoever asked first may go away before it is answered.
+        # The first caller may disconnect; the others still need the result.
         return await asyncio.shield(self._look)
 
     async def _found(self) -> schemas.Readiness:
@@ -60,17 +60,17 @@ class Readiness:
         ready = storage and bool(workers)
         found = schemas.Readiness(ready=ready, redis=workers is not None, storage=storage, workers=workers or 0)
         self._until = time.monotonic() + (READY_SECONDS if ready else UNREADY_SECONDS)
-        if found != self._told:
-            tell = log.info if ready else log.warning
-            tell("readiness_changed", **found.model_dump())
-            self._told = found
+        if found != self._logged:
+            write = log.info if ready else log.warning
+            write("readiness_changed", **found.model_dump())
+            self._logged = found
         return found
 
 
 async def _workers(services: Services) -> int | None:
-    """How many workers there are; None without Redis."""
+    """Count the live workers; None if Redis does not answer."""
     try:
-        # By the clock by which the workers tell it.
+        # Redis' clock, which also stamps the workers' heartbeats.
         seconds, _ = await services.fast_redis.time()
         return int(await services.fast_redis.zcount(WORKERS, seconds - HEARD_SECONDS, "+inf"))
     except RedisError:
@@ -80,11 +80,11 @@ async def _workers(services: Services) -> int | None:
 def _storage_ready(services: Services) -> bool:
     try:
         return services.storage.ready()
-    except (TransientError, ClientError):  # it is away, or takes our credentials for none
+    except (TransientError, ClientError):  # unreachable, or it refuses our credentials
         return False
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def get_metrics(request: Request) -> Response:
-    """Figures for Prometheus."""
+    """Get the metrics for Prometheus."""
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,6 +1,6 @@
-"""HTTP on the wire: what a client may send, and how long it may take, before there is a request to answer.
+"""Limits the size and the duration of request heads, and the number of connections.
 
-uvicorn's parser keeps the head of a request until it is complete, however long it is and however long that takes.
+uvicorn's parser buffers the head of a request until it is complete, without any limit of size or time.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
-"""Of request line and headers, and of trailers; many times what any client sends."""
+"""Limit of request line and headers, and of trailers; many times what any client sends."""
 
 HEAD_SECONDS = 10.0
-"""From when a connection is idle until the next head is complete."""
+"""Time from when a connection becomes idle until the next head is complete."""
 
 LINGER_SECONDS = 1.0
-"""For a client to read why it was refused: a connection that is closed with bytes unread is reset at once."""
+"""Time for a client to read why it was refused: closing with unread bytes resets a connection at once."""
 
 _PER_HEADER = len(b": \r\n")
 
 MAX_CONNECTIONS = min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-"""Open at once; the rest of the open files is for the servers behind and for uploads."""
+"""Connections open at once; the remaining file descriptors serve Redis, the object store and uploads."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol within limits: `uvicorn --http service.api.http:LimitedProtocol`."""
+    """uvicorn's protocol with limits: `uvicorn --http service.api.http:LimitedProtocol`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._head = 0  # bytes of the present head that the parser has told
-        self._gathered = 0  # bytes since the parser has last told anything that ends
+        self._head = 0  # bytes of the present head that the parser has reported
+        self._gathered = 0  # bytes since the parser last completed a head or a part of a body
         self._due: asyncio.TimerHandle | None = None  # when the connection is closed
         self._refused = False
 
@@ -86,7 +86,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Where the parser has stopped: at what it cannot read, or at what `_count` has refused."""
+        """Answer when the parser has stopped, at bytes it cannot read or because of `_count`."""
         if self._head > MAX_HEAD_BYTES:
             self._refuse()
         else:
@@ -113,7 +113,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _refuse(self) -> None:
         self._refused = True
         if self._answering:
-            # Into an answer that is on its way nothing can be written.
+            # An error cannot be written into a response that has begun.
             self.transport.close()
             return
         self.transport.pause_reading()

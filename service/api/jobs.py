@@ -1,4 +1,4 @@
-"""`/jobs`: generating pairs with an adapter."""
+"""Routes under `/jobs`: generating pairs with an adapter."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from service.core.requests import JobRequest
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=documented("unauthorized", "forbidden", "unavailable"))
 
-JobId = Annotated[str, Path(description="As `POST /jobs` told it.")]
+JobId = Annotated[str, Path(description="The id that `POST /jobs` returned.")]
 
 
 async def _json_only(request: Request, _: KeyId) -> None:
-    """Refuse what FastAPI would not read as JSON."""
+    """Refuse media types that FastAPI would not parse as JSON."""
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not (sent == "application/json" or (sent.startswith("application/") and sent.endswith("+json"))):
-        raise Problem("unsupported_media_type", "send application/json")
+        raise Problem("unsupported_media_type", "send the request as application/json")
 
 
 _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "formats": ["coco"]}
@@ -55,20 +55,20 @@ async def create_job(
 ) -> Response:
     """Generate `num_pairs` accepted pairs with a trained adapter.
 
-    In the example, put the id of an adapter of yours that has succeeded; `GET /v1/adapters` tells them.
+    Replace the adapter id of the example with that of an adapter that has succeeded; `GET /v1/adapters` lists yours.
     """
-    # Of the body as it came: in the parsed request a seed may have been drawn.
+    # Hashed as received: parsing may draw a random seed.
     body = json.dumps(await request.json(), sort_keys=True)
     submission = Submission.of(request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
     if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
         return await resources.accepted(request, services, first)
     most = services.settings.max_num_pairs
     if wanted.num_pairs > most:
-        errors = [{"pointer": "/num_pairs", "detail": f"at most {most} pairs are made by one job"}]
-        raise Problem("invalid_request", errors[0]["detail"], errors=errors)
+        detail = f"{wanted.num_pairs} pairs requested, but one job generates at most {most}"
+        raise Problem("invalid_request", detail, errors=[{"pointer": "/num_pairs", "detail": detail}])
     adapter = await resources.owned(services, Kind.ADAPTER, wanted.adapter_id, key_id)
     if adapter.state != State.SUCCEEDED:
-        detail = f"adapter {adapter.id} is {adapter.state}; jobs need one that has succeeded"
+        detail = f"adapter {adapter.id} is {adapter.state}: a job needs one that has succeeded"
         waiting = POLL_SECONDS.get(adapter.state)
         headers = {"Retry-After": str(waiting)} if waiting else None
         raise Problem(
@@ -86,7 +86,7 @@ def list_jobs(
     after: resources.AfterJob = None,
     limit: resources.Limit = 20,
 ) -> Response:
-    """Your jobs, newest first."""
+    """List your jobs, newest first."""
     return resources.page(services, Kind.JOB, key_id, state=state, after=after, limit=limit)
 
 
@@ -96,7 +96,7 @@ def list_jobs(
     responses={304: {"description": "`If-None-Match` names the present state."}, **documented("not_found")},
 )
 async def get_job(request: Request, services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
-    """State, progress, counts of accepted and rejected candidates, and links of a job."""
+    """Get the state, progress, counts of accepted and rejected candidates, and links of a job."""
     return await resources.read(request, services, Kind.JOB, job_id, key_id)
 
 
@@ -104,12 +104,12 @@ async def get_job(request: Request, services: UsedServices, key_id: KeyId, job_i
     "/{job_id}/cancel",
     response_model=schemas.Job,
     responses={
-        202: {"model": schemas.Job, "description": "A worker is asked to stop."},
+        202: {"model": schemas.Job, "description": "The worker was asked to stop."},
         **documented("not_found", "already_finished"),
     },
 )
 async def cancel_job(request: Request, services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
-    """Stop a job, and free what it stored."""
+    """Stop a job and delete what it stored."""
     return await resources.cancel(request, services, Kind.JOB, job_id, key_id)
 
 
@@ -123,7 +123,7 @@ async def delete_job(services: UsedServices, key_id: KeyId, job_id: JobId) -> Re
     "/{job_id}/events",
     response_class=events.EventStream,
     responses={
-        204: {"description": "Nothing more will come."},
+        204: {"description": "The job has ended: there are no more events."},
         **documented("not_found", "invalid_request", "too_many_open"),
     },
 )
@@ -133,12 +133,12 @@ async def stream_job_events(
     job_id: JobId,
     last_event_id: Annotated[str | None, Header(pattern=events.ID_PATTERN)] = None,
 ) -> Response:
-    """Changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
+    """Stream changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     return await events.stream(services, record, last_event_id)
 
 
-_LINK: dict[int | str, dict[str, Any]] = {303: {"description": "A link that works for a while without a key."}}
+_LINK: dict[int | str, dict[str, Any]] = {303: {"description": "A temporary link that needs no API key."}}
 
 
 @router.get(
@@ -147,7 +147,7 @@ _LINK: dict[int | str, dict[str, Any]] = {303: {"description": "A link that work
     responses={**_LINK, **documented("not_found", "not_finished", "no_result")},
 )
 async def get_job_dataset(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
-    """The zip of images and masks."""
+    """Download the dataset: a zip of images and masks."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     result = resources.require_result(record, "dataset")
     adapter = await to_thread.run_sync(services.store.records.get, record.request["adapter_id"])
@@ -163,7 +163,7 @@ async def get_job_dataset(services: UsedServices, key_id: KeyId, job_id: JobId) 
     responses={**_LINK, **documented("not_found", "not_finished", "no_result")},
 )
 async def get_job_preview(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
-    """A sheet of some of the pairs, as PNG."""
+    """Download a sheet of some of the pairs, as PNG."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     result = resources.require_result(record, "preview")
     return await resources.signed(
@@ -172,5 +172,5 @@ async def get_job_preview(services: UsedServices, key_id: KeyId, job_id: JobId) 
 
 
 def _file_stem(name: str) -> str:
-    """What a user calls an adapter, fit for a file name anywhere, in whatever script."""
+    """Turn an adapter's name, in any script, into a file name that is valid on every system."""
     return re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", name)).strip("-.") or "dataset"

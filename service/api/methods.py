@@ -1,4 +1,4 @@
-"""Which methods an address takes: `HEAD` wherever `GET` ends soon, and all of them in the `Allow` of a 405."""
+"""Adds `HEAD` to `GET` routes that are no streams, and lists a path's methods for the `Allow` of a 405."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from service.api.events import EventStream
 
 
 class Methods:
-    """The methods of an app's addresses.
+    """The methods that an app's paths accept.
 
     Args:
-        routers: by the prefix that they are included with.
+        routers: pairs of a prefix and the router included under it.
     """
 
     def __init__(self, routers: Sequence[tuple[str, APIRouter]]) -> None:
@@ -23,7 +23,7 @@ class Methods:
         ]
 
     def allowed(self, path: str) -> str:
-        """The value of `Allow`, empty where the path is none of these routers'."""
+        """Return the value of `Allow`; empty if none of these routers has the path."""
         found: set[str] = set()
         for prefix, route in self._routes:
             if path.startswith(prefix) and route.path_regex.match(path.removeprefix(prefix)):
@@ -32,7 +32,7 @@ class Methods:
 
 
 def answer_head(app: FastAPI) -> None:
-    """Answer `HEAD` as `GET`, with its guards; the server leaves the body out."""
+    """Answer `HEAD` like `GET`, with the same dependencies; the server omits the body."""
     for found in list(iter_route_contexts(app.routes)):
         if isinstance(route := found.original_route, APIRoute) and "HEAD" in _methods(route):
             app.add_api_route(

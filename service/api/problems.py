@@ -1,4 +1,4 @@
-"""Every error is answered as a problem document (RFC 9457), the framework's own included.
+"""Answers every error, the framework's own included, as a problem document (RFC 9457).
 
 A problem has, besides the members of the RFC, a machine-readable `code`, the request's id, and `errors`: one entry for
 each thing that is wrong, with its `detail` and the place it concerns, a `pointer` into the body (RFC 6901) or the name
@@ -54,26 +54,26 @@ CODES: dict[str, tuple[int, str]] = {
 """Status and title of each code."""
 
 LISTED = 100
-"""Mistakes that one answer lists; a last entry counts the others."""
+"""Mistakes that one response lists; a last entry counts the others."""
 
 _SUMMED_UP = 5
 
 _SHOWN = 2_000
-"""Characters of one text; what is told of many files with long names takes more than a thousand."""
+"""Longest text in characters; a sentence on many files with long names takes more than a thousand."""
 
 RETRY_SECONDS = 5
-"""When to come back after a failure of the surroundings."""
+"""`Retry-After` when Redis, the object store or the disk has failed."""
 
 
 class Problem(HTTPException):
-    """A refusal.
+    """An error that is answered as a problem document.
 
     Args:
         code: a key of `CODES`.
         detail: what is wrong with this request, and what would be right.
         errors: one entry per mistake, with `detail` and `pointer` or `parameter`.
-        listed: how many of them are shown, for those whose number is bounded otherwise.
-        headers: to send along.
+        listed: how many of them to list; more than `LISTED` where their number is bounded otherwise.
+        headers: additional headers of the response.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Problem(HTTPException):
 
 
 def pointer(*parts: str | int) -> str:
-    """A JSON Pointer (RFC 6901)."""
+    """Build a JSON Pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def shown(text: str, most: int = _SHOWN) -> str:
-    """A text that may hold what a client has sent, at bounded length."""
+    """Shorten a text that may contain what a client has sent."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -120,7 +120,7 @@ def response(request: Request, problem: Problem) -> Response:
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an OpenAPI operation that may answer with these problems."""
+    """Build the `responses` of an OpenAPI operation that may answer with these problems."""
     by_status: dict[int | str, list[str]] = {}
     for code in codes:
         by_status.setdefault(CODES[code][0], []).append(code)
@@ -134,10 +134,10 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI, allowed: Callable[[str], str] = lambda _: "") -> None:
-    """Answer all errors of the app as problems.
+    """Install handlers that answer all errors of the app as problems.
 
     Args:
-        allowed: the methods that a path takes; the framework tells those of the first route only.
+        allowed: returns the methods of a path; the framework knows only those of the first matching route.
     """
 
     @app.exception_handler(HTTPException)
@@ -160,12 +160,12 @@ def install(app: FastAPI, allowed: Callable[[str], str] = lambda _: "") -> None:
     app.add_exception_handler(RedisError, unavailable)
     app.add_exception_handler(OperationalError, unavailable)
     app.add_exception_handler(TransientError, unavailable)
-    # No bucket, or no object where a record says that there is one: the store has lost something.
+    # The bucket or an object that a record names is missing: the store has lost data.
     app.add_exception_handler(MissingObject, unavailable)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        # The server logs the traceback; the client learns nothing of our inside. This answer passes by our own layers.
+        # The server logs the traceback, which clients must not see. This response bypasses our middleware.
         detail = "an unexpected error on the server, which was logged; try again later"
         return response(request, Problem("internal_error", detail, headers={HEADER: request.state.request_id}))
 
@@ -179,7 +179,7 @@ def unavailable_problem() -> Problem:
 
 
 def summary(details: Sequence[str]) -> str:
-    """All mistakes in one line, or the first few and how many more."""
+    """Join all mistakes in one line, or the first few and the number of the others."""
     listed = [shown(detail) for detail in details[:_SUMMED_UP]]
     if more := len(details) - len(listed):
         listed.append(f"and {more:,} more")
@@ -187,7 +187,7 @@ def summary(details: Sequence[str]) -> str:
 
 
 def located(loc: Sequence[str | int], message: str) -> dict[str, str]:
-    """One entry of `errors` from a place as pydantic gives it, the first part being where in the request."""
+    """Make an entry of `errors` from pydantic's location, whose first part is the part of the request."""
     where, *path = loc
     if where == "body":
         return {"pointer": pointer(*path), "detail": message}

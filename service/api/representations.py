@@ -1,4 +1,4 @@
-"""Records as clients see them."""
+"""Renders records as JSON for clients."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from service.core.object_keys import Kind
 from service.core.record import Record, State
 
 POLL_SECONDS = {State.QUEUED: 5, State.RUNNING: 2, State.CANCELLING: 1}
-"""When a look is worth while again."""
+"""`Retry-After` of a record in each unfinished state."""
 
 COLLECTION = {Kind.ADAPTER: "adapters", Kind.JOB: "jobs"}
 
 
 @lru_cache(maxsize=4096)
 def rfc3339(seconds: float) -> str:
-    """A Unix time as RFC 3339 in UTC, with milliseconds."""
+    """Format a Unix time as RFC 3339 in UTC, with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -30,7 +30,7 @@ def path(record: Record) -> str:
 
 
 def view(record: Record, queue_position: int | None = None) -> dict[str, Any]:
-    """An adapter or a job, as `service.api.schemas` describes it."""
+    """Render an adapter or a job as `service.api.schemas` describes it."""
     result = record.result or {}
     progress = dict(record.progress or {})
     resolved = result.get("request") or progress.pop("request", None) or {}
@@ -67,7 +67,7 @@ def _adapter(record: Record, resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def samples(record: Record) -> Mapping[str, str]:
-    """Step → object key of the sample sheets that are still there."""
+    """Map each step to the object key of its sample sheet; empty if the record failed or was cancelled."""
     if record.state in {State.FAILED, State.CANCELLED}:
         return {}
     found: Mapping[str, str] = (record.result or record.checkpoint or {}).get("samples", {})
@@ -95,7 +95,7 @@ def _job(record: Record, resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _overlaid(request: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked for, and over it what a worker made of it, nested options one by one."""
+    """Overlay the request with the values that a worker resolved, nested options one by one."""
     nested = {
         name: {**request[name], **value}
         for name, value in resolved.items()
@@ -105,8 +105,8 @@ def _overlaid(request: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[s
 
 
 def answer(request: Request, record: Record, queue_position: int | None, status: int = 200) -> Response:
-    """A record as a response that clients may ask again for cheaply (`ETag`) and not too often (`Retry-After`)."""
-    # A queued record changes without a revision when those before it go.
+    """Answer with a record, with an `ETag` for cheap polling and `Retry-After` for its interval."""
+    # The queue position changes without a new revision.
     position = f"-{queue_position}" if record.state == State.QUEUED else ""
     etag = f'"{record.revision}{position}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}

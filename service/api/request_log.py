@@ -1,4 +1,4 @@
-"""Every request has an id, in its answer and in all lines told of it; at its end it is counted, and has a line."""
+"""Gives every request an id, which its response and its log lines carry, and logs and counts it at its end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PATH_SHOWN = 200
 
 _PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Routes asked so often, by machines, that their lines are for debugging."""
+"""Routes that machines poll so often that they are logged for debugging only."""
 
 
 class Observed:
-    """Takes the id that a proxy or a client has given, if it is one, or makes one; counts and times by route."""
+    """Middleware that takes a well-formed id from a proxy or client or makes one, and counts and times by route."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -53,16 +53,16 @@ class Observed:
         try:
             await self._app(scope, receive, noting)
         finally:
-            # The template of the path: paths themselves are without number.
+            # The route's template, because there is no limit to the number of paths.
             route, seconds = getattr(scope.get("route"), "path", "none"), time.perf_counter() - started
             self._metrics.answered(scope["method"], route, status, seconds)
-            _tell(scope, route, status, seconds)
+            _log_request(scope, route, status, seconds)
 
 
-def _tell(scope: Scope, route: str, status: int, seconds: float) -> None:
-    tell = log.debug if route in _PROBED else log.info
-    # Neither the query nor a header: they may hold what is secret. Ids are bound by those who know them.
-    tell(
+def _log_request(scope: Scope, route: str, status: int, seconds: float) -> None:
+    write = log.debug if route in _PROBED else log.info
+    # Neither the query nor headers, which may contain secrets. The routes bind the ids of records.
+    write(
         "request_answered",
         method=scope["method"],
         route=route,

@@ -1,4 +1,4 @@
-"""What adapters and jobs have in common: read, list, cancel, delete, and the record behind each."""
+"""Operations that adapters and jobs share: read, list, cancel, delete."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from service.core.record import Record, State
 from service.core.records.events import read_record
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Records per page.")]
-_AFTER = "`next_cursor` of the page before."
+_AFTER = "The `next_cursor` of the previous page."
 AfterAdapter = Annotated[str | None, Query(pattern=r"^adp_[0-9a-z]{26}$", description=_AFTER)]
 AfterJob = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description=_AFTER)]
-OfState = Annotated[State | None, Query(description="Only those in this state.")]
+OfState = Annotated[State | None, Query(description="Only records in this state.")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -33,10 +33,10 @@ IdempotencyKey = Annotated[
 
 
 async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> Record:
-    """The record, if it is of that kind and the key's own.
+    """Read a record of this kind that belongs to the key.
 
     Raises:
-        Problem: it is not; the answer does not say whether another key has it.
+        Problem: there is none; the response does not reveal whether another key owns it.
     """
     record = await read_record(services.fast_redis, record_id) if object_keys.kind_of(record_id) == kind else None
     if record is None or record.key_id != key_id:
@@ -53,7 +53,7 @@ async def queue_position(services: Services, record: Record) -> int | None:
 
 
 async def accepted(request: Request, services: Services, record: Record) -> Response:
-    """The answer to a request that has made a record, now or before."""
+    """Answer 202 with the record that a request has created, now or before."""
     bind_contextvars(record=record.id)
     return representations.answer(request, record, await queue_position(services, record), 202)
 
@@ -66,7 +66,7 @@ async def read(request: Request, services: Services, kind: Kind, record_id: str,
 def page(
     services: Services, kind: Kind, key_id: str, *, state: State | None, after: str | None, limit: int
 ) -> Response:
-    """A page of the key's own, newest first; to be called in a thread."""
+    """Answer with a page of the key's records, newest first; to be called in a thread."""
     records, cursor = services.store.records.page(kind, key_id, state=state, after=after, limit=limit)
     data = [representations.view(record, _position(services, record)) for record in records]
     return Response(json.dumps({"data": data, "next_cursor": cursor}), media_type="application/json")
@@ -77,10 +77,10 @@ def _position(services: Services, record: Record) -> int | None:
 
 
 async def cancel(request: Request, services: Services, kind: Kind, record_id: str, key_id: str) -> Response:
-    """Cancel at once what is queued, and ask the worker to stop what is running; again is no mistake.
+    """Cancel a queued record at once, or ask the worker to stop a running one. Repeating it does no harm.
 
     Raises:
-        Problem: it has succeeded or failed.
+        Problem: the record has succeeded or failed.
     """
     await owned(services, kind, record_id, key_id)
     state = await to_thread.run_sync(services.store.records.request_cancel, record_id)
@@ -94,11 +94,11 @@ async def delete(services: Services, kind: Kind, record_id: str, key_id: str) ->
     """Delete a finished record; the reconciler deletes what it stored.
 
     Raises:
-        Problem: it has not finished, or another request was faster.
+        Problem: it has not finished, or another request has deleted it.
     """
     await owned(services, kind, record_id, key_id)
     while not await to_thread.run_sync(services.store.records.remove, record_id):
-        # It is gone, or unfinished, unless it has finished since.
+        # It was deleted or was unfinished; it may have finished since.
         record = await owned(services, kind, record_id, key_id)
         if not record.state.is_terminal:
             raise Problem("not_finished", f"the {kind} is {record.state}: cancel it first")
@@ -106,7 +106,7 @@ async def delete(services: Services, kind: Kind, record_id: str, key_id: str) ->
 
 
 async def signed(services: Services, key: str, *, filename: str, content_type: str) -> Response:
-    """A redirect to a link that works for a while without a key."""
+    """Redirect to a temporary link that needs no API key."""
 
     def sign() -> str:
         return services.storage.signed_link(
@@ -119,10 +119,10 @@ async def signed(services: Services, key: str, *, filename: str, content_type: s
 
 
 def require_result(record: Record, what: str) -> dict[str, Any]:
-    """The result of a record that has succeeded.
+    """Return the result of a record that has succeeded.
 
     Raises:
-        Problem: it has not; the answer says whether waiting helps.
+        Problem: it has not succeeded; the code says whether waiting helps.
     """
     if record.state == State.SUCCEEDED and record.result is not None:
         return record.result

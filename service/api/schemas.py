@@ -1,4 +1,4 @@
-"""The answers' shapes, as the OpenAPI document shows them."""
+"""Schemas of the responses, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -18,63 +18,63 @@ class ProblemEntry(BaseModel):
     """One mistake."""
 
     detail: str
-    pointer: str | None = Field(default=None, description="Where in the body (RFC 6901), a file by its position.")
+    pointer: str | None = Field(default=None, description="Place in the body (RFC 6901); files are numbered from 0.")
     files: list[str] | None = Field(default=None, description="Pointers to all files that the mistake concerns.")
-    parameter: str | None = Field(default=None, description="Which query, path or header parameter.")
+    parameter: str | None = Field(default=None, description="Name of the query, path or header parameter.")
     place: Literal["query", "path", "header", "cookie"] | None = Field(
         default=None, alias="in", description="Where the parameter is."
     )
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457."""
+    """A problem document (RFC 9457)."""
 
     type: str
     title: str
     status: int
     detail: str
     instance: str
-    code: str = Field(description="For programs; does not change.")
-    request_id: str = Field(description="As in the `X-Request-Id` of the answer, and in the logs.")
+    code: str = Field(description="Stable identifier of the kind of problem, for programs.")
+    request_id: str = Field(description="The same as `X-Request-Id` of the response and in the logs.")
     errors: list[ProblemEntry] | None = None
 
 
 class Progress(_Schema):
-    """How far the running stage has come."""
+    """Progress of the running stage."""
 
     stage: str
     completed: int
     total: int | None = None
     unit: str | None = None
     rate: float | None = Field(default=None, description="Units per second.")
-    loss: float | None = Field(default=None, description="Of a training, smoothed.")
+    loss: float | None = Field(default=None, description="Smoothed training loss.")
     eta: float | None = Field(default=None, description="Seconds until the stage is complete.")
 
 
 class Counts(_Schema):
-    """Of a job's candidates."""
+    """Numbers of a job's candidates."""
 
-    attempts: int = Field(description="Candidates that were made and judged.")
+    attempts: int = Field(description="Candidates generated and checked.")
     accepted: int
-    rejected: dict[str, int] = Field(description="By reason.")
+    rejected: dict[str, int] = Field(description="Number of rejected candidates by reason.")
 
 
 class Sample(_Schema):
     """A sheet of sample pairs."""
 
-    step: int = Field(description="The training step whose weights made it.")
+    step: int = Field(description="Training step of the weights that generated it.")
     link: str
 
 
 class Dataset(_Schema):
-    """The zip of a job."""
+    """Size and hash of a job's zip."""
 
     bytes: int
     sha256: str
 
 
 class Failure(_Schema):
-    """Why it failed."""
+    """Reason of a failure."""
 
     code: str
     detail: str
@@ -82,36 +82,36 @@ class Failure(_Schema):
 
 
 class Resource(_Schema):
-    """What adapters and jobs have in common."""
+    """Fields that adapters and jobs share."""
 
     id: str
     state: State
     created_at: datetime
-    timestamps: dict[State, datetime] = Field(description="When each state was entered last.")
-    attempt: int = Field(description="How often a worker has begun it.")
-    queue_position: int | None = Field(description="How many of its kind come before it; null unless queued.")
+    timestamps: dict[State, datetime] = Field(description="Time of the last entry into each state.")
+    attempt: int = Field(description="How many times a worker has started it.")
+    queue_position: int | None = Field(description="Number of records ahead of it in the queue; null unless queued.")
     progress: Progress | None
     error: Failure | None
-    notes: list[str] = Field(description="What was converted or looks odd.")
+    notes: list[str] = Field(description="Notes on uploads that were converted or look odd.")
     stored_bytes: int
     links: dict[str, str]
 
 
 class Adapter(Resource):
-    """A training on a few pairs, and what came of it."""
+    """An adapter: a training on a few pairs and its result."""
 
     name: str
-    request: dict[str, Any] = Field(description="With all defaults filled in as far as they are known.")
+    request: dict[str, Any] = Field(description="The request, with the defaults that are known so far.")
     loss: list[tuple[int, float]] = Field(description="Points of the loss curve: step and loss.")
     samples: list[Sample]
     card: dict[str, Any] | None = Field(description="The adapter's card, once it is trained.")
 
 
 class Job(Resource):
-    """A generation of pairs with an adapter."""
+    """A job: the generation of pairs with an adapter."""
 
     adapter_id: str
-    request: dict[str, Any] = Field(description="With all defaults filled in as far as they are known, always a seed.")
+    request: dict[str, Any] = Field(description="The request, with its seed and the defaults that are known so far.")
     counts: Counts | None
     dataset: Dataset | None = Field(description="Size and hash of the dataset, once it is complete.")
 
@@ -135,19 +135,19 @@ class ArtifactFile(_Schema):
 
     name: str
     bytes: int
-    url: str = Field(description="A link that works for a while without a key.")
+    url: str = Field(description="A temporary link that needs no API key.")
 
 
 class Artifact(_Schema):
-    """A trained adapter: put these files into one folder to use it with the library."""
+    """Files of a trained adapter; put them into one folder to use it with the library."""
 
     files: list[ArtifactFile]
 
 
 class Readiness(_Schema):
-    """Whether each thing that is needed is there."""
+    """Whether Redis, the object store and workers are available."""
 
     ready: bool
     redis: bool
     storage: bool
-    workers: int = Field(description="Workers heard of in the last half minute.")
+    workers: int = Field(description="Workers with a heartbeat in the last half minute.")

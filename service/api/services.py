@@ -1,4 +1,4 @@
-"""What the routes work with: made when the app starts, closed when it stops."""
+"""Clients and limits that the routes share, opened when the app starts and closed when it stops."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from service.core.storage import ObjectStore, StorageError
 log = structlog.stdlib.get_logger(__name__)
 
 BUCKET_SECONDS = 2.0
-"""That the start waits for the bucket."""
+"""How long the start waits for the bucket."""
 
 MAX_INSPECTIONS = 2
-"""Uploads decoded at a time; others wait, which bounds the memory in use."""
+"""Uploads decoded at once; others wait, which bounds the memory in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Clients of the servers, and what the routes share.
+    """Clients, metrics and limits that the routes share.
 
     Attributes:
-        redis: for work in threads.
-        fast_redis: for what is read on the event loop.
-        stream_redis: for waiting on events.
-        metrics: where the routes count.
-        uploads: turns at sending one.
-        streams: turns at events as they happen; each waits on a connection of its own.
-        inspections: turns at decoding uploads.
+        redis: client for threads.
+        fast_redis: client for short reads on the event loop.
+        stream_redis: client for waiting on events.
+        metrics: counters of the routes.
+        uploads: limit of concurrent uploads.
+        streams: limit of concurrent event streams; each waits on its own connection.
+        inspections: limit of uploads that are decoded at once.
     """
 
     settings: Settings
@@ -64,7 +64,7 @@ class Services:
 
 @asynccontextmanager
 async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
-    """Clients for as long as the app runs, and the reconciler beside it."""
+    """Open the clients and run the reconciler while the app runs."""
     if settings.spool_dir is not None:
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
     telemetry = metrics.telemetry
@@ -92,7 +92,7 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         name="reconciler",
         daemon=True,
     )
-    # A store that is away is not waited for: the reconciler makes the bucket once it is there.
+    # The start does not wait for an unreachable store: the reconciler creates the bucket later.
     with move_on_after(BUCKET_SECONDS):
         await to_thread.run_sync(_prepare, storage, abandon_on_cancel=True)
     reconciler.start()

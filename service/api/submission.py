@@ -25,7 +25,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Who wants what made by which request, and under which id it will be known."""
+    """A request to create a record: its kind, new id, owner, idempotency and request id."""
 
     kind: Kind
     id: str
@@ -35,7 +35,7 @@ class Submission:
 
     @classmethod
     def of(cls, request: Request, kind: Kind, key_id: str, idempotency_key: str | None, fingerprint: str) -> Submission:
-        """A new one; the fingerprint tells whether two requests of one Idempotency-Key are the same."""
+        """Make a submission with a new id; equal fingerprints mean equal requests under one Idempotency-Key."""
         idempotency = None
         if idempotency_key is not None:
             # Adapters and jobs are different requests, whatever their bodies.
@@ -54,12 +54,13 @@ def require_quota(services: Services, key_id: str, idempotency_key: str | None) 
         services.store.submissions.require_quota(key_id, idempotency_key)
     except QuotaExceeded as error:
         problem = _over_quota(error)
-        problem.headers = {**(problem.headers or {}), "Connection": "close"}  # or all of the body would come first
+        # Without `close` the server would first receive the whole body.
+        problem.headers = {**(problem.headers or {}), "Connection": "close"}
         raise problem from error
 
 
 def replayed(services: Services, submission: Submission) -> Record | None:
-    """The record that the Idempotency-Key has created before, looked up before any work is done.
+    """Look up the record that this Idempotency-Key has created before, ahead of any work.
 
     Raises:
         Problem: the key was used for another request.
@@ -79,7 +80,7 @@ def submit(
     notes: Sequence[str] = (),
     stored_bytes: int = 0,
 ) -> Record:
-    """Save the record, then send its message; the record of another id is that of an equal request that was faster.
+    """Save the record, then send its message. A record with another id was created by an equal, faster request.
 
     Raises:
         Problem: a quota is used up, the Idempotency-Key was used for another request, or the adapter is gone.
@@ -100,7 +101,7 @@ def submit(
         raise _conflict(submission) from error
     except QuotaExceeded as error:
         raise _over_quota(error) from error
-    except AdapterNotReady as error:  # it was a moment ago
+    except AdapterNotReady as error:  # it was ready a moment ago
         code = "adapter_not_ready" if error.state else "adapter_not_found"
         raise Problem(code, f"the adapter {request['adapter_id']} is {error.state or 'deleted'}") from error
     if is_new:
@@ -109,7 +110,7 @@ def submit(
         try:
             services.dispatcher.send(record)
         except (OperationalError, RedisError) as error:
-            # The record is safe, and the reconciler sends what has no message.
+            # The record is saved, and the reconciler sends missing messages.
             log.warning("send_postponed", record=record.id, error=repr(error))
     return record
 

@@ -1,6 +1,6 @@
-"""Receiving a multipart form: files go to a spool on disk as they come in, within limits that hold while they do.
+"""Receives a multipart form: writes its files to a scratch folder as they arrive, within limits of size and number.
 
-Nothing is decoded here, and what a client calls a file is never the name of anything on our side.
+Nothing is decoded here, and a client's file name is never used as a name on the server's disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from service.core.settings import Settings
 from service.core.uploads.names import shown_name
 
 KINDS = ("images", "masks", "normals")
-"""The parts that hold files; `images[]` is the same as `images`."""
+"""Form fields that hold files; `images[]` is the same as `images`."""
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 4096
@@ -36,14 +36,14 @@ _NAME_LENGTH = 200
 
 @dataclass(slots=True)
 class UploadedFile:
-    """A file that was received.
+    """A received file.
 
     Attributes:
         kind: one of `KINDS`.
         index: position among those of its kind, from 0.
-        name: the last part of what the client calls it, for messages and metadata only.
-        path: where its content lies.
-        size: bytes received; of a file over the limit only so many more are kept as to tell.
+        name: last part of the client's file name, for messages and metadata only.
+        path: the file on the server's disk.
+        size: bytes kept; at most one more than the limit.
         sha256: of its content, hexadecimal.
     """
 
@@ -61,7 +61,7 @@ class UploadedFile:
 
 @dataclass(slots=True)
 class Form:
-    """A form that was received whole; `errors` are mistakes in it, as in a problem document."""
+    """A completely received form; `errors` are mistakes in it, as in a problem document."""
 
     folder: Path
     fields: dict[str, str] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Form:
         return [file for file in self.files if file.kind == kind]
 
     def fingerprint(self) -> str:
-        """The same for the same fields and files, in whatever order and with whatever boundary they were sent."""
+        """Hash fields and files, independent of their order and of the form's boundary."""
         parts = [f"{name}={value!r}" for name, value in self.fields.items()]
         parts += [f"{file.kind}:{file.name!r}:{file.sha256}" for file in self.files]
         return hashlib.sha256("\n".join(sorted(parts)).encode(errors="surrogatepass")).hexdigest()
@@ -80,51 +80,51 @@ class Form:
 
 @asynccontextmanager
 async def receive_form(request: Request, settings: Settings) -> AsyncIterator[Form]:
-    """Receive the request's form; its spool lasts as long as the context.
+    """Receive the request's form into a scratch folder that lasts as long as the context.
 
     Raises:
-        Problem: no multipart form, malformed, too large, or no room in the spool. Mistakes in single files do not
+        Problem: no multipart form, malformed, too large, or no space on the disk. Mistakes in single files do not
             raise: they are in the form's `errors`.
     """
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data" or not options.get(b"boundary"):
         raise Problem("unsupported_media_type", "send a multipart/form-data form with images[] and masks[]")
-    told = request.headers.get("content-length", "0")
-    _require_free(settings, int(told) if told.isdecimal() else 0)
-    spool = ExitStack()
+    length = request.headers.get("content-length", "0")
+    _require_free(settings, int(length) if length.isdecimal() else 0)
+    scratch = ExitStack()
     try:
-        folder = await to_thread.run_sync(spool.enter_context, scratch_dir(settings.spool_dir, "upload-"))
+        folder = await to_thread.run_sync(scratch.enter_context, scratch_dir(settings.spool_dir, "upload-"))
     except OSError as error:
-        raise _spool_problem(error) from error
+        raise _disk_problem(error) from error
     try:
         receiver = _Receiver(folder, settings)
         try:
             parser = MultipartParser(options[b"boundary"], receiver.callbacks())  # type: ignore[arg-type]
             async for chunk in request.stream():
                 _require_free(settings, len(chunk))
-                # In a thread: files are written and hashed on the way.
+                # In a thread, because it writes and hashes files.
                 await to_thread.run_sync(parser.write, chunk)
             if not receiver.complete:
                 raise Problem("bad_request", "the form was cut off: its closing boundary is missing")
         except FormParserError as error:
             raise Problem("bad_request", f"the form is malformed: {error}") from error
         except OSError as error:
-            raise _spool_problem(error) from error
+            raise _disk_problem(error) from error
         finally:
             receiver.abandon()
         yield receiver.form
     finally:
-        await to_thread.run_sync(spool.close)
+        await to_thread.run_sync(scratch.close)
 
 
-def _spool_problem(error: OSError) -> Problem:
+def _disk_problem(error: OSError) -> Problem:
     if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         raise error
     return _full()
 
 
 def _require_free(settings: Settings, wanted: int) -> None:
-    """Leave the disk's reserve to those who cannot wait: what else writes there may not survive a full one."""
+    """Keep a reserve of disk space for other programs that write there and may fail on a full disk."""
     if free_bytes(settings.spool_dir) - wanted < settings.min_free_bytes:
         raise _full()
 
@@ -132,13 +132,13 @@ def _require_free(settings: Settings, wanted: int) -> None:
 def _full() -> Problem:
     return Problem(
         "spool_full",
-        "the disk that uploads are kept on is full; nothing was stored, try again later",
+        "the disk for uploads is full; nothing was stored: try again later",
         headers={"Retry-After": "60", "Connection": "close"},
     )
 
 
 class _Receiver:
-    """Takes the parts of a form from the streaming parser, which calls it while a chunk is parsed."""
+    """Receives the parts of a form through callbacks of the streaming parser."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.form = Form(folder)
@@ -172,9 +172,9 @@ class _Receiver:
         }
 
     def abandon(self) -> None:
-        """Close what was not received whole."""
+        """Close a file that was not received completely."""
         if self._open is not None:
-            # It is deleted next; that the rest of it cannot be written does not matter.
+            # It is deleted next, so a failed write does not matter.
             with suppress(OSError):
                 self._open.close()
 
@@ -216,14 +216,14 @@ class _Receiver:
         if kind not in KINDS:
             raise Problem(
                 "invalid_request",
-                f"files are expected as images[], masks[] and normals[], not as {part}",
-                errors=[{"pointer": pointer(part), "detail": "a file of unknown purpose"}],
+                f"unknown file field {part}: send files as images[], masks[] and normals[]",
+                errors=[{"pointer": pointer(part), "detail": "unknown file field"}],
             )
         index = len(self.form.of(kind))
         if index >= self._max_files[kind]:
             raise Problem(
                 "content_too_large",
-                f"more than {self._max_files[kind]} {kind}: that is the most for one adapter",
+                f"more than {self._max_files[kind]} {kind}: send at most {self._max_files[kind]} for one adapter",
                 errors=[{"pointer": pointer(kind), "detail": f"at most {self._max_files[kind]} files"}],
             )
         self._file = UploadedFile(kind, index, name, self.form.folder / f"{kind}-{index:03}")
@@ -238,10 +238,10 @@ class _Receiver:
                 errors = [{"pointer": pointer(self._name or ""), "detail": detail}]
                 raise Problem("invalid_request", f"{self._name} is {detail}", errors=errors)
             return
-        room = self._max_file_bytes - self._file.size
-        if room >= 0:
-            # One byte over the limit is kept, so that reading the file tells that it is too large.
-            kept = memoryview(data)[start : min(end, start + room + 1)]
+        space = self._max_file_bytes - self._file.size
+        if space >= 0:
+            # One byte over the limit is kept, by which the decoder sees that the file is too large.
+            kept = memoryview(data)[start : min(end, start + space + 1)]
             self._open.write(kept)
             self._hash.update(kept)
             self._file.size += len(kept)
@@ -257,9 +257,10 @@ class _Receiver:
         if not file.name and not file.size:
             return  # a browser's empty file input
         if not file.name:
-            self.form.errors.append({"pointer": file.pointer, "detail": f"one of the {file.kind} has no file name"})
+            detail = f"one of the {file.kind} has no file name: every file needs one"
+            self.form.errors.append({"pointer": file.pointer, "detail": detail})
         elif any(file.name == other.name for other in self.form.of(file.kind)):
-            detail = f"two of the {file.kind} are called {file.name}: keep one of them, or rename"
+            detail = f"two of the {file.kind} are called {file.name}: keep one of them, or rename one"
             self.form.errors.append({"pointer": file.pointer, "detail": detail})
         self.form.files.append(file)
 
@@ -270,14 +271,14 @@ class _Receiver:
             self.form.errors.append({"pointer": pointer(name), "detail": f"{name} is not UTF-8 text"})
             return
         if name in self.form.fields:
-            self.form.errors.append({"pointer": pointer(name), "detail": f"{name} is given twice"})
-        # A form on a page sends an empty text for what was left out.
+            self.form.errors.append({"pointer": pointer(name), "detail": f"{name} is given twice: give it once"})
+        # A browser sends empty text for fields that were left empty.
         if text.strip():
             self.form.fields[name] = text.strip()
 
 
 def client_name(name: str) -> str:
-    """What a client calls a file, fit to be shown: without folders and control characters, of bounded length."""
+    """Make a client's file name fit to be shown: without folders and control characters, of bounded length."""
     base = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
     shown = "".join(character for character in base if character.isprintable())
     if len(shown) > _NAME_LENGTH:

@@ -138,8 +138,10 @@ class DiskCollector(Collector):
         return [free, size]
 
 
-def tell_build(registry: CollectorRegistry, component: str, revision: str, *, torch: str = "", cuda: str = "") -> None:
-    """Tell which software this is."""
+def set_build_info(
+    registry: CollectorRegistry, component: str, revision: str, *, torch: str = "", cuda: str = ""
+) -> None:
+    """Export the versions of this software as the labels of a metric."""
     build = Gauge(
         "pairforge_build_info",
         "Always 1; the labels tell which software this is.",

@@ -114,7 +114,7 @@ def test_the_limits_end_the_inspector_with_a_sentence(tmp_path: Path, limit: dic
 def test_an_inspector_that_the_kernel_kills_is_the_servers_lack_of_memory(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         kernel = pool.submit(kill_inspector)
-        with pytest.raises(Problem, match="the memory did not suffice") as caught:
+        with pytest.raises(Problem, match="the server ran out of memory") as caught:
             asyncio.run(decoding._inspected(wanted(tmp_path)))
         kernel.result()
     assert (caught.value.status_code, caught.value.code) == (503, "unavailable")

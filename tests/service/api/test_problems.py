@@ -85,7 +85,7 @@ def test_a_head_is_answered_like_a_get_without_its_body(client: httpx2.Client, s
 def test_a_job_is_asked_for_in_json(client: httpx2.Client, media_type: str | None) -> None:
     headers = {"Content-Type": media_type} if media_type else {}
     answer = client.post("/v1/jobs", content=b'{"num_pairs": 2}', headers=headers)
-    assert (answer.status_code, answer.json()["detail"]) == (415, "send application/json")
+    assert (answer.status_code, answer.json()["detail"]) == (415, "send the request as application/json")
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null"])
