@@ -6,7 +6,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; exits with 0, or with a code of `model.cli.session`."""
+    """Run the command line. The process exits with 0, or with a code of `model.cli.session`."""
     from model.cli.app import app
 
     app(prog_name="pairforge")

@@ -1,4 +1,4 @@
-"""The commands and their options; what they do is imported when they are called, so that help comes at once."""
+"""Declares the commands and their options. A command imports its code when it is called, so that help is fast."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Few-shot generation of image-mask pairs of manufacturing defects. Begin with: pairforge demo",
+    help="Few-shot generation of image-mask pairs of manufacturing defects. Start with: pairforge demo",
 )
-bases_app = typer.Typer(help="List the bases that come with the package, or verify one.")
+bases_app = typer.Typer(help="List the bases shipped with the package, or verify one.")
 app.add_typer(bases_app, name="bases")
 app.add_typer(service_app)
 
-RESUMES = "the same command goes on from the last checkpoint"
-KEEPS = "the same command goes on with the pairs made so far"
+RESUMES = "run the same command again to resume from the last checkpoint"
+KEEPS = "run the same command again to resume; the pairs made so far are kept"
 
 
 @app.callback(invoke_without_command=True)
@@ -57,18 +57,21 @@ def _pairforge(
 @takes_options(TrainingConfig, TRAINING)
 def train(  # noqa: PLR0913 - every option is a parameter
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images with the defect.")],
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of their masks: same names, white = defect.")],
+    masks: Annotated[
+        Path, typer.Argument(metavar="MASKS", help="Folder of their masks: same file names, white = defect.")
+    ],
     *,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Adapter to write, e.g. adapters/scratch.")],
-    object_name: Annotated[str, typer.Option("--object", help="What is shown.")] = "product",
-    defect_name: Annotated[str, typer.Option("--defect", help="What is wrong with it.")] = "defect",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the adapter to, e.g. adapters/scratch.")],
+    object_name: Annotated[str, typer.Option("--object", help="What the images show, e.g. 'metal nut'.")] = "product",
+    defect_name: Annotated[str, typer.Option("--defect", help="The kind of defect, e.g. 'scratch'.")] = "defect",
     normals: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Defect-free images: defects are laid on these to learn from.")
+        Path | None, typer.Option(metavar="DIR", help="Defect-free images, used to compose more training images.")
     ] = None,
     base: Base = "mini",
     method: Method = DEFAULT_METHOD,
     mask_net: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="U²-Net that finds defects on parts, in place of the base's.")
+        Path | None,
+        typer.Option(metavar="FILE", help="U²-Net that finds defects on anomaly parts; replaces the base's."),
     ] = None,
     object_net: ObjectNet = None,
     brightness: Brightness = None,
@@ -78,7 +81,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
     json: Json = False,
     options: dict[str, Any],
 ) -> None:
-    """Train an adapter on a few images and their masks; interrupted, the same command resumes."""
+    """Train an adapter on a few images and their masks. If interrupted, run it again to resume."""
     with Session(json=json, writes=out, interrupted=RESUMES) as output:
         output.progress(PREPARING)
         from model.cli.train import TrainCommand
@@ -107,25 +110,29 @@ def train(  # noqa: PLR0913 - every option is a parameter
 @app.command()
 @takes_options(SamplingConfig, SAMPLING)
 def generate(  # noqa: PLR0913 - every option is a parameter
-    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Folder that `pairforge train` wrote.")],
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Adapter folder written by `pairforge train`.")],
     *,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Dataset to write, e.g. dataset.zip.")],
-    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Pairs that pass the quality checks.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Dataset file to write, e.g. dataset.zip.")],
+    num_pairs: Annotated[
+        int, typer.Option("--num-pairs", "-n", help="Number of pairs that must pass the quality checks.")
+    ],
     normals: Normals = None,
     formats: Annotated[
-        str, typer.Option(metavar="NAMES", help="Layouts to add: mvtec,coco,yolo,labelstudio, or all.")
+        str, typer.Option(metavar="NAMES", help="Dataset layouts to add: mvtec,coco,yolo,labelstudio, or all.")
     ] = "",
     brightness: Brightness = None,
     limits: Limits = None,
-    max_attempts: Annotated[int | None, typer.Option(help="Candidates tried at most; by default 10 per pair.")] = None,
-    base: Annotated[str | None, typer.Option(help="The adapter's base, where it is found no more by its name.")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Most candidates to try; default: 10 per pair.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The adapter's base, if it can no longer be found under its recorded name.")
+    ] = None,
     object_net: ObjectNet = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
     options: dict[str, Any],
 ) -> None:
-    """Generate a dataset of image-mask pairs that pass the quality checks; interrupted, the same command resumes."""
+    """Generate a dataset of image-mask pairs that pass the quality checks. If interrupted, run it again to resume."""
     with Session(json=json, writes=out, interrupted=KEEPS) as output:
         output.progress(PREPARING)
         from model.cli.generate import GenerateCommand
@@ -151,16 +158,18 @@ def generate(  # noqa: PLR0913 - every option is a parameter
 
 @app.command()
 def masks(
-    parts: Annotated[Path, typer.Argument(metavar="PARTS", help="Folder of anomaly parts: defects on mid-grey.")],
+    parts: Annotated[
+        Path, typer.Argument(metavar="PARTS", help="Folder of anomaly parts: defects on a mid-grey background.")
+    ],
     *,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the masks.")],
-    method: Annotated[str, typer.Option(help="u2net or threshold.")] = "u2net",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New folder to write the masks to.")],
+    method: Annotated[str, typer.Option(help="How masks are found: u2net or threshold.")] = "u2net",
     net: Annotated[Path | None, typer.Option(metavar="FILE", help="U²-Net weights, or an adapter's folder.")] = None,
     base: Base = "mini",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Find the defects' masks on images of anomaly parts."""
+    """Find the masks of defects on images of anomaly parts."""
     with Session(json=json, writes=out) as output:
         from model.cli.masks import MasksRequest, make_masks
 
@@ -169,11 +178,11 @@ def masks(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="An adapter's folder or a dataset's zip.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Adapter folder or dataset zip.")],
     *,
     json: Json = False,
 ) -> None:
-    """Show what an adapter or a dataset is, and check that it is intact."""
+    """Describe an adapter or a dataset, and check that its files are intact."""
     with Session(json=json) as output:
         from model.cli.inspection import inspect as run
 
@@ -182,7 +191,7 @@ def inspect(
 
 @bases_app.callback(invoke_without_command=True)
 def bases(ctx: typer.Context, *, json: Json = False) -> None:
-    """List the bases that come with the package, or verify one."""
+    """List the bases shipped with the package, or verify one."""
     if ctx.invoked_subcommand is not None:
         return
     with Session(json=json) as output:
@@ -193,11 +202,11 @@ def bases(ctx: typer.Context, *, json: Json = False) -> None:
 
 @bases_app.command()
 def verify(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="Name of a shipped base, folder, or hub id.")],
+    base: Annotated[str, typer.Argument(metavar="BASE", help="Name of a shipped base, a folder, or a hub id.")],
     *,
     json: Json = False,
 ) -> None:
-    """Load a base as training would, and say what is missing."""
+    """Load a base as training does, and list what is missing."""
     with Session(json=json) as output:
         from model.cli.bases import verify_base
 
@@ -207,19 +216,21 @@ def verify(
 @app.command()
 def demo(  # noqa: PLR0913 - every option is a parameter
     *,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Your images with the defect.")] = None,
-    masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Their masks.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of your images with the defect; default: samples.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of their masks.")] = None,
     normals: Normals = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes.")] = Path("pairforge-demo"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write everything to.")] = Path("pairforge-demo"),
     base: Base = "mini",
-    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Pairs to generate.")] = 16,
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Number of pairs to generate.")] = 16,
+    steps: Annotated[int | None, typer.Option(help="Number of training steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of training and generation.")] = 0,
     limits: Limits = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Train on sample pairs (or your own) and generate a first dataset, in minutes."""
+    """Train on sample pairs or your own, and generate a first dataset in minutes."""
     with Session(json=json, writes=out, interrupted=RESUMES) as output:
         output.progress(PREPARING)
         from model.cli.demo import DemoRequest
@@ -232,26 +243,24 @@ def demo(  # noqa: PLR0913 - every option is a parameter
 def pretrain(
     *,
     preset: Annotated[str, typer.Option(help="cpu (ten hours on two cores) or gpu (nine minutes on one GPU).")],
-    work: Annotated[Path, typer.Option(metavar="DIR", help="Where shards and checkpoints lie.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Base to write.")],
+    work: Annotated[Path, typer.Option(metavar="DIR", help="Folder for rendered shards and checkpoints.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the base to.")],
     stage: Annotated[
         list[str] | None,
-        typer.Option(help="Only this stage (repeatable): render, autoencoder, pairs, masks, assemble, measure."),
+        typer.Option(help="Run only this stage (repeatable): render, autoencoder, pairs, masks, assemble, measure."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="How long in all, resumed runs included; the preset's unless given.")
+        float | None, typer.Option(help="Total duration, resumed runs included; default: the preset's.")
     ] = None,
-    start: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Base to go on from: its pairs are trained further.")
-    ] = None,
+    start: Annotated[Path | None, typer.Option(metavar="DIR", help="Existing base to continue training from.")] = None,
     photo_images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Photographs to measure the base on, too; never trained on.")
+        Path | None, typer.Option(metavar="DIR", help="Photographs to also measure the base on; never trained on.")
     ] = None,
-    photo_masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Their masks.")] = None,
+    photo_masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of their masks.")] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Make a base from nothing but procedural images; interrupted, the same command resumes."""
+    """Train a base on procedurally rendered images alone. If interrupted, run it again to resume."""
     with Session(json=json, writes=work, interrupted=RESUMES) as output:
         output.progress(PREPARING)
         from model.cli.pretrain import PretrainRequest, make_base

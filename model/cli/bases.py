@@ -1,4 +1,4 @@
-"""`pairforge bases`: which bases come with the package, and whether one is complete."""
+"""`pairforge bases`: lists the shipped bases, or verifies that one is complete."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from model.masks.networks import load_mask_networks
 
 
 def list_bases(output: Output) -> None:
-    """Name, size, identity and origin of every shipped base."""
+    """Show name, size, hash and origin of every shipped base."""
     folders = {name: SHIPPED / name for name in shipped_bases()}
     bases = [_facts(name, folder, base_digest(folder), read_card(folder)) for name, folder in folders.items()]
-    told = "\n\n".join(_told(base) for base in bases) or (
-        "no bases come with this installation: give --base a folder or a hub id in diffusers' Stable Diffusion format"
+    text = "\n\n".join(_as_text(base) for base in bases) or (
+        "this installation ships no bases: set --base to a folder or a hub id in diffusers' Stable Diffusion format"
     )
-    output.result({"bases": bases}, told)
+    output.result({"bases": bases}, text)
 
 
 def verify_base(source: str, output: Output) -> None:
-    """Load a base with all its extras, as training would.
+    """Load a base with all its extras, as training does.
 
     Raises:
-        UsageError: listing every part that is missing or cannot be read.
+        UsageError: if parts are missing or cannot be read; lists each.
     """
     base = open_base(source)
     load_mask_networks(base)
@@ -54,10 +54,10 @@ def verify_base(source: str, output: Output) -> None:
     sizes = ", ".join(f"{name} {count / 1e6:.1f} M" for name, count in numbers.items())
     output.result(
         facts,
-        f"{_told(facts)}\n"
+        f"{_as_text(facts)}\n"
         f"  {base.resolution} pixels, {base.latent_channels} latent channels at 1/{base.factor}, "
         f"{facts['prediction_type']}; parameters: {sizes}\n"
-        f"  complete, {f'without: {lacking}' if lacking else 'with all extras'}",
+        f"  complete, {f'without {lacking}' if lacking else 'with all extras'}",
     )
 
 
@@ -72,14 +72,14 @@ def _facts(name: str, folder: Path, digest: str, card: dict[str, Any]) -> dict[s
     }
 
 
-def _told(base: dict[str, Any]) -> str:
+def _as_text(base: dict[str, Any]) -> str:
     card = base["card"]
     lines = [f"{base['name']}: {base['size_bytes'] / 1e6:.1f} MB, sha256 {base['sha256'][:12]}…", f"  {base['folder']}"]
     if "trained_on" in card:
         lines.append(f"  trained on {card['trained_on']}")
     if "images_seen_by_unet" in card:
         lines.append(
-            f"  {card['images_seen_by_unet']:,} images seen by the U-Net, licence {card.get('license', 'unknown')}"
+            f"  {card['images_seen_by_unet']:,} images seen by the U-Net; licence {card.get('license', 'unknown')}"
         )
     if "seconds" in card:
         lines.append(f"  made on {_machines(card['seconds'])}")
@@ -95,7 +95,7 @@ def _machines(seconds: dict[str, dict[str, float]]) -> str:
 
 
 def _figures(measured: dict[str, Any]) -> list[str]:
-    """What `model.pretrain.evaluate.measure_base` found, one line for each kind of figure and picture."""
+    """Describe the figures of `model.pretrain.evaluate.measure_base`, one line for each kind of figure and picture."""
     lines = []
     for name, figures in measured.items():
         kind, _, pictures = name.rpartition("_")

@@ -1,6 +1,6 @@
-"""`pairforge demo`: from a few pairs to a first dataset in minutes, with samples that come along or the user's own.
+"""`pairforge demo`: makes a first dataset in minutes, from the shipped samples or the user's own pairs.
 
-It runs the way a deployment does: a stack of its own is started beside the results, and asked over HTTP.
+It works like a deployment: it starts its own stack beside the results and sends it HTTP requests.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from service.embedded.launch import launched
 __all__ = ["DemoRequest", "demo"]
 
 STACK = ".stack"
-"""Folder of the stack, beside the results: what is unfinished goes on from there."""
+"""Folder of the stack, beside the results; a later run resumes unfinished work from it."""
 
 TRAINING_SHARE = 50
-"""Percent of the bar that are training; the rest is generation."""
+"""Percentage of the bar that stands for training; the rest is generation."""
 
 
 def demo(request: DemoRequest, output: Output) -> None:
-    """Train, generate, and say where everything is. An adapter that was trained on the same before is used again."""
+    """Train, generate, and report where the files are. An adapter already trained on the same inputs is reused."""
     began = time.monotonic()
     inputs = checked_inputs(request, output)
     output.progress(PREPARED)
@@ -42,15 +42,15 @@ def demo(request: DemoRequest, output: Output) -> None:
         client.download_preview(job.id, request.preview)
     bar.show("complete", 100)
     seconds = round(time.monotonic() - began, 1)
-    _tell_result(request, inputs, job, seconds, output)
+    _report_result(request, inputs, job, seconds, output)
 
 
 class Bar:
-    """One bar over training and generation, in percent.
+    """Shows one progress bar over training and generation, in percent.
 
     Args:
-        output: where it is shown.
-        num_pairs: that are to be generated.
+        output: where the bar is shown.
+        num_pairs: how many pairs are generated.
     """
 
     def __init__(self, output: Output, num_pairs: int) -> None:
@@ -60,8 +60,9 @@ class Bar:
         self._began = time.monotonic()
 
     def training(self, adapter: Resource) -> None:
-        told = adapter.progress
-        share = told.completed / told.total if told and told.stage == "train" and told.total else 0.0
+        progress = adapter.progress
+        training = progress and progress.stage == "train" and progress.total
+        share = progress.completed / progress.total if progress and training else 0.0
         self._follow(adapter, int(TRAINING_SHARE * share))
 
     def generation(self, job: Resource) -> None:
@@ -69,20 +70,21 @@ class Bar:
         self._follow(job, TRAINING_SHARE + int((100 - TRAINING_SHARE) * accepted / self._num_pairs))
 
     def show(self, note: str, percent: int) -> None:
-        """The bar never goes back: a resumed stage catches up first."""
+        """Show a note and move the bar forward; it never moves back when a resumed stage repeats work."""
         self._reached = max(self._reached, min(percent, 100))
         elapsed = duration(time.monotonic() - self._began)
         self._output.progress(Progress("demo", self._reached, 100, "%", note=f"{elapsed}  {note}"))
 
     def _follow(self, resource: Resource, percent: int) -> None:
-        told = resource.progress
-        if told is None:
+        progress = resource.progress
+        if progress is None:
             self.show(resource.state, percent)
             return
-        loss = "" if told.loss is None else f", loss {told.loss:.4f}"
-        left = "" if told.eta is None else f", {duration(told.eta)} left"
+        loss = "" if progress.loss is None else f", loss {progress.loss:.4f}"
+        left = "" if progress.eta is None else f", {duration(progress.eta)} left"
+        done = f"{progress.stage} {progress.completed}/{progress.total} {progress.unit}"
         # 100 % is for the end of the demo.
-        self.show(f"{told.stage} {told.completed}/{told.total} {told.unit}{loss}{left}", min(percent, 99))
+        self.show(f"{done}{loss}{left}", min(percent, 99))
 
 
 def _trained(client: Client, inputs: Inputs, request: DemoRequest, output: Output, bar: Bar) -> Resource:
@@ -94,7 +96,7 @@ def _trained(client: Client, inputs: Inputs, request: DemoRequest, output: Outpu
         ),
     )
     if adapter.finished:
-        output.note(f"using {request.adapter}, which was trained on the same before")
+        output.note(f"reusing {request.adapter}, which was already trained on the same inputs")
         return adapter
     return _succeeded(client.wait(adapter.id, bar.training, poll=True))
 
@@ -111,7 +113,7 @@ def _generated(client: Client, inputs: Inputs, adapter: Resource, request: DemoR
 
 
 def _current(client: Client, create: Callable[[int], Resource]) -> Resource:
-    """What the same request made before, unless that has failed or is gone; else it is made now."""
+    """Return the resource that the same request made before; create it if that failed, was cancelled or is gone."""
     for again in count():
         try:
             found = client.get(create(again).id)
@@ -131,11 +133,11 @@ def _succeeded(final: Resource) -> Resource:
     problems = error.get("problems") or [error.get("detail") or f"{final.id} is {final.state}"]
     if error.get("code") in {"unusable_input", "diverged"}:
         raise UsageError([str(problem) for problem in problems])
-    told = f"{final.id} is {final.state}: {'; '.join(map(str, problems))}"
-    raise RuntimeError(told) if error.get("code") == "internal_error" else TransientError(told)
+    message = f"{final.id} is {final.state}: {'; '.join(map(str, problems))}"
+    raise RuntimeError(message) if error.get("code") == "internal_error" else TransientError(message)
 
 
-def _tell_result(request: DemoRequest, inputs: Inputs, job: Resource, seconds: float, output: Output) -> None:
+def _report_result(request: DemoRequest, inputs: Inputs, job: Resource, seconds: float, output: Output) -> None:
     adapter, dataset, preview = request.adapter, request.dataset, request.preview
     normals = f" --normals {inputs.normals[0].parent}" if inputs.normals else ""
     output.result(
@@ -147,13 +149,13 @@ def _tell_result(request: DemoRequest, inputs: Inputs, job: Resource, seconds: f
             "counts": job.counts,
             "seconds": seconds,
         },
-        f"{request.num_pairs} pairs from {len(inputs.images)} in {duration(seconds)}:\n"
+        f"generated {request.num_pairs} pairs from {len(inputs.images)} real ones in {duration(seconds)}:\n"
         f"  {dataset}  images, masks, manifest\n"
-        f"  {preview}  the real pairs, then the generated ones: look at this first\n"
+        f"  {preview}  real pairs, then generated ones: look at this first\n"
         f"  {adapter}  the adapter\n"
         "next:\n"
         f"  pairforge inspect {dataset}\n"
         f"  pairforge generate {adapter} --out more.zip --num-pairs 100 --formats mvtec,coco{normals}\n"
-        "  pairforge demo --images DIR --masks DIR --normals DIR --out mine    the same with your own pictures\n"
+        "  pairforge demo --images DIR --masks DIR --normals DIR --out mine    the same with your own images\n"
         f"  pairforge up --data-dir {request.target / STACK}    the service that made it",
     )

@@ -1,4 +1,4 @@
-"""What the demo asks of the service, checked before anything long begins."""
+"""Checks the demo's inputs before any long work starts, and turns them into requests to the service."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from service.core.options.declaration import choose
 from service.core.options.dualanodiff import SamplingConfig
 
 DEMO_STEPS = 150
-"""Enough for the embedded base to show the samples' defect, and few enough for two CPU cores."""
+"""Training steps: enough for the embedded base to show the samples' defect, few enough for two CPU cores."""
 
 DEMO_MASK_STEPS = 60
-"""Of adapting the mask network, and never more than the training itself has."""
+"""Steps of fine-tuning the mask network; never more than the training itself has."""
 
 DEMO_BATCH = 4
-"""Pairs per sampling batch: the bar moves after each, so they are to be short."""
+"""Pairs per sampling batch; small, because the bar moves after each batch."""
 
 KEPT_DAYS = 10_000
-"""The stack forgets nothing: what was made once is not made again."""
+"""How long the stack keeps results, so that none is made twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoRequest:
-    """What the user asked for; without `images` and `masks` the samples are taken."""
+    """What the user asked for; without `images` and `masks`, the samples are used."""
 
     target: Path
     base: str
@@ -70,11 +70,11 @@ class DemoRequest:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What is asked of the service, once it was checked.
+    """Checked inputs of the requests to the service.
 
     Attributes:
         images, masks, normals: files to upload.
-        base: its folder.
+        base: the base's folder.
         training, sampling: options of the adapter and of the job.
     """
 
@@ -91,16 +91,16 @@ class Inputs:
         return [*self.images, *self.masks, *self.normals]
 
     def adapter_key(self) -> str:
-        """The same for the same adapter."""
+        """Return an idempotency key: the same for the same adapter."""
         files = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in self.files]
         return _digest([files, self.training, str(self.base)])
 
     def job_key(self, adapter_id: str, num_pairs: int) -> str:
-        """The same for the same dataset."""
+        """Return an idempotency key: the same for the same dataset."""
         return _digest([adapter_id, num_pairs, self.sampling])
 
     def settings(self) -> dict[str, str]:
-        """The stack's environment: the user's own machine is asked to hold what the library itself would hold."""
+        """Return the stack's environment variables; its limits are those that the library has on the user's machine."""
         own = {
             "BASE": self.base,
             "DEVICE": self.device,
@@ -118,15 +118,17 @@ class Inputs:
 
 
 def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
-    """All that is asked of the service.
+    """Check and read all inputs.
 
     Raises:
-        UsageError: listing everything that is wrong.
+        UsageError: if inputs are invalid; lists every problem.
     """
     own = request.images is not None or request.masks is not None
     problems = Problems()
     if own and (request.images is None or request.masks is None):
-        problems.found.append("--images and --masks belong together: give both folders, or neither for the samples")
+        problems.found.append(
+            "--images and --masks must be used together: give both folders, or neither to use the samples"
+        )
     images, masks = request.images or SAMPLES / "images", request.masks or SAMPLES / "masks"
     normals = request.normals if own else request.normals or SAMPLES / "normals"
     pairs = problems.attempt(load_pairs, images, masks) if not problems.found else None

@@ -1,4 +1,4 @@
-"""`pairforge generate`: a dataset of accepted pairs from an adapter."""
+"""`pairforge generate`: makes a dataset of accepted pairs with an adapter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from service.core.options.quality import QualityLimits
 from service.core.uploads.reading import chosen_reading
 
 BYTES_PER_PIXEL = 2
-"""Of a photograph as PNG, with its mask."""
+"""Bytes per pixel of a photograph as PNG, with its mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class GenerateCommand:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a request names that needs neither adapter nor base, and notes on it."""
+    """Checked inputs that need neither adapter nor base, and notes on them."""
 
     normals: list[NormalImage]
     notes: list[str]
@@ -68,7 +68,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A command that was checked, with all it needs loaded."""
+    """A checked command, with everything it needs loaded."""
 
     command: GenerateCommand
     request: GenerationRequest
@@ -77,7 +77,7 @@ class Generation:
 
 
 def generate(command: GenerateCommand, output: Output) -> None:
-    """Check and generate, then show what came of it."""
+    """Check the command, generate the dataset, and show the result."""
     began = time.monotonic()
     generation = prepare(command)
     output.progress(PREPARED)
@@ -94,14 +94,14 @@ def generate(command: GenerateCommand, output: Output) -> None:
 
 
 def prepare(command: GenerateCommand, loaded: Base | None = None) -> Generation:
-    """Load all that generation needs.
+    """Check the command and load everything that generation needs.
 
     Args:
-        loaded: the adapter's base, where it is loaded already.
+        loaded: the adapter's base, if it is already loaded.
 
     Raises:
-        UsageError: listing everything that is wrong.
-        TransientError: there is no room for the dataset.
+        UsageError: if the command is invalid; lists every problem.
+        TransientError: if the disk has too little free space for the dataset.
     """
     problems = Problems()
     inputs = problems.attempt(read_inputs, command)
@@ -137,10 +137,10 @@ def prepare(command: GenerateCommand, loaded: Base | None = None) -> Generation:
 
 
 def read_inputs(command: GenerateCommand) -> Inputs:
-    """Check and read all that needs neither adapter nor base.
+    """Check and read all inputs that need neither adapter nor base.
 
     Raises:
-        UsageError: listing everything that is wrong.
+        UsageError: if inputs are invalid; lists every problem.
     """
     problems = Problems()
     formats = problems.attempt(parse_formats, command.formats)
@@ -154,7 +154,7 @@ def read_inputs(command: GenerateCommand) -> Inputs:
         problems.found.append(f"num-pairs is {command.num_pairs}; it must be at least 1")
     elif command.max_attempts is not None and command.max_attempts < command.num_pairs:
         problems.found.append(
-            f"max-attempts is {command.max_attempts}; {command.num_pairs} pairs need at least as many"
+            f"max-attempts is {command.max_attempts}; it must be at least num-pairs, {command.num_pairs}"
         )
     if problems.found or formats is None or found is None:
         raise UsageError(problems.found)
@@ -162,7 +162,7 @@ def read_inputs(command: GenerateCommand) -> Inputs:
 
 
 def perform(generation: Generation, output: Output) -> DatasetSummary:
-    """Generate and write the zip."""
+    """Generate the pairs and write the zip."""
     for note in generation.notes:
         output.note(note)
     command = generation.command
@@ -175,7 +175,7 @@ def perform(generation: Generation, output: Output) -> DatasetSummary:
 
 
 def parse_formats(text: str) -> list[str]:
-    """`mvtec,coco` → names; `all` is every one there is."""
+    """Split `mvtec,coco` into names; `all` stands for every format."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     check_formats([name for name in names if name != "all"])
     return list(FORMATS) if "all" in names else names
@@ -187,7 +187,7 @@ def _base_of(command: GenerateCommand, device: str) -> Base:
 
 
 def _estimate(request: GenerationRequest) -> int:
-    """Bytes of the dataset and of the pairs kept until it is complete, roughly."""
+    """Estimate the bytes of the dataset and of the pairs kept until it is complete."""
     pixels = sum(normal.image.shape[0] * normal.image.shape[1] for normal in request.normals)
     each = pixels // len(request.normals) if request.normals else request.adapter.resolution**2
     copied = pixels if request.formats else 0

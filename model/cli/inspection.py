@@ -1,4 +1,4 @@
-"""`pairforge inspect`: what an adapter or a dataset is, and whether it is intact."""
+"""`pairforge inspect`: describes an adapter or a dataset, and checks that it is intact."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SHOWN_SETTINGS = ("resolution", "batch", "rank", "lr", "view", "bcm", "lora_targ
 
 
 def inspect(path: Path, output: Output) -> None:
-    """Tell adapter and dataset apart, check all files, and tell what they say."""
+    """Check all files of an adapter or a dataset, and describe it."""
     if not path.exists():
-        raise UsageError(f"{path} does not exist: name an adapter's folder or a dataset's zip")
+        raise UsageError(f"{path} does not exist: give an adapter folder or a dataset zip")
     if path.is_dir():
         card = read_adapter_card(path)
         weights = _weights(path, card)
@@ -33,7 +33,7 @@ def inspect(path: Path, output: Output) -> None:
 
 
 def _weights(path: Path, card: dict[str, Any]) -> dict[str, int]:
-    """File → how many numbers it holds; also checks that every reference is there."""
+    """Return file → how many numbers it holds; also checks that every reference image exists."""
     needed = METHODS[card["method"]].weight_files(card)
     present = needed + [name for name in ("mask_net.safetensors",) if (path / name).is_file()]
     problems, counts = [], {}
@@ -108,7 +108,7 @@ def _dataset(path: Path, summary: DatasetSummary) -> str:
         "mask area": f"{smallest:.2%} to {largest:.2%} of the image, median {median:.2%}",
         "seed": description["request"]["seed"],
         "base": f"sha256 {(description['base_hash'] or 'unknown')[:12]}…",
-        "files": "all there, every hash matches",
+        "files": "all present, every hash matches",
     }
     return _table(rows)
 

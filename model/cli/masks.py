@@ -1,4 +1,4 @@
-"""`pairforge masks`: the masks of anomaly parts, without generating anything."""
+"""`pairforge masks`: finds the masks of anomaly parts, without generating anything."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from service.core.uploads.problems import FileProblem
 from service.core.uploads.reading import Reading
 
 METHODS = (MaskMethod.U2NET, MaskMethod.THRESHOLD)
-"""Those that need nothing but the part; attention needs the sampling itself."""
+"""The methods that need only the part; the attention method needs the sampling itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class MasksRequest:
-    """What the user asked for; `net` is a weight file or an adapter's folder, None takes the base's network."""
+    """What the user asked for; `net` is a weight file or an adapter's folder, None means the base's network."""
 
     parts: Path
     target: Path
@@ -44,7 +44,7 @@ class MasksRequest:
 
 
 def make_masks(request: MasksRequest, output: Output) -> None:
-    """Check every part, then write one mask for each into a new folder, which appears once it is complete."""
+    """Check every part, then write one mask for each to a new folder, which appears when it is complete."""
     problems = Problems()
     problems.attempt(check_new_folder, request.target)
     files, notes = problems.attempt(_part_files, request.parts) or ({}, [])
@@ -65,16 +65,19 @@ def make_masks(request: MasksRequest, output: Output) -> None:
             if not mask.any():
                 empty.append(name)
             output.progress(meter.report(number + 1))
-    told = f"masks: {request.target} ({len(files)} files)"
+    text = f"masks: {request.target} ({len(files)} files)"
     if empty:
-        told += f"\n{len(empty)} of them are empty, no defect was found on {', '.join(empty[:5])}"
-    output.result({"masks": str(request.target), "count": len(files), "empty": empty}, told)
+        examples = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
+        text += f"\n{len(empty)} of them are empty, because no defect was found: {examples}"
+    output.result({"masks": str(request.target), "count": len(files), "empty": empty}, text)
 
 
 def _part_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """The pictures by name, and what was left out."""
+    """Return the image files by name, and notes on files left out."""
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder: name one with images of anomaly parts, defects on mid-grey")
+        raise UsageError(
+            f"{folder} is not a folder: give one with images of anomaly parts, defects on a mid-grey background"
+        )
     notes = Notes()
     problems: list[FileProblem] = []
     files = {
@@ -82,11 +85,11 @@ def _part_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
     }
     if not files:
         raise UsageError(
-            [f"{folder} holds no images", *(problem.detail for problem in left_out(Upload.IMAGES, folder))]
+            [f"{folder} contains no images", *(problem.detail for problem in left_out(Upload.IMAGES, folder))]
         )
     stems: dict[str, str] = {}
     clashes = [
-        f"{stems[stem(name)]} and {name} would have the same mask: rename one"
+        f"{stems[stem(name)]} and {name} would both be written to {stem(name)}.png: rename one"
         for name in files
         if stems.setdefault(stem(name), name) != name
     ]
@@ -97,7 +100,7 @@ def _part_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 def _finder(request: MasksRequest) -> Callable[[ImageArray], MaskArray]:
     if request.method not in METHODS:
-        raise UsageError(f"mask method {request.method!r} cannot be used here: choose from {', '.join(METHODS)}")
+        raise UsageError(f"mask method {request.method!r} is not available: choose from {', '.join(METHODS)}")
     if request.method == MaskMethod.THRESHOLD:
         return threshold_mask
     return partial(u2net_mask, _network(request))
@@ -109,7 +112,7 @@ def _network(request: MasksRequest) -> U2Net:
         missing = f"base {request.base} has no mask network"
     else:
         file = request.net / "mask_net.safetensors" if request.net.is_dir() else request.net
-        missing = f"there is no mask network {file}"
+        missing = f"the mask network {file} does not exist"
     if not file.is_file():
-        raise UsageError(f"{missing}: give --net with a weight file or an adapter's folder, or --method threshold")
+        raise UsageError(f"{missing}: set --net to a weight file or an adapter folder, or use --method threshold")
     return load_u2net(file).to(choose_device(request.device))

@@ -1,4 +1,4 @@
-"""Options that several commands share, and those that are made from a declaration."""
+"""Defines the options that several commands share, and makes options from a declaration."""
 
 from __future__ import annotations
 
@@ -18,40 +18,42 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 
-TRAINING, SAMPLING = "Training settings (default: the base's recommendation, else the paper's)", "Sampling settings"
+TRAINING, SAMPLING = "Training settings (default: recommended by the base, else by the paper)", "Sampling settings"
 
 Brightness = Annotated[
     str | None,
     typer.Option(
-        metavar="LOW:HIGH", help="Of more than 8 bits, what becomes black and white; default: from all files."
+        metavar="LOW:HIGH",
+        help="For images of more than 8 bits: values that become black and white; default: from all files.",
     ),
 ]
 MaskValues = Annotated[
-    str | None, typer.Option(metavar="VALUES", help="Levels or colours of masks that are the defect: 1,2 or #ff0000.")
+    str | None,
+    typer.Option(metavar="VALUES", help="Mask values that mean defect, as levels or colours: 1,2 or #ff0000."),
 ]
-Method = Annotated[str, typer.Option(help=f"How pairs are generated: {', '.join(METHOD_OPTIONS)}.")]
-Base = Annotated[str, typer.Option(help="Name of a shipped base, folder, or hub id, in diffusers' format.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object per line: progress, note, result, error.")]
+Method = Annotated[str, typer.Option(help=f"Generation method: {', '.join(METHOD_OPTIONS)}.")]
+Base = Annotated[str, typer.Option(help="Name of a shipped base, or a folder or hub id in diffusers' format.")]
+Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu or cuda.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line: progress, note, result, error.")]
 Limits = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help='JSON with limits of the quality checks, as {"min_visibility": 1.0}.'),
+    typer.Option(metavar="FILE", help='JSON file with limits of the quality checks, e.g. {"min_visibility": 1.0}.'),
 ]
 Normals = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Defect-free images: defects are then generated on these.")
+    Path | None, typer.Option(metavar="DIR", help="Folder of defect-free images to generate defects on.")
 ]
 ObjectNet = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="U²-Net that finds products, in place of the base's.")
+    Path | None, typer.Option(metavar="FILE", help="U²-Net that finds products; replaces the base's.")
 ]
 
 
 def takes_options(
     declaration: type[DataclassInstance], panel: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for every declared one; those that were chosen arrive as its argument `options`.
+    """Add an option to a command for every declared one; it receives the chosen ones as its argument `options`.
 
-    Their ranges are checked by the library, so that one message names everything that is wrong.
+    The library checks their ranges, so that one message names everything that is wrong.
     """
     names = list(declared(declaration))
 

@@ -1,4 +1,4 @@
-"""What a command says: a live display for people, plain lines for logs, one JSON object per line for machines."""
+"""Prints a command's messages: a live display for people, plain lines for logs, JSON lines for machines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rich.progress import Progress as Bars
 from model.runtime.progress import Progress
 
 PLAIN_EVERY = 5.0
-"""Seconds between two lines of progress in a log."""
+"""Seconds between two progress lines in a log."""
 
 JSON_EVERY = 1.0
-"""Seconds between two events of progress."""
+"""Seconds between two JSON progress events."""
 
 
 PREPARING, PREPARED = (Progress("prepare", done, 1, "") for done in (0, 1))
-"""Before and after libraries, input and base are loaded."""
+"""Progress before and after libraries, input and base are loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +44,26 @@ class Failure:
 
 
 class Output(Protocol):
-    """Where a command's progress and result go."""
+    """Shows a command's progress and result."""
 
     def progress(self, item: Progress) -> None:
-        """Show where the work stands."""
+        """Show how far the work is."""
 
     def note(self, text: str) -> None:
-        """Say something worth knowing once."""
+        """Show a remark."""
 
     def result(self, facts: Mapping[str, Any], text: str) -> None:
         """End with a result: `facts` for machines, `text` for people."""
 
     def failure(self, failure: Failure) -> None:
-        """End without one."""
+        """End without a result."""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
 
 class JsonOutput:
-    """One JSON object per line on stdout; `event` is "progress", "note", "result" or "error"."""
+    """Prints one JSON object per line on stdout; `event` is "progress", "note", "result" or "error"."""
 
     def __init__(self) -> None:
         self._throttle = Throttle(JSON_EVERY)
@@ -92,7 +92,7 @@ class JsonOutput:
 
 
 class PlainOutput:
-    """Lines of text on stdout, problems and notes on stderr."""
+    """Prints progress and result on stdout, problems and notes on stderr."""
 
     def __init__(self) -> None:
         self._throttle = Throttle(PLAIN_EVERY)
@@ -108,14 +108,14 @@ class PlainOutput:
         _say(text)
 
     def failure(self, failure: Failure) -> None:
-        _say(_told(failure), error=True)
+        _say(_failure_text(failure), error=True)
 
     def close(self) -> None:
         pass
 
 
 class LiveOutput:
-    """One bar per stage, redrawn in place ten times a second."""
+    """Shows one bar per stage, redrawn in place ten times a second."""
 
     def __init__(self) -> None:
         fields = [
@@ -140,14 +140,14 @@ class LiveOutput:
 
     def failure(self, failure: Failure) -> None:
         self.close()
-        _say(_told(failure), error=True)
+        _say(_failure_text(failure), error=True)
 
     def close(self) -> None:
         self._bars.stop()
 
 
 class Throttle:
-    """Lets the first and the last report of every stage pass, and between them one every so many seconds."""
+    """Limits progress reports to the first and last of every stage, and one per interval in between."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -163,7 +163,7 @@ class Throttle:
 
 
 def _numbers(item: Progress) -> dict[str, Any]:
-    """Count, rate, loss, time left and note as text, empty where there is none."""
+    """Return count, rate, loss, time left and note as text; missing ones are empty."""
     return {
         "count": f"{item.completed}/{item.total} {item.unit}".rstrip(),
         "rate": _rate(item.rate, item.unit),
@@ -180,17 +180,17 @@ def _rate(rate: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`1:05`, or `2:01:05` from an hour on."""
+    """Format as `1:05`, or as `2:01:05` from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _told(failure: Failure) -> str:
+def _failure_text(failure: Failure) -> str:
     if len(failure.problems) == 1:
         return f"error: {': '.join(filter(None, [failure.summary, *failure.problems]))}"
     return "\n".join(
-        [f"error: {failure.summary or 'several things are wrong'}:", *(f"  - {line}" for line in failure.problems)]
+        [f"error: {failure.summary or 'there are several problems'}:", *(f"  - {line}" for line in failure.problems)]
     )
 
 

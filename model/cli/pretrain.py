@@ -1,4 +1,4 @@
-"""`pairforge pretrain`: make a base from nothing but this package."""
+"""`pairforge pretrain`: trains a base from this package alone, without other data."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ NEEDS = {
     Stage.ASSEMBLE: {"vae": Stage.AUTOENCODER, "unet": Stage.PAIRS},
     Stage.MEASURE: {},
 }
-"""What each stage finds in the work folder, and the stage that leaves it there."""
+"""Stage → what it reads from the work folder → the stage that writes it."""
 
 
 REQUIRED_OF_START = ("interaction/interaction.safetensors", "u2net/part.safetensors", "u2net/object.safetensors")
-"""What a base to go on from holds beside the parts of any base."""
+"""Files that a base to continue from must have, besides the parts of every base."""
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainRequest:
-    """What the user asked for; no `stages` are all of them, photographs are only measured on.
+    """What the user asked for; no `stages` means all of them, photographs are only used to measure.
 
-    `minutes` None is as long as the preset recommends; `start` is a base to go on from.
+    `minutes` None means as long as the preset recommends; `start` is a base to continue from.
     """
 
     preset: str
@@ -48,19 +48,19 @@ class PretrainRequest:
 
 
 def make_base(request: PretrainRequest, output: Output) -> None:
-    """Check, then run the stages, each resumed where it was interrupted."""
+    """Check the request, then run the stages; each resumes where it was interrupted."""
     work, target = request.work, request.target
     problems = Problems()
     if request.preset not in PRESETS:
         problems.found.append(f"preset {request.preset!r} does not exist: choose from {', '.join(PRESETS)}")
     chosen = problems.attempt(_stages, request.stages) or []
     if request.minutes is not None and not request.minutes > 0:
-        problems.found.append(f"--minutes is {request.minutes:g}; it must be above 0")
+        problems.found.append(f"--minutes is {request.minutes:g}; it must be greater than 0")
     started = request.start is not None or (work / START).is_dir()
     if request.start is not None:
         problems.attempt(_check_start, request.start)
     problems.found += [
-        f"stage {stage} needs {work / part}, which stage {origin} makes: run that before or with it"
+        f"stage {stage} needs {work / part}, which stage {origin} writes: run {origin} first, or in the same command"
         for stage in chosen
         for part, origin in NEEDS[stage].items()
         if origin not in chosen and not (work / part).is_dir()
@@ -103,7 +103,7 @@ def _check_start(folder: Path) -> None:
     missing = [part for part in parts if not (folder / part).exists()]
     if missing:
         raise UsageError(
-            f"{folder} is no base to go on from, it lacks {', '.join(missing)}: give a base made by pretrain"
+            f"{folder} cannot be continued from, it lacks {', '.join(missing)}: give a base made by pairforge pretrain"
         )
 
 
@@ -111,18 +111,18 @@ def _photographs(request: PretrainRequest) -> tuple[list[Pair], list[str]]:
     if request.photo_images is None and request.photo_masks is None:
         return [], []
     if request.photo_images is None or request.photo_masks is None:
-        raise UsageError("--photo-images and --photo-masks belong together: give both folders, or neither")
+        raise UsageError("--photo-images and --photo-masks must be used together: give both folders, or neither")
     return load_pairs(request.photo_images, request.photo_masks)
 
 
 def _check_target(path: Path, stages: Sequence[Stage]) -> None:
     if path.is_file():
-        raise UsageError(f"{path} is a file: name a folder to write")
+        raise UsageError(f"{path} is a file: give the path of a folder to write")
     missing = missing_parts(path)
     if Stage.MEASURE in stages and Stage.ASSEMBLE not in stages and missing:
         raise UsageError(
-            f"stage measure needs a complete base in {path}, which stage assemble makes: {', '.join(missing)}"
+            f"stage measure needs a complete base in {path}: {', '.join(missing)}; run stage assemble first"
         )
     if path.exists() and any(path.iterdir()) and missing:
-        raise UsageError(f"{path} holds other files than a base: give another --out")
+        raise UsageError(f"{path} contains files that are not a base: choose another --out")
     check_writable(path)

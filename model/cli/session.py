@@ -1,4 +1,4 @@
-"""The frame of every command: which output it has, and what exit code each kind of failure gives.
+"""Runs every command: chooses its output, and turns each kind of failure into an exit code.
 
 0 is success, 1 a defect of ours (with its traceback), 2 bad input, 3 something temporary (no disk space, no memory, no
 network), 130 Ctrl-C.
@@ -26,12 +26,12 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Session:
-    """Runs a command's body; whatever ends it is told in the chosen form, and becomes the exit code.
+    """Runs a command's body; reports any failure in the chosen form and as the exit code.
 
     Args:
-        json: JSON lines instead of text.
-        writes: what the command writes, for the message when the disk is full.
-        interrupted: what Ctrl-C means for the work done so far.
+        json: whether to print JSON lines instead of text.
+        writes: path that the command writes, named in the message when the disk is full.
+        interrupted: message on Ctrl-C, on the work done so far.
     """
 
     def __init__(self, *, json: bool, writes: Path | None = None, interrupted: str = "nothing was written") -> None:
@@ -69,28 +69,28 @@ class Session:
                 return Failure("usage", USAGE, [f"{error.filename} cannot be written: {error.strerror}"])
             case KeyboardInterrupt():
                 return Failure("interrupted", INTERRUPTED, [self._interrupted], "interrupted")
-        return Failure("internal", INTERNAL, [f"{type(error).__name__}: {error}"], "this is a defect of PairForge")
+        return Failure("internal", INTERNAL, [f"{type(error).__name__}: {error}"], "this is a bug in PairForge")
 
     def _shortage(self, error: BaseException) -> str:
-        """What there is not enough of, if that was the error."""
+        """Return a message if disk space or memory ran out; otherwise an empty string."""
         if _disk_is_full(error):
             return self._no_space()
         # torch's own out-of-memory error is named like this; it is not imported here.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return "not enough memory: give a smaller --batch or --resolution"
+            return "not enough memory: use a smaller --batch or --resolution"
         return ""
 
     def _no_space(self) -> str:
         place = existing_folder(self._writes or Path.cwd())
         free = shutil.disk_usage(place).free
         return (
-            f"no space left while writing {self._writes or 'files'}: the disk of {place} has {free:,} bytes free; "
-            "make room, or write elsewhere"
+            f"the disk is full: {self._writes or 'the files'} cannot be written, {place} has {free:,} bytes free; "
+            "free some disk space, or choose another --out"
         )
 
 
 def existing_folder(path: Path) -> Path:
-    """The nearest folder on the way to `path` that exists, `path` itself included."""
+    """Return the nearest existing folder: `path` itself or one above it."""
     place = path.absolute()
     while not place.exists():
         place = place.parent
@@ -98,7 +98,7 @@ def existing_folder(path: Path) -> Path:
 
 
 def _disk_is_full(error: BaseException) -> bool:
-    """Also of safetensors, whose error is none of the operating system's."""
+    """Recognise a full disk; safetensors raises an error of its own for it, not an OSError."""
     if isinstance(error, OSError):
         return error.errno in _NO_SPACE
     return any(f"(os error {number})" in str(error) for number in _NO_SPACE)

@@ -1,4 +1,4 @@
-"""`pairforge train`: an adapter from a few pairs, resumed where it was interrupted."""
+"""`pairforge train`: trains an adapter on a few pairs; resumes where it was interrupted."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from service.core.uploads.reading import Reading, chosen_reading
 REQUEST_FILE = "request.json"
 
 TRAINED_SHARE = 0.4
-"""At most about this share as many numbers as the base has are trained (LoRAs of rank 32 and SAIM)."""
+"""Estimated ratio of trained numbers to those of the base (LoRAs of rank 32 and SAIM); rarely more."""
 
 COPIES = 9
-"""The adapter, and two checkpoints with weights, two moments and the best weights each."""
+"""Copies of the trained numbers: the adapter, and two checkpoints with weights, two moments and best weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +67,18 @@ class TrainCommand:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A command that was checked, with all it needs loaded."""
+    """A checked command, with everything it needs loaded."""
 
     command: TrainCommand
     request: TrainingRequest[Any]
 
     @property
     def workspace(self) -> Path:
-        """Where checkpoints lie until the adapter is complete."""
+        """Return the folder that holds checkpoints until the adapter is complete."""
         return workspace_of(self.command.target)
 
     def record(self) -> dict[str, Any]:
-        """All that decides what is trained, as JSON."""
+        """Return everything that determines the training, as JSON."""
         return {
             "base": self.request.base.digest,
             "object": self.request.object_name,
@@ -92,12 +92,12 @@ class Training:
 
 
 def workspace_of(target: Path) -> Path:
-    """The folder beside an adapter's in which its training lies until it is complete."""
+    """Return the folder, beside the adapter's, that holds its training until it is complete."""
     return target.with_name(f"{target.name}.training")
 
 
 def train(command: TrainCommand, output: Output) -> None:
-    """Check and train, then show what came of it."""
+    """Check the command, train the adapter, and show the result."""
     began = time.monotonic()
     training = prepare(command, output)
     output.progress(PREPARED)
@@ -123,11 +123,11 @@ def train(command: TrainCommand, output: Output) -> None:
 
 
 def prepare(command: TrainCommand, output: Output) -> Training:
-    """Load all that training needs.
+    """Check the command and load everything that training needs.
 
     Raises:
-        UsageError: listing everything that is wrong.
-        TransientError: there is no room for checkpoints and adapter.
+        UsageError: if the command is invalid; lists every problem.
+        TransientError: if the disk has too little free space for checkpoints and adapter.
     """
     problems = Problems()
     method = problems.attempt(_method, command.method)
@@ -173,7 +173,7 @@ def _method(name: str) -> Method[Any, Any, Any]:
 
 
 def perform(training: Training, output: Output) -> float | None:
-    """Train and write the adapter; the workspace is removed once that is done. Returns the last loss."""
+    """Train and write the adapter, then remove the workspace. Returns the last loss."""
     workspace = training.workspace
     workspace.mkdir(parents=True, exist_ok=True)
     write_text(workspace / REQUEST_FILE, json.dumps(training.record()))
@@ -188,39 +188,39 @@ def perform(training: Training, output: Output) -> float | None:
 
 
 def _reading(command: TrainCommand) -> Reading:
-    """How files are to be understood: as the command says, with one brightness for all images and normals."""
+    """Return how to read the files: as the command says, with one brightness range for all images and normals."""
     wanted = chosen_reading(command.brightness, command.mask_values)
     return shared_reading(wanted, command.images, command.masks, command.normals, OWN_FILES)
 
 
 def _check_workspace(training: Training) -> None:
-    """An unfinished training is resumed only if it was begun with the same settings and data."""
+    """Refuse to resume an unfinished training that was started with other settings or data."""
     workspace = training.workspace
     path = workspace / REQUEST_FILE
     if not path.is_file():
         if workspace.exists() and any(workspace.iterdir()):
             raise UsageError(
-                f"{workspace} is where checkpoints go, but holds other files: remove it, or give another --out"
+                f"checkpoints go to {workspace}, but it contains other files: remove it, or choose another --out"
             )
         return
-    begun, now = json.loads(path.read_text(encoding="utf-8")), training.record()
-    differing = sorted(name for name in begun.keys() | now.keys() if begun.get(name) != now.get(name))
+    before, now = json.loads(path.read_text(encoding="utf-8")), training.record()
+    differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if differing and training.command.force:
         shutil.rmtree(workspace)
     elif differing:
         raise UsageError(
-            [_difference(name, begun.get(name), now.get(name)) for name in differing],
-            f"{workspace} holds an unfinished training with other settings; give the same to resume it, "
-            "--force to start over, or another --out",
+            [_difference(name, before.get(name), now.get(name)) for name in differing],
+            f"{workspace} contains an unfinished training with other settings; use the same settings to resume it, "
+            "--force to start over, or choose another --out",
         )
 
 
 def _difference(name: str, before: Any, after: Any) -> str:
     if name in {"base", "data", "normals", "mask_net", "object_net"}:
-        told = {"base": "the base's weights", "data": "the images or masks", "normals": "the normals"}
-        what = told.get(name, f"the file of --{name.replace('_', '-')}")
-        return f"{what} differ from those it was begun with"
-    return f"{name} was {before!r} and is {after!r} now"
+        names = {"base": "the base's weights", "data": "the images or masks", "normals": "the normals"}
+        what = names.get(name, f"the file of --{name.replace('_', '-')}")
+        return f"{what} changed since it was started"
+    return f"{name} was {before!r} and is now {after!r}"
 
 
 def _file_hash(path: Path | None) -> str | None:

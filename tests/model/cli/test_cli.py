@@ -253,7 +253,7 @@ def test_what_cannot_be_masked_is_told_at_once(parts: Path, tiny_base: Path, tmp
     before = tree(tmp_path)
     code, _, told = call("masks", parts, "--out", tmp_path / "masks", "--base", tiny_base)
     assert code == USAGE
-    assert "plate_01.jpg and plate_01.png would have the same mask" in told
+    assert "plate_01.jpg and plate_01.png would both be written to plate_01.png" in told
     assert "has no mask network" in told
     (parts / "plate_01.jpg").unlink()
     code, _, told = call("masks", parts, "--out", tmp_path / "parts", "--method", "attention")
@@ -353,7 +353,7 @@ def test_only_an_adapter_is_ever_replaced(tiny_base: Path, tmp_path: Path) -> No
     (mine / "thesis.txt").write_text("years of work")
     code, _, told = call("train", SAMPLES / "images", SAMPLES / "masks", "--out", mine, "--base", tiny_base, "--force")
     assert code == USAGE
-    assert "other files than an adapter" in told
+    assert "files that are not an adapter" in told
     assert tree(tmp_path) == ["mine", "mine/thesis.txt"]
 
 
@@ -380,7 +380,7 @@ def test_all_that_is_wrong_with_a_generation_is_told_at_once(adapter: Path, tiny
         "'euler'",
         "steps is 0",
         "num-pairs is 0",
-        "dataset.zip exists",
+        "dataset.zip already exists",
     ):
         assert problem in told
     assert tree(tmp_path) == before
@@ -473,9 +473,9 @@ def test_an_interrupted_training_resumes_with_its_own_settings_only(
     changes = ("--lr", "0.5", "--object", "tile", "--normals", SAMPLES / "normals")
     code, _, told = call(*arguments, "--out", tmp_path / "adapter", *changes)
     assert code == USAGE
-    assert "the normals differ from those it was begun with" in told
-    assert "lr was 2e-05 and is 0.5 now" in told
-    assert "object was 'product' and is 'tile' now" in told
+    assert "the normals changed since it was started" in told
+    assert "lr was 2e-05 and is now 0.5" in told
+    assert "object was 'product' and is now 'tile'" in told
     assert tree(tmp_path) == before
 
 
@@ -485,7 +485,7 @@ def test_the_demo_checks_all_it_is_given_before_it_trains(tiny_base: Path, tmp_p
         *("--normals", tmp_path / "nothing", "-n", "0"),
     )
     assert code == USAGE
-    assert "--images and --masks belong together" in told
+    assert "--images and --masks must be used together" in told
     assert "folder of normals" in told
     assert "num-pairs is 0" in told
     assert tree(tmp_path) == []
@@ -553,7 +553,7 @@ def test_every_stage_of_a_pretraining_can_be_chosen(tmp_path: Path) -> None:
     for stage in Stage:
         code, _, told = call(*where, "--preset", "moon", "--stage", stage, "--photo-masks", tmp_path)
         assert code == USAGE
-        assert "--photo-images and --photo-masks belong together" in told
+        assert "--photo-images and --photo-masks must be used together" in told
         assert (f"stage {stage} needs" in told) == (stage is not Stage.RENDER)
 
 
@@ -565,6 +565,6 @@ def test_a_pretraining_that_cannot_begin_says_why(tmp_path: Path) -> None:
     assert code == USAGE
     assert "preset 'moon' does not exist: choose from cpu, gpu" in told
     assert "stage pairs needs" in told
-    assert "--minutes is 0; it must be above 0" in told
-    assert f"{tmp_path / 'nowhere'} is no base to go on from, it lacks interaction/interaction.safetensors" in told
+    assert "--minutes is 0; it must be greater than 0" in told
+    assert f"{tmp_path / 'nowhere'} cannot be continued from, it lacks interaction/interaction.safetensors" in told
     assert tree(tmp_path) == []

@@ -85,5 +85,5 @@ def test_an_interrupted_demo_goes_on_and_its_adapter_is_used_again(
     made = (target / "dataset.zip").read_bytes()
     with demo(target, tiny_base, limits, steps=30) as third:
         events = ended(third, target)
-    assert any("trained on the same before" in event.get("text", "") for event in events)
+    assert any("already trained on the same inputs" in event.get("text", "") for event in events)
     assert (target / "dataset.zip").read_bytes() == made
