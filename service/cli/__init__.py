@@ -1,1 +1,1 @@
-"""The commands that run the service and talk to it; `pairforge` shows them beside the library's own."""
+"""Commands that run the service and talk to it, listed by `pairforge` beside the library's own."""

@@ -1,4 +1,4 @@
-"""`python -m service.cli`: the service's commands where the library is not installed."""
+"""Runs the service's commands without the library: `python -m service.cli`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pairforge adapters`: train on a server."""
+"""The commands `pairforge adapters`, which train on a server."""
 
 from __future__ import annotations
 
@@ -8,33 +8,37 @@ from typing import Annotated
 import typer
 
 from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_settings
-from service.cli.resources import cancel_one, list_some, remove_one, show_one, tell_created
+from service.cli.resources import cancel_one, list_some, remove_one, report_created, show_one
 
 app = typer.Typer(no_args_is_help=True, help="Train adapters on a server (PAIRFORGE_URL, PAIRFORGE_API_KEY).")
 
 
 @app.command()
 def create(  # noqa: PLR0913 - every option is a parameter
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images with the defect.")],
-    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of their masks: same names, white = defect.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images of the defect.")],
+    masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks: same names, white = defect.")],
     *,
     normals: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of defect-free images.")] = None,
-    name: Annotated[str | None, typer.Option(help="What to call it; default: the images' folder.")] = None,
-    object_name: Annotated[str | None, typer.Option("--object", help="What is shown.")] = None,
-    defect_name: Annotated[str | None, typer.Option("--defect", help="What is wrong with it.")] = None,
-    base: Annotated[str | None, typer.Option(help="Base to train on; default: the server's.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the adapter; default: the images' folder.")] = None,
+    object_name: Annotated[
+        str | None, typer.Option("--object", help="Name of the product, such as metal plate.")
+    ] = None,
+    defect_name: Annotated[str | None, typer.Option("--defect", help="Name of the defect, such as scratch.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model; default: the server's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     settings: Set = None,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Upload images and masks, and have an adapter trained on them."""
+    """Upload images and masks, and train an adapter on them."""
     from service.cli.files import pair_pictures, pictures
     from service.cli.session import connect, session
     from service.core.object_keys import Upload
 
-    with session(json=json, interrupted="an adapter that was created goes on; see: pairforge adapters list") as output:
+    with session(
+        json=json, interrupted="if the adapter was created, its training continues; see: pairforge adapters list"
+    ) as output:
         options = {
             "name": name or images.resolve().name,
             "object": object_name,
@@ -47,7 +51,9 @@ def create(  # noqa: PLR0913 - every option is a parameter
         uploads = [*pair_pictures(images, masks), pictures(normals, Upload.NORMALS)]
         with connect() as client:
             created = client.create_adapter(*uploads, **options)
-            tell_created(client, created, output, wait=wait, then=f"pairforge jobs create {created.id} --num-pairs 16")
+            report_created(
+                client, created, output, wait=wait, then=f"pairforge jobs create {created.id} --num-pairs 16"
+            )
 
 
 @app.command("list")
@@ -58,19 +64,19 @@ def list_them(*, state: State = None, limit: Limit = 20, after: After = None, js
 
 @app.command()
 def show(adapter: Name, *, wait: Wait = False, json: Json = False) -> None:
-    """Show an adapter, all that the server tells of it."""
+    """Show everything that the server knows about an adapter."""
     show_one(adapter, wait=wait, json=json)
 
 
 @app.command()
 def cancel(adapter: Name, *, json: Json = False) -> None:
-    """Stop a training."""
+    """Cancel a training and delete its files."""
     cancel_one(adapter, json=json)
 
 
 @app.command("rm")
 def remove(adapter: Name, *, json: Json = False) -> None:
-    """Delete an adapter that has finished, with its files."""
+    """Delete a finished adapter and its files."""
     remove_one(adapter, json=json)
 
 
@@ -78,10 +84,10 @@ def remove(adapter: Name, *, json: Json = False) -> None:
 def download(
     adapter: Name,
     *,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
     json: Json = False,
 ) -> None:
-    """Fetch a trained adapter, to be used by `pairforge generate`."""
+    """Download a trained adapter, for `pairforge generate`."""
     from service.cli.session import connect, session
 
     with session(json=json) as output, connect() as client:

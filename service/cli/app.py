@@ -1,4 +1,4 @@
-"""The service's commands; what they do is imported when they are called, so that help comes at once."""
+"""The service's commands. Each imports its implementation when it is called, so that help appears at once."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ app = typer.Typer(
 def up(
     *,
     data_dir: DataDir = None,
-    port: Annotated[int | None, typer.Option(help="Of the API; default: a free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the API; default: a free one.")] = None,
     host: Annotated[str, typer.Option(metavar="IP", help="Address to listen on.")] = "127.0.0.1",
-    workers: Annotated[int, typer.Option(help="Processes that train and generate.")] = 1,
+    workers: Annotated[int, typer.Option(help="Number of worker processes, which train and generate.")] = 1,
     require_keys: Annotated[
-        bool, typer.Option("--require-keys", help="Ask for API keys also on 127.0.0.1; elsewhere they always are.")
+        bool,
+        typer.Option("--require-keys", help="Require API keys on 127.0.0.1, too; other addresses always require them."),
     ] = False,
     json: Json = False,
 ) -> None:

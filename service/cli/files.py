@@ -1,4 +1,4 @@
-"""Which files of a folder are uploaded."""
+"""Selects the files of a folder to upload."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.core.uploads.problems import FileProblem, UnusableFilesError
 
 
 def pair_pictures(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
-    """The images and the masks that two folders, or a data set's as they are, hold.
+    """Find the images and masks in two folders, or in the folders of a public data set.
 
     Raises:
         UnusableFilesError: a folder cannot be read, or holds several kinds of defect.
@@ -28,7 +28,7 @@ def pair_pictures(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
 
 
 def pictures(folder: Path | None, use: Upload) -> list[Path]:
-    """What looks like a picture in a folder, by name; whether it is one, the server judges. None of no folder.
+    """List the files of a folder that look like pictures, by name; empty for None. The server checks their content.
 
     Raises:
         UnusableFilesError: the folder cannot be read.

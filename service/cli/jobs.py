@@ -1,4 +1,4 @@
-"""`pairforge jobs`: have datasets made on a server."""
+"""The commands `pairforge jobs`, which generate datasets on a server."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import Annotated
 import typer
 
 from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_settings
-from service.cli.resources import cancel_one, list_some, remove_one, show_one, tell_created
+from service.cli.resources import cancel_one, list_some, remove_one, report_created, show_one
 from service.core.limits import read_limits
 
-app = typer.Typer(no_args_is_help=True, help="Have datasets made on a server (PAIRFORGE_URL, PAIRFORGE_API_KEY).")
+app = typer.Typer(no_args_is_help=True, help="Generate datasets on a server (PAIRFORGE_URL, PAIRFORGE_API_KEY).")
 
 
 @app.command()
 def create(
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Id of a trained adapter.")],
     *,
-    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Pairs that pass the quality checks.")],
-    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Number of pairs that pass the quality checks.")],
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    formats: Annotated[str, typer.Option(metavar="NAMES", help="Layouts to add: mvtec,coco,yolo,labelstudio.")] = "",
-    limits: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON with limits of the quality checks.")] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="Candidates tried at most; by default 10 per pair.")] = None,
+    formats: Annotated[str, typer.Option(metavar="NAMES", help="Further layouts: mvtec,coco,yolo,labelstudio.")] = "",
+    limits: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file with limits of the quality checks.")
+    ] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Most candidates to try; default: 10 per pair.")] = None,
     settings: Set = None,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Have a dataset of image-mask pairs generated."""
+    """Generate a dataset of image-mask pairs."""
     from service.cli.session import connect, session
 
-    with session(json=json, interrupted="a job that was created goes on; see: pairforge jobs list") as output:
+    with session(json=json, interrupted="if the job was created, it continues; see: pairforge jobs list") as output:
         options = {
             "seed": seed,
             "steps": steps,
@@ -42,7 +44,7 @@ def create(
         }
         with connect() as client:
             created = client.create_job(adapter, num_pairs, **options)
-            tell_created(
+            report_created(
                 client, created, output, wait=wait, then=f"pairforge jobs download {created.id} --out dataset.zip"
             )
 
@@ -55,19 +57,19 @@ def list_them(*, state: State = None, limit: Limit = 20, after: After = None, js
 
 @app.command()
 def show(job: Name, *, wait: Wait = False, json: Json = False) -> None:
-    """Show a job, all that the server tells of it."""
+    """Show everything that the server knows about a job."""
     show_one(job, wait=wait, json=json)
 
 
 @app.command()
 def cancel(job: Name, *, json: Json = False) -> None:
-    """Stop a job."""
+    """Cancel a job and delete its files."""
     cancel_one(job, json=json)
 
 
 @app.command("rm")
 def remove(job: Name, *, json: Json = False) -> None:
-    """Delete a job that has finished, with its dataset."""
+    """Delete a finished job and its dataset."""
     remove_one(job, json=json)
 
 
@@ -75,11 +77,11 @@ def remove(job: Name, *, json: Json = False) -> None:
 def download(
     job: Name,
     *,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the zip.")] = Path("dataset.zip"),
-    preview: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the contact sheet, too.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Zip file to write.")] = Path("dataset.zip"),
+    preview: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the contact sheet, a PNG.")] = None,
     json: Json = False,
 ) -> None:
-    """Fetch a job's dataset."""
+    """Download a job's dataset."""
     from service.cli.session import connect, session
 
     with session(json=json) as output, connect() as client:

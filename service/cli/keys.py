@@ -1,4 +1,4 @@
-"""`pairforge keys`: who may use a server. For those who run it: the keys are written to its Redis."""
+"""The commands `pairforge keys`, which administer a server's API keys in its Redis."""
 
 from __future__ import annotations
 
@@ -15,32 +15,30 @@ from service.cli.options import DataDir, Json
 if TYPE_CHECKING:
     from redis import Redis
 
-app = typer.Typer(
-    no_args_is_help=True, help="API keys and what belongs to them (PAIRFORGE_REDIS_URL, or a stack's --data-dir)."
-)
+app = typer.Typer(no_args_is_help=True, help="Administer API keys (PAIRFORGE_REDIS_URL, or a stack's --data-dir).")
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")],
     *,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Create a key; it is shown this once."""
+    """Create a key; it is shown only once."""
     from service.cli.session import session
     from service.core.api_keys import create_key
 
     with session(json=json) as output, _records(data_dir) as client:
         key = create_key(client, name)
         output.result(
-            {"name": name, "key": key}, f"{key}\nIt is not shown again. Use it: export PAIRFORGE_API_KEY={key}"
+            {"name": name, "key": key}, f"{key}\nIt is not shown again. To use it: export PAIRFORGE_API_KEY={key}"
         )
 
 
 @app.command("list")
 def list_them(*, data_dir: DataDir = None, json: Json = False) -> None:
-    """List the keys: ids and names, never the keys themselves."""
+    """List the ids and names of the keys, never the keys themselves."""
     from service.cli.output import table
     from service.cli.session import session
     from service.core.api_keys import list_keys
@@ -59,7 +57,7 @@ def renew(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Give a key a new secret; what it made stays its own."""
+    """Replace a key's secret; it keeps its adapters and jobs."""
     from service.cli.session import session
     from service.core.api_keys import renew_key
     from service.core.errors import UsageError
@@ -69,7 +67,7 @@ def renew(
         if key is None:
             raise UsageError(f"there is no key {key_id}: see pairforge keys list")
         output.result(
-            {"id": key_id, "key": key}, f"{key}\nIt is not shown again. The one before is refused within a few seconds."
+            {"id": key_id, "key": key}, f"{key}\nIt is not shown again. The old key stops working within a few seconds."
         )
 
 
@@ -80,7 +78,7 @@ def revoke(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Take a key back; what it made stays."""
+    """Revoke a key; its adapters and jobs stay."""
     from service.cli.session import session
     from service.core.api_keys import revoke_key
     from service.core.errors import UsageError
@@ -88,31 +86,33 @@ def revoke(
     with session(json=json) as output, _records(data_dir) as client:
         if not revoke_key(client, key_id):
             raise UsageError(f"there is no key {key_id}: see pairforge keys list")
-        output.result({"id": key_id, "revoked": True}, f"{key_id} revoked; it is refused within a few seconds")
+        output.result({"id": key_id, "revoked": True}, f"{key_id} revoked; it stops working within a few seconds")
 
 
 @app.command()
 def adopt(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="Of the key that gets them, as list shows it.")],
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key that gets them, as shown by list.")],
     *,
     former: Annotated[
-        str, typer.Option("--from", metavar="ID", help="A revoked key; else what was made without keys.")
+        str, typer.Option("--from", metavar="ID", help="Id of a revoked key; default: records made without keys.")
     ] = "local",
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Give a key the adapters and jobs that were made without keys, or with a key that was revoked."""
+    """Give a key the adapters and jobs that were made without keys or with a revoked key."""
     from service.cli.session import session
     from service.core.api_keys import adopt_records
 
     with session(json=json) as output, _records(data_dir) as client:
         count = adopt_records(client, former, key_id)
-        output.result({"id": key_id, "from": former, "records": count}, f"{key_id} has {count} records of {former} now")
+        output.result(
+            {"id": key_id, "from": former, "records": count}, f"{count} records of {former} now belong to {key_id}"
+        )
 
 
 @contextmanager
 def _records(data_dir: Path | None) -> Iterator[Redis]:
-    """The Redis of a stack, of the settings in the environment, or of the stack in the default data folder."""
+    """Connect to the Redis of a stack, of the environment's settings, or of the stack in the default data folder."""
     import redis
 
     from service.core.errors import TransientError, UsageError

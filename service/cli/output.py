@@ -1,4 +1,4 @@
-"""What these commands say: a live bar for people, plain lines for logs, one JSON object per line for machines."""
+"""Output of the commands: a progress bar for people, plain lines for logs, one JSON object per line for programs."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from service.client import Resource
 
 PLAIN_EVERY, JSON_EVERY = 5.0, 1.0
-"""Seconds between two lines of progress in a log, and between two events."""
+"""Seconds between two lines of progress, and between two JSON events."""
 
 
 class Output:
-    """Results on stdout, notes and failures on stderr.
+    """Writes results to stdout, notes and failures to stderr.
 
     Args:
-        as_json: all on stdout, one JSON object per line, whose `event` is "progress", "note", "result" or "error".
+        as_json: write everything to stdout as one JSON object per line, whose `event` is "progress", "note", "result"
+            or "error".
     """
 
     def __init__(self, *, as_json: bool) -> None:
         self._json = as_json
         self._every = JSON_EVERY if as_json else PLAIN_EVERY
         self._shown = ("", 0.0)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[details]}"))
         self._bars = None if as_json or not sys.stdout.isatty() else Progress(*columns, console=Console())
         self._stages: dict[str, TaskID] = {}
 
     def note(self, text: str) -> None:
-        """Say something worth knowing once."""
+        """Write a note."""
         if self._json:
             self.event("note", {"text": text})
         elif self._bars is not None:
@@ -44,7 +45,7 @@ class Output:
             _say(f"note: {text}", err=True)
 
     def result(self, facts: Mapping[str, Any], text: str) -> None:
-        """End with a result: `facts` for machines, `text` for people."""
+        """End with a result: `facts` for programs, `text` for people."""
         self.close()
         if self._json:
             self.event("result", facts)
@@ -52,7 +53,7 @@ class Output:
             _say(text)
 
     def failure(self, kind: str, code: int, problems: Sequence[str], summary: str = "") -> None:
-        """End without one."""
+        """End with a failure."""
         self.close()
         if self._json:
             facts = {"kind": kind, "exit_code": code, "summary": summary, "problems": list(problems)}
@@ -62,11 +63,11 @@ class Output:
             _say("error: " + "\n  - ".join(line for line in lines if line), err=True)
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        """A line for machines."""
+        """Write one JSON line."""
         _say(json.dumps({"event": name, **facts}, ensure_ascii=False, default=str))
 
     def progress(self, resource: Resource) -> None:
-        """Show where an adapter or a job stands."""
+        """Show the progress of an adapter or a job."""
         stage = resource.progress.stage if resource.progress else resource.state
         if self._bars is not None:
             self._draw(self._bars, stage, resource)
@@ -78,7 +79,7 @@ class Output:
                 _say(f"{resource.id} {describe(resource)}")
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Stop the progress bar and restore the terminal."""
         if self._bars is not None:
             self._bars.stop()
 
@@ -86,38 +87,38 @@ class Output:
         done, total = (resource.progress.completed, resource.progress.total) if resource.progress else (0, None)
         if stage not in self._stages:
             bars.start()
-            self._stages[stage] = bars.add_task(stage, total=total, told="")
-        bars.update(self._stages[stage], completed=done, total=total, told=describe(resource))
+            self._stages[stage] = bars.add_task(stage, total=total, details="")
+        bars.update(self._stages[stage], completed=done, total=total, details=describe(resource))
 
 
 def _say(text: str, *, err: bool = False) -> None:
-    # A stack goes on to its orderly end when nobody listens any more.
+    # A stack still stops in order when nobody reads its output any more.
     with suppress(BrokenPipeError):
         typer.echo(text, err=err)
 
 
 def describe(resource: Resource) -> str:
-    """Count, rate and time left of what is being done, in a few words."""
+    """Summarize stage, count, loss and time left in a few words."""
     progress = resource.progress
     if progress is None or resource.finished:
         return resource.state
-    told = [progress.stage, f"{progress.completed}/{progress.total} {progress.unit}".rstrip()]
+    parts = [progress.stage, f"{progress.completed}/{progress.total} {progress.unit}".rstrip()]
     if progress.loss is not None:
-        told.append(f"loss {progress.loss:.4f}")
+        parts.append(f"loss {progress.loss:.4f}")
     if progress.eta is not None and progress.completed < progress.total:
-        told.append(f"{clock(progress.eta)} left")
-    return " ".join(told)
+        parts.append(f"{clock(progress.eta)} left")
+    return " ".join(parts)
 
 
 def clock(seconds: float) -> str:
-    """`1:05`, or `2:01:05` from an hour on."""
+    """Format a duration as `1:05`, or as `2:01:05` from one hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns; the first row is their heading."""
+    """Format rows as left-aligned columns; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

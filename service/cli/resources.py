@@ -1,4 +1,4 @@
-"""What `adapters` and `jobs` have in common."""
+"""Implements the commands that `adapters` and `jobs` share."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from service.client import Client, Resource
 
 
-def tell_created(client: Client, created: Resource, output: Output, *, wait: bool, then: str) -> None:
-    """End a creation: with its id, or with what came of it; `then` is what to do next."""
+def report_created(client: Client, created: Resource, output: Output, *, wait: bool, then: str) -> None:
+    """Show a new record's id, or wait and show its final state; `then` is the command to run next."""
     from service.cli.session import wait_for
 
     if wait:
@@ -39,7 +39,7 @@ def list_some(kind: str, *, state: str | None, limit: int, after: str | None, js
 def show_one(resource_id: str, *, wait: bool, json: bool) -> None:
     from service.cli.session import connect, session, wait_for
 
-    with session(json=json, interrupted="the work goes on") as output, connect() as client:
+    with session(json=json, interrupted="the work continues on the server") as output, connect() as client:
         resource = client.get(resource_id)
         if wait:
             resource = wait_for(client, resource, output)

@@ -1,7 +1,7 @@
-"""The frame of every command: whatever ends it is told in the chosen form, and becomes the exit code.
+"""Runs a command's body, reports how it ended as text or JSON, and sets the exit code.
 
-0 is success, 1 what was asked for has failed, 2 bad input, 3 something temporary (server away, no disk space),
-130 Ctrl-C.
+0: success; 1: the adapter or job failed; 2: bad input; 3: a temporary failure (server unavailable, no disk space);
+130: Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from service.embedded.folder import default_data_dir, find_running
 FAILED, USAGE, TRANSIENT, INTERRUPTED = 1, 2, 3, 130
 
 SERVER_FAULT = 500
-"""The first status that is no fault of the request."""
+"""Statuses from here on are the server's fault, not the request's."""
 
 TOO_MANY_REQUESTS = 429
 
 
 class WorkFailedError(Exception):
-    """An adapter or a job that was waited for has not succeeded."""
+    """An adapter or a job failed or was cancelled while the command waited for it."""
 
 
 @contextmanager
@@ -35,8 +35,8 @@ def session(*, json: bool, interrupted: str = "") -> Iterator[Output]:
     """Run a command's body.
 
     Args:
-        json: JSON lines instead of text.
-        interrupted: what Ctrl-C means for the work.
+        json: write JSON lines instead of text.
+        interrupted: message on Ctrl-C: what becomes of the work.
     """
     output = Output(as_json=json)
     try:
@@ -68,7 +68,7 @@ def session(*, json: bool, interrupted: str = "") -> Iterator[Output]:
 
 
 def connect() -> Client:
-    """A client of the server in `PAIRFORGE_URL`, else of the stack that runs in the default data folder.
+    """Connect to the server in `PAIRFORGE_URL`, else to the stack that runs in the default data folder.
 
     Raises:
         UsageError: there is neither.
@@ -78,13 +78,12 @@ def connect() -> Client:
     if running := find_running(default_data_dir()):
         return Client(running.url)
     raise UsageError(
-        "there is no server to talk to: start one with `pairforge up`, or name one in the environment variable "
-        "PAIRFORGE_URL"
+        "no server found: start one with `pairforge up`, or set the environment variable PAIRFORGE_URL to its address"
     )
 
 
 def wait_for(client: Client, resource: Resource, output: Output) -> Resource:
-    """Show the progress until the end.
+    """Show the progress until an adapter or a job has ended.
 
     Raises:
         WorkFailedError: it ended without success.
@@ -92,7 +91,7 @@ def wait_for(client: Client, resource: Resource, output: Output) -> Resource:
     final = client.wait(resource.id, output.progress)
     if final.state != "succeeded":
         error = final.error or {}
-        reasons = error.get("problems") or [error.get("detail") or "nothing more is known"]
-        told = "was cancelled" if final.state == "cancelled" else f"failed: {'; '.join(map(str, reasons))}"
-        raise WorkFailedError(f"{final.id} {told}")
+        reasons = error.get("problems") or [error.get("detail") or "the server gives no reason"]
+        outcome = "was cancelled" if final.state == "cancelled" else f"failed: {'; '.join(map(str, reasons))}"
+        raise WorkFailedError(f"{final.id} {outcome}")
     return final

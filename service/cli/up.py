@@ -1,4 +1,4 @@
-"""`pairforge up`: the whole service on this machine, until Ctrl-C."""
+"""Implements `pairforge up`, which runs the whole service on this machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from service.embedded.stack import Stack, StackOptions
 
 LOOK_EVERY = 0.2
-"""Seconds between two looks at whether all still run."""
+"""Seconds between two checks that all processes run."""
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_stack(options: StackOptions, output: Output, *, json: bool) -> None:
-    """Start a stack, tell where it is, and keep it running until a signal asks for its end.
+    """Start a stack, show its addresses, and keep it running until a signal ends it.
 
     Raises:
-        UsageError: it cannot start as it was asked to.
-        TransientError: a process does not come up.
+        UsageError: the options cannot be used.
+        TransientError: a process does not start.
     """
     from service.embedded.stack import Stack
 
@@ -39,13 +39,13 @@ def run_stack(options: StackOptions, output: Output, *, json: bool) -> None:
             if not json:
                 output.note(f"starting Redis, S3, the API and {_count(options.workers)} in {stack.path}")
             running = stack.start()
-            _tell_ready(stack, running, output, json=json)
+            _show_ready(stack, running, output, json=json)
             while True:
-                stack.tend()
+                stack.supervise()
                 time.sleep(LOOK_EVERY)
         except KeyboardInterrupt:
             if not json:
-                output.note("stopping; the workers hand over what they are at (again Ctrl-C: at once)")
+                output.note("stopping; the workers save their work (press Ctrl-C again to stop at once)")
     if json:
         output.event("stopped", {"data_dir": str(stack.path)})
 
@@ -54,7 +54,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _tell_ready(stack: Stack, running: Running, output: Output, *, json: bool) -> None:
+def _show_ready(stack: Stack, running: Running, output: Output, *, json: bool) -> None:
     keys = running.environment["PAIRFORGE_REQUIRE_KEYS"] == "true"
     facts = {"url": running.url, "docs": f"{running.url}/docs", "data_dir": str(stack.path), "pid": os.getpid()}
     if json:
@@ -66,16 +66,16 @@ def _tell_ready(stack: Stack, running: Running, output: Output, *, json: bool) -
         f"  API      {running.url}\n"
         f"  docs     {facts['docs']}\n"
         f"  keys     {key}\n"
-        f"  data     {stack.path} (logs/ tells what happens)\n"
+        f"  data     {stack.path} (logs are in logs/)\n"
         f"  metrics  {' '.join([f'{running.url}/metrics', *running.worker_metrics])}\n"
         f"In another terminal:{_export(stack.path, running.url)}\n"
         "  pairforge adapters create IMAGES MASKS --wait\n"
-        "Stop with Ctrl-C; the same command goes on with what is unfinished."
+        "Stop with Ctrl-C; the same command continues unfinished work."
     )
 
 
 def _export(path: Path, url: str) -> str:
-    """Clients find the stack in the default folder by themselves."""
+    """Return the `export` line, which clients need only for stacks outside the default folder."""
     from service.embedded.folder import default_data_dir
 
     return "" if path == default_data_dir().resolve() else f"\n  export PAIRFORGE_URL={url}"

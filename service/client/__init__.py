@@ -1,4 +1,4 @@
-"""A client of the service: adapters from a few photographs, jobs that make datasets, and waiting for both.
+"""A client of the service, which trains adapters, runs jobs that generate datasets, and waits for both.
 
     with Client("http://127.0.0.1:8000") as client:
         adapter = client.create_adapter(images, masks, name="scratch", steps=400)
@@ -7,8 +7,8 @@
         client.wait(job.id, print)
         client.download(job.id, Path("dataset.zip"))
 
-Every request may be repeated without harm, and is, when the connection breaks or the server asks for patience:
-creations carry an `Idempotency-Key`.
+The client repeats requests when the connection breaks or the server is temporarily unavailable. That does no harm,
+because requests that create something carry an `Idempotency-Key`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client itself: one method per thing the server does."""
+"""The client, with one method per operation of the server."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from typing import Any, Self
 import httpx2
 
 from service.client.resources import Page, Resource
-from service.client.transport import AWAY, ApiError, Transport
+from service.client.transport import UNAVAILABLE, ApiError, Transport
 from service.core.atomic_write import atomic_file
 from service.core.errors import TransientError, UsageError
 from service.core.uploads.names import shown_name
 
 PREFIX = "/v1"
 
-SILENCE = 45.0
-"""Seconds without a sign of life on a stream of events; the server sends one every 15."""
+STREAM_TIMEOUT = 45.0
+"""Seconds without data until a stream of events is given up; the server sends something every 15."""
 
 POLL_EVERY = 1.0
-"""Seconds, where there are no events."""
+"""Seconds between two requests when events are not available."""
 
-OUTAGE = 300.0
-"""Seconds that a wait bears with a server that is not there."""
+MAX_OUTAGE = 300.0
+"""Seconds for which `wait` tolerates a server that is unavailable."""
 
 
 class Client:
     """Talks to one server.
 
     Args:
-        url: of the server; by default that in the environment variable `PAIRFORGE_URL`.
-        api_key: by default that in `PAIRFORGE_API_KEY`; not needed where the server asks for none.
+        url: address of the server; by default that in the environment variable `PAIRFORGE_URL`.
+        api_key: by default that in `PAIRFORGE_API_KEY`; not needed if the server requires none.
 
     Raises:
-        UsageError: there is no URL, or it is none.
+        UsageError: the URL is missing or not valid.
     """
 
     def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
@@ -67,14 +67,14 @@ class Client:
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Resource:
-        """Upload pairs and have an adapter trained on them.
+        """Upload pairs and train an adapter on them.
 
         Args:
             images: photographs of the defect.
-            masks: their masks, of the same names but for the ending.
+            masks: their masks; the names are the same except for the suffix.
             normals: photographs without a defect.
-            idempotency_key: to repeat a creation of an earlier process; the same answer comes again.
-            options: `name`, `object`, `defect`, `base` and training options; those that are None are left out.
+            idempotency_key: key of an earlier process's request; repeating it returns the same adapter.
+            options: `name`, `object`, `defect`, `base` and training options; those that are None are not sent.
         """
         parts = [("images[]", path) for path in images]
         parts += [("masks[]", path) for path in masks]
@@ -93,7 +93,7 @@ class Client:
     def create_job(
         self, adapter_id: str, num_pairs: int, *, idempotency_key: str | None = None, **options: Any
     ) -> Resource:
-        """Have a dataset of so many accepted pairs made; options that are None are left out."""
+        """Generate a dataset of `num_pairs` accepted pairs; options that are None are not sent."""
         chosen = {name: value for name, value in options.items() if value is not None}
         body = {"adapter_id": adapter_id, "num_pairs": num_pairs, **chosen}
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
@@ -110,11 +110,11 @@ class Client:
         return self._list("jobs", state, after, limit)
 
     def cancel(self, resource_id: str) -> Resource:
-        """Ask for the end of a training or a job; it may be `cancelling` for a few seconds."""
+        """Cancel a training or a job; it may be `cancelling` for a few seconds."""
         return Resource.model_validate(self._transport.request("POST", f"{_path(resource_id)}/cancel").json())
 
     def delete(self, resource_id: str) -> None:
-        """Remove what has finished, with all that is stored of it."""
+        """Delete a finished adapter or job with its files."""
         self._transport.request("DELETE", _path(resource_id))
 
     def wait(
@@ -128,13 +128,13 @@ class Client:
         """Wait until an adapter or a job has finished, through restarts of the server.
 
         Args:
-            on_progress: called with each new state of things, the last included.
-            timeout: seconds; None for as long as it takes.
-            poll: ask every second, and tell every time, instead of following the server's events.
+            on_progress: called with each new state, the last included.
+            timeout: seconds; None waits without limit.
+            poll: ask every second, and report every time, instead of following the server's events.
 
         Raises:
-            TimeoutError: it has not finished by then.
-            TransientError: the server was not there for too long.
+            TimeoutError: it has not finished in time.
+            TransientError: the server was unavailable for too long.
         """
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
         for resource in self._states(resource_id, deadline, poll=poll or timeout is not None):
@@ -145,20 +145,20 @@ class Client:
         raise TimeoutError(f"{resource_id} has not finished after {timeout} s")
 
     def download(self, job_id: str, path: Path) -> Path:
-        """Write a job's dataset; `path` appears when it is complete."""
+        """Download a job's dataset; `path` appears when it is complete."""
         return self._save(f"{_path(job_id)}/dataset", path)
 
     def download_preview(self, job_id: str, path: Path) -> Path:
-        """Write a job's contact sheet, a PNG."""
+        """Download a job's contact sheet, a PNG."""
         return self._save(f"{_path(job_id)}/preview", path)
 
     def download_adapter(self, adapter_id: str, folder: Path) -> Path:
-        """Write a trained adapter's files, which `pairforge generate` takes, into a new folder."""
+        """Download a trained adapter into a new folder, for `pairforge generate`."""
         listing = self._transport.request("GET", f"{_path(adapter_id)}/artifact").json()
         for file in listing["files"]:
             name = PurePosixPath(file["name"])
             if name.is_absolute() or ".." in name.parts:
-                raise ApiError({"detail": f"the server names a file {name}, which is outside of the adapter"})
+                raise ApiError({"detail": f"the server lists the file {name}, which is outside the adapter's folder"})
             self._save(file["url"], folder / name)
         return folder
 
@@ -170,18 +170,18 @@ class Client:
         )
 
     def _states(self, resource_id: str, deadline: float, *, poll: bool) -> Iterator[Resource]:
-        """Each new state of things until the deadline: from the stream of events, else by asking again and again."""
-        cursor, told = "", False
+        """Yield each new state until the deadline, from the stream of events or by polling."""
+        cursor, streamed = "", False
         while True:
-            resource = self._get_patiently(resource_id)
-            if resource.finished or not told:
+            resource = self._get_with_retry(resource_id)
+            if resource.finished or not streamed:
                 yield resource
-            told = False
-            # A stream may be silent for longer than there is time, so a deadline is kept by asking.
+            streamed = False
+            # A stream may be silent beyond the deadline, so a deadline is kept by polling.
             if not poll:
                 with suppress(httpx2.TransportError):
                     for event_id, changed in self._events(resource, cursor):
-                        cursor, told = event_id, True
+                        cursor, streamed = event_id, True
                         if changed.finished:
                             break
                         yield changed
@@ -189,20 +189,20 @@ class Client:
                 return
             time.sleep(POLL_EVERY)
 
-    def _get_patiently(self, resource_id: str) -> Resource:
+    def _get_with_retry(self, resource_id: str) -> Resource:
         began = time.monotonic()
         while True:
             try:
                 return self.get(resource_id)
             except (TransientError, ApiError) as error:
-                refused = isinstance(error, ApiError) and error.status not in AWAY
-                if refused or time.monotonic() - began > OUTAGE:
+                refused = isinstance(error, ApiError) and error.status not in UNAVAILABLE
+                if refused or time.monotonic() - began > MAX_OUTAGE:
                     raise
 
     def _events(self, known: Resource, cursor: str) -> Iterator[tuple[str, Resource]]:
-        """A resource after each of its events that follow `cursor`, with the new cursor; none if there is no stream."""
+        """Yield cursor and resource after each event that follows `cursor`; nothing if there is no stream."""
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": cursor} if cursor else {})}
-        timeout = httpx2.Timeout(30.0, read=SILENCE)
+        timeout = httpx2.Timeout(30.0, read=STREAM_TIMEOUT)
         with self._http.stream("GET", f"{_path(known.id)}/events", headers=headers, timeout=timeout) as response:
             if not response.is_success:
                 return
@@ -235,7 +235,7 @@ class Client:
 def _path(resource_id: str) -> str:
     kind = {"adp": "adapters", "job": "jobs"}.get(resource_id.partition("_")[0])
     if kind is None or not resource_id.replace("_", "").isalnum():
-        raise UsageError(f"{resource_id!r} is no id; ids begin with adp_ or job_")
+        raise UsageError(f"{resource_id!r} is not an id: ids begin with adp_ or job_")
     return f"{PREFIX}/{kind}/{resource_id}"
 
 

@@ -1,4 +1,4 @@
-"""What the server tells of adapters and jobs."""
+"""Adapters and jobs as the server describes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Progress(BaseModel):
-    """Where the work stands; `rate` is in units per second, `eta` in seconds."""
+    """Progress of the work; `rate` is in units per second, `eta` in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -24,7 +24,7 @@ class Progress(BaseModel):
 
 
 class Resource(BaseModel):
-    """An adapter or a job as the server describes it; what is not named here is in `model_extra`."""
+    """An adapter or a job; fields that are not declared here are in `model_extra`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -41,7 +41,7 @@ class Resource(BaseModel):
 
 
 class Page(BaseModel):
-    """Part of a list, newest first; `next_cursor` is the `after` of the next part, None at the end."""
+    """A page of a list, newest first; `next_cursor` is the `after` of the next page, None at the end."""
 
     model_config = ConfigDict(frozen=True)
 

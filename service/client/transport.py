@@ -1,4 +1,4 @@
-"""Requests that may be repeated, and are, when the connection breaks or the server is away for a moment."""
+"""Sends requests, and repeats them when the connection breaks or the server is unavailable for a moment."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import httpx2
 from service.core.errors import TransientError, UsageError
 
 ATTEMPTS = 5
-"""Times a request is sent before it is given up."""
+"""Number of times a request is sent at most."""
 
 LONGEST_PAUSE = 10.0
-"""Seconds between two of them, unless the server asks for more."""
+"""Longest pause between two attempts in seconds, unless the server asks for more."""
 
 LONGEST_ASKED = 60.0
-"""Seconds that a server may ask for."""
+"""Longest pause in seconds that a server may ask for."""
 
-AWAY = frozenset({502, 503, 504, 507})
-"""Statuses that say: later; 507 of a disk that is full for now."""
+UNAVAILABLE = frozenset({502, 503, 504, 507})
+"""Statuses of a temporary failure; 507 means that the disk is full."""
 
 TIMEOUT = httpx2.Timeout(30.0, read=120.0, write=120.0)
 
@@ -41,21 +41,21 @@ class ApiError(Exception):
 
     @property
     def problems(self) -> list[str]:
-        """One sentence for each thing that is wrong."""
+        """One sentence per mistake."""
         entries = [entry for entry in self.problem.get("errors", ()) if "detail" in entry]
-        told = [": ".join(filter(None, [_place(entry), str(entry["detail"])])) for entry in entries]
-        return told or [str(self.problem.get("detail") or self.problem.get("title") or f"status {self.status}")]
+        sentences = [": ".join(filter(None, [_place(entry), str(entry["detail"])])) for entry in entries]
+        return sentences or [str(self.problem.get("detail") or self.problem.get("title") or f"status {self.status}")]
 
 
 class Transport:
-    """One server's address, and how requests to it are sent.
+    """Sends requests to one server.
 
     Args:
-        url: of the server.
-        api_key: sent with every request to it, and to no other; empty for none.
+        url: address of the server.
+        api_key: sent with every request to this server, and to no other; empty for none.
 
     Raises:
-        UsageError: that is no URL.
+        UsageError: the URL is not valid.
     """
 
     def __init__(self, url: str, api_key: str) -> None:
@@ -63,26 +63,26 @@ class Transport:
         try:
             parsed = httpx2.URL(self.url)
         except httpx2.InvalidURL as error:
-            raise UsageError(f"{self.url!r} is no URL: {error}") from error
+            raise UsageError(f"{self.url!r} is not a URL ({error}); it must be like http://127.0.0.1:8000") from error
         if parsed.scheme not in {"http", "https"} or not parsed.host:
-            raise UsageError(f"{self.url!r} is no URL of a server; it must be like http://127.0.0.1:8000")
+            raise UsageError(f"{self.url!r} is not the URL of a server; it must be like http://127.0.0.1:8000")
         self.http = httpx2.Client(
             base_url=self.url,
-            auth=_ForOneOrigin(parsed, api_key) if api_key else None,
+            auth=_OriginAuth(parsed, api_key) if api_key else None,
             timeout=TIMEOUT,
-            # A proxy is for what is outside of this machine.
+            # A proxy from the environment is not for this machine's own addresses.
             trust_env=not _is_local(parsed.host),
         )
 
     def request(self, method: str, path: str, **content: Any) -> httpx2.Response:
-        """As `answer` to a request that can be sent again as it is."""
+        """Send a request whose content can be sent again unchanged; see `answer`."""
         return self.answer(lambda: self.http.request(method, path, **content))
 
     def answer(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
-        """The answer to a request, which is sent again while the server is away.
+        """Send a request, again while the server is unavailable, and return the response.
 
         Raises:
-            ApiError: it is refused.
+            ApiError: the server refuses it.
             TransientError: the server cannot be reached.
         """
         for attempt in range(1, ATTEMPTS + 1):
@@ -95,15 +95,15 @@ class Transport:
             else:
                 if response.is_success:
                     return response
-                if response.status_code not in AWAY or attempt == ATTEMPTS:
+                if response.status_code not in UNAVAILABLE or attempt == ATTEMPTS:
                     raise ApiError(_problem(response))
                 pause = max(pause, _retry_after(response))
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
 
-class _ForOneOrigin(httpx2.Auth):
-    """Sends the key to one server: links of its answers lead elsewhere, where the key is nobody's business."""
+class _OriginAuth(httpx2.Auth):
+    """Sends the key to one server only: links in its responses lead to other servers, which must not see it."""
 
     def __init__(self, server: httpx2.URL, api_key: str) -> None:
         self._origin = _origin(server)
@@ -120,7 +120,7 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 
 def _problem(response: httpx2.Response) -> dict[str, Any]:
-    """The problem document, or one made of an answer that has none, as proxies give."""
+    """Return the problem document, or make one for a response without one, such as a proxy's."""
     if response.headers.get("Content-Type", "").partition(";")[0] == "application/problem+json":
         problem = response.json()
         if isinstance(problem, dict):

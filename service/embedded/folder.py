@@ -1,10 +1,10 @@
-"""The one folder that holds all of an embedded stack: Redis' log, the objects, logs, and the secrets between them.
+"""The data folder of an embedded stack: Redis' files, the objects, logs, and the secrets between its processes.
 
-credentials.json   made once, for the owner's eyes only
-running.json       where the stack listens; there while it runs
+credentials.json   made once, readable by the owner only
+running.json       addresses of the stack; exists while it runs
 prometheus-targets.json
-                   where its metrics are, for Prometheus' `file_sd_configs`; there while it runs
-lock               held while it runs
+                   addresses of its metrics, for Prometheus' `file_sd_configs`; exists while it runs
+lock               locked while it runs
 redis/  objects/  spool/  logs/  metrics/
 """
 
@@ -41,11 +41,11 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where a stack that runs can be reached.
+    """Addresses of a running stack.
 
     Attributes:
-        pid: the process that holds it together.
-        url: of the API.
+        pid: the process that supervises it.
+        url: address of the API.
         environment: the settings of its API and workers.
         worker_metrics: URLs of the workers' metrics.
     """
@@ -57,7 +57,7 @@ class Running:
 
     @property
     def targets(self) -> list[dict[str, Any]]:
-        """What Prometheus reads, by job: <https://prometheus.io/docs/guides/file-sd/>."""
+        """Prometheus' targets, by job: <https://prometheus.io/docs/guides/file-sd/>."""
         jobs = {"pairforge-api": [self.url], "pairforge-worker": self.worker_metrics}
         return [
             {"targets": [urlsplit(url).netloc for url in urls], "labels": {"job": job}} for job, urls in jobs.items()
@@ -65,13 +65,13 @@ class Running:
 
 
 def default_data_dir() -> Path:
-    """`pairforge` under the user's data folder (XDG base directories)."""
+    """Return the folder `pairforge` in the user's data folder (XDG base directories)."""
     home = os.environ.get("XDG_DATA_HOME", "")
     return (Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "share") / "pairforge"
 
 
 class DataFolder:
-    """The folder, made if need be and held until `close`.
+    """A data folder, created if it is missing and locked until `close`.
 
     Raises:
         UsageError: it cannot be used, or another stack runs in it.
@@ -90,7 +90,7 @@ class DataFolder:
         return self.path / "logs"
 
     def credentials(self) -> Credentials:
-        """Those of the folder, made at the first call."""
+        """Read the folder's credentials, which the first call creates."""
         path = self.path / "credentials.json"
         if not path.exists():
             made = Credentials(secrets.token_urlsafe(32), secrets.token_hex(10), secrets.token_urlsafe(32))
@@ -98,34 +98,36 @@ class DataFolder:
         try:
             return Credentials(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise UsageError(f"{path} is damaged: put it back from a copy, or take another --data-dir") from error
+            raise UsageError(f"{path} is damaged: restore it from a copy, or give another --data-dir") from error
 
-    def clear_spool(self) -> None:
-        """Remove what killed processes had half done; all that counts is in Redis and among the objects."""
+    def clear_scratch(self) -> None:
+        """Delete the unfinished files of killed processes; finished work is in Redis and the object store."""
         shutil.rmtree(self.path / "spool")
         (self.path / "spool").mkdir(mode=0o700)
 
     def announce(self, running: Running) -> None:
-        """Tell other commands where the stack is."""
+        """Publish the addresses of the stack for other commands and Prometheus."""
         write_private(self.path / TARGETS_FILE, running.targets)
         write_private(self.path / "running.json", asdict(running))
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Withdraw the addresses and unlock the folder."""
         for name in ("running.json", TARGETS_FILE):
             (self.path / name).unlink(missing_ok=True)
         self._lock.close()
 
     def _make(self) -> None:
         if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "lock").exists():
-            raise UsageError(f"{self.path} holds other files than a stack's: give another --data-dir")
+            raise UsageError(
+                f"{self.path} contains files that are not a stack's: give an empty or new folder as --data-dir"
+            )
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in SUBFOLDERS:
             (self.path / name).mkdir(mode=0o700, exist_ok=True)
 
 
 def find_running(path: Path) -> Running | None:
-    """The stack that runs in a folder, if there is one that is ready."""
+    """Find the stack that runs in a folder and is ready."""
     folder = path.expanduser().resolve()
     try:
         running = Running(**json.loads((folder / "running.json").read_text(encoding="utf-8")))
@@ -135,12 +137,12 @@ def find_running(path: Path) -> Running | None:
         return running
     except OSError:
         return None
-    # Nobody holds the lock: the stack was killed before it could take its announcement back.
+    # Nobody holds the lock: the stack was killed before it could withdraw its addresses.
     return None
 
 
 def write_private(path: Path, content: object) -> None:
-    """Write JSON that only its owner can read, in one piece."""
+    """Write JSON that only its owner can read, atomically."""
     aside = path.with_name(f".{path.name}.part")
     aside.unlink(missing_ok=True)
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -155,7 +157,7 @@ def _hold(folder: Path) -> IO[str]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = lock.read().strip() or "another one"
+        holder = lock.read().strip() or "unknown"
         lock.close()
         raise UsageError(
             f"pairforge up (process {holder}) already runs in {folder}: "

@@ -1,7 +1,7 @@
-"""Ends what is left of a stack once the process at the other end of stdin is gone: `python -m service.embedded.guard`.
+"""Kills what is left of a stack when the process at the other end of stdin has ended.
 
-A process that is killed cannot clean up after itself, and the kernel kills only its direct children; a worker's own
-children are ended here.
+Started as `python -m service.embedded.guard`. A process that is killed cannot clean up after itself, and the kernel
+kills only its direct children; the guard kills the workers' own children.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A stack for the length of a `with` block, held together by a process of its own."""
+"""Runs a stack in a separate process for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from service.core.errors import TransientError, UsageError
 from service.embedded.parent_death import PYTHON, ended_with_parent
 
 PATIENCE = 120.0
-"""Seconds to stop everything in order."""
+"""Seconds that the stack gets to stop in order."""
 
 
 @contextmanager
 def launched(data_dir: Path, settings: Mapping[str, str]) -> Iterator[str]:
-    """Run `pairforge up` over `data_dir`; yields the API's URL once it is ready.
+    """Run `pairforge up` in `data_dir`; yields the API's URL once it is ready.
 
     Args:
         settings: environment variables of API and workers.
 
     Raises:
         UsageError: the stack cannot start.
-        TransientError: it does not come up.
+        TransientError: it does not become ready.
     """
     arguments = [*PYTHON, "service.cli", "up", "--json", "--data-dir", str(data_dir.resolve())]
     process = subprocess.Popen(  # noqa: S603 - our own module
@@ -35,7 +35,7 @@ def launched(data_dir: Path, settings: Mapping[str, str]) -> Iterator[str]:
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, **settings},
-        # Ctrl-C reaches whoever called; the stack ends when that has ended.
+        # Ctrl-C reaches only the caller; the stack ends after it.
         start_new_session=True,
     )
     with process:
@@ -46,7 +46,7 @@ def launched(data_dir: Path, settings: Mapping[str, str]) -> Iterator[str]:
             try:
                 process.communicate(timeout=PATIENCE)
             except subprocess.TimeoutExpired:
-                # What it has started is tethered to it.
+                # Its children end with it, see `parent_death`.
                 process.kill()
 
 

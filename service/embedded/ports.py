@@ -1,4 +1,4 @@
-"""Addresses to listen on."""
+"""Checks and chooses addresses to listen on."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LARGEST_PORT = 65_535
 
 REFUSED = {
     errno.EADDRINUSE: "is in use: give another --port, or none for a free one",
-    errno.EACCES: "is not for you to use: give a --port above 1023",
+    errno.EACCES: "requires privileges: give a --port above 1023",
     errno.EADDRNOTAVAIL: "is not an address of this machine: check --host",
 }
 
 
 def check_host(host: str) -> None:
-    """Refuse what is no single address; download links name the host, so it has to be one that clients reach.
+    """Refuse a host that is not a single address: download links contain it, so clients must be able to reach it.
 
     Raises:
-        UsageError: naming what would be right.
+        UsageError: says what would be right.
     """
     try:
         address = ipaddress.ip_address(host)
@@ -30,32 +30,32 @@ def check_host(host: str) -> None:
         raise UsageError(f"--host is {host!r}; it must be an IP address, such as 127.0.0.1") from None
     if address.is_unspecified:
         raise UsageError(
-            f"--host is {host}, which no download link can name; give the address of this machine that clients use"
+            f"--host is {host}, which cannot be part of download links; give an address at which clients reach it"
         )
 
 
 def claim_port(host: str, port: int | None = None) -> int:
-    """A port of `host` that is free now: the given one, or any.
+    """Return a port of `host` that is free now: the given one, or any.
 
     Raises:
-        UsageError: the given one cannot be had.
+        UsageError: the given port cannot be used.
     """
     if port is not None and not 1 <= port <= LARGEST_PORT:
         raise UsageError(f"--port is {port}; it must be from 1 to {LARGEST_PORT}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as found:
-        # A port whose last connections are still fading away is free for servers, which all set this.
+        # As servers set it, so that a port whose last connections are still closing counts as free.
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind((host, port or 0))
         except OSError as error:
-            reason = REFUSED.get(error.errno or 0, f"cannot be had: {error.strerror}")
+            reason = REFUSED.get(error.errno or 0, f"cannot be used: {error.strerror}")
             raise UsageError(f"{join(host, port or 0)} {reason}") from error
         return int(found.getsockname()[1])
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """So many different ports of `host` that are free now."""
+    """Find `count` different ports of `host` that are free now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with ExitStack() as held:
         found = [held.enter_context(socket.socket(family, socket.SOCK_STREAM)) for _ in range(count)]
@@ -65,10 +65,10 @@ def free_ports(host: str, count: int) -> list[int]:
 
 
 def join(host: str, port: int) -> str:
-    """`host:port` as in a URL."""
+    """Format `host:port` as in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
+    """Whether only this machine can reach an address."""
     return ipaddress.ip_address(host).is_loopback

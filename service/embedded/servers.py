@@ -1,4 +1,4 @@
-"""The commands of a stack's processes, and how to tell that a server serves."""
+"""Builds the commands of a stack's processes, and checks that its servers respond."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from service.embedded.processes import Command
 LOOPBACK = "127.0.0.1"
 
 API_PATIENCE, WORKER_PATIENCE, SERVER_PATIENCE = 15.0, 45.0, 20.0
-"""Seconds to finish answers in flight; to checkpoint and hand the work over; to write what is open."""
+"""Seconds that the API gets to finish its responses, a worker to save its work, and a server to write its files."""
 
 API_GRACE = 5
-"""Seconds that streams of events may go on when the API is asked to end."""
+"""Seconds that event streams may continue after the API was asked to stop."""
 
 
 def redis_command(program: Path, folder: Path, port: int, password: str) -> Command:
-    """Redis in `folder`, every write on disk before it is answered.
+    """Build the command of a Redis in `folder` that has every write on disk before it answers.
 
-    The password goes by a file: everybody on the machine sees the arguments of a process.
+    The password is passed in a file, because all users of the machine see a process's arguments.
     """
     settings = [
         f"bind {LOOPBACK}",
@@ -35,7 +35,7 @@ def redis_command(program: Path, folder: Path, port: int, password: str) -> Comm
         f"requirepass {password}",
         f'dir "{_quoted(folder)}"',
         "daemonize no",
-        # A title would overwrite the environment, by which the processes of a stack are known.
+        # A title would overwrite the environment, which identifies the processes of a stack.
         "set-proc-title no",
         "appendonly yes",
         "appendfsync always",
@@ -49,7 +49,7 @@ def redis_command(program: Path, folder: Path, port: int, password: str) -> Comm
 
 
 def s3_command(program: Path, objects: Path, host: str, port: int, credentials: Credentials) -> Command:
-    """An S3 server whose buckets are the folders in `objects`."""
+    """Build the command of an S3 server whose buckets are the folders in `objects`."""
     key = f'"{credentials.s3_access_key_id},{credentials.s3_secret_access_key}"'
     arguments = ["serve", "s3", "--config", "", "--addr", join(host, port), "--no-cleanup", str(objects)]
     return Command("s3", [str(program), *arguments], {"RCLONE_AUTH_KEY": key}, SERVER_PATIENCE)
@@ -69,10 +69,10 @@ def api_command(host: str, port: int, settings: Mapping[str, str]) -> Command:
 
 
 def worker_command(number: int, of: int, settings: Mapping[str, str], metrics: Path, metrics_port: int) -> Command:
-    """One of several workers, which share the processor's cores.
+    """Build the command of one of several workers, which share the processor's cores.
 
     Args:
-        metrics: the folder of all workers' counts; each has one of its own in it.
+        metrics: folder of all workers' metrics; each worker has a subfolder.
     """
     name = f"worker-{number}"
     arguments = ["-A", "worker.app", "worker", "-Q", "train,generate", "-c", "1", "-n", f"{name}@%h"]
@@ -85,7 +85,7 @@ def worker_command(number: int, of: int, settings: Mapping[str, str], metrics: P
         "PROMETHEUS_MULTIPROC_DIR": str(metrics / name),
         "PAIRFORGE_METRICS_HOST": LOOPBACK,
         "PAIRFORGE_METRICS_PORT": str(metrics_port),
-        # What workers compile for a GPU stays with the stack, whichever of them runs next.
+        # The workers share what they compile for a GPU, and keep it between runs.
         "TORCHINDUCTOR_CACHE_DIR": compiled,
     }
     return Command(name, [*PYTHON, "celery", *arguments], environment, WORKER_PATIENCE)
@@ -94,7 +94,7 @@ def worker_command(number: int, of: int, settings: Mapping[str, str], metrics: P
 def service_settings(
     folder: Path, credentials: Credentials, redis_port: int, s3_address: str, *, require_keys: bool
 ) -> dict[str, str]:
-    """The environment of API and workers."""
+    """Build the environment of API and workers."""
     settings = {
         "PAIRFORGE_REDIS_URL": f"redis://:{credentials.redis_password}@{LOOPBACK}:{redis_port}/0",
         "PAIRFORGE_S3_ENDPOINT_URL": f"http://{s3_address}",
@@ -105,19 +105,19 @@ def service_settings(
         "PAIRFORGE_S3_SECRET_ACCESS_KEY": credentials.s3_secret_access_key,
         "PAIRFORGE_SPOOL_DIR": str(folder / "spool"),
         "PAIRFORGE_REQUIRE_KEYS": str(require_keys).lower(),
-        # People read the logs of this one, though no terminal takes them.
+        # People read the logs of this stack, although they are written to files.
         "PAIRFORGE_LOG_FORMAT": os.environ.get("PAIRFORGE_LOG_FORMAT", "text"),
-        # What a proxy is for is outside.
+        # A proxy is only for addresses outside this machine.
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), LOOPBACK, "localhost", "::1"])),
     }
-    # The processes run in the data folder, so a base's folder must not depend on where the user is.
+    # The processes run in the data folder, so the path of a base must be absolute.
     if (base := os.environ.get("PAIRFORGE_BASE", "")) and Path(base).is_dir():
         settings["PAIRFORGE_BASE"] = str(Path(base).resolve())
     return settings
 
 
 def redis_serves(port: int, password: str) -> bool:
-    """Whether Redis answers, having read its log."""
+    """Whether Redis answers and has loaded its data."""
     with redis.Redis(host=LOOPBACK, port=port, password=password, socket_timeout=2) as client:
         try:
             return bool(client.ping())
@@ -126,7 +126,7 @@ def redis_serves(port: int, password: str) -> bool:
 
 
 def accepts(host: str, port: int) -> bool:
-    """Whether somebody listens there."""
+    """Whether a server accepts connections at this address."""
     try:
         with socket.create_connection((host, port), timeout=2):
             return True
@@ -135,7 +135,7 @@ def accepts(host: str, port: int) -> bool:
 
 
 def api_is_ready(url: str) -> bool:
-    """Whether the API is there, and all it needs."""
+    """Whether the API answers and everything it needs is available."""
     try:
         return httpx2.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
     except httpx2.TransportError:

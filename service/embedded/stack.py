@@ -1,4 +1,4 @@
-"""Starts the processes of a stack in order, starts again what dies, stops all of it."""
+"""Starts the processes of a stack in order, restarts those that die, and stops all of them."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from service.embedded.ports import check_host, claim_port, free_ports, is_loopba
 from service.embedded.processes import MARK, Child, Command, end_marked
 
 START_SECONDS = 120.0
-"""Until every server has to serve; on a slow disk Redis may read its log for long."""
+"""Limit for every server to respond; on a slow disk Redis may take long to load its data."""
 
 LOOK_EVERY = 0.1
 
 LONGEST_PAUSE = 30.0
-"""Seconds before a process that dies again and again is started once more."""
+"""Longest pause in seconds before a process that keeps dying is restarted."""
 
 STEADY_AFTER = 60.0
-"""Seconds; a process that ran for so long died of something new."""
+"""Seconds; a process that ran this long is restarted after the shortest pause."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """What the user chose.
+    """The user's options.
 
     Attributes:
-        data_dir: the folder of all that is kept.
+        data_dir: folder of the stack's data.
         host: address of API and S3.
-        port: of the API; None for a free one.
-        workers: processes that train and generate.
-        require_keys: also where only this machine reaches the API.
+        port: port of the API; None for a free one.
+        workers: number of worker processes.
+        require_keys: require API keys even if only this machine can reach the API.
     """
 
     data_dir: Path
@@ -52,13 +52,13 @@ class StackOptions:
 
 
 @dataclass(slots=True)
-class _Post:
-    """A command that is to run at all times.
+class _Service:
+    """A command that is kept running.
 
     Attributes:
-        child: None while it waits to be started again.
+        child: the running process; None until it is restarted.
         failures: deaths in a row.
-        due: when to start it again, on the monotonic clock.
+        due: time of the restart on the monotonic clock.
     """
 
     command: Command
@@ -68,22 +68,22 @@ class _Post:
 
 
 class Stack:
-    """The processes of one data folder. Children end with the thread that started them: use it from the main one.
+    """The processes of one data folder. Children end with the thread that started them: use it in the main thread.
 
     Args:
-        options: what the user chose.
-        tell: where remarks on what happens go, one sentence each.
+        options: the user's options.
+        on_note: called with one sentence about each event.
 
     Raises:
-        UsageError: listing everything that cannot be as it was chosen.
+        UsageError: lists every option that cannot be used.
     """
 
-    def __init__(self, options: StackOptions, tell: Callable[[str], None]) -> None:
+    def __init__(self, options: StackOptions, on_note: Callable[[str], None]) -> None:
         self._options = options
-        self._tell = tell
+        self._note = on_note
         self._redis, self._rclone = _checked(options)
         self._folder = DataFolder(options.data_dir)
-        self._posts: list[_Post] = []
+        self._services: list[_Service] = []
         self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -102,17 +102,17 @@ class Stack:
         """Start everything and wait until the API is ready.
 
         Raises:
-            UsageError: the port is taken, or the folder is a newer Redis'.
-            TransientError: a process does not come up; says what it said.
+            UsageError: the port is in use, or the folder was written by a newer Redis.
+            TransientError: a process does not start; contains the end of its log.
         """
         folder, host, workers = self._folder, self._options.host, self._options.workers
         check_redis(self._redis, folder.path / "redis")
         if left := end_marked(folder.path):
-            self._tell(f"ended {left} processes that an earlier run left behind")
-        folder.clear_spool()
+            self._note(f"killed {left} processes that an earlier run had left behind")
+        folder.clear_scratch()
         self._guard = _guard(folder.path)
         credentials = folder.credentials()
-        # Each port is taken by its server before the next is chosen.
+        # Each server listens on its port before the next port is chosen.
         redis_port, password = claim_port(servers.LOOPBACK), credentials.redis_password
         self._run([servers.redis_command(self._redis, folder.path / "redis", redis_port, password)])
         self._await(partial(servers.redis_serves, redis_port, password))
@@ -138,30 +138,30 @@ class Stack:
         folder.announce(running)
         return running
 
-    def tend(self) -> None:
-        """Start again what has died, each time after a longer pause, and keep logs short. Call it often."""
+    def supervise(self) -> None:
+        """Restart processes that have died, each time after a longer pause, and rotate logs. To be called often."""
         now = time.monotonic()
-        for post in self._posts:
-            if post.child is None:
-                if now >= post.due:
-                    post.child = self._spawn(post.command)
-            elif how := post.child.ended():
-                post.child.kill()
-                post.failures = 1 if now - post.child.started > STEADY_AFTER else post.failures + 1
-                pause = min(LONGEST_PAUSE, 0.25 * 2**post.failures)
-                post.due = now + pause
-                self._tell(f"{post.command.name} {how}; it starts again in {pause:g} s (see {post.child.log})")
-                post.child = None
+        for each in self._services:
+            if each.child is None:
+                if now >= each.due:
+                    each.child = self._spawn(each.command)
+            elif how := each.child.ended():
+                each.child.kill()
+                each.failures = 1 if now - each.child.started > STEADY_AFTER else each.failures + 1
+                pause = min(LONGEST_PAUSE, 0.25 * 2**each.failures)
+                each.due = now + pause
+                self._note(f"{each.command.name} {how}; it restarts in {pause:g} s (see {each.child.log})")
+                each.child = None
             else:
-                post.child.bound_log()
+                each.child.rotate_log()
 
     def stop(self) -> None:
-        """End everything: the API first, then the workers, which hand their work over, then what these need."""
+        """Stop everything: the API, then the workers, which save their work, then S3 and Redis."""
         try:
             for names in (("api",), ("worker",), ("s3",), ("redis",)):
-                self._end([post.child for post in self._posts if post.child and post.command.name.startswith(names)])
+                self._end([each.child for each in self._services if each.child and each.command.name.startswith(names)])
         finally:
-            self._posts.clear()
+            self._services.clear()
             end_marked(self._folder.path)
             if self._guard is not None:
                 self._guard.communicate()
@@ -169,14 +169,14 @@ class Stack:
 
     def _end(self, children: Sequence[Child]) -> None:
         for child in children:
-            child.ask_to_end()
+            child.terminate()
         for child in children:
             if not child.wait(child.command.patience):
-                self._tell(f"{child.command.name} does not end: it is killed")
+                self._note(f"{child.command.name} did not stop in {child.command.patience:g} s and was killed")
             child.kill()
 
     def _run(self, commands: Sequence[Command]) -> None:
-        self._posts += [_Post(command, self._spawn(command)) for command in commands]
+        self._services += [_Service(command, self._spawn(command)) for command in commands]
 
     def _spawn(self, command: Command) -> Child:
         return Child(command, self._folder.path, self._folder.logs)
@@ -184,19 +184,19 @@ class Stack:
     def _await(self, serves: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not serves():
-            children = [post.child for post in self._posts if post.child is not None]
+            children = [each.child for each in self._services if each.child is not None]
             for child in children:
                 if how := child.ended():
-                    raise TransientError(f"{child.command.name} {how}, saying:\n{child.last_words()}")
+                    raise TransientError(f"{child.command.name} {how}; the end of its log:\n{child.log_tail()}")
             if time.monotonic() > deadline:
                 raise TransientError(
-                    f"{children[-1].command.name} does not serve after {START_SECONDS:g} s; see {children[-1].log}"
+                    f"{children[-1].command.name} does not respond after {START_SECONDS:g} s; see {children[-1].log}"
                 )
             time.sleep(LOOK_EVERY)
 
 
 def _checked(options: StackOptions) -> tuple[Path, Path]:
-    """Redis' and rclone's programs, once all that can be checked before was checked."""
+    """Check all options; returns the programs of Redis and rclone."""
     checks: list[Callable[[], object]] = [
         partial(_check_workers, options.workers),
         partial(_check_address, options.host, options.port),
@@ -225,7 +225,7 @@ def _check_address(host: str, port: int | None) -> None:
 
 
 def _guard(folder: Path) -> subprocess.Popen[bytes]:
-    """A process that ends what is left of the stack, should this one be killed."""
+    """Start a process that kills what is left of the stack if this process is killed."""
     return subprocess.Popen(  # noqa: S603 - our own module
         [*PYTHON, "service.embedded.guard"],
         stdin=subprocess.PIPE,

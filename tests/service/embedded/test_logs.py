@@ -36,7 +36,7 @@ def test_a_stack_tells_what_it_does_and_none_of_its_secrets(
                 if b"redis-server" in Path(f"/proc/{pid}/cmdline").read_bytes()
             )
             os.kill(redis, signal.SIGKILL)
-            assert "it starts again" in up.event("note")["text"]
+            assert "it restarts" in up.event("note")["text"]
             client.get(adapter.id)
         secrets = json.loads((up.data_dir / "credentials.json").read_text())
         up.end(signal.SIGTERM)

@@ -30,7 +30,7 @@ def test_the_log_of_a_process_that_writes_and_writes_stays_short(
     try:
         while len(beginnings) < 3:
             assert time.monotonic() < deadline
-            child.bound_log()
+            child.rotate_log()
             if older.exists():
                 put_aside = older.read_bytes()
                 assert b"\0" not in put_aside  # a gap, had it been written on at the old place

@@ -30,7 +30,7 @@ def test_all_that_is_wrong_with_the_options_is_told_at_once(tmp_path: Path) -> N
     told = refused("up", "--data-dir", tmp_path / "data", "--host", "localhost", "--workers", "0")
     assert "--host is 'localhost'; it must be an IP address" in told
     assert "--workers is 0" in told
-    assert "no download link can name" in refused("up", "--data-dir", tmp_path / "data", "--host", "::")
+    assert "cannot be part of download links" in refused("up", "--data-dir", tmp_path / "data", "--host", "::")
     assert "must be from 1 to 65535" in refused("up", "--data-dir", tmp_path / "data", "--port", "0")
     assert "is not an address of this machine" in refused("up", "--data-dir", tmp_path / "data", "--host", "192.0.2.1")
     assert not (tmp_path / "data").exists()
@@ -66,7 +66,7 @@ def test_a_redis_that_cannot_read_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_with_other_things_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
-    assert "holds other files than a stack's" in refused("up", "--data-dir", tmp_path)
+    assert "contains files that are not a stack's" in refused("up", "--data-dir", tmp_path)
     assert "cannot be used" in refused("up", "--data-dir", tmp_path / "thesis.txt" / "data")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -102,10 +102,12 @@ def test_without_a_server_it_is_said_how_to_get_one(tmp_path: Path, monkeypatch:
     assert "pairforge up" in refused("jobs", "list")
     assert "pairforge up" in refused("keys", "list")
     monkeypatch.setenv("PAIRFORGE_URL", "ftp://somewhere")
-    assert "is no URL of a server" in refused("jobs", "list")
+    assert "is not the URL of a server" in refused("jobs", "list")
     monkeypatch.setenv("PAIRFORGE_URL", "http://127.0.0.1:9")
-    assert "is no id" in refused("jobs", "show", "../adapters")
-    assert "--set rank: it must be like rank=8" in refused("adapters", "create", tmp_path, tmp_path, "--set", "rank")
+    assert "is not an id" in refused("jobs", "show", "../adapters")
+    assert "--set rank: write NAME=VALUE, such as rank=8" in refused(
+        "adapters", "create", tmp_path, tmp_path, "--set", "rank"
+    )
     assert "cannot be read" in refused("jobs", "create", "adp_x", "-n", "1", "--limits", tmp_path / "limits.json")
 
 
@@ -125,7 +127,7 @@ def test_a_child_and_all_it_has_started_end_with_the_group(tmp_path: Path) -> No
     # One had left the group; the environment still tells whose it is.
     wait_until(lambda: marked(tmp_path) == [apart])
     assert end_marked(tmp_path) == 1
-    assert child.ended() == "was ended by SIGKILL"
+    assert child.ended() == "was killed by SIGKILL"
     assert marked(tmp_path) == []
 
 
@@ -133,7 +135,7 @@ def test_a_child_tells_how_it_ended_and_what_it_said(tmp_path: Path) -> None:
     child = Child(Command("failing", ["sh", "-c", "echo one; echo two >&2; exit 3"]), tmp_path, tmp_path)
     assert child.wait(20)
     assert child.ended() == "ended with code 3"
-    assert child.last_words(1) == "two"
+    assert child.log_tail(1) == "two"
 
 
 def test_results_are_told_to_machines_as_json(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_process_that_dies_is_started_again(stack: Up, client: Client, adapter
             pid for pid in marked(stack.data_dir.resolve()) if name in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
         os.kill(victim, signal.SIGKILL)
-        assert "was ended by SIGKILL; it starts again" in stack.event("note")["text"]
+        assert "was killed by SIGKILL; it restarts" in stack.event("note")["text"]
         # The client itself waits for what is away for a moment.
         assert client.get(adapter.id).state == "succeeded"
 
