@@ -1,4 +1,4 @@
-"""The card of an adapter folder, which says what was trained, by which method, on which base and data."""
+"""Reads and writes the card of an adapter: what was trained, by which method, on which base and data."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from service.core.options.methods import METHOD_OPTIONS
 FORMAT_VERSION = 1
 
 CARD_ENTRIES = {"object", "defect", "base", "config", "steps", "loss_curve", "data", "greyscale", "placements"}
-"""Without these a card cannot be used."""
+"""Entries that every card must have."""
 
 
 def read_adapter_card(folder: Path) -> dict[str, Any]:
     """Read the card of an adapter folder.
 
     Raises:
-        UsageError: it is not an adapter, or one of an unknown format version or method.
+        UsageError: if it is not an adapter, or has an unknown format version or method.
     """
     path = folder / "card.json"
     if not path.is_file():
-        raise UsageError(f"{folder} is not an adapter: it has no card.json; `pairforge train` makes adapters")
+        raise UsageError(f"{folder} is not an adapter: it has no card.json; make an adapter with `pairforge train`")
     try:
         card: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UsageError(f"{path} is not readable JSON: {error}") from error
+        raise UsageError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(card, dict):
-        raise UsageError(f"{path} is not the card of an adapter: it holds no JSON object")
+        raise UsageError(f"{path} is not the card of an adapter: it must contain a JSON object")
     if card.get("format_version") != FORMAT_VERSION or card.get("method") not in METHOD_OPTIONS:
         known = " or ".join(map(repr, METHOD_OPTIONS))
         raise UsageError(
@@ -41,7 +41,7 @@ def read_adapter_card(folder: Path) -> dict[str, Any]:
             f"this version reads format {FORMAT_VERSION}, method {known}"
         )
     if lacking := sorted(CARD_ENTRIES - card.keys()):
-        raise UsageError(f"{path} is not complete: it lacks {', '.join(lacking)}")
+        raise UsageError(f"{path} is incomplete: it lacks {', '.join(lacking)}")
     return card
 
 

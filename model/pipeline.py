@@ -1,4 +1,4 @@
-"""The two jobs as plain functions, for the command line and for workers alike: train an adapter, make a dataset."""
+"""Trains an adapter or makes a dataset: plain functions for the command line and for workers."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from service.core.errors import UsageError
 def train_adapter(
     request: TrainingRequest[Any], target: Path, workspace: Path, *, callback: TrainingCallback | None = None
 ) -> Iterator[Progress]:
-    """Train by the request's method, as `model.method.Method.train`."""
+    """Train with the request's method, see `model.method.Method.train`."""
     return METHODS[request.method].train(request, target, workspace, callback=callback)
 
 
 def make_dataset(
     request: GenerationRequest, target: Path, *, counts: Counts | None = None, force: bool = False
 ) -> Iterator[Progress | DatasetSummary]:
-    """Generate the accepted pairs and write them as a zip; yields progress, and last the summary.
+    """Generate the accepted pairs and write them as a zip; yields progress, and finally the summary.
 
-    Accepted pairs lie in a folder beside `target` until the zip is complete. The same request goes on from there, with
-    more attempts if need be, and ends with the same bytes as if it had never been interrupted.
+    Accepted pairs are kept in a folder beside `target` until the zip is complete. The same request resumes from there,
+    with more attempts if needed, and gives the same bytes as an uninterrupted one.
 
     Args:
-        counts: set to where the request stopped, and updated as candidates are checked.
-        force: throw away the unfinished pairs of another request.
+        counts: set to the counts at which the request stopped, and updated as candidates are checked.
+        force: whether to delete the unfinished pairs of another request.
 
     Raises:
-        UsageError: a format does not exist; the folder holds pairs of another request; or the attempts were used up
-            first: the message says why candidates failed.
+        UsageError: if a format does not exist, the folder holds pairs of another request, or the attempts are used up;
+            the message then says why candidates were rejected.
     """
     check_formats(request.formats)
     counts = counts if counts is not None else Counts()
@@ -79,15 +79,15 @@ def finish_dataset(
     *,
     normals: Iterable[NormalImage] | None = None,
 ) -> DatasetSummary:
-    """Write the zip of a request whose pairs are all there; the same request and pairs give the same bytes.
+    """Write the zip of a request whose pairs are complete; the same request and pairs give the same bytes.
 
     Args:
-        pairs: the accepted ones, in order, read once.
-        counts: what became of the candidates.
-        normals: stored for the formats that want them, read once; the request's own unless given.
+        pairs: the accepted pairs in order; iterated once.
+        counts: the counts of the candidates.
+        normals: stored for the formats that need them, iterated once; by default the request's own.
 
     Raises:
-        UsageError: a format does not exist.
+        UsageError: if a format does not exist.
     """
     adapter = request.adapter
     provenance = Provenance(
@@ -111,7 +111,7 @@ def finish_dataset(
 
 
 def shortfall(counts: Counts, num_pairs: int) -> str:
-    """Say how many pairs are missing, and why candidates were rejected."""
+    """Describe how many pairs are missing, and why candidates were rejected."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.rejected.most_common()) or "none"
     return (
         f"only {counts.accepted} of {num_pairs} pairs passed the quality checks in {counts.attempts} attempts "
@@ -120,12 +120,12 @@ def shortfall(counts: Counts, num_pairs: int) -> str:
 
 
 def _too_few(store: PairStore, counts: Counts, num_pairs: int) -> UsageError:
-    """Say why there are too few pairs; those there are stay, for the same request with more attempts."""
+    """Explain why there are too few pairs; accepted ones are kept for the same request with more attempts."""
     message = shortfall(counts, num_pairs)
     if not counts.accepted:
         store.remove()
         return UsageError(f"{message}; allow more attempts, loosen the limits, or train longer")
     return UsageError(
-        f"{message}; those that passed are kept in {store.folder}: the same request with max-attempts above "
-        f"{counts.attempts} goes on with them; or start over with looser limits, or train longer"
+        f"{message}; accepted pairs are kept in {store.folder}: repeat the request with max-attempts above "
+        f"{counts.attempts} to continue with them, start over with looser limits, or train longer"
     )

@@ -1,4 +1,4 @@
-"""The vocabulary of the data, fixed once (see the table in the README).
+"""Defines the data types and their names (see the table in the README).
 
 At the library's edges images are NumPy arrays; inside, pixels are float NCHW tensors in [-1, 1] and latents are
 `(B, C_lat, H/f, W/f)` tensors already multiplied by the VAE's scaling factor. The branch axis has size 2: index 0 is
@@ -34,15 +34,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A generated pair before (and after) the quality checks.
+    """A generated pair, before and after the quality checks.
 
     Attributes:
         index: position in the job's sequence of candidates, from 0.
-        seed: the seed this pair alone was drawn with.
+        seed: the seed of this pair alone.
         image: `(H, W, 3)` uint8, the whole image.
         mask: `(H, W)` bool, the defect.
-        part: `(H, W, 3)` uint8, the generated anomaly part on mid-grey, aligned with `image`; None of a method that
-            draws none.
+        part: `(H, W, 3)` uint8, the generated anomaly part on mid-grey, aligned with `image`; None for a method that
+            generates none.
         normal: name of the normal image it was anchored on, or None.
         window: `(left, top, right, bottom)` of the generated region in `image`, in pixels; None for the whole image.
         scores: numbers measured on the way (alignment, contrast …), for the manifest.
@@ -58,7 +58,7 @@ class Candidate:
     scores: dict[str, float] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """All but the pictures, as JSON."""
+        """Return everything except the images, as JSON."""
         return {
             "index": self.index,
             "seed": self.seed,
@@ -69,18 +69,18 @@ class Candidate:
 
     @classmethod
     def from_record(cls, record: dict[str, Any], image: ImageArray, mask: MaskArray, part: ImageArray | None) -> Self:
-        """A candidate from its `record` and its pictures."""
+        """Create a candidate from its `record` and its images."""
         window = record["window"]
         return cls(**record | {"window": tuple(window) if window else None}, image=image, mask=mask, part=part)
 
 
 def is_grey(image: ImageArray) -> bool:
-    """Whether an `(H, W, 3)` image has no colour: no pixel's channels differ by more than 2 levels."""
+    """Return whether an `(H, W, 3)` image has no colour: no pixel's channels differ by more than 2 levels."""
     return int(np.ptp(image, axis=2).max()) <= 2
 
 
 def anomaly_part(image: ImageArray, mask: MaskArray) -> ImageArray:
-    """The anomaly part `I_a = I × M_a` on normalised pixels: the image inside the mask, mid-grey outside.
+    """Return the anomaly part `I_a = I × M_a`: the image inside the mask, mid-grey outside.
 
     Args:
         image: `(H, W, 3)` uint8.

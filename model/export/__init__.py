@@ -1,1 +1,1 @@
-"""Datasets of pairs: one deterministic zip, with the layouts that trainers and annotation tools read as they are."""
+"""Writes datasets of pairs: one deterministic zip, with layouts that trainers and annotation tools read directly."""

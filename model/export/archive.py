@@ -1,4 +1,4 @@
-"""A zip whose bytes depend on its contents alone, and which exists whole or not at all."""
+"""Writes zips whose bytes depend on their contents alone, and which exist completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 from service.core.atomic_write import atomic_file
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The earliest time a zip can carry."""
+"""The earliest time that a zip can store."""
 UNIX = 3
 REGULAR_FILE = 0o100644 << 16
 
@@ -33,6 +33,6 @@ class Archive:
 
 @contextmanager
 def new_archive(path: Path) -> Iterator[Archive]:
-    """Write `path` aside and rename it once complete; whatever fails in between leaves no trace."""
+    """Write a zip to a temporary file and rename it to `path` when complete; a failure leaves no file."""
     with atomic_file(path) as aside, ZipFile(aside, "w", ZIP_STORED) as file:
         yield Archive(file)

@@ -1,4 +1,4 @@
-"""COCO instance segmentation, once with run lengths and once with polygons.
+"""Writes COCO instance segmentation, with run lengths and with polygons.
 
 One instance per connected component. Polygons follow pixel edges, as COCO's rasteriser expects: both files decode to
 the same masks. Paths of images are relative to the dataset's folder.
@@ -22,7 +22,7 @@ CATEGORY = 1
 
 
 class CocoLayout:
-    """`coco/instances_rle.json` and `coco/instances_polygons.json`, collected until the end."""
+    """Writes `coco/instances_rle.json` and `coco/instances_polygons.json`, collected until the end."""
 
     def __init__(self, object_name: str, defect_name: str) -> None:
         self._category = {
@@ -31,12 +31,12 @@ class CocoLayout:
             "supercategory": label(object_name, "object"),
         }
         self._images: list[dict[str, Any]] = []
-        # Kept as text, a tenth of the size of the lists of numbers it stands for.
+        # Kept as text, which takes a tenth of the memory of lists of numbers.
         self._rle: list[str] = []
         self._polygons: list[str] = []
 
     def pair(self, pair: StoredPair) -> Iterator[Entry]:
-        """Note the image and one annotation per component."""
+        """Add the image and one annotation per component."""
         image = self._add_image(pair.image_path, *pair.mask.shape)
         for component in components(pair.mask):
             shared = {
@@ -52,12 +52,12 @@ class CocoLayout:
         yield from ()
 
     def normal(self, normal: StoredNormal) -> Iterator[Entry]:
-        """Note an image without annotations."""
+        """Add an image without annotations."""
         self._add_image(normal.image_path, normal.height, normal.width)
         yield from ()
 
     def close(self) -> Iterator[Entry]:
-        """Both files."""
+        """Yield both files."""
         yield "coco/instances_rle.json", self._file(self._rle)
         yield "coco/instances_polygons.json", self._file(self._polygons)
 
@@ -77,6 +77,6 @@ class CocoLayout:
 
 
 def run_lengths(mask: MaskArray) -> dict[str, Any]:
-    """COCO's compressed run lengths of a `(H, W)` bool mask, as JSON."""
+    """Return COCO's compressed run lengths of an `(H, W)` bool mask, as JSON."""
     encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": list(mask.shape), "counts": cast("bytes", encoded["counts"]).decode("ascii")}

@@ -1,6 +1,6 @@
-"""The dataset: one zip of generated pairs, their provenance, and the layouts asked for.
+"""Writes a dataset: one zip of generated pairs, their provenance, and the requested layouts.
 
-Pairs are written as they come and not kept. The same pairs, request and card give the same bytes.
+Pairs are written one by one and not kept in memory. The same pairs, request and card give the same bytes.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ FORMATS = ("mvtec", "coco", "yolo", "labelstudio")
 FORMAT_VERSION = 1
 
 ENCODING_THREADS = 8
-"""Pairs are encoded by so many threads at most: each holds pairs in memory."""
+"""Most threads that encode pairs; each keeps pairs in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where the pairs come from, for `dataset.json`.
+    """Describes where the pairs come from, for `dataset.json`.
 
     Attributes:
-        object_name: what is shown, in the user's words; folder and class names are made from it.
-        defect_name: what is wrong with it, likewise.
-        request: what was asked for, as JSON. The bytes depend on it: leave out times and ids that are not to matter.
+        object_name: the object, in the user's words; folder and class names are made from it.
+        defect_name: the defect, likewise.
+        request: the request as JSON. The dataset's bytes depend on it, so leave out irrelevant times and ids.
         adapter_card: the adapter's card, as JSON.
         base_hash: identifies the weights of the base model.
-        counts: what became of the candidates, as JSON; `counts["accepted"]` is the number of pairs.
+        counts: the counts of the candidates, as JSON; `counts["accepted"]` is the number of pairs.
     """
 
     object_name: str
@@ -59,10 +59,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSummary:
-    """What a dataset holds.
+    """Summarises a dataset.
 
     Attributes:
-        size_bytes: of the zip.
+        size_bytes: size of the zip.
         mask_fractions: smallest, median and largest share of an image that its mask covers, 0–1.
         description: the content of `dataset.json`: request, adapter, base hash, software, counts.
     """
@@ -77,7 +77,7 @@ class DatasetSummary:
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raise `UsageError` naming every format that does not exist."""
+    """Raise a `UsageError` that names every unknown format."""
     problems = [
         f"format {name!r} does not exist: choose from {', '.join(FORMATS)}" for name in formats if name not in FORMATS
     ]
@@ -94,18 +94,18 @@ def write_dataset(
     reals: Sequence[Pair] = (),
     normals: Iterable[tuple[str, ImageArray]] = (),
 ) -> DatasetSummary:
-    """Write the zip aside and rename it once it is complete.
+    """Write the zip to a temporary file and rename it when it is complete.
 
     Args:
         path: the zip to write; its folder must exist.
-        pairs: the accepted pairs, in order, read once.
+        pairs: the accepted pairs in order; iterated once.
         formats: layouts to add, from `FORMATS`.
         reals: the few-shot examples, shown in the preview only.
-        normals: healthy images `(name, (H, W, 3) uint8)`, stored for the layouts that want them.
+        normals: healthy images `(name, (H, W, 3) uint8)`, stored for the layouts that need them.
 
     Raises:
-        UsageError: a format does not exist.
-        ValueError: the counts do not say how many pairs there are, or there are none.
+        UsageError: if a format does not exist.
+        ValueError: if the number of pairs differs from the counts, or is 0.
     """
     check_formats(formats)
     formats = [name for name in FORMATS if name in formats]
@@ -118,7 +118,9 @@ def write_dataset(
             records.append(_write_pair(archive, layouts, candidate, stored))
             sheet.add(stored.number, candidate)
         if not records or len(records) != provenance.counts["accepted"]:
-            raise ValueError(f"counts say {provenance.counts['accepted']} accepted pairs, {len(records)} were given")
+            raise ValueError(
+                f"counts say {provenance.counts['accepted']} accepted pairs, but {len(records)} were given"
+            )
         healthy = [_write_normal(archive, layouts, number, *normal) for number, normal in enumerate(normals)]
         for layout in layouts:
             _add_all(archive, layout.close())
@@ -151,7 +153,7 @@ def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequen
 
 
 def summarise(path: Path, description: dict[str, Any], records: Sequence[Mapping[str, Any]]) -> DatasetSummary:
-    """The summary of a zip from its `dataset.json` and its manifest."""
+    """Summarise a zip by its `dataset.json` and its manifest."""
     fractions = sorted(record["mask_fraction"] for record in records)
     return DatasetSummary(
         path=path,
@@ -225,7 +227,7 @@ def _write_normal(
 
 
 def _finite(score: float) -> float | None:
-    """JSON has no NaN and no infinity: what could not be measured is null."""
+    """Replace NaN and infinity by None, because JSON has neither."""
     return float(score) if math.isfinite(score) else None
 
 

@@ -1,4 +1,4 @@
-"""What every layout is given and what it returns."""
+"""Defines what every layout receives and returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from model.types import MaskArray
 
 Entry = tuple[str, bytes]
-"""A file of the archive: its path inside, and its content."""
+"""A file of the archive: path and content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class StoredNormal:
 
 
 class Layout(Protocol):
-    """Turns pairs, as they come, into the files of one format."""
+    """Turns pairs, one by one, into the files of one format."""
 
     def pair(self, pair: StoredPair) -> Iterator[Entry]:
-        """The files that belong to one pair."""
+        """Yield the files of one pair."""
 
     def normal(self, normal: StoredNormal) -> Iterator[Entry]:
-        """The files that belong to one healthy image."""
+        """Yield the files of one healthy image."""
 
     def close(self) -> Iterator[Entry]:
-        """The files that describe the whole; called once, last."""
+        """Yield the files that describe the whole dataset; called once, at the end."""

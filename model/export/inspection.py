@@ -1,4 +1,4 @@
-"""Opening a dataset again: is it complete, and are its files the ones that were written?"""
+"""Checks that a dataset is complete and its files are unchanged."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from service.core.errors import UsageError
 
 
 def read_dataset(path: Path) -> DatasetSummary:
-    """Check every file of a dataset against its checksum, every pair against its manifest, and summarise it.
+    """Check every file of a dataset against its checksum, and every pair against the manifest; return a summary.
 
     Raises:
-        UsageError: not a dataset, or not as it was written; every damaged or missing file is named.
+        UsageError: if it is not a dataset, or not intact; names every damaged or missing file.
     """
     heading = f"{path} is not an intact dataset"
     if not path.is_file():
-        raise UsageError("there is no such file", heading)
+        raise UsageError("the file does not exist", heading)
     try:
         with ZipFile(path) as file:
             description, records = _read_records(file, heading)
             problems = list(_problems(file, [*records, *description["normals"]]))
     except BadZipFile as error:
-        raise UsageError(f"it cannot be read as a zip: {error}", heading) from error
+        raise UsageError(f"it is not a readable zip: {error}", heading) from error
     if problems:
         raise UsageError(problems, heading)
     return summarise(path, description, records)
@@ -40,14 +40,15 @@ def _read_records(file: ZipFile, heading: str) -> tuple[dict[str, Any], list[dic
     try:
         description = json.loads(file.read("dataset.json"))
     except ValueError as error:
-        raise UsageError(f"dataset.json is not JSON: {error}", heading) from error
+        raise UsageError(f"dataset.json is not valid JSON: {error}", heading) from error
     if description.get("format_version") != FORMAT_VERSION:
         raise UsageError(
-            f"its format version is {description.get('format_version')}, this software reads {FORMAT_VERSION}", heading
+            f"its format version is {description.get('format_version')}, but this version reads {FORMAT_VERSION}",
+            heading,
         )
     manifest = file.read("manifest.jsonl")
     if hashlib.sha256(manifest).hexdigest() != description["manifest_sha256"]:
-        raise UsageError("manifest.jsonl is not the one that dataset.json was written with", heading)
+        raise UsageError("manifest.jsonl does not belong to dataset.json: its SHA-256 differs", heading)
     return description, [json.loads(line) for line in manifest.splitlines()]
 
 
@@ -63,4 +64,4 @@ def _problems(file: ZipFile, records: list[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{name} is damaged: its checksum does not match"
             continue
         if name in hashes and hashlib.sha256(data).hexdigest() != hashes[name]:
-            yield f"{name} is not the file that was written: its SHA-256 differs from the manifest's"
+            yield f"{name} was changed: its SHA-256 differs from the manifest's"

@@ -1,4 +1,4 @@
-"""Label Studio tasks with brush masks, and the labelling configuration they belong to.
+"""Writes Label Studio tasks with brush masks, and their labelling configuration.
 
 Brush masks are packed by the `rle-pack` bit format (thi.ng/umbrella): 32 bits number of values, 5 bits word size − 1,
 four times 4 bits of run sizes − 1; then per run one flag (1: one value repeated), 2 bits which run size, the length − 1
@@ -22,18 +22,18 @@ CHANNELS = 4
 WORD_BITS = 8
 RUN_BITS = (3, 4, 8, 16)
 LOCAL_FILES = "/data/local-files/?d="
-"""How Label Studio names a file below the folder that it serves (`LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT`)."""
+"""URL prefix of files in the folder that Label Studio serves (`LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT`)."""
 
 
 class LabelStudioLayout:
-    """`labelstudio/tasks.json` and `labelstudio/config.xml`; one brush region per pair, none on healthy images."""
+    """Writes `labelstudio/tasks.json` and `labelstudio/config.xml`; one brush region per pair, none per healthy image."""
 
     def __init__(self, defect_name: str) -> None:
         self._defect = label(defect_name, "defect")
         self._tasks: list[str] = []
 
     def pair(self, pair: StoredPair) -> Iterator[Entry]:
-        """Note the task of one pair."""
+        """Add the task of one pair."""
         height, width = pair.mask.shape
         region = {
             "id": f"mask{pair.stem}",
@@ -49,12 +49,12 @@ class LabelStudioLayout:
         yield from ()
 
     def normal(self, normal: StoredNormal) -> Iterator[Entry]:
-        """Note a task that is annotated with nothing."""
+        """Add a task without annotations."""
         self._add_task(normal.image_path, [])
         yield from ()
 
     def close(self) -> Iterator[Entry]:
-        """Both files."""
+        """Yield both files."""
         tasks = ",\n".join(self._tasks)
         yield "labelstudio/tasks.json", f"[{tasks}]\n".encode()
         config = (
@@ -69,7 +69,7 @@ class LabelStudioLayout:
 
 
 def brush_rle(mask: MaskArray) -> list[int]:
-    """The bytes, 0–255, of a `(H, W)` bool mask: 255 in all four channels where it is set."""
+    """Pack an `(H, W)` bool mask, 255 in all four channels where it is set; returns bytes, 0–255."""
     values = mask.ravel()
     starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
     lengths = np.diff(np.append(starts, values.size)) * CHANNELS

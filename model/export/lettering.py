@@ -1,6 +1,6 @@
-"""Writing on contact sheets, also names that Pillow's own font cannot draw: CJK, kana, Hangul, Cyrillic, emoji.
+"""Writes on contact sheets, including letters that Pillow's font lacks: CJK, kana, Hangul, Cyrillic, emoji.
 
-Such letters are taken from GNU Unifont, bitmaps of 16 pixels; its licence lies beside them.
+These come from GNU Unifont, bitmaps of 16 pixels, stored beside its licence.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def width_of(text: str) -> float:
-    """The width of a text in pixels."""
+    """Measure the width of a text in pixels."""
     return sum(_width(run, own=own) for own, run in _runs(text))
 
 
 def write(sheet: Image.Image, place: tuple[int, int], text: str, ink: Colour) -> None:
-    """Write a text with its upper left corner at a place."""
+    """Write a text with its upper left corner at `place`."""
     draw = ImageDraw.Draw(sheet)
     x, y = float(place[0]), place[1]
     for own, run in _runs(text):
@@ -41,7 +41,7 @@ def write(sheet: Image.Image, place: tuple[int, int], text: str, ink: Colour) ->
 
 
 def _runs(text: str) -> list[tuple[bool, str]]:
-    """The text in pieces: whether Pillow's font draws it, and the piece."""
+    """Split a text into pieces: whether Pillow's font has the letters, and the piece."""
     return [(own, "".join(letters)) for own, letters in groupby(text, _is_own)]
 
 
@@ -56,7 +56,7 @@ def _font() -> _Font:
 
 @lru_cache(maxsize=4096)
 def _is_own(letter: str) -> bool:
-    """Whether Pillow's font has a letter, or nothing here has."""
+    """Return whether to use Pillow's font: it has the letter, or no font here has."""
     missing, drawn = (bytes(_font().getmask(each)) for each in ("\U0010ffff", letter))
     return letter.isascii() or drawn != missing or _place(letter) is None
 

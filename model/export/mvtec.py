@@ -1,4 +1,4 @@
-"""The folder layout of MVTec AD (Bergmann et al., CVPR 2019), which anomalib's `MVTecAD` reads as it is."""
+"""Writes the folder layout of MVTec AD (Bergmann et al., CVPR 2019), which anomalib's `MVTecAD` reads directly."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from model.export.formats import Entry, StoredNormal, StoredPair
 from model.export.names import folder_name
 
 TEST_EVERY = 5
-"""One normal image in five is kept for testing, from the second on: two images already give one for each side."""
+"""One normal image in five goes to the test set, starting with the second: two images give one for each set."""
 
 
 class MVTecLayout:
-    """`mvtec/<object>/{train/good, test/good, test/<defect>, ground_truth/<defect>}`.
+    """Writes `mvtec/<object>/{train/good, test/good, test/<defect>, ground_truth/<defect>}`.
 
     Args:
-        num_pairs: fixes the number of digits. Readers match images to masks by sorting both, and without equal lengths
+        num_pairs: determines the number of digits. Readers match images to masks by sorting both, and without equal lengths
             `1000.png` sorts after `100.png` but `1000_mask.png` before `100_mask.png`.
     """
 
     def __init__(self, object_name: str, defect_name: str, num_pairs: int) -> None:
         self._root = f"mvtec/{folder_name(object_name, 'object')}"
         defect = folder_name(defect_name, "defect")
-        # `good` means healthy to every reader; file systems that ignore case make no difference to `Good`.
+        # Every reader takes `good` for healthy, and some file systems ignore the case of `Good`.
         self._defect = f"defect_{defect}" if defect.lower() == "good" else defect
         self._digits = max(3, len(str(num_pairs - 1)))
 
     def stem(self, number: int) -> str:
-        """The name of a pair's image, and the beginning of its mask's."""
+        """Return the name of a pair's image, which its mask's name starts with."""
         return f"{number:0{self._digits}d}"
 
     def pair(self, pair: StoredPair) -> Iterator[Entry]:
-        """The image and its mask, `000.png` and `000_mask.png`."""
+        """Yield the image and its mask, `000.png` and `000_mask.png`."""
         stem = self.stem(pair.number)
         yield f"{self._root}/test/{self._defect}/{stem}.png", pair.image_png
         yield f"{self._root}/ground_truth/{self._defect}/{stem}_mask.png", pair.mask_png
 
     def normal(self, normal: StoredNormal) -> Iterator[Entry]:
-        """The image, for training or for testing."""
+        """Yield the image, for training or for testing."""
         split = "test" if normal.number % TEST_EVERY == 1 else "train"
         yield f"{self._root}/{split}/good/{normal.number:03d}.png", normal.image_png
 
     def close(self) -> Iterator[Entry]:
-        """Nothing: the folders say it all."""
+        """Yield nothing; the layout has no index file."""
         yield from ()

@@ -1,4 +1,4 @@
-"""Folder names and labels from whatever the user called the object and the defect."""
+"""Makes folder names and labels from the user's names of object and defect."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 import unicodedata
 
 MAX_BYTES = 80
-"""File systems allow 255 bytes per name; short names also keep Windows' 260 characters per path in reach."""
+"""File systems allow 255 bytes per name; shorter names also fit into Windows' 260 characters per path."""
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
 """Device names that Windows refuses as folders, with or without a suffix."""
 
 
 def folder_name(text: str, fallback: str) -> str:
-    """A name that is one folder on every file system: letters and digits of any script, `-`, `_`; never a path.
+    """Make a folder name that is valid on every file system: letters and digits of any script, `-`, `_`.
 
     >>> folder_name("metal nut / M8", "object")
     'metal_nut_M8'
@@ -26,5 +26,5 @@ def folder_name(text: str, fallback: str) -> str:
 
 
 def label(text: str, fallback: str) -> str:
-    """The text on one line without unprintable characters, for class names and captions."""
+    """Put the text on one line without unprintable characters, for class names and captions."""
     return "".join(char for char in " ".join(text.split()) if char.isprintable()) or fallback

@@ -1,4 +1,4 @@
-"""Masks as polygons, without loss.
+"""Converts masks to polygons without loss.
 
 A polygon in COCO or YOLO is one ring and cannot have holes. A component is therefore traced as a single ring that walks
 along a horizontal bridge into each hole and back: filled by the even-odd rule, as both readers do, it is the component.
@@ -17,26 +17,26 @@ from scipy import ndimage
 from model.types import MaskArray
 
 _HAIR = 0.02
-"""Pixels; more than what rounding to six decimals moves a vertex of the largest image by."""
+"""Distance in pixels, greater than the rounding error of six decimals on the largest image."""
 
 Ring = NDArray[np.int64]
 """`(K, 2)` vertices `(x, y)` in pixels, closed implicitly."""
 
 
 def components(mask: MaskArray) -> list[MaskArray]:
-    """The 8-connected components of a mask, each `(H, W)` bool, in reading order of their first pixels."""
+    """Return the 8-connected components of a mask, each `(H, W)` bool, in reading order of their first pixels."""
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     return [labels == number for number in range(1, count + 1)]
 
 
 def bounding_box(mask: MaskArray) -> tuple[int, int, int, int]:
-    """`(x, y, width, height)` in pixels; all 0 for an empty mask."""
+    """Return `(x, y, width, height)` in pixels; all 0 for an empty mask."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return x, y, width, height
 
 
 def edge_ring(component: MaskArray) -> Ring:
-    """The ring along pixel edges, where the pixel `(x, y)` covers `[x, x + 1] × [y, y + 1]`.
+    """Trace the ring along pixel edges, where the pixel `(x, y)` covers `[x, x + 1] × [y, y + 1]`.
 
     In the doubled image the border pixels 2x and 2x + 1 lie either side of the centre of pixel x, and `(u + 1) // 2`
     takes each to its own edge: 2x to x, 2x + 1 to x + 1.
@@ -50,9 +50,10 @@ def edge_ring(component: MaskArray) -> Ring:
 
 
 def inner_ring(component: MaskArray) -> NDArray[np.float64]:
-    """The ring just inside the outer edges of the border pixels, so that cutting off the fraction names the pixel.
+    """Trace the ring just inside the border pixels' outer edges, so that truncated coordinates are those of the pixels.
 
-    As `edge_ring`, but for a hair: it is as wide as the component; a ring through pixel centres is a pixel narrower.
+    It differs from `edge_ring` by a tiny distance, so it is as wide as the component; a ring through pixel centres
+    would be a pixel narrower.
 
     Args:
         component: `(H, W)` bool, one 8-connected component.
@@ -93,7 +94,7 @@ def _joined(ring: Ring, hole: Ring, component: MaskArray) -> Ring:
 
 
 def _without_straights(ring: Ring) -> Ring:
-    """Drop repeated vertices, then those where the ring goes straight on; turning back is kept."""
+    """Drop repeated vertices, then those where the ring goes straight on; those where it turns back are kept."""
     moved = (ring != np.roll(ring, 1, axis=0)).any(axis=1)
     if not moved.any():
         return ring[:1]

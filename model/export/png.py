@@ -1,4 +1,4 @@
-"""Pixels to PNG files and back."""
+"""Encodes pixels as PNG files."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from PIL import Image
 from model.types import ImageArray, MaskArray
 
 COMPRESSION = 6
-"""zlib's own default, stated because the bytes of a dataset depend on it."""
+"""zlib's default level, stated because the bytes of a dataset depend on it."""
 
 
 def encode_image(image: ImageArray) -> bytes:
-    """`(H, W, 3)` uint8 as an RGB PNG."""
+    """Encode `(H, W, 3)` uint8 as an RGB PNG."""
     return encode_png(Image.fromarray(image))
 
 
 def encode_mask(mask: MaskArray) -> bytes:
-    """`(H, W)` bool as an 8-bit grey PNG, 0 and 255."""
+    """Encode `(H, W)` bool as an 8-bit grey PNG, 0 and 255."""
     return encode_png(Image.fromarray(mask.astype(np.uint8) * 255))
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """The same bytes for the same pixels."""
+    """Encode an image; the same pixels give the same bytes."""
     buffer = BytesIO()
     image.save(buffer, "PNG", compress_level=COMPRESSION)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Contact sheets: labelled tiles in rows, for looking at pairs side by side."""
+"""Draws contact sheets: labelled tiles in rows, to compare pairs side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.types import Candidate, ImageArray, MaskArray, Pair
 
 TILE = 160
 SURROUNDINGS = 0.15
-"""What is shown around a generated window, on each side, as a share of the window's."""
+"""Margin shown around a generated window, on each side, as a share of the window's size."""
 
 MAX_PAIRS = 24
 PAIRS_PER_ROW = 3
@@ -30,11 +30,11 @@ Tile = ImageArray | MaskArray
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile]], labels: Sequence[Sequence[str]], tile: int = TILE) -> Image.Image:
-    """Rows of tiles, each fitted into a square with its label below; rows may differ in length.
+    """Draw rows of tiles, each fitted into a square with its label below; rows may differ in length.
 
     Args:
-        rows: the pictures, of any size.
-        labels: one text per picture, shortened to the width of a tile.
+        rows: the images, of any size.
+        labels: one text per image, shortened to the width of a tile.
         tile: side of the square in pixels.
     """
     columns = max(len(row) for row in rows)
@@ -50,7 +50,7 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], labels: Sequence[Sequence[str]
 
 
 def _fitted(picture: Tile, tile: int) -> Image.Image:
-    """The picture with its longer side `tile` pixels long; of a mask, no part is too small to stay visible."""
+    """Resize a picture so that its longer side is `tile` pixels; even the smallest parts of a mask stay visible."""
     height, width = picture.shape[:2]
     scale = tile / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -61,7 +61,7 @@ def _fitted(picture: Tile, tile: int) -> Image.Image:
 
 
 def outlined(image: ImageArray, mask: MaskArray) -> ImageArray:
-    """The image with a line around the mask, outside of it so that the defect itself stays in view.
+    """Draw a line around the mask, outside of it so that the defect itself stays visible.
 
     Args:
         image: `(H, W, 3)` uint8.
@@ -72,11 +72,10 @@ def outlined(image: ImageArray, mask: MaskArray) -> ImageArray:
 
 
 class PairSheet:
-    """The preview of a dataset: the real pairs, then the first generated ones, three to a row.
+    """Draws the preview of a dataset: the real pairs, then the first generated ones, three per row.
 
-    Of a generated image that window is shown which was generated, with a little of what lies around it.
-
-    Pairs are kept at the size of a tile, so a long stream of them takes no more memory than the sheet.
+    Of a generated image, only the generated window is shown, with a margin. Pairs are kept at the size of a tile, so
+    many of them take no more memory than the sheet.
     """
 
     def __init__(self, reals: Sequence[Pair] = ()) -> None:
@@ -84,13 +83,13 @@ class PairSheet:
         self._generated: list[list[tuple[Tile, str]]] = []
 
     def add(self, number: int, candidate: Candidate) -> None:
-        """Note a pair, while there is room."""
+        """Add a pair, unless the sheet is full."""
         if len(self._generated) < MAX_PAIRS:
             place = _generated_region(candidate)
             self._generated.append(_tiles(candidate.image[place], candidate.mask[place], f"generated: {number:06d}"))
 
     def render(self) -> Image.Image:
-        """The sheet; needs at least one pair."""
+        """Draw the sheet; needs at least one pair."""
         rows = [
             list(chain(*pairs[start : start + PAIRS_PER_ROW]))
             for pairs in (self._reals, self._generated)
@@ -100,7 +99,7 @@ class PairSheet:
 
 
 def _generated_region(candidate: Candidate) -> tuple[slice, slice]:
-    """Row and column slices."""
+    """Return row and column slices."""
     height, width = candidate.mask.shape
     left, top, right, bottom = candidate.window or (0, 0, width, height)
     around = round(SURROUNDINGS * max(right - left, bottom - top))

@@ -1,4 +1,4 @@
-"""The README inside a dataset: what is in it, how to read it, and what it is not."""
+"""Writes the README of a dataset: what it contains, how to read it, and what its limits are."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ NO_GOOD_IMAGES = "\nNo healthy images were handed in: put yours into `train/good
 
 
 def dataset_readme(kind: str, num_pairs: int, num_normals: int, formats: Sequence[str]) -> str:
-    """The README as Markdown; `kind` names the object and the defect on one line."""
+    """Return the README as Markdown; `kind` names the object and the defect on one line."""
     title = kind.replace("`", "'")
     parts = [
         f"# `{title}`, {num_pairs} generated image–mask pair{'' if num_pairs == 1 else 's'}\n",

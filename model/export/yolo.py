@@ -1,4 +1,4 @@
-"""YOLO segmentation labels, as Ultralytics reads them.
+"""Writes YOLO segmentation labels, as Ultralytics reads them.
 
 One line per connected component: `class x1 y1 x2 y2 …`, normalised by the image's size. The reader multiplies, cuts off
 the fraction and fills the polygon with its border included. Vertices lie just inside the outer edges of border pixels:
@@ -23,23 +23,23 @@ CLASS = 0
 
 
 class YoloLayout:
-    """`labels/*.txt` beside `images/`, `normals/labels/*.txt` beside `normals/images/`, and `data.yaml`."""
+    """Writes `labels/*.txt` beside `images/`, `normals/labels/*.txt` beside `normals/images/`, and `data.yaml`."""
 
     def __init__(self, defect_name: str) -> None:
         self._defect = label(defect_name, "defect")
         self._has_normals = False
 
     def pair(self, pair: StoredPair) -> Iterator[Entry]:
-        """The labels of one image."""
+        """Yield the labels of one image."""
         yield f"labels/{pair.stem}.txt", label_lines(pair.mask).encode("ascii")
 
     def normal(self, normal: StoredNormal) -> Iterator[Entry]:
-        """An empty file: the image was looked at and shows no defect; a missing one would read as unlabelled."""
+        """Yield an empty file, which means no defect; a missing file would mean unlabelled."""
         self._has_normals = True
         yield f"normals/labels/{normal.stem}.txt", b""
 
     def close(self) -> Iterator[Entry]:
-        """`data.yaml`, relative to its own folder. The reader insists on `val`, where only real images are right."""
+        """Yield `data.yaml`, relative to its own folder. The reader requires `val`, which should be real images."""
         folders = ["images", "normals/images"] if self._has_normals else ["images"]
         data: dict[str, Any] = {"train": folders, "val": [*folders], "names": {CLASS: self._defect}}
         note = "# Replace `val` by real images: generated ones cannot tell how good a model is.\n"
@@ -47,7 +47,7 @@ class YoloLayout:
 
 
 def label_lines(mask: MaskArray) -> str:
-    """One line per component of a `(H, W)` bool mask; empty for an empty mask."""
+    """Return one line per component of an `(H, W)` bool mask; empty for an empty mask."""
     return "".join(f"{CLASS} {_coordinates(component)}\n" for component in components(mask))
 
 

@@ -1,4 +1,4 @@
-"""The candidate filter: which candidates become part of the dataset, and the counts."""
+"""Decides which candidates become part of the dataset, and counts them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from model.types import Candidate, Pair
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the candidates so far.
+    """Counts accepted and rejected candidates.
 
     Attributes:
         attempts: candidates made.
-        accepted: of them, part of the dataset.
+        accepted: candidates that are part of the dataset.
         rejected: reason → how often; a candidate with two reasons counts under both.
     """
 
@@ -39,12 +39,12 @@ class Counts:
             self.rejected.update(str(reason) for reason in verdict.reasons)
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values, for the dataset."""
+        """Return the counts as plain values, for the dataset."""
         return {"attempts": self.attempts, "accepted": self.accepted, "rejected": dict(sorted(self.rejected.items()))}
 
 
 class CandidateFilter:
-    """Decides candidate after candidate, in the order of their indices, which become part of the dataset."""
+    """Decides which candidates become part of the dataset, one by one in the order of their indices."""
 
     def __init__(self, request: GenerationRequest) -> None:
         self._gate = QualityGate(gate_references(request.adapter, anchored=request.settings.anchored), request.limits)
@@ -54,7 +54,7 @@ class CandidateFilter:
             self._objects = Objects(net, request.normals)
 
     def verdict(self, candidate: Candidate) -> Verdict:
-        """The verdict on the next candidate; what was measured is added to the candidate's scores."""
+        """Check the next candidate; the measured values are added to its scores."""
         with stage("check"):
             found = self._objects.in_candidate(candidate) if self._objects is not None else None
             verdict = self._gate.check(candidate, found)
@@ -64,12 +64,12 @@ class CandidateFilter:
         return verdict
 
     def remember(self, candidate: Candidate) -> None:
-        """Take in a pair that was accepted and counted before; its `part` is not looked at."""
+        """Remember a pair that was accepted earlier, without using its `part`, so that copies of it are found."""
         self._gate.accept(candidate)
 
 
 def gate_references(adapter: Adapter, *, anchored: bool) -> list[Pair]:
-    """The real views at the scale at which candidates come: their own when anchored, else the model's resolution."""
+    """Return the real crops at the candidates' scale: their own if anchored, otherwise the model's resolution."""
     if anchored:
         return adapter.references
     side = adapter.resolution

@@ -1,4 +1,4 @@
-"""From a request to N accepted pairs: sample, check, replace what is rejected, within a stated number of attempts."""
+"""Generates the requested number of accepted pairs: samples, checks and replaces rejected ones, up to a limit."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def generate_pairs(
     keep: Callable[[int, Candidate], None] | None = None,
     on_rejected: Callable[[Candidate], None] | None = None,
 ) -> Generator[Progress | Candidate, None, None]:
-    """Yield accepted candidates until there are `request.num_pairs`, and progress between them.
+    """Yield progress and accepted candidates, until there are `request.num_pairs` of them.
 
-    Candidates are checked in the order of their indices, so which ones are accepted depends on the request alone. They
-    are checked by another thread while the next ones are denoised.
+    Candidates are checked in the order of their indices, so which ones are accepted depends on the request alone.
+    Another thread checks them while the next ones are denoised.
 
     Args:
-        counts: updated as candidates are yielded; of a resumed request, as it was left.
-        resumed: the pairs accepted before an interruption, in order; read once, none is kept.
-        keep: called by that thread with every accepted candidate and its number among them, some time before it is
-            yielded; when generation stops, also with some that never are.
+        counts: updated as candidates are yielded; for a resumed request, the counts at which it stopped.
+        resumed: the pairs accepted before an interruption, in order; iterated once.
+        keep: called by that thread with every accepted candidate and its number, before it is yielded; when generation
+            stops early, some of these candidates are never yielded.
         on_rejected: called with every rejected candidate.
     """
     candidate_filter = CandidateFilter(request)
@@ -68,7 +68,7 @@ def generate_pairs(
 
 
 class _Finishing:
-    """What is left to do for a sampled pair, in the order of indices.
+    """Completes and checks sampled pairs, in the order of indices.
 
     Args:
         first: number of the first pair that will be accepted.

@@ -1,8 +1,8 @@
-"""Accepted pairs on disk until their dataset is complete: a folder beside it, from which the same request goes on.
+"""Keeps accepted pairs on disk, in a folder beside the dataset, so that the same request can resume.
 
 The folder holds `request.json` (what decides which candidates are made and accepted), three files per pair
-(`000000.png`, `000000_mask.png`, `000000.json`) and `state.json`, the tally. The tally is written last and by renaming,
-so what it counts is complete; files beyond it are of pairs that were being written when the process ended.
+(`000000.png`, `000000_mask.png`, `000000.json`) and `state.json`, the counts. The counts are written last and by
+renaming, so the pairs that they count are complete; other files belong to pairs whose writing was interrupted.
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ from service.core.errors import UsageError
 REQUEST_FILE, STATE_FILE = "request.json", "state.json"
 
 COMPRESSION = 1
-"""zlib's fastest: the files are read once and removed."""
+"""zlib's fastest level: the files are read once and removed."""
 
 LARGE = {
     "adapter": "the adapter or its base",
     "normals": "the normal images",
     "object_net": "the network that finds objects",
 }
-"""Entries of a request whose values would say nothing to a reader."""
+"""Entries of a request whose values mean nothing to a reader → what to call them."""
 
 
 def store_beside(target: Path) -> PairStore:
-    """The store of the dataset `target`: `dataset.zip.pairs/`."""
+    """Return the store of the dataset `target`: `dataset.zip.pairs/`."""
     return PairStore(target.with_name(f"{target.name}.pairs"))
 
 
 class PairStore:
-    """The accepted pairs of one unfinished dataset, and how far it got."""
+    """Stores the accepted pairs and the counts of one unfinished dataset."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def begin(self, request: Mapping[str, Any], counts: Counts, *, force: bool = False) -> None:
-        """Go on where the same request stopped, or start over.
+        """Resume where the same request stopped, or start over.
 
         Args:
-            request: all that decides which candidates are made and accepted, as JSON.
-            counts: set to where the request stopped.
-            force: throw away the pairs of another request.
+            request: everything that determines which candidates are made and accepted, as JSON.
+            counts: set to the counts at which the request stopped.
+            force: whether to delete the pairs of another request.
 
         Raises:
-            UsageError: the folder holds pairs of another request, naming what differs; or files of another kind.
+            UsageError: if the folder holds pairs of another request (names the differences), or other files.
         """
         found = self._read_request()
-        left = self._read_tally()
+        left = self._read_counts()
         now = json.loads(json.dumps(request))
         if found is not None and found != now:
             if left.accepted and not force:
                 raise UsageError(
                     _differences(found, now),
-                    f"{self.folder} holds the {left.accepted} pairs of an unfinished dataset that was asked for "
-                    "differently; give the same options to go on, --force to start over, or another --out",
+                    f"{self.folder} contains {left.accepted} pairs of an unfinished dataset with other options; "
+                    "use the same options to resume it, --force to start over, or choose another --out",
                 )
             self.remove()
             left = Counts()
@@ -74,10 +74,10 @@ class PairStore:
         counts.attempts, counts.accepted, counts.rejected = left.attempts, left.accepted, left.rejected
 
     def add(self, number: int, candidate: Candidate) -> None:
-        """Keep an accepted pair until the tally counts it; its `part` has served its purpose and is not kept.
+        """Write an accepted pair, without its `part`, which is no longer needed.
 
         Args:
-            number: among the accepted pairs, from 0.
+            number: its position among the accepted pairs, from 0.
         """
         name = _name(number)
         Image.fromarray(candidate.image).save(self.folder / f"{name}.png", compress_level=COMPRESSION)
@@ -85,20 +85,20 @@ class PairStore:
         (self.folder / f"{name}.json").write_text(json.dumps(candidate.record()), encoding="utf-8")
 
     def record(self, counts: Counts) -> None:
-        """Note how far the request got."""
+        """Write the counts; only then do the pairs added before belong to the dataset."""
         self._write(STATE_FILE, counts.as_dict())
 
     def pairs(self, count: int) -> Iterator[Candidate]:
-        """The first `count` pairs in order, one at a time in memory; their `part` is the image inside the mask.
+        """Yield the first `count` pairs in order; their `part` is the image inside the mask.
 
         Raises:
-            UsageError: a file is missing or damaged.
+            UsageError: if a file is missing or damaged.
         """
         for number in range(count):
             try:
                 yield self._read(_name(number))
             except (OSError, ValueError) as error:
-                raise UsageError(f"{self.folder} is damaged, remove it to start over: {error}") from error
+                raise UsageError(f"{self.folder} is damaged: {error}; remove it to start over") from error
 
     def remove(self) -> None:
         """Remove the folder and all pairs in it."""
@@ -110,11 +110,11 @@ class PairStore:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         if self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(
-                f"{self.folder} is where unfinished pairs go, but holds other files: remove it, or give another --out"
+                f"unfinished pairs go to {self.folder}, but it contains other files: remove it, or choose another --out"
             )
         return None
 
-    def _read_tally(self) -> Counts:
+    def _read_counts(self) -> Counts:
         path = self.folder / STATE_FILE
         if not path.is_file():
             return Counts()
@@ -140,6 +140,6 @@ def _name(number: int) -> str:
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return [
-        f"{LARGE[name]} changed" if name in LARGE else f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
+        f"{LARGE[name]} changed" if name in LARGE else f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
         for name in names
     ]

@@ -1,4 +1,4 @@
-"""A request for a dataset: all that decides which pairs are made and accepted, and how they are stored."""
+"""Defines a request for a dataset: what determines which pairs are made and accepted, and how they are stored."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from model.methods import method_of
 from service.core.options.quality import QualityLimits
 
 ATTEMPTS_PER_PAIR = 10
-"""By default at most this many candidates are tried per wanted pair."""
+"""Default limit of candidates per requested pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What a dataset is made from.
+    """What to make a dataset from.
 
     Attributes:
-        settings: of sampling, resolved for the adapter.
-        num_pairs: accepted pairs.
+        settings: sampling settings, resolved for the adapter.
+        num_pairs: how many accepted pairs to make.
         normals: defect-free images to generate on.
-        object_net: finds products, see `model.masks.networks.load_object_net`.
-        limits: of the quality checks.
+        object_net: network that finds products, see `model.masks.networks.load_object_net`.
+        limits: thresholds of the quality checks.
         formats: layouts to add to the dataset.
-        max_attempts: candidates tried at most; None for ten per pair.
+        max_attempts: limit of candidates; None means ten per pair.
     """
 
     adapter: Adapter
@@ -42,21 +42,21 @@ class GenerationRequest:
 
     @property
     def attempts_allowed(self) -> int:
-        """Candidates tried at most."""
+        """Return the limit of candidates."""
         return self.max_attempts if self.max_attempts is not None else ATTEMPTS_PER_PAIR * self.num_pairs
 
     def sampler(self, *, compiles: bool = False) -> Sampler:
         """Make the adapter ready for sampling.
 
         Args:
-            compiles: whether the process lives long enough for compiling on a GPU to pay.
+            compiles: whether the process runs long enough for compilation on a GPU to pay off.
         """
         return method_of(self.adapter).prepare(
             self.adapter, self.settings, normals=self.normals, object_net=self.object_net, compiles=compiles
         )
 
     def described(self) -> dict[str, Any]:
-        """What was asked for, as JSON, for the dataset's own description."""
+        """Return the request as JSON, for the dataset's description."""
         return {
             "num_pairs": self.num_pairs,
             "max_attempts": self.max_attempts,
@@ -66,7 +66,10 @@ class GenerationRequest:
         }
 
     def identity(self) -> dict[str, Any]:
-        """All that decides which candidates are made and accepted, as JSON; the card names the base's weights."""
+        """Return everything that determines which candidates are made and accepted, as JSON.
+
+        The adapter's card identifies the base's weights.
+        """
         return {
             "adapter": self.adapter.card,
             "num_pairs": self.num_pairs,

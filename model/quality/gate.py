@@ -1,6 +1,6 @@
-"""Quality checks on generated pairs: each rejected one gets every reason that applies.
+"""Checks the quality of generated pairs; a rejected pair gets every reason that applies.
 
-What is normal is measured on the real pairs wherever that is possible: how large their masks are, how much of them lies
+Where possible, limits are measured on the real pairs: how large their masks are, how much of them lies
 on the image border, how clearly the defects stand out, and how alike the real pairs are to one another.
 """
 
@@ -22,7 +22,7 @@ from service.core.options.quality import QualityLimits
 
 
 class RejectReason(StrEnum):
-    """Why a candidate is not part of the dataset."""
+    """Reasons to reject a candidate."""
 
     EMPTY_MASK = "empty_mask"
     FULL_MASK = "full_mask"
@@ -38,7 +38,7 @@ class RejectReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome of a check: accepted exactly when there is no reason against it; `scores` are for the manifest."""
+    """The result of a check: accepted exactly if there are no reasons; `scores` go to the manifest."""
 
     accepted: bool
     reasons: tuple[RejectReason, ...]
@@ -48,9 +48,9 @@ class Verdict:
 class QualityGate:
     """Decides which candidates become part of the dataset.
 
-    `check` changes nothing; `accept` remembers a candidate so that later near copies of it are found. What is
-    remembered follows from the accepted images, masks and windows alone, so a resumed job that accepts its stored pairs
-    again gives the same verdicts as an uninterrupted one.
+    `check` changes nothing; `accept` remembers a candidate so that later near copies of it are found. Only accepted
+    images, masks and windows are remembered, so a resumed job that accepts its stored pairs again gives the same
+    verdicts as an uninterrupted one.
 
     Args:
         reals: the few-shot pairs (masks not empty), at the scale at which candidates are generated (as training sees
@@ -58,7 +58,7 @@ class QualityGate:
         limits: the thresholds.
 
     Raises:
-        ValueError: without real pairs.
+        ValueError: if there are no real pairs.
     """
 
     def __init__(self, reals: Sequence[Pair], limits: QualityLimits | None = None) -> None:
@@ -80,10 +80,10 @@ class QualityGate:
         self._scene_floor = (1 + max((scene_likeness(a, [b]) for a, b in pairs), default=0.0)) / 2
 
     def check(self, candidate: Candidate, object_mask: MaskArray | None = None) -> Verdict:
-        """Judge a candidate; pure.
+        """Check a candidate without changing anything.
 
         Args:
-            candidate: the generated pair. Only what lies in its window is judged.
+            candidate: the generated pair. Only its window is checked.
             object_mask: `(H, W)` bool, True = product, of the size of the candidate's image.
         """
         image, mask, part = _windowed(candidate)
@@ -122,7 +122,7 @@ class QualityGate:
         return _verdict([reason for reason, holds in failed.items() if holds], scores)
 
     def accept(self, candidate: Candidate) -> None:
-        """Remember a candidate as part of the dataset; its `part` is not looked at, its mask must not be empty."""
+        """Remember a candidate as part of the dataset; ignores its `part`, its mask must not be empty."""
         image, mask, _ = _windowed(candidate)
         one = fingerprint(image, mask)
         self._accepted.append(one)
@@ -130,7 +130,7 @@ class QualityGate:
             self._accepted_scenes.append(one)
 
     def _copies(self, candidate: Candidate, one: Fingerprint) -> tuple[bool, bool, dict[str, float]]:
-        """Whether it is a near copy of a real pair, of an accepted one, and the likenesses that say so."""
+        """Return whether it is a near copy of a real pair, of an accepted pair, and the measured likenesses."""
         limits = self.limits
         scores = {
             "defect_like_real": defect_likeness(one, self._reals),
@@ -151,7 +151,7 @@ class QualityGate:
 
 
 def contrast(image: ImageArray, mask: MaskArray, ring: int) -> tuple[float, float]:
-    """How a defect stands out along its outline, in grey levels: `(contrast, texture)`.
+    """Measure how a defect stands out along its outline, in grey levels: `(contrast, texture)`.
 
     Both compare a ring just inside with a ring just outside the mask and take the channel where they differ most.
     Contrast is the mean over the outline of the difference between the local means, so that a defect darker at one end
@@ -178,13 +178,13 @@ def contrast(image: ImageArray, mask: MaskArray, ring: int) -> tuple[float, floa
 
 
 def outline_share(mask: MaskArray, where: MaskArray) -> float:
-    """Share of the mask's outline (its outermost pixels) that lies in `where`; both `(H, W)` bool, mask not empty."""
+    """Return the share of the mask's outermost pixels that lie in `where`; both `(H, W)` bool, mask not empty."""
     outline = mask & ~ndimage.binary_erosion(mask)
     return float((outline & where).sum() / outline.sum())
 
 
 def image_border(shape: tuple[int, ...], sides: tuple[bool, bool, bool, bool] = (True, True, True, True)) -> MaskArray:
-    """`(H, W)` bool: the outermost pixels on the chosen sides (left, top, right, bottom)."""
+    """Return `(H, W)` bool: the outermost pixels on the chosen sides (left, top, right, bottom)."""
     border = np.zeros(shape, dtype=np.bool_)
     left, top, right, bottom = sides
     border[:, 0] |= left
@@ -195,7 +195,7 @@ def image_border(shape: tuple[int, ...], sides: tuple[bool, bool, bool, bool] = 
 
 
 def _window_borders(candidate: Candidate) -> tuple[MaskArray, MaskArray]:
-    """The window's border pixels on sides that are the image's own, and on sides that lie inside the image."""
+    """Return the window's border pixels on sides at the image's edge, and those on sides inside the image."""
     height, width = candidate.mask.shape
     left, top, right, bottom = candidate.window or (0, 0, width, height)
     own = (left == 0, top == 0, right == width, bottom == height)
@@ -212,7 +212,7 @@ def _windowed(candidate: Candidate) -> tuple[ImageArray, MaskArray, ImageArray |
 
 
 def _local_mean(pixels: NDArray[np.float32], where: MaskArray, size: int) -> tuple[NDArray[np.float32], MaskArray]:
-    """Mean of `pixels` `(H, W, C)` over the part of a `size × size` neighbourhood in `where`, and where one is."""
+    """Average `pixels` `(H, W, C)` over `size × size` neighbours in `where`; also returns where there are any."""
     weight = ndimage.uniform_filter(where.astype(np.float32), size, mode="constant")[..., None]
     total: NDArray[np.float32] = ndimage.uniform_filter(pixels * where[..., None], (size, size, 1), mode="constant")
     seen = weight > 0.5 / size**2

@@ -1,4 +1,4 @@
-"""Near copies: how alike two image-mask pairs are, whatever their size, position and mirroring.
+"""Finds near copies: measures how alike two image-mask pairs are, whatever their size, position and mirroring.
 
 A pair is described by two grey squares of `SIDE × SIDE` pixels, each with its mask resampled alongside:
 
@@ -41,7 +41,7 @@ MIN_SCENE_OVERLAP = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What is compared of one pair: four unit vectors of `SIDE²` numbers."""
+    """Describes a pair for comparison, by four unit vectors of `SIDE²` numbers."""
 
     defect: Vector
     defect_mask: Vector
@@ -72,7 +72,7 @@ def fingerprint(image: ImageArray, mask: MaskArray) -> Fingerprint:
 
 
 def defect_likeness(one: Fingerprint, others: Sequence[Fingerprint]) -> float:
-    """Greatest correlation, in [0, 1], of the defect with any of the others', mirrored or not; 0 without."""
+    """Return the highest correlation of the defect with the others, mirrored or not, in [0, 1]; 0 without others."""
     return _likeness(
         one.defect,
         one.defect_mask,
@@ -83,7 +83,7 @@ def defect_likeness(one: Fingerprint, others: Sequence[Fingerprint]) -> float:
 
 
 def scene_likeness(one: Fingerprint, others: Sequence[Fingerprint]) -> float:
-    """Greatest correlation, in [0, 1], of the whole image with any of the others', mirrored or not; 0 without."""
+    """Return the highest correlation of the image with the others, mirrored or not, in [0, 1]; 0 without others."""
     return _likeness(
         one.scene,
         one.scene_mask,
@@ -94,7 +94,7 @@ def scene_likeness(one: Fingerprint, others: Sequence[Fingerprint]) -> float:
 
 
 def bounding_box(mask: MaskArray) -> tuple[slice, slice]:
-    """Rows and columns that hold the mask; `(H, W)` bool, not empty."""
+    """Return the rows and columns that contain the mask; `(H, W)` bool, not empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 

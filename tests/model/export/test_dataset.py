@@ -141,13 +141,13 @@ def tampered(source: Path, target: Path, changes: dict[str, bytes | None]) -> Pa
     [
         (
             {"images/000001.png": b"other", "masks/000002.png": None, "normals/images/000000.png": b"other"},
-            ["masks/000002.png is missing", "images/000001.png is not the", "normals/images/000000.png is not the"],
+            ["masks/000002.png is missing", "images/000001.png was changed", "normals/images/000000.png was changed"],
         ),
-        ({"manifest.jsonl": b""}, ["manifest.jsonl is not the one"]),
+        ({"manifest.jsonl": b""}, ["manifest.jsonl does not belong"]),
         ({"manifest.jsonl": None, "dataset.json": None}, ["dataset.json is missing", "manifest.jsonl is missing"]),
         ({"dataset.json": b'{"format_version": 99}'}, ["its format version is 99"]),
         ({"dataset.json": b"{}"}, ["its format version is None"]),
-        ({"dataset.json": b"{"}, ["dataset.json is not JSON"]),
+        ({"dataset.json": b"{"}, ["dataset.json is not valid JSON"]),
     ],
 )
 def test_everything_wrong_is_named(write: Any, tmp_path: Path, changes: Any, problems: list[str]) -> None:

@@ -216,7 +216,7 @@ def test_another_request_does_not_go_on_with_the_pairs_of_the_first(
     with pytest.raises(UsageError, match="--force") as refused:
         next(make_dataset(adapter, CONFIG, 4, target, limits=picky, normals=NORMALS))
     assert refused.value.problems == [
-        f"max_area_ratio was {PERMISSIVE.max_area_ratio!r} and is {area!r} now",
+        f"max_area_ratio was {PERMISSIVE.max_area_ratio!r} and is now {area!r}",
         "the normal images changed",
     ]
     last(make_dataset(adapter, CONFIG, 4, target, limits=picky, max_attempts=50, force=True))

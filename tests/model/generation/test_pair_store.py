@@ -70,7 +70,7 @@ def test_another_request_is_refused_until_forced(store: PairStore) -> None:
     other = {**REQUEST, "seed": 2, "adapter": {"steps": 4}}
     with pytest.raises(UsageError, match="--force") as refused:
         store.begin(other, Counts())
-    assert refused.value.problems == ["the adapter or its base changed", "seed was 1 and is 2 now"]
+    assert refused.value.problems == ["the adapter or its base changed", "seed was 1 and is now 2"]
     counts = Counts(7, 7)
     store.begin(other, counts, force=True)
     assert counts == Counts()
@@ -87,7 +87,7 @@ def test_where_no_pair_was_accepted_another_request_begins_anew(store: PairStore
 def test_files_of_another_kind_are_never_removed(store: PairStore) -> None:
     store.folder.mkdir()
     (store.folder / "holiday.png").write_bytes(b"mine")
-    with pytest.raises(UsageError, match="holds other files"):
+    with pytest.raises(UsageError, match="contains other files"):
         store.begin(REQUEST, Counts(), force=True)
     assert (store.folder / "holiday.png").read_bytes() == b"mine"
 
