@@ -12,6 +12,9 @@ READY := $(VENV)/.ready
 # PyPI's torch brings several gigabytes of CUDA libraries. For a GPU: make setup TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
+# So many processes share the tests' files, each with servers of its own; a process takes up to three gigabytes.
+JOBS ?= 2
+
 .PHONY: help
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,11 +44,11 @@ demo: $(READY) ## Generate a first dataset from the samples that come with PairF
 
 .PHONY: test
 test: lint ## Check style and types, then run the tests.
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .PHONY: test-faults
-test-faults: $(READY) ## Run the slow tests, in which servers, workers and networks fail.
-	$(BIN)/pytest -m faults
+test-faults: $(READY) ## Run the slow tests, in which servers, workers and networks fail; DAY=2026-11-28: those of a day.
+	$(BIN)/pytest -m faults $(if $(DAY),--day $(DAY))
 
 .PHONY: lint
 lint: $(READY) ## Check style (ruff) and types (mypy).
