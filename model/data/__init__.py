@@ -1,1 +1,1 @@
-"""Photographs before the network: pixels, crops, placement, copy-paste initialisation."""
+"""Prepares photographs for the network: pixels, crops, placement, copy-paste initialisation."""

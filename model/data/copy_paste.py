@@ -1,10 +1,10 @@
-"""A real defect, changed at random, laid on a normal image.
+"""Lays a randomly changed copy of a real defect on a normal image.
 
-Training learns from such pictures beside the real ones, see `model.dualanodiff.composites`. And sampling can start from
-one: a diffusion model that starts from a noised picture keeps of it what the noise leaves (SDEdit, Meng et al. 2022):
-few details, but the rough place, size and kind of shape. A small base that cannot yet compose a crack by itself is
-given one to redraw; the transformation makes every start another, and the strength of the noise says how much is
-redrawn.
+Training uses such images in addition to the real ones, see `model.dualanodiff.composites`. Sampling can start from them
+(copy-paste initialisation): a diffusion model that starts from a noised image keeps what the noise leaves (SDEdit, Meng
+et al. 2022), few details, but the rough place, size and kind of shape. So a small base that cannot compose a crack
+by itself redraws a given one; random changes make every start different, and the strength of the noise decides how much
+is redrawn.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from model.types import ImageArray, MaskArray, Pair, anomaly_part
 _Value = TypeVar("_Value", bound=np.generic)
 
 TURN = 0.45
-"""Defects turn by up to this angle either way, radians."""
+"""Largest rotation of a defect in either direction, radians."""
 
 TURN_AT_BORDER = 0.1
-"""The same for a defect at the picture's border, which has to stay there."""
+"""Largest rotation of a defect at the image's border, where it has to stay."""
 
 SCALES = (0.7, 1.35)
-"""Range of the sizes relative to the real defect's."""
+"""Range of sizes relative to the real defect."""
 
 BEND = 0.08
 """Deviation of the bending, as a share of the defect's longer side."""
@@ -40,20 +40,20 @@ GAINS = (0.4, 2.5)
 """Limits of the correction of each colour channel from the real surroundings to the normal image's."""
 
 BLUR, COVERED = 0.6, 0.25
-"""Masks are blurred by this deviation, in model pixels, before they are changed, and are defect from this share on:
-otherwise hairlines would break up."""
+"""Standard deviation, in model pixels, by which masks are blurred before they are changed, and the share from which
+a pixel is defect afterwards; otherwise hairlines would break up."""
 
 SOFTNESS = 0.5
-"""Deviation of the blur that softens the sketch inside its outline, model pixels."""
+"""Standard deviation of the blur that softens the copy inside its outline, model pixels."""
 
 RING = 4
-"""Width of the surroundings that brightness is compared in, model pixels."""
+"""Width of the surroundings in which brightness is compared, model pixels."""
 
 MARGIN = 3
-"""Defects stay this far from the borders of the window that they did not touch, model pixels."""
+"""Least distance of a defect to borders of the window that it did not touch, model pixels."""
 
 NEARBY = 8
-"""The redrawn defect may reach this far beyond the sketched one, model pixels."""
+"""How far the redrawn defect may extend beyond the copy, model pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class CopyPaste:
     Attributes:
         image, part: the whole image and the anomaly part, `(r, r, 3)` uint8 each.
         mask: `(r, r)` bool, the defect: outside of it the image is the normal one, bit for bit.
-        nearby: `(r, r)` bool, the defect and what lies close to it.
+        nearby: `(r, r)` bool, the defect and its close surroundings.
     """
 
     image: ImageArray
@@ -81,14 +81,14 @@ def draw_copy_paste(
 ) -> CopyPaste:
     """Lay a changed copy of a real defect on a normal image.
 
-    The defect is mirrored as told, scaled, turned, bent and moved at random; one at the border of its photograph stays
-    there. Its colour follows that of the surroundings, channel by channel.
+    The defect is mirrored as given, then scaled, rotated, bent and moved at random; a defect at the border of its
+    photograph stays at the border. Its colour follows the surroundings, channel by channel.
 
     Args:
-        reference: a real view, square.
+        reference: a square crop of a real pair.
         normal: `(r, r, 3)` uint8, the window of the normal image at the model's resolution.
         inner: `(r, r)` bool, the borders of that window that lie inside the normal image; no defect is laid there.
-        mirrored: horizontally, vertically.
+        mirrored: whether horizontally, and vertically.
         rng: source of the randomness.
     """
     side = normal.shape[0]
@@ -113,7 +113,7 @@ def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Va
 
 
 def _touched(mask: MaskArray, inner: MaskArray) -> NDArray[np.int_]:
-    """Per axis: -1 for a defect at the photograph's first row or column, 1 at its last, 0 at neither."""
+    """Return per axis: -1 for a defect at the photograph's first row or column, 1 at its last, 0 at neither."""
     at_border = mask & ~inner
     lines = [(at_border[0], at_border[-1]), (at_border[:, 0], at_border[:, -1])]
     return np.array([-1 if first.any() else 1 if last.any() else 0 for first, last in lines])
@@ -122,7 +122,7 @@ def _touched(mask: MaskArray, inner: MaskArray) -> NDArray[np.int_]:
 def _changed(
     image: ImageArray, mask: MaskArray, touches: NDArray[np.int_], rng: np.random.Generator
 ) -> tuple[MaskArray, NDArray[np.float32]]:
-    """Mask and image, scaled, turned, bent and moved."""
+    """Scale, rotate, bend and move mask and image."""
     where = _sources(mask, touches, rng)
     share = ndimage.gaussian_filter(mask.astype(np.float32), BLUR, mode="nearest")
     bands = [share, *np.moveaxis(image.astype(np.float32), -1, 0)]
@@ -134,7 +134,7 @@ def _changed(
 
 
 def _sources(mask: MaskArray, touches: NDArray[np.int_], rng: np.random.Generator) -> NDArray[np.float64]:
-    """For every pixel of the changed defect, in the middle or still at its border, where it comes from: `(2, r, r)`."""
+    """Return where every pixel of the changed, not yet moved defect comes from: `(2, r, r)`."""
     side = mask.shape[0]
     limit = TURN_AT_BORDER if touches.any() else TURN
     angle = rng.uniform(-limit, limit)
@@ -156,7 +156,7 @@ def _sources(mask: MaskArray, touches: NDArray[np.int_], rng: np.random.Generato
 def _bending(
     bend: NDArray[np.float64], side: int, touches: NDArray[np.int_], target: NDArray[np.int_]
 ) -> NDArray[np.float64]:
-    """The coarse grid as a smooth field `(2, r, r)` that leaves the defect's middle, or its border, in place."""
+    """Return a smooth random field `(2, r, r)` that leaves the defect's middle, or its border, in place."""
     field = np.stack([ndimage.zoom(one, side / BEND_CELLS, order=3, mode="nearest", grid_mode=True) for one in bend])
     for axis in range(2):
         fixed = field[axis].take([target[axis]], axis) if touches[axis] else field[axis][tuple(target)]
@@ -165,18 +165,18 @@ def _bending(
 
 
 def _shift(mask: MaskArray, touches: NDArray[np.int_], rng: np.random.Generator) -> tuple[int, int]:
-    """Rows and columns to move by: to a random place `MARGIN` away from the borders, none along a touched axis."""
+    """Return rows and columns to move by: to a random place `MARGIN` off the borders, none along a touched axis."""
     places = np.argwhere(mask)
     low, high = MARGIN - places.min(0), mask.shape[0] - 1 - MARGIN - places.max(0)
     middle = (low + high) // 2
     drawn = rng.integers(np.minimum(low, middle), np.maximum(high, middle) + 1)
-    # What is too large for its margins stays in the middle.
+    # A defect too large for the margins stays in the middle.
     rows, columns = np.where(touches != 0, 0, np.where(low <= high, drawn, middle))
     return int(rows), int(columns)
 
 
 def _surroundings(image: ImageArray, mask: MaskArray) -> NDArray[np.float64]:
-    """Mean colour around a mask, `(3,)`."""
+    """Average the colour around a mask, `(3,)`."""
     ring = ndimage.binary_dilation(mask, iterations=RING + 1) & ~ndimage.binary_dilation(mask)
     pixels = image[ring] if ring.any() else image.reshape(-1, 3)
     return np.asarray(pixels.mean(0, dtype=np.float64))

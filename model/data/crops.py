@@ -1,8 +1,8 @@
-"""Square views of images of any size and aspect ratio: the one rule by which a photograph meets a square model.
+"""Cuts square crops from images of any size and aspect ratio, for a model that takes squares.
 
-A view is a square window. `whole` takes the largest square, `window` the smallest one of at least the model's
+A crop is a square window. `whole` takes the largest square, `window` the smallest one of at least the model's
 resolution that shows a defect with surroundings (its box fills at most 60 % of a side), so that small defects on large
-photographs keep their own pixels. Either is placed at random so that the defect lies inside as far as it fits, and is
+photographs keep their own pixels. Both are placed at random so that the defect lies inside as far as it fits, and
 resized to the model's resolution. Nothing is ever stretched.
 """
 
@@ -19,13 +19,13 @@ from model.types import ImageArray, MaskArray
 from service.core.options.common import CropKind
 
 DEFECT_SHARE = 0.6
-"""A defect's box fills at most this share of a window's side."""
+"""Largest share of a window's side that a defect's box fills."""
 
 SIDE_JITTER = 1.25
-"""Windows are drawn up to this factor larger than they need to be."""
+"""Largest factor by which random windows are larger than necessary."""
 
 COVERED = 0.4
-"""A resized mask pixel is defect where at least this share of what it covers is."""
+"""Share of a resized mask pixel's area from which it is defect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Window:
 
 
 def draw_window(mask: MaskArray, kind: CropKind, resolution: int, rng: np.random.Generator) -> Window:
-    """A random window on one of the mask's components, by the module's rule.
+    """Draw a random window on one of the mask's components, by the module's rule.
 
     Args:
         mask: `(H, W)` bool, not empty.
@@ -67,31 +67,31 @@ def draw_window(mask: MaskArray, kind: CropKind, resolution: int, rng: np.random
 
 
 def cut_image(image: ImageArray, window: Window, resolution: int) -> ImageArray:
-    """The window of an image at the model's resolution, `(resolution, resolution, 3)` uint8."""
+    """Cut a window from an image at the model's resolution, `(resolution, resolution, 3)` uint8."""
     return resize_image(image[window.slices], resolution)
 
 
 def cut_mask(mask: MaskArray, window: Window, resolution: int) -> MaskArray:
-    """The window of a mask at the model's resolution, as in `resize_mask`."""
+    """Cut a window from a mask at the model's resolution, as in `resize_mask`."""
     return resize_mask(mask[window.slices], resolution)
 
 
 def resize_mask(mask: MaskArray, side: int) -> MaskArray:
-    """A square mask resized to `side` pixels; a defect too thin for them keeps its most covered ones."""
+    """Resize a square mask to `side` pixels; a defect too thin for them keeps its most covered ones."""
     share = resize_share(mask, side)
     small = share >= COVERED
     return small if small.any() else share >= max(share.max() * 0.6, 1e-6)
 
 
 def resize_image(image: ImageArray, side: int) -> ImageArray:
-    """A square image resized to `side` pixels (Lanczos)."""
+    """Resize a square image to `side` pixels (Lanczos)."""
     if image.shape[0] == side:
         return image
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
 
 
 def resize_share(mask: MaskArray, side: int) -> NDArray[np.float32]:
-    """Share of defect in each pixel of a square mask resized to `side`, in [0, 1]."""
+    """Resize a square mask to `side`; returns the share of defect in each pixel, in [0, 1]."""
     grey = Image.fromarray(mask.astype(np.float32))
     return np.asarray(
         grey.resize((side, side), Image.Resampling.BOX if side < mask.shape[0] else Image.Resampling.BILINEAR)
@@ -107,6 +107,6 @@ def _component(mask: MaskArray, rng: np.random.Generator) -> tuple[slice, slice]
 
 
 def _place(extent: slice, side: int, limit: int, rng: np.random.Generator) -> int:
-    """Start of a window of `side` in [0, limit] that holds `extent`, or lies within it where it is the larger."""
+    """Draw the start, in [0, limit], of a window of `side` that contains `extent`, or lies within a larger one."""
     low, high = sorted((extent.stop - side, extent.start))
     return int(np.clip(rng.integers(low, high + 1), 0, limit - side))

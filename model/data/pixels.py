@@ -1,4 +1,4 @@
-"""Between images (uint8 arrays) and pixels (float tensors)."""
+"""Converts between images (uint8 arrays) and pixels (float tensors)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from model.types import ImageArray
 
 
 def to_pixels(images: Sequence[ImageArray] | NDArray[np.uint8]) -> Tensor:
-    """`(H, W, 3)` uint8 images, or one array of them, → `(B, 3, H, W)` float pixels in [-1, 1]."""
+    """Convert `(H, W, 3)` uint8 images, or one array of them, to `(B, 3, H, W)` float pixels in [-1, 1]."""
     return torch.from_numpy(np.stack(list(images))).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def to_images(pixels: Tensor) -> list[ImageArray]:
-    """`(B, 3, H, W)` pixels in [-1, 1] → `(H, W, 3)` uint8 images; values outside are clipped."""
+    """Convert `(B, 3, H, W)` pixels in [-1, 1] to `(H, W, 3)` uint8 images; values outside are clipped."""
     levels = pixels.detach().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return list(levels.permute(0, 2, 3, 1).cpu().numpy())

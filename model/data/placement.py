@@ -1,4 +1,4 @@
-"""Where on a normal image a defect is generated, and how the generated window gets back into it."""
+"""Chooses where on a normal image a defect is generated, and pastes the generated window back into it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from model.data.crops import Window
 from model.types import GREY, ImageArray, MaskArray
 
 JITTER = 0.08
-"""Windows move by up to this share of their travel from where the real defect's view lay."""
+"""Largest random shift from the real crop's position, as a share of the window's range."""
 
 FEATHER = 1.5
-"""Deviation of the blur that feathers the pasted region, model pixels."""
+"""Standard deviation of the blur that feathers the pasted region, model pixels."""
 
 REACH = 3
-"""The pasted region reaches this far beyond the mask, model pixels."""
+"""How far the pasted region extends beyond the mask, model pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a real defect's view lay in its photograph.
+    """Describes where a real defect's crop lay in its photograph.
 
     Attributes:
-        name: of the photograph.
-        side: in pixels.
-        x, y: how far along its possible travel the window lay, 0 at the left or top edge, 1 at the right or bottom.
+        name: name of the photograph.
+        side: side of the crop, pixels.
+        x, y: position in the range of possible ones, from 0 at the left or top edge to 1 at the right or bottom.
     """
 
     name: str
@@ -49,10 +49,10 @@ class NormalImage:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The window of a normal image that one pair is generated on.
+    """Describes the window of a normal image that one pair is generated on.
 
     Attributes:
-        place: number of the placement it follows.
+        place: number of the placement that it follows.
         mirrored: whether the placement's position was mirrored horizontally, vertically.
     """
 
@@ -63,7 +63,7 @@ class Anchor:
 
     @property
     def pixels(self) -> ImageArray:
-        """The window's own pixels."""
+        """Return the window's pixels."""
         return self.normal.image[self.window.slices]
 
 
@@ -73,7 +73,7 @@ def draw_anchor(
     rng: np.random.Generator,
     flips: tuple[bool, bool],
 ) -> Anchor:
-    """A normal image and a window on it, placed like one of the real defects, mirrored where that is allowed.
+    """Draw a normal image and a window on it, placed like one of the real defects, mirrored if allowed.
 
     Args:
         flips: whether positions may be mirrored horizontally and vertically.
@@ -92,7 +92,7 @@ def draw_anchor(
 
 
 def inner_border(anchor: Anchor, side: int, width: int) -> MaskArray:
-    """`(side, side)` bool: the outermost `width` pixels along those sides of the window that lie inside the image."""
+    """Return `(side, side)` bool: the outer `width` pixels on the window's sides that lie inside the image."""
     height, full_width = anchor.normal.image.shape[:2]
     left, top, right, bottom = anchor.window.box
     border = np.zeros((side, side), np.bool_)
@@ -104,7 +104,7 @@ def inner_border(anchor: Anchor, side: int, width: int) -> MaskArray:
 
 
 def _start(share: float, jitter: float, travel: int) -> int:
-    """A window that touched an edge of its photograph touches that edge; any other moves a little."""
+    """Draw the start of a window: at the edge if the real one was there, else near the real one's position."""
     moved = share if share in {0.0, 1.0} else share + jitter
     return int(np.clip(round(moved * travel), 0, travel))
 
@@ -112,7 +112,7 @@ def _start(share: float, jitter: float, travel: int) -> int:
 def paste(
     anchor: Anchor, generated: ImageArray, reconstructed: ImageArray, mask: MaskArray
 ) -> tuple[ImageArray, MaskArray]:
-    """Put what was generated into the normal image: `N + α (G − R)`.
+    """Paste the generated window into the normal image: `N + α (G − R)`.
 
     G is the generated window and R the normal window after the same autoencoder, so that what the autoencoder changes
     by itself cancels and the photograph keeps its own grain. α is 1 on the mask and falls to 0 a few pixels outside it;
@@ -146,7 +146,7 @@ def _feathered(mask: MaskArray) -> NDArray[np.float32]:
 
 
 def place_part(anchor: Anchor, part: ImageArray) -> ImageArray:
-    """The generated part in the frame of the whole image, mid-grey elsewhere."""
+    """Place the generated part in a frame of the whole image's size, mid-grey elsewhere."""
     whole = np.full(anchor.normal.image.shape, GREY, np.uint8)
     side = anchor.window.side
     whole[anchor.window.slices] = np.asarray(Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC))

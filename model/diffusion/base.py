@@ -1,8 +1,8 @@
-"""Load a base: any folder (or hub id) in diffusers' Stable Diffusion format, the shipped mini base among them.
+"""Loads a base: any folder or hub id in diffusers' Stable Diffusion format, such as the shipped mini base.
 
-Everything about widths, latent size, resolution and prediction type is read from the base's own configuration. A base
-may carry two extras of ours: SAIM weights to start from (`interaction/`), U²-Nets (`u2net/`), and a card (`card.json`)
-that says where it comes from and which few-shot settings suit it.
+Widths, latent size, resolution and prediction type are read from the base's configuration. A base may have
+three extras: SAIM weights to start from (`interaction/`), U²-Nets (`u2net/`), and a card (`card.json`) with its origin
+and recommended few-shot settings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 from service.core.errors import TransientError, UsageError
 
 SHIPPED = Path(__file__).parents[1] / "bases"
-"""Bases that come with the package, one folder each."""
+"""Folder of the shipped bases, one folder each."""
 
 REQUIRED = {
     "unet": "config.json",
@@ -37,7 +37,7 @@ REQUIRED = {
     "tokenizer": "",
     "scheduler": "scheduler_config.json",
 }
-"""Component → the file it cannot be without; the tokenizer has several forms."""
+"""Component → the file that it requires; the tokenizer has several forms."""
 
 WEIGHTED = ("unet", "vae", "text_encoder")
 
@@ -47,7 +47,7 @@ class Base:
     """A loaded base model, frozen.
 
     Attributes:
-        name: as the user named it.
+        name: its name as given by the user.
         digest: sha256 over the weights and configurations, the base's identity in adapter cards.
         scheduler: the scheduler's configuration.
         card: the base's own card, empty when it has none.
@@ -82,7 +82,7 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.unet.device
 
     @property
@@ -97,16 +97,16 @@ class Base:
 
 
 def shipped_bases() -> list[str]:
-    """Names of the bases inside the package."""
+    """Return the names of the bases inside the package."""
     return sorted(path.name for path in SHIPPED.glob("*") if (path / "model_index.json").is_file())
 
 
 def locate_base(source: str) -> Path:
-    """The folder of a shipped base, of a folder given by path, or of a hub id (downloaded once, then from its cache).
+    """Return the folder of a shipped base, a path, or a hub id (downloaded once, then cached).
 
     Raises:
-        UsageError: it is none of these.
-        TransientError: the hub cannot be reached.
+        UsageError: if it is none of these.
+        TransientError: if the hub cannot be reached.
     """
     if source in shipped_bases():
         return SHIPPED / source
@@ -115,14 +115,16 @@ def locate_base(source: str) -> Path:
         return path
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         known = ", ".join(shipped_bases()) or "none"
-        raise UsageError(f"no base {source!r}: give a shipped name ({known}), a folder, or a hub id like owner/model")
+        raise UsageError(
+            f"base {source!r} does not exist: give a shipped name ({known}), a folder, or a hub id like owner/model"
+        )
     patterns = [f"{part}/*" for part in (*REQUIRED, "interaction", "u2net")] + ["*.json"]
     try:
         return Path(
             snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.bin", "*.msgpack", "*non_ema*"])
         )
     except (HfHubHTTPError, HFValidationError) as error:
-        raise UsageError(f"the model hub does not hand out {source!r}: {error}") from error
+        raise UsageError(f"the model hub refuses to send {source!r}: {error}") from error
     except (LocalEntryNotFoundError, OSError) as error:
         raise TransientError(
             f"{source!r} is not a local folder, and the model hub cannot be reached: {error}"
@@ -130,7 +132,7 @@ def locate_base(source: str) -> Path:
 
 
 def missing_parts(folder: Path) -> list[str]:
-    """One sentence for each part of the Stable Diffusion format that a base folder lacks; empty when complete."""
+    """Return one sentence for each part of the Stable Diffusion format that a base folder lacks."""
     problems = []
     for part, needed in REQUIRED.items():
         if not (folder / part).is_dir():
@@ -140,21 +142,21 @@ def missing_parts(folder: Path) -> list[str]:
         elif not needed and not any((folder / part).iterdir()):
             problems.append(f"{part}/ is empty")
         elif part in WEIGHTED and not weight_files(folder / part):
-            problems.append(f"{part}/ holds no weights (*.safetensors)")
+            problems.append(f"{part}/ contains no weights (*.safetensors)")
         elif part in WEIGHTED:
             problems += _missing_shards(folder / part)
     return problems
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of one component, half-precision variants only where there is nothing else."""
+    """Return the safetensors files of one component; half-precision variants only if there are no others."""
     files = sorted(folder.glob("*.safetensors"))
     full = [path for path in files if ".fp16." not in path.name and ".non_ema." not in path.name]
     return full or files
 
 
 def base_digest(folder: Path) -> str:
-    """sha256 over names and contents of all weights and configurations that decide what the base computes."""
+    """Compute the sha256 over names and contents of all weights and configurations that determine the results."""
     total = hashlib.sha256()
     files = [folder / "scheduler" / "scheduler_config.json"]
     for part in WEIGHTED:
@@ -169,10 +171,10 @@ def base_digest(folder: Path) -> str:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The base's card, empty when it has none.
+    """Read the base's card; empty if it has none.
 
     Raises:
-        UsageError: it is not readable JSON.
+        UsageError: if it is not valid JSON.
     """
     path = folder / "card.json"
     card: dict[str, Any] = _attempt(path, _read_json) if path.is_file() else {}
@@ -180,7 +182,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def silence_libraries() -> None:
-    """Keep the libraries' own bars and remarks from where a program tells of its own work."""
+    """Turn off the libraries' progress bars and messages, so that they do not mix with the program's own."""
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
@@ -191,10 +193,10 @@ def load_base(source: str, *, device: str = "cpu") -> Base:
 
     Args:
         source: shipped name, folder, or hub id.
-        device: where to put it.
+        device: device to load it to.
 
     Raises:
-        UsageError: listing every missing or unreadable part.
+        UsageError: if parts are missing or unreadable; lists each.
     """
     folder = locate_base(source)
     if problems := missing_parts(folder):
@@ -205,7 +207,7 @@ def load_base(source: str, *, device: str = "cpu") -> Base:
         "text_encoder": _network(folder / "text_encoder", CLIPTextModel, dtype=torch.float32),
     }
     if problems := _mismatches(**networks):
-        raise UsageError(problems, f"{folder} is not a text-to-image base of Stable Diffusion's kind")
+        raise UsageError(problems, f"{folder} is not a text-to-image base like Stable Diffusion")
     for network in networks.values():
         network.requires_grad_(False).eval().to(device)
     interaction = folder / "interaction" / "interaction.safetensors"
@@ -222,21 +224,23 @@ def load_base(source: str, *, device: str = "cpu") -> Base:
 
 
 def _mismatches(unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> list[str]:
-    """What keeps the parts from working together: inpainting bases, bases with two text encoders and the like."""
+    """Describe why the parts do not fit together, as in inpainting bases or bases with two text encoders."""
     problems = []
     channels, latents = int(unet.config.in_channels), int(vae.config.latent_channels)
     if channels != latents:
-        problems.append(f"the U-Net takes {channels} channels, the autoencoder makes {latents}")
+        problems.append(f"the U-Net takes {channels} channels, but the autoencoder makes {latents}")
     wanted, given = unet.config.cross_attention_dim, text_encoder.config.hidden_size
     if wanted != given:
-        problems.append(f"the U-Net attends to embeddings of width {wanted}, the text encoder makes {given}")
+        problems.append(f"the U-Net attends to embeddings of width {wanted}, but the text encoder makes {given}")
     if unet.config.addition_embed_type is not None:
-        problems.append(f"the U-Net needs added conditions of type {unet.config.addition_embed_type!r}")
+        problems.append(
+            f"the U-Net needs conditions of type {unet.config.addition_embed_type!r}, which are not supported"
+        )
     return problems
 
 
 def _network(folder: Path, kind: Any, **options: Any) -> Any:
-    """A network with every one of its weights: what a file lacks, `from_pretrained` would draw at random."""
+    """Load a network and check that no weight is missing; `from_pretrained` would initialise it at random."""
     variant = "fp16" if all(".fp16." in path.name for path in weight_files(folder)) else None
 
     def load(path: Path) -> Any:
@@ -268,5 +272,5 @@ def _missing_shards(folder: Path) -> list[str]:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The type of weights and computation, of "fp32" or "bf16"."""
+    """Return the type of weights and computation for "fp32" or "bf16"."""
     return torch.bfloat16 if precision == "bf16" else torch.float32

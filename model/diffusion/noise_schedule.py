@@ -1,4 +1,4 @@
-"""The noise schedule of a base, what the base predicts, and the timesteps that training draws.
+"""Implements a base's noise schedule and prediction types, and draws timesteps for training.
 
     z_t = √ᾱ_t z_0 + √(1 − ᾱ_t) ε
 
@@ -26,18 +26,18 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], device: torch.device | str = "cpu") -> NoiseSchedule:
-        """Read from a base's scheduler configuration, zero terminal SNR included.
+        """Read a base's scheduler configuration, including zero terminal SNR.
 
         Args:
-            device: where most noising will be; elsewhere ᾱ is copied at every call.
+            device: device of most calls; for other devices ᾱ is copied at every call.
 
         Raises:
-            UsageError: the prediction type is none of the three.
+            UsageError: if the prediction type is none of the three.
         """
         scheduler = DDPMScheduler.from_config(config)
         kind = scheduler.config.prediction_type
         if kind not in {"epsilon", "v_prediction", "sample"}:
-            raise UsageError(f"the base's scheduler predicts {kind!r}; supported are epsilon, v_prediction and sample")
+            raise UsageError(f"the base's scheduler predicts {kind!r}; it must be epsilon, v_prediction or sample")
         return cls(scheduler.alphas_cumprod.to(device), kind)
 
     @property
@@ -50,12 +50,12 @@ class NoiseSchedule:
         return alpha.sqrt().to(like.dtype), (1 - alpha).sqrt().to(like.dtype)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """z_t of `(…, B, C, h, w)` latents at timesteps `(B,)`."""
+        """Compute z_t of `(…, B, C, h, w)` latents at timesteps `(B,)`."""
         signal, spread = self._scales(timesteps, latents)
         return signal * latents + spread * noise
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the base should predict for z_t."""
+        """Compute what the base should predict for z_t."""
         if self.prediction_type == "epsilon":
             return noise
         if self.prediction_type == "sample":
@@ -64,7 +64,7 @@ class NoiseSchedule:
         return signal * noise - spread * latents
 
     def predict_clean(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
-        """z_0 implied by a prediction at z_t."""
+        """Compute the z_0 that a prediction at z_t implies."""
         signal, spread = self._scales(timesteps, noisy)
         if self.prediction_type == "epsilon":
             return (noisy - spread * prediction) / signal.clamp_min(1e-4)
@@ -73,7 +73,7 @@ class NoiseSchedule:
         return signal * noisy - spread * prediction
 
     def prediction_of(self, noisy: Tensor, clean: Tensor, timesteps: Tensor) -> Tensor:
-        """The prediction at z_t that implies `clean` as z_0: the inverse of `predict_clean`."""
+        """Compute the prediction at z_t that implies `clean` as z_0: the inverse of `predict_clean`."""
         if self.prediction_type == "sample":
             return clean
         signal, spread = self._scales(timesteps, noisy)
@@ -84,7 +84,7 @@ class NoiseSchedule:
 
 
 def draw_timesteps(count: int, steps: int, generator: torch.Generator) -> Tensor:
-    """`count` timesteps, stratified over [0, steps): one in each of `count` equal bands, so batches differ less."""
+    """Draw `count` timesteps, one in each of `count` equal bands of [0, steps), so that batches differ less."""
     bands = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     order = torch.randperm(count, generator=generator)
     return (bands * steps).long().clamp_max(steps - 1)[order]

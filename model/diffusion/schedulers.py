@@ -1,4 +1,4 @@
-"""diffusers' schedulers over a base's noise schedule."""
+"""Makes diffusers' schedulers for a base's noise schedule."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from diffusers import DPMSolverMultistepScheduler
 from diffusers.schedulers import KarrasDiffusionSchedulers
 
 SCHEDULERS = frozenset(KarrasDiffusionSchedulers.__members__) - {"EDMEulerScheduler"}
-"""diffusers' schedulers for Stable Diffusion; EDM's scales its inputs in a way of its own."""
+"""diffusers' schedulers for Stable Diffusion; not EDM's, which scales its inputs differently."""
 
 
 def make_scheduler(name: str, config: dict[str, Any]) -> Any:
-    """A fresh scheduler (they keep state) over the base's noise schedule."""
+    """Make a new scheduler, since they keep state, for the base's noise schedule."""
     if name == "dpmsolver++":
         return DPMSolverMultistepScheduler.from_config(config, algorithm_type="dpmsolver++")
     return getattr(diffusers, name).from_config(config)

@@ -26,7 +26,7 @@ LOCAL_FILES = "/data/local-files/?d="
 
 
 class LabelStudioLayout:
-    """Writes `labelstudio/tasks.json` and `labelstudio/config.xml`; one brush region per pair, none per healthy image."""
+    """Writes `labelstudio/tasks.json` and `labelstudio/config.xml`; one brush region per pair."""
 
     def __init__(self, defect_name: str) -> None:
         self._defect = label(defect_name, "defect")

@@ -15,7 +15,7 @@ class MVTecLayout:
     """Writes `mvtec/<object>/{train/good, test/good, test/<defect>, ground_truth/<defect>}`.
 
     Args:
-        num_pairs: determines the number of digits. Readers match images to masks by sorting both, and without equal lengths
+        num_pairs: sets the number of digits. Readers match images to masks by sorting both, and without equal lengths
             `1000.png` sorts after `100.png` but `1000_mask.png` before `100_mask.png`.
     """
 

@@ -1,1 +1,1 @@
-"""Masks of defects, and the U²-Net that finds them."""
+"""Finds masks of defects, with a U²-Net or without."""

@@ -1,4 +1,4 @@
-"""From a generated anomaly part to the defect's mask: three methods, and the tidy-up that follows each.
+"""Finds the defect's mask on a generated anomaly part, by one of three methods, and tidies it.
 
 The part is the defect on mid-grey. A segmentation network finds it (the paper's choice), or the distance from grey
 does, or the anomaly branch's attention, averaged over layers and steps, which shows where that branch drew something.
@@ -18,14 +18,14 @@ from model.masks.u2net import U2Net, saliency
 from model.types import GREY, ImageArray, MaskArray
 
 NEIGHBOURS = np.ones((3, 3), dtype=bool)
-"""Diagonal neighbours touch."""
+"""Connectivity of a pixel: diagonal neighbours touch."""
 
 FAINTEST, LOUDEST = 8.0, 24.0
-"""Grey levels: a distance below the first is never a defect, one above the second always may be."""
+"""Grey levels: a distance below the first is never a defect, one above the second can always be one."""
 
 
 def u2net_masks(net: U2Net, parts: Sequence[ImageArray]) -> list[MaskArray]:
-    """The defects as the network sees them, at probability 1/2, in one pass.
+    """Find defects with the network, at probability 1/2, in one pass.
 
     Args:
         net: in evaluation mode.
@@ -40,16 +40,16 @@ def u2net_masks(net: U2Net, parts: Sequence[ImageArray]) -> list[MaskArray]:
 
 
 def u2net_mask(net: U2Net, part: ImageArray) -> MaskArray:
-    """As `u2net_masks`, of one part."""
+    """Find the defect on one part, like `u2net_masks`."""
     return u2net_masks(net, [part])[0]
 
 
 def threshold_mask(part: ImageArray) -> MaskArray:
-    """The defect as what differs from mid-grey; nothing to train and nothing to set.
+    """Find the defect as the pixels that differ from mid-grey; needs no training and no settings.
 
     The distance is the root mean square over channels after a light blur. Pixels beyond Otsu's threshold are seeds;
-    what touches a seed and is beyond half of it joins. Neither falls below 3.5 times the median distance (for a part
-    that is mostly background: above all of its noise), so a noisy part without a defect gives an empty mask.
+    pixels beyond half of it that touch a seed join. Neither threshold falls below 3.5 times the median distance (on
+    a part that is mostly background, its noise), so a noisy part without a defect gives an empty mask.
 
     Args:
         part: `(H, W, 3)` uint8 on mid-grey.
@@ -66,7 +66,7 @@ def threshold_mask(part: ImageArray) -> MaskArray:
 
 
 def attention_mask(attention: NDArray[np.floating], shape: tuple[int, int]) -> MaskArray:
-    """The defect as what the anomaly branch attends to.
+    """Find the defect as the pixels that the anomaly branch attends to.
 
     Args:
         attention: `(h, w)`, averaged over layers, heads and steps; any scale.
@@ -83,7 +83,7 @@ def attention_mask(attention: NDArray[np.floating], shape: tuple[int, int]) -> M
 
 
 def otsu(values: NDArray[np.floating], bins: int = 256) -> float:
-    """The threshold that best separates the values into two classes (Otsu 1979); their maximum if all are equal.
+    """Return the threshold that best separates the values into two classes (Otsu 1979); their maximum if all are equal.
 
     Args:
         values: any shape, finite.
@@ -98,7 +98,7 @@ def otsu(values: NDArray[np.floating], bins: int = 256) -> float:
     sum_below = np.cumsum(counts * centres)[:-1]
     sum_above = (counts * centres).sum() - sum_below
     between = below * above * (sum_below / below - sum_above / above) ** 2
-    # Wherever no value lies between the classes the criterion is level: the middle of that stretch is the threshold.
+    # The criterion is constant where no value lies between the classes; take the middle of that stretch.
     best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
     return float(edges[1 + best].mean())
 
@@ -106,7 +106,7 @@ def otsu(values: NDArray[np.floating], bins: int = 256) -> float:
 def tidy_mask(mask: MaskArray, *, speck: float = 0.05) -> MaskArray:
     """Close narrow gaps, fill holes, remove specks.
 
-    A hole larger than the whole mask stays: it is what a ring-shaped scratch surrounds.
+    A hole larger than the whole mask stays: a ring-shaped scratch surrounds it.
 
     Args:
         mask: `(H, W)` bool.
@@ -132,6 +132,6 @@ def tidy_mask(mask: MaskArray, *, speck: float = 0.05) -> MaskArray:
 
 
 def iou(first: MaskArray, second: MaskArray) -> float:
-    """Intersection over union of two `(H, W)` masks, in [0, 1]; 1 if both are empty."""
+    """Return the intersection over union of two `(H, W)` masks, in [0, 1]; 1 if both are empty."""
     union = int((first | second).sum())
     return int((first & second).sum()) / union if union else 1.0

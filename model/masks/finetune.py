@@ -32,23 +32,23 @@ def adapt_u2net(
     Batch-norm statistics stay those of the pretrained weights: a handful of pairs cannot estimate them.
 
     Args:
-        net: in evaluation mode, and left so; on any device.
+        net: in evaluation mode, before and after; on any device.
         parts: `(H, W, 3)` uint8 each, on mid-grey, all of one size.
         masks: the `(H, W)` bool masks of these parts, in the same order.
-        seed: of every draw.
-        steps: batches in all.
+        seed: seed of all random draws.
+        steps: number of batches.
         batch: parts per step, drawn with replacement.
         lr: peak learning rate; it falls to 0 along a cosine.
 
     Raises:
-        UsageError: no parts, numbers or sizes that differ.
+        UsageError: if there are no parts, or numbers or sizes differ.
     """
     shapes = sorted({part.shape[:2] for part in parts} | {mask.shape for mask in masks})
     if not parts or len(parts) != len(masks) or len(shapes) > 1:
         raise UsageError(
-            f"{len(parts)} parts and {len(masks)} masks of the sizes {shapes} were given; "
-            "at least one pair is needed, as many masks as parts, all of one size",
-            "adapting the mask network",
+            f"got {len(parts)} parts and {len(masks)} masks of the sizes {shapes}; "
+            "there must be at least one part, as many masks as parts, and a single size",
+            "the mask network cannot be fine-tuned",
         )
     pixels, targets = to_pixels(parts), torch.from_numpy(np.stack(masks)).float()[:, None]
     if side := net.preprocessing.input_size:
@@ -72,7 +72,7 @@ def adapt_u2net(
 
 
 def deep_loss(logits: Sequence[Tensor], target: Tensor) -> Tensor:
-    """Binary cross-entropy summed over the fused and the six side outputs (U²-Net, section 3.3, all weights 1).
+    """Sum the binary cross-entropy over the fused and the six side outputs (U²-Net, section 3.3, all weights 1).
 
     Args:
         logits: seven tensors `(B, 1, H, W)`.
@@ -83,12 +83,12 @@ def deep_loss(logits: Sequence[Tensor], target: Tensor) -> Tensor:
 
 
 def move(pixels: Tensor, masks: Tensor, generator: torch.Generator, *, outside: str) -> tuple[Tensor, Tensor]:
-    """Flip every picture at random; turn, scale and shift every other one; the mask alike.
+    """Flip every image at random; rotate, scale and shift every other one; the mask alike.
 
     Args:
         pixels: `(B, 3, H, W)` float in [-1, 1], on the generator's device.
         masks: `(B, 1, H, W)` float in {0, 1}.
-        outside: what comes in from beyond the border, as in `grid_sample`: `zeros` (grey, for parts) or `reflection`.
+        outside: how to fill pixels beyond the border, as in `grid_sample`: `zeros` (grey, for parts) or `reflection`.
     """
     device = generator.device
     draws = torch.rand((6, len(pixels)), generator=generator, device=device)
@@ -105,7 +105,7 @@ def move(pixels: Tensor, masks: Tensor, generator: torch.Generator, *, outside: 
 
 
 def degrade(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """What an autoencoder and a sampler do to a picture: slight blur, white and coarse noise, a shift of colour.
+    """Imitate what an autoencoder and a sampler do to an image: slight blur, white and coarse noise, a colour shift.
 
     Args:
         pixels: `(B, 3, H, W)` float in [-1, 1], on the generator's device.

@@ -1,4 +1,4 @@
-"""The two mask networks that come with a base, or are named by the user."""
+"""Loads the two mask networks that a base contains or the user names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from model.masks.u2net import U2Net, load_u2net
 
 @dataclass(frozen=True, slots=True)
 class MaskNetworks:
-    """The two U²-Nets, each None where there is none: `part` finds defects on parts, `object` finds products."""
+    """The two U²-Nets, None if missing: `part` finds defects on anomaly parts, `object` finds products."""
 
     part: U2Net | None
     object: U2Net | None
 
 
 def load_mask_networks(base: Base, part: Path | None = None, object_: Path | None = None) -> MaskNetworks:
-    """Load the networks named by path, else the base's own, else those that come with the mini base.
+    """Load the networks named by path; by default the base's own, or else those of the mini base.
 
     Args:
         part, object_: weight files, `.safetensors` or official `.pth`.
@@ -27,7 +27,7 @@ def load_mask_networks(base: Base, part: Path | None = None, object_: Path | Non
 
 
 def load_object_net(base: Base, path: Path | None = None) -> U2Net | None:
-    """Load the network that finds products, the only one that generation needs besides the adapter's own."""
+    """Load the network that finds products, the only one that generation needs beside the adapter's own."""
     return _load_net(base, "object", path)
 
 

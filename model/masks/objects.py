@@ -1,4 +1,4 @@
-"""Where products are in photographs, by a U²-Net that finds them."""
+"""Finds products in photographs, with a U²-Net."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from model.masks.u2net import U2Net
 from model.types import Candidate, ImageArray, MaskArray
 
 EMPTY_FRAME, FULL_FRAME = 0.02, 0.9
-"""An object mask that covers less of the picture, or more, shows no object: a surface fills the picture."""
+"""Range of the share of an image that an object covers; outside of it, the image shows a surface."""
 
 OBJECT_SIDE = 128
-"""Objects are looked for in pictures of this longer side, pixels."""
+"""Longer side, in pixels, of the images in which objects are searched."""
 
 
 class Objects:
-    """Finds products; on a normal image once, since a defect does not move the product.
+    """Finds products; once per normal image, since a defect does not move the product.
 
-    What is found is `(H, W)` bool; None where there is no object, or one that fills the picture: a surface.
+    Results are `(H, W)` bool, or None if there is no object or the object fills the image, as a surface does.
     """
 
     def __init__(self, net: U2Net, normals: Sequence[NormalImage]) -> None:
@@ -33,18 +33,18 @@ class Objects:
         self.found: dict[str, MaskArray | None] = {}
 
     def in_candidate(self, candidate: Candidate) -> MaskArray | None:
-        """The product in a candidate, or in the normal image that it was generated on."""
+        """Find the product in a candidate, or in the normal image that it was generated on."""
         return self._find([candidate.image])[0] if candidate.normal is None else self.in_normal(candidate.normal)
 
     def in_normal(self, name: str) -> MaskArray | None:
-        """The product in the normal image of this name."""
+        """Find the product in the normal image of this name."""
         if name not in self.found:
             names = self._with_others(name)
             self.found.update(zip(names, self._find([self.normals[each] for each in names]), strict=True))
         return self.found[name]
 
     def _with_others(self, name: str) -> list[str]:
-        """A normal image and some that are yet to be looked at: on CPUs as many as a network sees at once anyway."""
+        """Return a normal image and some that were not searched yet, to fill the batch that a CPU computes anyway."""
         shape = self.normals[name].shape
         others = (
             other

@@ -1,7 +1,7 @@
-"""U²-Net: salient-object segmentation by a U of small U's.
+"""Implements U²-Net: salient-object segmentation by a U of small U's.
 
 Source: Qin et al., "U²-Net: Going Deeper with Nested U-Structure for Salient Object Detection", Pattern Recognition
-106 (2020), section 3 and table 1. Parameter names are those of the published weight files, which load as they are.
+106 (2020), section 3 and table 1. Parameter names are those of the published weight files, which load unchanged.
 
 Eleven stages `stage1 … stage6, stage5d … stage1d` form the outer U. Each is a residual U-block (RSU): with
 `x' = F_in(x)` its output is `x' + U(x')`, where `U` is itself a small U of the given height. The two deepest levels of
@@ -55,7 +55,7 @@ STAGES = (
 HEIGHTS = {1: 7, 2: 6, 3: 5, 4: 4, 5: 4, 6: 4}
 """Height of the small U at each level of the outer U."""
 DILATED_LEVELS = (5, 6)
-READING = "reading a mask network"
+READING = "the mask network cannot be read"
 
 FULL = tuple(
     Width(*pair)
@@ -68,7 +68,7 @@ FULL = tuple(
 
 
 def uniform(mid: int, out: int) -> tuple[Width, ...]:
-    """The same width in all eleven stages."""
+    """Return the same width for all eleven stages."""
     return (Width(mid, out),) * len(STAGES)
 
 
@@ -77,12 +77,12 @@ SMALL = uniform(16, 64)
 
 _GRADED = tuple(Width(*pair) for pair in ((8, 16), (12, 32), (16, 48), (24, 64), (32, 64), (32, 64)))
 GRADED = _GRADED + _GRADED[-2::-1]
-"""The embedded weights: 1.0 M parameters, few of them where the picture is large, so a third of U²-Net-p's time."""
+"""Widths of the embedded weights: 1.0 M parameters, few at high resolution, so they take a third of U²-Net-p's time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What a network's weights expect at their input.
+    """Describes the input that a network's weights expect.
 
     Attributes:
         input_size: side in pixels of the square that images are resized to, or None for the image's own size.
@@ -98,9 +98,9 @@ class Preprocessing:
 
 
 OFFICIAL = Preprocessing(320, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), divide_by_max=True)
-"""Of the published weights: 320 × 320, ImageNet statistics."""
+"""Preprocessing of the published weights: 320 × 320, ImageNet statistics."""
 PLAIN = Preprocessing(None, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), divide_by_max=False)
-"""Pixels in [-1, 1] at their own size."""
+"""Preprocessing that keeps pixels in [-1, 1] at their own size."""
 
 
 class ConvBlock(nn.Module):
@@ -143,7 +143,7 @@ class ResidualUBlock(nn.Module):
         for level in range(1, self.height):
             hidden = self.get_submodule(f"rebnconv{level}")(hidden)
             skips.append(hidden)
-            # The bottom keeps the resolution of the level above it: it widens its view by dilation.
+            # The bottom keeps the resolution of the level above it; dilation widens its receptive field.
             if not self.dilated and level < self.height - 1:
                 hidden = _halve(hidden)
         hidden = self.get_submodule(f"rebnconv{self.height}")(hidden)
@@ -154,7 +154,7 @@ class ResidualUBlock(nn.Module):
 
 
 class U2Net(nn.Module):
-    """The network, from a normalised image to seven maps of logits.
+    """Maps a normalised image to seven maps of logits.
 
     Args:
         widths: one per stage, in the order of `STAGES`.
@@ -177,14 +177,14 @@ class U2Net(nn.Module):
             stage = "stage6" if level == 6 else f"stage{level}d"
             self.add_module(f"side{level}", nn.Conv2d(width[stage].out, 1, 3, padding=1))
         self.outconv = nn.Conv2d(6, 1, 1)
-        # The faster layout on CPUs; PyTorch's stubs do not know the argument.
+        # Channels last is faster on CPUs; PyTorch's stubs do not know the argument.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _add_stage(self, name: str, level: int, channels: int, width: Width) -> None:
         self.add_module(name, ResidualUBlock(HEIGHTS[level], channels, width, dilated=level in DILATED_LEVELS))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Seven maps of logits, the fused `d0` first, then the side outputs `d1 … d6`.
+        """Compute seven maps of logits: the fused `d0`, then the side outputs `d1 … d6`.
 
         Args:
             x: `(B, 3, H, W)` float, normalised as `preprocessing` says; any size from 16 pixels up.
@@ -220,7 +220,7 @@ def _resize_like(x: Tensor, reference: Tensor) -> Tensor:
 
 
 def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Pixels as the network expects them, at an unchanged size.
+    """Normalise pixels as the network expects them; their size stays.
 
     Args:
         pixels: `(B, 3, H, W)` float in [-1, 1].
@@ -234,7 +234,7 @@ def normalise(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def for_inference(net: U2Net, dtype: torch.dtype) -> U2Net:
-    """Copy a network for `saliency` alone, in one precision: every batch norm is part of the convolution before it."""
+    """Copy a network for `saliency`, in one precision, with every batch norm merged into the convolution before it."""
     copied = copy.deepcopy(net)
     if switches.on(Switch.FOLDED_U2NET):
         for block in copied.modules():
@@ -248,15 +248,15 @@ def for_inference(net: U2Net, dtype: torch.dtype) -> U2Net:
 
 @torch.no_grad()
 def saliency(net: U2Net, pixels: Tensor, *, size: int | None = None) -> Tensor:
-    """Probability of the salient object (for an anomaly part: of the defect) at every pixel.
+    """Compute the probability of the salient object (on an anomaly part: the defect) at every pixel.
 
-    The published script also stretches each map to its own minimum and maximum. That is left out: it would find an
-    object in every image.
+    The published script also stretches each map to its own minimum and maximum. This is left out, because it would find
+    an object in every image.
 
     Args:
         net: in evaluation mode.
         pixels: `(B, 3, H, W)` float in [-1, 1].
-        size: side of the square the network sees; by default what its preprocessing record says.
+        size: side of the square given to the network; by default that of its preprocessing record.
 
     Returns:
         `(B, 1, H, W)` float in [0, 1], at the resolution of `pixels`.
@@ -285,14 +285,14 @@ def save_u2net(net: U2Net, path: Path, *, half: bool = False) -> None:
 
 
 def load_u2net(path: Path) -> U2Net:
-    """A network in evaluation mode, float32, on the CPU; its widths are read off the shapes in the file.
+    """Load a network in evaluation mode, float32, on the CPU; its widths follow from the shapes in the file.
 
     Args:
-        path: `.safetensors`, with the preprocessing record of `save_u2net` in its metadata or else taken for a copy of
-            the published weights; or a published `.pth`, read without executing anything in it.
+        path: `.safetensors`, with the preprocessing record of `save_u2net` in its metadata (without it,
+            that of the published weights is used); or a published `.pth`, read without executing code in it.
 
     Raises:
-        UsageError: not such a file; or names and shapes of tensors that differ from the architecture.
+        UsageError: if it is no such file, or names or shapes of tensors differ from the architecture.
     """
     tensors, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
     # Files written before PyTorch 0.4.1 lack this counter, which evaluation does not use.
@@ -318,7 +318,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pth(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    problem = f"{path.name} is not a PyTorch file that holds a dictionary of tensors and nothing else"
+    problem = f"{path.name} is not a PyTorch file with a dictionary of tensors and nothing else"
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
@@ -339,7 +339,8 @@ def _widths(tensors: Mapping[str, Tensor], path: Path) -> tuple[Width, ...]:
 def _check(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
     problems = [f"{path.name} lacks {name}" for name in _first([name for name in expected if name not in found])]
     problems += [
-        f"{path.name} has {name}, which U²-Net has not" for name in _first([n for n in found if n not in expected])
+        f"{path.name} has {name}, which U²-Net does not have"
+        for name in _first([n for n in found if n not in expected])
     ]
     differing = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     problems += [
@@ -351,5 +352,5 @@ def _check(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Pa
 
 
 def _first(names: Sequence[str], count: int = 8) -> Sequence[str]:
-    """Enough names to see what kind of file it is; a foreign one differs in hundreds."""
+    """Return only the first names, because a file of another kind differs in hundreds."""
     return names[:count]

@@ -1,1 +1,1 @@
-"""Checkpoints and early stopping."""
+"""Provides checkpoints and early stopping."""

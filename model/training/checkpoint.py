@@ -1,7 +1,7 @@
-"""Full training state on disk: weights, optimiser and step, as safetensors and JSON, never pickle.
+"""Saves and restores the full training state: weights, optimiser and step, as safetensors and JSON, never pickle.
 
-A checkpoint is a folder `step-0000120/` written aside and renamed, so one that exists is complete. Everything random in
-a step is drawn from `step_generator(seed, step)`, so a step number is all the random state there is to keep.
+A checkpoint is a folder `step-0000120/`, written under another name and renamed, so one that exists is complete. All
+randomness of a step comes from `step_generator(seed, step)`, so the step number is the only random state to keep.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ def save_checkpoint(
     """Write the state after `step` steps, then remove all but the newest `keep` checkpoints.
 
     Args:
-        folder: where the run keeps its checkpoints.
+        folder: folder of the run's checkpoints.
         modules: name → module (its whole state is kept) or state dict.
-        record: whatever else the run needs to go on, as JSON (loss curve, configuration).
+        record: what else the run needs to resume, as JSON (loss curve, configuration).
     """
     return _write(folder, step, _Snapshot(modules, optimizer), json.dumps({"step": step, "record": dict(record)}), keep)
 
 
 class BackgroundCheckpoints:
-    """Writes a run's checkpoints in a thread of its own, one at a time, while the run goes on.
+    """Writes a run's checkpoints in another thread, one at a time, while the run continues.
 
-    A context: at its end the last one is complete, or its error was raised.
+    Used as a context manager; leaving it waits for the last checkpoint, and raises its error if it failed.
 
     Args:
-        folder: where the run keeps its checkpoints.
-        saved: told of every complete one, its step and folder, from the run's own thread: by the next `poll`, `wait` or
-            `save` after it was written.
+        folder: folder of the run's checkpoints.
+        saved: called with the step and folder of every complete checkpoint, in the run's own thread, by the next
+            `poll`, `wait` or `save`.
     """
 
     def __init__(self, folder: Path, saved: Callable[[int, Path], None]) -> None:
@@ -76,10 +76,10 @@ class BackgroundCheckpoints:
         record: Mapping[str, Any],
         lasting: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
-        """As `save_checkpoint`, of the state as it is now; waits only for the one before.
+        """Save the current state like `save_checkpoint`; waits only for the checkpoint before.
 
         Args:
-            lasting: name → state dict in main memory, contiguous, that nobody will change: it is not copied.
+            lasting: name → contiguous state dict in main memory that never changes, so it is not copied.
         """
         self.wait()
         state = json.dumps({"step": step, "record": dict(record)})
@@ -87,23 +87,23 @@ class BackgroundCheckpoints:
         self._pending = step, self._thread.submit(_write, self._folder, step, snapshot, state, 1)
 
     def poll(self) -> None:
-        """Tell of the one under way if it is complete.
+        """Call `saved` if the current checkpoint is complete.
 
         Raises:
-            OSError: it could not be written.
+            OSError: if it could not be written.
         """
         if self._pending is not None and self._pending[1].done():
             self.wait()
 
     def wait(self) -> None:
-        """As `poll`, once it is complete."""
+        """Wait until the current checkpoint is complete, then call `saved`."""
         if self._pending is not None:
             (step, written), self._pending = self._pending, None
             self._saved(step, written.result())
 
 
 class _Snapshot:
-    """Copies of all tensors in main memory, by file; from CUDA devices they are still on their way."""
+    """Copies all tensors to main memory, by file; copies from CUDA devices complete later."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _Snapshot:
             self._arrived.record()
 
     def files(self) -> dict[str, dict[str, Tensor]]:
-        """The copies, once they are complete."""
+        """Wait for the copies and return them."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._files
@@ -147,30 +147,30 @@ def _write(folder: Path, step: int, snapshot: _Snapshot, state: str, keep: int) 
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
+    """Return the complete checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("step-*") if (path / STATE_FILE).is_file())
 
 
 def read_record(checkpoint: Path) -> tuple[int, dict[str, Any]]:
-    """`(step, record)` as given to `save_checkpoint`."""
+    """Read `(step, record)` as given to `save_checkpoint`."""
     state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     return int(state["step"]), dict(state["record"])
 
 
 def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
-    """The state dict saved under `name`.
+    """Read the state dict saved under `name`.
 
     Raises:
-        UsageError: the checkpoint has no such file.
+        UsageError: if the checkpoint has no such file.
     """
     path = checkpoint / f"{name}.safetensors"
     if not path.is_file():
-        raise UsageError(f"{checkpoint} has no {path.name}: it is not a checkpoint of this kind of run")
+        raise UsageError(f"{checkpoint} has no {path.name}: it belongs to another kind of training")
     return load_file(path)
 
 
 def restore_optimizer(checkpoint: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Put the saved moments and step counts back into an optimiser built over the same parameters in the same order."""
+    """Restore the saved moments and step counts of an optimiser over the same parameters in the same order."""
     tensors = read_tensors(checkpoint, "optimizer")
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

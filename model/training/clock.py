@@ -1,4 +1,4 @@
-"""How long a training has taken, over all the processes that worked on it."""
+"""Measures how long a training takes, over all processes that worked on it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from service.core.atomic_write import write_text
 
 CLOCK_FILE = "elapsed.json"
-"""Lies beside the checkpoints."""
+"""File beside the checkpoints."""
 
 
 class TrainingClock:
-    """Counts the seconds spent on a training so far."""
+    """Counts the seconds spent on a training."""
 
     def __init__(self, workspace: Path) -> None:
         workspace.mkdir(parents=True, exist_ok=True)
@@ -27,5 +27,5 @@ class TrainingClock:
         return time.monotonic() - self._began
 
     def keep(self) -> None:
-        """Write them down for the process that may have to go on."""
+        """Save the seconds for a process that resumes the training."""
         write_text(self._file, json.dumps({"seconds": self.seconds}))

@@ -1,8 +1,7 @@
-"""Whether training still helps: the objective on a pair that it does not learn from, and the best weights so far.
+"""Stops training when it no longer helps: measures the loss on a held-out pair, and keeps the best weights.
 
-Small sets overfit: the loss on the views that are learned from falls as long as one likes, while pairs that are not
-among them are predicted worse again. The measure is taken at one and the same noise and timesteps every time, so what
-changes from one to the next are the weights alone.
+Small sets overfit: the loss on the training crops keeps falling, while other pairs are predicted worse again. Every
+measurement uses the same noise and timesteps, so only the weights differ between measurements.
 """
 
 from __future__ import annotations
@@ -15,27 +14,27 @@ import torch
 from torch import Tensor, nn
 
 LEAST_PAIRS = 5
-"""From so many pairs on one can be spared."""
+"""Least number of pairs from which one is held out."""
 
 MEASURE_EVERY = 50
-"""Steps between two measures: a pass forwards over 16 views is about one step of a batch of 4, a fiftieth of them."""
+"""Steps between two measurements: a forward pass over 16 crops costs about one step of a batch of 4, so 2 % of them."""
 
 SMOOTHED_OVER = 3
-"""Measures whose mean counts."""
+"""Number of measurements that are averaged."""
 
 PATIENCE = 10
-"""Measures without a new best after which training stops."""
+"""Number of measurements without a new best after which training stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a training tells at its end.
+    """The result of a training.
 
     Attributes:
         curve: `(step, smoothed loss)`.
-        steps: after so many steps it stopped.
-        kept: the step whose weights the model has now: the best measured one where a pair was held out, else the last.
-        held_out: name of the pair that was not learned from, or None.
+        steps: number of steps after which it stopped.
+        kept: the step of the model's weights: the best measured one if a pair was held out, otherwise the last.
+        held_out: name of the held-out pair, or None.
         held_out_curve: `(step, loss)` on that pair.
     """
 
@@ -48,12 +47,12 @@ class TrainingResult:
 
 @dataclass(slots=True)
 class BestWeights:
-    """What was measured so far, and a copy of the trained weights where it was best.
+    """Records the measurements, and keeps a copy of the best weights.
 
     Attributes:
         curve: `(step, loss)` on the held-out pair.
-        kept: name → tensor on the CPU, contiguous and never changed; empty before the first measure.
-        step: which step's weights these are.
+        kept: name → tensor on the CPU, contiguous and never changed; empty before the first measurement.
+        step: the step of these weights.
     """
 
     curve: list[tuple[int, float]] = field(default_factory=list)
@@ -62,11 +61,11 @@ class BestWeights:
 
     @classmethod
     def restored(cls, record: Mapping[str, Any], kept: dict[str, Tensor]) -> BestWeights:
-        """From what `record` and `kept` were."""
+        """Restore from saved `record` and `kept`."""
         return cls([(step, value) for step, value in record["curve"]], kept, record["step"])
 
     def record(self) -> dict[str, Any]:
-        """All but the weights, as JSON."""
+        """Return everything except the weights, as JSON."""
         return {"curve": [list(point) for point in self.curve], "step": self.step}
 
     def measure(self, step: int, loss: Callable[[], Tensor], trained: Mapping[str, nn.Parameter]) -> None:
@@ -83,11 +82,11 @@ class BestWeights:
 
     @property
     def exhausted(self) -> bool:
-        """Whether there has been no new best for so long that training should stop."""
+        """Return whether training should stop, because there was no new best for long."""
         return len([step for step, _ in self.curve if step > self.step]) >= PATIENCE
 
     def put_back(self, trained: Mapping[str, nn.Parameter]) -> None:
-        """Make the best weights the network's."""
+        """Copy the best weights into the network."""
         for name, value in self.kept.items():
             trained[name].data.copy_(value)
 

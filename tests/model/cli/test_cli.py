@@ -504,7 +504,7 @@ def test_a_base_is_verified_or_its_missing_parts_are_told(tiny_base: Path, tmp_p
     code, _, told = call("bases", "verify", incomplete)
     assert code == USAGE
     assert "tokenizer/ is missing" in told
-    assert "unet/ holds no weights" in told
+    assert "unet/ contains no weights" in told
 
 
 def test_a_base_is_listed_with_what_was_measured_on_it(tiny_base: Path, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_all_missing_parts_are_told_at_once(folder: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_base(str(folder))
     assert caught.value.problems == [
-        "unet/ holds no weights (*.safetensors)",
+        "unet/ contains no weights (*.safetensors)",
         "the folder vae/ is missing",
         "text_encoder/config.json is missing",
         "tokenizer/ is empty",
@@ -145,8 +145,8 @@ def test_bases_of_another_kind_are_refused(tiny_base: Path, folder: Path) -> Non
     with pytest.raises(UsageError) as caught:
         load_base(str(folder))
     assert caught.value.problems == [
-        "the U-Net takes 9 channels, the autoencoder makes 4",
-        "the U-Net attends to embeddings of width 16, the text encoder makes 32",
+        "the U-Net takes 9 channels, but the autoencoder makes 4",
+        "the U-Net attends to embeddings of width 16, but the text encoder makes 32",
     ]
 
 

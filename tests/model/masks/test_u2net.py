@@ -155,7 +155,7 @@ def test_what_differs_is_named(tmp_path: Path) -> None:
         load_u2net(tmp_path / "wrong.pth")
     assert caught.value.problems == [
         "wrong.pth lacks side3.bias",
-        "wrong.pth has side7.weight, which U²-Net has not",
+        "wrong.pth has side7.weight, which U²-Net does not have",
         "stage2.rebnconv3.conv_s1.weight is (5, 2, 3, 3) in wrong.pth, (2, 2, 3, 3) in U²-Net",
     ]
 
