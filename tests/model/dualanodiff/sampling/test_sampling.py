@@ -244,7 +244,7 @@ def test_masks_come_from_the_adapters_network_or_the_attention(adapter: DualAnoD
 
 
 def test_without_a_mask_network_its_method_is_refused(adapter: DualAnoDiffAdapter) -> None:
-    with pytest.raises(UsageError, match="choose mask_method threshold or attention"):
+    with pytest.raises(UsageError, match="the adapter has none: use threshold or attention"):
         sample(adapter, replace(FEW, mask_method=MaskMethod.U2NET), 0, 1)
 
 
