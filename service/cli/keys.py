@@ -65,7 +65,7 @@ def renew(
     with session(json=json) as output, _records(data_dir) as client:
         key = renew_key(client, key_id)
         if key is None:
-            raise UsageError(f"there is no key {key_id}: see pairforge keys list")
+            raise UsageError(f"no key has the id {key_id}: see pairforge keys list")
         output.result(
             {"id": key_id, "key": key}, f"{key}\nIt is not shown again. The old key stops working within a few seconds."
         )
@@ -85,7 +85,7 @@ def revoke(
 
     with session(json=json) as output, _records(data_dir) as client:
         if not revoke_key(client, key_id):
-            raise UsageError(f"there is no key {key_id}: see pairforge keys list")
+            raise UsageError(f"no key has the id {key_id}: see pairforge keys list")
         output.result({"id": key_id, "revoked": True}, f"{key_id} revoked; it stops working within a few seconds")
 
 

@@ -1,1 +1,1 @@
-"""Kernel shared by the API, the workers and the library: free of FastAPI, Celery and torch."""
+"""Modules shared by the API, the workers and the library; none imports FastAPI or torch."""

@@ -1,7 +1,7 @@
-"""API keys: who may ask for anything.
+"""Creates, verifies, renews and revokes API keys.
 
-A key is `pf_<id>_<secret>`. Only the SHA-256 of the secret is stored: it has 256 random bits, so there is nothing that
-a slow hash would protect. Records belong to the id.
+A key is `pf_<id>_<secret>`. Only the SHA-256 of the secret is stored; a slow hash is not needed, because the secret has
+256 random bits. Records belong to the id.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.core.errors import UsageError
 from service.core.scripts import NAMESPACE, Scripts
 
 LOCAL = "local"
-"""The owner of everything that is made where no keys are required."""
+"""Owner of the records made while no keys were required."""
 
 _KEYS = f"{NAMESPACE}keys"
 _FORM = re.compile(r"pf_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
@@ -31,7 +31,7 @@ _NOBODY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as its owner may see it again: without the secret. `created_at` is a Unix time."""
+    """A key without its secret. `created_at` is a Unix time."""
 
     id: str
     name: str
@@ -39,7 +39,7 @@ class ApiKey:
 
 
 def create_key(redis: Redis, name: str) -> str:
-    """A new key. It cannot be shown again."""
+    """Create a key, which cannot be shown again."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     entry = {"name": name, "created_at": time.time(), "sha256": _digest(secret)}
     redis.hset(_KEYS, key_id, json.dumps(entry))
@@ -47,9 +47,9 @@ def create_key(redis: Redis, name: str) -> str:
 
 
 def verify(redis: Redis, presented: str) -> str | None:
-    """The id of the key that was presented; None where it is none of ours.
+    """Return the id of a presented key; None if the key is not valid.
 
-    It takes the same time whether the id or the secret is wrong, and however much of the secret is right.
+    The time is the same whether the id or the secret is wrong, and however much of the secret is right.
     """
     form = _FORM.fullmatch(presented)
     if form is None:
@@ -61,7 +61,7 @@ def verify(redis: Redis, presented: str) -> str | None:
 
 
 def list_keys(redis: Redis) -> list[ApiKey]:
-    """All keys, the oldest first."""
+    """List all keys, oldest first."""
     entries = cast(dict[str, str], redis.hgetall(_KEYS))
     found = [(key_id, json.loads(entry)) for key_id, entry in entries.items()]
     listed = [ApiKey(key_id, entry["name"], entry["created_at"]) for key_id, entry in found]
@@ -69,10 +69,10 @@ def list_keys(redis: Redis) -> list[ApiKey]:
 
 
 def renew_key(redis: Redis, key_id: str) -> str | None:
-    """A new secret under the same id, which keeps its records; the one before opens nothing any more.
+    """Replace the secret of a key, which keeps its id and records; the old secret stops working.
 
     Returns:
-        The key, which cannot be shown again; None where there is none of that id.
+        The key, which cannot be shown again; None if no key has this id.
     """
     secret = secrets.token_urlsafe(32)
 
@@ -87,22 +87,22 @@ def renew_key(redis: Redis, key_id: str) -> str | None:
 
 
 def revoke_key(redis: Redis, key_id: str) -> bool:
-    """Forget a key; its records stay. Whether there was one."""
+    """Delete a key; its records stay. Returns whether the key existed."""
     return bool(redis.hdel(_KEYS, key_id))
 
 
 def adopt_records(redis: Redis, former: str, key_id: str) -> int:
-    """Give a key what another owner has made: `LOCAL`, or a key that was revoked; all of it at once. How many records.
+    """Give a key all records of another owner, `LOCAL` or a revoked key, atomically. Returns their number.
 
     Raises:
-        UsageError: there is no such key, or the other owner is still a key.
+        UsageError: no key has this id, or the other owner is a key that was not revoked.
     """
-    # It gives no leases and makes no attempts.
+    # The script uses neither leases nor attempts.
     outcome = Scripts(redis, lease_seconds=0, max_attempts=0).run("adopt", former, key_id)
     if outcome == "unknown":
-        raise UsageError(f"there is no key {key_id}: see pairforge keys list")
+        raise UsageError(f"no key has the id {key_id}: see pairforge keys list")
     if outcome == "taken":
-        raise UsageError(f"{former} is a key itself: what it made can be adopted when it is revoked")
+        raise UsageError(f"{former} is a key that is still valid: revoke it before another key adopts its records")
     return int(outcome)
 
 

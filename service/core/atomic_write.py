@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: written aside, then renamed."""
+"""Writes files and folders atomically: under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to: the file becomes `path` at the end, or is removed if something fails."""
+    """Yield a temporary path; the file is renamed to `path` at the end, or removed if something fails."""
     aside = path.with_name(f".{path.name}.part")
     try:
         yield aside
@@ -20,16 +20,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text that is there whole or not at all."""
+    """Write a UTF-8 text atomically."""
     with atomic_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path` to fill; it takes the place of `path` at the end, or is removed if something fails.
+    """Yield a temporary folder, which replaces `path` at the end, or is removed if something fails.
 
-    A folder that was there before is moved away first and deleted last, so that hardly a moment is without one.
+    An existing folder is renamed first and deleted last, so that `path` is missing only for a moment.
     """
     aside, old = (path.with_name(f".{path.name}.{suffix}") for suffix in ("part", "old"))
     shutil.rmtree(aside, ignore_errors=True)

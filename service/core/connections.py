@@ -1,4 +1,4 @@
-"""Clients of Redis, made as every part of the service needs them."""
+"""Creates the Redis clients of the service, with timeouts, retries and metrics."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from service.core.settings import Settings
 from service.core.telemetry import Telemetry
 
 TIMEOUT = 5.0
-"""Seconds that a connection or an answer may take; commands that wait must wait for less."""
+"""Seconds that a connection or a reply may take; blocking commands must wait for less."""
 
 _TRIES_AGAIN = 3
 _BACKOFF = ExponentialWithJitterBackoff(base=0.1, cap=1)
-"""A connection that broke is renewed within a second; for a server that is down there is no waiting here."""
+"""Renews a broken connection within a second; waiting for a server that is down is up to the callers."""
 
 
 def connect(settings: Settings, telemetry: Telemetry | None = None) -> Redis:
-    """A client that connects when first used, tries again after a broken connection, and answers in `str`.
+    """Create a client that connects when first used, retries after a broken connection, and returns `str`.
 
     Args:
         telemetry: counts and times the commands.
@@ -46,11 +46,10 @@ def connect(settings: Settings, telemetry: Telemetry | None = None) -> Redis:
 
 
 def connect_async(settings: Settings, telemetry: Telemetry, connections: int) -> redis.asyncio.Redis:
-    """As `connect`, for coroutines: tries once more, which renews a broken connection, and does not wait for a server
-    that is down.
+    """Create a client for coroutines; it retries once, which renews a broken connection, without a pause.
 
     Args:
-        connections: open at once at most.
+        connections: limit of open connections.
     """
     client = _TimedAsyncRedis.from_url(
         settings.redis_url,
@@ -65,7 +64,7 @@ def connect_async(settings: Settings, telemetry: Telemetry, connections: int) ->
 
 
 class TimedRedis(Redis):
-    """Tells `telemetry` of every command; redis-py itself would tell OpenTelemetry only."""
+    """A client that times every command in `telemetry`; redis-py itself supports only OpenTelemetry."""
 
     telemetry: Telemetry
 
@@ -100,7 +99,7 @@ def _timed(telemetry: Telemetry, command: str) -> Iterator[None]:
 
 
 class _TimedAsyncRedis(redis.asyncio.Redis):
-    """As `TimedRedis`, for coroutines, and as cheap as can be: it is in the way of every answer."""
+    """A `TimedRedis` for coroutines, without a context manager, because it runs for every response."""
 
     telemetry: Telemetry
 

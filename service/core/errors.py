@@ -1,7 +1,7 @@
-"""Errors that name what is wrong and what would be right.
+"""Errors whose messages say what is wrong and what would be right.
 
-A job fails in one of three ways: by its input (`UsageError`: tell the user what to change), by its surroundings for a
-while (`TransientError`: try again), or by a defect of ours (any other exception: fatal).
+A job fails in one of three ways: because of its input (`UsageError`: the user must change something), because of a
+temporary failure of the environment (`TransientError`: try again), or because of a bug (any other exception: fatal).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class UsageError(Exception):
-    """The input cannot be used as it is; every problem found is listed, not only the first.
+    """The input cannot be used; every problem found is listed, not only the first.
 
     Args:
         problems: one sentence per problem, each naming the offending value and what would be right.
@@ -31,8 +31,8 @@ class UsageError(Exception):
 
 
 class DivergedError(UsageError):
-    """A training's loss is no longer a number, so what it learned is lost; other options may keep it finite."""
+    """A training's loss is no longer finite, so its result is lost; other options may prevent that."""
 
 
 class TransientError(Exception):
-    """The surroundings failed for now (no disk space, no memory); the same request may succeed later."""
+    """The environment failed temporarily (no disk space, no memory); the same request may succeed later."""

@@ -1,4 +1,4 @@
-"""Thresholds of the quality checks, read from a file that a command is given."""
+"""Reads thresholds of the quality checks from a JSON file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from service.core.options.quality import QualityLimits
 
 
 def read_limits(path: Path) -> dict[str, Any]:
-    """Read the limits that a file's JSON object names.
+    """Read the limits in a file that contains one JSON object.
 
     Raises:
-        UsageError: it cannot be read, or with all that is wrong with its names and values.
+        UsageError: the file cannot be read, or names or values are not valid; lists all of them.
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
@@ -27,7 +27,7 @@ def read_limits(path: Path) -> dict[str, Any]:
         raise UsageError(f'the limits {path} are not a JSON object like {{"min_area_ratio": 0.1}}')
     limits = chosen(given)
     try:
-        choose(QualityLimits, "limits", limits)
+        found = choose(QualityLimits, "limits", limits)
     except UsageError as error:
         raise UsageError([f"{path}: {problem}" for problem in error.problems]) from error
-    return limits
+    return {name: getattr(found, name) for name in limits}

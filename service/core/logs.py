@@ -1,9 +1,8 @@
-"""Logs: every event of a process is one line on stderr, whether we tell it or a library does.
+"""Configures the logs: every event of a process, its own or a library's, is one line on stderr.
 
-Events are constant names with fields, `log.info("lease_lost", state=...)`. What is bound to the context (the request's
-id, the record, the attempt) is a field of every event told within it. No line holds a secret: passwords in URLs and the
-secret parts of API keys are taken out of all that is written, and libraries, which tell headers when they are debugged,
-tell nothing below "info".
+Events are constant names with fields, `log.info("lease_lost", state=...)`. Values bound to the context (the request's
+id, the record, the attempt) are fields of every event logged within it. No line contains a secret: passwords in URLs
+and the secret parts of API keys are masked, and libraries, which log headers at level "debug", log from "info" on.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from service.core.settings import Settings
 
 OWN = ("service", "worker", "model")
-"""Loggers that debugging is about."""
+"""Loggers of this project, the only ones that log below "info"."""
 
 PATIENCE = 0.1
-"""Seconds that an event waits for a stream which does not block, before the rest of it is given up."""
+"""Seconds that an event waits for a full non-blocking stream before the rest of its line is dropped."""
 
 _FRAMEWORK = ("uvicorn", "uvicorn.error", "uvicorn.access", "multiprocessing")
-"""Loggers that come with handlers of their own."""
+"""Loggers of libraries that install handlers of their own."""
 
 _TALKATIVE = ("botocore", "boto3", "urllib3", "multiprocessing")
 
@@ -43,9 +42,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def configure_logs(settings: Settings) -> None:
-    """Write all events of this process, and what ends it or one of its threads, in the form that the settings choose.
+    """Log all events of this process, including uncaught exceptions, in the format that the settings choose.
 
-    To be called once the libraries have set up their own logging, which is replaced.
+    Replaces the libraries' own logging, so call it after they have set that up.
     """
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[Processor] = [
@@ -57,11 +56,11 @@ def configure_logs(settings: Settings) -> None:
     ]
     chosen = settings.log_format or ("text" if sys.stderr.isatty() else "json")
     rendering: list[Processor] = [structlog.processors.JSONRenderer() if chosen == "json" else as_text, without_secrets]
-    # Our own events do not pass the standard library, which takes more than all else that is done for a line.
+    # Our own events bypass the standard library, which would take most of the time of a line.
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=partial(_Line, sys.stderr.fileno()),
+        logger_factory=partial(_LineLogger, sys.stderr.fileno()),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -72,8 +71,8 @@ def configure_logs(settings: Settings) -> None:
         )
     )
     _install(handler, level)
-    sys.excepthook = _tell_end
-    threading.excepthook = _tell_end_of_thread
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
 
 
 def _install(handler: logging.Handler, level: int) -> None:
@@ -91,7 +90,7 @@ def _install(handler: logging.Handler, level: int) -> None:
         theirs.propagate = True
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Its lines hold queries, and the API tells of every request itself.
+    # Its lines contain queries, and the API logs every request itself.
     logging.getLogger("uvicorn.access").propagate = False
     logging.captureWarnings(True)
 
@@ -100,10 +99,10 @@ def _is_ours(handler: logging.Handler) -> bool:
     return isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter)
 
 
-class _Line:
-    """Writes each event by one call: a lock, such as handlers have, could be held while the process is forked.
+class _LineLogger:
+    """Writes each event in one call without a lock, because a lock could be held while the process forks.
 
-    Only what a stream does not take at once, such as a pipe that is nearly full, is written in parts.
+    Only a line that the stream does not accept at once, such as a pipe that is nearly full, is written in parts.
     """
 
     def __init__(self, stream: int, name: str) -> None:
@@ -112,7 +111,7 @@ class _Line:
 
     def _write(self, line: str) -> None:
         left = f"{line}\n".encode(errors="backslashreplace")
-        with suppress(OSError):  # a log that cannot be written ends nothing
+        with suppress(OSError):  # a failed write must not end the process
             while left:
                 try:
                     left = left[os.write(self._stream, left) :]
@@ -124,30 +123,30 @@ class _Line:
 
 
 def as_text(_: WrappedLogger, __: str, fields: EventDict) -> str:
-    """An event as people read it, all that is special in its values escaped.
+    """Format an event as text for people, with special characters escaped.
 
-    structlog's own renderer, which knows colours and columns, takes ten times as long.
+    structlog's own renderer, with colours and columns, takes ten times as long.
     """
     if "exception" in fields:
         fields["traceback"] = fields.pop("exception")
     event = repr(fields.pop("event"))[1:-1]
-    told = f"{fields.pop('timestamp')} [{fields.pop('level'):<8}] {event} [{fields.pop('logger')}]"
-    return " ".join([told, *(f"{name}={value!r}" for name, value in fields.items())])
+    head = f"{fields.pop('timestamp')} [{fields.pop('level'):<8}] {event} [{fields.pop('logger')}]"
+    return " ".join([head, *(f"{name}={value!r}" for name, value in fields.items())])
 
 
 def without_secrets(_: WrappedLogger, __: str, line: str | MutableMapping[str, Any]) -> str:
-    """A line as it may be kept."""
+    """Mask passwords and API keys in a line."""
     return _API_KEY.sub(r"\1***", _PASSWORD.sub(r"\1***@", str(line)))
 
 
-def _tell_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     else:
         log.critical("process_broke", exc_info=(kind, error, trace))
 
 
-def _tell_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+def _log_uncaught_in_thread(ended: threading.ExceptHookArgs) -> None:
     if ended.exc_type is not SystemExit and ended.exc_value is not None:
         name = ended.thread.name if ended.thread is not None else None
         log.critical("thread_broke", thread=name, exc_info=ended.exc_value)

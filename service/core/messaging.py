@@ -1,8 +1,8 @@
-"""Messages to the workers: Celery carries the ids of records and nothing else.
+"""Sends messages to the workers through Celery; a message is the id of a record and nothing else.
 
-A message is a hint that a record wants work. One too many does no harm, because claiming decides; one too few is sent
-again by `service.core.reconcile`. Messages are acknowledged after the work; while it goes on the worker renews their
-delivery, so that a dead worker's message comes back after one lease.
+A message is a hint that a record needs work. A duplicate does no harm, because claiming decides, and a lost one is sent
+again by `service.core.reconcile`. Messages are acknowledged after the work; during the work the worker renews their
+delivery, so that a dead worker's message returns after one lease.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ PREFIX = f"{NAMESPACE}celery:"
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
-    """Celery's settings, the same for those who send and those who work."""
+    """Build the settings of Celery, which API and workers share."""
     transport = {
         "visibility_timeout": settings.visibility_timeout,
-        # kombu looks for deliveries that have run out every (interval × throttle) seconds; its defaults make that 100.
+        # kombu checks for expired deliveries every (interval × throttle) seconds; its defaults make that 100.
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,
-        # A worker that is killed while it looks holds the others off for so long; kombu's default is five minutes.
+        # A worker that is killed during this check blocks the others for so long; kombu's default is five minutes.
         "unacked_mutex_expire": 10,
         "global_keyprefix": PREFIX,
         "socket_keepalive": True,
@@ -54,25 +54,25 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "accept_content": ["json"],
         "task_routes": {task: {"queue": queue} for task, queue in QUEUES.items()},
         "task_acks_late": True,
-        # The record counts attempts, and the reconciler sends again; a requeued message would only come twice.
+        # The record counts attempts and the reconciler sends again; a requeued message would only be a duplicate.
         "task_reject_on_worker_lost": False,
         "task_publish_retry": True,
         "task_publish_retry_policy": {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1},
         "worker_prefetch_multiplier": 1,
-        # A worker that loses Redis for a moment keeps its lease if it is back in time, and is fenced if not.
+        # A worker that loses Redis for a moment keeps its lease if it reconnects in time, and is fenced if not.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
     }
 
 
-def shards_of(num_pairs: int, settings: Settings) -> int:
-    """How many workers a job is offered to: no more than it has blocks at least."""
+def workers_for(num_pairs: int, settings: Settings) -> int:
+    """Choose the number of workers that a job is offered to: one per `pairs_per_shard` pairs, within the limit."""
     return min(settings.max_shards, math.ceil(num_pairs / settings.pairs_per_shard))
 
 
 class Dispatcher:
-    """Sends messages. Methods raise `kombu.exceptions.OperationalError` where the broker cannot be reached; the record
-    is saved by then, and the reconciler sends again.
+    """Sends messages. Methods raise `kombu.exceptions.OperationalError` if the broker cannot be reached; the record is
+    saved by then, and the reconciler sends again.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -83,30 +83,30 @@ class Dispatcher:
     def send_training(self, adapter: str) -> None:
         self._celery.send_task(TRAIN, args=[adapter])
 
-    def send_generation(self, job: str, shards: int) -> None:
-        for _ in range(shards):
+    def send_generation(self, job: str, workers: int) -> None:
+        for _ in range(workers):
             self._celery.send_task(GENERATE, args=[job])
 
     def send(self, record: Record) -> None:
-        """Send what a record of either kind needs."""
+        """Send the messages that a record needs."""
         if record.kind is Kind.ADAPTER:
             self.send_training(record.id)
         else:
-            self.send_generation(record.id, shards_of(record.request["num_pairs"], self._settings))
+            self.send_generation(record.id, workers_for(record.request["num_pairs"], self._settings))
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._celery.close()
 
 
 def renew_delivery(redis: Redis, delivery_tag: str) -> bool:
-    """Keep an unacknowledged message from being delivered again for another visibility timeout.
+    """Postpone the redelivery of an unacknowledged message by another visibility timeout.
 
     Args:
         delivery_tag: `task.request.properties["delivery_tag"]`.
 
     Returns:
-        Whether it is still unacknowledged, by whoever has it now: one that came back keeps its tag.
+        Whether the message is still unacknowledged, possibly by another worker: a redelivered one keeps its tag.
     """
     seconds, microseconds = redis.time()
     index = f"{PREFIX}unacked_index"
@@ -115,7 +115,7 @@ def renew_delivery(redis: Redis, delivery_tag: str) -> bool:
 
 
 def message_counts(redis: Redis) -> tuple[dict[str, int], int]:
-    """Queue → messages that wait in it; and those that were delivered and are not acknowledged yet."""
+    """Count the waiting messages of each queue, and the delivered messages that are not acknowledged yet."""
     with redis.pipeline(transaction=True) as pipe:
         for queue in QUEUES.values():
             pipe.llen(f"{PREFIX}{queue}")
@@ -125,7 +125,7 @@ def message_counts(redis: Redis) -> tuple[dict[str, int], int]:
 
 
 def pending_ids(redis: Redis) -> set[str]:
-    """Ids of the records that have a message, waiting or delivered and not yet acknowledged."""
+    """Collect the ids of all records with a message that is waiting or not acknowledged yet."""
     with redis.pipeline(transaction=True) as pipe:
         for queue in QUEUES.values():
             pipe.lrange(f"{PREFIX}{queue}", 0, -1)
@@ -136,6 +136,6 @@ def pending_ids(redis: Redis) -> set[str]:
 
 
 def _argument(message: dict[str, Any]) -> str:
-    """The id in a message of Celery's protocol 2, whose body is `[args, kwargs, embed]`."""
+    """Decode the id in a message of Celery's protocol 2, whose body is `[args, kwargs, embed]`."""
     arguments, _, _ = json.loads(base64.b64decode(message["body"]))
     return str(arguments[0])

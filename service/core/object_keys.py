@@ -1,10 +1,10 @@
-"""Names: the ids of records, and the keys of their objects in the store.
+"""Defines the ids of records and the keys of their objects in the store.
 
-An id sorts by the time it was made, and tells its kind by its prefix. Every object of a record lies under
+Ids sort by the time of their creation, and their prefix is their kind. Every object of a record lies under
 `prefix(id)`; nothing that a client sends becomes part of a key.
 
-What a worker stores has its owner in its key, the name of this one attempt: a worker that stalled in the middle of an
-upload, and goes on when another has finished, writes beside what counts and never over it.
+The keys of a worker's objects contain their owner, the name of one attempt. A worker that stalls during an upload and
+resumes after another has finished therefore never overwrites the valid result.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _RANDOM_BITS = 80  # beside 48 bits of milliseconds, as in a ULID
 
 
 class Kind(StrEnum):
-    """What a record is about."""
+    """Kind of a record."""
 
     ADAPTER = "adapter"
     JOB = "job"
 
 
 class Upload(StrEnum):
-    """What an uploaded file is for; also the name of its folder."""
+    """Purpose of an uploaded file; also the name of its folder."""
 
     IMAGES = "images"
     MASKS = "masks"
@@ -39,24 +39,24 @@ _ID = re.compile(rf"(adp|job)_[{_ALPHABET}]{{{_LENGTH}}}")
 
 
 def new_id(kind: Kind) -> str:
-    """A new id, greater than those made in earlier milliseconds."""
+    """Make an id that is greater than those made in earlier milliseconds."""
     number = (time.time_ns() // 1_000_000 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
     digits = (_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_LENGTH)))
     return f"{_PREFIXES[kind]}_{''.join(digits)}"
 
 
 def kind_of(record: str) -> Kind | None:
-    """The kind of an id; None for what cannot be one."""
+    """Return the kind of an id; None if it is not an id."""
     if _ID.fullmatch(record) is None:
         return None
     return Kind.ADAPTER if record.startswith(_PREFIXES[Kind.ADAPTER]) else Kind.JOB
 
 
 def prefix(record: str) -> str:
-    """Where all objects of a record lie.
+    """Return the prefix of all objects of a record.
 
     Raises:
-        ValueError: for what is no id; an empty prefix would be everyone's.
+        ValueError: not an id; an empty prefix would cover all records.
     """
     kind = kind_of(record)
     if kind is None:
@@ -65,7 +65,7 @@ def prefix(record: str) -> str:
 
 
 def uploads(adapter: str) -> str:
-    """What the keys of an adapter's uploads and of their list begin with."""
+    """Return the prefix of an adapter's uploads and of their list."""
     return f"{prefix(adapter)}inputs"
 
 
@@ -74,17 +74,17 @@ def upload(adapter: str, what: Upload, number: int) -> str:
 
 
 def inputs(adapter: str) -> str:
-    """The list of an adapter's uploads, written after them: while it is missing, they are not complete."""
+    """Return the key of the list of an adapter's uploads, which is written last and marks them as complete."""
     return f"{uploads(adapter)}.json"
 
 
 def checkpoint(adapter: str, step: int, owner: str, file: str = "") -> str:
-    """A file of a checkpoint that an attempt has made, or the folder of them all."""
+    """Return the key of a file of an attempt's checkpoint, or its folder."""
     return f"{prefix(adapter)}checkpoints/{step:07d}-{owner}/{file}"
 
 
 def artifact(adapter: str, owner: str = "") -> str:
-    """The folder of the adapter that an attempt has finished, or of what all have: the record tells whose counts."""
+    """Return the folder of one attempt's finished adapter, or of all attempts'; the record names the valid one."""
     return f"{prefix(adapter)}artifact/{owner}/" if owner else f"{prefix(adapter)}artifact/"
 
 
@@ -97,17 +97,17 @@ def sample(adapter: str, step: int, owner: str) -> str:
 
 
 def block(job: str, number: int, owner: str) -> str:
-    """Candidates that a worker has made; the job's blocks tell whose counts."""
+    """Return the key of a worker's candidates of a block; the job's blocks name the valid one."""
     return f"{prefix(job)}blocks/{number:06d}-{owner}.zip"
 
 
 def verdict(job: str, number: int, owner: str) -> str:
-    """What a judge has accepted of a block; the job's blocks tell whose verdict counts."""
+    """Return the key of a judge's verdict on a block; the job's blocks name the valid one."""
     return f"{prefix(job)}blocks/{number:06d}-{owner}.json"
 
 
 def results(job: str, owner: str = "") -> str:
-    """The folder of what an attempt has made, or of what all have: the record tells whose counts."""
+    """Return the folder of one attempt's results, or of all attempts'; the record names the valid one."""
     return f"{prefix(job)}results/{owner}/" if owner else f"{prefix(job)}results/"
 
 

@@ -1,7 +1,7 @@
-"""Short commands of many coroutines over one connection to Redis, sent as they come and answered in that order.
+"""Sends short commands of many coroutines over one Redis connection; the replies arrive in the same order.
 
-redis-py lends every command a connection of its own, starts a task for each sending and a timer for each reading, and
-tells OpenTelemetry of all of it: several times the work of the command itself, in the way of every answer of the API.
+redis-py gives every command its own connection, starts a task per write and a timer per read, and reports all of it to
+OpenTelemetry. That is several times the work of the command itself, and every response of the API would wait for it.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from service.core.telemetry import Telemetry
 
 
 def connect_pipelined(settings: Settings, telemetry: Telemetry) -> PipelinedRedis:
-    """As `connections.connect_async`, for commands that only read and never wait."""
+    """Create a client for commands that only read and never block."""
     client = PipelinedRedis.from_url(
         settings.redis_url,
         decode_responses=True,
-        socket_timeout=None,  # each command has its time as a whole
+        socket_timeout=None,  # each command has one timeout as a whole
         socket_connect_timeout=TIMEOUT,
         retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
     )
-    made = cast(PipelinedRedis, client)
-    made.telemetry = telemetry
-    return made
+    pipelined = cast(PipelinedRedis, client)
+    pipelined.telemetry = telemetry
+    return pipelined
 
 
 class PipelinedRedis(redis.asyncio.Redis):
-    """A client whose commands all take the same connection, which is renewed when it breaks."""
+    """A client whose commands share one connection, which is renewed when it breaks."""
 
     telemetry: Telemetry
-    _line: _Line | None = None
+    _line: _Pipeline | None = None
     _connecting: asyncio.Lock | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -63,36 +63,36 @@ class PipelinedRedis(redis.asyncio.Redis):
         await super().aclose(close_connection_pool)
 
     async def _answer(self, args: tuple[Any, ...]) -> Any:
-        line: _Line | None = None
+        line: _Pipeline | None = None
         try:
             async with asyncio.timeout(TIMEOUT):
                 try:
                     line = await self._connected()
                     return await line.ask(args)
-                except ConnectionError:  # a connection that broke is renewed once
+                except ConnectionError:  # a broken connection is renewed once
                     line = await self._connected()
                     return await line.ask(args)
         except builtins.TimeoutError as error:
             if line is not None:
                 await line.close()
-            raise TimeoutError(f"no answer to {args[0]} for {TIMEOUT:g} s") from error
+            raise TimeoutError(f"Redis did not answer {args[0]} within {TIMEOUT:g} s") from error
 
-    async def _connected(self) -> _Line:
+    async def _connected(self) -> _Pipeline:
         if self._line is None or self._line.ended:
             self._connecting = self._connecting or asyncio.Lock()
             async with self._connecting:
                 if self._line is None or self._line.ended:
                     connection = self.connection_pool.make_connection()  # type: ignore[no-untyped-call]
                     await connection.connect()
-                    self._line = _Line(connection)
+                    self._line = _Pipeline(connection)
         return self._line
 
 
-class _Line:
-    """A connection that many ask on.
+class _Pipeline:
+    """A connection on which many coroutines send commands.
 
     Args:
-        connection: is connected, and has no timeout of its own.
+        connection: connected, and without a timeout of its own.
     """
 
     def __init__(self, connection: AbstractConnection) -> None:
@@ -106,11 +106,11 @@ class _Line:
 
     async def ask(self, args: tuple[Any, ...]) -> Any:
         if self.ended:
-            raise ConnectionError("the connection to Redis has ended")
-        packed = self._connection.pack_command(*args)  # what cannot be sent has no answer to wait for
+            raise ConnectionError("the connection to Redis is closed")
+        packed = self._connection.pack_command(*args)  # before the future: a command that cannot be sent has no reply
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        # It is on its way, in its place, before this waits for the first time.
+        # Written before the first await that yields, so the order of commands and futures is the same.
         await self._connection.send_packed_command(packed, check_health=False)
         return await answer
 
@@ -124,7 +124,7 @@ class _Line:
             while True:
                 answer = await self._next()
                 asked = self._waiting.popleft()
-                if asked.done():  # who asked has gone
+                if asked.done():  # the caller was cancelled
                     continue
                 if isinstance(answer, ResponseError):
                     asked.set_exception(answer)
@@ -135,11 +135,11 @@ class _Line:
         finally:
             for asked in self._waiting:
                 if not asked.done():
-                    asked.set_exception(ConnectionError(f"the connection to Redis has ended: {reason}"))
+                    asked.set_exception(ConnectionError(f"the connection to Redis was lost: {reason}"))
             await self._connection.disconnect(nowait=True)
 
     async def _next(self) -> Any:
-        """The next answer; an error that is the answer to one command is no error of the connection."""
+        """Read the next reply; an error reply to a command is returned, because the connection still works."""
         try:
             return await self._connection.read_response(timeout=math.inf, disconnect_on_error=False)
         except ResponseError as error:

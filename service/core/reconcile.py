@@ -1,7 +1,7 @@
-"""Putting right what a killed process left behind: messages lost, leases dead, objects without a record.
+"""Repairs what killed processes leave behind: lost messages, expired leases, objects without a record.
 
-Any number of processes may do this as often as they like; one at a time does the work. All of it may be done twice, so
-nothing is lost with a process that dies at it.
+Any number of processes may call this at any time; one at a time does the work. Every step can be repeated, so nothing
+is lost if a process dies during a round.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from service.core.storage import ObjectStore, StorageError
 log = structlog.stdlib.get_logger(__name__)
 
 HELD_SECONDS = 60
-"""How long a round may take before another process may begin its own beside it."""
+"""How long a round may take before another process may begin one."""
 
 STALE_UPLOAD = timedelta(hours=24)
-"""Longer than any upload in parts takes."""
+"""Age at which a multipart upload is aborted; longer than any takes."""
 
 CANCELLED_KEPT = timedelta(hours=6)
-"""How long a cancelled record is shown at most: nothing is left of it but that."""
+"""Longest time that a cancelled record is kept; its files are already deleted."""
 
 HOUSEKEEPING_SECONDS = 600
-"""Between two looks at what nobody waits for."""
+"""Seconds between two rounds of housekeeping, which nobody waits for."""
 
 
 def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, settings: Settings) -> bool:
-    """Do one round, unless another process is at it.
+    """Do one round, unless another process is doing one.
 
     Returns:
         Whether this process did it.
 
     Raises:
-        redis.exceptions.RedisError, kombu.exceptions.OperationalError, StorageError: what cannot be reached. What does
-            not need it was done; the next round does the rest.
+        redis.exceptions.RedisError, kombu.exceptions.OperationalError, StorageError: a server cannot be reached. The
+            steps before it are done; the next round does the rest.
     """
     redis, holder = store.redis, uuid4().hex
     if not redis.set(f"{NAMESPACE}reconciler", holder, nx=True, ex=HELD_SECONDS):
@@ -73,16 +73,16 @@ def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, 
 
 
 def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float) -> None:
-    """Call `round_of_it` every so many seconds until `stop` is set, whatever happens in it.
+    """Call `round_of_it` every `seconds` until `stop` is set, whatever it raises.
 
-    For a thread of its own. `RecordStore.upkeep.last_round` tells whether rounds come to their end.
+    To be run in a thread of its own. `RecordStore.upkeep.last_round` is the time of the last complete round.
     """
     while not stop.wait(seconds):
         try:
             round_of_it()
         except (RedisError, OperationalError, StorageError) as error:
             log.warning("reconcile_interrupted", error=repr(error))
-        except Exception:  # a round that fails must not be the last: nothing else puts right what is lost
+        except Exception:  # the next round must follow: nothing else repairs what is lost
             log.exception("reconcile_failed")
 
 
@@ -99,7 +99,7 @@ def _in_states(store: RecordStore, *states: State) -> Iterator[str]:
 
 
 def _send_again(store: RecordStore, dispatcher: Dispatcher, settings: Settings) -> None:
-    # Who creates or releases a record sends its message a moment later, and needs no help within that moment.
+    # A process that creates or releases a record sends its message a moment later.
     before = store.upkeep.now() - settings.reconcile_seconds
     waiting = [record for kind in Kind for record in store.states.queued_before(kind, before)]
     if not waiting:
@@ -126,7 +126,7 @@ def _collect(store: RecordStore, storage: ObjectStore) -> None:
         try:
             storage.delete_prefix(object_keys.prefix(record))
         except (StorageError, ClientError) as error:
-            storage.ready()  # raises where it is not this one record but the store
+            storage.ready()  # raises if the whole store has failed and not only this record
             log.warning("collect_postponed", record=record, error=repr(error))
         else:
             store.upkeep.collected(entry)

@@ -1,4 +1,4 @@
-"""One record of an adapter or a job, as everybody reads it."""
+"""The record of an adapter or a job, and how it is parsed from Redis."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Record:
 
     Attributes:
         transitions: state → time of the last entry into it.
-        request: as asked, the seed filled in.
-        progress, counts, result, error, checkpoint: as their writers shaped them; None before the first.
-        owner: who claimed or finished it last.
-        lease_until: when the longest lease on it ends; None where nobody holds it.
-        attempt: starts so far.
-        stored_bytes: of its objects, as charged to its key.
-        revision: grows with every change that a reader can see.
+        request: the request, with a seed.
+        progress, counts, result, error, checkpoint: JSON as written by the workers; None until first written.
+        owner: attempt that claimed or finished it last.
+        lease_until: end of the longest lease on it; None if nobody holds one.
+        attempt: number of starts so far.
+        stored_bytes: size of its objects, counted against its key's quota.
+        revision: grows with every visible change.
         notes: sentences on the uploads.
-        request_id: of the request that created it, for logs.
+        request_id: id of the request that created it, for logs.
     """
 
     id: str
@@ -73,8 +73,8 @@ class Event:
     """A change of a record.
 
     Attributes:
-        id: grows from event to event of a record; what to resume after.
-        data: {"state", "revision", "attempt", "at", "progress", "counts", "error"}, as they were then.
+        id: grows from event to event of a record; reading resumes after an id.
+        data: {"state", "revision", "attempt", "at", "progress", "counts", "error"} at the time of the event.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Event:
 
 
 def parse_record(fields: Mapping[str, str]) -> Record:
-    """A record from its hash."""
+    """Parse a record from its Redis hash."""
     lease = fields.get("lease_until")
     return Record(
         id=fields["id"],
@@ -108,5 +108,5 @@ def parse_record(fields: Mapping[str, str]) -> Record:
 
 
 def parse_json(text: str | None) -> Json | None:
-    """A field that may be missing."""
+    """Parse a JSON field that may be missing."""
     return None if text is None else cast(Json, from_json(text))

@@ -1,8 +1,8 @@
-"""What may be asked for: the requests for an adapter and for a job, checked by type and range.
+"""The requests for adapters and jobs, checked by type and range.
 
-An option that is None was not chosen, and the base's recommendation decides; only the seed is always filled in, so
-that any answer can be made again. The options themselves are declared in `service.core.options`; the library checks
-them again with the base at hand.
+An option that is None was not chosen, and takes the value that the base recommends. Only the seed is always filled in,
+so that every result can be reproduced. The options are declared in `service.core.options`; the library checks them
+again when the base is known.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class _Request(BaseModel):
 
 @with_options(TrainingConfig)
 class TrainingOptions(_Request):
-    """How to train."""
+    """Options of a training."""
 
     seed: Annotated[Seed, BeforeValidator(_seed_or_new)] = Field(default_factory=new_seed)
 
 
 class AdapterRequest(_Request):
-    """The fields beside the uploaded files.
+    """The fields of an upload beside its files.
 
     Attributes:
-        name: what the user calls the adapter.
-        object, defect: words for the product and its flaw.
-        base: name of the base model; None takes the server's.
-        method: how pairs are generated.
+        name: the user's name for the adapter.
+        object, defect: names of the product and of its defect.
+        base: name of the base model; None means the server's default.
+        method: generation method.
     """
 
     name: Phrase
@@ -68,13 +68,13 @@ class QualityOptions(_Request):
 
 @with_options(SamplingConfig)
 class JobRequest(_Request):
-    """A request for pairs, with the options of sampling.
+    """A request for a dataset of pairs, with the options of sampling.
 
     Attributes:
-        num_pairs: accepted pairs.
-        formats: layouts to add to the dataset.
+        num_pairs: number of accepted pairs.
+        formats: further layouts of the dataset.
         limits: thresholds of the quality checks.
-        max_attempts: candidates to try at most; None for ten per pair.
+        max_attempts: most candidates to try; None for ten per pair.
     """
 
     adapter_id: Annotated[str, Field(pattern=r"^adp_[0-9a-z]{26}$")]
@@ -89,6 +89,6 @@ class JobRequest(_Request):
     def _enough(cls, max_attempts: int | None, others: ValidationInfo) -> int | None:
         pairs = others.data.get("num_pairs")
         if max_attempts is not None and pairs is not None and max_attempts < pairs:
-            message = "{attempts} attempts cannot make {pairs} pairs: allow at least as many, better ten per pair"
+            message = "{attempts} attempts cannot yield {pairs} pairs: allow at least {pairs}, better ten per pair"
             raise PydanticCustomError("too_few_attempts", message, {"attempts": max_attempts, "pairs": pairs})
         return max_attempts

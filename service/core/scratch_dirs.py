@@ -1,4 +1,4 @@
-"""Folders for what lies on disk for a while, which the next process clears away if their own one is killed."""
+"""Creates scratch folders, which another process deletes later if their own process is killed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MOST_KEPT_FREE = 256 * 2**20
-"""Bytes; a disk of which a tenth is less is full when less than that is free."""
+"""Bytes; a disk is full when less than this, or less than a tenth of a smaller disk, is free."""
 
 
 @contextmanager
 def scratch_dir(parent: Path | None, prefix: str, name: str = "") -> Iterator[Path]:
-    """A new folder, removed in the end; those of the same prefix whose processes are gone are removed at once.
+    """Create a folder that is deleted at the end; also delete those of the same prefix whose process has ended.
 
     Args:
-        parent: must exist; None for the system's folder of temporary files.
-        prefix: tells what the folder is for.
-        name: never given twice; drawn if it is empty.
+        parent: existing folder; None for the system's folder of temporary files.
+        prefix: names the folder's purpose.
+        name: unique name; random if it is empty.
     """
     root, whole = parent or Path(tempfile.gettempdir()), f"{prefix}{name or secrets.token_hex(8)}"
     _sweep(root, prefix)
     folder = root / whole
-    # The lock is taken under another name, so that nobody sweeps the folder before it holds.
+    # Locked under another name first, so that no other process deletes the folder before the lock is held.
     aside = root / f".{whole}.new"
     try:
         with aside.open("w") as lock:
@@ -40,14 +40,14 @@ def scratch_dir(parent: Path | None, prefix: str, name: str = "") -> Iterator[Pa
         (root / f"{whole}.lock").unlink(missing_ok=True)
 
 
-def has_room(folder: Path) -> bool:
-    """Whether there is room on the disk that a folder lies on, or is to lie on."""
+def has_space(folder: Path) -> bool:
+    """Whether there is space on the disk of a folder, which need not exist yet."""
     usage = _usage(folder)
     return usage.free > min(MOST_KEPT_FREE, usage.total // 10)
 
 
 def free_bytes(folder: Path | None) -> int:
-    """What is free on the disk that a folder lies on; None for the system's folder of temporary files."""
+    """Return the free bytes on the disk of a folder; None for the system's folder of temporary files."""
     return _usage(folder or Path(tempfile.gettempdir())).free
 
 

@@ -1,4 +1,4 @@
-"""The settings of the service, read once from the environment and from files of secrets."""
+"""The settings of the service, read once from the environment and from secret files."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ class Settings(BaseSettings):
     that `PAIRFORGE_SECRETS_DIR` names; the environment wins. Times are in seconds.
 
     Attributes:
-        redis_url: the database of records and messages.
-        s3_endpoint_url: None for Amazon's own.
-        s3_public_endpoint_url: under which clients reach the store, for signed links; None if it is the same.
-        base: the base model that adapters are trained on unless they name another.
+        redis_url: database of records and messages.
+        s3_endpoint_url: address of the object store; None for Amazon S3.
+        s3_public_endpoint_url: address of the store for clients, in signed links; None if it is the same.
+        base: default base model of adapters.
         device: "auto", or a torch device.
-        spool_dir: where uploads and datasets lie for a while; None for the system's folder of temporary files.
-        require_keys: whether every request needs an API key; without, only this machine's own requests are served.
+        spool_dir: folder of uploads and unfinished work; None for the system's folder of temporary files.
+        require_keys: require an API key of every request; without it, only requests from this machine are served.
         max_pairs, max_normals, max_file_bytes, max_body_bytes, max_pixels, max_total_pixels: limits of one upload.
-        max_uploads, max_uploads_per_key: uploads that may be open at once.
-        min_free_bytes: of the disk that uploads are kept on; with less than that none is taken.
-        body_idle_seconds: how long a client may send nothing of a body that is not complete.
-        body_seconds: how long a body may take in all.
-        max_streams, max_streams_per_key: streams of events that may be open at once.
-        max_num_pairs: greatest number of pairs that one job may ask for.
-        max_active_per_key: adapters and jobs of one key that may be queued or running at once.
-        max_records_per_key: adapters and jobs of one key, finished ones included.
-        max_stored_bytes_per_key: above this a key creates nothing more.
-        lease_seconds: how long a worker's hold on a record lasts without renewal.
-        max_attempts: starts without any progress after which a record fails.
-        link_seconds: how long a signed link works.
+        max_uploads, max_uploads_per_key: limits of concurrent uploads.
+        min_free_bytes: space that uploads must leave free on their disk.
+        body_idle_seconds: longest time without data while a body is received.
+        body_seconds: longest time to receive a body.
+        max_streams, max_streams_per_key: limits of concurrent event streams.
+        max_num_pairs: most pairs that one job may request.
+        max_active_per_key: quota of queued and running adapters and jobs.
+        max_records_per_key: quota of adapters and jobs, finished ones included.
+        max_stored_bytes_per_key: quota of stored data.
+        lease_seconds: duration of a worker's lease on a record without renewal.
+        max_attempts: starts without progress after which a record fails.
+        link_seconds: validity of signed links.
         retention_days: how long finished records and their objects are kept.
-        reconcile_seconds: time between two looks at what has been lost.
+        reconcile_seconds: time between two rounds of the reconciler.
         idempotency_seconds: how long an idempotency key is remembered.
-        pairs_per_shard: for every so many pairs one more worker is called to a job.
-        max_shards: workers that one job is offered to at most.
-        log_format: None for text where stderr is a terminal, and JSON elsewhere.
-        log_level: what is less important is not logged; libraries tell nothing below "info".
-        metrics_host, metrics_port: where a worker serves its metrics; without a port it does not.
-        revision: the commit that this software was built from, told among the metrics.
+        pairs_per_shard: number of pairs for which a job is offered to one more worker.
+        max_shards: most workers that one job is offered to.
+        log_format: None means text if stderr is a terminal, else JSON.
+        log_level: lowest level that is logged; libraries never log below "info".
+        metrics_host, metrics_port: address of a worker's metrics; without a port it serves none.
+        revision: commit that this software was built from, for the metrics.
     """
 
     model_config = SettingsConfigDict(env_prefix="PAIRFORGE_", frozen=True, extra="ignore")
@@ -95,14 +95,14 @@ class Settings(BaseSettings):
 
     @property
     def visibility_timeout(self) -> int:
-        """Whole seconds after which the broker delivers an unacknowledged, unrenewed message again."""
+        """Seconds after which the broker redelivers a message that was neither acknowledged nor renewed."""
         return math.ceil(self.lease_seconds)
 
 
 def load_settings() -> Settings:
-    """The settings of this process.
+    """Load the settings of this process.
 
     Raises:
-        pydantic.ValidationError: naming every variable whose value cannot be.
+        pydantic.ValidationError: names every variable with an invalid value.
     """
     return Settings(_secrets_dir=os.environ.get("PAIRFORGE_SECRETS_DIR"))

@@ -1,4 +1,4 @@
-"""The object store: anything that speaks S3."""
+"""The object store: any server with the S3 protocol."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _PASSING = {"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "Throttling", 
 
 
 class StorageError(TransientError):
-    """The object store cannot be reached, or fails for now; tried several times."""
+    """The object store cannot be reached or fails, after several tries."""
 
 
 class MissingObject(KeyError):  # noqa: N818  as the KeyError it is
-    """There is no object of that key."""
+    """No object has this key."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object's key, and its size in bytes."""
+    """An object's key and its size in bytes."""
 
     key: str
     size: int
 
 
 class ObjectStore:
-    """One bucket. Methods may be called from several threads; each may raise `StorageError`.
+    """A bucket of the object store. Methods are thread-safe, and each may raise `StorageError`.
 
     Args:
         telemetry: counts and times the operations.
@@ -68,7 +68,7 @@ class ObjectStore:
             telemetry.watch_s3(self._probe)
 
     def put(self, key: str, content: bytes | Path, content_type: str = "application/octet-stream") -> None:
-        """Store bytes or a file; readers see all of it or nothing."""
+        """Store bytes or a file atomically."""
         with _failures(key):
             if isinstance(content, bytes):
                 self._client.put_object(Bucket=self._bucket, Key=key, Body=content, ContentType=content_type)
@@ -77,25 +77,25 @@ class ObjectStore:
                 self._client.upload_file(str(content), self._bucket, key, ExtraArgs=extra, Config=_TRANSFER)
 
     def get(self, key: str) -> bytes:
-        """The bytes of an object.
+        """Read the bytes of an object.
 
         Raises:
-            MissingObject: there is none.
+            MissingObject: no object has this key.
         """
         with _failures(key):
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
     def download(self, key: str, file: Path) -> None:
-        """Write an object to a file, which appears when it is complete.
+        """Download an object to a file, which appears when it is complete.
 
         Raises:
-            MissingObject: there is none.
+            MissingObject: no object has this key.
         """
         with _failures(key):
             self._client.download_file(self._bucket, key, str(file), Config=_TRANSFER)
 
     def list(self, prefix: str) -> list[ObjectInfo]:
-        """The objects whose keys begin with `prefix`, in the order of their keys."""
+        """List the objects whose keys begin with `prefix`, sorted by key."""
         with _failures(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
             return [ObjectInfo(found["Key"], found["Size"]) for page in pages for found in page.get("Contents", [])]
@@ -104,7 +104,7 @@ class ObjectStore:
         """Delete the objects whose keys begin with `prefix`.
 
         Raises:
-            ValueError: the prefix is empty; it would be the whole bucket.
+            ValueError: the prefix is empty, which would delete the whole bucket.
         """
         if not prefix:
             raise ValueError("an empty prefix would delete the whole bucket")
@@ -119,16 +119,16 @@ class ObjectStore:
                 raise StorageError(f"{len(errors)} objects under {prefix} were not deleted: {errors[0].get('Message')}")
 
     def signed_link(self, key: str, *, filename: str, content_type: str, expires: int) -> str:
-        """A link under the public endpoint by which anyone can download an object.
+        """Sign a link under the public endpoint by which anyone can download an object.
 
         Args:
-            filename: what the browser saves it as.
-            expires: seconds from now.
+            filename: name under which a browser saves it.
+            expires: validity in seconds.
         """
         plain = re.sub(r"[^A-Za-z0-9._ -]", "_", filename)
         named = f'filename="{plain}"'
         if not filename.isascii():
-            # In full for those who know RFC 6266, plain for the others.
+            # In full for clients that support RFC 6266, plain for others.
             named += f"; filename*=UTF-8''{quote(re.sub(_UNFIT, '_', filename), safe='')}"
         parameters = {
             "Bucket": self._bucket,
@@ -139,19 +139,19 @@ class ObjectStore:
         return self._public.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires)
 
     def ensure_bucket(self) -> None:
-        """Create the bucket unless it is there."""
+        """Create the bucket if it is missing."""
         if self.ready():
             return
         known = self._client.exceptions
         with _failures(self._bucket), suppress(known.BucketAlreadyExists, known.BucketAlreadyOwnedByYou):
-            if self._region == "us-east-1":  # the protocol's default, which may not be named
+            if self._region == "us-east-1":  # the protocol's default, which must not be sent
                 self._client.create_bucket(Bucket=self._bucket)
             else:
                 place = cast("BucketLocationConstraintType", self._region)
                 self._client.create_bucket(Bucket=self._bucket, CreateBucketConfiguration={"LocationConstraint": place})
 
     def ready(self) -> bool:
-        """Whether the bucket is there, told within some seconds."""
+        """Check within a few seconds whether the bucket exists."""
         try:
             with _failures(self._bucket):
                 self._probe.head_bucket(Bucket=self._bucket)
@@ -160,10 +160,10 @@ class ObjectStore:
         return True
 
     def abort_stale_uploads(self, before: datetime) -> int:
-        """Give up uploads in parts that were begun before a time; how many there were."""
+        """Abort the multipart uploads begun before a time; returns their number."""
         try:
             stale = [(key, upload) for key, upload, begun in self._unfinished_uploads() if begun < before]
-        except MissingObject:  # what rclone says where there are none
+        except MissingObject:  # rclone's answer if there are none
             return 0
         for key, upload in stale:
             with suppress(MissingObject), _failures(key):  # finished meanwhile
@@ -178,7 +178,7 @@ class ObjectStore:
                     yield upload["Key"], upload["UploadId"], upload["Initiated"]
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._client.close()
         self._probe.close()
         self._public.close()
@@ -194,7 +194,7 @@ def _client(
         connect_timeout=min(5, timeout),
         read_timeout=timeout,
         max_pool_connections=32,
-        # Checksums in trailers, the default since 1.36, are unknown to many stores that are not Amazon's.
+        # Many stores other than Amazon's do not support checksums in trailers, the default since 1.36.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
@@ -229,7 +229,7 @@ def _failures(what: str) -> Iterator[None]:
 
 @contextmanager
 def _unwrapped() -> Iterator[None]:
-    """The store's own answer, which uploads of files wrap in an error that tells it in words only."""
+    """Raise the store's own error, which boto3 wraps for uploads of files in one that has only its text."""
     try:
         yield
     except S3UploadFailedError as error:

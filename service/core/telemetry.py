@@ -1,6 +1,6 @@
-"""What API and workers count alike: how records end, and what the object store and Redis take and refuse.
+"""Metrics that API and workers share: ends of records, and time and errors of the object store and Redis.
 
-Metrics are made when a process starts and not when this is imported: a worker's lie in files (see
+Metrics are created when a process starts and not on import, because a worker's metrics are kept in files (see
 `worker.monitoring.metrics`).
 """
 
@@ -28,13 +28,13 @@ S3_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 REDIS_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 
 _ORDINARY = frozenset({404, 409})
-"""Answers of a store that is well: there is no such object, or the bucket is there already."""
+"""Statuses that are no failure of the store: the object is missing, or the bucket exists already."""
 
 _BEGAN = "pairforge_began"
 
 
 class Telemetry:
-    """The metrics of one process; in a worker those of all its processes are added up."""
+    """The metrics of one process; those of a worker's processes are added up."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -43,32 +43,32 @@ class Telemetry:
         )
         self._poisoned = Counter(
             "pairforge_poisoned",
-            "Records that failed for too many starts without progress.",
+            "Records that failed after too many starts without progress.",
             ("kind",),
             registry=registry,
         )
         self._s3 = Histogram(
             "pairforge_s3_operation_seconds",
-            "Operations of the object store, with all tries; downloads until the first byte.",
+            "Duration of object store operations, retries included; downloads until the first byte.",
             ("operation",),
             buckets=S3_BUCKETS,
             registry=registry,
         )
         self._s3_errors = Counter(
             "pairforge_s3_errors",
-            "Operations that the object store failed or refused.",
+            "Failed or refused object store operations.",
             ("operation", "code"),
             registry=registry,
         )
         self._redis = Histogram(
             "pairforge_redis_operation_seconds",
-            "Commands to Redis, with all tries.",
+            "Duration of Redis commands, retries included.",
             ("command",),
             buckets=REDIS_BUCKETS,
             registry=registry,
         )
         self._redis_errors = Counter(
-            "pairforge_redis_errors", "Commands that Redis failed or refused.", ("error",), registry=registry
+            "pairforge_redis_errors", "Failed or refused Redis commands.", ("error",), registry=registry
         )
         self._commands: dict[str, Histogram] = {}
         for kind in Kind:
@@ -79,13 +79,13 @@ class Telemetry:
             self._redis_errors.labels(error)
 
     def ended(self, kind: Kind, state: State, *, poisoned: bool = False) -> None:
-        """Count a record that this process has brought to its end."""
+        """Count a record that this process has finished."""
         self._finished.labels(kind, state).inc()
         if poisoned:
             self._poisoned.labels(kind).inc()
 
     def redis_took(self, command: str, seconds: float) -> None:
-        """Time a command by its name."""
+        """Record the duration of a command."""
         timer = self._commands.get(command)
         if timer is None:
             timer = self._commands[command] = self._redis.labels(_command(command))
@@ -93,11 +93,11 @@ class Telemetry:
 
     def redis_failed(self, error: RedisError) -> None:
         """Count a command that failed."""
-        if not isinstance(error, NoScriptError):  # every script's first run on a server
+        if not isinstance(error, NoScriptError):  # expected on a script's first run on a server
             self._redis_errors.labels(type(error).__name__).inc()
 
     def watch_s3(self, client: S3Client) -> None:
-        """Time the client's operations, and count their failures."""
+        """Time the client's operations and count their failures."""
         events = client.meta.events
         events.register("before-call.s3", _begin)
         events.register("after-call.s3", self._s3_answered)
@@ -121,15 +121,15 @@ class Telemetry:
 
 
 class DiskCollector(Collector):
-    """The disk that the spool lies on, looked at whenever it is asked."""
+    """Reads the free space on the disk of the scratch folder on every scrape."""
 
-    def __init__(self, spool: Path) -> None:
-        self._spool = spool
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        free = GaugeMetricFamily("pairforge_disk_free_bytes", "Room on the disk.", labels=("mount",))
-        size = GaugeMetricFamily("pairforge_disk_size_bytes", "The whole disk.", labels=("mount",))
-        folder = self._spool
+        free = GaugeMetricFamily("pairforge_disk_free_bytes", "Free space on the disk.", labels=("mount",))
+        size = GaugeMetricFamily("pairforge_disk_size_bytes", "Size of the disk.", labels=("mount",))
+        folder = self._folder
         while not folder.exists():
             folder = folder.parent
         usage = shutil.disk_usage(folder)
@@ -144,7 +144,7 @@ def set_build_info(
     """Export the versions of this software as the labels of a metric."""
     build = Gauge(
         "pairforge_build_info",
-        "Always 1; the labels tell which software this is.",
+        "Always 1; the labels are the versions of the software.",
         ("component", "version", "revision", "torch", "cuda"),
         registry=registry,
         multiprocess_mode="livemax",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.core.scratch_dirs import has_room, scratch_dir
+from service.core.scratch_dirs import has_space, scratch_dir
 from service.core.settings import Settings
 
 FOLDER = "pairforge-work"
@@ -28,7 +28,7 @@ def workspace(settings: Settings, name: str = "") -> Iterator[Path]:
 
 def is_crowded(settings: Settings) -> bool:
     """Whether there is too little room to work, whoever took it."""
-    return not has_room(_root(settings))
+    return not has_space(_root(settings))
 
 
 def _root(settings: Settings) -> Path:

@@ -103,7 +103,7 @@ class TrainingConfig:
         return asdict(self)
 
     def with_half_batch(self) -> Self:
-        """The same training with half as many pairs at once, and twice as many batches per step."""
+        """Halve the pairs at once, rounded down, and double the batches per step."""
         return replace(self, batch=self.batch // 2, accumulate=2 * self.accumulate)
 
 

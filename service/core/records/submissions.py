@@ -97,7 +97,7 @@ class Submissions:
         redis = self._database.redis
         if idempotency_key is not None and redis.exists(_idempotency_name(key_id, Idempotency(idempotency_key, ""))):
             return
-        if (full := self._database.run("room", key_id, *self._quotas.values())) is not None:
+        if (full := self._database.run("quota", key_id, *self._quotas.values())) is not None:
             raise QuotaExceeded(full[0], int(full[1]), self._quotas[full[0]])
 
     def replay(self, key_id: str, idempotency: Idempotency) -> Record | None:

@@ -1,7 +1,7 @@
-"""The scripts that change records, each atomic on the Redis server.
+"""Loads and runs the Lua scripts that change records, each atomically on the Redis server.
 
-Every script is its own file under what all share (`common.lua`). They compute the names of the keys they touch from
-the id in their arguments, so they need one Redis server, not a cluster.
+Every script is a file that is run after `common.lua`. Scripts compute the names of their keys from the id in their
+arguments, so they need a single Redis server, not a cluster.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from redis import Redis
 from redis.commands.core import Script
 
 NAMESPACE = "pairforge:"
-"""What the names of all keys begin with."""
+"""Prefix of all keys."""
 
 WORKERS = f"{NAMESPACE}workers"
-"""Name of a worker → when it was last there, Unix time by the clock of the Redis server."""
+"""Sorted set: name of a worker → its last heartbeat, in Unix time by the clock of the Redis server."""
 
 HEARD_SECONDS = 30.0
-"""A worker that was not there for so long is gone."""
+"""Age of the last heartbeat after which a worker counts as dead."""
 
 EVENTS_KEPT = 500
-"""Events of one record, about; older ones are dropped."""
-
+"""Approximate number of events kept per record; older ones are dropped."""
 
 LAST_EVENTS = 50
-"""Events that stay of a record that has ended."""
+"""Number of events kept of a finished record."""
 
 EVENT_SECONDS = 86_400
-"""How long they stay."""
+"""How long they are kept."""
 
 
 class Scripts:
-    """The scripts by name, with the settings they need written into them."""
+    """Runs scripts by name; their settings are inserted as constants."""
 
     def __init__(self, redis: Redis, lease_seconds: float, max_attempts: int) -> None:
         constants = {
@@ -57,6 +56,6 @@ class Scripts:
         """Run one script.
 
         Raises:
-            redis.exceptions.RedisError: the server cannot be reached, or refuses.
+            redis.exceptions.RedisError: the server cannot be reached, or refuses the script.
         """
         return cast(Any, self._scripts[name](args=arguments))

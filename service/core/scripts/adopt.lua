@@ -1,5 +1,5 @@
--- the owner of before, a key's id: the records of the one become the other's, with what they count against quotas. How many; 'unknown'
--- where there is no such key, 'taken' where the owner of before is still a key.
+-- former owner, id of a key: gives the owner's records and their quota usage to the key. Returns their number, 'unknown'
+-- if no key has this id, or 'taken' if the former owner is still a key.
 local former, heir, known = ARGV[1], ARGV[2], NAMESPACE .. 'keys'
 if redis.call('HEXISTS', known, heir) == 0 then return 'unknown' end
 if redis.call('HEXISTS', known, former) == 1 then return 'taken' end

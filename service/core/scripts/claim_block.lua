@@ -1,5 +1,5 @@
--- id, owner, ahead, stop or '', besides or '': the lowest block that no other live member has and that is not done,
--- but for the one besides; 'failed' where that ended the job; or nothing.
+-- id, owner, ahead, stop or '', skipped block or '': claims the lowest unfinished block that no other live member has.
+-- Returns its number; 'failed' if that ended the job; or nothing.
 local id, owner, stop = ARGV[1], ARGV[2], tonumber(ARGV[4])
 if get(id, 'state') ~= 'running' or not member(id, owner) then return nil end
 local blocks = key('blocks', id)

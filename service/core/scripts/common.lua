@@ -1,6 +1,6 @@
--- What all scripts share. Above it stand the constants NAMESPACE, LEASE (seconds), MAX_ATTEMPTS, EVENTS,
+-- Shared by all scripts. Preceded by the constants NAMESPACE, LEASE (seconds), MAX_ATTEMPTS, EVENTS,
 -- LAST_EVENTS and EVENT_SECONDS.
--- The clock is the server's, so that no worker's own can be wrong.
+-- Times are the server's, because workers' clocks may differ.
 
 local TERMINAL = {succeeded = true, failed = true, cancelled = true}
 
@@ -19,7 +19,7 @@ local function number(id, field)
   return tonumber(get(id, field) or 0)
 end
 
--- Every event is a whole picture, so that whoever has missed some needs only the last.
+-- Every event contains the whole state, so a reader that has missed some needs only the last.
 local function announce(id)
   local record = redis.call('HMGET', key('record', id), 'state', 'revision', 'attempt', 'progress', 'counts', 'error')
   local data = string.format(
@@ -28,7 +28,7 @@ local function announce(id)
   redis.call('XADD', key('events', id), 'MAXLEN', '~', EVENTS, '*', 'data', data)
 end
 
--- Objects are deleted at once, and again when a stalled worker's late writes have arrived.
+-- Objects are deleted now, and again later, in case a stalled worker writes more.
 local function discard(id)
   redis.call('ZADD', NAMESPACE .. 'garbage', now, id, now + 2 * LEASE, 'again:' .. id)
 end
@@ -38,7 +38,7 @@ local function store(id, bytes)
   redis.call('HSET', key('record', id), 'stored_bytes', bytes)
 end
 
--- Which quota one more record with so many bytes would exceed, and how much of it is in use; or nothing.
+-- The quota that one more record with so many bytes would exceed, and its usage; or nothing.
 local function used_up(key_id, bytes, max_active, max_stored, max_records)
   local usage = redis.call('HMGET', key('usage', key_id), 'active', 'stored_bytes')
   local active, stored, records = tonumber(usage[1] or 0), tonumber(usage[2] or 0), 0
@@ -96,8 +96,8 @@ local function give_up(id)
   enter(id, 'failed')
 end
 
--- Members hold a record together, each by a lease of its own. Whoever takes over from a dead member removes it first;
--- until then it may wake up and go on.
+-- Members hold a record together, each by its own lease. A dead member is removed before another takes over;
+-- until then it may resume.
 local function member(id, owner)
   return redis.call('ZSCORE', key('members', id), owner)
 end
@@ -117,7 +117,7 @@ local function hold(id, owner)
   redis.call('HSET', key('record', id), 'lease_until', string.format('%.6f', now + LEASE))
 end
 
--- Progress was made: what dies from here on has not died of what came before.
+-- Progress was made, so later failures are counted from zero.
 local function advanced(id)
   redis.call('HSET', key('record', id), 'strikes', 0)
 end

@@ -1,6 +1,6 @@
 -- id, kind, key_id, request, notes, stored_bytes, idempotency key or '', fingerprint, seconds, max_active, max_stored,
 -- max_records, the adapter that a job needs or '', the id of the request.
--- What became of it, and the record: one answer, so that nobody who has it needs to ask again.
+-- Returns the outcome and the record together, so that callers need no second request.
 local id, kind, key_id, bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
 local remembered = key('idempotency', key_id .. ':' .. ARGV[7])
 

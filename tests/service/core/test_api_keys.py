@@ -73,10 +73,10 @@ def test_nothing_is_taken_from_a_key_that_works_nor_given_to_none(redis_client: 
         create_key(redis_client, name)
     first, second = list_keys(redis_client)
     job = store.submissions.create(Kind.JOB, new_id(Kind.JOB), first.id, {})[0].id
-    with pytest.raises(UsageError, match="is a key itself"):
+    with pytest.raises(UsageError, match="is a key that is still valid"):
         adopt_records(redis_client, first.id, second.id)
     revoke_key(redis_client, first.id)
-    with pytest.raises(UsageError, match=f"there is no key {first.id}"):
+    with pytest.raises(UsageError, match=f"no key has the id {first.id}"):
         adopt_records(redis_client, LOCAL, first.id)
     assert adopt_records(redis_client, first.id, second.id) == 1
     assert used(store, second.id)[0] == {job}

@@ -13,7 +13,7 @@ from kombu.message import Message
 from kombu.transport.redis import Mutex
 from redis import Redis
 
-from service.core.messaging import Dispatcher, celery_config, pending_ids, renew_delivery, shards_of
+from service.core.messaging import Dispatcher, celery_config, pending_ids, renew_delivery, workers_for
 from service.core.object_keys import Kind, new_id
 from service.core.record import Record
 from service.core.records.store import RecordStore
@@ -141,7 +141,7 @@ def test_each_kind_of_record_gets_the_messages_it_needs(
 
 def test_a_job_is_offered_to_no_more_workers_than_have_work() -> None:
     settings = Settings(pairs_per_shard=16, max_shards=4)
-    assert [shards_of(pairs, settings) for pairs in (1, 16, 17, 64, 1000)] == [1, 1, 2, 4, 4]
+    assert [workers_for(pairs, settings) for pairs in (1, 16, 17, 64, 1000)] == [1, 1, 2, 4, 4]
 
 
 def test_a_broker_that_is_down_is_told_in_seconds(dispatcher: Dispatcher, redis_server: RedisServer) -> None:

@@ -90,7 +90,7 @@ def test_fewer_attempts_than_pairs_are_refused_naming_both() -> None:
         job(num_pairs=10, max_attempts=3)
     (problem,) = caught.value.errors()
     assert problem["loc"] == ("max_attempts",)
-    assert problem["msg"].startswith("3 attempts cannot make 10 pairs")
+    assert problem["msg"].startswith("3 attempts cannot yield 10 pairs")
     assert job(num_pairs=3, max_attempts=3).max_attempts == 3
     assert refused(job, num_pairs=0, max_attempts=3) == {("num_pairs",)}
 
