@@ -1,13 +1,13 @@
-"""The adapter artefact: one folder with everything few-shot training made, strict to load, without pickle.
+"""Saves and loads adapters: folders with everything that few-shot training made, loaded strictly, without pickle.
 
-card.json                  what it is: base and its hash, data hashes, configuration, steps, loss curve, software
-run.json                   how it came about: when, how long, on what machine (apart, so that the rest is reproducible)
+card.json                  contents: base and its hash, data hashes, configuration, steps, loss curve, software
+run.json                   the training run: when, how long, on what machine (apart, so that the rest is reproducible)
 global/, anomaly/          `pytorch_lora_weights.safetensors` of either branch (and the shared text LoRA), in the format
                            that diffusers' `load_lora_weights` and peft read
 interaction.safetensors    SAIM
 background.safetensors     BCM, when trained
-mask_net.safetensors       the mask network adapted to the user's pairs, when there is one
-reference/                 the few-shot defects as views, which the quality checks compare with
+mask_net.safetensors       the mask network fine-tuned on the user's pairs, if any
+reference/                 crops of the few-shot defects, which the quality checks compare with
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from service.core.options.dualanodiff import TrainingConfig
 METHOD = "dualanodiff"
 
 DEFECTS_PER_PAIR = 8
-"""At most so many separate defects of one photograph are kept as references."""
+"""Most separate defects of one photograph that are kept as references."""
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
@@ -56,9 +56,9 @@ class DualAnoDiffAdapter:
 
     Attributes:
         model: the base with the adapter's weights, in evaluation mode.
-        mask_net: the adapted mask network, or None.
-        references: views of the real defects at their photographs' own scale.
-        placements: where these views lay.
+        mask_net: the fine-tuned mask network, or None.
+        references: crops of the real defects at their photographs' own scale.
+        placements: positions of these crops.
     """
 
     model: DualAnoDiffModel
@@ -69,17 +69,17 @@ class DualAnoDiffAdapter:
 
     @property
     def base(self) -> Base:
-        """The base it was trained on."""
+        """Return the base that it was trained on."""
         return self.model.base
 
     @property
     def resolution(self) -> int:
-        """Side of the square that the model sees, pixels."""
+        """Return the side of the model's square images, pixels."""
         return self.model.config.resolution
 
 
 def make_references(pairs: Sequence[Pair], config: TrainingConfig) -> tuple[list[Pair], list[Placement]]:
-    """A view of every picture's largest defects at their own scale, and where they lay; drawn from `config.seed`."""
+    """Crop every image's largest defects at their own scale, drawn from `config.seed`; also returns their positions."""
     references, placements = [], []
     for number, pair in enumerate(pairs):
         labels, count = ndimage.label(pair.mask, structure=np.ones((3, 3)))
@@ -108,11 +108,11 @@ def make_card(
     names: tuple[str, str],
     normals: Mapping[str, ImageArray] | None = None,
 ) -> dict[str, Any]:
-    """The adapter's card; nothing in it depends on when or where the training ran.
+    """Make the adapter's card, which does not depend on when or where the training ran.
 
     Args:
-        names: of object and defect.
-        normals: name → image of the good parts that were learned from.
+        names: names of object and defect.
+        normals: name → image of the defect-free images used in training.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -142,11 +142,11 @@ def save_adapter(
     mask_net: U2Net | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the artefact aside and rename it; an existing folder of that name is replaced.
+    """Write the adapter to a temporary folder and rename it; an existing folder is replaced.
 
     Args:
-        folder: the artefact's folder; its parent must exist.
-        run: what goes into `run.json`.
+        folder: the adapter's folder; its parent must exist.
+        run: the content of `run.json`.
     """
     with atomic_folder(folder) as aside:
         (aside / "reference").mkdir()
@@ -175,7 +175,7 @@ def load_adapter(folder: Path, base: Base) -> DualAnoDiffAdapter:
     """Load an adapter onto the base it was trained on.
 
     Raises:
-        UsageError: naming what differs: another base, missing or surplus weights, missing files.
+        UsageError: if the base, the weights or the files are not as expected; names every difference.
     """
     card = read_adapter_card(folder)
     if card["base"]["sha256"] != base.digest:
@@ -253,9 +253,9 @@ def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
         for name in sorted(set(found) & set(expected))
         if found[name].shape != expected[name].shape
     ]
-    told = [f"{len(missing)} weights are missing, first {missing[0]}"] if missing else []
-    told += [f"{len(surplus)} weights are unknown, first {surplus[0]}"] if surplus else []
-    return "; ".join(told + shapes[:3])
+    differences = [f"{len(missing)} weights are missing, first {missing[0]}"] if missing else []
+    differences += [f"{len(surplus)} weights are unknown, first {surplus[0]}"] if surplus else []
+    return "; ".join(differences + shapes[:3])
 
 
 def _read_references(folder: Path, names: Sequence[str], problems: list[str]) -> list[Pair]:

@@ -1,9 +1,9 @@
-"""Pictures to learn from beside the few real ones: their defects, changed at random, on the user's own good parts.
+"""Makes composites: training images with randomly changed real defects on the user's defect-free images.
 
-A handful of photographs shows a defect in a handful of places. Laid on good parts (see `model.data.copy_paste`) it is
-seen on many, with a mask that is exact by construction, though it only looks pasted; the real crops in every batch say
-how it really looks. Good parts without a defect, under a prompt that names none, keep what parts look like (prior
-preservation, Ruiz et al. 2023, with the user's pictures in place of the base's).
+A few photographs show a defect in a few places. Composites (see `model.data.copy_paste`) show it in many, with masks
+that are exact by construction; they look pasted, but the real crops in every batch show how defects really look. Normal
+images without a defect, under a prompt that names none, preserve what products look like (prior preservation, Ruiz et
+al. 2023, with the user's images in place of the base's).
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from service.core.options.dualanodiff import TrainingConfig
 from service.core.options.quality import QualityLimits
 
 COMPOSITE, GOOD = 1_000_003, 1_000_033
-"""Tell these draws from those of the pairs' crops, which have the pair's number in that place."""
+"""Seed parts that keep these draws apart from those of the pairs' crops, which use the pair's number."""
 
 COMPOSITES_PER_GOOD = 4
-"""There are this many times as many composites as crops of good parts alone."""
+"""Number of composites per crop of a defect-free image."""
 
 TRIES = 8
-"""Draws for a composite whose defect is to lie on the product; of these the one that lies off it least."""
+"""Number of draws for a composite; the one whose defect lies on the product most is used."""
 
 REPORT_EVERY = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What was made of good parts.
+    """Crops made from defect-free images.
 
     Attributes:
-        composites: defects on good parts.
-        good: good parts alone; masks are empty, parts grey. None with a `prior_share` of 0.
+        composites: crops with a defect.
+        good: crops without a defect; masks are empty, parts grey. None with a `prior_share` of 0.
     """
 
     composites: Crops
@@ -58,15 +58,15 @@ def make_composites(
     border: int,
     object_net: U2Net | None,
 ) -> Generator[Progress, None, Made]:
-    """Draw `config.composites` composites, and good parts alone; yields progress, returns them.
+    """Draw `config.composites` composites, and crops without a defect; yields progress, returns them.
 
-    Each is drawn from the seed and its number alone, on a window placed as in sampling.
+    Each depends only on the seed and its number, and its window is placed as in sampling.
 
     Args:
-        pairs: whose defects are laid on the good parts.
-        normals: photographs of good parts, at least one.
-        border: no defect is laid so close to sides of its window that lie inside the photograph, model pixels.
-        object_net: finds products, for defects to lie on; None to lay them anywhere.
+        pairs: the pairs whose defects are copied.
+        normals: defect-free images, at least one.
+        border: least distance of a defect to sides of its window that lie inside the photograph, model pixels.
+        object_net: finds products, so that defects lie on them; None to place defects anywhere.
     """
     references, placements = make_references(pairs, config)
     objects = Objects(object_net, normals) if object_net is not None else None
@@ -79,8 +79,8 @@ def make_composites(
             anchor = draw_anchor(normals, placements, rng, config.flips)
             inner = inner_border(anchor, config.resolution, border)
             window = resize_image(anchor.pixels, config.resolution)
-            sketch = draw_copy_paste(references[anchor.place], window, inner, anchor.mirrored, rng)
-            tried.append((_off_object(sketch, anchor, objects), sketch))
+            pasted = draw_copy_paste(references[anchor.place], window, inner, anchor.mirrored, rng)
+            tried.append((_off_object(pasted, anchor, objects), pasted))
         drawn.append(min(tried, key=lambda each: each[0])[1])
         if len(drawn) % REPORT_EVERY == 0 or len(drawn) == config.composites:
             yield meter.report(len(drawn))
@@ -95,19 +95,19 @@ def make_composites(
     )
 
 
-def _off_object(sketch: CopyPaste, anchor: Anchor, objects: Objects | None) -> float:
-    """Share of the defect that does not lie on the product, in [0, 1]; 0 on surfaces."""
+def _off_object(pasted: CopyPaste, anchor: Anchor, objects: Objects | None) -> float:
+    """Return the share of the defect that lies off the product, in [0, 1]; 0 on surfaces."""
     found = objects.in_normal(anchor.normal.name) if objects is not None else None
     if found is None:
         return 0.0
-    on_object = resize_share(found[anchor.window.slices], sketch.mask.shape[0]) >= 0.5
-    return float((sketch.mask & ~on_object).sum() / sketch.mask.sum())
+    on_object = resize_share(found[anchor.window.slices], pasted.mask.shape[0]) >= 0.5
+    return float((pasted.mask & ~on_object).sum() / pasted.mask.sum())
 
 
 def mixed_dataset(dataset: LatentDataset, good: int, composites: int, config: TrainingConfig) -> LatentDataset:
-    """A dataset of real crops, composites and good parts, in this order, made ready to be drawn from.
+    """Add prompts and batch shares to a dataset of real crops, composites and good crops, in this order.
 
-    The last `good` crops are learned under the second prompts, with a grey part.
+    The last `good` crops get the second prompts, and a grey part.
     """
     real = dataset.latents.shape[1] - composites - good
     latents = dataset.latents.clone()

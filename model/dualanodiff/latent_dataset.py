@@ -1,4 +1,4 @@
-"""The latent dataset: crops of the training pairs, encoded once."""
+"""Makes the latent dataset: crops of the training pairs, encoded once."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from service.core.options.dualanodiff import TrainingConfig
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """Crops to learn from in pixels, all `(r, r, …)`: images, masks and anomaly parts."""
+    """Crops to train on, in pixels, all `(r, r, …)`: images, masks and anomaly parts."""
 
     images: list[ImageArray]
     masks: list[MaskArray]
     parts: list[ImageArray]
 
     def __add__(self, other: Crops) -> Crops:
-        """These, then those."""
+        """Concatenate the crops."""
         return Crops(self.images + other.images, self.masks + other.masks, self.parts + other.parts)
 
     def chosen(self, crops: Sequence[int]) -> Crops:
-        """Some of them, by their numbers."""
+        """Select crops by their numbers."""
         images, masks, parts = self.images, self.masks, self.parts
         return Crops([images[crop] for crop in crops], [masks[crop] for crop in crops], [parts[crop] for crop in crops])
 
     def distinct(self) -> tuple[Crops, list[int]]:
-        """Return the crops without repetitions, and for every crop the number that it has among these."""
+        """Return the crops without repetitions, and for every crop its number among them."""
         if not switches.on(Switch.DISTINCT_CROPS):
             return self, list(range(len(self.images)))
         contents = [image.tobytes() + mask.tobytes() for image, mask in zip(self.images, self.masks, strict=True)]
@@ -53,15 +53,14 @@ class Crops:
 
 @dataclass(frozen=True, slots=True)
 class LatentDataset:
-    """The crops, encoded once.
+    """Encoded crops.
 
     Attributes:
         latents: `(2, V, C_lat, h, w)` of images and anomaly parts.
         masks: `(V, 1, h, w)` share of defect per cell, in [0, 1].
         backgrounds: `(V, C_lat, h, w)` of the background images, or None without BCM.
-        prompts: `(V,)` numbers of the prompts that the crops are learned under; None if those are always the first.
-        kinds: how many crops of each kind there are, one kind after the other, and what share of every batch these are;
-            empty where all crops are alike.
+        prompts: `(V,)` numbers of the crops' prompts; None if all have the first.
+        kinds: number of crops of each kind, in order, and their share of every batch; empty if all are of one kind.
     """
 
     latents: Tensor
@@ -71,9 +70,9 @@ class LatentDataset:
     kinds: tuple[tuple[int, float], ...] = ()
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Numbers of `count` crops for a batch.
+        """Draw the numbers of `count` crops for a batch.
 
-        Of a kind with the share s there are s × `count`, rounded up or down at random where that is not whole.
+        A kind with the share s gets s × `count` crops, rounded up or down at random if that is not whole.
         """
         if not self.kinds:
             return torch.randint(self.latents.shape[1], (count,), generator=generator)
@@ -84,13 +83,13 @@ class LatentDataset:
         return (sizes.cumsum(0) - sizes)[kinds] + within
 
     def chosen(self, crops: Tensor | slice) -> LatentDataset:
-        """Some of the crops, by their numbers."""
+        """Select crops by their numbers."""
         behind = None if self.backgrounds is None else self.backgrounds[crops]
         prompts = None if self.prompts is None else self.prompts[crops]
         return LatentDataset(self.latents[:, crops], self.masks[crops], behind, prompts)
 
     def without(self, crops: slice) -> tuple[LatentDataset, LatentDataset]:
-        """All crops but these, and these."""
+        """Split into all other crops, and these."""
         kept = torch.ones(len(self.masks), dtype=torch.bool)
         kept[crops] = False
         return self.chosen(kept.nonzero()[:, 0].to(self.masks.device)), self.chosen(crops)
@@ -118,7 +117,7 @@ def cut_crops(pairs: Sequence[Pair], config: TrainingConfig) -> Crops:
 def encode_crops(base: Base, crops: Crops, object_net: U2Net | None) -> Generator[Progress, None, LatentDataset]:
     """Encode images, parts and (with a network that finds objects) backgrounds; yields progress, returns the dataset.
 
-    Square photographs that are seen whole and not mirrored give equal crops.
+    Square photographs that are used whole and not mirrored give equal crops, which are encoded once.
     """
     cells = F.avg_pool2d(torch.from_numpy(np.stack(crops.masks)).float()[:, None], base.factor)
     crops, numbers = crops.distinct()
@@ -144,8 +143,8 @@ def encode_crops(base: Base, crops: Crops, object_net: U2Net | None) -> Generato
 
 
 def grey_cell(parts: Tensor) -> Tensor:
-    """The latent of mid-grey, `(C, 1, 1)`: the median over those of real parts `(B, C, h, w)`, most of which is grey.
+    """Return the latent of mid-grey, `(C, 1, 1)`: the median over real parts `(B, C, h, w)`, most of which is grey.
 
-    Not that of a flat grey picture: autoencoders with group normalisation answer strangely to one.
+    A flat grey image is not encoded for it, because autoencoders with group normalisation distort one.
     """
     return parts.movedim(1, -1).flatten(0, -2).median(0).values[:, None, None]

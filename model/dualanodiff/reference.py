@@ -1,13 +1,12 @@
-"""The released algorithm in its plain form: what PairForge's own form is compared with, in speed and in numbers.
+"""Implements the released algorithm in its plain form, to compare speed and results with PairForge's own form.
 
 Per pair and denoising step it makes two forward passes, one with the prompts and one without (guidance). A pass carries
-the two branches' rows; inside every attention they are worked on one after the other, each with its own LoRA beside the
-base product, `W x + s B A x`. SAIM stacks both outputs and attends over the two tokens with five linear maps. All of it
-is in fp32. A training step does the same, encodes image and part anew, and runs the text encoder for every row.
+the rows of both branches; every attention computes them one after the other, each with its own LoRA beside the base
+product, `W x + s B A x`. SAIM stacks both outputs and attends over the two tokens with five linear maps. Everything is
+in fp32. A training step does the same, encodes image and part again, and runs the text encoder for every row.
 
-It computes with the very weights of a `DualAnoDiffModel`: nothing is copied, so a step of training moves both forms.
-Where the released code draws a latent from the autoencoder's posterior, its mean is taken, as everywhere here; BCM is
-left out.
+It shares the weights of a `DualAnoDiffModel`, so a training step changes both forms. Where the released code draws a
+latent from the autoencoder's posterior, the mean is used, as everywhere in PairForge; BCM is left out.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from model.masks.extraction import threshold_mask, tidy_mask, u2net_mask
 from model.types import ImageArray, MaskArray
 
 STEPS, SCHEDULER = 100, "DDIMScheduler"
-"""The authors' sampling: 100 steps."""
+"""Sampling steps of the authors."""
 
 BRANCHES = (GLOBAL, ANOMALY)
 
@@ -42,7 +41,7 @@ class InterleavedLora(nn.Module):
     """A layer with one unmerged LoRA per branch, `W x + s B A x`, one branch after the other.
 
     Args:
-        layer: peft's, whose weights are used as they are; the branches' matrices are trained one by one.
+        layer: peft's layer, whose weights are shared; the branches' matrices are separate parameters.
     """
 
     def __init__(self, layer: LoraLayer) -> None:
@@ -51,30 +50,30 @@ class InterleavedLora(nn.Module):
         self.down, self.up, self.scaling = _apart(layer.lora_A), _apart(layer.lora_B), layer.scaling
 
     def branch(self, x: Tensor, name: str) -> Tensor:
-        """The rows of one branch."""
+        """Compute the rows of one branch."""
         out: Tensor = self.base(x) + self.scaling[name] * self.up[name](self.down[name](x))
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        """The rows of both branches, `[global …, anomaly …]`."""
+        """Compute the rows of both branches, `[global …, anomaly …]`."""
         return torch.cat([self.branch(rows, name) for rows, name in zip(x.chunk(2), BRANCHES, strict=True)])
 
 
 def _apart(matrices: nn.ModuleDict) -> nn.ModuleDict:
-    """The same layers over the same memory, with parameters of their own."""
+    """Return the same layers over the same memory, with separate parameters."""
     memo = {id(each): nn.Parameter(each.detach()) for each in matrices.parameters()}
     return copy.deepcopy(matrices, memo)
 
 
 class TwoTokenAttention(nn.Module):
-    """SAIM as the paper draws it: the branches are two tokens that attend to each other."""
+    """SAIM as the paper describes it: the branches are two tokens that attend to each other."""
 
     def __init__(self, interaction: SAIM) -> None:
         super().__init__()
         self.weights = interaction
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """`(2, B, N, C)`, branch axis first → what is to be added, same shape."""
+        """Compute what SAIM adds to `(2, B, N, C)`, branch axis first; same shape."""
         layers = self.weights
         tokens = torch.stack([hidden[0].flatten(0, 1), hidden[1].flatten(0, 1)], dim=1)
         x = layers.proj_in(layers.norm(tokens))
@@ -84,7 +83,7 @@ class TwoTokenAttention(nn.Module):
 
 
 class InterleavedAttention:
-    """Attention processor: the branches one after the other, then SAIM."""
+    """Attention processor that computes the branches one after the other, then SAIM."""
 
     def __init__(self, interaction: TwoTokenAttention) -> None:
         self.interaction = interaction
@@ -97,7 +96,7 @@ class InterleavedAttention:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """`(2 B, N, C)` hidden states → `(2 B, N, C)` attention output, before the block's residual."""
+        """Attend over `(2 B, N, C)` hidden states; returns `(2 B, N, C)`, before the block's residual."""
         sources = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         outputs = []
         for name, own, source in zip(BRANCHES, hidden_states.chunk(2), sources.chunk(2), strict=True):
@@ -112,7 +111,7 @@ class InterleavedAttention:
 
 
 class ReferenceDenoiser(nn.Module):
-    """The two-branch U-Net in the plain form, over the weights of a model as it is trained (not merged)."""
+    """The two-branch U-Net in the plain form, sharing the unmerged weights of a model."""
 
     def __init__(self, model: DualAnoDiffModel) -> None:
         super().__init__()
@@ -127,26 +126,26 @@ class ReferenceDenoiser(nn.Module):
             attn.set_processor(InterleavedAttention(_plain_interaction(trained[name])))
 
     def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        """As `TwoBranchUNet`: `(2, B, C, h, w)` latents, `(B,)` timesteps, `(2, B, L, D)` embeddings."""
+        """Predict like `TwoBranchUNet`: `(2, B, C, h, w)` latents, `(B,)` timesteps, `(2, B, L, D)` embeddings."""
         steps = timesteps.expand(latents.shape[1]).repeat(2)
         out: Tensor = self.unet(latents.flatten(0, 1), steps, text.flatten(0, 1)).sample
         return out.unflatten(0, latents.shape[:2])
 
     def trained(self) -> list[nn.Parameter]:
-        """What a training of this form changes, in place of the model's own parameters."""
+        """Return the parameters that a training of this form changes, in place of the model's own."""
         own = [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
         return [*own, *self._model.interaction_parameters(), *lora_parameters(self._model.text_encoder)]
 
 
 def _plain_interaction(processor: TwoBranchAttnProcessor) -> TwoTokenAttention:
     if not isinstance(processor.interaction, SAIM):
-        raise TypeError("the reference form reads SAIM as it is trained, not folded")
+        raise TypeError("the reference form needs SAIM as trained, not folded")
     return TwoTokenAttention(processor.interaction)
 
 
 @dataclass(frozen=True, slots=True)
 class ReferencePair:
-    """What the reference form makes of one pair's noise."""
+    """A pair generated by the reference form."""
 
     image: ImageArray
     part: ImageArray
@@ -189,10 +188,10 @@ def _picture(adapter: DualAnoDiffAdapter, latents: Tensor) -> ImageArray:
 def reference_loss(
     model: DualAnoDiffModel, denoiser: ReferenceDenoiser, pixels: Tensor, timesteps: Tensor, noise: Tensor
 ) -> Tensor:
-    """The loss of one training step, from the pictures on.
+    """Compute the loss of one training step, starting from pixels.
 
     Args:
-        pixels: `(2, B, 3, H, W)` of images and parts.
+        pixels: images and parts, `(2, B, 3, H, W)`.
         timesteps: `(B,)`.
         noise: `(2, B, C, h, w)`.
     """

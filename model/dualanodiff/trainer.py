@@ -1,4 +1,4 @@
-"""Few-shot training of one adapter: both branches' LoRAs, SAIM, BCM and the text LoRA, on a frozen base."""
+"""Trains one adapter on a few pairs: both branches' LoRAs, SAIM, BCM and the text LoRA, on a frozen base."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from model.types import Pair
 from service.core.errors import DivergedError, UsageError
 
 REPORT_EVERY = 5
-"""Steps between two reports and two points of the loss curve."""
+"""Steps between two reports, and between two points of the loss curve."""
 
 
 def train(
@@ -48,33 +48,33 @@ def train(
     mask_net: U2Net | None = None,
     callback: TrainingCallback | None = None,
 ) -> Iterator[Progress | TrainingResult]:
-    """Train the adapter's model (and `mask_net`) in place, going on from the newest checkpoint in `workspace`.
+    """Train the adapter's model (and `mask_net`) in place, from the newest checkpoint in `workspace` on.
 
-    A resumed training ends with the same weights, bit for bit, as one that was never interrupted: crops, timesteps and
-    noise of a step depend on the seed and its number alone.
+    A resumed training gives the same weights, bit for bit, as an uninterrupted one, because crops, timesteps and noise
+    of a step depend only on the seed and the step number.
 
     Args:
         pairs: the few-shot examples.
-        workspace: where checkpoints live.
-        normals: good parts, for composites; required with `config.composites`.
-        object_net: finds objects for BCM's backgrounds, and for composites to lie on; required with `config.bcm`.
-        mask_net: adapted to the pairs' own parts and masks at the end; None to leave that out.
-        callback: asked for extra checkpoints, and shown the adapter at all.
+        workspace: folder of the checkpoints.
+        normals: defect-free images, for composites; required with `config.composites`.
+        object_net: finds objects, for BCM's backgrounds and for placing composites; required with `config.bcm`.
+        mask_net: fine-tuned on the pairs' parts and masks at the end; None to skip this.
+        callback: asked whether to make extra checkpoints, and shown the adapter at every checkpoint.
 
     Yields:
-        Progress, and last what came of it.
+        Progress, and finally the result.
 
     Raises:
-        UsageError: BCM without a network that finds objects.
-        DivergedError: the loss is no finite number.
+        UsageError: if BCM is on without a network that finds objects.
+        DivergedError: if the loss is not finite.
     """
     model, config = adapter.model, adapter.model.config
     if config.bcm and object_net is None:
         raise UsageError(
-            "background compensation (bcm) needs a U²-Net that finds objects; this base brings none: name one"
+            "background compensation (bcm) needs a U²-Net that finds objects, but this base has none: provide one"
         )
     held = spare = made = None
-    # In fewer steps it could not stop, and the pair would be lost for nothing.
+    # With fewer steps it could not stop early, so holding a pair out would gain nothing.
     if config.early_stop and len(pairs) >= LEAST_PAIRS and config.steps > PATIENCE * MEASURE_EVERY:
         spare = config.seed % len(pairs)
     crops = cut_crops(pairs, config)
@@ -99,11 +99,11 @@ def train(
 
 
 class _Run:
-    """All that changes while a model is trained.
+    """Holds everything that changes while a model is trained.
 
     Attributes:
-        done: steps so far.
-        best: the best weights so far, on a held-out pair; None without one.
+        done: number of steps done.
+        best: the best weights so far, measured on a held-out pair; None without one.
     """
 
     def __init__(self, model: DualAnoDiffModel, dataset: LatentDataset, held: LatentDataset | None) -> None:
@@ -130,11 +130,11 @@ class _Run:
         self._text = embedded_prompts(model).detach() if kept else None
 
     def ended(self) -> bool:
-        """Whether there is no step left to do."""
+        """Return whether no step is left."""
         return self.done == self.model.config.steps or (self.best is not None and self.best.exhausted)
 
     def resume(self, workspace: Path) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+        """Resume from the newest checkpoint, if there is one."""
         if not (found := list_checkpoints(workspace)):
             return
         self.done, record = read_record(found[-1])
@@ -146,7 +146,7 @@ class _Run:
             self.best = BestWeights.restored(record["held_out"], read_tensors(found[-1], "best"))
 
     def step(self) -> None:
-        """One step of the optimiser; nothing in it waits for the device."""
+        """Do one step of the optimiser, without waiting for the device."""
         config = self.model.config
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * min(1.0, (self.done + 1) / max(1, config.warmup))
@@ -163,7 +163,7 @@ class _Run:
         self.done += 1
 
     def measure(self) -> None:
-        """The loss on the held-out pair, when it is due."""
+        """Measure the loss on the held-out pair when it is due."""
         if self.best is not None and self._held is not None and self.done % MEASURE_EVERY == 0:
             held = self._held
             _switch(self.model, training=False)
@@ -171,12 +171,12 @@ class _Run:
             _switch(self.model, training=True)
 
     def report(self) -> float:
-        """Note a point of the loss curve; returns the last one that was read.
+        """Add a point to the loss curve; returns the last one read.
+
+        Except for the first and the last, a point is read when the next one is added, because it has arrived by then.
 
         Raises:
-            DivergedError: it is no finite number.
-
-        But for the first and the last, a point is read when the next one is noted: by then it has arrived.
+            DivergedError: if the loss is not finite.
         """
         self._read()
         self._unread = self.done, LateNumber(self._smooth)
@@ -191,7 +191,7 @@ class _Run:
             self._unread = None
 
     def save(self, checkpoints: BackgroundCheckpoints) -> None:
-        """Have the state as it is now written."""
+        """Save the current state as a checkpoint."""
         self._read()
         _finite(float(self._smooth), self.done)
         tensors = {name: parameter.data for name, parameter in self.trainable.items()}
@@ -203,21 +203,21 @@ class _Run:
         checkpoints.save(self.done, files, self._optimizer, record, lasting)
 
     def result(self, held_out: str | None) -> TrainingResult:
-        """What came of it."""
+        """Return the result of the training."""
         if self.best is None:
             return TrainingResult(self._curve, self.done, self.done)
         return TrainingResult(self._curve, self.done, self.best.step, held_out, self.best.curve)
 
 
 def _finite(loss: float, step: int) -> float:
-    """The loss.
+    """Return the loss.
 
     Raises:
-        DivergedError: it is infinite or no number.
+        DivergedError: if it is infinite or not a number.
     """
     if not math.isfinite(loss):
         raise DivergedError(
-            f"the loss was {loss} by step {step}: lower lr and interaction_lr, to a tenth for a start, allow some "
+            f"the loss was {loss} by step {step}: lower lr and interaction_lr, for example to a tenth, add "
             "warmup steps, or use precision fp32",
             "The training diverged",
         )
@@ -230,12 +230,12 @@ def _optimise(
     """Train to the last step.
 
     Args:
-        keep_last: whether something that takes long follows, so that a checkpoint of the last step is worth its room.
+        keep_last: whether long work follows, which makes a checkpoint of the last step worthwhile.
     """
     model, config = run.model, run.model.config
     _switch(model, training=True)
     meter = Meter("train", config.steps, "steps", resumed=run.done)
-    with BackgroundCheckpoints(workspace, callback.on_saved if callback is not None else _nobody) as checkpoints:
+    with BackgroundCheckpoints(workspace, callback.on_saved if callback is not None else _ignore) as checkpoints:
         while not run.ended():
             run.step()
             run.measure()
@@ -255,14 +255,14 @@ def _optimise(
     _switch(model, training=False)
 
 
-def _nobody(step: int, checkpoint: Path) -> None:
+def _ignore(step: int, checkpoint: Path) -> None:
     pass
 
 
 def _note(run: _Run) -> str:
     if run.best is None or run.done == run.model.config.steps or not run.ended():
         return ""
-    return f"stopped early: the held-out pair was predicted best after {run.best.step} steps"
+    return f"stopped early: the loss on the held-out pair was lowest after {run.best.step} steps"
 
 
 def _switch(model: DualAnoDiffModel, *, training: bool) -> None:
@@ -277,7 +277,7 @@ def _restore(trainable: dict[str, nn.Parameter], saved: dict[str, Tensor]) -> No
         raise UsageError(
             f"the checkpoint was made with other options or by another version: {len(differing)} weights differ, "
             f"first {differing[0]}; "
-            "train with the same options or in a new folder"
+            "use the same options, or train in a new folder"
         )
     for name, parameter in trainable.items():
         parameter.data.copy_(saved[name])

@@ -1,7 +1,8 @@
-"""Anchored sampling: what a batch starts from on normal images, and how their background is kept.
+"""Anchors sampling on normal images: prepares what a batch starts from, and keeps the background.
 
 The global branch starts from the noised normal; in the last steps its latents outside the emerging defect are those of
-the normal. The anomaly branch starts from grey, or both start from a sketch (see `model.data.copy_paste`).
+the normal. The anomaly branch starts from grey, or both start from a copy-paste initialisation (see
+`model.data.copy_paste`).
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ there is; in units of the latents' deviation (1 after the scaling factor)."""
 
 @dataclass(frozen=True, slots=True)
 class Anchoring:
-    """What a batch is anchored on, all of it latents at the model's resolution.
+    """Latents that a batch is anchored on, at the model's resolution.
 
     Attributes:
-        normal: of the normal images' windows, `(B, C, h, w)`.
-        start: what sampling starts from once noised, `(2, B, C, h, w)`.
-        grey: of mid-grey, `(1, C, 1, 1)`.
+        normal: latents of the normal images' windows, `(B, C, h, w)`.
+        start: latents that sampling starts from after noise is added, `(2, B, C, h, w)`.
+        grey: latent of mid-grey, `(1, C, 1, 1)`.
         allowed: where a defect may be, `(B, 1, h, w)` in [0, 1].
     """
 
@@ -46,7 +47,7 @@ class Anchoring:
 
 
 def grey_latent(adapter: DualAnoDiffAdapter) -> Tensor:
-    """The latent of mid-grey, `(1, C, 1, 1)`, as `grey_cell` of the adapter's references."""
+    """Return the latent of mid-grey, `(1, C, 1, 1)`: `grey_cell` of the adapter's references."""
     model = adapter.model
     parts = [resize_image(anomaly_part(pair.image, pair.mask), model.config.resolution) for pair in adapter.references]
     return grey_cell(torch.cat([encode(model.vae, to_pixels([part]).to(model.device)) for part in parts]))[None]
@@ -60,13 +61,13 @@ def anchor_on(
     *,
     sketched: bool,
 ) -> Anchoring:
-    """Encode what a batch starts from; no defect is cut off by a window border that lies inside its photograph.
+    """Encode what a batch starts from; a window border inside the photograph cuts off no defect.
 
     Args:
         anchors: one per pair.
         rngs: the pairs' own sources of randomness.
         grey: see `grey_latent`.
-        sketched: start with a real defect, changed at random, on the normal.
+        sketched: whether to start from a copy-paste initialisation, a randomly changed real defect on the normal.
     """
     model = adapter.model
     side, factor = model.config.resolution, model.base.factor
@@ -92,7 +93,7 @@ def anchor_on(
 def blend(clean: Tensor, anchoring: Anchoring) -> Tensor:
     """Anchor noise-free latents `(2, B, C, h, w)` of both branches.
 
-    The part stays as it began, grey, where no defect may be. The image is the normal's outside the emerging defect.
+    The part stays grey where no defect is allowed. The image is the normal outside the emerging defect.
     """
     image, part = clean
     blank = anchoring.start[1]
@@ -102,12 +103,12 @@ def blend(clean: Tensor, anchoring: Anchoring) -> Tensor:
 
 
 def visible_defect(part: Tensor, grey: Tensor) -> Tensor:
-    """Where a part's latents `(B, C, h, w)` differ from grey's: `(B, 1, h, w)` in [0, 1]."""
+    """Measure where a part's latents `(B, C, h, w)` differ from grey: `(B, 1, h, w)` in [0, 1]."""
     low, high = PART_VISIBLE
     distance = (part - grey).abs().mean(1, keepdim=True)
     return ((distance - low) / (high - low)).clamp(0, 1)
 
 
 def widened(defect: Tensor) -> Tensor:
-    """A soft map widened by one latent cell and smoothed."""
+    """Widen a soft map by one latent cell, and smooth it."""
     return F.avg_pool2d(F.max_pool2d(defect, 3, stride=1, padding=1), 3, stride=1, padding=1, count_include_pad=False)

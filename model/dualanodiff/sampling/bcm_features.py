@@ -1,7 +1,7 @@
-"""BCM in sampling: backgrounds from normal images, their features computed once per background and timestep.
+"""Computes BCM's features in sampling: once per background, taken from normal images, and timestep.
 
-Features φ(z_b) depend on background, timestep and global prompt alone. Anchored pairs are compensated for their own
-windows. Other pairs share a background by fifty (released code), so its features are kept from batch to batch.
+Features φ(z_b) depend on background, timestep and global prompt alone. Anchored pairs use their own windows as
+backgrounds. Of other pairs, fifty share a background (released code), so its features are kept between batches.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from model.runtime.seeding import draw_noise, pair_seed
 from model.runtime.switches import Switch
 
 BACKGROUND_SHARE = 50
-"""Consecutive pairs that share a BCM background where they are not anchored (released code)."""
+"""Number of consecutive pairs that share a BCM background if they are not anchored (released code)."""
 
 SHARED = 2**40
-"""Indices from here on are those of shared backgrounds, not of pairs."""
+"""First index of shared backgrounds; smaller ones are indices of pairs."""
 
 KEPT_BYTES = 2**30
-"""Of features kept per shared background. At Stable Diffusion 1.5 size one timestep's take 23 MB in half precision."""
+"""Limit of features kept per shared background; a timestep of Stable Diffusion 1.5 takes 23 MB in half precision."""
 
 MOST_KEPT = 2 * KEPT_BYTES
 """Where one shared background ends in a batch and the next begins."""
 
 
 class Backgrounds:
-    """Some backgrounds and their features at any timestep.
+    """Computes the features of some backgrounds at any timestep.
 
     Args:
         text: `(1, L, D)`, the global prompt.
-        windows: of normal images, at the model's resolution.
-        seeds: of the backgrounds' noise.
+        windows: windows of normal images, at the model's resolution.
+        seeds: seeds of the backgrounds' noise.
         room: bytes of features to keep for later batches.
     """
 
@@ -68,10 +68,10 @@ class Backgrounds:
         self._kept: dict[int, dict[str, Tensor]] = {}
 
     def features(self, number: int, timestep: Tensor) -> dict[str, Tensor]:
-        """Attention name → φ(z_b), one row per background.
+        """Return attention name → φ(z_b), one row per background.
 
         Args:
-            number: of the denoising step, whose timestep is always the same.
+            number: number of the denoising step, which determines the timestep.
         """
         if number in self._kept:
             return self._kept[number]
@@ -89,8 +89,8 @@ class Compensation:
     """Makes BCM's features for the batches of one request.
 
     Args:
-        adapter: made ready for sampling.
-        seed: of the request.
+        adapter: an adapter prepared for sampling.
+        seed: seed of the request.
         text: `(1, L, D)`, the global prompt.
     """
 
@@ -105,7 +105,7 @@ class Compensation:
         self._shared: dict[int, Backgrounds] = {}
 
     def anchored(self, anchors: Sequence[Anchor], seeds: Sequence[int], *, guided: bool) -> Features:
-        """For pairs that have a background each."""
+        """Make features for pairs with one background each."""
         backgrounds = self._backgrounds(anchors, seeds)
         copies = 2 if guided else 1
 
@@ -115,7 +115,7 @@ class Compensation:
         return features
 
     def shared(self, indices: Sequence[int], *, guided: bool) -> Features:
-        """For the pairs of consecutive indices; one row where all share one background."""
+        """Make features for pairs of consecutive indices; a single row if all share one background."""
         runs = [(number, len(list(run))) for number, run in groupby(index // BACKGROUND_SHARE for index in indices)]
         self._shared = {number: self._shared.get(number) or self._make_shared(number) for number, _ in runs}
         backgrounds = [(self._shared[number], count) for number, count in runs]
@@ -135,7 +135,7 @@ class Compensation:
         return self._backgrounds([self.shared_anchor(number)], [noise_seed], room=KEPT_BYTES)
 
     def shared_anchor(self, number: int) -> Anchor:
-        """The window that a fifty of unanchored pairs has behind it."""
+        """Draw the window that fifty unanchored pairs share as background."""
         rng = np.random.default_rng([self._seed, number, BACKGROUND_SHARE])
         return draw_anchor(self._normals, self._adapter.placements, rng, self._adapter.model.config.flips)
 

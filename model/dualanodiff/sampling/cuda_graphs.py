@@ -1,12 +1,12 @@
-"""A merged denoiser's passes on a CUDA device: recorded and replayed, and compiled as soon as that is done.
+"""Runs a merged denoiser's passes on a CUDA device: captured and replayed, and compiled once the compiler is done.
 
-Python takes longer to launch the kernels of a small pass than a GPU to run them, so a pass is recorded once as a CUDA
-graph and replayed from then on. In a process that lives long Inductor compiles it first, in a thread of its own:
-minutes the first time, much less from its cache on disk. Until that is done, and where it fails, passes run as they are
-written; so do those that inject backgrounds (BCM) or give their attention maps, always.
+Python takes longer to launch the kernels of a small pass than a GPU to run them, so a pass is captured once as a CUDA
+graph and replayed from then on. In a long-running process Inductor first compiles it in another thread, which
+takes minutes the first time, much less with its cache on disk. Until then, and if it fails, passes run uncompiled.
+Passes that inject backgrounds (BCM) or return attention maps always do.
 
-On CPUs passes stay as they are written: a compiler would be needed, takes longer than most jobs, and changes the last
-bits of what it compiles.
+On CPUs passes run uncompiled: compiling needs a C compiler, takes longer than most jobs, and changes the last bits of
+the results.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ Pass = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Latents, one timestep and prompt embeddings → prediction, as `MergedUNet`'s."""
 
 REPLAY_TOLERANCE = 0.02
-"""Of a replayed pass's norm: more than rounding in half precision, less than inputs that are not followed."""
+"""Largest relative difference of a replayed pass: above half-precision rounding, below the effect of stale inputs."""
 
 KINDS = 64
-"""Of passes that one process compiles: shapes of inputs, precisions, bases. Dynamo's own limit is 8."""
+"""Most passes that one process compiles, over input shapes, precisions and bases; Dynamo's default is 8."""
 
 
 def predictor(denoiser: TwoBranchUNet, device: torch.device, compiler: Compiler | None) -> Predict:
-    """Choose how a denoiser runs: replayed on a CUDA device if it is merged, as it is written otherwise.
+    """Choose how a denoiser runs: replayed on a CUDA device if it is merged, otherwise eagerly.
 
     Args:
         compiler: None leaves passes uncompiled.
@@ -52,12 +52,12 @@ def predictor(denoiser: TwoBranchUNet, device: torch.device, compiler: Compiler 
 
 
 class Compiler:
-    """Compiles passes for the rest of the process; one compiled pass serves all adapters of a base.
+    """Compiles passes once per process; one compiled pass serves all adapters of a base.
 
-    Inductor keeps what it compiled in the folder that `TORCHINDUCTOR_CACHE_DIR` names, for later processes.
+    Inductor caches compiled code for later processes in the folder that `TORCHINDUCTOR_CACHE_DIR` names.
 
     Args:
-        backend: of `torch.compile`.
+        backend: backend of `torch.compile`.
     """
 
     def __init__(self, backend: str | Callable[..., object] = "inductor") -> None:
@@ -68,18 +68,18 @@ class Compiler:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being compiled now."""
+        """Return whether something is being compiled."""
         return any(thread.is_alive() for thread in self._threads.values())
 
     def compiled(self, denoiser: MergedUNet, latents: Tensor, text: Tensor) -> Pass | None:
-        """The compiled pass of a denoiser for inputs of these shapes; None until there is one, which this begins."""
+        """Return a denoiser's compiled pass for these input shapes, or start compiling it and return None."""
         if denoiser not in self._structures:
             self._structures[denoiser] = _structure(denoiser)
         key = self._structures[denoiser], latents.shape, text.shape
         if key in self._ready:
             return lambda *inputs: self._compiled(denoiser, *inputs)
         if key not in self._threads:
-            # Another structure over the same weights: the router of this one is in use meanwhile.
+            # A copy that shares the weights, because this denoiser's router is in use meanwhile.
             weights = {id(tensor): tensor for tensor in (*denoiser.parameters(), *denoiser.buffers())}
             arguments = key, copy.deepcopy(denoiser, weights), _blank(latents, text)
             thread = threading.Thread(target=self._compile, args=arguments, name="compile", daemon=True)
@@ -88,7 +88,7 @@ class Compiler:
         return None
 
     def wait(self, seconds: float | None = None) -> None:
-        """Until all that was begun is compiled, or has failed, or the time is over."""
+        """Wait until every compilation has ended or failed, or the time is over."""
         due = None if seconds is None else time.monotonic() + seconds
         for thread in list(self._threads.values()):
             thread.join(None if due is None else max(0.0, due - time.monotonic()))
@@ -98,7 +98,7 @@ class Compiler:
         try:
             with torch.no_grad(), dynamo.config.patch(recompile_limit=KINDS):
                 self._compiled(denoiser, *inputs)
-        # What Dynamo, Inductor and the compilers that it calls raise.
+        # Whatever Dynamo, Inductor or the C compiler raises.
         except (RuntimeError, OSError, dynamo.exc.FailOnRecompileLimitHit) as error:
             log.warning("the denoiser cannot be compiled: %s", _shortened(error))
         else:
@@ -106,10 +106,10 @@ class Compiler:
 
 
 class CudaGraphRunner:
-    """Runs the passes of one denoiser, and replays those that can be recorded.
+    """Runs the passes of one denoiser, and replays those that can be captured.
 
     Args:
-        compiler: None leaves passes as they are written.
+        compiler: compiles passes; None leaves them uncompiled.
     """
 
     def __init__(self, denoiser: MergedUNet, compiler: Compiler | None) -> None:
@@ -120,47 +120,47 @@ class CudaGraphRunner:
 
     @property
     def compiled(self) -> bool:
-        """Whether passes like the last one are compiled."""
+        """Return whether passes like the last one are compiled."""
         return self._kind is not None and self._kind[0]
 
     @property
     def captured(self) -> bool:
-        """Whether they are replayed."""
+        """Return whether passes like the last one are replayed."""
         return isinstance(self._pass, _CapturedGraph)
 
     def __call__(self, latents: Tensor, timestep: Tensor, text: Tensor, run: ForwardOptions) -> Tensor:
-        """As `MergedUNet`'s forward."""
+        """Compute the same as `MergedUNet.forward`."""
         if run != ForwardOptions():
             return _run(self._denoiser, latents, timestep, text, run)
         compiled = self._compiler.compiled(self._denoiser, latents, text) if self._compiler is not None else None
         kind = compiled is not None, latents.shape, text.shape
         if kind != self._kind:
-            # Compiling measures kernels and waits for the whole device, which no thread may do during a recording.
+            # Compiling measures kernels and waits for the whole device, which no thread may do during a capture.
             if self._compiler is not None and self._compiler.busy:
                 return (compiled or self._denoiser)(latents, timestep, text)
-            self._kind, self._pass = kind, self._denoiser  # gives back what was recorded before
+            self._kind, self._pass = kind, self._denoiser  # frees the graph captured before
             self._pass = capture(compiled or self._denoiser, latents, timestep, text)
         return self._pass(latents, timestep, text)
 
 
 def capture(compute: Pass, *inputs: Tensor) -> Pass:
-    """A replay of `compute`, checked with these inputs; `compute` itself where it cannot be recorded."""
+    """Capture `compute` and check it with these inputs; returns `compute` itself if it cannot be captured."""
     expected = compute(*inputs)
     try:
-        # From other inputs, so that one that is not followed is seen.
+        # Captured with other inputs, so that the check detects inputs that are not updated.
         replay = _CapturedGraph(compute, *_blank(inputs[0], inputs[2]))
-    except RuntimeError as error:  # memory for a second set of activations, or what must not be recorded
-        log.warning("a pass cannot be recorded: %s", _shortened(error))
+    except RuntimeError as error:  # no memory for a second set of activations, or an operation that cannot be captured
+        log.warning("a pass cannot be captured as a CUDA graph: %s", _shortened(error))
         return compute
     difference = (replay(*inputs) - expected).norm() / expected.norm()
     if not difference <= REPLAY_TOLERANCE:
-        log.warning("a recorded pass differs by %.2g of its norm", float(difference))
+        log.warning("a captured pass differs by %.2g of its norm, so it is not used", float(difference))
         return compute
     return replay
 
 
 class _CapturedGraph:
-    """A CUDA graph of a pass, with memory of its own for inputs, activations and output."""
+    """A CUDA graph of a pass, with its own memory for inputs, activations and output."""
 
     def __init__(self, compute: Pass, *inputs: Tensor) -> None:
         self._inputs = inputs
@@ -171,7 +171,7 @@ class _CapturedGraph:
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._output = compute(*self._inputs)
         except RuntimeError:
-            torch.cuda.set_stream(stream)  # which a recording that fails to end does not go back to
+            torch.cuda.set_stream(stream)  # a failed capture does not restore it
             torch.cuda.synchronize()
             raise
 
@@ -183,7 +183,7 @@ class _CapturedGraph:
 
 
 def _blank(latents: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs of a pass of these shapes, all zero."""
+    """Make zero inputs of these shapes."""
     timestep = torch.zeros((), dtype=torch.long, device=latents.device)
     return torch.zeros_like(latents), timestep, torch.zeros_like(text)
 
@@ -196,11 +196,11 @@ def _run(
 
 
 def _shortened(error: Exception) -> str:
-    """Without the pages on how to find out more."""
+    """Shorten a message by the hints on how to debug it."""
     return " ".join(str(error).split("\n")[:2])
 
 
 def _structure(denoiser: MergedUNet) -> str:
-    """The same for all denoisers that one compiled pass serves."""
+    """Return a key: the same for all denoisers that one compiled pass serves."""
     parameters = [(name, tensor.shape, tensor.dtype) for name, tensor in denoiser.named_parameters()]
     return hashlib.sha256(repr(parameters).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The last part of sampling: from latents to pictures and masks on the device, and from there to candidates."""
+"""Decodes sampled latents to images and masks on the device, and turns these into candidates."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from service.core.options.common import MaskMethod
 
 @dataclass(frozen=True, slots=True)
 class DecodedPair:
-    """A sampled pair that lacks only what needs no network.
+    """A sampled pair that still needs to be completed, without any network.
 
     Attributes:
-        index, seed: the candidate's.
+        index, seed: index and seed of the candidate.
         image, part: `(r, r, 3)` uint8.
         mask: `(r, r)` bool as the mask network found it, or None.
-        attention: `(h, w)` map of the anomaly branch, or None; without either the mask comes by threshold.
+        attention: `(h, w)` map of the anomaly branch, or None; without either, the mask is found by threshold.
         anchor: the window it was generated on, or None.
         reconstructed: `(r, r, 3)` uint8, that window after the autoencoder, or None.
     """
@@ -44,7 +44,7 @@ class DecodedPair:
     reconstructed: ImageArray | None
 
     def to_candidate(self) -> Candidate:
-        """The candidate: its mask tidied, and placed on its normal image where it has one."""
+        """Tidy the mask, paste the pair into its normal image if it has one, and return the candidate."""
         with stage("mask"):
             mask = tidy_mask(self._found())
             if self.anchor is None or self.reconstructed is None:
@@ -77,7 +77,7 @@ def decode_pairs(
     Args:
         latents: `(2, B, C, h, w)` of images and parts.
         attention: `(B, h, w)`, or None.
-        anchors, anchoring: of anchored sampling.
+        anchors, anchoring: as in anchored sampling; None without.
     """
     grey = bool(adapter.card["greyscale"])
     with stage("decode"):
@@ -103,6 +103,6 @@ def decode_pairs(
 
 
 def _pictures(model: DualAnoDiffModel, latents: Tensor, *, grey: bool) -> list[ImageArray]:
-    """Decoded latents; without colour where the photographs have none, whatever tint the base may add."""
+    """Decode latents; remove the base's tint if the photographs are grey."""
     pixels = decode(model.vae, latents)
     return to_images(pixels.mean(1, keepdim=True).expand_as(pixels) if grey else pixels)

@@ -1,4 +1,4 @@
-"""One batch of pairs denoised: both branches, with and without the prompts, in the same passes."""
+"""Denoises a batch of pairs: both branches, with and without prompts, in the same passes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ Predict = Callable[[Tensor, Tensor, Tensor, ForwardOptions], Tensor]
 """A denoiser: latents `(2, B, C, h, w)`, one timestep, prompt embeddings `(2, B, L, D)` → prediction."""
 
 Features = Callable[[int, Tensor], dict[str, Tensor]]
-"""Number of the step and its timestep → attention name → φ(z_b) of BCM, one row for all of the global branch's rows or
-one each."""
+"""Step number and timestep → attention name → φ(z_b) of BCM, one row for all rows of the global branch or one each."""
 
 
 def denoise(
@@ -39,15 +38,15 @@ def denoise(
     anchoring: Anchoring | None = None,
     background: Features | None = None,
 ) -> Generator[Progress, None, tuple[Tensor, np.ndarray | None]]:
-    """Noise → latents of image and part; and the averaged attention maps when the masks need them.
+    """Denoise to latents of image and part; also returns the averaged attention maps if the masks need them.
 
     Args:
-        predict: the model's denoiser, in whatever way it is run.
+        predict: runs the model's denoiser.
         text: `(2, G, L, D)` prompt embeddings; G is 2 with guidance, the empty prompt's last.
         noise: `(2, B, C, h, w)`.
         generators: one per pair, for schedulers that add noise.
-        anchoring: for anchored sampling.
-        background: for an adapter with BCM.
+        anchoring: in anchored sampling; otherwise None.
+        background: BCM's features, for an adapter with BCM.
     """
     scheduler = make_scheduler(config.scheduler, model.base.scheduler)
     scheduler.set_timesteps(config.steps, device=model.device)
@@ -85,7 +84,7 @@ def denoise(
 
 
 def _start(scheduler: Any, config: SamplingConfig, noise: Tensor, anchoring: Anchoring | None) -> tuple[int, Tensor]:
-    """The number of the first step, and the latents before it."""
+    """Return the number of the first step, and the latents before it."""
     strength = config.sketch_strength or config.strength
     if anchoring is None or strength == 1:
         return 0, noise * scheduler.init_noise_sigma
@@ -93,7 +92,7 @@ def _start(scheduler: Any, config: SamplingConfig, noise: Tensor, anchoring: Anc
     begin = min(len(timesteps) - 1, round(len(timesteps) * (1 - strength)))
     begin -= begin % scheduler.order  # second-order schedulers list every step twice
     first = timesteps[begin : begin + 1].expand(2 * count)
-    if hasattr(scheduler, "set_begin_index"):  # those without it find their place by the timestep alone
+    if hasattr(scheduler, "set_begin_index"):  # those without it use the timestep alone
         scheduler.set_begin_index(begin)
     latents = scheduler.add_noise(anchoring.start.flatten(0, 1), noise.flatten(0, 1), first)
     return begin, latents.unflatten(0, (2, count))
@@ -105,11 +104,11 @@ def _randomness(scheduler: Any, generators: Sequence[torch.Generator]) -> dict[s
 
 
 def guide(both: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance: conditional and unconditional predictions `(2, 2 B, …)` → `(2, B, …)`."""
+    """Apply classifier-free guidance to conditional and unconditional predictions, `(2, 2 B, …)` → `(2, B, …)`."""
     conditional, unconditional = both.chunk(2, dim=1)
     return unconditional + scale * (conditional - unconditional)
 
 
 def _defect_tokens(model: DualAnoDiffModel, maps: Tensor) -> np.ndarray:
-    """Mean over the anomaly prompt's own tokens of `(B, h, w, L)` maps → `(B, h, w)`."""
+    """Average `(B, h, w, L)` maps over the anomaly prompt's own tokens → `(B, h, w)`."""
     return maps[..., own_tokens(model.tokenizer, model.tokens[1, 0])].mean(-1).cpu().numpy()

@@ -1,10 +1,11 @@
-"""A denoiser for sampling: every branch's LoRA merged into weights of its own, SAIM folded, all in one precision.
+"""Makes a denoiser for sampling: each branch's LoRA is merged into its own weights, SAIM is folded, in one precision.
 
-`W x + B A x · s = (W + s B A) x`, so merging is exact up to rounding and takes the small products out of every layer.
-Both branches' weights differ, so each run of rows is multiplied with its own. The trained denoiser stays as it is.
+`W x + B A x · s = (W + s B A) x`, so merging is exact up to rounding and removes the small products from every layer.
+The branches' weights then differ, so each branch's rows are multiplied with their own. The trained denoiser is not
+changed.
 
-A row's result must not depend on how many others there are: a pair is to be the same in any batch. On CPUs PyTorch's
-kernels do round differently for some numbers of rows; each place where that was found says so.
+A row's result must not depend on the number of other rows, so that a pair is the same in any batch. On CPUs PyTorch's
+kernels round differently for some numbers of rows; the code names each place where this was found.
 """
 
 from __future__ import annotations
@@ -29,43 +30,43 @@ from model.runtime.shared_weights import sharing_frozen_weights
 from model.runtime.switches import Switch
 
 TIME_LAYERS = ("time_embedding.linear_1", "time_embedding.linear_2", "time_emb_proj")
-"""Endings of the names of layers that see the timestep alone."""
+"""Name endings of layers whose input depends on the timestep alone."""
 
 
 class FoldedSAIM(nn.Module):
-    """The same function as an interaction's, folded once, for sampling.
+    """Computes the same as SAIM in fewer operations, for sampling.
 
     Args:
-        interaction: what is folded; its weights are not changed, and later changes of it are not followed.
+        interaction: the SAIM to fold; it is not changed, and later changes to it have no effect.
     """
 
     def __init__(self, interaction: SAIM) -> None:
         super().__init__()
         channels = interaction.proj_in.in_features
         self.norm = copy.deepcopy(interaction.norm)
-        # Built without initialising, which would move the global random state.
+        # Built without initialisation, which would change the global random state.
         self.score, self.out = (nn.utils.skip_init(nn.Linear, channels, channels) for _ in range(2))
         with torch.no_grad():
-            # In double precision: folding costs no digit.
+            # In double precision, so that folding loses no accuracy.
             maps = fold(interaction, torch.float64)
             targets = (self.score.weight, self.score.bias, self.out.weight, self.out.bias)
             for target, tensor in zip(targets, maps, strict=True):
                 target.copy_(tensor)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """As `SAIM`."""
+        """Compute the same as `SAIM`."""
         return folded_saim(self.norm(hidden), self.score.weight, self.score.bias, self.out.weight, self.out.bias)[0]
 
 
 class MergedLinear(nn.Module):
-    """A linear layer with one weight per branch; runs of rows are of one length and multiplied in one batched product.
+    """Linear layer with one weight per branch; runs of rows have equal length, and one batched product multiplies them.
 
     Args:
-        bias: `(out,)`, of all branches, or None.
+        bias: `(out,)`, shared by all branches, or None.
         weights: adapter name → `(out, in)`.
         router: read at every pass.
-        same_rows: whether all rows of a run are the same, so that one of each run is computed. That is also the same
-            however many there are, where a CPU multiplies a single row in another way than several.
+        same_rows: whether all rows of a run are equal, so that only one per run is computed. Its result then does not
+            depend on the number of rows, although CPUs multiply a single row in another way than several.
     """
 
     def __init__(
@@ -92,10 +93,10 @@ class MergedLinear(nn.Module):
 
 
 class MergedConvolution(nn.Module):
-    """A convolution with one weight per branch.
+    """Convolution with one weight per branch.
 
     Args:
-        base: without LoRA.
+        base: the convolution without LoRA.
         weights: adapter name → `(out, in, h, w)`.
         router: read at every pass.
     """
@@ -124,18 +125,18 @@ class MergedUNet(TwoBranchUNet):
     """The result of `merge_for_sampling`. All rows of a pass have the same timestep."""
 
     def forward(self, latents: Tensor, timesteps: Tensor, text: Tensor, run: ForwardOptions | None = None) -> Tensor:
-        """As `TwoBranchUNet`'s, for one timestep, a scalar."""
+        """Compute the same as `TwoBranchUNet`, for one timestep, a scalar."""
         _check_one(timesteps)
         return super().forward(latents, timesteps, text, run)
 
     def background_features(self, latents: Tensor, timesteps: Tensor, text: Tensor) -> dict[str, Tensor]:
-        """As `TwoBranchUNet`'s, for one timestep, a scalar."""
+        """Compute the same as `TwoBranchUNet`, for one timestep, a scalar."""
         _check_one(timesteps)
         return super().background_features(latents, timesteps, text)
 
 
 class _SameRows(nn.Linear):
-    """Whose input is the same in all rows."""
+    """Linear layer whose input is the same in all rows."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x[:1]).expand(len(x), -1)
@@ -149,7 +150,7 @@ class _Conv2d(nn.Conv2d):
 def denoiser_for_sampling(
     trained: TwoBranchUNet, base: UNet2DConditionModel, dtype: torch.dtype = torch.float32
 ) -> TwoBranchUNet:
-    """Merge a trained denoiser, or take it as it is, in the precision of its weights.
+    """Merge a trained denoiser, or return it unchanged, in the precision of its weights.
 
     Args:
         trained, base, dtype: as in `merge_for_sampling`.
@@ -165,9 +166,9 @@ def merge_for_sampling(
     """Copy a trained denoiser into one that computes the same in fewer operations.
 
     Args:
-        trained: with LoRAs from `model.dualanodiff.lora`.
-        base: the U-Net without them, as it was before.
-        dtype: of all weights and of the computation.
+        trained: a denoiser with LoRAs from `model.dualanodiff.lora`.
+        base: the original U-Net without LoRAs.
+        dtype: type of all weights and of the computation.
     """
     unet = sharing_frozen_weights(base)
     processors = {name: attn.processor for name, attn in attentions(trained.unet).items()}
@@ -205,11 +206,11 @@ def _merged(layer: LoraLayer, router: AdapterRouting, *, same_rows: bool) -> nn.
 
 def _check_one(timesteps: Tensor) -> None:
     if timesteps.ndim:
-        raise ValueError(f"a merged denoiser takes one timestep for all rows, a scalar; got {tuple(timesteps.shape)}")
+        raise ValueError(f"a merged denoiser takes one scalar timestep for all rows, but got {tuple(timesteps.shape)}")
 
 
 def autoencoder_for_sampling(vae: AutoencoderKL, dtype: torch.dtype) -> AutoencoderKL:
-    """Copy an autoencoder in one precision and the faster layout."""
+    """Copy an autoencoder in one precision and the faster memory layout."""
     copied = sharing_frozen_weights(vae)
     use_full_precision_norms(copied)
     nn.Module.to(copied, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above

@@ -78,7 +78,7 @@ def test_a_training_that_gets_worse_stops_with_its_best_weights(
     assert told.kept < told.steps < 40
     assert [step for step, _ in told.held_out_curve] == list(range(2, told.steps + 1, 2))
     assert isinstance(reports[-1], Progress)
-    assert reports[-1].note == f"stopped early: the held-out pair was predicted best after {told.kept} steps"
+    assert reports[-1].note == f"stopped early: the loss on the held-out pair was lowest after {told.kept} steps"
     monkeypatch.setattr(trainer, "PATIENCE", 0)  # the same pair is left out of a training that cannot stop early
     shorter = built(base, steps=told.kept)
     last(train(shorter, PAIRS, tmp_path / "shorter"))
