@@ -34,7 +34,7 @@ class TrainingSettings(Protocol):
         """Plain values, for the card."""
 
     def with_half_batch(self) -> Self:
-        """The same training with half as many pairs at once, and twice as many batches per step."""
+        """Halve the pairs at once, rounded down, and double the batches per step."""
 
 
 class SamplingSettings(Protocol):

@@ -9,8 +9,20 @@ from model.adapter_card import read_adapter_card
 from model.diffusion.base import Base
 from model.dualanodiff.method import DualAnoDiff
 from model.method import Adapter, Method
+from service.core.errors import UsageError
 
 METHODS: dict[str, Method[Any, Any, Any]] = {"dualanodiff": DualAnoDiff()}
+
+
+def method_named(name: str) -> Method[Any, Any, Any]:
+    """Find a method by its name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in METHODS:
+        raise UsageError(f"method is {name!r}; it must be {' or '.join(METHODS)}")
+    return METHODS[name]
 
 
 def method_of(adapter: Adapter) -> Method[Any, Any, Any]:

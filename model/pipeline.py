@@ -14,7 +14,7 @@ from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore, store_beside
 from model.generation.request import GenerationRequest
 from model.method import TrainingCallback, TrainingRequest
-from model.methods import METHODS
+from model.methods import method_named
 from model.runtime.progress import Progress
 from model.runtime.timing import stage
 from model.types import Candidate
@@ -25,7 +25,7 @@ def train_adapter(
     request: TrainingRequest[Any], target: Path, workspace: Path, *, callback: TrainingCallback | None = None
 ) -> Iterator[Progress]:
     """Train with the request's method, see `model.method.Method.train`."""
-    return METHODS[request.method].train(request, target, workspace, callback=callback)
+    return method_named(request.method).train(request, target, workspace, callback=callback)
 
 
 def make_dataset(

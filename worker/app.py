@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
 
+from model.runtime import switches
 from service.core.connections import connect
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
@@ -35,6 +36,7 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
+switches.check()
 app = make_app(load_settings())
 
 _heartbeat: list[Heartbeat] = []

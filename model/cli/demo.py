@@ -12,7 +12,7 @@ from itertools import count
 from model.cli.demo_inputs import DemoRequest, Inputs, checked_inputs
 from model.cli.output import PREPARED, Output, duration
 from model.runtime.progress import Progress
-from service.client import ApiError, Client, Resource
+from service.client import Client, Resource
 from service.core.atomic_write import atomic_folder
 from service.core.errors import TransientError, UsageError
 from service.embedded.launch import launched
@@ -113,16 +113,11 @@ def _generated(client: Client, inputs: Inputs, adapter: Resource, request: DemoR
 
 
 def _current(client: Client, create: Callable[[int], Resource]) -> Resource:
-    """Return the resource that the same request made before; create it if that failed, was cancelled or is gone."""
+    """Return the resource that the same request made before; create it if that failed or was cancelled."""
     for again in count():
-        try:
-            found = client.get(create(again).id)
-        except ApiError as error:
-            if error.code != "idempotency_key_gone":
-                raise
-        else:
-            if found.state not in {"failed", "cancelling", "cancelled"}:
-                return found
+        found = client.get(create(again).id)
+        if found.state not in {"failed", "cancelling", "cancelled"}:
+            return found
     raise AssertionError("counting does not end")
 
 

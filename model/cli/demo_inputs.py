@@ -104,7 +104,6 @@ class Inputs:
         own = {
             "BASE": self.base,
             "DEVICE": self.device,
-            "BLOCK_CANDIDATES": DEMO_BATCH,
             "MAX_FILE_BYTES": OWN_FILES.max_file_bytes,
             "MAX_BODY_BYTES": 2 * sum(path.stat().st_size for path in self.files) + 10**6,
             "MAX_PIXELS": OWN_FILES.max_pixels,

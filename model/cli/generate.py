@@ -19,7 +19,6 @@ from model.cli.checks import (
 )
 from model.cli.output import PREPARED, Output, duration
 from model.data.placement import NormalImage
-from model.diffusion.base import Base
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
 from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
@@ -93,11 +92,8 @@ def generate(command: GenerateCommand, output: Output) -> None:
     )
 
 
-def prepare(command: GenerateCommand, loaded: Base | None = None) -> Generation:
+def prepare(command: GenerateCommand) -> Generation:
     """Check the command and load everything that generation needs.
-
-    Args:
-        loaded: the adapter's base, if it is already loaded.
 
     Raises:
         UsageError: if the command is invalid; lists every problem.
@@ -107,11 +103,15 @@ def prepare(command: GenerateCommand, loaded: Base | None = None) -> Generation:
     inputs = problems.attempt(read_inputs, command)
     device = problems.attempt(choose_device, command.device) or "cpu"
     adapter = settings = object_net = None
-    base = loaded or problems.attempt_on(f"adapter {command.adapter}", _base_of, command, device)
-    if base is not None:
-        adapter = problems.attempt_on(f"adapter {command.adapter}", load_adapter, command.adapter, base)
+    base, name = None, f"adapter {command.adapter}"
+    card = problems.attempt_on(name, read_adapter_card, command.adapter)
+    if card is not None:
+        problems.attempt(choose, METHOD_OPTIONS[card["method"]].sampling, "sampling options", command.options)
+        base = problems.attempt_on(name, open_base, command.base or str(card["base"]["name"]), device)
+    if card is not None and base is not None:
+        adapter = problems.attempt_on(name, load_adapter, command.adapter, base)
         object_net = problems.attempt(load_object_net, base, command.object_net)
-        method, has_normals = METHODS[read_adapter_card(command.adapter)["method"]], command.normals is not None
+        method, has_normals = METHODS[card["method"]], command.normals is not None
         settings = problems.attempt(
             method.resolve_sampling, base, command.options, has_normals=has_normals, adapter=adapter
         )
@@ -148,8 +148,6 @@ def read_inputs(command: GenerateCommand) -> Inputs:
     reading = problems.attempt(chosen_reading, command.brightness, None)
     found = problems.attempt(load_normals, command.normals, reading)
     problems.attempt(check_new_file, command.target, force=command.force)
-    for declared in METHOD_OPTIONS.values():
-        problems.attempt(choose, declared.sampling, "sampling options", command.options)
     if command.num_pairs < 1:
         problems.found.append(f"num-pairs is {command.num_pairs}; it must be at least 1")
     elif command.max_attempts is not None and command.max_attempts < command.num_pairs:
@@ -179,11 +177,6 @@ def parse_formats(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     check_formats([name for name in names if name != "all"])
     return list(FORMATS) if "all" in names else names
-
-
-def _base_of(command: GenerateCommand, device: str) -> Base:
-    card = read_adapter_card(command.adapter)
-    return open_base(command.base or str(card["base"]["name"]), device)
 
 
 def _estimate(request: GenerationRequest) -> int:

@@ -45,7 +45,7 @@ def _weights(path: Path, card: dict[str, Any]) -> dict[str, int]:
             problems.append(f"{name} cannot be read: {error}")
             continue
         counts[name] = sum(_product(shape) for shape in shapes)
-    for number in range(len(card["data"])):
+    for number in range(len(card["placements"])):
         problems += [
             f"reference/{name} is missing"
             for name in (f"{number:03d}.png", f"{number:03d}_mask.png")
@@ -74,7 +74,7 @@ def _adapter(path: Path, card: dict[str, Any], weights: dict[str, int]) -> str:
         + (", …)" if len(card["data"]) > 6 else ")"),
         "steps": card["steps"],
         "loss": f"{curve[0][1]:.4f} → {curve[-1][1]:.4f}" if curve else "none",
-        "settings": ", ".join(f"{name} {config[name]}" for name in SHOWN_SETTINGS),
+        "settings": ", ".join(f"{name} {config[name]}" for name in SHOWN_SETTINGS if name in config),
         "weights": f"{sum(weights.values()):,} numbers in {len(weights)} files, all readable",
     }
     return _table(rows)

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from service.core.options.declaration import declared
+from service.core.options.declaration import Option, declared
 from service.core.options.methods import METHOD_OPTIONS
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ ObjectNet = Annotated[
 ]
 
 
+def _choices(option: Option) -> str | None:
+    return "|".join(get_args(option.type)) if get_origin(option.type) is Literal else None
+
+
 def takes_options(
     declaration: type[DataclassInstance], panel: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -71,7 +75,7 @@ def takes_options(
                 default=None,
                 annotation=Annotated[
                     (str if get_origin(option.type) is Literal else option.type) | None,
-                    typer.Option(rich_help_panel=panel, help=option.summary),
+                    typer.Option(rich_help_panel=panel, help=option.summary, metavar=_choices(option)),
                 ],
             )
             for option in declared(declaration).values()

@@ -6,7 +6,6 @@ network), 130 Ctrl-C.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sys
 import warnings
@@ -18,11 +17,10 @@ import typer
 from model.cli.output import Failure, JsonOutput, LiveOutput, Output, PlainOutput
 from model.runtime.library_logging import silence_imports
 from model.runtime.malloc import keep_freed_memory
+from service.core.disk import disk_is_full
 from service.core.errors import TransientError, UsageError
 
 INTERNAL, USAGE, TRANSIENT, INTERRUPTED = 1, 2, 3, 130
-
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Session:
@@ -42,7 +40,10 @@ class Session:
 
     def __enter__(self) -> Output:
         silence_imports()
-        keep_freed_memory()
+        try:
+            keep_freed_memory()
+        except UsageError as error:  # the environment names switches that do not exist
+            self.__exit__(type(error), error, error.__traceback__)
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         return self._output
@@ -73,7 +74,7 @@ class Session:
 
     def _shortage(self, error: BaseException) -> str:
         """Return a message if disk space or memory ran out; otherwise an empty string."""
-        if _disk_is_full(error):
+        if disk_is_full(error):
             return self._no_space()
         # torch's own out-of-memory error is named like this; it is not imported here.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -95,10 +96,3 @@ def existing_folder(path: Path) -> Path:
     while not place.exists():
         place = place.parent
     return place if place.is_dir() else place.parent
-
-
-def _disk_is_full(error: BaseException) -> bool:
-    """Recognise a full disk; safetensors raises an error of its own for it, not an OSError."""
-    if isinstance(error, OSError):
-        return error.errno in _NO_SPACE
-    return any(f"(os error {number})" in str(error) for number in _NO_SPACE)

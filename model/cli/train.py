@@ -24,8 +24,8 @@ from model.cli.checks import (
 )
 from model.cli.output import PREPARED, Output, duration
 from model.masks.networks import load_mask_networks
-from model.method import Method, TrainingRequest
-from model.methods import METHODS
+from model.method import TrainingRequest
+from model.methods import method_named
 from model.pipeline import train_adapter
 from model.training.checkpoint import list_checkpoints, read_record
 from service.core.atomic_write import write_text
@@ -81,6 +81,7 @@ class Training:
         """Return everything that determines the training, as JSON."""
         return {
             "base": self.request.base.digest,
+            "method": self.request.method,
             "object": self.request.object_name,
             "defect": self.request.defect_name,
             "data": [describe_pair(pair) for pair in self.request.pairs],
@@ -130,7 +131,7 @@ def prepare(command: TrainCommand, output: Output) -> Training:
         TransientError: if the disk has too little free space for checkpoints and adapter.
     """
     problems = Problems()
-    method = problems.attempt(_method, command.method)
+    method = problems.attempt(method_named, command.method)
     reading = problems.attempt(_reading, command)
     found = problems.attempt(load_pairs, command.images, command.masks, reading)
     good = problems.attempt(load_normals, command.normals, reading)
@@ -166,12 +167,6 @@ def prepare(command: TrainCommand, output: Output) -> Training:
     return training
 
 
-def _method(name: str) -> Method[Any, Any, Any]:
-    if name not in METHODS:
-        raise UsageError(f"method is {name!r}; it must be {' or '.join(METHODS)}")
-    return METHODS[name]
-
-
 def perform(training: Training, output: Output) -> float | None:
     """Train and write the adapter, then remove the workspace. Returns the last loss."""
     workspace = training.workspace
@@ -203,7 +198,8 @@ def _check_workspace(training: Training) -> None:
                 f"checkpoints go to {workspace}, but it contains other files: remove it, or choose another --out"
             )
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), training.record()
+    before = {"method": DEFAULT_METHOD} | json.loads(path.read_text(encoding="utf-8"))
+    now = training.record()
     differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if differing and training.command.force:
         shutil.rmtree(workspace)

@@ -22,6 +22,7 @@ def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
     """
     known = {field.name for field in fields(TrainingConfig)}
     recommended = {name: value for name, value in base.few_shot.items() if name in known}
+    choose(TrainingConfig, f"training options that base {base.name} recommends", recommended)
     suited: dict[str, Any] = {"precision": "bf16"} if base.device.type == "cuda" else {}
     config = choose(
         TrainingConfig,
@@ -29,17 +30,18 @@ def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
         suited,
         recommended,
         chosen(options),
-        check=lambda values: _problems(base, values),
+        check=lambda config: _problems(base, config),
     )
     return replace(config, resolution=config.resolution or base.resolution)
 
 
-def _problems(base: Base, values: Mapping[str, Any]) -> list[str]:
+def _problems(base: Base, config: TrainingConfig) -> list[str]:
     problems = []
     cell = base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
-    if values["resolution"] % cell:
-        problems.append(f"resolution is {values['resolution']}; this base needs a positive multiple of {cell} pixels")
-    real, prior = values["real_share"], values["prior_share"]
-    if real <= 1 and prior <= 1 and real + prior > 1:
-        problems.append(f"real_share is {real} and prior_share {prior}; together they must be at most 1")
+    if config.resolution % cell:
+        problems.append(f"resolution is {config.resolution}; this base needs a positive multiple of {cell} pixels")
+    if config.real_share + config.prior_share > 1:
+        problems.append(
+            f"real_share is {config.real_share} and prior_share {config.prior_share}; together they must be at most 1"
+        )
     return problems

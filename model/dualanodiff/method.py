@@ -1,4 +1,4 @@
-"""DualAnoDiff as one of the methods: two-branch latent diffusion of image and anomaly part (see `README.md`)."""
+"""Offers DualAnoDiff as a method: two-branch latent diffusion of image and anomaly part (see `README.md`)."""
 
 from __future__ import annotations
 
@@ -48,11 +48,13 @@ class DualAnoDiff:
 
     def check_training(self, request: TrainingRequest[TrainingConfig]) -> list[str]:
         if request.settings.bcm and request.networks.object is None:
-            raise UsageError(f"bcm needs a network that finds objects, and base {request.base.name} has none: name one")
+            raise UsageError(
+                f"bcm needs a network that finds objects, and base {request.base.name} has none: "
+                "name one (--object-net), or take a base that has one"
+            )
         if request.normals and not request.settings.composites:
-            return [
-                f"the normals are not learned from: base {request.base.name} recommends no composites, choose how many"
-            ]
+            note = f"the normals are not learned from: base {request.base.name} recommends no composites"
+            return [f"{note}; choose how many with composites"]
         return []
 
     def train(
@@ -66,11 +68,11 @@ class DualAnoDiff:
         config, names = request.settings, (request.object_name, request.defect_name)
         if config.composites and not request.normals:
             config = replace(config, composites=0)
-            note = "no good parts were given: the real pairs alone are learned"
+            note = "no normals were given: training uses the real pairs alone"
             yield Progress("compose", 0, 0, "composites", note=note)
         clock = TrainingClock(workspace)
         model = build_model(request.base, config, *names)
-        # The caller's network stays as it was: it may serve the next training.
+        # A copy, because the caller may use the network for the next training.
         mask_net = copy.deepcopy(request.networks.part)
         references, placements = make_references(request.pairs, config)
         learned = {normal.name: normal.image for normal in request.normals} if config.composites else {}
@@ -140,5 +142,5 @@ class DualAnoDiff:
 
 @functools.cache
 def _compiler() -> Compiler:
-    """For the passes of all adapters to come in this process."""
+    """Return the compiler that all adapters of this process share."""
     return Compiler()

@@ -43,6 +43,15 @@ class SAIM(nn.Module):
             nn.init.zeros_(self.to_out.weight)
             nn.init.zeros_(self.to_out.bias)
 
+    def attend(self, hidden: Tensor) -> Tensor:
+        """Let the two branches' tokens attend to each other; arguments and result are those of `forward`."""
+        x = self.proj_in(self.norm(hidden.movedim(0, -2)))  # (B, N, 2, C)
+        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+        weights = (q @ k.mT / math.sqrt(hidden.shape[-1])).softmax(-1)
+        y = weights.to(v.dtype) @ v
+        added: Tensor = self.to_out(y)
+        return added.movedim(-2, 0)
+
     def forward(self, hidden: Tensor) -> Tensor:
         """Compute what is to be added to the attention outputs.
 
@@ -52,11 +61,4 @@ class SAIM(nn.Module):
         Returns:
             The same shape.
         """
-        if switches.on(Switch.FUSED_SAIM):
-            return fused_saim(self, hidden)
-        x = self.proj_in(self.norm(hidden.movedim(0, -2)))  # (B, N, 2, C)
-        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
-        weights = (q @ k.mT / math.sqrt(hidden.shape[-1])).softmax(-1)
-        y = weights.to(v.dtype) @ v
-        added: Tensor = self.to_out(y)
-        return added.movedim(-2, 0)
+        return fused_saim(self, hidden) if switches.on(Switch.FUSED_SAIM) else self.attend(hidden)

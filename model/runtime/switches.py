@@ -82,12 +82,19 @@ def parse(value: str) -> frozenset[Switch]:
         UsageError: with every unknown name, and the known ones.
     """
     names = {name.strip() for name in value.split(",")} - {""}
-    if names == {"all"}:
-        return ALL
-    if unknown := sorted(names - set(Switch)):
+    if unknown := sorted(names - set(Switch) - {"all"}):
         known = ", ".join(["all", *Switch])
         raise UsageError(f"{VARIABLE} names {', '.join(unknown)}; known are {known}")
-    return frozenset(Switch(name) for name in names)
+    return ALL if "all" in names else frozenset(Switch(name) for name in names)
+
+
+def check() -> None:
+    """Read the variable where a process starts, so that it does not start with a wrong one.
+
+    Raises:
+        UsageError: as `on`.
+    """
+    on(Switch.KEPT_MEMORY)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from service.api.problems import Problem, pointer
+from service.core.disk import disk_is_full
 from service.core.scratch_dirs import free_bytes, scratch_dir
 from service.core.settings import Settings
 from service.core.uploads.names import shown_name
@@ -118,7 +119,7 @@ async def receive_form(request: Request, settings: Settings) -> AsyncIterator[Fo
 
 
 def _disk_problem(error: OSError) -> Problem:
-    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if not disk_is_full(error) and error.errno != errno.EFBIG:
         raise error
     return _full()
 

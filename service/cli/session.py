@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import typer
 
 from service.cli.output import Output
 from service.client import ApiError, Client, Resource
+from service.core.disk import disk_is_full
 from service.core.errors import TransientError, UsageError
 from service.embedded.folder import default_data_dir, find_running
 
@@ -56,7 +56,7 @@ def session(*, json: bool, interrupted: str = "") -> Iterator[Output]:
         output.failure("transient", TRANSIENT, [str(error)])
         raise typer.Exit(TRANSIENT) from error
     except OSError as error:
-        shortage = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        shortage = disk_is_full(error)
         code = TRANSIENT if shortage else USAGE
         output.failure("transient" if shortage else "usage", code, [f"{error.filename or 'a file'}: {error.strerror}"])
         raise typer.Exit(code) from error

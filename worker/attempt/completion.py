@@ -13,12 +13,13 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from service.core import object_keys
+from service.core.disk import disk_is_full
 from service.core.errors import DivergedError, TransientError, UsageError
 from service.core.record import Record
 from service.core.storage import ObjectStore
 from worker.attempt.context import Context
 from worker.attempt.lease import Lease, StopError, StopReason
-from worker.attempt.retry import disk_is_full, retry, wait
+from worker.attempt.retry import retry, wait
 from worker.attempt.workspace import is_crowded
 from worker.monitoring.gpu import forget_peak
 from worker.monitoring.metrics import RunOutcome

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import random
 import time
 from collections.abc import Callable
@@ -56,11 +55,3 @@ def wait(seconds: float, check: Callable[[], None] = never) -> None:
         check()
         time.sleep(min(0.5, left))
     check()
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Also where safetensors says so, whose error is none of the operating system's."""
-    full = {errno.ENOSPC, errno.EDQUOT}
-    if isinstance(error, OSError):
-        return error.errno in full
-    return any(f"(os error {number})" in str(error) for number in full)

@@ -12,7 +12,7 @@ import torch
 
 from model.adapter_card import read_adapter_card
 from model.method import Adapter, TrainingRequest
-from model.methods import METHODS, load_adapter
+from model.methods import load_adapter, method_named
 from model.pipeline import train_adapter
 from model.runtime.timing import stage
 from service.core import object_keys
@@ -72,17 +72,20 @@ class _Training:
         asked, check = self._record.request, self._lease.check
         inputs = read_inputs(self._context.objects, self._record.id, check)
         base, networks = self._context.model_cache.base(asked.get("base"))
-        method = asked.get("method", DEFAULT_METHOD)
+        name = asked.get("method", DEFAULT_METHOD)
+        method = method_named(name)
         request = TrainingRequest(
             base,
             inputs.pairs,
-            METHODS[method].resolve_training(base, asked["training"]),
+            method.resolve_training(base, asked["training"]),
             asked["object"],
             asked["defect"],
             networks,
             normals=inputs.normals,
-            method=method,
+            method=name,
         )
+        for note in method.check_training(request):
+            log.info("training_note", note=note)
         self._report.request = {**asked, "base": base.name, "training": request.settings.as_dict()}
         step = self._checkpoints.restore()
         log.info("training_begins", step=step)
@@ -109,6 +112,7 @@ class _Training:
                     raise
                 request = replace(request, settings=request.settings.with_half_batch())
                 self._context.metrics.out_of_memory.labels(self._record.kind).inc()
+                self._report.request = {**(self._report.request or {}), "training": request.settings.as_dict()}
                 log.warning("batch_halved", batch=request.settings.batch)
                 torch.cuda.empty_cache()
             else:

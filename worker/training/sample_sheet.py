@@ -40,8 +40,8 @@ def sample_sheet(
     """
     method, options = method_of(adapter), {"seed": adapter.card["config"]["seed"], "steps": STEPS, "batch": PAIRS}
     has_normals = bool(normals)
-    settings = method.resolve_sampling(adapter.base, options, has_normals=has_normals, adapter=adapter)
     try:
+        settings = method.resolve_sampling(adapter.base, options, has_normals=has_normals, adapter=adapter)
         method.check_sampling(adapter, settings, has_normals=has_normals, has_object_net=object_net is not None)
     except UsageError:
         return None

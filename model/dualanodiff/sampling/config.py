@@ -31,6 +31,7 @@ def resolve_sampling(
     """
     known = {field.name for field in fields(SamplingConfig)}
     recommended = {name: value for name, value in base.sampling.items() if name in known}
+    choose(SamplingConfig, f"sampling options that base {base.name} recommends", recommended)
     given = chosen(options)
     anchored = given.get("anchored", recommended.get("anchored", has_normals))
     if "strength" in given or not anchored:
@@ -42,23 +43,23 @@ def resolve_sampling(
         "precision": "bf16" if base.device.type == "cuda" else "fp32",
     }
 
-    def check(values: Mapping[str, Any]) -> list[str]:
-        return _problems(values, given, anchored=anchored, has_normals=has_normals)
+    def check(config: SamplingConfig) -> list[str]:
+        return _problems(config, given, has_normals=has_normals)
 
     return choose(SamplingConfig, "sampling options", suited, recommended, given, check=check)
 
 
-def _problems(values: Mapping[str, Any], given: Mapping[str, Any], *, anchored: bool, has_normals: bool) -> list[str]:
+def _problems(config: SamplingConfig, given: Mapping[str, Any], *, has_normals: bool) -> list[str]:
     problems = [
         f"{name} is {given[name]}, but it is about anchored sampling, on normal images, which is off"
         for name in ("strength", "sketch_strength")
-        if given.get(name) and not anchored
+        if given.get(name) and not config.anchored
     ]
     if given.get("strength") and given.get("sketch_strength"):
         problems.append("strength and sketch_strength both say where sampling starts: choose one")
-    if anchored and not has_normals:
+    if config.anchored and not has_normals:
         problems.append("anchored sampling needs normal images; none were given")
-    if values["scheduler"] not in {"dpmsolver++", *SCHEDULERS}:
+    if config.scheduler not in {"dpmsolver++", *SCHEDULERS}:
         known = ", ".join(("dpmsolver++", *sorted(SCHEDULERS)))
-        problems.append(f"scheduler is {values['scheduler']!r}; it must be one of {known}")
+        problems.append(f"scheduler is {config.scheduler!r}; it must be one of {known}")
     return problems

@@ -1,8 +1,8 @@
-"""Sampling pairs: both branches denoised together, batched over pairs and guidance, one seed per pair.
+"""Samples pairs: denoises both branches together, batched over pairs and guidance, with one seed per pair.
 
 Pair `i` of a request draws everything (noise of both branches, normal image, window) from `(seed, i)` on the CPU, so
-it is the same pair in whatever batch it is made: on CPUs to the bit, on GPUs up to rounding.
-With normal images given, sampling is *anchored* on them, see `model.dualanodiff.sampling.anchoring`.
+it is the same in any batch: exactly on CPUs, up to rounding on GPUs.
+With normal images, sampling is *anchored* on them, see `model.dualanodiff.sampling.anchoring`.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from service.core.options.dualanodiff import SamplingConfig
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """A request made ready: all that is the same for all of its batches, computed once.
+    """Samples a request; holds what all of its batches share, computed once.
 
     Attributes:
-        adapter: its denoiser merged for sampling, its mask network for inference.
+        adapter: the adapter, with denoiser and mask network prepared for inference.
         text: `(2, G, L, D)` prompt embeddings; G is 2 with guidance, the empty prompt's last.
-        grey: the latent of mid-grey in anchored sampling, else None.
-        compensation: of an adapter with BCM, else None.
-        budget: how many pairs fit in memory together; learnt while sampling.
-        predict: the adapter's denoiser, as fast as the device can run it.
+        grey: latent of mid-grey in anchored sampling, otherwise None.
+        compensation: makes BCM's features for an adapter with BCM, otherwise None.
+        budget: how many pairs fit into memory together; learnt while sampling.
+        predict: runs the adapter's denoiser as fast as the device can.
     """
 
     adapter: DualAnoDiffAdapter
@@ -60,7 +60,7 @@ class Sampler:
 
     @property
     def guided(self) -> bool:
-        """Whether the empty prompt is denoised beside the prompts."""
+        """Return whether the empty prompt is also denoised, for guidance."""
         return self.text.shape[1] == 2
 
     def decoded(self, start: int, stop: int) -> Generator[Progress | DecodedPair, None, None]:
@@ -77,16 +77,16 @@ def prepare_sampling(
     object_net: U2Net | None = None,
     compiler: Compiler | None = None,
 ) -> Sampler:
-    """Make a request ready; what is trained further needs preparing anew.
+    """Prepare a request; an adapter that is trained further must be prepared again.
 
     Args:
         normals: defect-free images; needed for anchored sampling, and for the backgrounds of an adapter with BCM.
         object_net: finds objects for BCM's backgrounds.
-        compiler: of the process, for one that lives long enough to have passes compiled; used on CUDA devices.
+        compiler: compiles passes on CUDA devices, for processes that run long enough; None to compile nothing.
 
     Raises:
-        UsageError: an adapter with BCM is used without normals or without a network that finds objects; or masks are
-            to come from a network that the adapter has not.
+        UsageError: if an adapter with BCM gets no normals or no network that finds objects, or the mask method needs a
+            network that the adapter does not have.
     """
     given = {"has_normals": bool(normals), "has_object_net": object_net is not None}
     if missing := missing_for_sampling(adapter, config, **given):
@@ -119,19 +119,21 @@ def prepare_sampling(
 def missing_for_sampling(
     adapter: DualAnoDiffAdapter, config: SamplingConfig, *, has_normals: bool, has_object_net: bool
 ) -> list[str]:
-    """List what adapter and settings need and do not get."""
+    """List what adapter and settings need but do not get."""
     missing = []
     if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
-        missing.append("mask method u2net needs a mask network, and the adapter has none: use threshold or attention")
+        missing.append("mask method u2net needs a mask network, but the adapter has none: use threshold or attention")
     if adapter.model.config.bcm and not has_normals:
-        missing.append("the adapter was trained with bcm, whose backgrounds come from normal images: give some")
+        missing.append("the adapter was trained with bcm, whose backgrounds come from normal images: give normals")
     if adapter.model.config.bcm and not has_object_net:
-        missing.append("the adapter was trained with bcm, which needs a U²-Net that finds objects: name one")
+        missing.append(
+            "the adapter was trained with bcm, which needs a network that finds objects: name one (--object-net)"
+        )
     return missing
 
 
 def _passed(adapter: DualAnoDiffAdapter, text: Tensor, pairs: int) -> None:
-    """One pass of the denoiser for so many pairs; a recorded one keeps the memory of its activations."""
+    """Run one pass of the denoiser for `pairs` pairs; a captured pass keeps the memory of its activations."""
     model = adapter.model
     latents = torch.zeros((2, pairs * text.shape[1], *_latent_shape(adapter)), device=model.device)
     model.denoiser(latents, torch.tensor(0, device=model.device), text.repeat_interleave(pairs, dim=1))
@@ -148,11 +150,11 @@ def _latent_shape(adapter: DualAnoDiffAdapter) -> tuple[int, int, int]:
 
 
 def sample_pairs(sampler: Sampler, start: int, stop: int) -> Generator[Candidate, None, None]:
-    """Generate candidates `start` to `stop - 1`, batch after batch; stop consuming to stop, start later to go on.
+    """Generate candidates `start` to `stop - 1`, batch after batch; stop iterating to stop, start later to resume.
 
-    A pair always lies in the same place of a batch of the same shape (number `index % batch`), and on CPUs it is the
-    same in any batch: there the same request gives the same bytes however it is cut. On GPUs passes round in another
-    way once they are compiled, or memory was short.
+    A pair always has the same place in a batch of the same shape (number `index % batch`), and on CPUs it is the same
+    in any batch, so the same request gives the same bytes in any number of calls. On GPUs passes round differently once
+    they are compiled, or when memory runs out.
     """
     decoded = sample_decoded(sampler, start, stop)
     for item in overlapped(decoded, DecodedPair.to_candidate, ahead=sampler.config.batch):
@@ -162,10 +164,10 @@ def sample_pairs(sampler: Sampler, start: int, stop: int) -> Generator[Candidate
 
 @torch.no_grad()
 def sample_decoded(sampler: Sampler, start: int, stop: int) -> Generator[Progress | DecodedPair, None, None]:
-    """As `sample_pairs`, with progress after every denoising step, and candidates that are yet to be finished.
+    """Sample like `sample_pairs`, but yield progress after every denoising step, and pairs not yet completed.
 
     Raises:
-        torch.OutOfMemoryError: there is no room for a single pair.
+        torch.OutOfMemoryError: if a single pair does not fit into memory.
     """
     batch = sampler.config.batch
     for begin in range(start - start % batch, stop, batch):
@@ -178,9 +180,9 @@ def sample_decoded(sampler: Sampler, start: int, stop: int) -> Generator[Progres
             except torch.OutOfMemoryError:
                 if len(indices) == 1:
                     raise
-            if decoded is None:  # and the error is gone, which held what had been computed
+            if decoded is None:  # outside of the handler, so that the error no longer keeps tensors alive
                 sampler.budget.halve(len(indices))
-                note = f"memory is short: {sampler.budget.pairs} pairs at a time from here on"
+                note = f"not enough memory: from now on {sampler.budget.pairs} pairs at a time"
                 yield Progress("denoise", 0, sampler.config.steps, "steps", note=note)
                 continue
             yield from (decoded_pair for decoded_pair in decoded if start <= decoded_pair.index < stop)
@@ -221,7 +223,7 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
 
 
 def _anchored(sampler: Sampler, seeds: Sequence[int]) -> tuple[list[Anchor] | None, Anchoring | None]:
-    """The windows of normal images that a batch is anchored on, and their latents."""
+    """Draw the windows of normal images that a batch is anchored on, and encode them."""
     if sampler.grey is None:
         return None, None
     adapter, training = sampler.adapter, sampler.adapter.model.config

@@ -68,21 +68,28 @@ def _option(name: str, hint: Any) -> Option:
         kind = Literal[tuple(member.value for member in kind)]
     texts = [entry.description for entry in metadata if isinstance(entry, FieldInfo) and entry.description]
     served = [entry.most for entry in metadata if isinstance(entry, ServedUpTo)]
-    return Option(name, kind, Annotated[(kind, *metadata)], " ".join(texts), served[0] if served else None)
+    limits = [
+        limit
+        for entry in metadata
+        if not isinstance(entry, ServedUpTo)
+        for limit in (entry.metadata if isinstance(entry, FieldInfo) else [entry])
+    ]
+    annotation = Annotated[(kind, *limits)] if limits else kind
+    return Option(name, kind, annotation, " ".join(texts), served[0] if served else None)
 
 
 def choose(
     declaration: type[_Declaration],
     what: str,
     *layers: Mapping[str, Any],
-    check: Callable[[Mapping[str, Any]], list[str]] | None = None,
+    check: Callable[[_Declaration], list[str]] | None = None,
 ) -> _Declaration:
     """Take the defaults, over them the values of each layer in turn.
 
     Args:
         what: the options' name in messages, such as "training options".
         layers: option → value.
-        check: finds what is wrong with the values together; given all of them, also those out of range.
+        check: finds what is wrong with the values together; defaults stand for those that cannot be.
 
     Raises:
         UsageError: naming every unknown option and every value that cannot be.
@@ -92,13 +99,15 @@ def choose(
     problems, found = [], None
     if unknown := sorted(merged.keys() - known):
         problems.append(f"unknown {what} {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-        merged = {name: value for name, value in merged.items() if name in known}
+    values = {name: value for name, value in merged.items() if name in known}
     try:
-        found = _adapter(declaration).validate_python(merged)
+        found = _adapter(declaration).validate_python(values)
     except ValidationError as error:
-        problems += [f"{entry['loc'][0]} is {entry['input']!r}; {reason(entry)}" for entry in error.errors()]
+        wrong = {entry["loc"][0]: f"{entry['input']!r}; {reason(entry)}" for entry in error.errors()}
+        problems += [f"{name} is {what_is_wrong}" for name, what_is_wrong in wrong.items()]
+        values = {name: value for name, value in values.items() if name not in wrong}
     if check is not None:
-        problems += check({field.name: field.default for field in fields(declaration)} | merged)
+        problems += check(found if found is not None else _adapter(declaration).validate_python(values))
     if found is None or problems:
         raise UsageError(problems, f"The {what} cannot be used")
     return found  # type: ignore[no-any-return]

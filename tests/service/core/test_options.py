@@ -60,9 +60,7 @@ def test_later_layers_count_before_earlier_ones() -> None:
 def test_every_impossible_value_is_named_with_what_would_be_right() -> None:
     wrong = {"steps": 0, "strength": 1.5, "guidance_scale": float("inf"), "mask_method": "magic", "precision": 8}
     with pytest.raises(UsageError) as caught:
-        choose(
-            SamplingConfig, "sampling options", wrong, check=lambda values: [f"{values['batch']} pairs are too many"]
-        )
+        choose(SamplingConfig, "sampling options", wrong, check=lambda config: [f"{config.batch} pairs are too many"])
     assert caught.value.summary == "The sampling options cannot be used"
     assert caught.value.problems == [
         "steps is 0; it must be at least 1",
