@@ -1,1 +1,1 @@
-"""From uploaded files to checked images and masks."""
+"""Reads uploaded files and folders as checked pairs of images and masks."""

@@ -1,7 +1,7 @@
-"""Pictures of more than 8 bits per channel: one range of values for all of a data set becomes black to white.
+"""Scales pictures with more than 8 bits per channel to 8 bits, by one range of values for a whole data set.
 
-Cameras store 10, 12 or 14 bits in 16, and detectors use a narrow band of them, so a file alone does not tell what its
-white is. With a range per file, the same part would be dark in one picture and bright in the next.
+Cameras store 10, 12 or 14 bits in 16, and detectors use a narrow band of them, so the white level of a single file is
+unknown. With a range per file, the same part would be dark in one picture and bright in the next.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Deep = NDArray[np.uint16]
 """`(H, W)` or `(H, W, 3)`, 0–65535."""
 
 _FEWEST_LEVELS = 64
-"""Of the 256 that are left: where the pixels would use fewer, the band that they use is spread."""
+"""Of 256 levels: if the pixels would use fewer, the band that they use is stretched."""
 
-_TOLD_LEVELS = 24
-"""Fewer distinct levels in a picture are worth a warning."""
+_WARNED_LEVELS = 24
+"""Fewer distinct levels in a picture cause a warning."""
 
 _RARE = 1e-4
-"""Share of pixels at either end that must not keep a narrow band from being spread, such as hot pixels."""
+"""Share of pixels at either end, such as hot pixels, that does not prevent a narrow band from being stretched."""
 
 
 def common_range(pictures: Iterable[Deep]) -> Range | None:
-    """What should become black and white in all of these pictures; None where there are none."""
+    """Choose the values that become black and white in all of these pictures; None if there are no pictures."""
     counts = None
     for picture in pictures:
         own = histogram(picture, 1 << 16)
@@ -47,7 +47,7 @@ def common_range(pictures: Iterable[Deep]) -> Range | None:
 
 
 def scaled(values: Deep, span: Range) -> NDArray[np.uint8]:
-    """The values as 0–255: of the range's equal parts, the lowest is 0 and the highest 255."""
+    """Scale the values to 0–255 by dividing the range into 256 equal parts."""
     low, high = span
     places = (np.arange(1 << 16, dtype=np.int64) - low).clip(0, high - low)
     table = (places * 256 // (high - low + 1)).astype(np.uint8)
@@ -55,12 +55,12 @@ def scaled(values: Deep, span: Range) -> NDArray[np.uint8]:
 
 
 def warnings_of(values: Deep, levels: NDArray[np.uint8], span: Range) -> list[str]:
-    """What a picture lost by its range, one phrase each."""
+    """Describe what a picture loses by the range, one phrase each."""
     notes = []
     before, after = np.count_nonzero(histogram(values, 1 << 16)), np.count_nonzero(histogram(levels, 256))
-    if after < _TOLD_LEVELS and before > after:
-        notes.append(f"only {after} of its {before} levels remain: is it much darker or lighter than the others?")
+    if after < _WARNED_LEVELS and before > after:
+        notes.append(f"only {after} of its {before} levels remain: is it much darker or brighter than the others?")
     low, high = span
     if (lost := float(np.mean((values < low) | (values > high)))) > 0.01:
-        notes.append(f"{lost:.0%} of it lie outside the brightness {low}:{high}")
+        notes.append(f"{lost:.0%} of its pixels are outside the brightness range {low}:{high}")
     return notes

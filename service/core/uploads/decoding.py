@@ -1,6 +1,6 @@
-"""Opening a file that a user gave, safely: its content is checked before it is decoded.
+"""Decodes a user's file safely: its content is checked before it is decoded.
 
-What a file is follows from its first bytes, never from its name. Its size is read from the header and compared with the
+The format is recognised by the first bytes, never by the name. The size is read from the header and checked against the
 limits before a pixel is decoded, so that a small file which claims to be huge costs nothing.
 """
 
@@ -30,7 +30,7 @@ from service.core.uploads.metadata import Bare, without_metadata
 from service.core.uploads.names import shown_name
 
 Source = Path | bytes | BinaryIO
-"""A file on disk, its content, or an open file, which is read from where it stands."""
+"""A file on disk, its content, or an open file, which is read from its current position."""
 
 FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
 
@@ -58,14 +58,14 @@ _DECODER_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What is accepted.
+    """Limits of accepted images.
 
     Attributes:
         min_pairs, max_pairs: number of pairs of one data set.
         max_file_bytes: size of one file.
-        min_side, max_side: width and height of one image, in pixels.
+        min_side, max_side: width and height of one image in pixels.
         max_pixels: width × height of one image.
-        max_total_pixels: the same, summed over all images that are held together.
+        max_total_pixels: sum of width × height over all images held together.
     """
 
     min_pairs: int = 2
@@ -79,14 +79,14 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture as it is stored, not turned.
+    """A decoded picture, without its EXIF orientation applied.
 
     Attributes:
-        image: the pixels, of 8 bits per channel where the file has more.
+        image: the pixels, reduced to 8 bits per channel.
         deep: grey or RGB, `(H, W)` or `(H, W, 3)`, of a file with more than 8 bits per channel.
-        orientation: EXIF's, 1 to 8.
-        lossy: the format blurs edges, so that levels are not exact.
-        notes: what is worth a word.
+        orientation: EXIF orientation, 1 to 8.
+        lossy: the format blurs edges, so levels are not exact.
+        notes: remarks for the user.
     """
 
     image: Image.Image
@@ -101,11 +101,11 @@ _POINTERS = {
     b"/annex/objects/": "a git-annex pointer, not the picture: fetch it with git annex get",
     b"outs:": "a DVC pointer, not the picture: fetch it with dvc pull",
 }
-"""What version control leaves in a picture's place, by its first bytes."""
+"""Placeholders of version control systems, by their first bytes."""
 
 
 def image_format(head: bytes) -> str | None:
-    """The accepted format that a file's first 12 bytes announce, as Pillow names it, or None."""
+    """Recognise an accepted format by a file's first 12 bytes; returns Pillow's name of it, or None."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if head.startswith(b"\xff\xd8\xff"):
@@ -118,7 +118,7 @@ def image_format(head: bytes) -> str | None:
 
 
 def content(source: Source, label: str, limits: ImageLimits) -> bytes:
-    """The file's bytes, at most one more than allowed being read."""
+    """Read the file's bytes, at most one more than allowed."""
     if isinstance(source, bytes):
         data = source
     else:
@@ -132,19 +132,19 @@ def content(source: Source, label: str, limits: ImageLimits) -> bytes:
             if isinstance(source, Path) and source.is_symlink() and not source.exists():
                 target = shown_name(str(source.readlink()))
                 raise UsageError(
-                    f"{label} is a link to {target}, which is not there: fetch the file (git annex get, dvc pull), or "
-                    "copy it here"
+                    f"{label} is a link to {target}, which does not exist: fetch the file (git annex get, dvc pull), "
+                    "or copy it here"
                 ) from error
             raise UsageError(f"{label} cannot be read: {error.strerror or error}") from error
     if len(data) > limits.max_file_bytes:
-        raise UsageError(f"{label} is larger than {limits.max_file_bytes / 1e6:g} MB, the most for one file")
+        raise UsageError(f"{label} is larger than {limits.max_file_bytes / 1e6:g} MB, the limit for one file")
     if not data:
         raise UsageError(f"{label} is an empty file (0 bytes)")
     return data
 
 
 def is_same_file(one: Source, other: Source) -> bool:
-    """Whether two files have the same bytes; of open files that is not known."""
+    """Whether two files have the same bytes; False for open files."""
     if isinstance(one, bytes) and isinstance(other, bytes):
         return one == other
     if isinstance(one, Path) and isinstance(other, Path):
@@ -167,7 +167,7 @@ def decoding(label: str) -> Iterator[None]:
 
 
 def decode(data: bytes, label: str, limits: ImageLimits) -> Decoded:
-    """The picture, its size checked before a pixel is decoded, its metadata left behind."""
+    """Decode a picture without its metadata, after its size was checked."""
     bare, kind = _checked(data, label, limits)
     with Image.open(BytesIO(bare.data), formats=[kind]) as checked:
         checked.verify()
@@ -184,7 +184,7 @@ def decode(data: bytes, label: str, limits: ImageLimits) -> Decoded:
 
 
 def deep_values(data: bytes, label: str, limits: ImageLimits) -> Deep | None:
-    """What `decode` finds of more than 8 bits; other pictures are not decoded."""
+    """Decode the values of a picture with more than 8 bits; others are not decoded."""
     bare, kind = _checked(data, label, limits)
     with _opened(bare.data, kind) as image:
         if not image.mode.startswith("I") and _deep_rawmode(image) is None:
@@ -216,7 +216,9 @@ def _checked(data: bytes, label: str, limits: ImageLimits) -> tuple[Bare, str]:
         if isinstance(probe, TiffImageFile):
             _check_tile(probe, label, limits)
         if _has_second_frame(probe):
-            raise UsageError(f"{label} is animated or has several pages; save the one picture that counts by itself")
+            raise UsageError(
+                f"{label} is animated or has several pages; save the picture that you need as its own file"
+            )
     return bare, kind
 
 
@@ -225,7 +227,7 @@ def _opened(data: bytes, kind: str) -> ImageFile.ImageFile:
 
 
 def _deep_rawmode(image: Image.Image) -> str | None:
-    """How 16 bits per channel of colour, or of grey with alpha, lie in the file; None for other pictures."""
+    """Return Pillow's raw mode of a picture with 16 bits per channel of colour or grey with alpha, else None."""
     found = re.search(
         r"(?:RGB[AX]?|LA|[RGBA]);16[BLN]", " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
     )
@@ -233,9 +235,9 @@ def _deep_rawmode(image: Image.Image) -> str | None:
 
 
 def _of_sixteen_bits(data: bytes, kind: str, rawmode: str) -> tuple[Image.Image, Deep]:
-    """The picture with 8 bits per channel, and its colours with 16.
+    """Decode a picture with 8 bits per channel, and its colours with 16.
 
-    Pillow keeps the first byte of each number. Told that the bytes lie the other way round, it keeps the second.
+    Pillow keeps only the upper byte of each number. With the byte order swapped, it keeps the lower one.
     """
     if rawmode.startswith("LA"):
         image = _opened(data, kind)
@@ -256,7 +258,7 @@ def _of_sixteen_bits(data: bytes, kind: str, rawmode: str) -> tuple[Image.Image,
 
 
 def _swapped(args: Any, other: dict[str, str]) -> Any:
-    """A tile's arguments with the bytes of its raw mode the other way round."""
+    """Swap the byte order of the raw mode in a tile's arguments."""
     if isinstance(args, str):
         return re.sub(r"(;16)([BLN])", lambda found: found[1] + other[found[2]], args)
     return tuple(_swapped(arg, other) for arg in args) if isinstance(args, tuple) else args
@@ -277,7 +279,7 @@ def _is_twelve_bits(image: Image.Image) -> bool:
     return isinstance(image, TiffImageFile) and image.tag_v2.get(258, (16,))[0] == 12
 
 
-_CUT = "cut it into pieces, or make it smaller"
+_CUT = "cut it into pieces, or scale it down"
 
 
 def _check_size(size: tuple[int, int], label: str, limits: ImageLimits) -> None:
@@ -302,7 +304,7 @@ def _check_tile(image: TiffImageFile, label: str, limits: ImageLimits) -> None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height from the first chunk of a WebP file (RFC 9649, sections 2.5 to 2.7)."""
+    """Read width and height from the first chunk of a WebP file (RFC 9649, sections 2.5 to 2.7)."""
     chunk, body = data[12:16], data[20:30]
     if chunk == b"VP8X":
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")

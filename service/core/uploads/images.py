@@ -1,6 +1,6 @@
-"""Reading one image or mask that a user gave; whatever had to be converted is told.
+"""Reads one image or mask, and notes every conversion.
 
-Only pixels are passed on: metadata, colour profiles and what follows the image in the file stay behind.
+Only pixels are kept; metadata, colour profiles and data after the image are dropped.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ MaskArray = NDArray[np.bool_]
 """`(H, W)`, True = defect."""
 
 _MOST_COLOURS = 32
-"""Of more colours than these, none can be a class."""
+"""An image with more colours is not a mask of classes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Photograph:
-    """A picture as it is stored.
+    """A picture before its EXIF orientation is applied.
 
     Attributes:
-        stored: before it is turned.
-        orientation: EXIF's, 1 to 8.
-        notes: what was converted, one phrase each.
+        stored: pixels as stored in the file.
+        orientation: EXIF orientation, 1 to 8.
+        notes: conversions, one phrase each.
     """
 
     stored: ImageArray
@@ -43,33 +43,33 @@ class Photograph:
     notes: list[str]
 
     def turned(self) -> ImageArray:
-        """The picture as its EXIF orientation says."""
+        """Apply the EXIF orientation."""
         return turned(self.stored, self.orientation)
 
 
 def read_image(
     source: Source, name: str, limits: ImageLimits, brightness: Range | None = None
 ) -> tuple[ImageArray, list[str]]:
-    """Read an image as 8-bit RGB, turned as its EXIF orientation says.
+    """Read an image as 8-bit RGB with its EXIF orientation applied.
 
     Args:
         source: the file or its content.
-        name: what to call it in messages.
-        limits: what is accepted.
-        brightness: of more than 8 bits, the values that become black and white; None lets the file decide.
+        name: name for messages.
+        limits: limits of accepted images.
+        brightness: values that become black and white if the file has more than 8 bits; None derives them from it.
 
     Returns:
-        The pixels, and what was converted, one phrase per conversion, without the name.
+        The pixels, and one phrase per conversion, without the name.
 
     Raises:
-        UsageError: it cannot be read, is no single picture of an accepted format, is broken, or exceeds the limits.
+        UsageError: it cannot be read, is not a single picture of an accepted format, is broken, or exceeds the limits.
     """
     photograph = read_photograph(source, name, limits, brightness)
     return photograph.turned(), photograph.notes + turning_note(photograph.orientation)
 
 
 def read_photograph(source: Source, name: str, limits: ImageLimits, brightness: Range | None = None) -> Photograph:
-    """As `read_image`, before it is turned."""
+    """Read an image like `read_image`, without applying its EXIF orientation."""
     label = f"image {name}"
     data = content(source, label, limits)
     with decoding(label):
@@ -79,7 +79,7 @@ def read_photograph(source: Source, name: str, limits: ImageLimits, brightness: 
 
 
 def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Pixels `(H, W, ...)` as an EXIF orientation, 1 to 8, says that they should be seen."""
+    """Apply an EXIF orientation, 1 to 8, to pixels `(H, W, ...)`."""
     if orientation == 1:
         return pixels
     seen = {
@@ -95,27 +95,27 @@ def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def turning_note(orientation: int) -> list[str]:
-    """What to tell of a picture that was turned."""
-    return ["turned as its EXIF orientation says"] if orientation != 1 else []
+    """Return the note on a rotated picture; empty if it was not rotated."""
+    return ["EXIF orientation applied"] if orientation != 1 else []
 
 
 def read_mask(
     source: Source, name: str, limits: ImageLimits, reading: Reading | None = None
 ) -> tuple[MaskArray, list[str]]:
-    """Read a mask by itself: black is good, anything else of exactly two levels is defect.
+    """Read a single mask: of exactly two levels, black is good and the other is the defect.
 
-    More than two grey levels are the shades of an edge, thresholded at half of the range, or ids. Colours are
-    understood where there is one colour besides black, transparency where the mask was painted in one colour on a
+    More than two grey levels are either a soft edge, which is thresholded at half of the range, or ids of classes.
+    Colours are accepted if there is one besides black, and transparency if the mask was painted in one colour on a
     transparent layer.
 
     Args:
         source: the file or its content.
-        name: what to call it in messages.
-        limits: what is accepted.
-        reading: which values are the defect.
+        name: name for messages.
+        limits: limits of accepted images.
+        reading: choice of the values that are the defect.
 
     Returns:
-        The mask, and what was converted or looks odd, one phrase each, without the name.
+        The mask, and one phrase on each conversion or oddity, without the name.
 
     Raises:
         UsageError: as for `read_image`, or the mask is empty, full or ambiguous.
@@ -127,7 +127,7 @@ def read_mask(
 
 
 def read_levels(source: Source, name: str, limits: ImageLimits) -> MaskLevels:
-    """Read a mask without deciding what is defect; as its EXIF orientation says."""
+    """Read a mask's levels with its EXIF orientation applied, without deciding which are the defect."""
     label = f"mask {name}"
     data = content(source, label, limits)
     with decoding(label):
@@ -164,7 +164,8 @@ def _rgb(decoded: Decoded, label: str, brightness: Range | None) -> tuple[ImageA
         if most == 0:
             notes.append("alpha channel ignored, it would hide every pixel")
             return np.array(image.convert("RGB")), notes
-        notes.append("opaque alpha channel left out" if (least, most) == (255, 255) else "transparency laid on white")
+        opaque = (least, most) == (255, 255)
+        notes.append("opaque alpha channel removed" if opaque else "transparency filled with white")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     elif image.mode != "RGB":
         names = {"1": "black and white", "L": "grey", "P": "palette colours"}
@@ -174,7 +175,7 @@ def _rgb(decoded: Decoded, label: str, brightness: Range | None) -> tuple[ImageA
 
 
 _Coded = tuple[tuple[int, ...], NDArray[np.uint8]]
-"""The values that occur, ascending, and the place of each pixel's among them."""
+"""The values that occur, ascending, and the index of each pixel's value among them."""
 
 
 def _levels(decoded: Decoded, label: str) -> tuple[_Coded, list[str]]:
@@ -195,8 +196,8 @@ def _levels(decoded: Decoded, label: str) -> tuple[_Coded, list[str]]:
     elif alpha.min() < 255:
         painted = rgba[alpha > 0][:, :3]
         if len(painted) == 0 or (painted == painted[0]).all():
-            return _coded(alpha), ["painted on a transparent layer, the defect is what is opaque"]
-        notes.append("transparency taken as black")
+            return _coded(alpha), ["painted on a transparent layer, opaque pixels are the defect"]
+        notes.append("transparency filled with black")
     pixels = (rgba[..., :3].astype(np.uint16) * alpha[..., None] // 255).astype(np.uint8)
     coded, more = _colour_levels(pixels, image, label)
     return coded, notes + more
@@ -222,7 +223,7 @@ def _colour_levels(pixels: NDArray[np.uint8], image: Image.Image, label: str) ->
     return (table, np.searchsorted(colours, packed).astype(np.uint8)), notes
 
 
-_BY_INDEX = "palette colours, told apart by their index"
+_BY_INDEX = "palette colours, distinguished by their index"
 
 
 def _deep_levels(values: Deep) -> tuple[_Coded, list[str]]:

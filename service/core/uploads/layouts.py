@@ -1,6 +1,6 @@
-"""Folders as public data sets lay them out, given as they are: MVTec AD, VisA, KolektorSDD.
+"""Finds images and masks in the folder layouts of public data sets: MVTec AD, VisA, KolektorSDD.
 
-What a user names as images and masks is taken one step further where that leaves one reading only.
+A subfolder of the given folders is used only if there is exactly one way to understand them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NORMALS = ("train/good", "good", "Data/Images/Normal", "Images/Normal", "Normal
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where images and masks lie.
+    """The folders or files of images and masks.
 
     Attributes:
         mixed: they came from one folder, in which defect-free pictures have empty masks.
@@ -34,7 +34,7 @@ class Folders:
 
 
 def pair_folders(images: Files, masks: Files, notes: Notes, problems: list[FileProblem]) -> Folders:
-    """Where the images and masks lie that a user means."""
+    """Find the images and masks that the user means."""
     if isinstance(images, Path) and isinstance(masks, Path):
         return _of_paths(images, masks, notes, problems)
     if isinstance(images, Path) or isinstance(masks, Path) or not _are_same(images, masks):
@@ -44,11 +44,11 @@ def pair_folders(images: Files, masks: Files, notes: Notes, problems: list[FileP
 
 
 def normals_folder(folder: Files, notes: Notes) -> Files:
-    """Where the defect-free images lie that a user means."""
+    """Find the folder of defect-free images that the user means."""
     if isinstance(folder, Path) and not has_pictures(folder):
         for part in _NORMALS:
             if has_pictures(folder / part):
-                notes.add("folder", shown_name(folder.name), [f"the defect-free images of {part} were taken"])
+                notes.add("folder", shown_name(folder.name), [f"the defect-free images in {part} are used"])
                 return folder / part
     return folder
 
@@ -70,27 +70,27 @@ def _of_paths(images: Path, masks: Path, notes: Notes, problems: list[FileProble
 
 
 def _of_kinds(images: Path, masks: Path, notes: Notes, problems: list[FileProblem]) -> Folders:
-    """Folders with a subfolder for each kind of defect."""
+    """Find the pairs in folders with one subfolder per kind of defect."""
     found, others = _subfolders(images), _subfolders(masks)
     kinds = sorted(found.keys() & others.keys())
     if len(kinds) > 1:
         first = kinds[0]
         problems.append(
             FileProblem.about(
-                f"there are {len(kinds)} kinds of defect, {enumerated(kinds)}, and one adapter learns one: give "
-                f"{shown_name(str(found[first]))} and {shown_name(str(others[first]))}, or another"
+                f"there are {len(kinds)} kinds of defect, {enumerated(kinds)}, but an adapter learns only one: give "
+                f"{shown_name(str(found[first]))} and {shown_name(str(others[first]))}, or those of another kind"
             )
         )
     if not kinds:
         return Folders(images, masks)
     for name in sorted(found.keys() - set(kinds)):
-        notes.add("folder", shown_name(name), ["left out, it has no masks; defect-free images are given as normals"])
-    notes.add("folder", shown_name(kinds[0]), ["its images and masks were taken"])
+        notes.add("folder", shown_name(name), ["left out because it has no masks; give defect-free images as normals"])
+    notes.add("folder", shown_name(kinds[0]), ["its images and masks are used"])
     return Folders(found[kinds[0]], others[kinds[0]])
 
 
 def _of_one_folder(folder: Path, notes: Notes, problems: list[FileProblem]) -> Folders:
-    """Images and masks that lie side by side, in the folder itself or in one subfolder for each part."""
+    """Find images and masks side by side, in the folder itself or in one subfolder per part."""
     files: dict[str, Source] = {}
     if has_pictures(folder) or not _subfolders(folder):
         files |= listed(Upload.IMAGES, folder, notes, problems)
@@ -102,12 +102,12 @@ def _of_one_folder(folder: Path, notes: Notes, problems: list[FileProblem]) -> F
     if files and not split.masks:
         problems.append(
             FileProblem.about(
-                "images and masks are the same folder, and nothing in it is called like the mask of another picture, "
-                "as 000_mask.png of 000.png is: a picture is never its own mask"
+                "images and masks are the same folder, and no file in it has the name of another picture's mask, such "
+                "as 000_mask.png for 000.png: a picture cannot be its own mask"
             )
         )
     elif files:
-        notes.add("folder", shown_name(folder.name), ["holds images and masks, told apart by their names"])
+        notes.add("folder", shown_name(folder.name), ["contains images and masks, distinguished by their names"])
     return split
 
 

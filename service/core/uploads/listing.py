@@ -1,4 +1,4 @@
-"""Which of the given files count, and under what name: folders and uploads bring more than pictures."""
+"""Selects the pictures among given files, because folders and uploads contain other files, too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Files = Path | Mapping[str, Source]
 
 NamedSource = tuple[str, Source]
 
-# Files that are meant as pictures even where their content is not one we read: worth a complaint, not only a note.
+# Files with these suffixes are meant as pictures: if their content is not readable, that is a problem and no mere note.
 _PICTURE_SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
     *(".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd"),
@@ -30,13 +30,13 @@ _NO_PICTURES = {
     **dict.fromkeys((".npy", ".npz", ".mat", ".pt"), "an array: save it as PNG, 255 = defect"),
     **dict.fromkeys((".zip", ".tar", ".gz", ".7z", ".rar"), "an archive: unpack it"),
 }
-"""What else lies where masks should, and what would be right."""
+"""Other files that are found in place of masks, and what would be right."""
 
 _CLUTTER = {"thumbs.db", "desktop.ini"}
 
 
 class Notes:
-    """Notes on files, told once for all files that share one."""
+    """Collects notes on files, and merges equal notes on several files."""
 
     def __init__(self) -> None:
         self._files: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -53,15 +53,15 @@ class Notes:
 
 
 def listed(use: Upload, files: Files, notes: Notes, problems: list[FileProblem]) -> dict[str, Source]:
-    """The files that count, by name in alphabetical order; what is left out is noted.
+    """List the pictures by name in alphabetical order, and note the files that are left out.
 
-    Of uploads all count but hidden and system files: each was sent on purpose. Of a folder those count that are called
-    like pictures or begin like one; what is in its subfolders does not.
+    All uploads count except hidden and system files, because each was sent on purpose. Of a folder, those files count
+    that have the suffix of a picture or begin like one; subfolders are not searched.
     """
     if not isinstance(files, Path):
         named = {name: source for name, source in sorted(files.items()) if not _is_clutter(name)}
         for name in sorted(files.keys() - named.keys()):
-            notes.add("file", name, [f"left out of the {use}, a hidden or system file"])
+            notes.add("file", name, [f"left out of the {use}: a hidden or system file"])
         return named
     try:
         with os.scandir(files) as entries:
@@ -74,12 +74,12 @@ def listed(use: Upload, files: Files, notes: Notes, problems: list[FileProblem])
     for entry in found:
         name = shown_name(entry.name)
         if (why := _why_left_out(use, entry)) is not None:
-            notes.add("folder" if entry.is_dir() else "file", name, [f"left out of the {use}, {why}"])
+            notes.add("folder" if entry.is_dir() else "file", name, [f"left out of the {use}: {why}"])
         elif name in named:
             problems.append(FileProblem.naming(f"two {use} are shown as", use, [name], ": rename one"))
         else:
             if name != entry.name:
-                notes.add("file", name, ["its name is no UTF-8, %XX stands for a byte"])
+                notes.add("file", name, ["its name is not valid UTF-8, %XX stands for a byte"])
             named[name] = Path(entry.path)
     return named
 
@@ -92,8 +92,8 @@ def _why_left_out(use: Upload, entry: os.DirEntry[str]) -> str | None:
         return "subfolders are not searched"
     looks_right = path.suffix.lower() in _PICTURE_SUFFIXES
     if entry.is_symlink() and not path.exists():
-        # One that is meant as a picture is refused with what it points to when it is read.
-        return None if looks_right else f"a link to {shown_name(str(path.readlink()))}, which is not there"
+        # A link that is meant as a picture is refused with its target when it is read.
+        return None if looks_right else f"a link to {shown_name(str(path.readlink()))}, which does not exist"
     if entry.is_file() and (looks_right or _begins_like_picture(path)):
         return None
     instead = _NO_PICTURES.get(path.suffix.lower()) if use is Upload.MASKS else None
@@ -103,7 +103,7 @@ def _why_left_out(use: Upload, entry: os.DirEntry[str]) -> str | None:
 
 
 def left_out(use: Upload, files: Files) -> list[FileProblem]:
-    """What does not count: worth a complaint where too few do."""
+    """List the files that were left out, for when too few files remain."""
     if isinstance(files, Path):
         try:
             with os.scandir(files) as entries:
@@ -114,7 +114,7 @@ def left_out(use: Upload, files: Files) -> list[FileProblem]:
         for name, why in found:
             reasons[why].append(name)
         return [
-            FileProblem.about(f"left out of the {use}: {enumerated(names)}, {why}") for why, names in reasons.items()
+            FileProblem.about(f"left out of the {use}: {enumerated(names)} ({why})") for why, names in reasons.items()
         ]
     clutter = sorted(name for name in files if _is_clutter(name))
     after = f": hidden and system files do not count among the {use}"
@@ -122,7 +122,7 @@ def left_out(use: Upload, files: Files) -> list[FileProblem]:
 
 
 def has_pictures(folder: Path) -> bool:
-    """Whether something in a folder itself would count as a picture."""
+    """Whether a folder itself contains a picture."""
     try:
         with os.scandir(folder) as entries:
             return any(_why_left_out(Upload.IMAGES, entry) is None for entry in entries)
@@ -133,17 +133,17 @@ def has_pictures(folder: Path) -> bool:
 def by_stem(
     use: Upload, files: Mapping[str, Source], problems: list[FileProblem]
 ) -> tuple[dict[str, NamedSource], list[NamedSource]]:
-    """Name and file by what identifies them, `key_of`.
+    """Group files by `key_of`, which identifies them.
 
     Returns:
-        The first file of each stem; the others, each of which is a problem.
+        The first file of each key; all further files, each of which is a problem.
     """
     found: dict[str, list[NamedSource]] = defaultdict(list)
     for name, source in files.items():
         found[key_of(name)].append((name, source))
     for key, alike in found.items():
         if len(alike) > 1:
-            after = f" share the name {key!r}: keep one of them, or rename"
+            after = f" have the same name {key!r}: keep one of them, or rename the others"
             problems.append(FileProblem.naming(f"{use}", use, [name for name, _ in alike], after))
     return {key: alike[0] for key, alike in found.items()}, [file for alike in found.values() for file in alike[1:]]
 
@@ -153,7 +153,7 @@ def stem(name: str) -> str:
 
 
 def key_of(name: str) -> str:
-    """What identifies a file: its stem, whatever its case and its way of writing accents."""
+    """Return the key that identifies a file: its stem, independent of case and of the encoding of accents."""
     return unicodedata.normalize("NFC", stem(name)).casefold()
 
 
@@ -162,7 +162,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def base_name(name: str) -> str:
-    """The last part of a name, whichever system's separators a browser left in it."""
+    """Return the last part of a name, whichever separators a browser's system uses."""
     return re.split(r"[/\\]", name)[-1]
 
 

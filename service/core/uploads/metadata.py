@@ -1,7 +1,7 @@
-"""What a picture file holds beside its pixels, taken away before it is decoded.
+"""Strips the metadata of a picture file before it is decoded.
 
-Metadata never decide whether pixels can be read: a broken EXIF block, a large colour profile or an endless text chunk
-is none of the decoder's business. What matters to the picture, the EXIF orientation, is read here and handed on.
+So a broken EXIF block, a large colour profile or an endless text chunk cannot keep the pixels from being read. The EXIF
+orientation, which matters to the picture, is read here.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from PIL import Image
 ORIENTATION = 0x0112
 
 _PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
-"""Chunks that make the picture, and those by which an animation is known."""
+"""Chunks of the picture itself, and those that mark an animation."""
 
 _JPEG_PIXELS = {0xE0, 0xEE}
-"""JFIF and Adobe: how the colours are to be understood."""
+"""JFIF and Adobe segments, which define the colours."""
 
 # XMP, IPTC, Photoshop, EXIF, colour profile, GPS, ImageSourceData, and the orientation, which is handed on.
 _TIFF_METADATA = {700, 33723, 34377, 34665, 34675, 34853, 37724, ORIENTATION}
@@ -33,10 +33,10 @@ class Bare:
     """A file without its metadata.
 
     Attributes:
-        data: what is to be decoded.
-        orientation: EXIF's, 1 to 8; 1 where it is unknown.
-        inverted: a TIFF of more than 8 bits in which zero is white, which the decoder would not turn round.
-        notes: what was left behind and is worth a word.
+        data: the bytes to decode.
+        orientation: EXIF orientation, 1 to 8; 1 if it is unknown.
+        inverted: a TIFF of more than 8 bits in which zero is white, which the decoder does not invert.
+        notes: remarks for the user.
     """
 
     data: bytes
@@ -46,7 +46,7 @@ class Bare:
 
 
 def without_metadata(data: bytes, kind: str) -> Bare:
-    """The file without its metadata; one whose structure cannot be followed is handed on as it is."""
+    """Strip a file's metadata; a file whose structure cannot be parsed is returned unchanged."""
     bare = Bare(data)
     strip = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "WEBP": _webp}.get(kind)
     if strip is not None:
@@ -94,7 +94,7 @@ def _jpeg(bare: Bare) -> None:
     if exif:
         _oriented(bare, exif)
     if several and _frames(data) > 1:
-        bare.notes.append("holds several pictures, the first was taken")
+        bare.notes.append("contains several pictures, the first is used")
 
 
 def _frames(data: bytes) -> int:
@@ -138,7 +138,7 @@ def _tag(entry: bytes, order: str) -> int:
 
 
 def _short_values(entries: list[bytes], order: str, *, big: bool) -> Iterator[tuple[int, int]]:
-    """Tag and value of those entries that hold a single number."""
+    """Yield tag and value of the entries that contain a single number."""
     for entry in entries:
         tag, kind = struct.unpack_from(order + "HH", entry)
         (count,) = struct.unpack_from(order + ("Q" if big else "I"), entry, 4)
@@ -156,7 +156,7 @@ def _webp(bare: Bare) -> None:
 
 
 def _oriented(bare: Bare, exif: bytes) -> None:
-    """Note the orientation of an EXIF block, a TIFF without pixels."""
+    """Read the orientation from an EXIF block, which is a TIFF without pixels."""
     try:
         order = {b"II*\0": "<", b"MM\0*": ">"}[exif[:4]]
         (start,) = struct.unpack_from(order + "I", exif, 4)

@@ -1,4 +1,4 @@
-"""Names of files: how they are shown, and which image a mask belongs to by them."""
+"""Matches masks with images by their file names, and makes file names fit to be shown."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _EXTENSION = re.compile(r"\.(?:png|jpe?g|bmp|tiff?|webp)$")
 _IMAGE_WORD = re.compile(r"(?:[ ._-](?:image|img|rgb|orig(?:inal)?|raw)$|^(?:image|img)[ ._-](?=.))")
 
 TASK_EXPORT = re.compile(r"^task-\d+-annotation-\d+")
-"""Label Studio's names of brush masks, which do not tell the image."""
+"""Label Studio's names of brush masks, which do not contain the image's name."""
 
 
 def mask_suffix(stem: str) -> bool:
-    """Whether a stem, in small letters, is called like a mask."""
+    """Whether a lower-case stem is named like a mask."""
     return bool(_SUFFIX.search(stem) or _PREFIX.search(stem))
 
 
 def cores(stem: str) -> Iterator[str]:
-    """What the image of a mask may be called, the likeliest first; all in small letters."""
+    """Yield possible stems of a mask's image, the likeliest first; all in lower case."""
     yield stem
     for shorter in (_SUFFIX.sub("", stem), _PREFIX.sub("", stem)):
         if shorter and shorter != stem:
@@ -34,7 +34,7 @@ def cores(stem: str) -> Iterator[str]:
 
 
 def image_of(stem: str, images: Mapping[str, _File]) -> str | None:
-    """The key of the image that a mask belongs to; None where there is none."""
+    """Find the key of a mask's image; None if there is none."""
     aliases: dict[str, list[str]] = {}
     for key in images:
         aliases.setdefault(_IMAGE_WORD.sub("", key), []).append(key)
@@ -47,5 +47,5 @@ def image_of(stem: str, images: Mapping[str, _File]) -> str | None:
 
 
 def shown_name(name: str) -> str:
-    """A file's name for messages and for new files: bytes that are no UTF-8 are written as `%C1`."""
+    """Make a file name fit for messages and new files: bytes that are not UTF-8 are written as `%C1`."""
     return "".join(f"%{ord(sign) - 0xDC00:02X}" if 0xDC80 <= ord(sign) <= 0xDCFF else sign for sign in name)

@@ -1,4 +1,4 @@
-"""Whether masks were drawn on the picture as it is stored, or as its EXIF orientation turns it."""
+"""Decides whether masks were drawn on the stored picture or on the one with its EXIF orientation applied."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _REACH = 8
 
 
 def is_unturned(pairs: Sequence[tuple[Photograph, MaskArray]]) -> bool | None:
-    """Whether the masks lie on the stored pictures; None where both readings fit about as well.
+    """Whether the masks fit the stored pictures; None if both readings fit about equally well.
 
-    One tool drew all of them, so all are asked: where only one reading has the mask's size, that one; elsewhere the one
-    in which the mask's inside differs more from what lies around it.
+    One tool drew all masks, so they are decided together: by the mask's size if it fits only one reading, else by which
+    reading has the greater contrast between the mask's inside and its surroundings.
 
     Args:
-        pairs: pictures with an orientation, each with its mask.
+        pairs: pictures with an EXIF orientation, each with its mask.
     """
     sizes = [(_fits(photograph.stored, mask), _fits(photograph.turned(), mask)) for photograph, mask in pairs]
     decided = {stored for stored, seen in sizes if stored != seen}
@@ -36,7 +36,7 @@ def is_unturned(pairs: Sequence[tuple[Photograph, MaskArray]]) -> bool | None:
 
 
 def unturned(photograph: Photograph, mask: MaskArray, *, preferred: bool) -> bool:
-    """Whether this mask lies on the stored picture: as its size says, or else as preferred."""
+    """Whether this mask fits the stored picture: by its size, or else as preferred."""
     stored = _fits(photograph.stored, mask)
     seen = _fits(turned(photograph.stored[..., 0], photograph.orientation), mask)
     return preferred if stored == seen else stored
@@ -47,7 +47,7 @@ def _fits(image: NDArray[np.uint8], mask: MaskArray) -> bool:
 
 
 def _contrast(image: ImageArray, mask: MaskArray) -> float:
-    """How far the inside's mean lies from the ring's around it, in the ring's deviations."""
+    """Distance between the means of the mask's inside and of a ring around it, in standard deviations of the ring."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     around = tuple(slice(max(0, int(places[0]) - _REACH), int(places[-1]) + _REACH + 1) for places in (rows, columns))
     inside, picture = mask[around], image[around].astype(np.float32)

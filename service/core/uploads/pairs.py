@@ -1,4 +1,4 @@
-"""Pairing images with their masks: everything that is wrong with a set of uploads or folders is told at once."""
+"""Reads and pairs images and masks of uploads or folders, and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from service.core.uploads.problems import FileProblem, UnusableFilesError
 from service.core.uploads.reading import Range, Reading
 
 NamedFiles = Mapping[str, NamedSource]
-"""By stem: the name and the file."""
+"""Stem → name and file."""
 
 _Match = tuple[NamedSource | None, Sequence[NamedSource]]
-"""An image and its masks, or some of them alone."""
+"""An image and its masks; either may be missing."""
 
 _Pixels = TypeVar("_Pixels")
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A real few-shot example, field by field the model's own `Pair`, which the service must not import.
+    """A real few-shot example, with the same fields as the model's `Pair`, which the service must not import.
 
     Attributes:
         name: the image's file stem.
@@ -51,7 +51,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class PairSet:
-    """The pairs, sorted by name, and what was converted, left out or looks odd, one sentence each."""
+    """The pairs, sorted by name, and one sentence per conversion, omission or oddity."""
 
     pairs: list[Pair]
     notes: list[str]
@@ -59,7 +59,7 @@ class PairSet:
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """An `(H, W, 3)` uint8 image by its file stem."""
+    """An `(H, W, 3)` uint8 image and its file stem."""
 
     name: str
     image: ImageArray
@@ -67,7 +67,7 @@ class NamedImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """The images, sorted by name, and what was converted or left out, one sentence each."""
+    """The images, sorted by name, and one sentence per conversion or omission."""
 
     images: list[NamedImage]
     notes: list[str]
@@ -76,9 +76,9 @@ class ImageSet:
 def shared_reading(
     reading: Reading, images: Files, masks: Files, normals: Files | None, limits: ImageLimits
 ) -> Reading:
-    """The reading with one brightness for all images and normals, where none is chosen.
+    """Complete a reading with one brightness range for all images and normals, if none was chosen.
 
-    What cannot be read is passed over here: reading it again tells why.
+    Unreadable files are skipped here and reported when they are read.
     """
     if reading.brightness is not None:
         return reading
@@ -93,18 +93,18 @@ def shared_reading(
 def read_pairs(images: Files, masks: Files, limits: ImageLimits, reading: Reading | None = None) -> PairSet:
     """Read images and their masks, paired by file stem.
 
-    Upper and lower case do not matter, and a mask may be called like its image or with `_mask`, `_gt`, `_label` and the
-    like behind that, also with a number: several masks of one image are joined. Hidden and system files are left out;
-    in folders so is what is no picture.
+    Upper and lower case do not matter. A mask has its image's name, with or without a suffix such as `_mask`, `_gt` or
+    `_label` and a number; several masks of one image are joined. Hidden and system files are left out, and so are files
+    in folders that are not pictures.
 
     Args:
-        images: the whole defective images; one folder may hold them and the masks.
-        masks: one or several for each.
-        limits: what is accepted.
-        reading: what is chosen where files can be understood in several ways.
+        images: the whole defective images; one folder may contain both images and masks.
+        masks: one or several per image.
+        limits: limits of accepted images.
+        reading: the user's choices for files that can be understood in several ways.
 
     Raises:
-        UnusableFilesError: with all problems of all files, not only the first.
+        UnusableFilesError: lists all problems of all files.
     """
     reading = reading or Reading()
     notes = Notes()
@@ -122,8 +122,7 @@ def read_pairs(images: Files, masks: Files, limits: ImageLimits, reading: Readin
     problems += [*_unpaired(lonely_images, lonely_masks), *_miscounted(len(stems), limits)]
     if len(stems) < limits.min_pairs:
         problems += [*left_out(Upload.IMAGES, images), *left_out(Upload.MASKS, masks)]
-    # What has no partner is looked at too, so that mending that does not bring up the next mistake. Beyond the limit
-    # there is no end to what would have to be decoded.
+    # Files without a partner are checked, too, so that all mistakes are reported at once; the limit bounds the work.
     files: list[_Match] = [(image_files[stem], mask_files[stem]) for stem in stems[: limits.max_pairs]]
     files += [(image, []) for image in [*lonely_images, *more_images][: limits.max_pairs]]
     files += [(None, [mask]) for mask in [*lonely_masks, *more_masks][: limits.max_pairs]]
@@ -136,15 +135,15 @@ def read_pairs(images: Files, masks: Files, limits: ImageLimits, reading: Readin
 
 
 def read_normals(folder: Files, limits: ImageLimits, reading: Reading | None = None) -> ImageSet:
-    """Read defect-free images; what is no picture is left out.
+    """Read defect-free images; other files are left out.
 
     Args:
         folder: the images.
-        limits: what is accepted; the numbers of pairs do not apply.
-        reading: the brightness, best that of the pairs.
+        limits: limits of accepted images; those of the number of pairs do not apply.
+        reading: contains the brightness range, which should be that of the pairs.
 
     Raises:
-        UnusableFilesError: with all problems of all files, or that there are no images.
+        UnusableFilesError: there are no images, or lists all problems of all files.
     """
     notes = Notes()
     problems: list[FileProblem] = []
@@ -175,7 +174,7 @@ def read_normals(folder: Files, limits: ImageLimits, reading: Reading | None = N
 
 
 def _brightness(files: Iterable[NamedSource], limits: ImageLimits) -> Range | None:
-    """The range that all files of more than 8 bits share; None where there are none."""
+    """Choose a common range for all files with more than 8 bits; None if there are none."""
     return common_range(_deep(files, limits))
 
 
@@ -189,13 +188,13 @@ def _deep(files: Iterable[NamedSource], limits: ImageLimits) -> Iterator[Deep]:
 
 
 def _matched(masks: NamedFiles, images: NamedFiles, notes: Notes) -> dict[str, list[NamedSource]]:
-    """Masks by the stem of their image, or by their own where there is none."""
+    """Group masks by the stem of their image, or by their own if they have none."""
     matched: dict[str, list[NamedSource]] = {}
     for stem, file in masks.items():
         matched.setdefault(image_of(stem, images) or stem, []).append(file)
     for stem, files in matched.items():
         if len(files) > 1:
-            joined = "joined, as they belong to the same image"
+            joined = "joined, because they belong to the same image"
             for name, _ in files:
                 notes.add("mask", name, [f"{joined} {images[stem][0]}"])
     return matched
@@ -204,12 +203,12 @@ def _matched(masks: NamedFiles, images: NamedFiles, notes: Notes) -> dict[str, l
 def _defective(
     images: NamedFiles, masks: Mapping[str, list[NamedSource]], limits: ImageLimits, notes: Notes
 ) -> tuple[dict[str, NamedSource], dict[str, list[NamedSource]]]:
-    """Those with a mask that is not empty, out of a folder that also holds defect-free pictures."""
+    """Select the pairs with a non-empty mask, from a folder that also contains defect-free pictures."""
     kept = dict(masks)
     for stem, files in masks.items():
         with suppress(UsageError):
             if stem in images and all(read_levels(file, name, limits).values == (0,) for name, file in files):
-                notes.add("image", images[stem][0], ["left out, its mask is empty; such are given as normals"])
+                notes.add("image", images[stem][0], ["left out because its mask is empty; give such images as normals"])
                 del kept[stem]
     return {stem: file for stem, file in images.items() if stem in kept or stem not in masks}, kept
 
@@ -218,13 +217,13 @@ def _unpaired(images: Sequence[NamedSource], masks: Sequence[NamedSource]) -> li
     problems = []
     if names := [name for name, _ in images]:
         before = f"{counted(len(names), 'image')} without a mask:"
-        after = f"; a mask of {names[0]} would be called {stem_of(names[0])}.png or {stem_of(names[0])}_mask.png"
+        after = f"; the mask of {names[0]} must be named {stem_of(names[0])}.png or {stem_of(names[0])}_mask.png"
         problems.append(FileProblem.naming(before, Upload.IMAGES, names, after))
     if names := [name for name, _ in masks]:
         before = f"{counted(len(names), 'mask')} without an image:"
-        after = "; a mask has the name of its image, with or without _mask, _gt or _label at the end"
+        after = "; name a mask like its image, with or without _mask, _gt or _label at the end"
         if any(TASK_EXPORT.match(name) for name in names):
-            after = "; Label Studio's names do not tell the image: call them like it, as 000_mask_0.png, 000_mask_1.png"
+            after = "; Label Studio's names do not contain the image's: rename them like 000_mask_0.png, 000_mask_1.png"
         problems.append(FileProblem.naming(before, Upload.MASKS, names, after))
     return problems
 
@@ -240,7 +239,7 @@ def _miscounted(count: int, limits: ImageLimits) -> list[FileProblem]:
 
 @dataclass(slots=True)
 class _Entry:
-    """What was read of an image and its masks."""
+    """An image and its masks as read, before the masks are decided."""
 
     image_name: str
     photograph: Photograph
@@ -250,7 +249,7 @@ class _Entry:
 def _read_each(
     files: Sequence[_Match], limits: ImageLimits, reading: Reading, notes: Notes, problems: list[FileProblem]
 ) -> list[Pair]:
-    """Check every file, and hold the pixels only as long as nothing is wrong."""
+    """Check every file; the pixels are kept only while there is no problem."""
     entries: list[_Entry] = []
     without_pixels: list[tuple[str, MaskLevels]] = []
     first_with: dict[bytes, str] = {}
@@ -264,8 +263,8 @@ def _read_each(
                 masks.append((file[0], levels))
                 without_pixels.append((file[0], replace(levels, codes=levels.codes[:0])))
             if image_file is not None and is_same_file(image_file[1], file[1]):
-                told = f"mask {file[0]} is the same file as image {image_file[0]}: a picture is never its own mask"
-                problems.append(FileProblem.about(told, (Upload.MASKS, file[0]), (Upload.IMAGES, image_file[0])))
+                detail = f"mask {file[0]} is the same file as image {image_file[0]}: a picture cannot be its own mask"
+                problems.append(FileProblem.about(detail, (Upload.MASKS, file[0]), (Upload.IMAGES, image_file[0])))
         if image_file is not None and photograph is not None:
             name = image_file[0]
             twin = first_with.setdefault(_digest(photograph.stored), name)
@@ -294,7 +293,7 @@ def _levels_in(reading: Reading) -> Callable[[Source, str, ImageLimits], MaskLev
     def read(source: Source, name: str, limits: ImageLimits) -> MaskLevels:
         levels = read_levels(source, name, limits)
         if reading.mask_values is None:
-            # What is wrong whatever the values of the others mean is told beside the other mistakes.
+            # A mistake that does not depend on the other masks is reported together with the others.
             binary(levels, Meaning(), f"mask {name}")
         return levels
 
@@ -311,9 +310,9 @@ def _meaning(masks: Sequence[tuple[str, MaskLevels]], reading: Reading, problems
 
 
 def _paired(entries: list[_Entry], meaning: Meaning, notes: Notes, problems: list[FileProblem]) -> list[Pair]:
-    """The pairs, their masks decided and joined, their images turned as the masks were drawn."""
+    """Build the pairs: decide and join the masks, and orient the images as the masks were drawn."""
     masks: list[MaskArray] = []
-    told_of_masks: dict[str, list[str]] = {}
+    mask_notes: dict[str, list[str]] = {}
     for entry in entries:
         joined = np.zeros(entry.masks[0][1].codes.shape, np.bool_)
         for name, levels in entry.masks:
@@ -322,7 +321,7 @@ def _paired(entries: list[_Entry], meaning: Meaning, notes: Notes, problems: lis
             except UsageError as error:
                 problems += [FileProblem.about(problem, (Upload.MASKS, name)) for problem in error.problems]
                 continue
-            told_of_masks[name] = levels.notes + decisions
+            mask_notes[name] = levels.notes + decisions
             joined |= mask
         masks.append(joined)
     if problems:
@@ -340,15 +339,15 @@ def _paired(entries: list[_Entry], meaning: Meaning, notes: Notes, problems: lis
         # Taken off the list, so that no picture is held twice.
         entry = entries.pop()
         photograph = entry.photograph
-        told = turning_note(photograph.orientation)
+        turning = turning_note(photograph.orientation)
         image = photograph.turned()
-        if told and unturned(photograph, mask, preferred=bool(stored)):
-            image, told = photograph.stored, ["not turned by its EXIF orientation, as its mask was drawn without it"]
-        elif told and stored is None:
-            told = ["turned as its EXIF orientation says, but its mask fits about as well without: look at the preview"]
-        notes.add("image", entry.image_name, photograph.notes + told)
+        if turning and unturned(photograph, mask, preferred=bool(stored)):
+            image, turning = photograph.stored, ["EXIF orientation not applied, because its mask was drawn without it"]
+        elif turning and stored is None:
+            turning = ["EXIF orientation applied, but its mask fits about as well without: check the preview"]
+        notes.add("image", entry.image_name, photograph.notes + turning)
         for name, _ in entry.masks:
-            notes.add("mask", name, told_of_masks[name])
+            notes.add("mask", name, mask_notes[name])
         pairs.append(Pair(stem_of(entry.image_name), image, mask))
     return pairs
 
@@ -371,14 +370,14 @@ def _attempt(
 
 
 def _digest(image: ImageArray) -> bytes:
-    """Of the pixels, not of the file: a picture that was saved twice is one picture."""
+    """Hash the pixels and not the file, so that a picture that was saved twice is recognised."""
     digest = hashlib.sha256(f"{image.shape}".encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.digest()
 
 
 def _unequal(entry: _Entry) -> list[FileProblem]:
-    """Masks that fit the image neither as it is stored nor as it is turned."""
+    """Report masks that fit the image neither with nor without its EXIF orientation."""
     height, width = entry.photograph.turned().shape[:2]
     fitting = {(height, width), entry.photograph.stored.shape[:2]}
     problems = []
@@ -386,19 +385,17 @@ def _unequal(entry: _Entry) -> list[FileProblem]:
     for name, levels in entry.masks:
         mask_height, mask_width = levels.codes.shape
         sizes = f"image {entry.image_name} is {width}×{height} pixels, but mask {name} is {mask_width}×{mask_height}"
-        turned = (height, width) == (mask_width, mask_height)
-        told = (
-            "one of them is turned by 90°, perhaps by an EXIF orientation" if turned else "they must have the same size"
-        )
+        rotated = (height, width) == (mask_width, mask_height)
+        reason = "one of them is rotated by 90°, perhaps by EXIF" if rotated else "both must have the same size"
         if levels.codes.shape not in fitting or levels.codes.shape != first:
             files = (Upload.IMAGES, entry.image_name), (Upload.MASKS, name)
-            problems.append(FileProblem.about(f"{sizes}: {told}", *files))
+            problems.append(FileProblem.about(f"{sizes}: {reason}", *files))
     return problems
 
 
 def _too_many_pixels(limits: ImageLimits, last: str) -> FileProblem:
     most = limits.max_total_pixels / 1e6
     return FileProblem.about(
-        f"the images up to {last} have more than {most:g} megapixels together, the most that is held at once; use "
-        "fewer or smaller (what comes after it was not looked at)"
+        f"the images up to {last} have more than {most:g} megapixels together, which is the limit; use fewer or "
+        "smaller ones (the files after it were not checked)"
     )

@@ -1,4 +1,4 @@
-"""What is wrong with files that a user gave: a sentence, and which files it is about, so that nobody has to guess."""
+"""Problems with a user's files: a sentence, and the files that it is about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.core.object_keys import Upload
 _NAMES_SHOWN = 5
 
 NamedFile = tuple[Upload, str]
-"""What a file is for, and what its user calls it."""
+"""A file's purpose and the user's name for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class FileProblem:
 
     Attributes:
         detail: a sentence that names all of them.
-        files: those it is about; none where it is about the set as a whole.
-        brief: the sentence with the first few names, where there are many.
+        files: the files it is about; empty if it is about the set as a whole.
+        brief: the sentence with only the first few names.
     """
 
     detail: str
@@ -34,13 +34,13 @@ class FileProblem:
 
     @classmethod
     def naming(cls, before: str, use: Upload, names: Sequence[str], after: str) -> FileProblem:
-        """A sentence with the names of all files where `before` ends."""
+        """Make a problem whose sentence lists all names between `before` and `after`."""
         detail, brief = (f"{before} {listing(names)}{after}" for listing in (_all, enumerated))
         return cls(detail, tuple((use, name) for name in names), brief)
 
 
 class UnusableFilesError(UsageError):
-    """Files cannot be used as they are.
+    """Files cannot be used.
 
     Attributes:
         found: every mistake in every file.
@@ -52,7 +52,7 @@ class UnusableFilesError(UsageError):
 
 
 def enumerated(names: Sequence[str]) -> str:
-    """`a, b and c`, or the first few and how many more."""
+    """Join names as `a, b and c`, or the first few and the number of the others."""
     if len(names) > _NAMES_SHOWN + 1:
         return f"{', '.join(names[:_NAMES_SHOWN])} and {len(names) - _NAMES_SHOWN} more"
     return _all(names)

@@ -1,4 +1,4 @@
-"""How a user wants files to be understood, where they can be understood in several ways."""
+"""The user's choices for files that can be understood in several ways."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from service.core.errors import UsageError
 
 Range = tuple[int, int]
-"""The values that become black and white; below and above is black and white, too."""
+"""The values that become black and white; values outside are black and white, too."""
 
 _MOST = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is chosen; None lets the files decide.
+    """The user's choices; None derives them from the files.
 
     Attributes:
-        brightness: of pictures with more than 8 bits per channel, the values that become black and white.
-        mask_values: the values of masks that are the defect; a colour is 2**24 + its RGB number.
+        brightness: values that become black and white in pictures with more than 8 bits per channel.
+        mask_values: mask values that are the defect; a colour is 2**24 + its RGB number.
     """
 
     brightness: Range | None = None
@@ -27,14 +27,14 @@ class Reading:
 
 
 def chosen_reading(brightness: str | None, mask_values: str | None) -> Reading:
-    """The choices that a user wrote.
+    """Parse the user's choices.
 
     Args:
         brightness: `LOW:HIGH`, such as `0:16383`.
-        mask_values: numbers or colours with commas between, such as `1,2` or `#ff0000`.
+        mask_values: comma-separated numbers or colours, such as `1,2` or `#ff0000`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: a choice cannot be parsed.
     """
     problems = []
     span = re.fullmatch(r"\s*(\d{1,5})\s*:\s*(\d{1,5})\s*", brightness or "0:1")
@@ -45,7 +45,7 @@ def chosen_reading(brightness: str | None, mask_values: str | None) -> Reading:
         )
     values = [_mask_value(word.strip()) for word in (mask_values or "").split(",") if word.strip()]
     if mask_values is not None and (not values or None in values):
-        problems.append(f"mask values are {mask_values!r}; give numbers or colours, such as 1,2 or #ff0000")
+        problems.append(f"mask values are {mask_values!r}; they must be numbers or colours, such as 1,2 or #ff0000")
     if problems:
         raise UsageError(problems)
     return Reading(
@@ -55,7 +55,7 @@ def chosen_reading(brightness: str | None, mask_values: str | None) -> Reading:
 
 
 COLOUR = 1 << 24
-"""Added to a colour's number, so that it is none of the grey levels or ids."""
+"""Added to a colour's number to distinguish it from grey levels and ids."""
 
 
 def _mask_value(word: str) -> int | None:
@@ -65,5 +65,5 @@ def _mask_value(word: str) -> int | None:
 
 
 def shown(value: int) -> str:
-    """A mask's value as a user writes it."""
+    """Format a mask value as a user writes it."""
     return f"#{value - COLOUR:06x}" if value >= COLOUR else str(value)

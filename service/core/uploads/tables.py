@@ -1,4 +1,4 @@
-"""Counting and replacing the values of many pixels, in little memory: NumPy makes an index of 8 bytes of each."""
+"""Counts and replaces pixel values in blocks, because NumPy would need an 8-byte index per pixel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = 1 << 14
 
 
 def histogram(values: NDArray[Any], length: int) -> NDArray[np.int64]:
-    """How often each of `0 … length - 1` occurs in an array of unsigned integers."""
+    """Count how often each of `0 … length - 1` occurs in an array of unsigned integers."""
     counts, flat = np.zeros(length, np.int64), values.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
         counts += np.bincount(flat[start : start + _BLOCK], minlength=length)
@@ -21,7 +21,7 @@ def histogram(values: NDArray[Any], length: int) -> NDArray[np.int64]:
 
 
 def replaced(values: NDArray[Any], table: NDArray[_Type]) -> NDArray[_Type]:
-    """`table[values]`."""
+    """Compute `table[values]`."""
     result = np.empty(values.shape, table.dtype)
     flat, into = values.reshape(-1), result.reshape(-1)
     for start in range(0, flat.size, _BLOCK):

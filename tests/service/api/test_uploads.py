@@ -123,7 +123,7 @@ def test_a_file_that_does_not_count_is_named_where_it_is_the_only_one(client: ht
 ACCEPTED = {
     "16-bit": ("images", uploads.sixteen_bit(), "16-bit grey, 0..65535 scaled to 8 bits"),
     "a palette": ("images", encoded(picture(2).quantize(16)), "palette colours"),
-    "transparency": ("images", encoded(picture(2).convert("RGBA")), "opaque alpha channel left out"),
+    "transparency": ("images", encoded(picture(2).convert("RGBA")), "opaque alpha channel removed"),
     "a coloured mask": (
         "masks",
         encoded(Image.merge("RGB", [mask(2), mask(2).point(lambda _: 0)] * 1 + [mask(2)])),

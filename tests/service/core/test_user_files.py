@@ -173,13 +173,13 @@ class TestMaskValues:
         pairs = read(PICTURES, ids)
         for n, pair in enumerate(pairs.pairs):
             np.testing.assert_array_equal(pair.mask, scratch(n))
-        assert any("255 taken as border to ignore" in note for note in pairs.notes)
+        assert any("255 ignored as a border" in note for note in pairs.notes)
 
     def test_what_is_ignored_in_one_mask_is_ignored_in_all(self) -> None:
         both = scratch(0).astype(np.uint8)
         both[0, :30] = 255
         masks = {**MASKS, "0.png": encoded(both), "1.png": encoded(scratch(1).astype(np.uint8))}
-        assert "mask 2.png has no defect: it holds 255 only" in refused(PICTURES, masks)
+        assert "mask 2.png has no defect: it contains only 255" in refused(PICTURES, masks)
 
     @pytest.mark.parametrize("levels", [(70, 210), (120, 240), (1, 2), (128, 255)])
     def test_several_classes_are_refused_and_one_can_be_chosen(self, levels: tuple[int, int]) -> None:
@@ -234,7 +234,7 @@ class TestMaskValues:
     def test_classes_in_a_lossy_mask_are_refused(self) -> None:
         mask = np.where(scratch(0), 120, 0).astype(np.uint8)
         mask[30:44, 10:40] = 240
-        with pytest.raises(UsageError, match="classes cannot be told apart in a lossy format"):
+        with pytest.raises(UsageError, match="classes cannot be distinguished in a lossy format"):
             read_mask(encoded(mask, "JPEG", quality=95), "a", LIMITS)
 
     def test_dust_is_left_out_but_not_a_defect_of_single_pixels(self) -> None:
@@ -242,7 +242,7 @@ class TestMaskValues:
         mask[30:45:5, 3:60:20] = True
         cleaned, notes = read_mask(white(mask), "a", LIMITS)
         np.testing.assert_array_equal(cleaned, scratch(0))
-        assert notes == ["9 stray single pixels left out"]
+        assert notes == ["9 stray single pixels removed"]
         dots = np.zeros((HEIGHT, WIDTH), np.bool_)
         dots[::6, ::6] = True
         assert read_mask(white(dots), "a", LIMITS)[0].sum() == dots.sum()
@@ -254,7 +254,7 @@ class TestMetadata:
         data = encoded(image, "MPO", save_all=True, append_images=[image.resize((32, 24))], quality=95)
         pixels, notes = read_image(data, "a", LIMITS)
         assert pixels.shape == (HEIGHT, WIDTH, 3)
-        assert notes == ["holds several pictures, the first was taken"]
+        assert notes == ["contains several pictures, the first is used"]
 
     @pytest.mark.parametrize(
         "extra",
@@ -298,7 +298,7 @@ class TestMetadata:
             masks[f"{n}.png"] = white(scratch(n) if drawn_on == "stored" else turned(scratch(n)).copy())
         pairs = read(images, masks)
         assert is_right(pairs)
-        assert ("not turned" in pairs.notes[-1]) == (drawn_on == "stored")
+        assert ("not applied" in pairs.notes[-1]) == (drawn_on == "stored")
 
     def test_a_mask_of_the_stored_size_tells_the_reading(self) -> None:
         exif = Image.Exif()
@@ -335,12 +335,12 @@ class TestNames:
         pairs = read(PICTURES, masks)
         for n, pair in enumerate(pairs.pairs):
             np.testing.assert_array_equal(pair.mask, scratch(n))
-        assert any("joined, as they belong to the same image 0.png" in note for note in pairs.notes)
+        assert any("joined, because they belong to the same image 0.png" in note for note in pairs.notes)
 
     def test_a_picture_is_never_its_own_mask(self, tmp_path: Path) -> None:
-        assert "a picture is never its own mask" in refused(MASKS, MASKS)
+        assert "a picture cannot be its own mask" in refused(MASKS, MASKS)
         folder = put(tmp_path, PICTURES)
-        assert "a picture is never its own mask" in refused(folder, folder)
+        assert "a picture cannot be its own mask" in refused(folder, folder)
 
     @pytest.mark.parametrize("suffix", ["_GT.png", "_label.bmp", "_mask.png"])
     def test_images_and_masks_in_one_folder(self, suffix: str, tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ class TestNames:
         pairs = read_pairs(folder, folder, LIMITS)
         assert [pair.name for pair in pairs.pairs] == ["0", "1", "2"]
         assert is_right(pairs)
-        assert any("image 7.png: left out, its mask is empty" in note for note in pairs.notes)
+        assert any("image 7.png: left out because its mask is empty" in note for note in pairs.notes)
 
     @pytest.mark.parametrize(
         ("image", "mask", "given"),
@@ -396,7 +396,7 @@ class TestNames:
         (images / "1.png").unlink()
         (images / "1.png").symlink_to("/gone/away.png")
         told = refused(images, masks)
-        assert "image 1.png is a link to /gone/away.png, which is not there" in told
+        assert "image 1.png is a link to /gone/away.png, which does not exist" in told
         assert "image 2.png is a Git LFS pointer" in told
 
     @pytest.mark.parametrize(

@@ -423,9 +423,9 @@ class TestPairs:
         pairs = read_pairs(images, masks, LIMITS)
         assert names(pairs) == ["000", "001", "002"]
         assert pairs.notes == [
-            "files .DS_Store, ._000.png and Thumbs.db: left out of the images, a hidden or system file",
-            "file notes.txt: left out of the images, not an image",
-            "folder old: left out of the images, subfolders are not searched",
+            "files .DS_Store, ._000.png and Thumbs.db: left out of the images: a hidden or system file",
+            "file notes.txt: left out of the images: not an image",
+            "folder old: left out of the images: subfolders are not searched",
         ]
 
     def test_a_picture_without_a_suffix_counts(self, tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ class TestPairs:
         pairs = read_pairs(grey, {**dict.fromkeys(grey, mask_png()), "00.png": mask_png(white=9)}, LIMITS)
         assert pairs.notes == [
             "images 00.png, 01.png, 02.png, 03.png, 04.png and 4 more: grey, repeated to RGB",
-            "mask 00.png: has the values 0 and 9, 9 taken as defect",
+            "mask 00.png: has the values 0 and 9, 9 used as defect",
         ]
 
     @pytest.mark.parametrize(
@@ -448,7 +448,10 @@ class TestPairs:
                 {"a.png": png()}, {"a.png": mask_png()}, ["1 pair of image and mask: at least 2 are needed, 3 to 10"]
             ),
             pytest.param(
-                {**THREE, "x.png": png(7)}, THREE_MASKS, ["1 image without a mask: x.png; a mask of x.png"], id="image"
+                {**THREE, "x.png": png(7)},
+                THREE_MASKS,
+                ["1 image without a mask: x.png; the mask of x.png"],
+                id="image",
             ),
             pytest.param(
                 THREE, {**THREE_MASKS, "y_gt.png": mask_png()}, ["1 mask without an image: y_gt.png"], id="mask"
@@ -456,7 +459,7 @@ class TestPairs:
             pytest.param(
                 {**THREE, "000.JPG": png(7)},
                 THREE_MASKS,
-                ["images 000.JPG and 000.png share the name '000'"],
+                ["images 000.JPG and 000.png have the same name '000'"],
                 id="stem",
             ),
             pytest.param(
@@ -474,7 +477,7 @@ class TestPairs:
             pytest.param(
                 THREE,
                 {**THREE_MASKS, "001.png": mask_png(spot(HEIGHT, WIDTH))},
-                ["image 001.png is 24×16 pixels, but mask 001.png is 16×24: one of them is turned"],
+                ["image 001.png is 24×16 pixels, but mask 001.png is 16×24: one of them is rotated"],
                 id="turned",
             ),
             pytest.param(
@@ -563,7 +566,7 @@ class TestNormals:
         normals = read_normals(folder, LIMITS)
         assert [normal.name for normal in normals.images] == ["a", "b"]
         np.testing.assert_array_equal(normals.images[1].image, pixels(1))
-        assert normals.notes == ["file readme.md: left out of the normals, not an image"]
+        assert normals.notes == ["file readme.md: left out of the normals: not an image"]
 
     def test_what_was_converted_is_noted(self) -> None:
         deep = encoded(Image.fromarray(np.linspace(0, 65535, 64 * 64, dtype=np.uint16).reshape(64, 64)))
