@@ -16,13 +16,13 @@ from typing import Any
 from model.adapter_card import read_adapter_card
 from model.cli.checks import load_normals, open_base
 from model.data.placement import NormalImage
+from model.generation.dataset import make_dataset
 from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_object_net
 from model.masks.u2net import U2Net
 from model.method import Adapter
 from model.methods import load_adapter, method_of
-from model.pipeline import make_dataset
 from model.runtime.malloc import keep_freed_memory
 from service.core.options.quality import QualityLimits
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from model.adapter_card import read_adapter_card
 from model.diffusion.base import Base
 from model.dualanodiff.method import DualAnoDiff
-from model.method import Adapter, Method
+from model.method import Adapter, Method, TrainingCallback, TrainingRequest
+from model.runtime.progress import Progress
 from service.core.errors import UsageError
 
 METHODS: dict[str, Method[Any, Any, Any]] = {"dualanodiff": DualAnoDiff()}
@@ -38,3 +40,10 @@ def load_adapter(folder: Path, base: Base) -> Adapter:
     """
     adapter: Adapter = METHODS[read_adapter_card(folder)["method"]].load(folder, base)
     return adapter
+
+
+def train_adapter(
+    request: TrainingRequest[Any], target: Path, workspace: Path, *, callback: TrainingCallback | None = None
+) -> Iterator[Progress]:
+    """Train with the request's method, see `model.method.Method.train`."""
+    return method_named(request.method).train(request, target, workspace, callback=callback)

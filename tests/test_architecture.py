@@ -15,12 +15,15 @@ PARTS = ("model", "service", "worker")
 KERNEL = tuple(
     f"service.core.{name}"
     for name in (
-        *("atomic_write", "errors", "limits", "object_keys", "requests"),
+        *("atomic_write", "disk", "errors", "limits", "object_keys", "requests"),
         *(f"options.{name}" for name in ("common", "declaration", "dualanodiff", "methods", "quality")),
         *(f"uploads.{name}" for name in ("decoding", "images", "listing", "pairs", "problems", "reading")),
     )
 )
 """What the library may use of the service; with all that it imports in turn, plain code over NumPy and Pillow."""
+
+FLOORS = 8
+"""At most so many between the types of `model/` and its command line."""
 
 COMMAND, COMMAND_MAY_USE = "model/cli", ("service.cli", "service.client", "service.embedded")
 """The one command shows the service's commands beside the library's, and its demo runs through the service."""
@@ -95,6 +98,21 @@ def test_imports_point_one_way(part: str) -> None:
         and not (file.is_relative_to(ROOT / COMMAND) and within(name, COMMAND_MAY_USE))
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_rooms_of_the_library_stand_on_few_floors_without_circles() -> None:
+    """A room is a folder or file of `model/`; it stands on the highest of those that it imports."""
+    below: dict[str, set[str]] = {}
+    for file in sources("model"):
+        room = file.relative_to(ROOT / "model").parts[0].removesuffix(".py")
+        wanted = {name.split(".")[1] for _, name in imports_of(file) if name.startswith("model.")}
+        below.setdefault(room, set()).update(wanted - {room})
+    floors: dict[str, int] = {}
+    while rest := below.keys() - floors.keys():
+        ready = {room for room in rest if below[room] & below.keys() <= floors.keys()}
+        assert ready, f"these import each other in a circle: {', '.join(sorted(rest))}"
+        floors |= {room: 1 + max((floors[other] for other in below[room] & below.keys()), default=0) for room in ready}
+    assert max(floors.values()) <= FLOORS, floors
 
 
 def test_the_kernel_of_the_library_needs_nothing_heavy() -> None:

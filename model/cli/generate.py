@@ -20,11 +20,11 @@ from model.cli.checks import (
 from model.cli.output import PREPARED, Output, duration
 from model.data.placement import NormalImage
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
+from model.generation.dataset import make_dataset
 from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_object_net
 from model.methods import METHODS, load_adapter
-from model.pipeline import make_dataset
 from service.core.errors import UsageError
 from service.core.limits import read_limits
 from service.core.options.declaration import choose

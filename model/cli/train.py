@@ -25,8 +25,7 @@ from model.cli.checks import (
 from model.cli.output import PREPARED, Output, duration
 from model.masks.networks import load_mask_networks
 from model.method import TrainingRequest
-from model.methods import method_named
-from model.pipeline import train_adapter
+from model.methods import method_named, train_adapter
 from model.training.checkpoint import list_checkpoints, read_record
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError

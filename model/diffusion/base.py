@@ -85,6 +85,11 @@ class Base:
         """Device of the weights."""
         return self.unet.device
 
+    def mask_weights(self, name: str) -> Path | None:
+        """Return the weights of its mask network "part" or "object", else the mini base's; None if neither has any."""
+        own = (folder / "u2net" / f"{name}.safetensors" for folder in (self.folder, SHIPPED / "mini"))
+        return next((file for file in own if file.is_file()), None)
+
     @property
     def few_shot(self) -> dict[str, Any]:
         """Training settings that suit this base, from its card; the paper's for a base without one."""

@@ -1,32 +1,11 @@
-"""Makes nested prompts and their embeddings (DualAnoDiff, "nested prompts")."""
+"""Prompts as token ids, and as the text encoder's embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from service.core.options.common import PromptStyle
-
-if TYPE_CHECKING:  # users of the words alone start without torch
-    from torch import Tensor, nn
-    from transformers import PreTrainedTokenizerBase
-
-RARE_OBJECT, RARE_DEFECT = "vfx", "sks"
-"""Rare tokens for object and defect; the paper found them to work better than the names."""
-
-NO_DEFECT = "no defect"
-"""Prompt of the anomaly branch for a part without a defect; not empty, because guidance leads away from that."""
-
-
-def nested_prompts(object_name: str, defect_name: str, style: PromptStyle) -> tuple[str, str]:
-    """Return `(global, anomaly)` prompts; the anomaly prompt is the part of the global one that names the defect."""
-    x, y = (RARE_OBJECT, RARE_DEFECT) if style == "rare" else (object_name, defect_name)
-    return f"a {x} with {y}", y
-
-
-def good_prompts(object_name: str, style: PromptStyle) -> tuple[str, str]:
-    """Return `(global, anomaly)` prompts for a part without a defect."""
-    return f"a {RARE_OBJECT if style == 'rare' else object_name}", NO_DEFECT
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tensor:

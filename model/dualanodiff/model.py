@@ -11,8 +11,9 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from model.diffusion.base import Base
 from model.diffusion.noise_schedule import NoiseSchedule
-from model.diffusion.prompts import embed, good_prompts, nested_prompts, tokenize
+from model.diffusion.prompts import embed, tokenize
 from model.dualanodiff.lora import ALL_TARGETS, ATTENTION_TARGETS, add_branch_lora, add_text_lora, lora_parameters
+from model.dualanodiff.prompts import good_prompts, nested_prompts
 from model.dualanodiff.unet import ANOMALY, GLOBAL, TwoBranchUNet
 from model.kernels.group_norm import use_channels_last_norms
 from model.runtime.shared_weights import sharing_weights

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from model.diffusion.base import SHIPPED, Base
+import torch
+
 from model.masks.u2net import U2Net, load_u2net
+
+
+class HasMaskWeights(Protocol):
+    """What is needed of a base, see `model.diffusion.base.Base`."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def mask_weights(self, name: str) -> Path | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +27,7 @@ class MaskNetworks:
     object: U2Net | None
 
 
-def load_mask_networks(base: Base, part: Path | None = None, object_: Path | None = None) -> MaskNetworks:
+def load_mask_networks(base: HasMaskWeights, part: Path | None = None, object_: Path | None = None) -> MaskNetworks:
     """Load the networks named by path; by default the base's own, or else those of the mini base.
 
     Args:
@@ -26,12 +36,11 @@ def load_mask_networks(base: Base, part: Path | None = None, object_: Path | Non
     return MaskNetworks(_load_net(base, "part", part), load_object_net(base, object_))
 
 
-def load_object_net(base: Base, path: Path | None = None) -> U2Net | None:
+def load_object_net(base: HasMaskWeights, path: Path | None = None) -> U2Net | None:
     """Load the network that finds products, the only one that generation needs beside the adapter's own."""
     return _load_net(base, "object", path)
 
 
-def _load_net(base: Base, name: str, path: Path | None) -> U2Net | None:
-    brought = (folder / "u2net" / f"{name}.safetensors" for folder in (base.folder, SHIPPED / "mini"))
-    file = path or next((file for file in brought if file.is_file()), None)
+def _load_net(base: HasMaskWeights, name: str, path: Path | None) -> U2Net | None:
+    file = path or base.mask_weights(name)
     return load_u2net(file).to(base.device).eval() if file is not None else None

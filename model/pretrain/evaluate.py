@@ -22,9 +22,10 @@ from model.data.pixels import to_images, to_pixels
 from model.diffusion.attention_maps import average_maps
 from model.diffusion.base import Base
 from model.diffusion.noise_schedule import NoiseSchedule
-from model.diffusion.prompts import RARE_DEFECT, RARE_OBJECT, embed, own_tokens, tokenize
+from model.diffusion.prompts import embed, own_tokens, tokenize
 from model.diffusion.schedulers import make_scheduler
 from model.diffusion.vae import decode, encode
+from model.dualanodiff.prompts import RARE_DEFECT, RARE_OBJECT
 from model.dualanodiff.sampling.loop import guide
 from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet
 from model.export.preview import contact_sheet

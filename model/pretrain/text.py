@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
-from model.diffusion.prompts import RARE_DEFECT, RARE_OBJECT
+from model.dualanodiff.prompts import RARE_DEFECT, RARE_OBJECT
 
 MAX_TOKENS = 32
 """A prompt's length: room for sixteen learnt vectors of a mask beside words."""

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from model import pipeline
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
 from model.dualanodiff.adapter import DualAnoDiffAdapter, make_card, make_references
@@ -18,6 +17,7 @@ from model.dualanodiff.model import DualAnoDiffModel, build_model
 from model.dualanodiff.trainer import train as train_adapter_model
 from model.dualanodiff.unet import TwoBranchUNet
 from model.export.dataset import DatasetSummary
+from model.generation import dataset
 from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import MaskNetworks
@@ -145,9 +145,9 @@ def make_dataset(
     force: bool = False,
     **asked: Any,
 ) -> Iterator[Progress | DatasetSummary]:
-    """`model.pipeline.make_dataset` of a request that is written in one line."""
+    """`model.generation.dataset.make_dataset` of a request that is written in one line."""
     request = GenerationRequest(adapter, config, num_pairs, **asked)
-    return pipeline.make_dataset(request, target, counts=counts, force=force)
+    return dataset.make_dataset(request, target, counts=counts, force=force)
 
 
 def last(items: Iterable[Any]) -> Any:

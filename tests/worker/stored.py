@@ -16,11 +16,11 @@ from prometheus_client import CollectorRegistry
 
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
+from model.generation.dataset import make_dataset
 from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_mask_networks
-from model.methods import load_adapter
-from model.pipeline import make_dataset, train_adapter
+from model.methods import load_adapter, train_adapter
 from model.types import Pair
 from service.core import object_keys
 from service.core.connections import connect

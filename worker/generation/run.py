@@ -18,9 +18,9 @@ from zipfile import ZipFile
 
 import structlog
 
+from model.generation.dataset import finish_dataset, shortfall
 from model.generation.request import GenerationRequest
 from model.method import DecodedPair
-from model.pipeline import finish_dataset, shortfall
 from model.runtime.concurrency import overlapped
 from model.runtime.progress import Meter, Progress
 from model.runtime.timing import stage

@@ -12,8 +12,7 @@ import torch
 
 from model.adapter_card import read_adapter_card
 from model.method import Adapter, TrainingRequest
-from model.methods import load_adapter, method_named
-from model.pipeline import train_adapter
+from model.methods import load_adapter, method_named, train_adapter
 from model.runtime.timing import stage
 from service.core import object_keys
 from service.core.options.methods import DEFAULT_METHOD

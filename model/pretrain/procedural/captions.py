@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from model.diffusion.prompts import NO_DEFECT, RARE_DEFECT, RARE_OBJECT, nested_prompts
+from model.dualanodiff.prompts import NO_DEFECT, RARE_DEFECT, RARE_OBJECT, nested_prompts
 from model.pretrain.procedural.defects import DEFECTS as DEFECT_KINDS
 from model.pretrain.procedural.noise import Rng
 from model.pretrain.procedural.objects import OBJECTS

@@ -7,8 +7,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from model.diffusion.base import load_base
-from model.diffusion.prompts import embed, nested_prompts, tokenize
+from model.diffusion.prompts import embed, tokenize
 from model.dualanodiff.model import build_model
+from model.dualanodiff.prompts import nested_prompts
 from service.core.errors import UsageError
 from tests.support.tiny_base import TOKENS
 from tests.support.tiny_data import tiny_config

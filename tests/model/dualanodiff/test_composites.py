@@ -14,11 +14,12 @@ from torch import Tensor
 from model.data.crops import resize_share
 from model.data.placement import NormalImage
 from model.diffusion.base import SHIPPED, Base, load_base
-from model.diffusion.prompts import NO_DEFECT, embed, tokenize
+from model.diffusion.prompts import embed, tokenize
 from model.dualanodiff.composites import COMPOSITES_PER_GOOD, Made, make_composites, mixed_dataset
 from model.dualanodiff.latent_dataset import Crops, LatentDataset, encode_crops, grey_cell
 from model.dualanodiff.loss import training_loss
 from model.dualanodiff.model import DualAnoDiffModel, build_model
+from model.dualanodiff.prompts import NO_DEFECT
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, load_u2net
 from model.runtime.progress import Progress

@@ -13,9 +13,10 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
 from model.diffusion.base import Base, load_base
-from model.diffusion.prompts import NO_DEFECT, nested_prompts, tokenize
+from model.diffusion.prompts import tokenize
 from model.dualanodiff.config import resolve_config
 from model.dualanodiff.model import build_model
+from model.dualanodiff.prompts import NO_DEFECT, nested_prompts
 from model.masks.networks import load_mask_networks
 from model.pretrain import evaluate
 from model.pretrain.autoencoder import (

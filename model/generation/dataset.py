@@ -1,11 +1,10 @@
-"""Trains an adapter or makes a dataset: plain functions for the command line and for workers."""
+"""A request becomes a dataset: accepted pairs are generated, kept until all are there, and written as a zip."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from model.data.placement import NormalImage
 from model.export.dataset import DatasetSummary, Provenance, check_formats, write_dataset
@@ -13,19 +12,10 @@ from model.generation.filter import Counts
 from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore, store_beside
 from model.generation.request import GenerationRequest
-from model.method import TrainingCallback, TrainingRequest
-from model.methods import method_named
 from model.runtime.progress import Progress
 from model.runtime.timing import stage
 from model.types import Candidate
 from service.core.errors import UsageError
-
-
-def train_adapter(
-    request: TrainingRequest[Any], target: Path, workspace: Path, *, callback: TrainingCallback | None = None
-) -> Iterator[Progress]:
-    """Train with the request's method, see `model.method.Method.train`."""
-    return method_named(request.method).train(request, target, workspace, callback=callback)
 
 
 def make_dataset(

@@ -22,7 +22,7 @@ from model.export.dataset import DatasetSummary
 from model.generation.filter import Counts
 from model.masks.networks import MaskNetworks, load_mask_networks
 from model.masks.u2net import save_u2net
-from model.pipeline import train_adapter
+from model.methods import train_adapter
 from model.types import Pair
 from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
