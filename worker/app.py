@@ -1,4 +1,4 @@
-"""The Celery application of the workers: `celery -A worker.app worker -Q train,generate -c 1`.
+"""Defines the Celery application of the workers: `celery -A worker.app worker -Q train,generate -c 1`.
 
 The parent process imports nothing heavy and never touches a GPU; models live in its one child, which is forked, or
 spawned where PAIRFORGE_DEVICE asks for CUDA (a forked child cannot use it).
@@ -15,16 +15,16 @@ from model.runtime import switches
 from service.core.connections import connect
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
-from worker.compiling import tell_compiling
-from worker.monitoring.heartbeat import Heartbeat, forget_stop, tell_children_to_stop
+from worker.compiling import log_compiling
+from worker.monitoring.heartbeat import Heartbeat, ask_children_to_stop, forget_stop
 from worker.monitoring.server import MetricsServer, begin_counting, serve_metrics
 
 START_SECONDS = 120
-"""For a spawned child to import the application."""
+"""Seconds that a spawned child may take to import the application."""
 
 
 def make_app(settings: Settings) -> Celery:
-    """The application with the workers' own settings over those shared with the senders."""
+    """Make the application, with the workers' settings added to those shared with the senders."""
     app = Celery("pairforge", include=["worker.processes", "worker.tasks"])
     app.conf.update(celery_config(settings))
     app.conf.update(
@@ -45,7 +45,7 @@ _metrics: list[MetricsServer] = []
 
 @celeryd_init.connect
 def _begin(instance: Any = None, **_: Any) -> None:
-    instance.quiet = True  # the banner would be lines that are no events
+    instance.quiet = True  # the banner is not in the format of log events
     forget_stop()
     begin_counting()
 
@@ -53,7 +53,7 @@ def _begin(instance: Any = None, **_: Any) -> None:
 @worker_ready.connect
 def _announce(sender: Any = None, **_: Any) -> None:
     settings = load_settings()
-    tell_compiling(settings)
+    log_compiling(settings)
     if (server := serve_metrics(settings)) is not None:
         _metrics.append(server)
     heartbeat = Heartbeat(connect(settings), sender.hostname)
@@ -63,7 +63,7 @@ def _announce(sender: Any = None, **_: Any) -> None:
 
 @worker_shutting_down.connect
 def _hand_over(**_: Any) -> None:
-    tell_children_to_stop()
+    ask_children_to_stop()
 
 
 @worker_shutdown.connect

@@ -1,4 +1,4 @@
-"""What a worker's child begins with, beside its tasks: all of it needs torch, which its parent does without."""
+"""Prepares a worker's child process; all of this needs torch, which the parent does not load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.monitoring.metrics import process_metrics
 
 
 def begin_watching(settings: Settings) -> None:
-    """Tell what computes here, and watch it."""
+    """Publish the versions of torch and CUDA, and start measuring the GPUs."""
     metrics = process_metrics()
     cuda = torch.version.cuda or ""
     set_build_info(metrics.telemetry.registry, "worker", settings.revision, torch=torch.__version__, cuda=cuda)

@@ -1,6 +1,6 @@
-"""Whether passes can be compiled on this machine, told when a worker starts: a failure later is only a lack of speed.
+"""Checks whether passes can be compiled on this machine, and logs it when a worker starts.
 
-Looked at without torch, which the worker's parent does without.
+A failure later only costs speed. The checks do not import torch, which the worker's parent does not load.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from service.core.settings import Settings
 log = structlog.stdlib.get_logger(__name__)
 
 DRIVER = Path("/dev/nvidiactl")
-"""There where the driver of NVIDIA GPUs is."""
+"""Exists if the NVIDIA driver is loaded."""
 
 
-def tell_compiling(settings: Settings) -> None:
-    """Log whether passes will be compiled; nothing where no GPU is used, since nothing is compiled there."""
+def log_compiling(settings: Settings) -> None:
+    """Log whether passes will be compiled; logs nothing without a GPU, since nothing is compiled then."""
     on_gpu = settings.device.startswith("cuda") or (settings.device == "auto" and DRIVER.exists())
     if not on_gpu:
         return
@@ -32,18 +32,18 @@ def tell_compiling(settings: Settings) -> None:
 
 
 def obstacles() -> list[str]:
-    """What keeps passes from being compiled, one sentence each."""
-    found = [] if compiler() is not None else ["there is no C compiler (gcc, clang, or what CC names)"]
+    """Return the reasons why passes cannot be compiled, one sentence each."""
+    found = [] if compiler() is not None else ["there is no C compiler: install gcc or clang, or set CC"]
     return found + [problem for folder in folders() if (problem := unusable(folder)) is not None]
 
 
 def compiler() -> str | None:
-    """The C compiler that Triton will call."""
+    """Return the C compiler that Triton will call."""
     return os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
 
 
 def folders() -> list[Path]:
-    """Where Inductor and Triton keep what they have compiled, and run it from."""
+    """Return the folders in which Inductor and Triton keep compiled code, and from which they run it."""
     own = {
         "TORCHINDUCTOR_CACHE_DIR": Path(tempfile.gettempdir()) / "torchinductor",
         "TRITON_CACHE_DIR": Path.home() / ".triton" / "cache",
@@ -52,11 +52,11 @@ def folders() -> list[Path]:
 
 
 def unusable(folder: Path) -> str | None:
-    """Why compiled code cannot be kept in a folder and run from there; None where it can. The folder is made."""
+    """Create a folder; returns why compiled code cannot be kept there and run from there, or None if it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.statvfs(folder).f_flag & os.ST_NOEXEC:
-            return f"nothing may be run from {folder}, which is mounted noexec"
+            return f"{folder} is mounted noexec, so compiled code cannot run from it"
         with tempfile.TemporaryFile(dir=folder):
             return None
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Whether a worker was heard of lately: `python -m worker.health NAME`, the name as `celery worker -n NAME` has it.
+"""Checks whether a worker is alive: `python -m worker.health NAME`, the name as `celery worker -n NAME` has it.
 
-It costs one answer of Redis; `celery inspect ping` costs a second of the processor, and the worker's attention.
+This reads one value from Redis; `celery inspect ping` costs a second of processor time, and interrupts the worker.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.core.settings import load_settings
 
 
 def seconds_since_heard(redis: Redis, name: str) -> float | None:
-    """None for a worker that never was, or that has taken its leave."""
+    """Return the seconds since the last heartbeat; None if the worker never started, or has stopped."""
     heard = redis.zscore(WORKERS, name)
     now, _ = redis.time()
     return None if heard is None else now - heard
@@ -29,9 +29,11 @@ def main() -> None:
         with connect(load_settings()) as redis:
             since = seconds_since_heard(redis, name)
     except RedisError as error:
-        sys.exit(f"Redis cannot be asked for {name}: {error}")
+        sys.exit(f"{name} cannot be checked, because Redis does not answer: {error}")
     if since is None or since > HEARD_SECONDS:
-        sys.exit(f"{name} was not heard of" + (f" for {since:.0f} s" if since is not None else ""))
+        sys.exit(
+            f"{name} is not alive: " + (f"no heartbeat for {since:.0f} s" if since is not None else "no heartbeat")
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Gives each worker of a machine a GPU of its own: `python -m worker.one_gpu FOLDER PROGRAM ...`.
+"""Gives each worker of a machine its own GPU: `python -m worker.one_gpu FOLDER PROGRAM ...`.
 
-Becomes PROGRAM, which sees one GPU: the first that no other worker has. Having one is a lock on a file in FOLDER, which
-the workers share; it ends with the program, whatever ends that.
+Becomes PROGRAM, which sees one GPU: the first that no other worker has locked. The locks are on files in FOLDER, which
+the workers share; a lock ends with the program, however that ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LIST = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
 
 
 def take(folder: Path, gpus: list[str]) -> str | None:
-    """The GPU that is ours from now on; None where each has its worker."""
+    """Lock and return a free GPU; None if other workers have all of them."""
     for gpu in gpus:
         lock = os.open(folder / f"{gpu}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -34,7 +34,7 @@ def main() -> None:
     gpus = subprocess.run(LIST, stdout=subprocess.PIPE, text=True, check=True).stdout.split()  # noqa: S603 - a constant
     gpu = take(Path(folder), gpus)
     if gpu is None:
-        sys.exit(f"all of the {len(gpus)} GPUs have their worker")
+        sys.exit(f"each of the {len(gpus)} GPUs already has a worker")
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.execvp(program[0], program)  # noqa: S606 - the command line is our own
 

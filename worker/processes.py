@@ -1,4 +1,4 @@
-"""What each process of a worker does when it begins. Spawned children import this with the tasks, not `worker.app`."""
+"""Prepares each process of a worker when it starts. Spawned children import this with the tasks, not `worker.app`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.monitoring.metrics import process_metrics
 @celeryd_init.connect
 @setup_logging.connect
 def _configure_logs(**_: Any) -> None:
-    """Before Celery warns of anything, and again instead of Celery, which installs no handlers where this is called."""
+    """Configure logging before Celery logs, and again in place of Celery's own configuration."""
     configure_logs(load_settings())
 
 
@@ -27,7 +27,7 @@ def _prepare_child(**_: Any) -> None:
     silence_imports()
     keep_freed_memory()
     process_metrics().begin()
-    # While the first task is on its way; importing in the task would only make it wait longer.
+    # Imported while the first task is on its way, which would otherwise wait for it.
     threading.Thread(target=_import_heavy, name="import", daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The Celery tasks: thin shells around `run_training` and `run_generation`, with one context per process."""
+"""Defines the Celery tasks: thin shells around `run_training` and `run_generation`, with one context per process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def train(self: Task[Any, Any], adapter: str) -> None:
 
 @shared_task(name=GENERATE, bind=True)
 def generate(self: Task[Any, Any], job: str) -> None:
-    """Take part in a job."""
+    """Generate a job's pairs, together with other workers."""
     from worker.generation.run import run_generation
 
     _begin(self, job)
@@ -38,14 +38,14 @@ def generate(self: Task[Any, Any], job: str) -> None:
 
 
 def _begin(task: Task[Any, Any], record: str) -> None:
-    """All that is told from here on is told of this task; also by Celery, after its end."""
+    """Bind task and record to all log events from here on, including Celery's own after the task."""
     clear_contextvars()
     bind_contextvars(task_id=task.request.id, record=record)
 
 
 @functools.cache
 def _context() -> Any:
-    """Made by the first task of a process: what is heavy is imported here, and never in the parent."""
+    """Make the context in the first task of a process; heavy modules are imported here, never in the parent."""
     from model.runtime.timing import observe_stages
     from worker.attempt.context import Context
     from worker.attempt.model_cache import ModelCache

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from service.core.settings import Settings
-from worker.compiling import obstacles, tell_compiling, unusable
+from worker.compiling import log_compiling, obstacles, unusable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +47,7 @@ def test_a_folder_that_nothing_may_be_run_from_is_told(tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode:
         pytest.skip(f"nothing can be mounted here: {run.stderr.strip()}")
-    assert run.stdout == f"nothing may be run from {tmp_path / 'compiled'}, which is mounted noexec\n"
+    assert run.stdout == f"{tmp_path / 'compiled'} is mounted noexec, so compiled code cannot run from it\n"
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
@@ -59,11 +59,11 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
 
 def test_one_line_at_the_start_tells_it(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with structlog.testing.capture_logs() as lines:
-        tell_compiling(Settings(device="cuda"))
+        log_compiling(Settings(device="cuda"))
         monkeypatch.setenv("TRITON_CACHE_DIR", str(kept / "triton" / "file"))
         (kept / "triton" / "file").touch()
-        tell_compiling(Settings(device="cuda:1"))
-        tell_compiling(Settings(device="cpu"))
+        log_compiling(Settings(device="cuda:1"))
+        log_compiling(Settings(device="cpu"))
     assert [(line["event"], line["log_level"]) for line in lines] == [
         ("passes_compiled", "info"),
         ("passes_not_compiled", "warning"),

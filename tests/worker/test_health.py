@@ -27,7 +27,7 @@ def check(redis_url: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_worker_is_well_while_it_announces_itself(redis_client: Redis, redis_settings: MakeSettings) -> None:
     url = redis_settings().redis_url
-    assert f"{NAME} was not heard of" in check(url).stderr
+    assert f"{NAME} is not alive: no heartbeat" in check(url).stderr
     heartbeat = Heartbeat(redis_client, NAME)
     heartbeat.start()
     deadline = time.monotonic() + 10
@@ -43,10 +43,10 @@ def test_a_worker_that_fell_silent_is_not_well(redis_client: Redis, redis_settin
     redis_client.zadd(WORKERS, {NAME: float(redis_client.time()[0]) - HEARD_SECONDS - 1})
     silent = check(redis_settings().redis_url)
     assert silent.returncode == 1
-    assert f"{NAME} was not heard of for" in silent.stderr
+    assert f"{NAME} is not alive: no heartbeat for" in silent.stderr
 
 
 def test_without_redis_no_worker_is_well() -> None:
     away = check("redis://127.0.0.1:1/0")
     assert away.returncode == 1
-    assert "Redis cannot be asked" in away.stderr
+    assert "Redis does not answer" in away.stderr

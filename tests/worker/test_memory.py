@@ -66,4 +66,4 @@ def test_what_does_not_fit_at_all_fails_with_a_reason(service: Service, monkeypa
     record = service.record(adapter)
     assert record.state is State.FAILED
     assert record.error is not None
-    assert "not enough memory, even for batches of one" in record.error["detail"]
+    assert "ran out of memory, even with batches of one" in record.error["detail"]

@@ -52,7 +52,7 @@ def test_each_worker_has_a_gpu_until_it_dies(start: Start) -> None:
 
     third = start()
     _, refusal = third.communicate()
-    assert (third.returncode, refusal) == (1, "all of the 2 GPUs have their worker\n")
+    assert (third.returncode, refusal) == (1, "each of the 2 GPUs already has a worker\n")
 
     first.kill()
     first.wait()

@@ -1,1 +1,1 @@
-"""One attempt at a record: claim, lease, retries, progress, completion."""
+"""Implements one attempt at a record: claim, lease, retries, progress, completion."""

@@ -1,4 +1,4 @@
-"""Taking a record, also from a worker that died a moment ago."""
+"""Claims a record, also from a worker that just died."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ log = structlog.stdlib.get_logger(__name__)
 def claim(
     context: Context, record: str, owner: str, attempt: Callable[[], Record | None], delivery: Delivery | None
 ) -> Record | None:
-    """The record, now ours; None if somebody else works on it, or there is nothing left to do.
+    """Claim the record; returns None if another worker works on it, or nothing is left to do.
 
-    A message that is delivered again comes at about the time the lease of its dead worker ends. A living one renews
-    its lease several times as often, so a lease that is not renewed is waited for.
+    A message is delivered again at about the time when the lease of its dead worker ends. A living worker renews its
+    lease several times as often, so this waits for a lease that is not renewed.
 
     Args:
-        owner: the name to take it under.
-        attempt: one try at taking the record.
-        delivery: how the message came.
+        owner: name of this attempt.
+        attempt: tries once to claim the record.
+        delivery: delivery of the message.
     """
     taken = _claimed(context, record, attempt)
     begun = taken is not None and taken.owner == owner

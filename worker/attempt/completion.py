@@ -1,4 +1,4 @@
-"""How an attempt ends in its record: done, failed for good, to be tried again, or handed over."""
+"""Writes to the record how an attempt ended: done, failed for good, to be retried, or handed over."""
 
 from __future__ import annotations
 
@@ -27,40 +27,39 @@ from worker.monitoring.metrics import RunOutcome
 log = structlog.stdlib.get_logger(__name__)
 
 ENDING_PATIENCE = 30.0
-"""Seconds spent on telling the record; if Redis stays away, the lease runs out and the record is found so."""
+"""Seconds to retry writing the end to the record; after that, the lease expires and the reconciler finds the record."""
 
 
 FREEING_PATIENCE = 1.0
 
 SCRATCH_PATIENCE = 5.0
-"""Seconds spent on deleting what is not needed any more; with the record it goes in any case."""
+"""Seconds to retry deleting scratch objects; they are deleted with the record in any case."""
 
 PAUSE = 30.0
-"""Seconds that a worker takes nothing new after it ran out of room or memory: what is queued behind the record would
-only meet the same."""
+"""Seconds that a worker takes no new work after it ran out of disk space or memory, since that would fail as well."""
 
 
 def delete_scratch(objects: ObjectStore, record: str) -> None:
-    """Delete what only unfinished work needs."""
+    """Delete objects that only unfinished work needs."""
     for folder in ("checkpoints", "blocks"):
         objects.delete_prefix(f"{object_keys.prefix(record)}{folder}/")
 
 
 def delete_beside(objects: ObjectStore, folder: str, kept: str) -> None:
-    """Delete the folders in a folder, each of another attempt, but for the one that counts."""
+    """Delete the folders of all attempts in a folder, except the one to keep."""
     found = {folder + each.key.removeprefix(folder).partition("/")[0] + "/" for each in objects.list(folder)}
     for other in sorted(found - {kept}):
         objects.delete_prefix(other)
 
 
 class Completion:
-    """Whatever leaves its block decides how the attempt ends; only what ends the process passes through.
+    """Ends the attempt by what its `with` block raises; only errors that end the process pass through.
 
     Args:
-        send: puts a message for the record into its queue.
+        send: sends a message for the record to its queue.
 
     Attributes:
-        ended: how it ended; to be set where it has succeeded.
+        ended: how the attempt ended; the block sets it on success.
     """
 
     def __init__(self, context: Context, record: Record, lease: Lease, send: Callable[[], object]) -> None:
@@ -101,7 +100,7 @@ class Completion:
         return True
 
     def _after_pause(self, error: Exception) -> Exception:
-        """What to end with, after a while in which this machine may recover; the record is held meanwhile.
+        """Return the error to end with, after a pause in which the machine may recover; the record is held meanwhile.
 
         A disk that is full although this attempt's files are gone is not the record's fault, so it is handed over.
         """
@@ -141,15 +140,15 @@ class Completion:
             case TransientError() | RedisError() | OperationalError():
                 self._try_again(str(error))
             case torch.OutOfMemoryError() | MemoryError():
-                self._try_again("the worker has not enough memory, even for batches of one")
+                self._try_again("the worker ran out of memory, even with batches of one")
             case _ if disk_is_full(error):
                 self._try_again("the worker's disk is full")
             case _:
                 log.error("attempt_broke", exc_info=error)
-                self._fail("internal_error", f"a defect of the software ended this: {type(error).__name__}")
+                self._fail("internal_error", f"an internal error occurred: {type(error).__name__}")
 
     def _cancel(self) -> None:
-        """Free first, then say so; what cannot be freed now is deleted by the reconciler."""
+        """Delete the objects, then mark the record; the reconciler deletes objects that remain."""
         self.ended = RunOutcome.CANCELLED
         store, objects, record = self._context.store, self._context.objects, self._record.id
         try:
@@ -160,7 +159,7 @@ class Completion:
         log.info("cancelled")
 
     def _try_again(self, reason: str) -> None:
-        """Back into the queue; the record knows how often that makes sense, and tells the reason in the end."""
+        """Queue the record again; the record limits the attempts, and fails with the reason after the last."""
         self.ended = RunOutcome.RETRIED
         self._metrics.retries.labels(self._record.kind).inc()
         log.warning("attempt_failed", reason=reason)

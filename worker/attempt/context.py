@@ -1,4 +1,4 @@
-"""What every task of a worker process shares."""
+"""Defines what all tasks of a worker process share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Context:
     """The servers, and the models in memory.
 
     Attributes:
-        stopping: whether this worker was asked to end and is to hand over what it is doing.
+        stopping: whether this worker was asked to stop and should hand over its work.
     """
 
     settings: Settings
@@ -36,5 +36,5 @@ class Context:
 
 
 def new_owner() -> str:
-    """The name of one attempt, never given twice: what is written under it can be told from any other's."""
+    """Make a unique name for an attempt, so that its objects differ from those of other attempts."""
     return f"{socket.gethostname()}-{secrets.token_hex(8)}"

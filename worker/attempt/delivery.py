@@ -1,4 +1,4 @@
-"""How the message came that an attempt began with."""
+"""Describes the delivery of the message that started an attempt."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that the broker takes for unacknowledged until the work is done.
+    """Delivery of a message, which stays unacknowledged until the work is done.
 
     Attributes:
-        tag: by which its delivery is renewed; None where the broker has told none.
-        again: whether it was delivered before, to a worker that has died or stalled.
+        tag: identifies the delivery, to renew it; None if the broker sent none.
+        again: whether it was delivered before, to a worker that died or stalled.
     """
 
     tag: str | None

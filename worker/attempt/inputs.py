@@ -1,4 +1,4 @@
-"""The pictures that came with a request for an adapter, as they were stored: checked PNGs and the list of them."""
+"""Reads an adapter's stored input images: checked PNGs and the list of them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from worker.attempt.retry import retry
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The few-shot pairs, and normal images if any were given."""
+    """The few-shot pairs and the normal images of an adapter."""
 
     pairs: list[Pair]
     normals: list[NormalImage]
 
 
 def read_inputs(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> Inputs:
-    """Download and decode all.
+    """Download and decode all inputs.
 
     Args:
-        check: called between files; what it raises ends the reading.
+        check: called between files; an error that it raises ends the reading.
 
     Raises:
-        TransientError: a file is not what was stored.
+        TransientError: if a file differs from what was stored.
     """
     listed = _listed(objects, adapter, check)
     pairs = [
@@ -46,7 +46,7 @@ def read_inputs(objects: ObjectStore, adapter: str, check: Callable[[], None]) -
 
 
 def read_normals(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> list[NormalImage]:
-    """The normal images alone."""
+    """Download and decode the normal images alone."""
     listed = _listed(objects, adapter, check)
     return [NormalImage(each["name"], _image(objects, each, check)) for each in listed["normals"]]
 
@@ -61,7 +61,7 @@ def _content(objects: ObjectStore, entry: dict[str, Any], check: Callable[[], No
     def whole() -> bytes:
         content = objects.get(entry["key"])
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise TransientError(f"{entry['key']} arrived damaged")
+            raise TransientError(f"{entry['key']} is damaged: its SHA-256 is not the recorded one")
         return content
 
     return io.BytesIO(retry(whole, check))

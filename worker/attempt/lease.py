@@ -1,4 +1,4 @@
-"""Holding a record while working on it: renewing, and learning that the work is to stop."""
+"""Holds a record during work on it: renews the lease, and learns when the work must stop."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from worker.attempt.delivery import Delivery
 log = structlog.stdlib.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
-"""Between two looks at the record: what bounds how long a cancelled job goes on."""
+"""Seconds between two reads of the record; limits how long a cancelled job continues."""
 
 RENEWALS_PER_LEASE = 6
 
 
 class StopReason(StrEnum):
-    """Why work stops before its end."""
+    """Reasons to stop work before its end."""
 
     CANCELLED = "cancelled"
     LOST = "lost"
@@ -35,7 +35,7 @@ class StopReason(StrEnum):
 
 
 class StopError(Exception):
-    """Raised in the work, at its next report."""
+    """Ends the work at its next check."""
 
     def __init__(self, reason: StopReason) -> None:
         self.reason = reason
@@ -43,13 +43,13 @@ class StopError(Exception):
 
 
 class Lease:
-    """Renews an attempt's hold on a record from a thread of its own, as long as it is entered.
+    """Renews an attempt's lease on a record in another thread, within a `with` block.
 
-    While Redis is away nothing is renewed and nothing stops: whether the hold was lost shows when it is back. A hold
-    that is lost must not write; the record refuses its writes in any case.
+    While Redis is away, nothing is renewed and nothing stops; once it is back, the lease may turn out to be lost. The
+    record refuses writes of an attempt that has lost its lease.
 
     Args:
-        delivery: of the message that the attempt came with, which is kept from being delivered again.
+        delivery: delivery of the message that started the attempt; it is renewed too, so that it does not come again.
     """
 
     def __init__(self, context: Context, record: str, owner: str, delivery: Delivery | None = None) -> None:
@@ -75,16 +75,16 @@ class Lease:
 
     @property
     def reason(self) -> StopReason | None:
-        """Why to stop; None to go on."""
+        """Return why to stop; None to continue."""
         return self._reason
 
     def check(self) -> None:
-        """Raise `StopError` if the work is to stop."""
+        """Raise `StopError` if the work must stop."""
         if self._reason is not None:
             raise StopError(self._reason)
 
     def check_unless_handover(self) -> None:
-        """As `check`, for work that hands over at a place of its own choice."""
+        """Do the same as `check`, for work that chooses itself when to hand over."""
         if self._reason is not StopReason.HANDOVER:
             self.check()
 
@@ -95,7 +95,7 @@ class Lease:
             try:
                 if time.monotonic() - renewed >= self._context.settings.lease_seconds / RENEWALS_PER_LEASE:
                     state = self._context.store.claims.renew(self.record, self.owner)
-                    self._judge(state)
+                    self._update_reason(state)
                     if state is not None:
                         self._context.metrics.lease_renewals.labels(kind_of(self.record)).inc()
                     if self._tag is not None:
@@ -103,14 +103,14 @@ class Lease:
                     renewed = time.monotonic()
                 else:
                     found = self._context.store.records.get(self.record)
-                    self._judge(found.state if found is not None else None)
+                    self._update_reason(found.state if found is not None else None)
             except RedisError as error:
                 log.warning("lease_not_renewed", error=repr(error))
             if self._reason is None and self._context.stopping():
                 self._reason = StopReason.HANDOVER
 
-    def _judge(self, state: State | None) -> None:
-        """A stop is final, but being cancelled or lost outranks a handover."""
+    def _update_reason(self, state: State | None) -> None:
+        """Set the reason to stop; it is final, except that being cancelled or lost replaces a handover."""
         if self._reason in {StopReason.CANCELLED, StopReason.LOST}:
             return
         if state in {State.CANCELLING, State.CANCELLED}:

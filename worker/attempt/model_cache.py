@@ -1,4 +1,4 @@
-"""Models in memory: a base is loaded once per process, and the adapters used last stay."""
+"""Caches models in memory: a base is loaded once per process, and the last used adapters are kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from worker.attempt.retry import retry
 from worker.attempt.workspace import workspace
 
 ADAPTERS_KEPT = 4
-"""Adapters share their base's weights; each has a few megabytes of its own, and its normal images."""
+"""Number of cached adapters; they share their base's weights, and each adds a few megabytes and its normal images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Loaded:
 
     Attributes:
         networks: the base's own mask networks.
-        normals: the normal images that were given along with the adapter's pairs.
+        normals: the normal images uploaded with the adapter's pairs.
     """
 
     adapter: Adapter
@@ -46,7 +46,7 @@ class Loaded:
 
 
 class ModelCache:
-    """Loads and keeps models; for one thread."""
+    """Loads and caches models; used by one thread."""
 
     def __init__(self, settings: Settings, store: RecordStore, objects: ObjectStore) -> None:
         self._settings = settings
@@ -56,13 +56,13 @@ class ModelCache:
         self._adapters: OrderedDict[str, Loaded] = OrderedDict()
 
     def base(self, name: str | None) -> tuple[Base, MaskNetworks]:
-        """A base and its mask networks; the one used before makes room for it.
+        """Return a base and its mask networks; the base used before is unloaded.
 
         Args:
-            name: as requested; None for the server's own.
+            name: requested name; None for the server's default.
 
         Raises:
-            UsageError: there is no such base.
+            UsageError: if the base does not exist.
         """
         name = name or self._settings.base
         if self._base is None or self._base[0].name != name:
@@ -75,18 +75,18 @@ class ModelCache:
         return self._base
 
     def adapter(self, adapter: str, check: Callable[[], None]) -> Loaded:
-        """A finished adapter.
+        """Return a trained adapter.
 
         Args:
-            check: called between attempts and files; what it raises ends the loading.
+            check: called between attempts and files; an error that it raises ends the loading.
 
         Raises:
-            UsageError: there is no such adapter, or its training did not succeed.
-            TransientError: its files cannot be read as they were written.
+            UsageError: if the adapter does not exist, or its training did not succeed.
+            TransientError: if its files cannot be read intact.
         """
         record = retry(lambda: self._store.records.get(adapter), check)
         if record is None or record.state is not State.SUCCEEDED or record.result is None:
-            raise UsageError(f"the adapter {adapter} does not exist any more")
+            raise UsageError(f"the adapter {adapter} no longer exists")
         if adapter in self._adapters:
             self._adapters.move_to_end(adapter)
             return self._adapters[adapter]
@@ -99,7 +99,7 @@ class ModelCache:
         return self.keep(adapter, Loaded(loaded, networks, normals))
 
     def keep(self, adapter: str, loaded: Loaded) -> Loaded:
-        """Keep an adapter for the jobs to come."""
+        """Cache an adapter for later jobs."""
         self._adapters[adapter] = loaded
         while len(self._adapters) > ADAPTERS_KEPT:
             self._adapters.popitem(last=False)
@@ -118,7 +118,9 @@ class ModelCache:
         self._objects.download(key, path)
         with path.open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != file["sha256"]:
-                raise TransientError(f"{file['path']} of the adapter {adapter} arrived damaged")
+                raise TransientError(
+                    f"{file['path']} of the adapter {adapter} is damaged: its SHA-256 is not the recorded one"
+                )
 
     def _device(self) -> str:
         if self._settings.device != "auto":

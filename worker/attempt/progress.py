@@ -1,4 +1,4 @@
-"""Telling a record how far its work is: often enough to watch, seldom enough to cost nothing."""
+"""Reports progress to a record: often enough to watch, rarely enough to cost nothing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PAUSE = 1.0
 
 
 class Reporter:
-    """Writes progress to a record; reports that Redis does not take are left out.
+    """Writes progress to a record; skips reports when Redis fails.
 
     Attributes:
-        request: the request with all defaults filled in, told along with every report once it is known.
+        request: the request with all defaults filled in; part of every report once it is known.
     """
 
     def __init__(self, context: Context, record: str, owner: str) -> None:
@@ -29,16 +29,16 @@ class Reporter:
         self._context = context
         self._record = record
         self._owner = owner
-        self._told = 0.0
+        self._reported_at = 0.0
         self._stage = ""
 
     def report(self, progress: Progress, counts: dict[str, Any] | None = None) -> None:
-        """Tell, unless the same stage was told of a moment ago and is not complete."""
+        """Write progress, unless the same stage was reported a moment ago and is not complete."""
         now = time.monotonic()
-        if progress.stage == self._stage and now - self._told < PAUSE and progress.completed < progress.total:
+        if progress.stage == self._stage and now - self._reported_at < PAUSE and progress.completed < progress.total:
             return
-        self._told, self._stage = now, progress.stage
-        told: dict[str, Any] = {
+        self._reported_at, self._stage = now, progress.stage
+        facts: dict[str, Any] = {
             "stage": progress.stage,
             "completed": progress.completed,
             "total": progress.total,
@@ -47,14 +47,14 @@ class Reporter:
             "eta": None if progress.eta is None else round(progress.eta, 1),
         }
         if progress.loss is not None:
-            told["loss"] = progress.loss
+            facts["loss"] = progress.loss
         if self.request is not None:
-            told["request"] = self.request
+            facts["request"] = self.request
         try:
-            self._context.store.claims.report(self._record, self._owner, told, counts)
+            self._context.store.claims.report(self._record, self._owner, facts, counts)
         except RedisError as error:
             log.warning("report_lost", error=repr(error))
 
     def stage(self, name: str) -> None:
-        """Tell that a stage without units began."""
+        """Report the start of a stage without units."""
         self.report(Progress(name, 0, 1, "parts"))

@@ -1,4 +1,4 @@
-"""Waiting for servers that are away for a while: the same action again, ever more seldom."""
+"""Retries actions while servers are unavailable, at growing intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.core.errors import TransientError
 log = structlog.stdlib.get_logger(__name__)
 
 PATIENCE = 300.0
-"""Seconds after which an attempt is given up; the next one starts from what was stored."""
+"""Seconds after which an attempt is given up; the next one resumes from what was stored."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
@@ -24,15 +24,15 @@ _Result = TypeVar("_Result")
 
 
 def never() -> None:
-    """A check that stops nothing."""
+    """Do nothing; a check that never stops the work."""
 
 
 def retry(action: Callable[[], _Result], check: Callable[[], None] = never, *, patience: float = PATIENCE) -> _Result:
-    """The action's result, tried again while Redis or the object store fail.
+    """Return the action's result; repeat it while Redis or the object store fail.
 
     Args:
-        action: can be repeated without harm.
-        check: called before every attempt; what it raises ends the waiting.
+        action: an action that is safe to repeat.
+        check: called before every attempt; an error that it raises ends the retries.
         patience: seconds after which the last failure is raised.
     """
     began, pause = time.monotonic(), FIRST_PAUSE
@@ -49,7 +49,7 @@ def retry(action: Callable[[], _Result], check: Callable[[], None] = never, *, p
 
 
 def wait(seconds: float, check: Callable[[], None] = never) -> None:
-    """Sleep, checking twice a second and at the end."""
+    """Sleep; call `check` twice a second and at the end."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         check()

@@ -1,4 +1,4 @@
-"""Uploads that can be given up."""
+"""Uploads files in a way that can be interrupted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from worker.attempt.retry import retry
 
 
 def upload(objects: ObjectStore, key: str, path: Path, content_type: str, check: Callable[[], None]) -> None:
-    """Upload a large file, patiently.
+    """Upload a large file, with retries.
 
     Args:
-        check: called twice a second; what it raises leaves the upload behind, which ends when the file is removed.
+        check: called twice a second; an error that it raises abandons the upload, which ends when the file is removed.
     """
     retry(lambda: _upload(objects, key, path, content_type, check), check)
 
@@ -32,7 +32,7 @@ def _upload(objects: ObjectStore, key: str, path: Path, content_type: str, check
         except BaseException as error:  # noqa: BLE001  whatever it was, it is raised where the result is waited for
             done.set_exception(error)
 
-    # A pool's threads are waited for at exit; this one may be left behind.
+    # Not a pool, whose threads are waited for at exit; this one may be abandoned.
     threading.Thread(target=copy_context().run, args=(run,), name=f"upload-{key}", daemon=True).start()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Where a worker puts its files: a folder for each attempt, and for each adapter while it is loaded."""
+"""Provides folders for a worker's files: one for each attempt, and one for each adapter while it is loaded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FOLDER = "pairforge-work"
 
 @contextmanager
 def workspace(settings: Settings, name: str = "") -> Iterator[Path]:
-    """A new folder, removed in the end; those of processes that are gone are removed at once.
+    """Create a folder and remove it in the end; folders of processes that are gone are removed at once.
 
     Args:
-        name: never given twice; drawn if it is empty.
+        name: unique name; random if it is empty.
     """
     root = _root(settings)
     root.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def workspace(settings: Settings, name: str = "") -> Iterator[Path]:
 
 
 def is_crowded(settings: Settings) -> bool:
-    """Whether there is too little room to work, whoever took it."""
+    """Return whether the disk has too little free space to work."""
     return not has_space(_root(settings))
 
 

@@ -1,1 +1,1 @@
-"""Generation jobs."""
+"""Runs generation jobs."""

@@ -1,7 +1,7 @@
-"""Blocks of candidates as files: made by any worker, judged by one, and read again for the dataset.
+"""Stores blocks of candidates as files: any worker makes them, one filters them and reads them for the dataset.
 
-A block is a zip of `00000012.png`, `00000012_mask.png` and, of a method that draws parts, `00000012_part.png` per
-candidate, and `candidates.json` with the rest. Once it is judged, a verdict lies beside it: which candidates were
+A block is a zip of `00000012.png`, `00000012_mask.png` and, for methods that generate parts, `00000012_part.png` per
+candidate, and `candidates.json` with the rest. A filtered block has a verdict beside it: which candidates were
 accepted, and their scores.
 """
 
@@ -25,25 +25,25 @@ from worker.attempt.context import Context
 from worker.attempt.retry import retry
 
 COMPRESSION = 1
-"""zlib's fastest: blocks are read a few times and deleted."""
+"""zlib's fastest level: blocks are read a few times and deleted."""
 
 LIST_FILE = "candidates.json"
 
 
 @dataclass(frozen=True, slots=True)
 class BlockVerdict:
-    """What was accepted of one block: index of a candidate → its scores, in order."""
+    """The accepted candidates of one block: index → scores, in order."""
 
     accepted: dict[int, dict[str, float]]
 
 
 class Blocks:
-    """The blocks of one job, here and in the object store.
+    """Reads and writes the blocks of one job, locally and in the object store.
 
     Args:
-        owner: of this attempt, which only what it stores is named by.
-        folder: keeps those that were made or fetched here.
-        check: called before every transfer; what it raises ends the work.
+        owner: name of this attempt, part of the keys of what it stores.
+        folder: local copies of blocks made or fetched here.
+        check: called before every transfer; an error that it raises ends the work.
     """
 
     def __init__(self, context: Context, job: str, owner: str, folder: Path, check: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ class Blocks:
         return key
 
     def candidates(self, key: str, only: Sequence[int] | None = None) -> list[Candidate]:
-        """The candidates of a block in order, or those of some indices."""
+        """Return the candidates of a block in order, or those of some indices."""
         path = self._path(key)
         if not path.is_file():
             with atomic_file(path) as aside:
@@ -86,7 +86,7 @@ class Blocks:
 
 
 def pack(path: Path, candidates: Iterable[Candidate]) -> None:
-    """Write a block, whole or not at all."""
+    """Write a block completely or not at all."""
     listed: list[dict[str, Any]] = []
     with atomic_file(path) as aside, ZipFile(aside, "w", ZIP_STORED) as file:
         for candidate in candidates:
@@ -100,7 +100,7 @@ def pack(path: Path, candidates: Iterable[Candidate]) -> None:
 
 
 def unpack(path: Path, only: Sequence[int] | None = None) -> list[Candidate]:
-    """The candidates of a block, or those of some indices, as they were packed."""
+    """Read the candidates of a block, or those of some indices."""
     with ZipFile(path) as file:
         listed = json.loads(file.read(LIST_FILE))
         return [_read(file, entry) for entry in listed if only is None or entry["index"] in only]

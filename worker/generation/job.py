@@ -1,4 +1,4 @@
-"""What a job asks for, with all defaults filled in and the adapter ready for sampling."""
+"""Resolves a job's request: fills in all defaults and prepares the adapter for sampling."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from worker.attempt.model_cache import Loaded
 
 @dataclass(frozen=True, slots=True)
 class GenerationJob:
-    """A request in blocks of candidates, each sampled by one worker.
+    """A request divided into blocks of candidates, each sampled by one worker.
 
     Attributes:
-        sampler: the adapter, made ready once for all blocks.
+        sampler: samples all blocks; prepared once.
     """
 
     request: GenerationRequest
@@ -30,16 +30,16 @@ class GenerationJob:
 
     @property
     def block_size(self) -> int:
-        """Candidates per block: one batch, so that none is sampled in vain, and no setting changes it midway."""
+        """Return the number of candidates per block: one batch, so that none is wasted and no setting changes it."""
         return self.request.settings.batch
 
     @property
     def blocks(self) -> int:
-        """Blocks there can be at most."""
+        """Return the largest possible number of blocks."""
         return math.ceil(self.request.attempts_allowed / self.block_size)
 
     def indices(self, number: int) -> range:
-        """The candidates of a block."""
+        """Return the indices of a block's candidates."""
         first = number * self.block_size
         return range(first, min(first + self.block_size, self.request.attempts_allowed))
 
@@ -49,10 +49,10 @@ class GenerationJob:
 
 
 def prepare_job(asked: dict[str, Any], loaded: Loaded) -> GenerationJob:
-    """Fill in the defaults of a `JobRequest` and make its adapter ready.
+    """Fill in the defaults of a `JobRequest` and prepare its adapter.
 
     Raises:
-        UsageError: naming all that does not fit the adapter or its base.
+        UsageError: if options do not fit the adapter or its base; names each.
     """
     adapter = loaded.adapter
     options = METHOD_OPTIONS[adapter.card["method"]].sampling

@@ -1,7 +1,7 @@
-"""One worker's share in a job: sample blocks of candidates, judge them in order, and write the dataset in the end.
+"""Runs one worker's share of a job: samples blocks of candidates, filters them in order, and writes the dataset.
 
-Any number of workers do this at once. A candidate depends on the request and its index alone, and verdicts are made in
-the order of indices, so the dataset is the same whoever made what.
+Any number of workers can share a job. A candidate depends only on the request and its index, and candidates are
+filtered in the order of indices, so the dataset does not depend on how the work was shared.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ log = structlog.stdlib.get_logger(__name__)
 _Item = TypeVar("_Item")
 
 IDLE_SECONDS = 0.2
-"""Between two looks for a block, while other workers have them all."""
+"""Seconds between two attempts to claim a block, while other workers hold all of them."""
 
 
 def run_generation(job: str, context: Context, *, delivery: Delivery | None = None) -> None:
-    """Take part in a job until it is done; whatever happens is told to its record.
+    """Work on a job until it is done, and write the result or error to its record.
 
     Args:
-        delivery: of the message this came with.
+        delivery: delivery of the message that started this.
     """
     owner = new_owner()
     record = claim(context, job, owner, lambda: context.store.claims.join(job, owner), delivery)
@@ -71,14 +71,14 @@ def run_generation(job: str, context: Context, *, delivery: Delivery | None = No
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """A sampled block that is yet to be finished and stored; or none, a moment to judge what others made."""
+    """A sampled block to complete and store; or no block, only an opportunity to filter those of other workers."""
 
     block: int | None = None
     decoded: Sequence[DecodedPair] = ()
 
 
 class _Generation:
-    """While a block is denoised another thread stores the one before and judges: at most one waits for it."""
+    """Samples blocks, while another thread stores and filters the block before; at most one block waits for it."""
 
     def __init__(self, context: Context, record: Record, lease: Lease, folder: Path) -> None:
         self._context = context
@@ -89,8 +89,8 @@ class _Generation:
         self._blocks = Blocks(context, record.id, lease.owner, folder / "blocks", lease.check)
 
     def run(self) -> bool:
-        """Whether this has brought the record to success; others may have."""
-        if self._record.counts is None:  # otherwise others are at work, or were, and have told more
+        """Do this worker's share; returns whether this worker completed the job."""
+        if self._record.counts is None:  # otherwise another worker has already reported more
             self._report.stage("prepare")
         asked = self._record.request
         loaded = self._context.model_cache.adapter(asked["adapter_id"], self._lease.check)
@@ -103,7 +103,7 @@ class _Generation:
         return False
 
     def _share(self, job: GenerationJob, selection: Selection) -> bool:
-        """Sample, store and judge until there are enough pairs; whether this worker is to write the dataset."""
+        """Sample, store and filter until there are enough pairs; returns whether this worker writes the dataset."""
         meter = Meter("sample", job.request.num_pairs, "pairs", resumed=selection.counts.accepted)
         leading = False
 
@@ -122,7 +122,7 @@ class _Generation:
                 self._lease.check()
                 if not isinstance(item, Progress):
                     leading = item
-                if leading:  # Only the judge knows how far the job is, also while it samples.
+                if leading:  # Only the worker that filters knows the current counts.
                     counts = selection.counts
                     self._report.report(meter.report(counts.accepted), counts.as_dict())
                 if selection.complete and not isinstance(item, Progress):
@@ -130,10 +130,10 @@ class _Generation:
                         return True
                     if self._others_finish():
                         return False
-        raise AssertionError("rounds go on until nobody wants more")
+        raise AssertionError("rounds continue until the job is complete")
 
     def _others_finish(self) -> bool:
-        """Whether the judge has ended the job; if it died instead, somebody has to become judge."""
+        """Return whether the worker that filters has ended the job; if it died, another one takes over."""
         wait(IDLE_SECONDS, self._lease.check)
         record = retry(lambda: self._context.store.records.get(self._record.id), self._lease.check)
         return record is None or record.state is not State.RUNNING
@@ -165,7 +165,7 @@ class _Generation:
                 yield item
             else:
                 decoded.append(item)
-        if budget.halvings > halvings:  # running out with a single one ends the attempt, and is counted there
+        if budget.halvings > halvings:  # if a single pair does not fit, the attempt ends, which counts it
             log.warning("batch_halved", batch=budget.pairs)
             metrics.out_of_memory.labels(self._record.kind).inc(budget.halvings - halvings)
         metrics.sampled(len(indices), min(job.block_size, budget.pairs), time.perf_counter() - began)
@@ -204,7 +204,7 @@ class _Generation:
         return succeeded
 
     def _delete_others(self, dataset: str) -> None:
-        """What only unfinished work needs, and what attempts have made that died before they told."""
+        """Delete what only unfinished work needs, and results of attempts that died before reporting them."""
         delete_scratch(self._context.objects, self._record.id)
         delete_beside(self._context.objects, object_keys.results(self._record.id), f"{dataset.rpartition('/')[0]}/")
 

@@ -1,4 +1,4 @@
-"""Judging the blocks of a job in order, whoever made them: one worker at a time goes on where the last stopped."""
+"""Filters the blocks of a job in order, from all workers; one worker at a time does it, from where the last stopped."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from worker.generation.job import GenerationJob
 
 
 class Selection:
-    """What one worker knows of the verdicts so far, and adds while it is the judge.
+    """Holds the verdicts that one worker knows, and adds to them while this worker filters the candidates.
 
-    The judge remembers accepted pairs to find copies of them; a worker that becomes judge reads them from the blocks
-    first. For one thread; others may look at the tally, which is replaced and never changed.
+    The filter remembers accepted pairs to find copies of them; a worker that takes over filtering reads them from the
+    blocks first. Used by one thread; others may read `counts`, which is replaced and never changed.
 
     Attributes:
-        counts: as far as this worker knows.
+        counts: the counts that this worker knows.
     """
 
     def __init__(self, context: Context, lease: Lease, blocks: Blocks, job: GenerationJob) -> None:
@@ -40,30 +40,30 @@ class Selection:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to judge: enough pairs, or no attempts."""
+        """Return whether filtering is over: there are enough pairs, or no attempts left."""
         return self._ends(self.counts)
 
     def _ends(self, counts: Counts) -> bool:
         return counts.accepted >= self._job.request.num_pairs or counts.attempts >= self._job.request.attempts_allowed
 
     def look(self) -> None:
-        """Learn how far the judge got, whoever that is."""
+        """Update the counts from the worker that filters the candidates."""
         state = self._retried(lambda: self._store.blocks.judged(self._lease.record))
         if state is not None:
             self.counts = _counts_of(state)
 
     def advance(self) -> bool:
-        """Judge all blocks that are there, if no other worker is the judge; returns whether this one is."""
+        """Filter all finished blocks, unless another worker filters; returns whether this one does."""
         job, owner = self._lease.record, self._lease.owner
         if not self._retried(lambda: self._store.blocks.claim_judge(job, owner)):
             return False
         candidate_filter = self._catch_up()
         while not self.complete and self._next in self._blocks_done:
-            self._judge_block(candidate_filter)
+            self._filter_block(candidate_filter)
         return True
 
     def accepted(self) -> Iterator[Candidate]:
-        """The accepted pairs in order, block after block."""
+        """Yield the accepted pairs in order, block after block."""
         self._catch_up()
         verdicts = self._retried(lambda: self._store.blocks.verdicts(self._lease.record))
         for number in sorted(self._accepted):
@@ -74,7 +74,7 @@ class Selection:
                 candidate.scores.update(scores[candidate.index])
                 yield candidate
 
-    def _judge_block(self, candidate_filter: CandidateFilter) -> None:
+    def _filter_block(self, candidate_filter: CandidateFilter) -> None:
         number = self._next
         accepted: dict[int, dict[str, float]] = {}
         before, counts = self.counts, copy.deepcopy(self.counts)
@@ -82,16 +82,16 @@ class Selection:
             self._lease.check()
             if self._ends(counts):
                 break
-            judged = candidate_filter.verdict(candidate)
-            counts.count(judged)
-            if judged.accepted:
+            verdict = candidate_filter.verdict(candidate)
+            counts.count(verdict)
+            if verdict.accepted:
                 accepted[candidate.index] = candidate.scores
-        verdict = self._blocks.store_verdict(number, BlockVerdict(accepted))
+        key = self._blocks.store_verdict(number, BlockVerdict(accepted))
         self._accepted[number] = list(accepted)
         self._next += 1
         state = {"next_block": self._next, **counts.as_dict()}
         job, owner = self._lease.record, self._lease.owner
-        if not self._retried(lambda: self._store.blocks.save_judged(job, owner, state, verdict)):
+        if not self._retried(lambda: self._store.blocks.save_judged(job, owner, state, key)):
             raise StopError(self._lease.reason or StopReason.LOST)
         self.counts = counts
         self._metrics.judged.inc(counts.attempts - before.attempts)
@@ -100,7 +100,7 @@ class Selection:
             self._metrics.rejected.labels(reason).inc(count)
 
     def _catch_up(self) -> CandidateFilter:
-        """A judge that knows all that was accepted, also by others."""
+        """Return a filter that knows all accepted pairs, including those that other workers accepted."""
         state = self._retried(lambda: self._store.blocks.judged(self._lease.record))
         if self._candidate_filter is None:
             self._candidate_filter = self._job.candidate_filter()

@@ -1,1 +1,1 @@
-"""Metrics, GPU readings and the heartbeat."""
+"""Provides metrics, GPU readings and the heartbeat."""

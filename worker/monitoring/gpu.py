@@ -1,4 +1,4 @@
-"""What the GPUs of a worker's child are doing, looked at every few seconds once it uses them."""
+"""Measures memory and load of the GPUs that a worker's child uses, every few seconds."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ LOOK_SECONDS = 5.0
 
 
 def forget_peak() -> None:
-    """What takes most memory is what takes most from here on."""
+    """Reset the peak of used memory."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for device in range(torch.cuda.device_count()):
             forget_most(torch.device("cuda", device))
 
 
 class GpuWatch:
-    """Looks from a thread of its own, for as long as the process lives."""
+    """Measures in another thread, as long as the process lives."""
 
     def __init__(self, metrics: WorkerMetrics) -> None:
         self._metrics = metrics
         self._never = threading.Event()
-        self._tells_utilization = True
+        self._has_utilization = True
 
     def start(self) -> None:
         threading.Thread(target=self._keep, name="gpu", daemon=True).start()
 
     def _keep(self) -> None:
         while not self._never.wait(LOOK_SECONDS):
-            # Asking a device for its memory must not be what takes it into use.
+            # Asking an unused device for its memory would initialise it.
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 for device in range(torch.cuda.device_count()):
                     self._look(device)
@@ -45,9 +45,9 @@ class GpuWatch:
         gpu, metrics = str(device), self._metrics
         metrics.gpu_allocated.labels(gpu).set(torch.cuda.memory_allocated(device))
         metrics.gpu_peak.labels(gpu).set(most_taken(torch.device("cuda", device)))
-        if self._tells_utilization:
+        if self._has_utilization:
             try:
                 metrics.gpu_utilization.labels(gpu).set(torch.cuda.utilization(device) / 100)
-            except pynvml.NVMLError as error:  # a share of a GPU (MIG) has no figure of its own
-                self._tells_utilization = False
+            except pynvml.NVMLError as error:  # a GPU partition (MIG) has no figure of its own
+                self._has_utilization = False
                 log.warning("gpu_utilization_unknown", gpu=gpu, error=repr(error))

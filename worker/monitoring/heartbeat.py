@@ -1,4 +1,4 @@
-"""What the worker's parent process does beside its children: say that it is there, and pass on that it is to end."""
+"""Announces a worker from its parent process, and passes stop requests on to its children."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANNOUNCE_SECONDS = 2.0
 
 
 class Heartbeat:
-    """Announces a worker from a thread of its own."""
+    """Announces a worker at intervals, in another thread."""
 
     def __init__(self, redis: Redis, name: str) -> None:
         self._redis = redis
@@ -31,7 +31,7 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take the name back."""
+        """Stop, and remove the worker's name."""
         self._ended.set()
         try:
             self._redis.zrem(WORKERS, self._name)
@@ -48,18 +48,18 @@ class Heartbeat:
                 return
 
 
-def tell_children_to_stop() -> None:
-    """Called in the parent, also from its signal handler: tasks hand over what they are doing."""
+def ask_children_to_stop() -> None:
+    """Ask the tasks to hand over their work; called in the parent, also from its signal handler."""
     _flag(os.getpid()).touch()
 
 
 def forget_stop() -> None:
-    """Remove a flag that an earlier process of the same number has left."""
+    """Remove the stop flag of an earlier process with the same id."""
     _flag(os.getpid()).unlink(missing_ok=True)
 
 
 def is_stopping(parent: int) -> bool:
-    """Whether the parent process of that number was asked to end."""
+    """Return whether the parent process with that id was asked to stop."""
     return _flag(parent).exists()
 
 

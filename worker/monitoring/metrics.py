@@ -1,7 +1,7 @@
-"""What a worker counts, and where Prometheus reads it.
+"""Defines a worker's metrics, which Prometheus reads.
 
-The parent process serves and its child counts, each child in files of its own in the folder that
-PROMETHEUS_MULTIPROC_DIR names: prometheus_client adds them up, those of children that have ended included.
+The parent process serves them and its child counts, each child in its own files in the folder that
+PROMETHEUS_MULTIPROC_DIR names; prometheus_client adds them up, including those of children that have ended.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 class RunOutcome(StrEnum):
     """How an attempt ended.
 
-    ELSEWHERE: another worker has brought the record to its end. HANDED_OVER: this worker was asked to stop.
+    ELSEWHERE: another worker ended the record. HANDED_OVER: this worker was asked to stop.
     """
 
     SUCCEEDED = "succeeded"
@@ -41,65 +41,65 @@ class RunOutcome(StrEnum):
 
 
 class WorkerMetrics:
-    """The metrics of one process of a worker; whatever labels are known beforehand begin at 0."""
+    """The metrics of one process of a worker; those with known labels start at 0."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.telemetry = Telemetry(registry)
         kind = ("kind",)
 
-        def counter(name: str, told: str, labels: tuple[str, ...] = ()) -> Counter:
-            return Counter(f"pairforge_{name}", told, labels, registry=registry)
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"pairforge_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, told: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(f"pairforge_{name}", told, labels, buckets=buckets, registry=registry)
+        def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"pairforge_{name}", text, labels, buckets=buckets, registry=registry)
 
         self.queue_wait = histogram(
-            "queue_wait_seconds", "From being queued to the start of an attempt.", kind, WAIT_BUCKETS
+            "queue_wait_seconds", "Seconds from queueing to the start of an attempt.", kind, WAIT_BUCKETS
         )
-        self.runs = histogram(
-            "run_seconds", "What a worker spent on a record at a time.", ("kind", "outcome"), RUN_BUCKETS
-        )
-        self.training_steps = counter("training_steps", "Steps trained.")
-        self.training_step = histogram("training_step_seconds", "One step of a training.", (), STEP_BUCKETS)
+        self.runs = histogram("run_seconds", "Seconds per attempt at a record.", ("kind", "outcome"), RUN_BUCKETS)
+        self.training_steps = counter("training_steps", "Training steps done.")
+        self.training_step = histogram("training_step_seconds", "Seconds per training step.", (), STEP_BUCKETS)
         self.training_loss = Gauge(
             "pairforge_training_loss",
-            "Smoothed loss of the training that runs; 0 where none does.",
+            "Smoothed loss of the running training; 0 without one.",
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
         self.judged = counter("candidates_judged", "Candidates that were accepted or rejected.")
         self.accepted = counter("pairs_accepted", "Candidates that became part of a dataset.")
         self.rejected = counter("pairs_rejected", "Reasons to reject a candidate, which may have several.", ("reason",))
-        self.pair = histogram("pair_seconds", "One candidate, as its share of its batch.", (), PAIR_BUCKETS)
-        self.batch_size = histogram("generation_batch_size", "Candidates sampled together.", (), BATCH_BUCKETS)
-        self.stages = histogram("stage_seconds", "Parts of the work.", ("stage",), STAGE_BUCKETS)
-        self.checkpoints = counter("checkpoints", "Checkpoints that are in the object store.")
-        self.checkpoint = histogram(
-            "checkpoint_seconds", "Storing a checkpoint, while the training goes on.", (), CHECKPOINT_BUCKETS
+        self.pair = histogram(
+            "pair_seconds", "Seconds per candidate: the batch's time over its size.", (), PAIR_BUCKETS
         )
-        self.lease_renewals = counter("lease_renewals", "Leases extended.", kind)
-        self.leases_lost = counter("leases_lost", "Attempts whose record was taken by others.", kind)
-        self.redeliveries = counter("redeliveries", "Messages delivered again, and records begun again.", kind)
-        self.retries = counter("retries", "Attempts given back after a passing failure.", kind)
-        self.out_of_memory = counter("out_of_memory", "Times that the memory was too small.", kind)
+        self.batch_size = histogram("generation_batch_size", "Candidates sampled together.", (), BATCH_BUCKETS)
+        self.stages = histogram("stage_seconds", "Seconds per stage of the work.", ("stage",), STAGE_BUCKETS)
+        self.checkpoints = counter("checkpoints", "Checkpoints written to the object store.")
+        self.checkpoint = histogram(
+            "checkpoint_seconds", "Seconds to store a checkpoint, while training continues.", (), CHECKPOINT_BUCKETS
+        )
+        self.lease_renewals = counter("lease_renewals", "Leases renewed.", kind)
+        self.leases_lost = counter("leases_lost", "Attempts that lost their record to another worker.", kind)
+        self.redeliveries = counter("redeliveries", "Messages delivered again, and records started again.", kind)
+        self.retries = counter("retries", "Attempts queued again after a temporary failure.", kind)
+        self.out_of_memory = counter("out_of_memory", "Times that the worker ran out of memory.", kind)
         self.busy = Gauge(
             "pairforge_worker_busy",
-            "Whether a record is being worked on.",
+            "1 while the worker works on a record, otherwise 0.",
             registry=registry,
             multiprocess_mode="livemax",
         )
         self.gpu_allocated, self.gpu_peak, self.gpu_utilization = (
-            Gauge(f"pairforge_gpu_{name}", told, ("gpu",), registry=registry, multiprocess_mode="livemostrecent")
-            for name, told in (
-                ("memory_allocated_bytes", "Memory that tensors take."),
-                ("memory_peak_bytes", "The most that tensors took for the record in work, or the last one."),
-                ("utilization_ratio", "Share of the last moment in which the GPU computed."),
+            Gauge(f"pairforge_gpu_{name}", text, ("gpu",), registry=registry, multiprocess_mode="livemostrecent")
+            for name, text in (
+                ("memory_allocated_bytes", "Memory used by tensors."),
+                ("memory_peak_bytes", "Peak memory used by tensors for the current or last record."),
+                ("utilization_ratio", "Share of the last sampling period in which the GPU was busy."),
             )
         )
         self.begin()
 
     def begin(self) -> None:
-        """Set to 0 what has a known name, in the files of the process that calls this."""
+        """Set metrics with known labels to 0, in the files of the calling process."""
         self.busy.set(0)
         for kind in Kind:
             self.queue_wait.labels(kind)
@@ -111,11 +111,11 @@ class WorkerMetrics:
             self.stages.labels(name)
 
     def stage(self, name: str, seconds: float) -> None:
-        """An observer for `model.runtime.timing`."""
+        """Record a stage's duration; an observer for `model.runtime.timing`."""
         self.stages.labels(name).observe(seconds)
 
     def sampled(self, candidates: int, batch: int, seconds: float) -> None:
-        """Count candidates that took so long in all."""
+        """Count candidates that took `seconds` together."""
         for _ in range(0, candidates, batch):
             self.batch_size.observe(batch)
         for _ in range(candidates):
@@ -124,5 +124,5 @@ class WorkerMetrics:
 
 @functools.cache
 def process_metrics() -> WorkerMetrics:
-    """Those of this process; a forked child's begin anew, though they are made of its parent's."""
+    """Return this process's metrics; those of a forked child start at 0."""
     return WorkerMetrics(CollectorRegistry())

@@ -1,7 +1,7 @@
-"""The endpoint of a worker's metrics, in the parent process: it answers whatever the child is doing.
+"""Serves a worker's metrics from the parent process, so that it answers while the child is busy.
 
-PROMETHEUS_MULTIPROC_DIR has to be set before anything is started, since prometheus_client looks for it when it is
-imported, in spawned children too. Without it there is no endpoint.
+PROMETHEUS_MULTIPROC_DIR must be set before the worker starts, since prometheus_client reads it when it is imported, in
+spawned children too. Without it there is no endpoint.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def begin_counting() -> None:
-    """Make the folder, or empty it of what an earlier worker has left. To be called before there are children."""
+    """Create the folder, or delete files of an earlier worker from it. Call this before there are children."""
     if name := os.environ.get(FOLDER):
         folder = Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         for file in folder.glob("*.db"):
             file.unlink()
-    # The parent's own stay at 0, and tell every name before a child has counted. Nothing else in this process may
-    # count: prometheus_client's lock, if a thread held it at a fork, would stay locked in the child.
+    # The parent's own metrics stay at 0, and show every name before a child has counted. Nothing else in this process
+    # may count: prometheus_client's lock, if a thread held it at a fork, would stay locked in the child.
     process_metrics()
 
 
@@ -40,11 +40,11 @@ class MetricsServer:
     """Serves the counts of all processes of this worker.
 
     Args:
-        port: of `settings.metrics_host`.
-        folder: of the counts.
+        port: port at `settings.metrics_host`.
+        folder: folder of the counts.
 
     Raises:
-        OSError: the address cannot be had.
+        OSError: if the address is not available.
     """
 
     def __init__(self, settings: Settings, port: int, folder: Path) -> None:
@@ -61,7 +61,7 @@ class MetricsServer:
 
 
 def serve_metrics(settings: Settings) -> MetricsServer | None:
-    """The endpoint that the settings ask for; a worker works without it, too."""
+    """Start the endpoint if the settings ask for it; a worker works without it, too."""
     if settings.metrics_port is None:
         return None
     folder = os.environ.get(FOLDER)
@@ -76,7 +76,7 @@ def serve_metrics(settings: Settings) -> MetricsServer | None:
 
 
 class _Counts(MultiProcessCollector):
-    """Of children that have ended, however they did, what they counted stays, and what they were at goes."""
+    """Collects all counts; for children that have ended, keeps counters and drops live gauges."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(None, str(folder))  # type: ignore[no-untyped-call]
@@ -90,7 +90,7 @@ class _Counts(MultiProcessCollector):
 
 
 def _counting(folder: Path) -> set[int]:
-    """The processes that have live gauges: this one, its child, and children whose end was not noticed yet."""
+    """Return the processes with live gauges: this one, its child, and children not yet known to have ended."""
     return {int(file.stem.rpartition("_")[2]) for file in folder.glob("gauge_live*.db")}
 
 
@@ -99,7 +99,7 @@ def _working_process(folder: Path) -> int:
 
 
 def _started(pid: int) -> int:
-    """When a process began, in ticks since the start of the system; 0 for one that is gone."""
+    """Return when a process started, in ticks since boot; 0 if it is gone."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     except OSError:

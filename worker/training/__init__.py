@@ -1,1 +1,1 @@
-"""Trainings of adapters."""
+"""Trains adapters."""

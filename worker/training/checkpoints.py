@@ -1,7 +1,6 @@
-"""Checkpoints in the object store: files first, then the pointer in the record, then older ones are deleted.
+"""Stores checkpoints in the object store: first the files, then the pointer in the record; then older ones are deleted.
 
-They travel in a thread of their own while training goes on, one at a time; a checkpoint that waits is overtaken by the
-next.
+Another thread uploads them one at a time, while training continues; a newer checkpoint replaces a waiting one.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from worker.attempt.retry import retry
 log = structlog.stdlib.get_logger(__name__)
 
 CURVE_POINTS = 500
-"""Points of the loss curve kept in a record while training; all of them come with the result."""
+"""Most points of the loss curve in a record during training; the result has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +42,14 @@ class _Staged:
 
 
 class Checkpoints:
-    """The checkpoints of one training, here and in the object store.
+    """Uploads and restores the checkpoints of one training.
 
     Args:
         folder: the library's workspace.
-        staging: where files wait for their upload, on the same file system.
+        staging: folder of files that wait for upload, on the same file system.
 
     Attributes:
-        samples: step → object key of the sample sheet made there, by this attempt or one before.
+        samples: step → object key of its sample sheet, made by this attempt or an earlier one.
     """
 
     def __init__(self, context: Context, record: Record, lease: Lease, folder: Path, staging: Path) -> None:
@@ -70,7 +69,7 @@ class Checkpoints:
     def restore(self) -> int:
         """Fetch the checkpoint that the record points to; returns its step, 0 without one.
 
-        One that the object store has lost, or never had since it was restored from a copy, costs the steps to it.
+        If the object store has lost it, or was restored from an older copy, its steps are trained again.
         """
         pointer = self._record.checkpoint
         if pointer is None or "files" not in pointer:
@@ -97,28 +96,28 @@ class Checkpoints:
         """Upload a checkpoint when its turn comes.
 
         Args:
-            checkpoint: its folder, of which nothing is needed any more when this returns.
-            sample: the sample sheet made from it, as PNG.
+            checkpoint: its folder, which is no longer needed when this returns.
+            sample: its sample sheet, as PNG.
         """
         folder = self._staging / f"{step:07d}"
-        # Links cost no copy, and outlive the library's removal of the checkpoint.
+        # Hard links need no copy, and survive when the library removes the checkpoint.
         shutil.copytree(checkpoint, folder, copy_function=os.link)
         if (self._folder / CLOCK_FILE).is_file():
             shutil.copyfile(self._folder / CLOCK_FILE, folder / CLOCK_FILE)
         with self._lock:
-            overtaken, self._waiting = self._waiting, _Staged(step, folder, sample)
-        if overtaken is not None:
-            shutil.rmtree(overtaken.folder)
+            replaced, self._waiting = self._waiting, _Staged(step, folder, sample)
+        if replaced is not None:
+            shutil.rmtree(replaced.folder)
         self._last = self._thread.submit(copy_context().run, self._upload)
-        self._last.add_done_callback(self._tell_defect)
+        self._last.add_done_callback(self._log_error)
 
     def flush(self) -> None:
-        """Wait until what was offered is uploaded, or the lease tells to stop."""
+        """Wait until all offered checkpoints are uploaded, or the lease ends."""
         if self._last is not None:
             self._last.result()
 
     def close(self) -> None:
-        """Drop what still waits."""
+        """Drop a waiting checkpoint, and wait for the current upload."""
         with self._lock:
             self._waiting = None
         self._thread.shutdown(wait=True, cancel_futures=True)
@@ -137,7 +136,7 @@ class Checkpoints:
         finally:
             shutil.rmtree(staged.folder, ignore_errors=True)
 
-    def _tell_defect(self, upload: Future[None]) -> None:
+    def _log_error(self, upload: Future[None]) -> None:
         if not upload.cancelled() and (error := upload.exception()) is not None:
             log.error("checkpoint_broke", record=self._record.id, exc_info=error)
 
@@ -173,7 +172,7 @@ class Checkpoints:
         )
 
     def _delete_others(self, newest: str) -> None:
-        """The checkpoints before the newest; later ones are those of an attempt that has taken over."""
+        """Delete the checkpoints before the newest; later ones belong to an attempt that has taken over."""
         folder = f"{object_keys.prefix(self._record.id)}checkpoints/"
         step = newest.removeprefix(folder).partition("-")[0]
         found = {f"{each.key.rpartition('/')[0]}/" for each in self._context.objects.list(folder)}
@@ -183,6 +182,6 @@ class Checkpoints:
 
 
 def thinned(curve: list[list[float]], points: int = CURVE_POINTS) -> list[list[float]]:
-    """At most so many points of a curve, evenly spread, the last one always among them."""
+    """Thin a curve to at most `points` points, evenly spread, always with the last one."""
     stride = -(-len(curve) // points) or 1
     return curve[::-1][::stride][::-1]

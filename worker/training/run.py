@@ -1,4 +1,4 @@
-"""One attempt at training an adapter: from stored inputs, and from the newest checkpoint, to a stored artefact."""
+"""Runs one attempt at training an adapter: from stored inputs and the newest checkpoint to a stored adapter."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def run_training(adapter: str, context: Context, *, delivery: Delivery | None = None) -> None:
-    """Train an adapter unless somebody else does, or it is done; whatever happens is told to its record.
+    """Train an adapter, unless another worker does or did, and write the result or error to its record.
 
     Args:
-        delivery: of the message this came with.
+        delivery: delivery of the message that started this.
     """
     owner = new_owner()
     record = claim(context, adapter, owner, lambda: context.store.claims.claim(adapter, owner), delivery)
@@ -66,7 +66,7 @@ class _Training:
         self._checkpoints = Checkpoints(context, record, lease, self._workspace, folder / "staging")
 
     def run(self) -> bool:
-        """Whether this has brought the record to success."""
+        """Train and store the adapter; returns whether this worker completed the record."""
         self._report.stage("prepare")
         asked, check = self._record.request, self._lease.check
         inputs = read_inputs(self._context.objects, self._record.id, check)
@@ -95,7 +95,7 @@ class _Training:
         return self._finish(request)
 
     def _train(self, request: TrainingRequest[Any], step_metrics: StepMetrics) -> None:
-        """Train with half the batch, twice as often, where the device's memory is too small."""
+        """Train; if the device runs out of memory, continue with half the batch and twice the batches per step."""
         callback = _Callback(self._lease, self._checkpoints, request, step_metrics)
         while True:
             try:
@@ -118,7 +118,7 @@ class _Training:
                 return
 
     def _check_stored(self) -> None:
-        """Before a handover, what was trained has to be in the object store."""
+        """Before a handover, wait until the latest checkpoint is in the object store."""
         if self._lease.reason is StopReason.HANDOVER:
             self._checkpoints.flush()
         self._lease.check()
@@ -155,7 +155,7 @@ class _Training:
         return succeeded
 
     def _delete_others(self, artifact: str, samples: set[str]) -> None:
-        """What only unfinished work needs, and what attempts have made that died before they told."""
+        """Delete what only unfinished work needs, and results of attempts that died before reporting them."""
         objects, adapter = self._context.objects, self._record.id
         delete_scratch(objects, adapter)
         delete_beside(objects, object_keys.artifact(adapter), artifact)
@@ -176,7 +176,7 @@ class _Training:
 
 
 class _Callback:
-    """Stores checkpoints with a look at the adapter; when told to hand over, checkpoints at once and stops."""
+    """Stores checkpoints with a sample sheet; on a handover, asks for a checkpoint at once and stops."""
 
     def __init__(
         self, lease: Lease, checkpoints: Checkpoints, request: TrainingRequest[Any], step_metrics: StepMetrics
@@ -195,7 +195,7 @@ class _Callback:
     def on_checkpoint(self, step: int, adapter: Adapter) -> None:
         if self._lease.reason is StopReason.HANDOVER:
             self._last = step
-        else:  # the last one's comes with the result: the adapted network's masks, and the weights that were kept
+        else:  # the last sheet is made of the result, with the fine-tuned mask network and the best weights
             with self._step_metrics.paused():
                 check = self._lease.check_unless_handover
                 self._sheets[step] = sample_sheet(adapter, self._request.normals, self._request.networks.object, check)

@@ -1,4 +1,4 @@
-"""A look at an adapter while it is being trained: a small sheet of pairs sampled in few steps."""
+"""Previews an adapter while it is trained: a small sheet of pairs sampled in few steps."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ def sample_sheet(
 ) -> bytes | None:
     """Sample four pairs and show them beside the real ones, as PNG.
 
-    None where the adapter needs what is not given (BCM without normals or an object network), and where there is no
-    memory for a look.
+    Returns None if the adapter lacks an input (BCM without normals or an object network), or if memory runs out.
 
-    All draws come from seeds of its own, so a training goes on as if there had been no look at it.
+    All draws have their own seeds, so the preview does not change the training.
 
     Args:
-        check: called after every denoising step; what it raises ends the sampling.
+        check: called after every denoising step; an error that it raises ends the sampling.
     """
     method, options = method_of(adapter), {"seed": adapter.card["config"]["seed"], "steps": STEPS, "batch": PAIRS}
     has_normals = bool(normals)

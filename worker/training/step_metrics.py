@@ -1,4 +1,4 @@
-"""How fast a training goes, from what it reports every few steps."""
+"""Measures the speed of a training, from its reports every few steps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from worker.monitoring.metrics import WorkerMetrics
 
 
 class StepMetrics:
-    """Counts the steps of a training and times them, with what happens between them left out.
+    """Counts and times the steps of a training, without what happens between them.
 
     Args:
-        step: steps done before.
+        step: number of steps done before.
     """
 
     def __init__(self, metrics: WorkerMetrics, step: int) -> None:
@@ -23,10 +23,10 @@ class StepMetrics:
         self._since = time.perf_counter()
 
     def report(self, progress: Progress) -> None:
-        """A report of the training; other stages than the steps' come before and after them."""
+        """Count and time the steps since the last report; reports of other stages only restart the clock."""
         now = time.perf_counter()
         if progress.stage == "train":
-            # A training that begins again from its last checkpoint has done some of its steps before.
+            # A training that starts again from its last checkpoint repeats some steps.
             steps = progress.completed - self._step
             for _ in range(steps):
                 self._metrics.training_steps.inc()
@@ -38,7 +38,7 @@ class StepMetrics:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done within is no step."""
+        """Leave the time within out of the steps' time."""
         began = time.perf_counter()
         yield
         self._since += time.perf_counter() - began

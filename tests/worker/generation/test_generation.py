@@ -92,7 +92,7 @@ def test_a_job_whose_adapter_is_gone_says_so(service: Service) -> None:
     error = service.record(job).error
     assert error is not None
     assert error["code"] == "unusable_input"
-    assert "does not exist any more" in error["detail"]
+    assert "no longer exists" in error["detail"]
 
 
 def test_a_dead_judge_is_followed_by_another(service: Service, adapter: str, expected: bytes) -> None:
