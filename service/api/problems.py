@@ -46,7 +46,7 @@ CODES: dict[str, tuple[int, str]] = {
     "idempotency_key_reused": (422, "This Idempotency-Key was used for another request"),
     "quota_exceeded": (429, "A quota is used up"),
     "too_many_open": (429, "Too many open requests of this kind"),
-    "client_gone": (499, "The client closed the connection"),  # for our own figures: nobody is there to read it
+    "client_gone": (499, "The client closed the connection"),  # for the metrics only: no client receives it
     "internal_error": (500, "Internal server error"),
     "unavailable": (503, "Service temporarily unavailable"),
     "spool_full": (507, "No disk space for uploads at the moment"),

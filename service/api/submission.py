@@ -103,7 +103,9 @@ def submit(
         raise _over_quota(error) from error
     except AdapterNotReady as error:  # it was ready a moment ago
         code = "adapter_not_ready" if error.state else "adapter_not_found"
-        raise Problem(code, f"the adapter {request['adapter_id']} is {error.state or 'deleted'}") from error
+        state = error.state or "deleted"
+        detail = f"adapter {request['adapter_id']} is {state}: a job needs one that has succeeded"
+        raise Problem(code, detail) from error
     if is_new:
         log.info("record_created", record=record.id)
         services.metrics.submitted(submission.kind)

@@ -186,7 +186,7 @@ class _Receiver:
         self._disposition = b""
         self._parts += 1
         if self._parts > self._max_parts:
-            raise Problem("bad_request", f"the form has more than {self._max_parts} parts")
+            raise Problem("bad_request", f"the form has more than {self._max_parts} parts, which is the limit")
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header = (self._header[0] + data[start:end], self._header[1])
@@ -202,14 +202,16 @@ class _Receiver:
     def _start(self) -> None:
         _, options = parse_options_header(self._disposition)
         if b"name" not in options:
-            raise Problem("bad_request", "a part of the form has no name in its Content-Disposition")
+            raise Problem(
+                "bad_request", "a part of the form has no name in its Content-Disposition: every part needs one"
+            )
         self._name = options[b"name"].decode(errors="replace")
         if b"filename" in options:
             self._start_file(self._name, client_name(shown_name(options[b"filename"].decode(errors="surrogateescape"))))
         else:
             self._fields += 1
             if self._fields > MAX_FIELDS:
-                raise Problem("bad_request", f"the form has more than {MAX_FIELDS} fields")
+                raise Problem("bad_request", f"the form has more than {MAX_FIELDS} fields, which is the limit")
             self._text.clear()
 
     def _start_file(self, part: str, name: str) -> None:
@@ -235,7 +237,7 @@ class _Receiver:
         if self._file is None or self._open is None:
             self._text += data[start:end]
             if len(self._text) > MAX_FIELD_BYTES:
-                detail = f"longer than {MAX_FIELD_BYTES} bytes"
+                detail = f"longer than the limit of {MAX_FIELD_BYTES} bytes"
                 errors = [{"pointer": pointer(self._name or ""), "detail": detail}]
                 raise Problem("invalid_request", f"{self._name} is {detail}", errors=errors)
             return
@@ -269,7 +271,9 @@ class _Receiver:
         try:
             text = self._text.decode()
         except UnicodeDecodeError:
-            self.form.errors.append({"pointer": pointer(name), "detail": f"{name} is not UTF-8 text"})
+            self.form.errors.append(
+                {"pointer": pointer(name), "detail": f"{name} is not valid UTF-8: send it as UTF-8 text"}
+            )
             return
         if name in self.form.fields:
             self.form.errors.append({"pointer": pointer(name), "detail": f"{name} is given twice: give it once"})

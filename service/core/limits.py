@@ -20,11 +20,11 @@ def read_limits(path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"the limits {path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"the limits file {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError(f"the limits {path} are not JSON: {error}") from error
+        raise UsageError(f"the limits file {path} is not JSON: {error}") from error
     if not isinstance(given, dict):
-        raise UsageError(f'the limits {path} are not a JSON object like {{"min_area_ratio": 0.1}}')
+        raise UsageError(f'the limits file {path} must contain a JSON object, such as {{"min_area_ratio": 0.1}}')
     limits = chosen(given)
     try:
         found = choose(QualityLimits, "limits", limits)

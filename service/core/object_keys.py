@@ -14,9 +14,9 @@ import secrets
 import time
 from enum import StrEnum
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, whose order is that of the numbers
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, which sorts like the numbers
 _LENGTH = 26
-_RANDOM_BITS = 80  # beside 48 bits of milliseconds, as in a ULID
+_RANDOM_BITS = 80  # after 48 bits of milliseconds, as in a ULID
 
 
 class Kind(StrEnum):

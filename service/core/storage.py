@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.literals import BucketLocationConstraintType
 
 _TRANSFER = TransferConfig(multipart_threshold=64 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4)
-_UNFIT = r'[\x00-\x1f\x7f"/\\]'  # in the name of a file
+_UNFIT = r'[\x00-\x1f\x7f"/\\]'  # characters not allowed in a file name
 _DELETED_AT_ONCE = 1000  # keys in one request, by the protocol
 _PASSING = {"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "Throttling", "ThrottlingException"}
 
@@ -57,7 +57,7 @@ class ObjectStore:
     def __init__(self, settings: Settings, telemetry: Telemetry | None = None) -> None:
         self._bucket = settings.s3_bucket
         self._region = settings.s3_region
-        # Not the default session, which is not safe to share between threads.
+        # Not the default session, because that is not thread-safe.
         session = boto3.session.Session()
         public = settings.s3_public_endpoint_url
         self._client = _client(session, settings, settings.s3_endpoint_url)

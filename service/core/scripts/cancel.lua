@@ -1,4 +1,5 @@
--- id: queued → cancelled, running → cancelling (cancelled where nobody is left to notice). The state, and 1 if it is new; or nothing.
+-- id: queued → cancelled, running → cancelling (cancelled if no live member remains).
+-- Returns the state, and 1 if it is new; or nothing.
 local id = ARGV[1]
 local state = get(id, 'state')
 if not state then return nil end

@@ -1,5 +1,5 @@
--- id, owner, '1' to join live members: queued, or running with a dead lease → running. The record; the state in which
--- it ended instead; or nothing.
+-- id, owner, '1' to join live members: queued, or running with an expired lease → running.
+-- Returns the record; the terminal state that it entered instead; or nothing.
 local id, owner, joining = ARGV[1], ARGV[2], ARGV[3] == '1'
 local state = get(id, 'state')
 if not state or TERMINAL[state] then return nil end

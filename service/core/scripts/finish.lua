@@ -1,4 +1,4 @@
--- id, owner, the terminal state, result or error or '', stored_bytes or ''. The state it ended in, or nothing.
+-- id, owner, the terminal state, result or error or '', stored_bytes or ''. Returns the state that it entered, or nothing.
 local id, owner, target = ARGV[1], ARGV[2], ARGV[3]
 local state = get(id, 'state')
 if state == target and get(id, 'owner') == owner then return state end -- asked again after a broken connection

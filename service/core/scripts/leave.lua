@@ -1,5 +1,5 @@
 -- id, owner, '1' if the attempt counts, reason or ''. With the last member gone: running → queued,
--- cancelling → cancelled. The state now, or nothing.
+-- cancelling → cancelled. Returns the new state, or nothing.
 local id, owner, counts = ARGV[1], ARGV[2], ARGV[3] == '1'
 if not member(id, owner) then return nil end
 if ARGV[4] ~= '' then redis.call('HSET', key('record', id), 'reason', ARGV[4]) end

@@ -1,4 +1,5 @@
--- id: with a dead lease, running → queued (failed after too many attempts), cancelling → cancelled. The new state, or nothing.
+-- id: with an expired lease, running → queued (failed after too many attempts), cancelling → cancelled.
+-- Returns the new state, or nothing.
 local id = ARGV[1]
 local state = get(id, 'state')
 if (state ~= 'running' and state ~= 'cancelling') or held(id) then return nil end

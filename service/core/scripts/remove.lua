@@ -1,4 +1,4 @@
--- id: only in a terminal state, and while no unfinished job needs it. 1 or 0, or the jobs that do.
+-- id: deletes a finished record that no unfinished job needs. Returns 1 or 0, or the jobs that need it.
 local id = ARGV[1]
 local state = get(id, 'state')
 if not TERMINAL[state] then return 0 end

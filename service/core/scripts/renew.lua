@@ -1,4 +1,4 @@
--- id, owner: the state, or nothing where the lease is lost.
+-- id, owner: renews the lease. Returns the state, or nothing if the lease is lost.
 local id, owner = ARGV[1], ARGV[2]
 if not member(id, owner) then return nil end
 hold(id, owner)

@@ -26,7 +26,7 @@ from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from service.core.errors import UsageError
 from service.core.uploads.brightness import Deep
-from service.core.uploads.metadata import Bare, without_metadata
+from service.core.uploads.metadata import StrippedFile, strip_metadata
 from service.core.uploads.names import shown_name
 
 Source = Path | bytes | BinaryIO
@@ -34,8 +34,8 @@ Source = Path | bytes | BinaryIO
 
 FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
 
-# Under an error filter Pillow's warnings about odd files become exceptions, without one they end up on stderr. Warning
-# filters belong to the process, so images are decoded one at a time; that also bounds the memory in use.
+# Without a filter, Pillow's warnings about odd files are written to stderr; under an error filter they become
+# exceptions. Filters belong to the process, so images are decoded one at a time; that also bounds the memory in use.
 _DECODING = threading.Lock()
 
 # What Pillow's parsers raise on malformed files, besides its own errors (which are OSErrors).
@@ -168,31 +168,31 @@ def decoding(label: str) -> Iterator[None]:
 
 def decode(data: bytes, label: str, limits: ImageLimits) -> Decoded:
     """Decode a picture without its metadata, after its size was checked."""
-    bare, kind = _checked(data, label, limits)
-    with Image.open(BytesIO(bare.data), formats=[kind]) as checked:
+    stripped, kind = _checked(data, label, limits)
+    with Image.open(BytesIO(stripped.data), formats=[kind]) as checked:
         checked.verify()
-    image: Image.Image = _opened(bare.data, kind)
+    image: Image.Image = _opened(stripped.data, kind)
     rawmode = _deep_rawmode(image)
     deep = None
     if rawmode is not None:
-        image, deep = _of_sixteen_bits(bare.data, kind, rawmode)
+        image, deep = _of_sixteen_bits(stripped.data, kind, rawmode)
     image.load()
     if image.mode.startswith("I"):
-        deep = _integers(image, label, inverted=bare.inverted)
+        deep = _integers(image, label, inverted=stripped.inverted)
     lossy = kind == "JPEG" or (kind == "WEBP" and data[12:16] != b"VP8L")
-    return Decoded(image, deep, bare.orientation, lossy, bare.notes)
+    return Decoded(image, deep, stripped.orientation, lossy, stripped.notes)
 
 
 def deep_values(data: bytes, label: str, limits: ImageLimits) -> Deep | None:
     """Decode the values of a picture with more than 8 bits; others are not decoded."""
-    bare, kind = _checked(data, label, limits)
-    with _opened(bare.data, kind) as image:
+    stripped, kind = _checked(data, label, limits)
+    with _opened(stripped.data, kind) as image:
         if not image.mode.startswith("I") and _deep_rawmode(image) is None:
             return None
     return decode(data, label, limits).deep
 
 
-def _checked(data: bytes, label: str, limits: ImageLimits) -> tuple[Bare, str]:
+def _checked(data: bytes, label: str, limits: ImageLimits) -> tuple[StrippedFile, str]:
     kind = image_format(data[:12])
     if kind is None:
         what = next((what for head, what in _POINTERS.items() if data.startswith(head)), None)
@@ -202,9 +202,9 @@ def _checked(data: bytes, label: str, limits: ImageLimits) -> tuple[Bare, str]:
     if kind == "WEBP":
         # Pillow's decoder allocates the whole canvas when the file is opened.
         _check_size(_webp_size(data), label, limits)
-    bare = without_metadata(data, kind)
+    stripped = strip_metadata(data, kind)
     try:
-        probe = Image.open(BytesIO(bare.data), formats=[kind])
+        probe = Image.open(BytesIO(stripped.data), formats=[kind])
     except Image.DecompressionBombError as error:
         most = limits.max_pixels / 1e6
         raise UsageError(
@@ -219,7 +219,7 @@ def _checked(data: bytes, label: str, limits: ImageLimits) -> tuple[Bare, str]:
             raise UsageError(
                 f"{label} is animated or has several pages; save the picture that you need as its own file"
             )
-    return bare, kind
+    return stripped, kind
 
 
 def _opened(data: bytes, kind: str) -> ImageFile.ImageFile:
@@ -268,7 +268,7 @@ def _integers(image: Image.Image, label: str, *, inverted: bool) -> Deep:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise UsageError(f"{label} has the values {low}..{high}: at most 16 bits (0..65535) per channel")
+        raise UsageError(f"{label} has the values {low}..{high}: save it with at most 16 bits (0..65535) per channel")
     deep = values.astype(np.uint16)
     if inverted:
         deep = (4095 if _is_twelve_bits(image) else 65535) - deep
@@ -296,7 +296,7 @@ def _check_size(size: tuple[int, int], label: str, limits: ImageLimits) -> None:
 
 
 def _check_tile(image: TiffImageFile, label: str, limits: ImageLimits) -> None:
-    # A tile is unpacked whole, however little of it the picture covers.
+    # A whole tile is unpacked, even if the picture covers only a part of it.
     tile = [image.tag_v2.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH)]
     whole = all(isinstance(side, int) and 0 <= side <= limits.max_side for side in tile)
     if not whole or tile[0] * tile[1] > 2 * limits.max_pixels:

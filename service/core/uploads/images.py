@@ -232,7 +232,7 @@ def _deep_levels(values: Deep) -> tuple[_Coded, list[str]]:
     used = np.count_nonzero(histogram(values, 1 << 16))
     if bits == 8 or used <= 256:
         return _coded(values), [f"{bits}-bit"] if bits > 8 else []
-    # A lowest label of a 16-bit mask must not be scaled away.
+    # The lowest labels of a 16-bit mask must not be scaled to 0.
     levels = np.maximum(values >> (bits - 8), values > 0).astype(np.uint8)
     return _coded(levels), [f"{bits}-bit, scaled to 8 bits"]
 

@@ -15,7 +15,7 @@ from service.core.uploads.listing import Files, Notes, has_pictures, key_of, lis
 from service.core.uploads.names import image_of, mask_suffix, shown_name
 from service.core.uploads.problems import FileProblem, enumerated
 
-# MVTec AD, VisA, and what people make themselves.
+# The layouts of MVTec AD and VisA, and common ones of users' own folders.
 _PARTS = (("test", "ground_truth"), ("Data/Images", "Data/Masks"), ("Images", "Masks"), ("images", "masks"))
 _NORMALS = ("train/good", "good", "Data/Images/Normal", "Images/Normal", "Normal", "normal")
 

@@ -19,7 +19,7 @@ Files = Path | Mapping[str, Source]
 
 NamedSource = tuple[str, Source]
 
-# Files with these suffixes are meant as pictures: if their content is not readable, that is a problem and no mere note.
+# Files with these suffixes are meant as pictures: if their content is not readable, that is a problem, not a note.
 _PICTURE_SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
     *(".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".psd"),

@@ -29,7 +29,7 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 
 
 @dataclass(slots=True)
-class Bare:
+class StrippedFile:
     """A file without its metadata.
 
     Attributes:
@@ -45,18 +45,18 @@ class Bare:
     notes: list[str] = field(default_factory=list)
 
 
-def without_metadata(data: bytes, kind: str) -> Bare:
+def strip_metadata(data: bytes, kind: str) -> StrippedFile:
     """Strip a file's metadata; a file whose structure cannot be parsed is returned unchanged."""
-    bare = Bare(data)
+    stripped = StrippedFile(data)
     strip = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "WEBP": _webp}.get(kind)
     if strip is not None:
         with suppress(struct.error, IndexError):
-            strip(bare)
-    return bare
+            strip(stripped)
+    return stripped
 
 
-def _png(bare: Bare) -> None:
-    data, kept, at = bare.data, bytearray(bare.data[:8]), 8
+def _png(stripped: StrippedFile) -> None:
+    data, kept, at = stripped.data, bytearray(stripped.data[:8]), 8
     exif = None
     while at < len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -68,13 +68,13 @@ def _png(bare: Bare) -> None:
         at = end
         if name == b"IEND":
             break
-    bare.data = bytes(kept)
+    stripped.data = bytes(kept)
     if exif is not None:
-        _oriented(bare, exif)
+        _oriented(stripped, exif)
 
 
-def _jpeg(bare: Bare) -> None:
-    data, kept, at = bare.data, bytearray(bare.data[:2]), 2
+def _jpeg(stripped: StrippedFile) -> None:
+    data, kept, at = stripped.data, bytearray(stripped.data[:2]), 2
     exif, several = None, False
     while True:
         while data[at] == 0xFF and data[at + 1] == 0xFF:
@@ -90,11 +90,11 @@ def _jpeg(bare: Bare) -> None:
         if (not 0xE0 <= marker <= 0xEF and marker != 0xFE) or marker in _JPEG_PIXELS:
             kept += data[at:end]
         at = end
-    bare.data = bytes(kept) + data[at:]
+    stripped.data = bytes(kept) + data[at:]
     if exif:
-        _oriented(bare, exif)
+        _oriented(stripped, exif)
     if several and _frames(data) > 1:
-        bare.notes.append("contains several pictures, the first is used")
+        stripped.notes.append("contains several pictures, the first is used")
 
 
 def _frames(data: bytes) -> int:
@@ -103,8 +103,8 @@ def _frames(data: bytes) -> int:
     return 2
 
 
-def _tiff(bare: Bare) -> None:
-    data = bytearray(bare.data)
+def _tiff(stripped: StrippedFile) -> None:
+    data = bytearray(stripped.data)
     order = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
@@ -117,7 +117,7 @@ def _tiff(bare: Bare) -> None:
     values = dict(_short_values(entries, order, big=big))
     following = bytes(data[first + count * size : first + count * size + pointer])
     if values.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and values.get(_BITS) in {12, 16}:
-        bare.inverted = True
+        stripped.inverted = True
         at = 12 if big else 8
         as_black = struct.pack(order + "H", _BLACK_IS_ZERO)
         entries = [
@@ -128,9 +128,9 @@ def _tiff(bare: Bare) -> None:
     struct.pack_into(order + ("Q" if big else "H"), data, start, len(kept))
     rest = b"".join(kept) + following
     data[first : first + len(rest)] = rest
-    bare.data = bytes(data)
+    stripped.data = bytes(data)
     orientation = values.get(ORIENTATION, 1)
-    bare.orientation = orientation if orientation in range(1, 9) else 1
+    stripped.orientation = orientation if orientation in range(1, 9) else 1
 
 
 def _tag(entry: bytes, order: str) -> int:
@@ -146,16 +146,16 @@ def _short_values(entries: list[bytes], order: str, *, big: bool) -> Iterator[tu
             yield tag, struct.unpack_from(order + ("H" if kind == 3 else "I"), entry, 12 if big else 8)[0]
 
 
-def _webp(bare: Bare) -> None:
-    data, at = bare.data, 12
+def _webp(stripped: StrippedFile) -> None:
+    data, at = stripped.data, 12
     while at + 8 <= len(data):
         (length,) = struct.unpack_from("<I", data, at + 4)
         if data[at : at + 4] == b"EXIF":
-            _oriented(bare, data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
+            _oriented(stripped, data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
         at += 8 + length + length % 2
 
 
-def _oriented(bare: Bare, exif: bytes) -> None:
+def _oriented(stripped: StrippedFile, exif: bytes) -> None:
     """Read the orientation from an EXIF block, which is a TIFF without pixels."""
     try:
         order = {b"II*\0": "<", b"MM\0*": ">"}[exif[:4]]
@@ -164,7 +164,7 @@ def _oriented(bare: Bare, exif: bytes) -> None:
         entries = [exif[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12)]
         orientation = dict(_short_values(entries, order, big=False)).get(ORIENTATION, 1)
     except (KeyError, struct.error):
-        bare.notes.append("a broken EXIF block was ignored")
+        stripped.notes.append("a broken EXIF block was ignored")
         return
     if orientation in range(1, 9):
-        bare.orientation = orientation
+        stripped.orientation = orientation

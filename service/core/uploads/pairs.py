@@ -336,7 +336,7 @@ def _paired(entries: list[_Entry], meaning: Meaning, notes: Notes, problems: lis
     pairs = []
     entries.reverse()
     for mask in masks:
-        # Taken off the list, so that no picture is held twice.
+        # Removed from the list, so that no picture is held in memory twice.
         entry = entries.pop()
         photograph = entry.photograph
         turning = turning_note(photograph.orientation)
