@@ -64,7 +64,7 @@ async def create_job(
         return await resources.accepted(request, services, first)
     most = services.settings.max_num_pairs
     if wanted.num_pairs > most:
-        detail = f"{wanted.num_pairs} pairs requested, but one job generates at most {most}"
+        detail = f"one job generates at most {most} pairs: ask for fewer, or create several jobs"
         raise Problem("invalid_request", detail, errors=[{"pointer": "/num_pairs", "detail": detail}])
     adapter = await resources.owned(services, Kind.ADAPTER, wanted.adapter_id, key_id)
     if adapter.state != State.SUCCEEDED:
