@@ -99,7 +99,6 @@ def test_a_server_that_dies_meanwhile_is_told_and_nothing_stays(
     own: Settings,
     s3_server: S3Server,
     redis_client: Redis,
-    store: RecordStore,
     objects: ObjectStore,
 ) -> None:
     server: RedisServer | S3Server = request.getfixturevalue(which)
@@ -116,7 +115,7 @@ def test_a_server_that_dies_meanwhile_is_told_and_nothing_stays(
         server.start()
         assert client.get("/v1/adapters").json()["data"] == []
         for left in {entry.key.split("/")[1] for entry in objects.list("adapters/")}:
-            store.submissions.reserve(left, seconds=0)  # its time to become a record is over
+            RecordStore(redis_client, own).submissions.reserve(left, seconds=0)  # its time to become a record is over
         deadline = time.monotonic() + 120
         while objects.list("adapters/"):
             assert time.monotonic() < deadline, "an upload without a record stays"
