@@ -50,11 +50,11 @@ class DualAnoDiff:
         if request.settings.bcm and request.networks.object is None:
             raise UsageError(
                 f"bcm needs a network that finds objects, and base {request.base.name} has none: "
-                "name one (--object-net), or take a base that has one"
+                "provide one with --object-net, or use a base that has one"
             )
         if request.normals and not request.settings.composites:
-            note = f"the normals are not learned from: base {request.base.name} recommends no composites"
-            return [f"{note}; choose how many with composites"]
+            note = f"the normals are not used in training: base {request.base.name} recommends no composites"
+            return [f"{note}; set composites to use them"]
         return []
 
     def train(

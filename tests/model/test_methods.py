@@ -76,7 +76,7 @@ def test_what_a_training_lacks_is_named_before_it_begins(base: Base) -> None:
         method.check_training(training_request(base, pairs, tiny_config(bcm=True), none))
     assert method.check_training(training_request(base, pairs, tiny_config(bcm=True), both)) == []
     (note,) = method.check_training(training_request(base, pairs, tiny_config(), none, [drawn_normal(0)]))
-    assert "the normals are not learned from" in note
+    assert "the normals are not used in training" in note
 
 
 def test_all_that_sampling_lacks_is_named_at_once(base: Base) -> None:

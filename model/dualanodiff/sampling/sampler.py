@@ -124,10 +124,10 @@ def missing_for_sampling(
     if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
         missing.append("mask method u2net needs a mask network, but the adapter has none: use threshold or attention")
     if adapter.model.config.bcm and not has_normals:
-        missing.append("the adapter was trained with bcm, whose backgrounds come from normal images: give normals")
+        missing.append("the adapter was trained with bcm, whose backgrounds are normal images: provide normals")
     if adapter.model.config.bcm and not has_object_net:
         missing.append(
-            "the adapter was trained with bcm, which needs a network that finds objects: name one (--object-net)"
+            "the adapter was trained with bcm, which needs a network that finds objects: provide one with --object-net"
         )
     return missing
 

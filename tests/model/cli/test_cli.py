@@ -208,8 +208,8 @@ def test_good_parts_are_learned_from_where_composites_are_asked_for(tiny_base: P
         told[name] = (card["config"]["composites"], len(card["normals"]), out[1] + out[2])
     number = len(list((SAMPLES / "normals").iterdir()))
     assert [facts[:2] for facts in told.values()] == [(4, number), (0, 0), (0, 0)]
-    assert "the normals are not learned from" in told["normals"][2]
-    assert "no good parts were given" in told["composites"][2]
+    assert "the normals are not used in training" in told["normals"][2]
+    assert "no normals were given" in told["composites"][2]
     assert f"--normals {SAMPLES / 'normals'}" in told["both"][2]
 
 

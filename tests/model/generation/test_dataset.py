@@ -205,7 +205,7 @@ def test_composites_need_good_parts_and_are_left_out_with_a_note_without(base: B
         request = training_request(base, [drawn_pair(0)], config, NO_NETWORKS, normals)
         job = train_adapter(request, folder / "adapter", folder / "workspace")
         notes.append([item.note for item in job if item.note])
-    assert notes == [["no good parts were given: the real pairs alone are learned"], [], []]
+    assert notes == [["no normals were given: training uses the real pairs alone"], [], []]
     cards = [(folder / "adapter" / "card.json").read_bytes() for folder in folders]
     assert cards[0] == cards[1] != cards[2]
     assert [normal["name"] for normal in json.loads(cards[2])["normals"]] == ["good0"]

@@ -121,7 +121,7 @@ def test_a_batch_that_does_not_fit_is_made_in_parts(
     notes = [item.note for item in items if isinstance(item, Progress) and item.note]
     decoded = [item for item in items if isinstance(item, DecodedPair)]
     assert short.budget.halvings == len(notes) == halvings
-    assert f"memory is short: {short.budget.pairs} pairs" in notes[-1]
+    assert f"from now on {short.budget.pairs} pairs" in notes[-1]
     # What did not fit once is not tried again.
     assert tried[halvings:] == [4 * short.budget.share(4)] * (len(tried) - halvings)
     whole = [
