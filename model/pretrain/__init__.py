@@ -1,1 +1,1 @@
-"""The embedded base: procedural industrial images and the training of every network on them, from nothing."""
+"""Makes the embedded base: renders procedural industrial images, and trains every network on them from scratch."""

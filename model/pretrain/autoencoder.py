@@ -1,9 +1,9 @@
-"""The embedded base's autoencoder: AutoencoderKL, factor 4, 4 latent channels, trained on procedural views.
+"""Trains the embedded base's autoencoder: AutoencoderKL, factor 4, 4 latent channels, on procedural views.
 
 Loss: L1 and squares, heavier on the defect, of pixels, of 8×8 means and of finite differences (against blur); plus L1
-of the chroma and the square of its 4×4 means, because where nearly half of all pictures are grey L1 alone is content
-with grey everywhere. A light KL term keeps the latents compact. Afterwards the latents' per-channel mean and deviation
-are folded into `quant_conv` and `post_quant_conv`, so the scaling factor is 1.
+of the chroma and the square of its 4×4 means, because nearly half of all images are grey, and L1 alone would make
+everything grey. A light KL term keeps the latents compact. Afterwards the latents' per-channel mean and deviation are
+folded into `quant_conv` and `post_quant_conv`, so the scaling factor is 1.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from model.pretrain.precision import computing_in, faster_precision
 from model.runtime.progress import Progress
 
 SQUARES = 4.0
-"""Weight of squared errors beside absolute ones, which alone leave contrasts that are rare too weak."""
+"""Weight of squared errors beside absolute ones, which alone leave rare contrasts too weak."""
 
 REFRESH_EVERY = 50
-"""Steps after which shards that were rendered meanwhile are taken in."""
+"""Steps between two looks for newly rendered shards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class AutoencoderConfig:
 
     Attributes:
         widths: channels per level; two of them fewer than levels halve the picture.
-        groups: of the group normalisations, a divisor of every width.
-        colour_steps: first steps in which colour outweighs everything else, so that the latents make room for it.
+        groups: groups of every group normalisation, a divisor of every width.
+        colour_steps: number of first steps in which colour outweighs everything else, so that latents represent it.
         batch: views per step.
-        seed: of the weights and of every draw.
+        seed: seed of the weights and of all draws.
     """
 
     widths: tuple[int, ...] = (24, 48, 96)
@@ -53,7 +53,7 @@ class AutoencoderConfig:
 
 
 def build_autoencoder(config: AutoencoderConfig, sample_size: int) -> AutoencoderKL:
-    """A new autoencoder with weights drawn from `config.seed`."""
+    """Make a new autoencoder with weights drawn from `config.seed`."""
     torch.manual_seed(config.seed)
     levels = len(config.widths)
     return AutoencoderKL(
@@ -80,10 +80,10 @@ def train_autoencoder(
     *,
     decoder_only: bool = False,
 ) -> Iterator[Progress]:
-    """Train in place, resumably; a whole autoencoder's caller then calls `fold_latent_statistics`.
+    """Train in place, resumably; unless `decoder_only`, the caller then calls `fold_latent_statistics`.
 
     Args:
-        decoder_only: leave the latents as they are and learn to decode them better.
+        decoder_only: whether to train only the decoder, so that latents do not change.
     """
     use_channels_last(vae)
     vae.train()
@@ -116,7 +116,7 @@ def train_autoencoder(
 def draw_pictures(
     views: Views, chosen: Tensor, generator: torch.Generator, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """What the autoencoder is to reconstruct of the chosen views, turned and mirrored as a batch.
+    """Draw what the autoencoder reconstructs of the chosen views, rotated and mirrored as a batch.
 
     Half are defective images, a quarter parts, a fifth faultless images, the rest pictures of masks.
 
@@ -136,7 +136,7 @@ def draw_pictures(
 
 
 def reconstruction_loss(output: Tensor, pixels: Tensor, masks: Tensor, colour_weight: float) -> Tensor:
-    """The terms of the module's docstring; all tensors `(B, C, H, W)`, pixels in [-1, 1]."""
+    """Compute the loss in the module's docstring; all tensors `(B, C, H, W)`, pixels in [-1, 1]."""
     difference = output - pixels
     weight = 1 + 3 * masks
     plain = ((difference.abs() + SQUARES * difference.square()) * weight).mean()
@@ -154,7 +154,7 @@ def fold_latent_statistics(vae: AutoencoderKL, images: Tensor) -> None:
     """Make the latents zero-mean and unit-deviation per channel by changing only the two 1×1 convolutions.
 
     Args:
-        images: `(N, P, P, 3)` uint8, over which the statistics are taken.
+        images: `(N, P, P, 3)` uint8, the images to take statistics of.
     """
     channels = vae.config.latent_channels
     means = [vae.encode(as_pixels(chunk).to(vae.device)).latent_dist.mean for chunk in images.split(32)]

@@ -1,4 +1,4 @@
-"""A training objective, compiled where that works in time and makes it faster."""
+"""Compiles a training objective, if that works in time and makes it faster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Objective = Callable[..., Tensor]
 """Tensors and plain values → scalar loss."""
 
 TRIALS = 3
-"""Passes forwards and backwards of which the quickest counts."""
+"""Number of forward and backward passes to time; the fastest counts."""
 
 
 def faster(
@@ -26,18 +26,18 @@ def faster(
     seconds: float,
     backend: str | Callable[..., Any] = "inductor",
 ) -> tuple[Objective, str]:
-    """The objective compiled, or as it is written where compiling fails, takes too long, or gains nothing.
+    """Compile the objective, or return it unchanged if compilation fails, takes too long, or gains nothing.
 
-    Gradients that the trials leave on parameters are the caller's to clear.
+    The caller must clear the gradients that the trials leave on parameters.
 
     Args:
-        example: arguments of a call like all there will be, in shapes, types and plain values.
-        seconds: compiling may take; 0 leaves the objective as it is written. Only a program's main thread can stop it,
-            so elsewhere nothing is compiled.
-        backend: of `torch.compile`.
+        example: arguments with the shapes, types and plain values of all later calls.
+        seconds: limit for compilation; 0 turns it off. Only the main thread can interrupt compilation, so other threads
+            do not compile.
+        backend: backend of `torch.compile`.
 
     Returns:
-        What to call, and a line that says how it was chosen.
+        The function to call, and a line that explains the choice.
     """
     if seconds <= 0 or threading.current_thread() is not threading.main_thread():
         return objective, ""
@@ -47,17 +47,17 @@ def faster(
     try:
         with _at_most(seconds):
             compiled(*example).backward()
-    # Whatever Dynamo, Inductor and the compilers that it calls raise.
+    # Whatever Dynamo, Inductor or the C compiler raises.
     except Exception as error:  # noqa: BLE001
         return objective, f"not compiled: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     taken = time.monotonic() - began
     ratio = before / _fastest(compiled, example)
-    told = f"compiled in {taken:.0f} s, {ratio:.2f} times as fast"
-    return (compiled, told) if ratio > 1 else (objective, f"{told}: not used")
+    note = f"compiled in {taken:.0f} s, {ratio:.2f} times as fast"
+    return (compiled, note) if ratio > 1 else (objective, f"{note}: not used")
 
 
 def _fastest(objective: Objective, example: tuple[Any, ...]) -> float:
-    """Seconds of a pass forwards and backwards."""
+    """Measure the seconds of a forward and backward pass."""
     taken = []
     for _ in range(TRIALS):
         began = time.perf_counter()
@@ -70,7 +70,7 @@ def _fastest(objective: Objective, example: tuple[Any, ...]) -> float:
 
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` within when the time is over."""
+    """Raise `TimeoutError` in the block when the time is over."""
 
     def over(_signal: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"it takes longer than {seconds:g} s")

@@ -1,7 +1,7 @@
-"""Shards of procedural views, read as they are needed, and batches of them as pixels.
+"""Reads shards of procedural views, and draws batches from them.
 
-Shards are mapped into memory on CPUs, so that sets larger than the memory can be drawn from; for a GPU they are copied
-onto it. A batch comes from one shard: gathering it is one operation, and a shard holds a thousand unrelated views.
+Shards are mapped into memory on CPUs, so a set may be larger than the memory; for a GPU they are copied to it. A batch
+comes from one shard: gathering it is one operation, and a shard holds a thousand unrelated views.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Views:
     Attributes:
         images, normals: `(N, P, P, 3)` uint8, with and without the defect.
         masks, object_masks: `(N, P, P)` bool.
-        names: object and defect of each.
+        names: names of object and defect, per view.
     """
 
     images: Tensor
@@ -39,16 +39,16 @@ class Views:
         return len(self.images)
 
     def parts(self, chosen: Tensor) -> Tensor:
-        """Anomaly parts, `(B, P, P, 3)` uint8."""
+        """Return anomaly parts, `(B, P, P, 3)` uint8."""
         return torch.where(self.masks[chosen][..., None], self.images[chosen], GREY)
 
     def mask_pictures(self, chosen: Tensor) -> Tensor:
-        """Masks as pictures, white on black, `(B, P, P, 3)` uint8."""
+        """Return masks as images, white on black, `(B, P, P, 3)` uint8."""
         return (self.masks[chosen].to(torch.uint8) * 255)[..., None].expand(-1, -1, -1, 3)
 
 
 def load_views(path: Path, device: torch.device | str = "cpu") -> Views:
-    """A shard as `render_shard` wrote it; on CPUs its pages are read when they are first used."""
+    """Load a shard written by `render_shard`; on CPUs its pages are read when first used."""
     with safe_open(path, framework="pt", device=str(device)) as shard:
         tensors = {name: shard.get_tensor(name) for name in ("images", "normals", "masks", "object_masks")}
         names = json.loads(shard.metadata()["names"])
@@ -56,14 +56,14 @@ def load_views(path: Path, device: torch.device | str = "cpu") -> Views:
 
 
 class ViewShards:
-    """All shards of a folder, also those that are still being rendered: `refresh` takes in what has come.
+    """All shards of a folder, which may still be growing: `refresh` adds new ones.
 
     Args:
-        folder: of shards.
-        device: where batches are wanted.
+        folder: folder of the shards.
+        device: device of the batches.
 
     Raises:
-        UsageError: there are no shards.
+        UsageError: if there are no shards.
     """
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
@@ -72,24 +72,24 @@ class ViewShards:
         self._views: dict[Path, Views] = {}
         self.refresh()
         if not self._views:
-            raise UsageError(f"{folder} holds no rendered shards (*.safetensors): render them first")
+            raise UsageError(f"{folder} contains no rendered shards (*.safetensors): run stage render first")
 
     def __len__(self) -> int:
         return sum(len(views) for views in self._views.values())
 
     @property
     def shards(self) -> list[Views]:
-        """In the order of their seeds."""
+        """Return the shards in the order of their seeds."""
         return [self._views[path] for path in sorted(self._views)]
 
     def refresh(self) -> None:
-        """Take in the shards that were written since."""
+        """Add shards that were written since."""
         for path in sorted(self.folder.glob("*.safetensors")):
             if path not in self._views:
                 self._views[path] = load_views(path, self.device)
 
     def draw(self, count: int, generator: torch.Generator, rng: np.random.Generator) -> tuple[Views, Tensor]:
-        """A random shard and `count` random places in it.
+        """Draw a random shard and `count` random places in it.
 
         Args:
             generator: draws the places, on the shards' device.
@@ -100,5 +100,5 @@ class ViewShards:
 
 
 def as_pixels(images: Tensor) -> Tensor:
-    """`(B, P, P, 3)` uint8 → `(B, 3, P, P)` float pixels in [-1, 1], channels last in memory."""
+    """Convert `(B, P, P, 3)` uint8 to `(B, 3, P, P)` float pixels in [-1, 1], channels last in memory."""
     return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

@@ -1,7 +1,7 @@
-"""What a base is worth, measured: reconstruction, masks, alignment of the two branches, and a sheet of samples.
+"""Measures a base: reconstruction, masks, alignment of the two branches; also draws a sheet of samples.
 
 Alignment is the mean |I − I_a| inside the generated mask, against the same with the images shuffled among the pairs;
-equal numbers mean that the branches know nothing of each other.
+equal numbers mean that the branches are independent.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from model.types import Candidate, ImageArray, MaskArray, Pair, anomaly_part
 from service.core.options.common import MaskMethod
 
 HELD_OUT_SEED = 10_000_000
-"""Procedural seeds from here on are never trained on."""
+"""First procedural seed that is never trained on."""
 
 ATTENTION_TIMESTEPS = (150, 300, 450, 600)
-"""Of 1000: noise levels at which attention maps are taken."""
+"""Timesteps, of 1000, at which attention maps are taken."""
 
 DENOISED_TIMESTEPS = (300, 600, 900)
-"""Of 1000: noise levels from which pairs are restored in one step."""
+"""Timesteps, of 1000, from which pairs are restored in one step."""
 
 SAMPLE_STEPS, SAMPLE_GUIDANCE = 25, 1.5
 
 
 def held_out_pairs(count: int, side: int) -> list[Pair]:
-    """Procedural pairs that no training saw, as windows of `side` pixels on their defects."""
+    """Render procedural pairs that no training uses, as windows of `side` pixels on their defects."""
     samples = [render(HELD_OUT_SEED + number) for number in range(count)]
     return window_pairs([Pair(str(number), s.image, s.mask) for number, s in enumerate(samples)], side)
 
 
 def window_pairs(pairs: Sequence[Pair], side: int) -> list[Pair]:
-    """One window of every pair, by the rule of `model.data.crops`."""
+    """Cut one window of every pair, by the rule of `model.data.crops`."""
     views = []
     for number, pair in enumerate(pairs):
         window = draw_window(pair.mask, "window", side, np.random.default_rng(number))
@@ -65,7 +65,7 @@ def window_pairs(pairs: Sequence[Pair], side: int) -> list[Pair]:
 
 @torch.no_grad()
 def measure_reconstruction(base: Base, pairs: Sequence[Pair]) -> dict[str, float]:
-    """PSNR (dB), SSIM and the mean error inside the masks (0–255) of images that pass the autoencoder."""
+    """Measure PSNR (dB), SSIM and the mean error inside the masks (0–255) of autoencoded images."""
     psnr, ssim, inside = [], [], []
     for pair in pairs:
         (output,) = to_images(decode(base.vae, encode(base.vae, to_pixels([pair.image]))))
@@ -82,12 +82,12 @@ def measure_reconstruction(base: Base, pairs: Sequence[Pair]) -> dict[str, float
 
 @torch.no_grad()
 def measure_denoising(base: Base, pairs: Sequence[Pair]) -> dict[str, float]:
-    """PSNR (dB) of pairs that the U-Net restores in one step from noise of several strengths, decoded.
+    """Measure the PSNR (dB) of pairs that the U-Net restores in one step from noise, decoded.
 
     Unlike a loss in latents, this can be compared between bases with different autoencoders.
 
     Returns:
-        For every timestep of `DENOISED_TIMESTEPS`, of 1000: the images' and the parts' mean.
+        Means over images and over parts, for every timestep of `DENOISED_TIMESTEPS`.
     """
     denoiser, schedule = _denoiser(base), NoiseSchedule.from_config(base.scheduler, base.device)
     branches = [[pair.image for pair in pairs], [anomaly_part(pair.image, pair.mask) for pair in pairs]]
@@ -108,7 +108,7 @@ def measure_denoising(base: Base, pairs: Sequence[Pair]) -> dict[str, float]:
 
 
 def measure_masks(base: Base, net: U2Net | None, pairs: Sequence[Pair]) -> dict[str, float]:
-    """Mean IoU of each mask method on the pairs' parts after the autoencoder.
+    """Measure the mean IoU of each mask method on the pairs' autoencoded parts.
 
     Attention is that of the base itself, before any few-shot training, on noised real pairs.
     """
@@ -127,7 +127,7 @@ def measure_masks(base: Base, net: U2Net | None, pairs: Sequence[Pair]) -> dict[
 
 @torch.no_grad()
 def _attention_masks(base: Base, pairs: Sequence[Pair], parts: Sequence[ImageArray]) -> list[MaskArray]:
-    """What the anomaly branch attends to when it is shown the pairs, noised to several timesteps."""
+    """Return what the anomaly branch attends to on the pairs, noised to several timesteps."""
     denoiser = _denoiser(base)
     schedule = NoiseSchedule.from_config(base.scheduler)
     clean = torch.stack(
@@ -158,7 +158,7 @@ def _denoiser(base: Base) -> TwoBranchUNet:
 
 @torch.no_grad()
 def sample_base(base: Base, count: int, seed: int = 0) -> tuple[list[ImageArray], list[ImageArray], list[str]]:
-    """Images and parts straight from the base, prompted with procedural captions; `(images, parts, captions)`."""
+    """Sample images and parts from the base, with procedural captions; returns `(images, parts, captions)`."""
     denoiser = _denoiser(base)
     samples = [render(HELD_OUT_SEED + number, 64) for number in range(count)]
     captions = [sample.caption for sample in samples]
@@ -181,7 +181,7 @@ def sample_base(base: Base, count: int, seed: int = 0) -> tuple[list[ImageArray]
 
 
 def measure_alignment(images: Sequence[ImageArray], parts: Sequence[ImageArray]) -> dict[str, float]:
-    """Mean |I − I_a| inside the part's mask, and the same with the images shifted by one among the pairs."""
+    """Measure the mean |I − I_a| inside the part's mask, and the same with images shifted by one pair."""
     masks = [threshold_mask(part) for part in parts]
     known = [number for number, mask in enumerate(masks) if mask.any()]
 
@@ -200,10 +200,10 @@ def measure_alignment(images: Sequence[ImageArray], parts: Sequence[ImageArray])
 def measure_acceptance(
     images: Sequence[ImageArray], parts: Sequence[ImageArray], masks: Sequence[MaskArray], reals: Sequence[Pair]
 ) -> dict[str, Any]:
-    """Which share of free samples passes the quality checks, and what speaks against the others.
+    """Measure the share of free samples that pass the quality checks, and why others are rejected.
 
     Args:
-        reals: what is normal of masks and visibility; the samples show other objects and defects than these.
+        reals: pairs that set the limits of masks and visibility; samples show other objects and defects.
     """
     gate = QualityGate(reals)
     verdicts = []
@@ -218,7 +218,7 @@ def measure_acceptance(
 
 
 def measure_base(base: Base, net: U2Net | None, photographs: Sequence[Pair], count: int) -> dict[str, Any]:
-    """Everything above, on `count` held-out procedural pairs and on the photographs, where there are any."""
+    """Measure everything above, on `count` held-out procedural pairs and on the photographs, if any."""
     measured: dict[str, Any] = {}
     sets = {"procedural": held_out_pairs(count, base.resolution)}
     if photographs:
@@ -235,7 +235,7 @@ def measure_base(base: Base, net: U2Net | None, photographs: Sequence[Pair], cou
 
 
 def sample_sheet(base: Base, count: int = 16) -> Image.Image:
-    """Samples straight from the base: image, part and mask under each other."""
+    """Draw samples from the base: image, part and mask below each other."""
     images, parts, captions = sample_base(base, count)
     rows: list[Sequence[ImageArray | MaskArray]] = []
     for begin in range(0, count, 8):

@@ -1,7 +1,7 @@
-"""One resumable loop for every network of the embedded base: checkpoint, moving average, learning-rate schedule.
+"""Trains any network of the embedded base in a resumable loop, with moving average and learning-rate schedule.
 
-A run's length is a number of steps, or seconds spent training: by the clock a run of any length ends properly decayed,
-whatever the machine. It may be stopped, resumed, and given more of either.
+A run's length is a number of steps, or seconds of training; by the clock, the learning rate is fully decayed at the end
+on any machine. A run may be stopped, resumed, and extended.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from model.runtime.progress import Meter, Progress
 from model.training.checkpoint import list_checkpoints, read_record, read_tensors, restore_optimizer, save_checkpoint
 
 LossFunction = Callable[[int], Tensor]
-"""Step number → scalar loss; draws whatever is random from `draws_of(seed, step, device)`."""
+"""Step number → scalar loss; all randomness comes from `draws_of(seed, step, device)`."""
 
 REPORT_EVERY = 20
-"""Steps between two reports of progress, at which the clock is read and a GPU is waited for."""
+"""Steps between two progress reports, which read the clock and wait for the GPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopConfig:
-    """How long and how fast to train.
+    """Length and learning rate of a training.
 
     Attributes:
         lr: peak learning rate.
-        steps: steps in all, resumed ones included; None where `seconds` says how long.
-        seconds: of training in all, resumed ones included. A loop needs one of the two.
+        steps: total number of steps, resumed runs included; None if `seconds` sets the length.
+        seconds: total seconds of training, resumed runs included. A loop needs one of the two.
         warmup: steps of linear warm-up.
-        decay_share: the last share of the run, over which the rate falls along a cosine to 2 % of its peak.
-        average_decay: decay of the exponential moving average of the weights that is kept beside the trained ones.
-        checkpoint_every: steps between two checkpoints, where `steps` says how long.
-        checkpoint_seconds: between two checkpoints, where `seconds` says how long.
-        clip_norm: gradients are clipped to this norm.
+        decay_share: last share of the run, in which the rate falls along a cosine to 2 % of its peak.
+        average_decay: decay of the exponential moving average of the weights.
+        checkpoint_every: steps between two checkpoints, if `steps` sets the length.
+        checkpoint_seconds: seconds between two checkpoints, if `seconds` sets the length.
+        clip_norm: largest norm of gradients; larger ones are scaled down.
     """
 
     lr: float
@@ -55,7 +55,7 @@ class LoopConfig:
     weight_decay: float = 1e-4
 
     def done(self, step: int, spent: float) -> float:
-        """Share of the run that is over after `step` steps and `spent` seconds, in [0, 1]."""
+        """Return the share of the run that is done after `step` steps and `spent` seconds, in [0, 1]."""
         if self.steps is not None:
             return min(1.0, step / self.steps)
         if self.seconds is not None:
@@ -63,29 +63,29 @@ class LoopConfig:
         raise ValueError("neither steps nor seconds say how long the run is")
 
     def due(self, step: int, since: float) -> bool:
-        """Whether a checkpoint is, after `step` steps, `since` seconds after the last one."""
+        """Return whether a checkpoint is due after `step` steps, `since` seconds after the last one."""
         return step % self.checkpoint_every == 0 if self.steps is not None else since >= self.checkpoint_seconds
 
     def rate(self, step: int, spent: float = 0.0) -> float:
-        """Learning rate of `step` (0-based), when `spent` seconds of training are over."""
+        """Return the learning rate of `step` (0-based), after `spent` seconds of training."""
         warm = min(1.0, (step + 1) / max(1, self.warmup))
         left = (1 - self.done(step, spent)) / self.decay_share if self.decay_share > 0 else 1.0
         return self.lr * warm * (0.02 + 0.98 * 0.5 * (1 - math.cos(math.pi * min(1.0, left))))
 
 
 def draws_of(seed: int, step: int, device: torch.device) -> tuple[torch.Generator, np.random.Generator]:
-    """Generators whose draws depend on `(seed, step)` alone: one on the device, and one for decisions in Python."""
+    """Make generators that depend on `(seed, step)` alone: one on the device, and one for decisions in Python."""
     rng = np.random.default_rng([seed, step])
     return torch.Generator(device).manual_seed(int(rng.integers(2**62))), rng
 
 
 def averaged_name(name: str) -> str:
-    """File name under which a module's moving average is kept in a checkpoint."""
+    """Return the file name of a module's moving average in a checkpoint."""
     return f"{name}_average"
 
 
 def is_over(folder: Path, config: LoopConfig) -> bool:
-    """Whether a run is as long as it should be, by its newest checkpoint."""
+    """Return whether a run is complete, by its newest checkpoint."""
     found = list_checkpoints(folder)
     if not found:
         return False
@@ -94,7 +94,7 @@ def is_over(folder: Path, config: LoopConfig) -> bool:
 
 
 def steps_taken(folder: Path) -> int:
-    """Steps up to the newest checkpoint of a run; 0 without any."""
+    """Return the steps of a run's newest checkpoint; 0 without any."""
     found = list_checkpoints(folder)
     return read_record(found[-1])[0] if found else 0
 
@@ -102,16 +102,16 @@ def steps_taken(folder: Path) -> int:
 def run_loop(
     modules: Mapping[str, nn.Module], loss_of: LossFunction, folder: Path, config: LoopConfig, stage: str
 ) -> Iterator[Progress]:
-    """Train `modules` in place, going on from the newest checkpoint in `folder`; at the end they hold their average.
+    """Train `modules` in place, from the newest checkpoint in `folder` on; at the end they hold their average.
 
     Args:
         modules: name → network; all their parameters that require gradients are trained.
-        loss_of: the loss of one step.
-        folder: where checkpoints live.
-        stage: what the progress calls it.
+        loss_of: computes the loss of one step.
+        folder: folder of the checkpoints.
+        stage: its name in progress reports.
 
     Yields:
-        Progress in steps, or in seconds where those say how long; the note of a report in seconds has the steps.
+        Progress in steps, or in seconds if these set the length; its note then has the steps.
     """
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -163,7 +163,7 @@ def _resumed(
     averages: Mapping[str, dict[str, Tensor]],
     optimizer: torch.optim.Optimizer,
 ) -> tuple[int, dict[str, Any]]:
-    """Put back the newest checkpoint, if there is one; `(step, record)`."""
+    """Restore the newest checkpoint, if there is one; returns `(step, record)`."""
     found = list_checkpoints(folder)
     if not found:
         return 0, {"curve": [], "seconds": 0.0}
@@ -176,7 +176,7 @@ def _resumed(
 
 
 class _Reports:
-    """Progress of one run of a loop, in its own unit."""
+    """Makes progress reports of one run of a loop, in its own unit."""
 
     def __init__(self, stage: str, config: LoopConfig, step: int, spent: float) -> None:
         self._stage, self._begin, self._before = stage, step, spent

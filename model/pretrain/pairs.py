@@ -1,11 +1,11 @@
-"""The embedded base's U-Net: both branches and SAIM trained together, from nothing, on procedural pairs.
+"""Trains the embedded base's U-Net from scratch: both branches and SAIM together, on procedural pairs.
 
 Few-shot training alone cannot teach the branches to agree on where a defect is; exact procedural masks can. One U-Net
-serves both branches, told apart by their prompts ("a scratched plate" / "scratch"), and SAIM learns to carry the
-defect from one to the other. In a share of the captions the names give way to the rare tokens, so these mean "an
-object" and "a defect" before any user's data are seen. Some pairs show a faultless part and nothing, so that a prompt
-without a defect has a meaning, some the mask as a picture and the part. Every few steps the branches go without SAIM,
-so that the U-Net also draws single pictures (AnomalyDiffusion, BCM's pass over backgrounds).
+serves both branches, distinguished by their prompts ("a scratched plate" / "scratch"), and SAIM learns to carry the
+defect from one to the other. A share of the captions has rare tokens in place of names, so that these mean "an object"
+and "a defect" before any user's data are seen. Some pairs show a faultless object and an empty part, so that a prompt
+without a defect has a meaning; some show the mask as an image, and the part. Every few steps the branches run without
+SAIM, so that the U-Net also generates single images (AnomalyDiffusion, BCM's pass over backgrounds).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from service.core.atomic_write import atomic_file
 ENCODE_BATCH = 128
 
 APART_EVERY = 8
-"""Steps, of which one has the branches without SAIM."""
+"""One step in this many runs the branches without SAIM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class PairsConfig:
         widths: channels per level; every level has self- and cross-attention, and so SAIM.
         heads: attention heads.
         batch: pairs per step.
-        rare_share: share of the pairs whose captions use the rare tokens.
-        drop_share: share of the pairs trained without caption, for classifier-free guidance.
-        mask_share: share of the views whose image is the mask as a picture.
+        rare_share: share of the pairs whose captions use rare tokens.
+        drop_share: share of the pairs trained without captions, for classifier-free guidance.
+        mask_share: share of the views whose image is the mask.
         good_share: share of the views whose image has no defect, and whose part is empty.
-        compile_seconds: that compiling the objective may take; 0 leaves it as it is written.
-        encode_every: steps after which another batch of views is encoded, until all are.
+        compile_seconds: limit for compiling the objective; 0 turns compilation off.
+        encode_every: steps between two batches of views to encode, until all are encoded.
         defect_weight: see `pair_loss`.
     """
 
@@ -74,11 +74,11 @@ class PairsConfig:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPairs:
-    """Latents of the pairs of a shard.
+    """Latents of a shard's pairs.
 
     Attributes:
         latents: `(2, N, C_lat, h, w)` bfloat16, branch axis first.
-        masks: `(N, 1, h, w)` float16 in [0, 1]: the defect; empty where there is none.
+        masks: `(N, 1, h, w)` float16 in [0, 1]: the defect; empty without one.
         tokens: `(2, N, L)` int16 captions of both branches.
         rare_tokens: the same with the rare tokens in place of the names.
     """
@@ -93,7 +93,7 @@ class EncodedPairs:
 
 
 def build_unet(config: PairsConfig, latent_channels: int, latent_size: int, text_width: int) -> UNet2DConditionModel:
-    """A new U-Net with weights drawn from `config.seed`."""
+    """Make a new U-Net with weights drawn from `config.seed`."""
     torch.manual_seed(config.seed)
     levels = len(config.widths)
     return UNet2DConditionModel(
@@ -111,13 +111,13 @@ def build_unet(config: PairsConfig, latent_channels: int, latent_size: int, text
 
 
 class PairEncoder:
-    """Encodes shards of views bit by bit, keeps the finished ones on disk, and hands out batches of what there is.
+    """Encodes shards of views step by step, stores complete ones on disk, and draws batches from them.
 
     Args:
-        vae: the finished autoencoder, on the device that trains.
-        tokenizer: of the captions.
+        vae: the finished autoencoder, on the training device.
+        tokenizer: tokenizer of the captions.
         shards: folder of the shards of views, which may be growing.
-        folder: where encoded shards are kept.
+        folder: folder for encoded shards.
         config: shares of the kinds of pairs, and the seed.
     """
 
@@ -140,10 +140,10 @@ class PairEncoder:
         ]
 
     def encode_some(self) -> bool:
-        """Encode the next batch of views; with the last of a shard, its pairs can be drawn.
+        """Encode the next batch of views; a shard's pairs can be drawn once its last batch is encoded.
 
         Returns:
-            Whether there was anything to encode.
+            Whether anything was left to encode.
         """
         if self._begun is None:
             waiting = sorted(path for path in self._shards.glob("*.safetensors") if path.name not in self._known)
@@ -197,7 +197,7 @@ class PairEncoder:
 
 
 def _shown(rng: np.random.Generator, count: int, config: PairsConfig) -> list[Shown]:
-    """What each of a shard's images shows."""
+    """Draw what each of a shard's images shows."""
     draws = rng.random(count)
     return [
         Shown.MASK if draw < config.mask_share else Shown.GOOD if draw > 1 - config.good_share else Shown.DEFECT
@@ -206,7 +206,7 @@ def _shown(rng: np.random.Generator, count: int, config: PairsConfig) -> list[Sh
 
 
 def _flags(shown: list[Shown], kind: Shown) -> Tensor:
-    """`(N, 1, 1, 1)` bool."""
+    """Return `(N, 1, 1, 1)` bool: which images show that kind."""
     return torch.tensor([each is kind for each in shown]).view(-1, 1, 1, 1)
 
 
@@ -223,8 +223,8 @@ def train_pairs(
     """Train U-Net, SAIM and text encoder together in place, resumably.
 
     Args:
-        encoder: with at least one shard encoded; goes on encoding meanwhile.
-        schedule: on the device.
+        encoder: has at least one encoded shard; encodes more during training.
+        schedule: noise schedule on the device.
     """
     device = next(denoiser.parameters()).device
     precision = faster_precision(device)
@@ -247,8 +247,8 @@ def train_pairs(
 
     objective = pair_objective(denoiser, text_encoder, schedule, config, precision)
     modules = {"denoiser": denoiser, "text_encoder": text_encoder}
-    # The few steps without SAIM would take a compilation of their own.
-    together, told = faster(objective, draw(1), config.compile_seconds)
+    # The few steps without SAIM would need a separate compilation.
+    together, compiled = faster(objective, draw(1), config.compile_seconds)
     for module in modules.values():
         module.zero_grad()
 
@@ -259,7 +259,7 @@ def train_pairs(
         return together(*inputs) if inputs[-1] else objective(*inputs)
 
     for progress in run_loop(modules, loss_of, folder, loop, "pairs"):
-        yield replace(progress, note=", ".join(note for note in (progress.note, told) if note))
+        yield replace(progress, note=", ".join(note for note in (progress.note, compiled) if note))
     denoiser.eval()
     text_encoder.eval()
 
@@ -271,7 +271,7 @@ def pair_objective(
     config: PairsConfig,
     precision: torch.dtype,
 ) -> Objective:
-    """The loss of latents, masks, tokens, timesteps and noise, and of whether the branches go through SAIM."""
+    """Make the objective: the loss as a function of latents, masks, tokens, timesteps, noise, and the use of SAIM."""
     device = next(denoiser.parameters()).device
 
     def objective(
@@ -292,7 +292,7 @@ def pair_objective(
 
 
 def _stratified(count: int, steps: int, generator: torch.Generator) -> Tensor:
-    """`count` timesteps, one in each of `count` equal bands of [0, steps); pairs of a batch come in no order."""
+    """Draw `count` timesteps, one in each of `count` equal bands of [0, steps), in order; pairs are shuffled anyway."""
     device = generator.device
     draws = torch.rand(count, generator=generator, device=device)
     return ((torch.arange(count, device=device) + draws) / count * steps).long().clamp_max(steps - 1)

@@ -1,4 +1,4 @@
-"""In which precision a device multiplies faster: half precision is slower on CPUs that have no tiles for it (AMX)."""
+"""Finds the precision in which a device multiplies faster; half precision is slower on CPUs without AMX."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 SIDE = 512
-"""Of the square matrices that are multiplied to find out."""
+"""Side of the square matrices that are multiplied to find out."""
 
 
 @functools.cache
 def faster_precision(device: torch.device) -> torch.dtype:
-    """bfloat16 on GPUs; on CPUs whichever of it and float32 multiplies faster here, measured in some milliseconds."""
+    """Return bfloat16 on GPUs; on CPUs the faster of bfloat16 and float32, measured in some milliseconds."""
     if device.type != "cpu":
         return torch.bfloat16
     return min((torch.bfloat16, torch.float32), key=_seconds)
 
 
 def computing_in(precision: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
-    """Autocasting to `precision`; nothing for float32, in which the weights are."""
+    """Autocast to `precision`; does nothing for float32, the precision of the weights."""
     return nullcontext() if precision is torch.float32 else torch.autocast(device.type, precision)
 
 

@@ -1,4 +1,4 @@
-"""Sizes of the embedded base: what two CPU cores make overnight, and what one GPU makes in nine minutes."""
+"""Defines presets of the embedded base: for two CPU cores overnight, and for one GPU in nine minutes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Preset:
     """All sizes of one pretraining.
 
     Attributes:
-        minutes: how long it takes unless the user says otherwise.
-        shares: of the minutes, for the autoencoder, the pairs and each of the two mask networks; what is left is for
+        minutes: default duration.
+        shares: shares of the minutes for the autoencoder, the pairs and each of the two mask networks; the rest is for
             starting, rendering the first scenes, encoding, and measuring.
-        scenes: rendered procedural scenes at most; each gives two views.
+        scenes: most procedural scenes to render; each gives two views.
         render_size: side of a scene, pixels.
         shard: scenes per file.
-        first_shards: files to be there before the autoencoder, or the pairs, begin.
+        first_shards: files that must exist before the autoencoder, or the pairs, start.
         pixels: side of the square images of the base's U-Net.
-        text_width, text_layers: of the text encoder.
+        text_width, text_layers: width and layers of the text encoder.
         mask_batch: views per step of a mask network.
-        masks: loop of each mask network.
+        masks: training loop of each mask network.
         few_shot, sampling: settings recommended to users of the base, for its card.
     """
 
@@ -48,7 +48,7 @@ class Preset:
     sampling: dict[str, Any]
 
     def lasting(self, minutes: float, *, started: bool = False) -> Self:
-        """With every loop's length by the clock; where a base is `started` from, no time is for mask networks."""
+        """Set every loop's length by the clock; if a base is `started` from, mask networks get no time."""
         autoencoder, pairs, masks = (60 * minutes * share for share in self.shares)
         if started:
             pairs += 2 * masks
@@ -118,4 +118,4 @@ PRESETS = {
         sampling=SAMPLING,
     ),
 }
-"""Rates go with the batch: the pairs' is what AdamW bears at 32 and more."""
+"""Learning rates depend on the batch: the pairs' rate is the largest that is stable with AdamW at 32 and more."""

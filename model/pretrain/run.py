@@ -1,9 +1,9 @@
-"""The whole pretraining as one resumable command: render, autoencoder, pairs, mask networks, and the assembled base.
+"""Runs the whole pretraining, resumably: render, autoencoder, pairs, mask networks, and the assembled base.
 
-Every stage keeps its state in the work folder and is skipped once done, so the command may be stopped at any moment
-and given again; it may also be given stage by stage. Scenes are rendered by other processes while networks train.
-A run of a given length is divided among the stages; given again with more minutes, the pairs go on. It may also start
-from a finished base of the same recipe, whose latents and mask networks it keeps.
+Every stage keeps its state in the work folder and is skipped once done, so the command may be stopped at any time and
+run again, or run stage by stage. Other processes render scenes while networks train. A run's duration is divided among
+the stages; run again with more minutes, it continues the pairs. It may also start from a finished base of the same
+recipe, and then keeps its latents and mask networks.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from service.core.atomic_write import atomic_file, atomic_folder, write_text
 from service.core.errors import UsageError
 
 SHARD_BYTES = 15 * 2**20
-"""Largest safetensors file of a base, so that it travels where single files are limited."""
+"""Largest safetensors file of a base, for hosts that limit the size of files."""
 
 SKIPPED_SECONDS = 2.0
-"""A stage that took less found its work done."""
+"""Seconds; a faster stage had nothing left to do."""
 
 MEASURED_PAIRS = 64
-"""Held-out pairs, and samples, that the figures in the card are means over."""
+"""Number of held-out pairs, and of samples, that the card's figures are averaged over."""
 
 START = "start"
-"""Folder in the work folder with the base that is started from."""
+"""Name, in the work folder, of the base that is started from."""
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -66,12 +66,12 @@ SCHEDULER = {
     "steps_offset": 1,
     "clip_sample": False,
 }
-"""Stable Diffusion's noise schedule with zero terminal SNR, which a mid-grey background needs: with the original one
-the last timestep still shows the mean of the picture."""
+"""Stable Diffusion's noise schedule with zero terminal SNR, which a mid-grey background needs: with the original
+schedule, the last timestep still shows the image's mean."""
 
 
 class Stage(StrEnum):
-    """The stages, in order."""
+    """Stages of pretraining, in order."""
 
     RENDER = "render"
     AUTOENCODER = "autoencoder"
@@ -91,19 +91,19 @@ def pretrain(
     photographs: Sequence[Pair] = (),
     start: Path | None = None,
 ) -> Iterator[Progress]:
-    """Make a base from nothing but this package.
+    """Make a base from this package alone.
 
     Args:
-        work: where shards, checkpoints and finished parts live.
-        preset: all sizes, and how long every loop lasts.
-        target: folder of the finished base; replaced when it exists.
+        work: folder of shards, checkpoints and finished parts.
+        preset: all sizes, and the length of every loop.
+        target: folder of the finished base; replaced if it exists.
         device: "cpu" or "cuda".
-        stages: those to do now; what they need from earlier ones must be there.
+        stages: stages to run; results of earlier ones that they need must exist.
         photographs: real pairs on which the finished base is measured; nothing is trained on them.
-        start: folder of a base of this recipe to go on from; None to begin anew, or to go on in the work folder.
+        start: base of this recipe to continue from; None to start from scratch, or to resume in the work folder.
 
     Raises:
-        UsageError: the base to start from has another vocabulary.
+        UsageError: if the base to start from has another vocabulary.
     """
     work.mkdir(parents=True, exist_ok=True)
     if start is not None:
@@ -116,7 +116,7 @@ def pretrain(
             began = time.monotonic()
             try:
                 if renderer is not None and stage is Stage.RENDER:
-                    # Later stages take in what is rendered while they go on.
+                    # Later stages add what is rendered while they run.
                     enough = preset.shard * preset.first_shards if len(stages) > 1 else preset.scenes
                     yield from _rendered(renderer, enough)
                 if stage is Stage.MEASURE:
@@ -129,7 +129,7 @@ def pretrain(
 
 
 def _renderer(work: Path, preset: Preset) -> Renderer:
-    """Of scenes that the base which is started from has not seen."""
+    """Make a renderer of scenes that the base to start from has not seen."""
     processes = max(1, (os.cpu_count() or 1) - 1)
     first = int(_started_card(work).get("samples_rendered", 0))
     return Renderer(
@@ -177,7 +177,7 @@ def _pairs(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
     vae = AutoencoderKL.from_pretrained(work / "vae").to(device)
     tokenizer = build_tokenizer(vocabulary())
     encoder = PairEncoder(vae, tokenizer, work / "views", work / "encoded", preset.pairs)
-    # A GPU encodes all views in seconds, a CPU goes on with it between steps.
+    # A GPU encodes all views in seconds; a CPU encodes between steps.
     shards = preset.first_shards if device == "cpu" else preset.scenes
     meter = Meter("encode", shards, "shards", resumed=len(encoder.encoded))
     while len(encoder.encoded) < shards and encoder.encode_some():
@@ -195,7 +195,7 @@ def _pairs(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
 def build_networks(
     work: Path, preset: Preset, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKL
 ) -> tuple[TwoBranchUNet, CLIPTextModel]:
-    """U-Net with SAIM, and text encoder, with fresh weights or those of the base that is started from."""
+    """Make U-Net with SAIM, and text encoder, with new weights or those of the base to start from."""
     start = work / START
     if start.is_dir():
         unet = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
@@ -211,7 +211,7 @@ def build_networks(
 def save_networks(
     work: Path, denoiser: TwoBranchUNet, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Finished parts in the work folder; the U-Net last, its presence means that all are there."""
+    """Write finished parts to the work folder; the U-Net last, so that its presence means completeness."""
     text_encoder.save_pretrained(work / "text_encoder")
     tokenizer.save_pretrained(work / "tokenizer")
     save_file(
@@ -236,7 +236,7 @@ def _masks(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
 
 
 def _held_out(work: Path, preset: Preset, device: str) -> Views:
-    """Views of scenes that nothing is trained on."""
+    """Render views of scenes that nothing is trained on."""
     path = work / "held-out.safetensors"
     if not path.is_file():
         render_shard(path, HELD_OUT_SEED, MEASURED_PAIRS, preset.render_size, preset.pixels)
@@ -244,13 +244,13 @@ def _held_out(work: Path, preset: Preset, device: str) -> Views:
 
 
 def _start_from(work: Path, base: Path) -> None:
-    """Copy a base into the work folder, once, with its finished parts where the stages look for them."""
+    """Copy a base to the work folder once, with its parts where the stages expect them."""
     if (work / START).is_dir():
         return
     words = PreTrainedTokenizerFast.from_pretrained(base / "tokenizer").get_vocab()
     if words != build_tokenizer(vocabulary()).get_vocab():
         raise UsageError(
-            f"{base} knows other words than captions have today, so it cannot be trained on: make a new base"
+            f"{base} has another vocabulary than today's captions, so it cannot be continued from: make a new base"
         )
     with atomic_folder(work / START) as aside:
         shutil.copytree(base, aside, dirs_exist_ok=True)
@@ -259,13 +259,13 @@ def _start_from(work: Path, base: Path) -> None:
 
 
 def _started_card(work: Path) -> dict[str, Any]:
-    """The card of the base that is started from; empty where there is none."""
+    """Read the card of the base to start from; empty without one."""
     path = work / START / "card.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def assemble(work: Path, preset: Preset, target: Path) -> None:
-    """Put the finished parts together as a base in half precision, with the card begun."""
+    """Combine the finished parts to a base in half precision, with a first version of its card."""
     with atomic_folder(target) as aside:
         _put_together(work, aside)
         card = _card(work, preset, target.name)
@@ -277,7 +277,7 @@ def _put_together(work: Path, aside: Path) -> None:
     UNet2DConditionModel.from_pretrained(work / "unet").half().save_pretrained(
         aside / "unet", max_shard_size=SHARD_BYTES
     )
-    # In full precision: transformers loads what it finds, and next to a U-Net, which loads in full, half would not fit.
+    # In full precision: transformers loads the stored precision, which must match that of the U-Net.
     CLIPTextModel.from_pretrained(work / "text_encoder").save_pretrained(aside / "text_encoder")
     shutil.copytree(work / "tokenizer", aside / "tokenizer")
     DDPMScheduler.from_config(SCHEDULER).save_pretrained(aside / "scheduler")
@@ -293,7 +293,7 @@ def _put_together(work: Path, aside: Path) -> None:
                 load_u2net(work / f"{subject}.safetensors"), aside / "u2net" / f"{subject}.safetensors", half=True
             )
     for file in aside.glob("*/config.json"):
-        # diffusers notes where a network was loaded from, which is nobody's business.
+        # diffusers records the path that a network was loaded from; remove it.
         config = json.loads(file.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)
         file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -301,7 +301,7 @@ def _put_together(work: Path, aside: Path) -> None:
 
 
 def measure(target: Path, photographs: Sequence[Pair], device: str) -> None:
-    """Measure the finished base, write the figures into its card and a sheet of samples beside it."""
+    """Measure the finished base; write the figures to its card, and a sheet of samples beside it."""
     base = load_base(str(target), device=device)
     part = target / "u2net" / f"{Subject.PART}.safetensors"
     net = load_u2net(part).to(device) if part.is_file() else None
@@ -351,7 +351,7 @@ def _card(work: Path, preset: Preset, name: str) -> dict[str, Any]:
 
 
 def _times(work: Path) -> dict[str, dict[str, float]]:
-    """Stage → machine → seconds spent."""
+    """Return stage → machine → seconds spent."""
     path = work / "times.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 

@@ -1,7 +1,7 @@
-"""The embedded base's two mask networks: one finds the defect in an anomaly part, the other the object in an image.
+"""Trains the embedded base's mask networks: one finds the defect in an anomaly part, the other the object in an image.
 
-Both are small U²-Nets trained on procedural samples with the paper's deep supervision. Parts go through the base's
-autoencoder on their way, with some noise added to their latents, because that is how generated parts come.
+Both are small U²-Nets trained on procedural samples with the paper's deep supervision. Parts pass through the base's
+autoencoder, with some noise added to their latents, to look like generated parts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from model.runtime.progress import Progress
 
 
 class Subject(StrEnum):
-    """What is segmented: the defect on its anomaly part, or the object (`M_f`) in the whole image."""
+    """What to segment: the defect on its anomaly part, or the object (`M_f`) in the whole image."""
 
     PART = "part"
     OBJECT = "object"
@@ -39,10 +39,10 @@ class SegmentationConfig:
 
     Attributes:
         subject: what it learns to find.
-        widths: of its stages.
-        batch: pictures per step.
-        latent_noise: largest deviation of the noise put on a part's latents, for latents of unit deviation.
-        seed: of the weights and of every draw.
+        widths: widths of its stages.
+        batch: images per step.
+        latent_noise: largest standard deviation of noise added to latents of unit deviation.
+        seed: seed of the weights and of all draws.
     """
 
     subject: Subject
@@ -53,7 +53,7 @@ class SegmentationConfig:
 
 
 def build_segmentation(config: SegmentationConfig) -> U2Net:
-    """A new network with weights drawn from `config.seed`, which takes pixels at their own size."""
+    """Make a new network for pixels at their own size, with weights drawn from `config.seed`."""
     torch.manual_seed(config.seed)
     return U2Net(config.widths, PLAIN)
 
@@ -67,14 +67,14 @@ def train_segmentation(
     loop: LoopConfig,
     vae: AutoencoderKL | None = None,
 ) -> Iterator[Progress]:
-    """Train in place, resumably; the last progress notes the IoU on the held-out views.
+    """Train in place, resumably; the last progress report notes the IoU on held-out views.
 
     Args:
-        net: from `build_segmentation`. It ends in evaluation mode, with averaged weights.
-        held_out: views that are not among the shards'.
-        folder: where checkpoints live.
-        vae: the base's autoencoder, on the network's device. Half of each batch of parts goes through it; without it,
-            blur and noise alone stand for it.
+        net: from `build_segmentation`. In the end it is in evaluation mode, with averaged weights.
+        held_out: views of scenes outside of the shards.
+        folder: folder of the checkpoints.
+        vae: the base's autoencoder, on the network's device. Half of each batch of parts passes through it; without it,
+            blur and noise imitate it.
     """
     device = next(net.parameters()).device
     precision = faster_precision(device)
@@ -105,7 +105,7 @@ def draw(
     generator: torch.Generator,
     vae: AutoencoderKL | None,
 ) -> tuple[Tensor, Tensor]:
-    """A batch as the network should meet it: pictures moved and degraded, and what is to be found in them.
+    """Draw a batch: images moved and degraded, and the masks to find in them.
 
     Args:
         chosen: `(B,)` indices of the views.
@@ -133,7 +133,7 @@ def autoencode(vae: AutoencoderKL, pixels: Tensor, noise: float, generator: torc
 
     Args:
         pixels: `(B, 3, H, W)` float in [-1, 1], on the autoencoder's and the generator's device.
-        noise: each picture's noise has a deviation drawn from 0 to this, for latents of unit deviation.
+        noise: largest standard deviation of an image's noise, for latents of unit deviation; drawn from 0 to this.
 
     Returns:
         `(B, 3, H, W)` in [-1, 1].
@@ -153,9 +153,9 @@ def autoencode(vae: AutoencoderKL, pixels: Tensor, noise: float, generator: torc
 def held_out_ious(
     net: U2Net, views: Views, config: SegmentationConfig, vae: AutoencoderKL | None
 ) -> NDArray[np.float64]:
-    """IoU with the truth on every view, `(N,)`; leaves the network in evaluation mode.
+    """Measure the IoU with the true mask on every view, `(N,)`; leaves the network in evaluation mode.
 
-    Defective images as they are, parts through the autoencoder (without one: degraded), by draws that never change.
+    Defective images are unchanged, parts are autoencoded (degraded without an autoencoder), always with the same draws.
     """
     net.eval()
     device = next(net.parameters()).device

@@ -1,4 +1,4 @@
-"""The embedded base's text side: a word-level tokenizer over the captions' vocabulary and a small CLIP text encoder."""
+"""Makes the embedded base's tokenizer, of whole words in the captions' vocabulary, and its small CLIP text encoder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 from model.dualanodiff.prompts import RARE_DEFECT, RARE_OBJECT
 
 MAX_TOKENS = 32
-"""A prompt's length: room for sixteen learnt vectors of a mask beside words."""
+"""Length of a prompt in tokens: enough for words and sixteen learnt vectors of a mask."""
 
 
 def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token per known word, `<unk>` for the rest; sequences are `<bos> … <eos>`, padded to 32 tokens."""
+    """Make a tokenizer with one token per known word, or `<unk>`; texts become `<bos> … <eos>`, padded to 32 tokens."""
     special = ["<pad>", "<bos>", "<eos>", "<unk>"]
     ordered = [*special, RARE_OBJECT, RARE_DEFECT, *sorted(set(words) - {RARE_OBJECT, RARE_DEFECT})]
     vocabulary = {word: index for index, word in enumerate(ordered)}
@@ -36,7 +36,7 @@ def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def build_text_encoder(vocabulary_size: int, width: int, layers: int, seed: int) -> CLIPTextModel:
-    """A CLIP text encoder with weights drawn from `seed`."""
+    """Make a CLIP text encoder with weights drawn from `seed`."""
     torch.manual_seed(seed)
     return CLIPTextModel(
         CLIPTextConfig(

@@ -1,4 +1,4 @@
-"""What a defect is: altered colours and how far they cover the picture.
+"""Defines what a defect is: altered colours, and how far they cover the picture.
 
 Every defect is a function `(rng, canvas, strength) -> Defect`; `strength` 1 is the usual contrast, larger is stronger.
 Lengths are written for a picture of 128 px and scaled by `canvas.k`.

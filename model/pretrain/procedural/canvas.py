@@ -1,4 +1,4 @@
-"""The faultless scene, and where and in which shapes defects are drawn on it.
+"""Defines the faultless scene, and places and shapes of defects on it.
 
 Points are `(row, column)` from the middle of the picture, in pixels.
 """

@@ -1,4 +1,4 @@
-"""What a picture is said to show."""
+"""Writes captions for pictures."""
 
 from __future__ import annotations
 
@@ -91,15 +91,15 @@ _SYNONYMS = {
     "stain": ("discoloration", "contamination", "oil", "dirt"),
     "wear": ("worn area", "rough"),
 }
-"""Other words that users have for the same; known to the text encoder, though seldom shown."""
+"""Synonyms that users may choose; known to the text encoder, but rarely used in captions."""
 
 
 _FORM_WORDS = ("a an with photo of close showing mask on good without no", "defect defective object part")
-"""Of the captions' forms, and some that a user may need."""
+"""Words of the captions' forms, and some that users may need."""
 
 
 class Shown(StrEnum):
-    """What the image of a pair shows; the part beside it is empty for a good one."""
+    """What the image of a pair shows; the part of a good one is empty."""
 
     DEFECT = "defect"
     GOOD = "good"
@@ -111,7 +111,7 @@ def _an(noun: str) -> str:
 
 
 def describe(rng: Rng, name: str, defect: str, adjective: str | None = None) -> str:
-    """A caption naming the part and its defect, in one of several forms; some need an adjective."""
+    """Write a caption naming the part and its defect, in one of several forms; some need an adjective."""
     forms = [
         f"{name} with {_an(defect)}",
         f"{_an(name)} with {_an(defect)}",
@@ -124,7 +124,7 @@ def describe(rng: Rng, name: str, defect: str, adjective: str | None = None) -> 
 
 
 def caption_pair(rng: Rng, name: str, defect: str, shown: Shown) -> tuple[str, str]:
-    """Captions of the image and of its part; both use the same word for the defect, at times a synonym or any word."""
+    """Write captions of the image and of its part, with the same word for the defect: a name, synonym or any word."""
     draw = rng.random(2)
     word, adjective = defect, _ADJECTIVES.get(defect)
     if draw[0] < 0.1:
@@ -142,7 +142,7 @@ def caption_pair(rng: Rng, name: str, defect: str, shown: Shown) -> tuple[str, s
 
 
 def rare_captions(shown: Shown) -> tuple[str, str]:
-    """`caption_pair` with the rare tokens in place of the names."""
+    """Write captions like `caption_pair`, with the rare tokens in place of the names."""
     if shown is Shown.MASK:
         return f"a mask of {RARE_DEFECT}", RARE_DEFECT
     if shown is Shown.GOOD:
@@ -151,7 +151,7 @@ def rare_captions(shown: Shown) -> tuple[str, str]:
 
 
 def vocabulary() -> list[str]:
-    """Every word a caption can hold, sorted."""
+    """Return every word that a caption can contain, sorted."""
     synonyms = (word for words in _SYNONYMS.values() for word in words)
     phrases = (*_FORM_WORDS, *CLASSES, *DEFECTS, *_ADJECTIVES.values(), *_GENERIC, *_SYNONYMS, *synonyms)
     return sorted({word for phrase in phrases for word in phrase.split()})

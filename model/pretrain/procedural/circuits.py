@@ -1,4 +1,4 @@
-"""Copper of printed circuits: parallel tracks that bend by 45 degrees, pads at their ends, pours and large rings.
+"""Draws copper of printed circuits: parallel tracks that bend by 45 degrees, pads at their ends, pours and large rings.
 
 Everything is a signed distance in pixels, positive inside the copper.
 """

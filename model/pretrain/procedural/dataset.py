@@ -1,4 +1,4 @@
-"""Procedural views on disk: safetensors shards, each of the scenes of consecutive seeds.
+"""Writes procedural views to disk: safetensors shards, each of scenes with consecutive seeds.
 
 Every scene gives two square views of the base's size, both placed at random about a point of its defect: one at the
 scene's own scale, so that a defect of ten pixels keeps them, and one of a wider part of the scene, up to all of it,
@@ -27,7 +27,7 @@ from model.types import ImageArray, MaskArray
 from service.core.atomic_write import atomic_file
 
 VIEWS = 2
-"""Of every scene: the close one, then the wider one."""
+"""Views per scene: the close one, then the wider one."""
 
 SHARD_SCENES = 500
 """Scenes per shard."""
@@ -44,7 +44,7 @@ class View:
 
 
 def scene_views(sample: Sample, pixels: int, rng: Rng) -> list[View]:
-    """The close and the wider view of a scene, each of `pixels` a side; every mask holds at least one pixel."""
+    """Cut the close and the wider view of a scene, with sides of `pixels`; every mask has at least one pixel."""
     size = len(sample.mask)
     wider = round(float(np.exp(rng.uniform(np.log(pixels), np.log(size)))))
     rows, columns = np.nonzero(sample.mask)
@@ -59,7 +59,7 @@ def scene_views(sample: Sample, pixels: int, rng: Rng) -> list[View]:
                 cut_image(sample.image, window, pixels),
                 cut_image(sample.normal, window, pixels),
                 cut_mask(sample.mask, window, pixels),
-                # Where the part is hardly in view there may be none of it: unlike a defect, that is no mistake.
+                # The object may be out of view; unlike a missing defect, this is no error.
                 cut_mask(sample.object_mask, window, pixels)
                 if sample.object_mask[window.slices].any()
                 else np.zeros((pixels, pixels), np.bool_),
@@ -69,7 +69,7 @@ def scene_views(sample: Sample, pixels: int, rng: Rng) -> list[View]:
 
 
 def render_shard(path: Path, first_seed: int, scenes: int, size: int, pixels: int) -> None:
-    """Render seeds `first_seed` to `first_seed + scenes - 1` into `path`; a shard is there whole or not at all.
+    """Render seeds `first_seed` to `first_seed + scenes - 1` into `path`; a shard exists completely or not at all.
 
     Args:
         size: side of a scene, pixels.
@@ -92,19 +92,19 @@ def render_shard(path: Path, first_seed: int, scenes: int, size: int, pixels: in
 
 
 def shard_path(folder: Path, first_seed: int, scenes: int, size: int, pixels: int) -> Path:
-    """Where the shard of these seeds lies; the name holds all that its content depends on."""
+    """Return the path of the shard of these seeds; its name has everything that its content depends on."""
     return folder / f"procedural-{size}px-{pixels}px-{first_seed:09d}-{scenes}.safetensors"
 
 
 class Renderer:
-    """Renders shards in processes of its own while others work; what is on disk already is not rendered again.
+    """Renders shards in other processes, in the background; shards already on disk are not rendered again.
 
     Args:
-        folder: where the shards go.
-        first_seed: of the first scene.
-        scenes: how many to render.
+        folder: folder of the shards.
+        first_seed: seed of the first scene.
+        scenes: number of scenes to render.
         size, pixels: sides of a scene and of its views.
-        processes: how many at a time; they give way to other work on the machine.
+        processes: number of processes; they have low priority.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Renderer:
         self.scenes = scenes
         self._found = 0
         self._jobs: dict[Future[None], int] = {}
-        # A process of a program that computes with threads is not forked.
+        # Forking a process that computes with threads is not safe.
         self._pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=os.nice, initargs=(5,))
         for begin in range(0, scenes, shard):
             count = min(shard, scenes - begin)
@@ -135,15 +135,15 @@ class Renderer:
 
     @property
     def done(self) -> int:
-        """Scenes on disk.
+        """Return the number of scenes on disk.
 
         Raises:
-            Exception: what failed while rendering, as it was raised there.
+            Exception: the error of a failed rendering process.
         """
         return self._found + sum(count for job, count in self._jobs.items() if job.done() and job.result() is None)
 
     def until(self, scenes: int) -> Iterator[int]:
-        """Wait until so many scenes are on disk; yields how many there are, now and then."""
+        """Wait until `scenes` scenes are on disk; yields their number from time to time."""
         while (done := self.done) < min(scenes, self.scenes):
             yield done
             wait([job for job in self._jobs if not job.done()], timeout=5, return_when=FIRST_COMPLETED)

@@ -1,6 +1,6 @@
-"""Defects drawn on a part, by name: each returns the altered colours and how far they cover the picture.
+"""Draws defects on a part, by name: each function returns altered colours, and how far they cover the picture.
 
-Here are those that cover an area with a sharp outline; lines, circuit faults and soft areas have modules of their own.
+This module has defects that cover an area with a sharp outline; lines, circuit faults and soft areas are elsewhere.
 Lengths are written for a picture of 128 px and scaled by `canvas.k`.
 """
 

@@ -1,6 +1,6 @@
-"""Faults of printed circuits: tracks cut, joined, bitten and blotched.
+"""Draws faults of printed circuits: tracks cut, joined, bitten and blotched.
 
-They read the picture's two tones from its brightness, so they need to know nothing of how the circuit was drawn;
+They read the picture's two tones from its brightness, so they do not depend on how the circuit was drawn;
 the rarer tone counts as the tracks.
 """
 

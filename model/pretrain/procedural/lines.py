@@ -1,4 +1,4 @@
-"""Defects that follow a line: scratches, cracks, gaps, fibres and creases."""
+"""Draws defects that follow a line: scratches, cracks, gaps, fibres and creases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random fields and shapes that every procedural picture is built from.
+"""Makes the random fields and shapes that procedural pictures consist of.
 
 Lengths are in pixels of the picture; fields are `(H, W)`, mostly float32.
 """

@@ -1,4 +1,4 @@
-"""Parts seen from above: each is drawn from its signed distance (pixels, positive inside), lit at its edges.
+"""Draws parts seen from above: each from its signed distance (pixels, positive inside), lit at its edges.
 
 A builder takes `(rng, frame)` and returns the part's colours and its distance field.
 """

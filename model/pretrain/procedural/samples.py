@@ -1,9 +1,9 @@
-"""The sample pairs that come with the package: dark ground metal plates, some with a hole, all of one production.
+"""Renders the shipped sample pairs: dark ground metal plates, some with a hole, all of one production.
 
     python -m model.pretrain.procedural.samples
 
-renders them anew. Everything that makes the plates one product (steel, grind, light, camera) is fixed; their place,
-grain and holes vary. The pictures are not among those that the embedded base learns from.
+renders them again. Everything that makes the plates one product (steel, grind, light, camera) is fixed; their place,
+grain and holes vary. The embedded base is not trained on them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A procedural picture of a defective part, the same part without the defect, and the exact mask between them."""
+"""Renders a defective part, the same part without the defect, and the exact mask of the difference."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from model.pretrain.procedural.surfaces import SURFACES
 from model.types import ImageArray, MaskArray
 
 SMALLEST_MASK = 6
-"""Pixels: below, a mask vanishes in the latents."""
+"""Least number of mask pixels; smaller masks vanish in the latents."""
 
 VISIBLE = 12.0
 """Mean difference (0-255) inside the mask that a defect must make."""
 
 VISIBLE_LINE = 9.0
-"""The same for cracks and scratches: the eye follows a fainter line."""
+"""The same for cracks and scratches, because the eye follows a fainter line."""
 
 LARGEST_MASK = 0.5
 """Share of the picture."""
@@ -180,7 +180,7 @@ def _object(rng: Rng, size: int) -> tuple[str, Canvas]:
 
 
 def _defect_weights(object_name: str) -> NDArray[np.float64]:
-    """How often each of `DEFECTS` befalls a part: brittle ones crack, circuits have faults of their own."""
+    """Return how often each of `DEFECTS` occurs on a part: brittle ones crack, circuits have their own faults."""
     shares = {name: _RARER.get(name, 1.0) for name in DEFECTS}
     faults = _FAULT_SHARE if "circuit" in object_name else _STRAY_FAULT
     shares.update(dict.fromkeys(CIRCUIT_FAULTS, faults))
@@ -193,7 +193,7 @@ def _defect_weights(object_name: str) -> NDArray[np.float64]:
 
 
 def render(seed: int, size: int = 128) -> Sample:
-    """One sample; the same `(seed, size)` always gives the same one.
+    """Render one sample; the same `(seed, size)` always gives the same one.
 
     Args:
         seed: any non-negative integer.

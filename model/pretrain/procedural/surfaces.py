@@ -1,4 +1,4 @@
-"""Surfaces that fill the frame: how materials look in close-up, each a function `(rng, size) -> (size, size, 3)`.
+"""Draws surfaces that fill the frame: materials in close-up, each a function `(rng, size) -> (size, size, 3)`.
 
 Lengths are written for a picture of 128 px and scaled by `size / 128`.
 """

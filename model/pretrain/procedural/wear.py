@@ -1,6 +1,6 @@
-"""Soft damage over a wide area: wear, abrasion, discoloration, unevenness.
+"""Draws soft damage over a wide area: wear, abrasion, discoloration, unevenness.
 
-Such damage fades out, so its mask ends where too little of it is left to see.
+Such damage fades out, so its mask ends where it is too faint to see.
 """
 
 from __future__ import annotations
