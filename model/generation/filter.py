@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from model.data.crops import resize_image, resize_mask
 from model.diffusion.base import dtype_of
@@ -41,6 +43,11 @@ class Counts:
     def as_dict(self) -> dict[str, object]:
         """Return the counts as plain values, for the dataset."""
         return {"attempts": self.attempts, "accepted": self.accepted, "rejected": dict(sorted(self.rejected.items()))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `as_dict` returned; other entries are ignored."""
+        return cls(values["attempts"], values["accepted"], Counter(values["rejected"]))
 
 
 class CandidateFilter:

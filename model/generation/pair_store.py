@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -119,7 +118,7 @@ class PairStore:
         if not path.is_file():
             return Counts()
         state = json.loads(path.read_text(encoding="utf-8"))
-        return Counts(state["attempts"], state["accepted"], Counter(state["rejected"]))
+        return Counts.from_dict(state)
 
     def _read(self, name: str) -> Candidate:
         with Image.open(self.folder / f"{name}.png") as file:

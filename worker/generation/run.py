@@ -27,19 +27,17 @@ from model.runtime.timing import stage
 from service.core import object_keys
 from service.core.errors import UsageError
 from service.core.record import Record, State
-from worker.attempt.claim import claim
-from worker.attempt.completion import SCRATCH_PATIENCE, Completion, delete_beside, delete_scratch
-from worker.attempt.context import Context, new_owner
+from worker.attempt.attempt import run_attempt
+from worker.attempt.completion import SCRATCH_PATIENCE, delete_beside, delete_scratch
+from worker.attempt.context import Context
 from worker.attempt.delivery import Delivery
 from worker.attempt.lease import Lease
 from worker.attempt.progress import Reporter
 from worker.attempt.retry import retry, wait
 from worker.attempt.upload import upload
-from worker.attempt.workspace import workspace
 from worker.generation.blocks import Blocks
 from worker.generation.job import GenerationJob, prepare_job
 from worker.generation.selection import Selection
-from worker.monitoring.metrics import RunOutcome
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -55,18 +53,15 @@ def run_generation(job: str, context: Context, *, delivery: Delivery | None = No
     Args:
         delivery: delivery of the message that started this.
     """
-    owner = new_owner()
-    record = claim(context, job, owner, lambda: context.store.claims.join(job, owner), delivery)
-    if record is None:
-        return
-    log.info("generation_joined")
-    with (
-        Lease(context, job, owner, delivery) as lease,
-        Completion(context, record, lease, lambda: context.dispatcher.send_generation(job, 1)) as outcome,
-        workspace(context.settings, owner) as folder,
-    ):
-        if _Generation(context, record, lease, folder).run():
-            outcome.ended = RunOutcome.SUCCEEDED
+    run_attempt(
+        context,
+        job,
+        delivery,
+        take=context.store.claims.join,
+        send=lambda: context.dispatcher.send_generation(job, 1),
+        work=lambda record, lease, folder: _Generation(context, record, lease, folder).run(),
+        event="generation_joined",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,7 +49,7 @@ class Selection:
         """Update the counts from the worker that filters the candidates."""
         state = self._retried(lambda: self._store.blocks.judged(self._lease.record))
         if state is not None:
-            self.counts = _counts_of(state)
+            self.counts = Counts.from_dict(state)
 
     def advance(self) -> bool:
         """Filter all finished blocks, unless another worker filters; returns whether this one does."""
@@ -116,12 +115,8 @@ class Selection:
             self._accepted[self._next] = list(verdict.accepted)
             self._next += 1
         if state is not None:
-            self.counts = _counts_of(state)
+            self.counts = Counts.from_dict(state)
         return self._candidate_filter
 
     def _retried(self, action: Callable[[], Any]) -> Any:
         return retry(action, self._lease.check)
-
-
-def _counts_of(state: dict[str, Any]) -> Counts:
-    return Counts(state["attempts"], state["accepted"], Counter(state["rejected"]))

@@ -17,17 +17,15 @@ from model.runtime.timing import stage
 from service.core import object_keys
 from service.core.options.methods import DEFAULT_METHOD
 from service.core.record import Record
-from worker.attempt.claim import claim
-from worker.attempt.completion import SCRATCH_PATIENCE, Completion, delete_beside, delete_scratch
-from worker.attempt.context import Context, new_owner
+from worker.attempt.attempt import run_attempt
+from worker.attempt.completion import SCRATCH_PATIENCE, delete_beside, delete_scratch
+from worker.attempt.context import Context
 from worker.attempt.delivery import Delivery
 from worker.attempt.inputs import read_inputs
 from worker.attempt.lease import Lease, StopError, StopReason
 from worker.attempt.model_cache import Loaded
 from worker.attempt.progress import Reporter
 from worker.attempt.retry import retry
-from worker.attempt.workspace import workspace
-from worker.monitoring.metrics import RunOutcome
 from worker.training.checkpoints import Checkpoints
 from worker.training.sample_sheet import sample_sheet
 from worker.training.step_metrics import StepMetrics
@@ -41,18 +39,15 @@ def run_training(adapter: str, context: Context, *, delivery: Delivery | None = 
     Args:
         delivery: delivery of the message that started this.
     """
-    owner = new_owner()
-    record = claim(context, adapter, owner, lambda: context.store.claims.claim(adapter, owner), delivery)
-    if record is None:
-        return
-    log.info("training_claimed")
-    with (
-        Lease(context, adapter, owner, delivery) as lease,
-        Completion(context, record, lease, lambda: context.dispatcher.send_training(adapter)) as outcome,
-        workspace(context.settings, owner) as folder,
-    ):
-        if _Training(context, record, lease, folder).run():
-            outcome.ended = RunOutcome.SUCCEEDED
+    run_attempt(
+        context,
+        adapter,
+        delivery,
+        take=context.store.claims.claim,
+        send=lambda: context.dispatcher.send_training(adapter),
+        work=lambda record, lease, folder: _Training(context, record, lease, folder).run(),
+        event="training_claimed",
+    )
 
 
 class _Training:
