@@ -27,7 +27,7 @@ _Request = TypeVar("_Request", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class ServedUpTo:
-    """The upper end of an option's range in the API, where one request must not take a worker for ever."""
+    """The upper end of an option's range in the API, where one request must not occupy a worker endlessly."""
 
     most: float
 
