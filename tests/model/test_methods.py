@@ -15,7 +15,7 @@ from model.dualanodiff.adapter import DualAnoDiffAdapter, save_adapter
 from model.generation.filter import CandidateFilter
 from model.generation.request import GenerationRequest
 from model.masks.networks import MaskNetworks
-from model.methods import METHODS, load_adapter, method_of
+from model.methods import METHODS, load_adapter, method_named, method_of
 from model.types import Candidate
 from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
@@ -45,6 +45,11 @@ def adapter(base: Base) -> DualAnoDiffAdapter:
 
 def test_methods_are_those_whose_options_are_declared() -> None:
     assert METHODS.keys() == METHOD_OPTIONS.keys()
+
+
+def test_a_method_of_another_version_is_refused() -> None:
+    with pytest.raises(UsageError, match="method is 'magic'; it must be dualanodiff"):
+        method_named("magic")
 
 
 def test_an_adapter_is_loaded_by_the_method_that_its_card_names(

@@ -45,3 +45,10 @@ def test_shares_of_a_batch_are_at_most_the_whole(base: Base) -> None:
     assert resolve_config(base, {"real_share": 0.75, "prior_share": 0.25}).real_share == 0.75
     with pytest.raises(UsageError, match=r"real_share is 0.8 and prior_share 0.25; together they must be at most 1"):
         resolve_config(base, {"real_share": 0.8, "prior_share": 0.25})
+
+
+def test_what_a_base_recommends_wrongly_is_not_blamed_on_the_user(base: Base) -> None:
+    base.card = {"few_shot": {"lr": -1, "resolution": None}}
+    with pytest.raises(UsageError, match=r"The training options that base .* recommends cannot be used") as caught:
+        resolve_config(base, {"lr": 1e-3})
+    assert [problem.split(";")[0] for problem in caught.value.problems] == ["lr is -1", "resolution is None"]

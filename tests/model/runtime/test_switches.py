@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 
+from model.cli.session import USAGE, Session
 from model.runtime import switches
 from model.runtime.switches import ALL, Switch, parse
 from service.core.errors import UsageError
@@ -59,3 +61,14 @@ def test_every_switch_is_asked_documented_and_compared(switch: Switch) -> None:
     assert asked("model")
     assert asked("tests/model")
     assert f"| `{switch}` |" in (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+
+
+def test_a_command_that_finds_an_unknown_name_ends_with_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(switches, "_off", None)
+    monkeypatch.setenv("PAIRFORGE_PLAIN", "warp")
+    with pytest.raises(typer.Exit) as ended, Session(json=False):
+        pass
+    assert ended.value.exit_code == USAGE
+    assert "PAIRFORGE_PLAIN names warp" in capsys.readouterr().err

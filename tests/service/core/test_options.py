@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from service.core.errors import UsageError
+from service.core.limits import read_limits
 from service.core.options.declaration import choose, declared
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 from service.core.options.methods import METHOD_OPTIONS, MethodName
@@ -70,6 +72,23 @@ def test_every_impossible_value_is_named_with_what_would_be_right() -> None:
         "precision is 8; it must be 'fp32' or 'bf16'",
         "8 pairs are too many",
     ]
+
+
+def test_limits_in_a_file_are_converted_to_their_types(tmp_path: Path) -> None:
+    (tmp_path / "limits.json").write_text('{"min_visibility": "1.5", "ring": "3", "full_area": null}')
+    assert read_limits(tmp_path / "limits.json") == {"min_visibility": 1.5, "ring": 3}
+
+
+def test_values_together_are_checked_as_what_they_become() -> None:
+    seen: list[SamplingConfig] = []
+
+    def check(config: SamplingConfig) -> list[str]:
+        seen.append(config)
+        return []
+
+    with pytest.raises(UsageError):
+        choose(SamplingConfig, "options", {"steps": "many", "batch": "3"}, check=check)
+    assert seen == [SamplingConfig(batch=3)]
 
 
 def test_unknown_options_are_named_with_the_known_ones() -> None:
