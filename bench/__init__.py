@@ -1,1 +1,1 @@
-"""Measurements: each figure beside what it is to be compared with, in one run."""
+"""Benchmarks: measures each figure and what it is compared with in one run."""

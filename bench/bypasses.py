@@ -1,8 +1,8 @@
-"""Are the API's shortcuts worth having? `python -m bench.bypasses`, about four minutes on two idle cores.
+"""Measures whether the API's shortcuts are worthwhile: `python -m bench.bypasses`, four minutes on two idle cores.
 
-The same load on the same job, while it runs: the API as it is; the plain API, without fast routes, pipelined Redis and
-frozen garbage collector; and two plain processes on one port. The three take turns, so that a slow moment of the
-machine hits all of them.
+The same load runs on the same job, while it runs: on the API as it is; on the plain API, without fast routes, pipelined
+Redis and frozen garbage collector; and on two plain processes on one port. The three take turns, so that a slow moment
+of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ START_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A load on one variant.
+    """The result of a load on one variant.
 
     Attributes:
         core_ms: processor time of the API's processes per request.
@@ -57,7 +57,7 @@ class Answered:
 
 
 def create_plain_app() -> FastAPI:
-    """The API as FastAPI and redis-py come."""
+    """Make the API without its shortcuts, with FastAPI and redis-py unchanged."""
 
     def connect(settings: Settings, telemetry: Telemetry) -> object:
         return connect_async(settings, telemetry, 2 * CONNECTIONS)
@@ -92,7 +92,7 @@ def measure(folder: Path, rounds: int, seconds: float) -> list[Answered]:
                         f"p99 {last.load.p99_ms:.1f} ms, {last.core_ms:.2f} ms of a core per request\n"
                     )
         if asked.client.get(job).state != "running":
-            raise RuntimeError(f"{job} ended while it was to run")
+            raise RuntimeError(f"{job} ended too early, during the measurement")
         asked.client.cancel(job)
     return found
 
@@ -147,7 +147,7 @@ def _processor_seconds(process: int) -> float:
 
 
 def table(found: list[Answered]) -> str:
-    """The medians over the rounds, in Markdown."""
+    """Return the medians over the rounds as a Markdown table."""
     rows = ["| the API, beside a job | load | answered | p50 | p99 | of a core per request |\n"]
     rows.append("|---|---|---:|---:|---:|---:|\n")
     for wanted in sorted({each.load.wanted for each in found}, reverse=True):
@@ -159,7 +159,7 @@ def table(found: list[Answered]) -> str:
                     *((each.load.rate, each.load.p50_ms, each.load.p99_ms, each.core_ms) for each in runs), strict=True
                 )
             )
-            asked = f"{wanted:g}/s" if wanted else "as much as goes"
+            asked = f"{wanted:g}/s" if wanted else "unlimited"
             rows.append(f"| {name} | {asked} | {rate:.0f}/s | {p50:.1f} ms | {p99:.1f} ms | {core:.2f} ms |\n")
     return "".join(rows)
 
@@ -168,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--into", type=Path, default=Path("runs/bench"), help="folder of the results")
+    parser.add_argument("--into", type=Path, default=Path("runs/bench"), help="folder for the results")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pairforge-bench-") as folder:
         found = measure(Path(folder), chosen.rounds, chosen.seconds)

@@ -1,4 +1,4 @@
-"""Which forms of sampling are compared: the reference form, ours, and ours with each optimisation taken back."""
+"""Lists the forms of sampling to compare: the reference form, ours, and ours without each optimisation."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from model.dualanodiff.sampling.cuda_graphs import Compiler
 from service.core.options.dualanodiff import SamplingConfig
 
 PASSES = 3
-"""Timed passes per round; one where a pass takes minutes."""
+"""Timed passes per round; only one if a pass takes minutes."""
 
-Run = Literal["plain", "recorded", "compiled"]
-"""How passes are run: as they are written, replayed from a CUDA graph, or compiled and replayed."""
+Run = Literal["plain", "captured", "compiled"]
+"""How passes run: eagerly, replayed from a CUDA graph, or compiled and replayed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One of the forms that are compared.
+    """One of the forms to compare.
 
     Attributes:
-        name: its row in the table.
-        config: how it samples.
+        name: name of its row in the table.
+        config: sampling settings.
         against: name of the row that its speed is divided by.
-        run: how its passes are run; on a CPU always "plain".
-        change: what is taken back; None for nothing.
-        compared: whether its first pair is that of the reference form, to within rounding.
+        run: how its passes run; on a CPU always "plain".
+        change: removes an optimisation; None to remove none.
+        compared: whether its first pair must equal the reference form's, up to rounding.
     """
 
     name: str
@@ -43,15 +43,15 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is compared with what.
+    """The forms to compare, and how.
 
     Attributes:
-        equal: of the comparison at equal steps: the reference form's scheduler, without anchoring.
+        equal: settings of the comparison at equal steps: the reference form's scheduler, without anchoring.
         reference: name of the reference form's row.
-        forms: ours, in the order of importance.
-        passes: timed per round, after one that is not.
-        compiler: of all forms whose passes are compiled.
-        operations: of a pass with one pair: what is taken back → number. Counting takes longer than a pass.
+        forms: our forms, in the order of importance.
+        passes: number of timed passes per round, after one warm-up pass.
+        compiler: compiles the passes of all compiled forms.
+        operations: removed optimisation → operations of a pass with one pair. Counting takes longer than a pass.
     """
 
     equal: SamplingConfig
@@ -63,12 +63,12 @@ class Comparison:
 
 
 def compare(adapter: DualAnoDiffAdapter, *, steps: int, batch: int, brief: bool) -> Comparison:
-    """The forms for an adapter.
+    """Choose the forms for an adapter.
 
     Args:
-        steps: of the comparison at equal steps.
-        batch: pairs that ours denoises together.
-        brief: only what takes these steps, and takes nothing back.
+        steps: steps of the comparison at equal steps.
+        batch: pairs per batch of our forms.
+        brief: whether to compare only at equal steps, with all optimisations.
     """
     base = adapter.model.base
     chosen = {"scheduler": SCHEDULER, "steps": steps, "batch": batch}
@@ -80,19 +80,20 @@ def compare(adapter: DualAnoDiffAdapter, *, steps: int, batch: int, brief: bool)
 
 
 def _forms(adapter: DualAnoDiffAdapter, equal: SamplingConfig, reference: str) -> Iterator[Form]:
-    """What is taken back is taken from the default precision at equal steps, and where compiling takes minutes, from
-    passes that are recorded only.
+    """Yield our forms; optimisations are removed from the form in default precision at equal steps.
+
+    If compiling takes minutes, that form is only captured.
     """
     gpu = adapter.model.device.type == "cuda"
     best: Run = "compiled" if gpu else "plain"
-    usual: Run = "recorded" if gpu else "plain"
+    usual: Run = "captured" if gpu else "plain"
     ours = f"ours, {equal.steps} steps, {equal.precision}"
     full = replace(equal, precision="fp32")
     default = resolve_sampling(adapter.model.base, {"batch": equal.batch}, has_normals=True)
     whole = Form(ours, equal, reference, best, compared=True)
     over = f"{ours}, not compiled" if gpu else ours
     if gpu:
-        # First what is sure to be there in time.
+        # First the form that is sure to fit into the time.
         yield Form(over, equal, reference, usual, compared=True)
     yield whole
     if equal.precision != "fp32":
@@ -100,7 +101,7 @@ def _forms(adapter: DualAnoDiffAdapter, equal: SamplingConfig, reference: str) -
     yield Form(_named(default), default, extrapolated(reference, equal.steps), best)
     yield Form("… one pair at a time", replace(equal, batch=1), over, usual)
     if gpu:
-        yield Form("… not recorded", equal, over, "plain")
+        yield Form("… not captured", equal, over, "plain")
     changes: dict[str, Change] = {
         "… guidance in a pass of its own": guided_apart,
         "… LoRAs beside the weights": unmerged,
@@ -119,5 +120,5 @@ def _named(default: SamplingConfig) -> str:
 
 
 def extrapolated(reference: str, steps: int) -> str:
-    """Name of the row of the reference form's own number of steps."""
+    """Return the name of the row for the reference form's own number of steps."""
     return reference.replace(f"{steps} steps", f"{STEPS} steps (from its passes' time)")

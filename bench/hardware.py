@@ -1,4 +1,4 @@
-"""What the machine can do and what work takes of it: products per second, time, memory, floating-point operations."""
+"""Measures the machine and the work on it: products per second, time, memory, floating-point operations."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 from model.runtime.cuda_memory import forget_most, most_taken
 
 SIDE = {"cpu": 2048, "cuda": 8192}
-"""Of the square matrices whose product is the measured peak."""
+"""Side of the square matrices that the peak is measured with."""
 
 PRICE = {"cpu": 0.1, "cuda": 4.0}
-"""US dollars per hour, about what clouds ask for two virtual cores, and for one H200, without a contract."""
+"""US dollars per hour: approximate on-demand cloud prices of two virtual cores, and of one H200."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Largest rate of products that was measured, operations per second."""
+    """Largest measured rate of matrix products, operations per second."""
 
     fp32: float
     bf16: float
 
 
 def measure_peak(device: str) -> Peak:
-    """Multiply large square matrices in either precision; a sum and a product count as two operations."""
+    """Multiply large square matrices in both precisions; a sum and a product count as two operations."""
     side = SIDE[device]
     rates = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -41,14 +41,14 @@ def measure_peak(device: str) -> Peak:
 
 
 def timed(device: str, work: Callable[[], Any], times: int, warm_up: int = 1) -> list[float]:
-    """Seconds of each of some repetitions, after others that do not count."""
+    """Measure the seconds of each repetition, after warm-up repetitions."""
     for _ in range(warm_up):
         work()
     return [clocked(device, work) for _ in range(times)]
 
 
 def clocked(device: str, work: Callable[[], Any]) -> float:
-    """Seconds until the device has done the work."""
+    """Measure the seconds until the device has done the work."""
     _wait(device)
     began = time.perf_counter()
     work()
@@ -63,14 +63,14 @@ def _wait(device: str) -> None:
 
 @dataclass(slots=True)
 class Memory:
-    """Bytes at most, set when the work is done."""
+    """Peak of used bytes, set when the work is done."""
 
     peak: int = 0
 
 
 @contextmanager
 def peak_memory(device: str) -> Iterator[Memory]:
-    """The most memory in use within: on a GPU by its allocator, else the process' resident set, libraries and all.
+    """Measure the peak memory in the block: of the allocator on a GPU, otherwise of the process' resident set.
 
     The kernel forgets its high-water mark when a 5 is written to `clear_refs`, see proc(5).
     """
@@ -93,8 +93,8 @@ def _current() -> torch.device:
 
 
 def count_operations(work: Callable[[], Any]) -> int:
-    """Floating-point operations of matrix products, convolutions and attentions, backward passes included."""
-    # PyTorch counts the attention kernels of GPUs alone, and no product that is added in place.
+    """Count floating-point operations of matrix products, convolutions and attentions, backward passes included."""
+    # PyTorch counts only the attention kernels of GPUs, and no product that is added in place.
     missing = {
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations,  # noqa: SLF001
         torch.ops.aten.baddbmm_: _added_product_operations,
@@ -114,11 +114,11 @@ def _added_product_operations(added: Any, a: Any, b: Any, **kwargs: Any) -> int:
 
 @contextmanager
 def full_mantissas() -> Iterator[None]:
-    """Convolutions in fp32 without tensor cores' shortened mantissas; cuDNN itself, which `flags` turns off, stays."""
+    """Compute fp32 convolutions without TF32's short mantissas; cuDNN, which `flags` would turn off, stays on."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
 
 def device_name(device: str) -> str:
-    """What a GPU is called; empty on a CPU, whose name stands with the machine's."""
+    """Return the name of a GPU; empty for a CPU, whose name is part of the machine's."""
     return torch.cuda.get_device_name() if device == "cuda" else ""

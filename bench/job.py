@@ -1,7 +1,7 @@
-"""A job with default settings, from the adapter to files: its stages in turn, and how long it takes overlapped.
+"""Measures a job with default settings, from adapter to files: its stages one by one, and its overlapped time.
 
-What a thread of its own does while the next pairs are denoised cannot be told apart from waiting for the processor, so
-the shares are those of a job that does one thing after the other.
+The work of a second thread cannot be distinguished from waiting for the processor, so the shares are those of a job
+without overlap.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from model.runtime.timing import observe_stages, stage
 from service.core.options.quality import QualityLimits
 
 BATCHES = 2
-"""The least that anything can be overlapped in."""
+"""Least number of batches in which work can overlap."""
 
 LIMITS = replace(QualityLimits(), **LENIENT)  # type: ignore[arg-type]  # none of them counts pixels
 
 
-def measure_job(subject: Subject, batch: int, tell: Callable[[str], None]) -> Job:
-    """Make pairs twice: in turn, stage by stage, and as the library does, with finishing in a thread of its own."""
+def measure_job(subject: Subject, batch: int, report: Callable[[str], None]) -> Job:
+    """Make pairs twice: stage by stage, and as the library does, with completion in a second thread."""
     config = resolve_sampling(subject.adapter.model.base, {"batch": batch}, has_normals=True)
     pairs = BATCHES * batch
     request = GenerationRequest(
@@ -49,13 +49,13 @@ def measure_job(subject: Subject, batch: int, tell: Callable[[str], None]) -> Jo
     def observe(stage: str, took: float) -> None:
         stages[stage] += took
 
-    tell(f"a job of {pairs} pairs, one thing after the other")
+    report(f"a job of {pairs} pairs, without overlap")
     observe_stages(observe)
     try:
         in_turn = _timed(lambda store: _in_turn(request, store))
     finally:
         observe_stages(None)
-    tell(f"a job of {pairs} pairs, overlapped")
+    report(f"a job of {pairs} pairs, overlapped")
     overlapped = _timed(lambda store: _overlapped(request, store))
     return Job(pairs, in_turn, overlapped, dict(stages))
 

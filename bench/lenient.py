@@ -1,4 +1,4 @@
-"""Limits that pairs of a hardly trained adapter keep, so that the candidates made are about the pairs asked for."""
+"""Defines limits that pairs of a barely trained adapter pass, so that about as many candidates as pairs are made."""
 
 from __future__ import annotations
 

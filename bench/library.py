@@ -1,7 +1,7 @@
-"""The library alone, warm in a process of its own: `python -m bench.library ADAPTER NORMALS`.
+"""Runs the library alone, warm in its own process: `python -m bench.library ADAPTER NORMALS`.
 
-For every line of JSON on its input, `{"num_pairs", "seed", "limits", "target"}`, it makes a dataset and answers with a
-line of JSON: `{"seconds", "first", "processor", "attempts", "sha256"}`.
+For every line of JSON on its input, `{"num_pairs", "seed", "limits", "target"}`, it makes a dataset and prints a line
+of JSON: `{"seconds", "first", "processor", "attempts", "sha256"}`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from service.core.options.quality import QualityLimits
 def make(
     adapter: Adapter, object_net: U2Net | None, normals: list[NormalImage], asked: dict[str, Any]
 ) -> dict[str, Any]:
-    """One dataset with the settings that a job with the same request has.
+    """Make a dataset with the settings of a job with the same request.
 
     Returns:
         The fields of `bench.sides.Made`.
@@ -59,7 +59,7 @@ def make(
 
 
 def main() -> None:
-    keep_freed_memory()  # as the worker on the other side does
+    keep_freed_memory()  # like the worker that it is compared with
     folder, normals = Path(sys.argv[1]), load_normals(Path(sys.argv[2]))[0]
     base = open_base(str(read_adapter_card(folder)["base"]["name"]))
     adapter, object_net = load_adapter(folder, base), load_object_net(base)

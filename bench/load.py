@@ -1,7 +1,7 @@
-"""Load on one address, from a process of its own: `python -m bench.load URL --connections 16 --seconds 10 --rate 500`.
+"""Sends requests to one address, in a process: `python -m bench.load URL --connections 16 --seconds 10 --rate 500`.
 
-It shares the cores with what it measures, so it does as little as it can: HTTP/1.1 over connections kept alive, the
-same bytes again and again, no parsing beyond status and length. The API key is read from `PAIRFORGE_API_KEY`.
+It shares the cores with the measured server, so it does as little as possible: HTTP/1.1 over persistent connections,
+the same bytes every time, no parsing beyond status and length. The API key is read from `PAIRFORGE_API_KEY`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of it.
+    """The result of a load.
 
     Attributes:
-        wanted: requests per second that were asked for; 0 for as many as go.
+        wanted: target of requests per second; 0 for no limit.
         rate: requests answered per second.
-        p50_ms, p99_ms, max_ms: latencies. With a wanted rate they count from when a request was due, so that a server
-            that falls behind cannot hide it by being asked less.
-        wrong: answers that were not 200.
-        core_share: of one core, that this process used itself.
+        p50_ms, p99_ms, max_ms: latencies. With a target rate they start when a request was due, so that a server that
+            falls behind does not hide it by getting fewer requests.
+        wrong: answers other than 200.
+        core_share: share of one core that this process used.
     """
 
     wanted: float
@@ -50,7 +50,7 @@ class Load:
 
 
 async def measure(url: str, api_key: str, connections: int, seconds: float, wanted: float) -> Load:
-    """Ask for `url` again and again, over all connections at once."""
+    """Request `url` repeatedly, over all connections at once."""
     place = urlsplit(url)
     headers = f"Host: {place.netloc}\r\nAuthorization: Bearer {api_key}\r\n"
     request = f"GET {place.path} HTTP/1.1\r\n{headers}\r\n".encode()
@@ -90,7 +90,7 @@ async def measure(url: str, api_key: str, connections: int, seconds: float, want
 
 
 def _due(turns: Iterator[int], began: float, seconds: float, wanted: float) -> Iterator[float]:
-    """When the requests of one connection are due; those of all connections share `turns`."""
+    """Yield when the requests of one connection are due; all connections share `turns`."""
     while True:
         due = began + next(turns) / wanted if wanted else time.perf_counter()
         if due > began + seconds:
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--rate", type=float, default=0, help="requests per second; 0 for as many as go")
+    parser.add_argument("--rate", type=float, default=0, help="requests per second; 0 for no limit")
     chosen = parser.parse_args()
     key = os.environ.get("PAIRFORGE_API_KEY", "")
     load = uvloop.run(measure(chosen.url, key, chosen.connections, chosen.seconds, chosen.rate))

@@ -1,4 +1,4 @@
-"""What was measured on."""
+"""Describes the machine that was measured on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MODEL = ("torch", "diffusers", "transformers", "peft")
 
 
 def machine(load_before: tuple[float, float, float], packages: Sequence[str], gpu: str = "") -> str:
-    """Processor, GPU, versions and load, in a line.
+    """Describe processor, GPU, versions and load, in a line.
 
     Args:
         load_before: `os.getloadavg()` before anything was started.
-        packages: whose versions matter.
-        gpu: its name, if one computes.
+        packages: packages whose versions matter.
+        gpu: name of the GPU, if it is used.
     """
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())

@@ -1,4 +1,4 @@
-"""The parts of the benchmark that measure the model: which sizes suit the machine, and how long they may take."""
+"""Measures the model: chooses sizes that suit the machine, and how long they may take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model.dualanodiff.sampling.config import resolve_sampling
 from service.core.options.dualanodiff import SamplingConfig
 
 FEW = 1
-"""Denoising steps of Stable Diffusion's size on a CPU, where each takes half a minute."""
+"""Denoising steps for Stable Diffusion's size on a CPU, where each takes half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,14 @@ class Options:
     """What the user chose.
 
     Attributes:
-        parts: of "sampling" and "training".
-        size: None for those that suit the machine.
-        device: "cpu", "cuda", or "auto" for the GPU where there is one.
-        minutes: per size.
-        steps, batch: None for what suits the size.
-        rounds: at most.
-        price: US dollars per hour; None for an ordinary one.
-        into: folder of the results.
+        parts: "sampling", "training" or both.
+        size: size of the model; None for those that suit the machine.
+        device: "cpu", "cuda", or "auto" for the GPU if there is one.
+        minutes: time per size.
+        steps, batch: None for values that suit the size.
+        rounds: most rounds.
+        price: US dollars per hour; None for a usual price.
+        into: folder for the results.
     """
 
     parts: Sequence[str]
@@ -49,7 +49,7 @@ class Options:
 
 
 def plan_sizes(options: Options) -> list[tuple[str, str]]:
-    """Sizes and their devices; by default the shipped base on the CPU, which it was made for."""
+    """Choose sizes and their devices; by default the shipped base on the CPU, which it was made for."""
     gpu = "cuda" if torch.cuda.is_available() else "cpu"
     device = gpu if options.device == "auto" else options.device
     if options.size is not None:
@@ -58,12 +58,12 @@ def plan_sizes(options: Options) -> list[tuple[str, str]]:
 
 
 def measure_size(
-    size: str, device: str, options: Options, loads: tuple[float, float, float], tell: Callable[[str], None]
+    size: str, device: str, options: Options, loads: tuple[float, float, float], report: Callable[[str], None]
 ) -> str:
-    """Measure one size, write what there is after every row, and return the tables."""
-    box = Timebox(options.minutes, tell)
+    """Measure one size, write the results after every row, and return the tables."""
+    box = Timebox(options.minutes, report)
     brief = size == "sd15" and device == "cpu"
-    tell(f"size {size} on {device}, at most {options.minutes:g} minutes{': a few steps' if brief else ''}")
+    report(f"size {size} on {device}, at most {options.minutes:g} minutes{': a few steps' if brief else ''}")
     subject = build_subject(size, device)
     default = resolve_sampling(subject.adapter.model.base, {}, has_normals=True)
     steps = options.steps or (FEW if brief else SamplingConfig().steps)
@@ -91,6 +91,6 @@ def measure_size(
         for measure in rounds:
             measure(turn)
         if turn == 0 and "sampling" in options.parts and not brief and box.allows("job", compared.reference):
-            results.job = measure_job(subject, batch, tell)
+            results.job = measure_job(subject, batch, report)
             save()
     return write_results(results, on, options.into)

@@ -1,4 +1,4 @@
-"""What was measured of the model, as Markdown and JSON; written after every row, so that a run cut short keeps it."""
+"""Writes measurements of the model as Markdown and JSON, after every row, so that an interrupted run keeps them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from statistics import median
 from bench.hardware import Peak
 
 PAIRS = 500
-"""Of a dataset whose price is told; the papers generate as many per defect."""
+"""Pairs of a dataset whose price is reported; the papers generate as many per defect."""
 
 GIB = 2**30
 
 
 @dataclass(slots=True)
 class Row:
-    """One form of the work.
+    """Measurements of one form.
 
     Attributes:
-        name: what is special about it.
-        precision: "fp32" or "bf16", which decides what peak its share is of.
+        name: how the form differs from others.
+        precision: "fp32" or "bf16", which determines the peak that its share refers to.
         against: name of the row that its speed is divided by.
-        seconds: per pair, or per training step; one entry per round.
-        pass_seconds: of one pass through the U-Net; one entry per round.
+        seconds: seconds per pair, or per training step; one entry per round.
+        pass_seconds: seconds of one pass through the U-Net; one entry per round.
         pass_rows: rows of that pass: branches × pairs × 2 with guidance.
-        operations: of that pass, or of a training step.
-        memory: bytes at most, while it worked.
+        operations: operations of that pass, or of a training step.
+        memory: peak of used bytes.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Row:
 
     @property
     def per_unit(self) -> float:
-        """Median seconds per pair or step."""
+        """Return the median seconds per pair or step."""
         return median(self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A difference that was seen, and what it must not exceed; None where there is nothing to hold it to."""
+    """A measured difference, and its limit; None without a limit."""
 
     what: str
     seen: float
@@ -60,9 +60,9 @@ class Job:
     """Pairs made with default settings, checked and stored.
 
     Attributes:
-        in_turn: seconds, one thing after the other.
-        overlapped: seconds, as the library does it.
-        stages: name → seconds, in turn.
+        in_turn: seconds without overlap.
+        overlapped: seconds with overlap, as the library does it.
+        stages: name → seconds, without overlap.
     """
 
     pairs: int
@@ -73,14 +73,14 @@ class Job:
 
 @dataclass(slots=True)
 class Results:
-    """All that was measured of one size on one device.
+    """All measurements of one size on one device.
 
     Attributes:
-        settings: what decided what was measured, for the reader.
-        price: of the machine, US dollars per hour.
-        sampling, training: in the order of their tables.
-        agreements: between the reference form and ours.
-        job: with default settings, by its stages.
+        settings: settings of the measurements, for the reader.
+        price: price of the machine, US dollars per hour.
+        sampling, training: rows in the order of their tables.
+        agreements: differences between the reference form and ours.
+        job: a job with default settings, by its stages.
     """
 
     size: str
@@ -94,7 +94,7 @@ class Results:
     job: Job | None = None
 
     def row(self, rows: list[Row], name: str, precision: str, against: str = "") -> Row:
-        """The row of a name, added to `rows` if it is new."""
+        """Return the row of this name; add it to `rows` if it is new."""
         for each in rows:
             if each.name == name:
                 return each
@@ -106,20 +106,20 @@ def write_results(results: Results, machine: str, folder: Path) -> str:
     """Write `model-SIZE.md` and `.json`; returns the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     text = markdown(results, machine)
-    told = {"machine": machine, **asdict(results)}
-    for ending, content in (("md", text), ("json", json.dumps(told, indent=1))):
+    facts = {"machine": machine, **asdict(results)}
+    for ending, content in (("md", text), ("json", json.dumps(facts, indent=1))):
         (folder / f"model-{results.size}.{ending}").write_text(content, encoding="utf-8")
     return text
 
 
 def markdown(results: Results, machine: str) -> str:
-    """The tables of what has been measured so far."""
+    """Return the tables of the measurements so far."""
     peak = results.peak
     settings = "; ".join(f"{name} {value}" for name, value in results.settings.items())
     rates = f"Measured peak: {_rate(peak.fp32)} in fp32, {_rate(peak.bf16)} in bf16."
     parts = [
         f"Size `{results.size}` on {machine}. {settings}.",
-        f"{rates} The machine is taken to cost ${results.price:g} per hour.",
+        f"{rates} The machine is assumed to cost ${results.price:g} per hour.",
     ]
     if results.sampling:
         parts.append(_sampling_table(results))
@@ -167,9 +167,9 @@ def _training_table(results: Results) -> str:
 
 
 def _job_table(job: Job) -> str:
-    told = sorted(job.stages.items(), key=lambda stage: -stage[1])
-    told.append(("all else", job.in_turn - sum(job.stages.values())))
-    rows = [(name, _seconds(value), f"{100 * value / job.in_turn:.1f} %") for name, value in told]
+    stages = sorted(job.stages.items(), key=lambda stage: -stage[1])
+    stages.append(("everything else", job.in_turn - sum(job.stages.values())))
+    rows = [(name, _seconds(value), f"{100 * value / job.in_turn:.1f} %") for name, value in stages]
     rows.append(("overlapped", _seconds(job.overlapped), f"{100 * job.overlapped / job.in_turn:.0f} %"))
     return grid([(f"a job of {job.pairs} pairs, in turn", _seconds(job.in_turn), "share"), *rows])
 
@@ -180,7 +180,7 @@ def _agreement_table(agreements: Sequence[Agreement]) -> str:
 
 
 def grid(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown: a head, then rows; numbers stand on the right."""
+    """Format a Markdown table: a head, then rows; numbers are right-aligned."""
     line = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join(_line(row) for row in (rows[0], line, *rows[1:]))
 
@@ -213,7 +213,7 @@ def _seconds(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three of them, without an exponent."""
+    """Format with three significant digits, without an exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 

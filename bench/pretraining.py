@@ -1,4 +1,4 @@
-"""How fast the embedded base's U-Net is pretrained: pairs per second by batch and threads, as written and compiled."""
+"""Measures pretraining of the embedded base's U-Net: pairs per second by batch and threads, eager and compiled."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ BATCHES = (16, 32, 64)
 THREADS = (1, 2)
 LATENTS = 4
 COMPILE_SECONDS = 400.0
-"""That compiling may take here; a pretraining of minutes gives it less."""
+"""Limit for compilation; short pretrainings allow less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting: pairs per second, and of all products that the threads multiply in a second, the share it uses."""
+    """Measurements of one setting: pairs per second, and the share of the threads' peak that it uses."""
 
     batch: int
     threads: int
@@ -44,10 +44,10 @@ class Row:
 
 
 def run_pretraining(
-    device: str, into: Path, loads: tuple[float, float, float], tell: Callable[[str], None], *, compiled: bool
+    device: str, into: Path, loads: tuple[float, float, float], report: Callable[[str], None], *, compiled: bool
 ) -> str:
-    """Measure all settings of the preset that suits the device, write them, and return the table."""
-    rows = list(measure_rows(device, BATCHES, THREADS if device == "cpu" else THREADS[:1], tell, compiled=compiled))
+    """Measure all settings of the device's preset, write the results, and return the table."""
+    rows = list(measure_rows(device, BATCHES, THREADS if device == "cpu" else THREADS[:1], report, compiled=compiled))
     precision = str(faster_precision(torch.device(device))).removeprefix("torch.")
     text = f"Pretraining of the pairs in {precision}\n\n{pretraining_table(rows)}\n"
     text += machine(loads, MODEL, device_name(device)) + "\n"
@@ -58,7 +58,7 @@ def run_pretraining(
 
 
 def pretraining_table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown."""
+    """Format the rows as a Markdown table."""
     lines = ["| pairs per step | threads | form | pairs/s | of peak | |", "|---:|---:|---|---:|---:|---|"]
     lines += [
         f"| {r.batch} | {r.threads} | {r.form} | {r.pairs_per_second:.1f} | {r.share_of_peak:.0%} | {r.note} |"
@@ -68,9 +68,9 @@ def pretraining_table(rows: Sequence[Row]) -> str:
 
 
 def measure_rows(
-    device: str, batches: Sequence[int], threads: Sequence[int], tell: Callable[[str], None], *, compiled: bool
+    device: str, batches: Sequence[int], threads: Sequence[int], report: Callable[[str], None], *, compiled: bool
 ) -> Iterator[Row]:
-    """A row for every batch and number of threads, with the objective as it is written, then compiled."""
+    """Yield a row for every batch and number of threads, with the objective eager, then compiled."""
     before = torch.get_num_threads()
     preset = PRESETS["gpu" if device == "cuda" else "cpu"]
     place = torch.device(device)
@@ -103,20 +103,20 @@ def measure_rows(
                 operations = counted.get_total_flops()
                 forms = [("as written", objective, "")]
                 if compiled:
-                    chosen, told = faster(objective, (*inputs, True), COMPILE_SECONDS)
+                    chosen, choice = faster(objective, (*inputs, True), COMPILE_SECONDS)
                     forms += (
-                        [("compiled", chosen, told)] if chosen is not objective else [("compiled", objective, told)]
+                        [("compiled", chosen, choice)] if chosen is not objective else [("compiled", objective, choice)]
                     )
                 for form, compute, note in forms:
                     seconds = min(timed(device, lambda compute=compute: step(compute), 4))  # type: ignore[misc]
-                    tell(f"{batch} pairs, {count} threads, {form}: {batch / seconds:.1f} pairs/s {note}")
+                    report(f"{batch} pairs, {count} threads, {form}: {batch / seconds:.1f} pairs/s {note}")
                     yield Row(batch, count, form, batch / seconds, operations / seconds / peak, note)
     finally:
         torch.set_num_threads(before)
 
 
 def _inputs(batch: int, cells: int, words: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Latents, masks, tokens, timesteps and noise."""
+    """Make latents, masks, tokens, timesteps and noise."""
     generator = torch.Generator(device).manual_seed(0)
     shape = (2, batch, LATENTS, cells, cells)
     latents, noise = (torch.randn(shape, generator=generator, device=device) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The figures as a table: what was measured, and what it is to be."""
+"""Formats the service's figures as a table, with their targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD = ("what", "measured", "target")
 
 
 def table(figures: Figures) -> str:
-    """The figures in Markdown; those of several rounds by their medians."""
+    """Return the figures in Markdown, as medians over the rounds."""
     rows = [HEAD, ("---", "---:", "---:")]
     for part in (_overhead, _first, _workers, _requests):
         rows += part(figures)
@@ -42,8 +42,8 @@ def _first(figures: Figures) -> list[tuple[str, str, str]]:
     if figures.service:
         alone = median(made.first for made in figures.library)
         served = median(made.first for made in figures.service)
-        told = f"{served:.1f} s, {served / alone:.2f} × library"
-        rows.append((f"POST to first accepted pair, warm, {figures.threads} threads", told, ""))
+        text = f"{served:.1f} s, {served / alone:.2f} × library"
+        rows.append((f"POST to first accepted pair, warm, {figures.threads} threads", text, ""))
     if figures.cold:
         rows.append(
             ("POST to first accepted pair, worker just started, 1 thread", f"{figures.cold[0].first:.1f} s", "")
@@ -64,17 +64,17 @@ def _workers(figures: Figures) -> list[tuple[str, str, str]]:
 
 def _requests(figures: Figures) -> list[tuple[str, str, str]]:
     return [
-        (f"GET /jobs/{{id}}, {besides}, {_asked(each.load)}", _told(each), TARGET if each.load.wanted else "")
+        (f"GET /jobs/{{id}}, {besides}, {_asked(each.load)}", _as_text(each), TARGET if each.load.wanted else "")
         for besides, answered in figures.requests.items()
         for each in answered
     ]
 
 
 def _asked(load: Load) -> str:
-    return f"{load.wanted:g}/s asked for" if load.wanted else f"as many as {load.connections} connections get"
+    return f"target {load.wanted:g}/s" if load.wanted else f"no limit, {load.connections} connections"
 
 
-def _told(answered: Answered) -> str:
+def _as_text(answered: Answered) -> str:
     load = answered.load
     wrong = f", {load.wrong} refused" if load.wrong else ""
     times = f"p50 {load.p50_ms:.1f} ms, p99 {load.p99_ms:.1f} ms"

@@ -1,7 +1,7 @@
-"""Sampling: the reference form, ours at equal steps and with its defaults, and ours with each optimisation taken back.
+"""Measures sampling: the reference form, ours at equal steps and by default, and ours without each optimisation.
 
-Forms take turns, round after round, so that what else the machine does meets all of them alike. In every round a form
-is built anew, warmed by one pass, and then timed over a pass by itself and over a whole job: noise to image, part and
+Forms take turns, round after round, so that other load on the machine affects all of them alike. In every round a form
+is built again, warmed by one pass, and then timed over a single pass and over a whole job: noise to image, part and
 mask. The table has the medians.
 """
 
@@ -36,22 +36,22 @@ TIMESTEP = 500
 """Of the passes that are timed by themselves."""
 
 PREDICTION = 1e-4
-"""By which predictions in fp32 may differ, relative to their norm."""
+"""Largest difference of predictions in fp32, relative to their norm."""
 
 LEVELS = 1.0
-"""Grey levels by which a picture in fp32 may differ: rounding at the very edge between two."""
+"""Largest difference of an fp32 image's pixels in grey levels, from rounding to the nearest level."""
 
 TRUE_LEVELS = 0.02
-"""The same, on average over the picture."""
+"""Largest mean difference over an fp32 image, grey levels."""
 
 
 def sampling_round(
     results: Results, subject: Subject, plan: Comparison, box: Timebox, turn: int, save: Callable[[], None]
 ) -> None:
-    """Measure all forms once, as far as there is time.
+    """Measure all forms once, as far as time allows.
 
     Args:
-        turn: number of the round; the first one compares the outputs too.
+        turn: number of the round; the first round also compares the outputs.
         save: called after every row.
     """
     if not box.allows(plan.reference):
@@ -126,7 +126,7 @@ def _measure_form(results: Results, subject: Subject, form: Form, plan: Comparis
 
 
 def prepared_form(subject: Subject, form: Form, compiler: Compiler) -> Sampler:
-    """Made ready for sampling, with an optimisation taken back."""
+    """Prepare a form for sampling, without the optimisation that it removes."""
     adapter, normals = subject.adapter, subject.normals if form.config.anchored else []
     compiles = compiler if form.run == "compiled" else None
     sampler = prepare_sampling(adapter, form.config, normals=normals, compiler=compiles)
@@ -137,24 +137,24 @@ def prepared_form(subject: Subject, form: Form, compiler: Compiler) -> Sampler:
 
 
 def row_name(form: Form, predict: Predict) -> str:
-    """What was asked for and could not be had is told; known after a pass, and once nothing is being compiled."""
+    """Name the row; adds what the passes lack of the form, which is known after a pass and all compilation."""
     if form.run == "plain" or not isinstance(predict, CudaGraphRunner):
         return form.name
-    had = {"compiled": predict.compiled or form.run != "compiled", "recorded": predict.captured}
+    had = {"compiled": predict.compiled or form.run != "compiled", "captured": predict.captured}
     lacking = " nor ".join(what for what, there in had.items() if not there)
     return f"{form.name} (not {lacking})" if lacking else form.name
 
 
 def rows_of_pass(config: SamplingConfig) -> int:
-    """Both branches of every pair, with guidance once more."""
+    """Return the rows of a pass: both branches of every pair, twice with guidance."""
     return config.batch * (4 if config.guidance_scale != 1 else 2)
 
 
 def one_pass(sampler: Sampler, predict: Predict, pairs: int | None = None) -> Callable[[], Tensor]:
-    """One step's pass through the denoiser.
+    """Make a function that runs one step's pass through the denoiser.
 
     Args:
-        pairs: together; None for a full batch.
+        pairs: pairs per pass; None for a full batch.
     """
     count = pairs or sampler.config.batch
     text = sampler.text.repeat_interleave(count, dim=1)
@@ -169,7 +169,7 @@ def one_pass(sampler: Sampler, predict: Predict, pairs: int | None = None) -> Ca
 
 
 def pair_noise(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> Tensor:
-    """The noise of the first pair, `(2, C, h, w)`."""
+    """Draw the noise of the first pair, `(2, C, h, w)`."""
     model = adapter.model
     cells = model.config.resolution // model.base.factor
     noise = draw_noise(pair_seed(config.seed, 0), (2, model.base.latent_channels, cells, cells))
@@ -177,7 +177,7 @@ def pair_noise(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> Tensor:
 
 
 def _agreements(adapter: DualAnoDiffAdapter, latents: Tensor, ours: Candidate, form: Form) -> Iterator[Agreement]:
-    """Of the first pair's pictures; on a GPU nothing is promised of them, where either form rounds in its own way."""
+    """Compare the first pair's images; without limits on a GPU, where both forms round differently."""
     theirs = reference_pair(adapter, latents)
     exact = form.config.precision == "fp32" and adapter.model.device.type == "cpu"
     for name, image, other in (("image", ours.image, theirs.image), ("part", ours.part, theirs.part)):
@@ -191,7 +191,7 @@ def _agreements(adapter: DualAnoDiffAdapter, latents: Tensor, ours: Candidate, f
 
 @torch.no_grad()
 def pass_agreement(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> Agreement:
-    """Both forms' prediction for one pair in fp32, without tensor cores' shortened mantissas."""
+    """Compare both forms' predictions for one pair in fp32, without TF32's short mantissas."""
     full = replace(config, precision="fp32", batch=1, guidance_scale=1.0)
     with full_mantissas():
         sampler = prepare_sampling(adapter, full)
@@ -203,6 +203,6 @@ def pass_agreement(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> Agree
 def reference_pass(
     adapter: DualAnoDiffAdapter, denoiser: ReferenceDenoiser, config: SamplingConfig
 ) -> Callable[[], Tensor]:
-    """One pass of the reference form, with the prompts or without."""
+    """Run one pass of the reference form, with or without the prompts."""
     noise, text = pair_noise(adapter, config), adapter.model.prompt_embeddings()
     return partial(denoiser, noise[:, None], torch.tensor(TIMESTEP, device=noise.device), text)

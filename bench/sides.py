@@ -1,4 +1,4 @@
-"""The two sides that are compared, each warm, each asked for the same pairs: the bare library, and the service."""
+"""Runs the two sides of a comparison, both warm and with the same requests: the bare library, and the service."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ from service.embedded.stack import Stack, StackOptions
 ROOT = Path(__file__).resolve().parent.parent
 
 TRAINING: dict[str, Any] = {"steps": 10, "batch": 1, "views": 1, "mask_steps": 1, "seed": 1}
-"""What is measured does not depend on how well the adapter is trained."""
+"""Few training steps, since the figures do not depend on how well the adapter is trained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One dataset of either side.
+    """Figures of one dataset.
 
     Attributes:
-        seconds: from asking until the zip was complete.
-        first: from asking until the first pair was accepted.
-        processor: seconds of processor time, of all processes that took part; other programs on the machine hardly
-            change it.
-        attempts: candidates that were made.
-        sha256: of the zip.
+        seconds: from the request until the zip was complete.
+        first: seconds from the request until the first pair was accepted.
+        processor: seconds of processor time of all processes involved; other programs hardly affect it.
+        attempts: number of candidates.
+        sha256: hash of the zip.
     """
 
     seconds: float
@@ -51,7 +50,7 @@ class Made:
 
 
 class Library:
-    """The library in a process of its own. As many threads as `OMP_NUM_THREADS` says there."""
+    """Runs the library in its own process, with `OMP_NUM_THREADS` threads."""
 
     def __init__(self, process: subprocess.Popen[str], target: Path) -> None:
         self._process = process
@@ -68,7 +67,7 @@ class Library:
 
 @contextmanager
 def library(adapter: Path, threads: int) -> Iterator[Library]:
-    """The library with a trained adapter, and the samples' normal images."""
+    """Start the library with a trained adapter, and the samples' normal images."""
     process = subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-m", "bench.library", str(adapter), str(SAMPLES / "normals")],
         stdin=subprocess.PIPE,
@@ -82,7 +81,7 @@ def library(adapter: Path, threads: int) -> Iterator[Library]:
 
 
 class Service:
-    """A stack that runs, asked over HTTP with a key."""
+    """Sends requests to a running stack over HTTP, with an API key."""
 
     def __init__(self, running: Running, folder: Path, key: str | None) -> None:
         self._folder = folder.resolve()
@@ -92,7 +91,7 @@ class Service:
         self.client = Client(self.url, self.key)
 
     def train(self) -> str:
-        """The id of an adapter trained on the samples."""
+        """Train an adapter on the samples; returns its id."""
         images, masks, normals = (sorted((SAMPLES / kind).iterdir()) for kind in ("images", "masks", "normals"))
         begun = self.client.create_adapter(
             images, masks, normals, name="bench", object=OBJECT, defect=DEFECT, **TRAINING
@@ -100,7 +99,7 @@ class Service:
         return _succeeded(self.client.wait(begun.id)).id
 
     def make(self, adapter: str, num_pairs: int, seed: int) -> Made:
-        """A job, from the request on until it is told to have succeeded."""
+        """Run a job, from the request until its record says that it succeeded."""
         first = 0.0
 
         def watch(job: Resource) -> None:
@@ -111,18 +110,18 @@ class Service:
         asked, before = time.time(), self.processor_seconds()
         job = self.begin(adapter, num_pairs, seed)
         done = _succeeded(self.client.wait(job, watch))
-        told = done.model_dump()
-        # By the record, whose clock is this machine's: the client waits for a moment before it looks again.
-        ended = datetime.fromisoformat(told["timestamps"]["succeeded"]).timestamp()
+        record = done.model_dump()
+        # The record's time, by this machine's clock, because the client polls only at intervals.
+        ended = datetime.fromisoformat(record["timestamps"]["succeeded"]).timestamp()
         used = self.processor_seconds() - before
-        return Made(ended - asked, first - asked, used, told["counts"]["attempts"], told["dataset"]["sha256"])
+        return Made(ended - asked, first - asked, used, record["counts"]["attempts"], record["dataset"]["sha256"])
 
     def begin(self, adapter: str, num_pairs: int, seed: int) -> str:
-        """The id of a job that was just queued."""
+        """Queue a job; returns its id."""
         return self.client.create_job(adapter, num_pairs, seed=seed, limits=LENIENT).id
 
     def processor_seconds(self, program: str = "") -> float:
-        """Used so far by the stack's processes, or by those whose command line has a word."""
+        """Return the processor time of the stack's processes, or of those with `program` in their command line."""
         return sum(
             processor_seconds(process)
             for process in marked(self._folder)
@@ -131,9 +130,9 @@ class Service:
 
 
 def processor_seconds(process: int) -> float:
-    """Used by a process so far.
+    """Return the processor time that a process used so far.
 
-    See proc(5): fields 14 and 15, counted from behind the name in brackets.
+    See proc(5): fields 14 and 15, counted after the name in brackets.
     """
     times = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
     return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
@@ -141,15 +140,15 @@ def processor_seconds(process: int) -> float:
 
 @contextmanager
 def service(folder: Path, workers: int, threads: int, key: str | None = None) -> Iterator[Service]:
-    """A whole stack, as `pairforge up` starts it, with keys required.
+    """Start a whole stack like `pairforge up`, with keys required.
 
     Args:
-        folder: its data folder; what an earlier stack made there is still there.
-        threads: of each worker.
-        key: whose adapters are used; None for a new one.
+        folder: its data folder, with the data of an earlier stack, if any.
+        threads: threads of each worker.
+        key: API key that owns the adapters; None for a new one.
     """
     with _environment({"OMP_NUM_THREADS": str(threads)}):
-        stack = Stack(StackOptions(folder, workers=workers, require_keys=True), _remark)
+        stack = Stack(StackOptions(folder, workers=workers, require_keys=True), _report)
         with stack:
             asked = Service(stack.start(), folder, key)
             with asked.client:
@@ -161,8 +160,8 @@ def _new_key(running: Running) -> str:
         return create_key(client, "bench")
 
 
-def _remark(told: str) -> None:
-    sys.stderr.write(f"{told}\n")
+def _report(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
 
 
 @contextmanager

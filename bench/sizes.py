@@ -1,7 +1,7 @@
-"""Adapters of stated sizes to measure with: the shipped base; Stable Diffusion 1.5's architecture, random weights.
+"""Makes adapters of given sizes to measure: the shipped base; Stable Diffusion 1.5's architecture, random weights.
 
-Speed does not depend on what the weights are, so nothing is downloaded and hardly anything trained. Every trainable
-weight is moved off its neutral start, or a comparison of outputs would compare two bare bases.
+Speed does not depend on the weights, so nothing is downloaded and hardly anything is trained. Every trainable weight is
+moved off its neutral start, because otherwise a comparison of outputs would compare two bare bases.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from service.core.uploads.pairs import read_normals, read_pairs
 SIZES = ("mini", "sd15", "tiny")
 
 AWAKE = 0.02
-"""Deviation of what is added to every trainable weight, at width 100; less in wider layers."""
+"""Standard deviation of the change of every trainable weight, at width 100; smaller in wider layers."""
 
 TOKENS, VOCABULARY = 77, 49408
 """Of CLIP ViT-L/14's text encoder, which Stable Diffusion 1.5 uses."""
 
 WORDS = ("a", "with", "vfx", "sks")
-"""All that the nested prompts of rare tokens are made of."""
+"""The words of nested prompts with rare tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What differs between Stable Diffusion 1.5 and its miniature.
+    """Sizes that differ between Stable Diffusion 1.5 and its miniature.
 
     Attributes:
-        side: of the pictures, pixels.
+        side: side of the images, pixels.
         unet, vae: channels per level.
         blocks: residual blocks per level of either.
-        heads: of every attention (the U-Net's `attention_head_dim`, which counts heads, whatever its name).
+        heads: heads of every attention (the U-Net's `attention_head_dim`, which counts heads despite its name).
         text: width, feed-forward width, layers and heads of the text encoder.
-        groups: of every normalisation.
-        card: the base's.
+        groups: groups of every normalisation.
+        card: the base's card.
     """
 
     side: int
@@ -73,12 +73,12 @@ ARCHITECTURES = {
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured.
+    """An adapter to measure, and inputs for it.
 
     Attributes:
-        adapter: its weights are random.
+        adapter: an adapter with random weights.
         object_net: finds products.
-        pairs, normals: the samples that come with the package.
+        pairs, normals: the shipped samples.
     """
 
     adapter: DualAnoDiffAdapter
@@ -88,7 +88,7 @@ class Subject:
 
 
 def build_subject(size: str, device: str) -> Subject:
-    """An adapter of one of the sizes, in evaluation mode."""
+    """Make an adapter of one of the sizes, in evaluation mode."""
     silence_libraries()
     base = load_base("mini", device=device) if size == "mini" else random_base(size, device)
     part, object_ = _mask_networks(base)
@@ -104,7 +104,7 @@ def build_subject(size: str, device: str) -> Subject:
 
 
 def samples() -> tuple[list[Pair], list[NormalImage]]:
-    """The pairs and the normal images that come with the package."""
+    """Load the shipped sample pairs and normal images."""
     limits = ImageLimits()
     pairs = read_pairs(SAMPLES / "images", SAMPLES / "masks", limits).pairs
     normals = read_normals(SAMPLES / "normals", limits).images
@@ -124,7 +124,7 @@ def awaken(model: DualAnoDiffModel, seed: int = 0) -> None:
 
 
 def random_base(size: str, device: str) -> Base:
-    """A base of Stable Diffusion's architecture, made on the device itself."""
+    """Make a base of Stable Diffusion's architecture, directly on the device."""
     form = ARCHITECTURES[size]
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(0)
@@ -191,7 +191,7 @@ def _text_encoder(form: Architecture) -> CLIPTextModel:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Of as many tokens per prompt as CLIP's, but of few words; begin and end are CLIP's own."""
+    """Make a tokenizer with CLIP's prompt length and begin and end tokens, but few words."""
     words = {word: number for number, word in enumerate(("<unknown>", *WORDS))}
     begin, end = VOCABULARY - 2, VOCABULARY - 1
     tokenizer = Tokenizer(WordLevel({**words, "<begin>": begin, "<end>": end}, unk_token="<unknown>"))
@@ -210,7 +210,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _mask_networks(base: Base) -> tuple[U2Net, U2Net]:
-    """For parts and for products: the shipped ones, or random ones, as large as the published one where the base is."""
+    """Make networks for parts and products: the shipped ones, or random ones of the published size for large bases."""
     files = [base.folder / "u2net" / f"{name}.safetensors" for name in ("part", "object")]
     if all(file.is_file() for file in files):
         part, object_ = (load_u2net(file) for file in files)

@@ -1,8 +1,8 @@
-"""Steps against quality: how far pairs of few denoising steps are from those of many, with the same noise.
+"""Measures quality by number of steps: how far pairs of few denoising steps are from those of many, with equal noise.
 
-What is compared is decoded: image and part in mean absolute grey levels inside the generated window, and the masks by
-their intersection over union. For scale, the table begins with how far two different pairs are from one another.
-Acceptance is that of the quality gate with its default limits.
+Decoded images and parts are compared by mean absolute grey levels inside the generated window, and masks by
+intersection over union. For scale, the table starts with the distance of two different pairs. Acceptance is that of the
+quality gate with its default limits.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from service.core.options.dualanodiff import SamplingConfig
 from service.core.options.methods import DEFAULT_METHOD
 
 CONVERGED = 200
-"""Steps of DPM-Solver++ that stand for any larger number."""
+"""Steps of DPM-Solver++ after which results have converged."""
 
 VIEW = 64
-"""Side to which generated windows are brought before they are compared, pixels."""
+"""Side to which generated windows are resized for comparison, pixels."""
 
 STEPS = (5, 8, 10, 15, 20, 25, 50)
 
@@ -52,14 +52,14 @@ SOLVERS = ("dpmsolver++", "DDIMScheduler")
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """Candidates of one setting against the converged ones.
+    """Distance of one setting's candidates from the converged ones.
 
     Attributes:
-        start: where sampling starts.
-        passes: denoising steps that are really made; an anchored start leaves the first ones out.
+        start: what sampling starts from.
+        passes: denoising steps actually made; an anchored start skips the first ones.
         image, part: mean absolute difference in grey levels.
         overlap: mean intersection over union of the masks.
-        accepted: share that passes the quality gate.
+        accepted: share of candidates that pass the quality gate.
     """
 
     start: str
@@ -78,12 +78,12 @@ def run_steps(
     count: int,
     loads: tuple[float, float, float],
     into: Path,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> str:
     """Measure an adapter, given or trained on the samples; returns the table.
 
     Args:
-        folder, normals: the adapter and defect-free photographs; None for the samples that come with the package.
+        folder, normals: the adapter and defect-free photographs; None for the shipped samples.
         count: candidates of every setting.
     """
     silence_libraries()
@@ -91,18 +91,18 @@ def run_steps(
     on = machine(loads, MODEL)
     with TemporaryDirectory(prefix="pairforge-bench-") as place:
         if folder is None:
-            tell("training an adapter on the samples")
+            report("training an adapter on the samples")
             folder = _train_on_samples(Path(place))
         base = load_base(str(read_adapter_card(folder)["base"]["name"]))
         adapter, object_net = load_adapter(folder, base), load_object_net(base)
         found = measure_steps(
-            adapter, object_net, images, count, tell, lambda distances: write_steps(distances, count, on, into)
+            adapter, object_net, images, count, report, lambda distances: write_steps(distances, count, on, into)
         )
     return write_steps(found, count, on, into)
 
 
 def _train_on_samples(place: Path) -> Path:
-    """An adapter with the shipped base's own settings."""
+    """Train an adapter with the shipped base's recommended settings."""
     base = load_base("mini")
     target = place / "adapter"
     method = METHODS[DEFAULT_METHOD]
@@ -120,21 +120,21 @@ def measure_steps(
     object_net: U2Net | None,
     normals: Sequence[NormalImage],
     count: int,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     save: Callable[[list[Distance]], object],
 ) -> list[Distance]:
-    """All starts, solvers and numbers of steps.
+    """Measure all starts, solvers and numbers of steps.
 
     Args:
         count: candidates of every setting.
-        save: called with all that there is, after every setting.
+        save: called with all results so far, after every setting.
     """
     found: list[Distance] = []
     for start, config in _starts(adapter, count).items():
         given = normals if config.anchored else ()
         prepared = prepare_sampling(adapter, config, normals=given)
 
-        tell(f"{start}: {CONVERGED} steps")
+        report(f"{start}: {CONVERGED} steps")
         most = replace(config, steps=CONVERGED)
         converged = list(sample_pairs(replace(prepared, config=most), 0, count))
         accepted = _share(adapter, most, converged, given, object_net)
@@ -142,7 +142,7 @@ def measure_steps(
         found.append(_distance(start, "another pair", most, others, converged, accepted))
         for steps in STEPS:
             for solver in SOLVERS:
-                tell(f"{start}: {solver}, {steps} steps")
+                report(f"{start}: {solver}, {steps} steps")
                 chosen = replace(config, steps=steps, scheduler=solver)
                 candidates = list(sample_pairs(replace(prepared, config=chosen), 0, count))
                 accepted = _share(adapter, chosen, candidates, given, object_net)
@@ -152,7 +152,7 @@ def measure_steps(
 
 
 def _starts(adapter: DualAnoDiffAdapter, count: int) -> dict[str, SamplingConfig]:
-    """From noise alone, and on normal images as the base's card advises."""
+    """Return settings: from noise alone, and on normal images as the base's card recommends."""
     base = adapter.model.base
     has_mask_net = adapter.mask_net is not None
     anchored = resolve_sampling(base, {"batch": count}, has_normals=True, has_mask_net=has_mask_net)
@@ -205,7 +205,7 @@ def _distance(
 
 
 def _view(candidate: Candidate) -> Candidate:
-    """The generated window alone, at one size whatever it was."""
+    """Cut the generated window, and resize it to the common size."""
     height, width = candidate.mask.shape
     left, top, right, bottom = candidate.window or (0, 0, width, height)
     inside = np.s_[top:bottom, left:right]
@@ -218,12 +218,12 @@ def _view(candidate: Candidate) -> Candidate:
 
 
 def levels_apart(one: ImageArray, other: ImageArray) -> float:
-    """Mean absolute difference of two pictures in grey levels."""
+    """Return the mean absolute difference of two images in grey levels."""
     return float(np.abs(one.astype(int) - other).mean())
 
 
 def steps_table(found: Sequence[Distance], count: int) -> str:
-    """In Markdown."""
+    """Format the distances as a Markdown table."""
     head = ("start", "solver", "steps", "passes", "image, levels", "part, levels", "mask IoU", "accepted")
     rows = [
         (
@@ -245,7 +245,7 @@ def write_steps(found: Sequence[Distance], count: int, machine: str, folder: Pat
     """Write `steps.md` and `steps.json`; returns the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     text = f"{steps_table(found, count)}\n{machine}\n"
-    told = {"machine": machine, "candidates": count, "distances": [asdict(each) for each in found]}
+    facts = {"machine": machine, "candidates": count, "distances": [asdict(each) for each in found]}
     (folder / "steps.md").write_text(text, encoding="utf-8")
-    (folder / "steps.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    (folder / "steps.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return text

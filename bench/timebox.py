@@ -1,6 +1,6 @@
-"""A run that must end in time measures what fits: nothing begins that took longer before than there is time left.
+"""Limits the time of a run: a measurement starts only if it took less time before than is left.
 
-What was never measured is taken to last as long as what it is compared with.
+A measurement without an earlier time is assumed to take as long as what it is compared with.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Timebox:
-    """Time for a run.
+    """The time limit of a run.
 
     Attributes:
-        minutes: in all, from now on.
-        tell: where remarks on what goes on go.
-        took: name → seconds of what was measured.
+        minutes: total time, from now on.
+        report: called with progress messages.
+        took: name → seconds of a finished measurement.
     """
 
     minutes: float
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     took: dict[str, float] = field(default_factory=dict)
     _ends: float = field(init=False)
 
@@ -30,25 +30,25 @@ class Timebox:
         self._ends = time.monotonic() + 60 * self.minutes
 
     def left(self) -> float:
-        """Seconds; none when it is over."""
+        """Return the seconds left; 0 when the time is over."""
         return max(0.0, self._ends - time.monotonic())
 
     def allows(self, name: str, *like: str) -> bool:
-        """Whether there is time for it.
+        """Return whether there is time for a measurement.
 
         Args:
-            like: what takes about as long, for what was never measured; the first that was counts, and where none was,
-                any time will do.
+            like: measurements of similar length, used if this one has no earlier time; the first with a time counts.
+                Without any, the measurement is allowed.
         """
         fits = next((self.took[each] for each in (name, *like) if each in self.took), 0.0) < self.left()
         if not fits:
-            self.tell(f"no time for: {name}")
+            self.report(f"no time for: {name}")
         return fits
 
     @contextmanager
-    def timing(self, name: str, remark: str) -> Iterator[None]:
-        """Tell of it and remember how long it takes, building and warming included."""
-        self.tell(remark)
+    def timing(self, name: str, message: str) -> Iterator[None]:
+        """Report a measurement and record how long it takes, building and warming included."""
+        self.report(message)
         began = time.monotonic()
         yield
         self.took[name] = time.monotonic() - began

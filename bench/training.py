@@ -1,7 +1,7 @@
-"""Training: a step of the reference form, ours, and ours with each optimisation taken back.
+"""Measures training: a step of the reference form, ours, and ours without each optimisation.
 
-Every form starts from the same weights and draws. Views are cut and, for ours, encoded before the clock starts, as they
-are once per training; the reference form encodes its pictures in every step, as the released code does.
+Every form starts from the same weights and draws. Crops are cut and, for ours, encoded before the clock starts, since
+this happens once per training; the reference form encodes its images in every step, as the released code does.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from model.runtime.seeding import step_generator
 from service.core.options.dualanodiff import TrainingConfig
 
 STEPS = 3
-"""Timed per round."""
+"""Timed steps per round."""
 
 VIEWS = 4
-"""Per pair: enough to fill any batch."""
+"""Crops per pair: enough to fill any batch."""
 
 LOSS = 1e-4
-"""By which the losses may differ in fp32, relative to the reference form's."""
+"""Largest difference of losses in fp32, relative to the reference form's."""
 
 REFERENCE = "reference form"
 
 Loss = Callable[[int], Tensor]
-"""Number of a step → its loss, with gradients."""
+"""Step number → loss, with gradients."""
 
 Learning = tuple[Loss, list[nn.Parameter]]
-"""The loss, and what is trained."""
+"""The loss, and the trained parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What a training step draws: which views, `(B,)` timesteps, `(2, B, C, h, w)` noise."""
+    """The draws of a training step: numbers of crops, `(B,)` timesteps, `(2, B, C, h, w)` noise."""
 
     chosen: Tensor
     timesteps: Tensor
@@ -58,7 +58,7 @@ class Draws:
 
 
 def draws_of_step(model: DualAnoDiffModel, dataset: LatentDataset, generator: torch.Generator) -> Draws:
-    """The draws of `training_loss` with the same generator, for the reference form."""
+    """Draw what `training_loss` draws with the same generator, for the reference form."""
     batch = model.config.batch
     chosen = torch.randint(dataset.latents.shape[1], (batch,), generator=generator)
     timesteps = draw_timesteps(batch, model.schedule.steps, generator).to(model.device)
@@ -68,7 +68,7 @@ def draws_of_step(model: DualAnoDiffModel, dataset: LatentDataset, generator: to
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What every form learns from: `(2, V, 3, r, r)` pixels of images and parts, and the same encoded."""
+    """Training data of every form: `(2, V, 3, r, r)` pixels of images and parts, and their latents."""
 
     pixels: Tensor
     dataset: LatentDataset
@@ -76,13 +76,13 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One of the forms that are compared.
+    """One of the forms to compare.
 
     Attributes:
-        name: its row in the table.
-        config: how it trains.
-        learning: makes the loss of a step from model and material, and tells what is trained.
-        fused: whether the optimiser is one kernel; else as PyTorch's comes, which is none of them on a CPU.
+        name: name of its row in the table.
+        config: training settings.
+        learning: makes the loss of a step from model and material, and returns the trained parameters.
+        fused: whether the optimiser is a single kernel; otherwise PyTorch's default, which is not on a CPU.
         against: name of the row that its speed is divided by.
     """
 
@@ -95,13 +95,13 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is compared with what.
+    """The forms to compare, and how.
 
     Attributes:
-        config: of ours.
+        config: settings of our forms.
         forms: the reference form, then ours in the order of importance.
-        encoding: bytes at most while the views were encoded, which every training of ours begins with.
-        operations: of a step: what decides it → number. Counting takes longer than a step.
+        encoding: peak of used bytes while crops are encoded, with which every training of ours starts.
+        operations: what determines them → operations of a step. Counting takes longer than a step.
     """
 
     config: TrainingConfig
@@ -112,13 +112,13 @@ class Comparison:
 
 
 def compare(subject: Subject, batch: int | None) -> Comparison:
-    """The forms for a base, and what they learn from.
+    """Choose the forms for a base, and make their training data.
 
     Args:
-        batch: pairs per step; None for the base's own.
+        batch: pairs per step; None for the base's recommendation.
     """
     base = subject.adapter.model.base
-    # Weights of the loss are ours alone; the comparison is of the paper's.
+    # Loss weights are an addition of ours; the comparison uses the paper's loss.
     config = resolve_config(base, {"batch": batch, "views": VIEWS, "defect_weight": 0.0, "seed": 1})
     crops = cut_crops(subject.pairs, config)
     with peak_memory(base.device.type) as memory:
@@ -130,10 +130,10 @@ def compare(subject: Subject, batch: int | None) -> Comparison:
 def training_round(
     results: Results, subject: Subject, plan: Comparison, box: Timebox, turn: int, save: Callable[[], None]
 ) -> None:
-    """Measure all forms once, as far as there is time.
+    """Measure all forms once, as far as time allows.
 
     Args:
-        turn: number of the round; the first one compares the losses too.
+        turn: number of the round; the first round also compares the losses.
         save: called after every row.
     """
     for form in plan.forms:
@@ -216,7 +216,7 @@ def _ours(model: DualAnoDiffModel, material: Material) -> Learning:
 
 
 def _reading(model: DualAnoDiffModel, material: Material) -> Learning:
-    """The prompts embedded in every step, whether the text encoder is trained or not."""
+    """Make our loss with prompts embedded in every step, whether the text encoder is trained or not."""
     return _loss(model, material), list(model.trainable().values())
 
 
@@ -242,7 +242,7 @@ def _interleaved(model: DualAnoDiffModel, material: Material) -> Learning:
 
 
 class _Plain(nn.Module):
-    """The reference form's denoiser where ours is expected."""
+    """Wraps the reference form's denoiser in the interface of ours."""
 
     def __init__(self, model: DualAnoDiffModel) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ class _Plain(nn.Module):
 
 
 def _agreement(subject: Subject, config: TrainingConfig, material: Material) -> Agreement:
-    """Both losses of the first step in fp32, without tensor cores' shortened mantissas."""
+    """Compare both losses of the first step in fp32, without TF32's short mantissas."""
     model = _model(subject, replace(config, precision="fp32"))
     with torch.no_grad(), full_mantissas():
         theirs, ours = (float(form(model, material)[0](0)) for form in (_reference, _ours))
@@ -266,7 +266,7 @@ def _pixels(crops: Crops) -> Tensor:
 
 
 def _dataset(encoding: Any) -> LatentDataset:
-    """The generator's return value."""
+    """Run the generator and return its value."""
     while True:
         try:
             next(encoding)

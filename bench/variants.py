@@ -1,4 +1,4 @@
-"""Our form of sampling with one optimisation taken back, made of the library's pieces."""
+"""Removes single optimisations from our form of sampling, with the library's own parts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from model.dualanodiff.sampling.merged_unet import MergedUNet
 from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet, attentions
 
 Change = Callable[[MergedUNet, TwoBranchUNet], None]
-"""Takes an optimisation back in a merged denoiser, in place; the second is the trained one that it was made of."""
+"""Removes an optimisation from a merged denoiser in place; the second argument is the trained one."""
 
 
 class UnmergedLayer(nn.Module):
-    """A layer with one LoRA per branch beside it, `W x + s B A x`, each run of rows with its own."""
+    """Layer with one separate LoRA per branch, `W x + s B A x`, each run of rows with its own."""
 
     def __init__(self, layer: LoraLayer, router: AdapterRouting, dtype: torch.dtype) -> None:
         super().__init__()
@@ -32,13 +32,13 @@ class UnmergedLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         runs = self.router.runs
         rows = x.split([count for _, count in runs])
-        updates = [self.scaling[name] * self.up[name](self.down[name](part)) for (name, _), part in zip(runs, rows)]  # noqa: B905 - as many as `split` was told
+        updates = [self.scaling[name] * self.up[name](self.down[name](part)) for (name, _), part in zip(runs, rows)]  # noqa: B905 - as many as `split` got
         out: Tensor = self.base(x) + torch.cat(updates)
         return out
 
 
 def unmerged(merged: MergedUNet, trained: TwoBranchUNet) -> None:
-    """LoRAs beside the weights."""
+    """Keep LoRAs separate from the weights."""
     for name, module in trained.unet.named_modules():
         if isinstance(module, LoraLayer):
             layer = UnmergedLayer(module, merged.router, merged.dtype).requires_grad_(False)
@@ -46,7 +46,7 @@ def unmerged(merged: MergedUNet, trained: TwoBranchUNet) -> None:
 
 
 def unfolded(merged: MergedUNet, trained: TwoBranchUNet) -> None:
-    """SAIM as the reference form has it: attention over two tokens, five linear maps."""
+    """Compute SAIM like the reference form: attention over two tokens, five linear maps."""
     plain = {name: attn.processor.interaction for name, attn in attentions(trained.unet).items()}
     for name, attn in attentions(merged.unet).items():
         own = copy.deepcopy(plain[name]).to(dtype=merged.dtype).requires_grad_(False)
@@ -54,7 +54,7 @@ def unfolded(merged: MergedUNet, trained: TwoBranchUNet) -> None:
 
 
 def guided_apart(merged: MergedUNet, trained: TwoBranchUNet) -> None:
-    """A pass for the rows with prompts, and another for those without."""
+    """Run one pass for the rows with prompts, and another for those without."""
     together = merged.forward
 
     def apart(latents: Tensor, timesteps: Tensor, text: Tensor, run: ForwardOptions | None = None) -> Tensor:
@@ -65,12 +65,12 @@ def guided_apart(merged: MergedUNet, trained: TwoBranchUNet) -> None:
 
 
 def channels_first(merged: MergedUNet, trained: TwoBranchUNet) -> None:
-    """Weights, and with them activations, in PyTorch's default layout."""
+    """Keep weights, and so activations, in PyTorch's default memory layout."""
     merged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # a gap of torch's own types
 
 
 def plain_group_norm(merged: MergedUNet, trained: TwoBranchUNet) -> None:
-    """PyTorch's own kernel, in whatever precision there is."""
+    """Use PyTorch's own kernel, in the current precision."""
     for module in merged.unet.modules():
         if isinstance(module, nn.GroupNorm):
             module.__class__ = nn.GroupNorm

@@ -137,6 +137,6 @@ def test_a_row_tells_what_its_passes_lack(tiny_base: Path) -> None:
         compiler.wait()
         run()
         names.append(row_name(form, passes))
-    # A CPU has no graphs to record.
-    assert names == ["ours (not recorded)", "ours (not compiled nor recorded)"]
+    # A CPU has no graphs to capture.
+    assert names == ["ours (not captured)", "ours (not compiled nor captured)"]
     assert row_name(replace(form, run="plain"), sampler.predict) == "ours"
