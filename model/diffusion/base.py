@@ -67,22 +67,22 @@ class Base:
 
     @property
     def factor(self) -> int:
-        """Pixels per latent cell, along one side."""
+        """Return the pixels per latent cell, along one side."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def resolution(self) -> int:
-        """Side of the square image the base was trained on, pixels."""
+        """Return the side of the square images that the base was trained on, pixels."""
         return int(self.unet.config.sample_size) * self.factor
 
     @property
     def latent_channels(self) -> int:
-        """Channels C_lat of a latent."""
+        """Return the channels C_lat of a latent."""
         return int(self.vae.config.latent_channels)
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
+        """Return the device of the weights."""
         return self.unet.device
 
     def mask_weights(self, name: str) -> Path | None:
@@ -92,12 +92,12 @@ class Base:
 
     @property
     def few_shot(self) -> dict[str, Any]:
-        """Training settings that suit this base, from its card; the paper's for a base without one."""
+        """Return the card's recommended training settings; empty without any."""
         return dict(self.card.get("few_shot", {}))
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """Sampling settings that suit this base, from its card."""
+        """Return the card's recommended sampling settings; empty without any."""
         return dict(self.card.get("sampling", {}))
 
 

@@ -1,4 +1,4 @@
-"""Settings of few-shot training, declared in `service.core.options.dualanodiff`; a base may recommend others."""
+"""Resolves settings of few-shot training, declared in `service.core.options.dualanodiff`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from service.core.options.dualanodiff import TrainingConfig
 
 
 def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
-    """Choose the paper's settings (on GPUs in bf16), over them the base's recommended ones, over them the user's.
+    """Resolve the settings: the user's override the base's recommendations, these the paper's (on GPUs in bf16).
 
     Args:
         options: field name → value; None means not chosen.
 
     Raises:
-        UsageError: naming every value that cannot be.
+        UsageError: if values are invalid; names each.
     """
     known = {field.name for field in fields(TrainingConfig)}
     recommended = {name: value for name, value in base.few_shot.items() if name in known}

@@ -31,11 +31,11 @@ PROVENANCE = """\
 **Every image under `images/` is generated** by a diffusion model that was adapted to a handful of real examples. The
 masks are derived from what the model drew and were checked by rules, not by a person. Use the pairs as additional
 training data. Measure on real images only, and keep the real examples that trained the adapter out of that
-measurement. A pair can be drawn again from its seed, the request and the adapter; its hashes in `manifest.jsonl` tell
+measurement. A pair can be drawn again from its seed, the request and the adapter; its hashes in `manifest.jsonl` show
 whether it is the same.
 """
 
-NORMALS = "`normals/images/` holds the healthy images that were handed in: real, unchanged in content.\n"
+NORMALS = "`normals/images/` holds the healthy images that were provided: real, unchanged in content.\n"
 
 FORMATS = {
     "mvtec": """\
@@ -66,7 +66,7 @@ to this folder, whose `images` is added to the project as local storage.
 """,
 }
 
-NO_GOOD_IMAGES = "\nNo healthy images were handed in: put yours into `train/good` and `test/good` before training.\n"
+NO_GOOD_IMAGES = "\nNo healthy images were provided: put yours into `train/good` and `test/good` before training.\n"
 
 
 def dataset_readme(kind: str, num_pairs: int, num_normals: int, formats: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ class YoloLayout:
         """Yield `data.yaml`, relative to its own folder. The reader requires `val`, which should be real images."""
         folders = ["images", "normals/images"] if self._has_normals else ["images"]
         data: dict[str, Any] = {"train": folders, "val": [*folders], "names": {CLASS: self._defect}}
-        note = "# Replace `val` by real images: generated ones cannot tell how good a model is.\n"
+        note = "# Replace `val` by real images: generated ones do not show how good a model is.\n"
         yield "data.yaml", (note + yaml.safe_dump(data, sort_keys=False)).encode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""A request becomes a dataset: accepted pairs are generated, kept until all are there, and written as a zip."""
+"""Turns a request into a dataset: generates accepted pairs, keeps them until complete, and writes them as a zip."""
 
 from __future__ import annotations
 

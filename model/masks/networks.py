@@ -12,7 +12,7 @@ from model.masks.u2net import U2Net, load_u2net
 
 
 class HasMaskWeights(Protocol):
-    """What is needed of a base, see `model.diffusion.base.Base`."""
+    """What a base must offer, see `model.diffusion.base.Base`."""
 
     @property
     def device(self) -> torch.device: ...

@@ -80,12 +80,12 @@ def anchor_on(
     allowed = [~inner_border(anchor, side, factor) for anchor in anchors]
     start = torch.stack([normal, grey.expand_as(normal)])
     if sketched:
-        sketches = [
+        pasted = [
             draw_copy_paste(adapter.references[anchor.place], window, ~inside, anchor.mirrored, rng)
             for anchor, window, inside, rng in zip(anchors, windows, allowed, rngs, strict=True)
         ]
-        start = torch.stack([encoded([each.image for each in sketches]), encoded([each.part for each in sketches])])
-        allowed = [inside & each.nearby for inside, each in zip(allowed, sketches, strict=True)]
+        start = torch.stack([encoded([each.image for each in pasted]), encoded([each.part for each in pasted])])
+        allowed = [inside & each.nearby for inside, each in zip(allowed, pasted, strict=True)]
     cells = F.avg_pool2d(torch.from_numpy(np.stack(allowed)).float()[:, None], factor).to(model.device)
     return Anchoring(normal, start, grey, cells)
 

@@ -1,4 +1,4 @@
-"""Settings of sampling, declared in `service.core.options.dualanodiff`; a base may recommend others."""
+"""Resolves settings of sampling, declared in `service.core.options.dualanodiff`; a base may recommend others."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from service.core.options.dualanodiff import GUIDANCE, GUIDANCE_WITH_BCM, Sampli
 def resolve_sampling(
     base: Base, options: Mapping[str, Any], *, has_normals: bool, has_mask_net: bool = True, bcm: bool = False
 ) -> SamplingConfig:
-    """Choose the defaults, over them the base's recommendations, over them what the user chose.
+    """Resolve the settings: the user's choices override the base's recommendations, these override defaults.
 
-    Choosing `strength` alone chooses the start that it is meant for, without a copy-paste sketch.
+    A chosen `strength` turns off a recommended copy-paste initialisation, because it is meant for the other start.
 
     Args:
         options: field name → value; None means not chosen.
         has_normals: whether normal images are given; they make sampling anchored.
-        has_mask_net: whether the adapter has a mask network; without one masks come by threshold.
+        has_mask_net: whether the adapter has a mask network; without one, masks are found by threshold.
         bcm: whether the adapter has BCM, for which the authors use less guidance.
 
     Raises:
-        UsageError: naming every value that cannot be.
+        UsageError: if values are invalid; names each.
     """
     known = {field.name for field in fields(SamplingConfig)}
     recommended = {name: value for name, value in base.sampling.items() if name in known}
@@ -51,14 +51,18 @@ def resolve_sampling(
 
 def _problems(config: SamplingConfig, given: Mapping[str, Any], *, has_normals: bool) -> list[str]:
     problems = [
-        f"{name} is {given[name]}, but it is about anchored sampling, on normal images, which is off"
+        f"{name} is {given[name]}, but anchored sampling, on normal images, is off: turn it on, or leave {name} out"
         for name in ("strength", "sketch_strength")
         if given.get(name) and not config.anchored
     ]
     if given.get("strength") and given.get("sketch_strength"):
-        problems.append("strength and sketch_strength both say where sampling starts: choose one")
+        problems.append(
+            "strength and sketch_strength exclude each other, since both set where sampling starts: choose one"
+        )
     if config.anchored and not has_normals:
-        problems.append("anchored sampling needs normal images; none were given")
+        problems.append(
+            "anchored sampling needs normal images, but none were given: provide some, or turn anchored off"
+        )
     if config.scheduler not in {"dpmsolver++", *SCHEDULERS}:
         known = ", ".join(("dpmsolver++", *sorted(SCHEDULERS)))
         problems.append(f"scheduler is {config.scheduler!r}; it must be one of {known}")

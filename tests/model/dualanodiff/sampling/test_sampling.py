@@ -123,7 +123,7 @@ def test_sketches_are_for_anchored_sampling_and_one_strength_says_where_it_start
     assert resolve_sampling(advised, {"anchored": False}, has_normals=True).sketch_strength == 0
     chosen = resolve_sampling(advised, {"strength": 0.7}, has_normals=True)
     assert (chosen.strength, chosen.sketch_strength) == (0.7, 0.0)
-    with pytest.raises(UsageError, match="about anchored sampling"):
+    with pytest.raises(UsageError, match="anchored sampling, on normal images, is off"):
         resolve_sampling(advised, {"sketch_strength": 0.5}, has_normals=False)
     with pytest.raises(UsageError, match="choose one"):
         resolve_sampling(advised, {"sketch_strength": 0.5, "strength": 0.8}, has_normals=True)
