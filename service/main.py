@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from service.api import adapters, fast_routes, health, jobs, problems, schemas
+from service.api import adapters, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
 from service.api.body_limit import BodyLimit
 from service.api.methods import Methods, answer_head
@@ -31,8 +30,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Create the app.
 
     Args:
-        settings: None if the app has the process to itself: it then reads the environment, configures the logs, and
-            excludes from garbage collection what was loaded at start.
+        settings: None if the app has the process to itself: it then reads the environment and configures the logs.
     """
     own_process = settings is None
     chosen = settings or load_settings()
@@ -46,8 +44,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.readiness = health.Readiness(services)
             collector = RedisCollector(chosen)
             app.state.metrics.registry.register(collector)
-            if own_process:
-                _freeze_loaded_objects()
             yield
             app.state.metrics.registry.unregister(collector)
             collector.close()
@@ -68,18 +64,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in (jobs.router, adapters.router):
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
-    fast_routes.install(app)
     answer_head(app)
     app.add_middleware(BodyLimit, settings=chosen)
     app.add_middleware(Observed, metrics=app.state.metrics)
     _describe(app)
     return app
-
-
-def _freeze_loaded_objects() -> None:
-    """Exclude modules and routes from garbage collection, because every response waits while a collection runs."""
-    gc.collect()
-    gc.freeze()
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -72,7 +72,7 @@ async def _lines(services: Services, record_id: str, after: str) -> AsyncIterato
             if events:
                 after, last_sent = events[-1].id, time.monotonic()
             elif time.monotonic() - last_sent > _PING_SECONDS:
-                record = await read_record(services.fast_redis, record_id)
+                record = await read_record(services.async_redis, record_id)
                 if record is None or ended:
                     return  # deleted, or its last event has expired
                 # The last event may have arrived since events were last read.

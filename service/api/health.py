@@ -71,8 +71,8 @@ async def _workers(services: Services) -> int | None:
     """Count the live workers; None if Redis does not answer."""
     try:
         # Redis' clock, which also stamps the workers' heartbeats.
-        seconds, _ = await services.fast_redis.time()
-        return int(await services.fast_redis.zcount(WORKERS, seconds - HEARD_SECONDS, "+inf"))
+        seconds, _ = await services.async_redis.time()
+        return int(await services.async_redis.zcount(WORKERS, seconds - HEARD_SECONDS, "+inf"))
     except RedisError:
         return None
 

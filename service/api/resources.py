@@ -38,7 +38,7 @@ async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> 
     Raises:
         Problem: there is none; the response does not reveal whether another key owns it.
     """
-    record = await read_record(services.fast_redis, record_id) if object_keys.kind_of(record_id) == kind else None
+    record = await read_record(services.async_redis, record_id) if object_keys.kind_of(record_id) == kind else None
     if record is None or record.key_id != key_id:
         code = "adapter_not_found" if kind == Kind.ADAPTER else "not_found"
         raise Problem(code, f"no {kind} has the id {record_id!r:.60}; it may have been deleted")

@@ -20,7 +20,6 @@ from service.api.concurrency import ConcurrencyLimit
 from service.api.metrics import Metrics
 from service.core.connections import connect, connect_async
 from service.core.messaging import Dispatcher
-from service.core.pipelined_redis import connect_pipelined
 from service.core.reconcile import reconcile, reconcile_until
 from service.core.records.store import RecordStore
 from service.core.settings import Settings
@@ -30,6 +29,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 BUCKET_SECONDS = 2.0
 """How long the start waits for the bucket."""
+
+READ_CONNECTIONS = 1000
+"""Requests that may read from Redis at the same moment; Redis itself allows ten times as many clients."""
 
 MAX_INSPECTIONS = 2
 """Uploads decoded at once; others wait, which bounds the memory in use."""
@@ -41,7 +43,7 @@ class Services:
 
     Attributes:
         redis: client for threads.
-        fast_redis: client for short reads on the event loop.
+        async_redis: client for short reads on the event loop.
         stream_redis: client for waiting on events.
         metrics: counters of the routes.
         uploads: limit of concurrent uploads.
@@ -51,7 +53,7 @@ class Services:
 
     settings: Settings
     redis: Redis
-    fast_redis: AsyncRedis
+    async_redis: AsyncRedis
     stream_redis: AsyncRedis
     store: RecordStore
     storage: ObjectStore
@@ -69,14 +71,14 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
     telemetry = metrics.telemetry
     client = connect(settings, telemetry)
-    fast = connect_pipelined(settings, telemetry)
+    reads = connect_async(settings, telemetry, READ_CONNECTIONS)
     stream = connect_async(settings, telemetry, settings.max_streams + 1)
     store, storage = RecordStore(client, settings, telemetry), ObjectStore(settings, telemetry)
     dispatcher = Dispatcher(settings)
     services = Services(
         settings=settings,
         redis=client,
-        fast_redis=fast,
+        async_redis=reads,
         stream_redis=stream,
         store=store,
         storage=storage,
@@ -101,7 +103,7 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
     finally:
         stopped.set()
         await to_thread.run_sync(reconciler.join, 10)
-        await fast.aclose()
+        await reads.aclose()
         await stream.aclose()
         client.close()
         dispatcher.close()

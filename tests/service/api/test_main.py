@@ -14,23 +14,22 @@ ROOT = Path(__file__).resolve().parents[3]
 NOWHERE = {"PAIRFORGE_REDIS_URL": "redis://127.0.0.1:9", "PAIRFORGE_S3_ENDPOINT_URL": "http://127.0.0.1:9"}
 
 PROGRAM = """
-import asyncio, gc, logging
+import asyncio, logging
 from service.main import create_app
 from service.core.settings import load_settings
 
 async def main(app):
-    before = gc.get_freeze_count()
     async with app.router.lifespan_context(app):
-        print(before, gc.get_freeze_count() > 10_000, bool(logging.getLogger().handlers))
+        print(bool(logging.getLogger().handlers))
 
 asyncio.run(main(create_app({settings})))
 """
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"), [("", "0 True True"), ("load_settings()", "0 False False")], ids=["its own", "another's"]
+    ("settings", "told"), [("", "True"), ("load_settings()", "False")], ids=["its own", "another's"]
 )
-def test_collector_and_logs_are_set_in_a_process_of_its_own_only(settings: str, told: str, tmp_path: Path) -> None:
+def test_logs_are_configured_in_a_process_of_its_own_only(settings: str, told: str, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(settings=settings)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PAIRFORGE_SPOOL_DIR": str(tmp_path), **NOWHERE},
