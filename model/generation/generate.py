@@ -26,13 +26,13 @@ def generate_pairs(
     """Yield progress and accepted candidates, until there are `request.num_pairs` of them.
 
     Candidates are checked in the order of their indices, so which ones are accepted depends on the request alone.
-    Another thread checks them while the next ones are denoised.
+    With a GPU another thread checks them while the next ones are denoised; on a CPU both need the same cores.
 
     Args:
         counts: updated as candidates are yielded; for a resumed request, the counts at which it stopped.
         resumed: the pairs accepted before an interruption, in order; iterated once.
-        keep: called by that thread with every accepted candidate and its number, before it is yielded; when generation
-            stops early, some of these candidates are never yielded.
+        keep: called in that thread with every accepted candidate and its number, before it is yielded; when
+            generation stops early, some of these candidates are never yielded.
         on_rejected: called with every rejected candidate.
     """
     candidate_filter = CandidateFilter(request)
@@ -50,6 +50,7 @@ def generate_pairs(
             finishing,
             ahead=request.settings.batch,
             enough=lambda waiting: counts.accepted + waiting >= num_pairs,
+            beside=request.adapter.base.device.type == "cuda",
         )
     ) as items:
         for item in items:

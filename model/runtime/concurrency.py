@@ -27,6 +27,7 @@ def overlapped(
     *,
     ahead: int,
     enough: Callable[[int], bool] = _never,
+    beside: bool = True,
 ) -> Generator[Progress | _Result, None, None]:
     """Yield `work(item)` for every item, in their order, and their progress.
 
@@ -40,8 +41,9 @@ def overlapped(
         ahead: items that may wait for their work while the next is computed.
         enough: asked with the number of waiting items whether their results are to be waited for first, as no further
             item may be needed.
+        beside: False to do the work between the items instead, in the calling thread: where both need the same cores.
     """
-    if not switches.on(Switch.OVERLAPPED):
+    if not beside or not switches.on(Switch.OVERLAPPED):
         with closing(items):
             for item in items:
                 yield item if isinstance(item, Progress) else work(item)

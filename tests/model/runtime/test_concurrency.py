@@ -200,3 +200,15 @@ def test_an_error_of_one_thread_is_raised_in_its_place() -> None:
     with pytest.raises(ZeroDivisionError):
         results.extend(threaded([2, 1, 0, 1], lambda number: 2 // number, threads=3))
     assert results == [1, 2]
+
+
+def test_where_both_need_the_same_cores_the_calling_thread_does_both() -> None:
+    source, threads = Source(), set()
+
+    def work(number: int) -> int:
+        threads.add(threading.current_thread())
+        return 10 * number
+
+    items = list(overlapped(source(), work, ahead=2, beside=False))
+    assert [item for item in items if isinstance(item, int)] == [0, 10, 20]
+    assert threads == {threading.current_thread()}
