@@ -8,7 +8,7 @@ site=$(mktemp -d)
 mkdir -p "$out"
 export PYTHONUNBUFFERED=1 PYTHONPATH=$PWD
 if compgen -G '.whl/*.whl' >/dev/null; then
-  python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" .whl/*.whl
+  "${PYTHON:-python3}" -m pip install -q --no-index --no-deps --no-compile --target "$site" .whl/*.whl
   export PYTHONPATH=$site:$PWD
 fi
 "${PYTHON:-python3}" -m bench --parts sampling training --size "${SIZE:-sd15}" --device "${DEVICE:-cuda}" \

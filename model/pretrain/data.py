@@ -1,7 +1,7 @@
 """Reads shards of procedural views, and draws batches from them.
 
 Shards are mapped into memory on CPUs, so a set may be larger than the memory; for a GPU they are copied to it. A batch
-comes from one shard: gathering it is one operation, and a shard holds a thousand unrelated views.
+comes from one shard: gathering it is one operation, and a shard holds five hundred unrelated scenes.
 """
 
 from __future__ import annotations

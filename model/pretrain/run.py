@@ -178,7 +178,7 @@ def _pairs(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
     tokenizer = build_tokenizer(vocabulary())
     encoder = PairEncoder(vae, tokenizer, work / "views", work / "encoded", preset.pairs)
     # A GPU encodes all views in seconds; a CPU encodes between steps.
-    shards = preset.first_shards if device == "cpu" else preset.scenes
+    shards = preset.first_shards if device == "cpu" else -(-preset.scenes // preset.shard)
     meter = Meter("encode", shards, "shards", resumed=len(encoder.encoded))
     while len(encoder.encoded) < shards and encoder.encode_some():
         yield meter.report(len(encoder.encoded))
