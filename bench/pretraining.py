@@ -104,9 +104,7 @@ def measure_rows(
                 forms = [("as written", objective, "")]
                 if compiled:
                     chosen, choice = faster(objective, (*inputs, True), COMPILE_SECONDS)
-                    forms += (
-                        [("compiled", chosen, choice)] if chosen is not objective else [("compiled", objective, choice)]
-                    )
+                    forms.append(("compiled" if chosen is not objective else "not compiled", chosen, choice))
                 for form, compute, note in forms:
                     seconds = min(timed(device, lambda compute=compute: step(compute), 4))  # type: ignore[misc]
                     report(f"{batch} pairs, {count} threads, {form}: {batch / seconds:.1f} pairs/s {note}")

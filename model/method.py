@@ -120,7 +120,7 @@ class TrainingRequest(Generic[_Training]):
 
 
 class TrainingCallback(Protocol):
-    """Looks after a training while it runs; whatever it raises ends the training there."""
+    """Watches a training while it runs; an exception that it raises ends the training."""
 
     def wants_checkpoint(self) -> bool:
         """Say after every step whether to write a checkpoint now, besides the regular ones."""

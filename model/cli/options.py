@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from service.core.options.declaration import Option, declared
+from service.core.options.declaration import Option, chosen, declared
 from service.core.options.methods import METHOD_OPTIONS
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ def _choices(option: Option) -> str | None:
     return "|".join(get_args(option.type)) if get_origin(option.type) is Literal else None
 
 
-def takes_options(
-    declaration: type[DataclassInstance], panel: str
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_options(declaration: type[DataclassInstance], panel: str) -> Callable[[Command], Command]:
     """Add an option to a command for every declared one; it receives the chosen ones as its argument `options`.
 
     The library checks their ranges, so that one message names everything that is wrong.
@@ -65,7 +63,7 @@ def takes_options(
         @wraps(command)
         def extended(*args: Any, **given: Any) -> None:
             options = {name: given.pop(name) for name in names}
-            command(*args, **given, options={name: value for name, value in options.items() if value is not None})
+            command(*args, **given, options=chosen(options))
 
         own = inspect.signature(command, eval_str=True)
         added = [

@@ -47,7 +47,7 @@ def faster(
     try:
         with _at_most(seconds):
             compiled(*example).backward()
-    # Whatever Dynamo, Inductor or the C compiler raises.
+    # Dynamo, Inductor and the C compiler each raise errors of many kinds.
     except Exception as error:  # noqa: BLE001
         return objective, f"not compiled: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
     taken = time.monotonic() - began

@@ -100,7 +100,7 @@ PRESETS = {
     ),
     "gpu": Preset(
         minutes=9,
-        shares=(0.14, 0.61, 0.04),
+        shares=(0.14, 0.54, 0.04),
         scenes=60_000,
         render_size=128,
         shard=500,

@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
-from model.diffusion.base import load_base
+from model.diffusion.base import base_digest, load_base
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.dualanodiff.unet import TwoBranchUNet
 from model.masks.u2net import load_u2net, save_u2net
@@ -212,6 +212,7 @@ def save_networks(
     work: Path, denoiser: TwoBranchUNet, text_encoder: CLIPTextModel, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """Write finished parts to the work folder; the U-Net last, so that its presence means completeness."""
+    shutil.rmtree(work / "unet", ignore_errors=True)
     text_encoder.save_pretrained(work / "text_encoder")
     tokenizer.save_pretrained(work / "tokenizer")
     save_file(
@@ -244,9 +245,22 @@ def _held_out(work: Path, preset: Preset, device: str) -> Views:
 
 
 def _start_from(work: Path, base: Path) -> None:
-    """Copy a base to the work folder once, with its parts where the stages expect them."""
+    """Copy a base to the work folder once, with its parts where the stages expect them.
+
+    Raises:
+        UsageError: the base has another vocabulary, or the work folder belongs to another run.
+    """
     if (work / START).is_dir():
+        if base_digest(work / START) != base_digest(base):
+            raise UsageError(
+                f"{work} continues another base than {base}: use another work folder, or leave out --start"
+            )
         return
+    if begun := [name for name in ("autoencoder", "vae", "pairs") if (work / name).exists()]:
+        raise UsageError(
+            f"{work} holds a run that did not start from a base ({', '.join(begun)}): use another work folder, "
+            "or leave out --start"
+        )
     words = PreTrainedTokenizerFast.from_pretrained(base / "tokenizer").get_vocab()
     if words != build_tokenizer(vocabulary()).get_vocab():
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Finds near copies: measures how alike two image-mask pairs are, whatever their size, position and mirroring.
+"""Finds near copies: measures how alike two image-mask pairs are, independent of size, position and mirroring.
 
 A pair is described by two grey squares of `SIDE × SIDE` pixels, each with its mask resampled alongside:
 

@@ -73,7 +73,7 @@ def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, 
 
 
 def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float) -> None:
-    """Call `round_of_it` every `seconds` until `stop` is set, whatever it raises.
+    """Call `round_of_it` every `seconds` until `stop` is set; errors are logged, and the next round follows.
 
     To be run in a thread of its own. `RecordStore.upkeep.last_round` is the time of the last complete round.
     """

@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive their parent, for whatever reason it ends.
+"""Child processes that cannot outlive their parent, even if it is killed.
 
 Three mechanisms ensure that. The kernel kills every direct child when its parent dies
 (`service.embedded.parent_death`). A guard (`service.embedded.guard`) waits for the parent's end and kills the

@@ -98,7 +98,7 @@ class Compiler:
         try:
             with torch.no_grad(), dynamo.config.patch(recompile_limit=KINDS):
                 self._compiled(denoiser, *inputs)
-        # Whatever Dynamo, Inductor or the C compiler raises.
+        # Dynamo, Inductor and the C compiler each raise errors of many kinds.
         except (RuntimeError, OSError, dynamo.exc.FailOnRecompileLimitHit) as error:
             log.warning("the denoiser cannot be compiled: %s", _shortened(error))
         else:

@@ -33,7 +33,7 @@ class QualityLimits:
     ] = 1.25
     min_border_share: Annotated[
         Share,
-        Field(description="Share of the outline on the image border that always passes, whatever the real masks do."),
+        Field(description="Share of the outline on the image border that always passes, even if real masks have less."),
     ] = 0.1
     max_cut_share: Annotated[
         Share,
@@ -54,7 +54,7 @@ class QualityLimits:
         Ratio, Field(description="Least visibility, as a multiple of the least visible real defect's.")
     ] = 0.35
     min_visibility: Annotated[
-        GreyLevels, Field(description="Least visibility in grey levels, whatever the real defects'.")
+        GreyLevels, Field(description="Least visibility in grey levels, even if a real defect has less.")
     ] = 2.0
     ring: Annotated[
         int,

@@ -87,7 +87,7 @@ class Submissions:
         return record_from_pairs(value), outcome == "created"
 
     def require_quota(self, key_id: str, idempotency_key: str | None) -> None:
-        """Refuse early what `create` would refuse whatever its size, so that no upload is received in vain.
+        """Refuse early what `create` would refuse at any size, so that no upload is received in vain.
 
         An idempotency key that has created a record passes: that record is answered again.
 

@@ -350,6 +350,16 @@ def test_a_base_with_another_vocabulary_is_not_gone_on_from(work: Path, tmp_path
     assert not (tmp_path / "work" / "vae").exists()
 
 
+def test_a_work_folder_belongs_to_one_run(work: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did not start from a base"):
+        next(pretrain(work, MINIATURE, tmp_path / "base", start=work / "base"))
+    shutil.copytree(work / "base", tmp_path / "work" / "start")
+    shutil.copytree(work / "base", tmp_path / "other")
+    (tmp_path / "other" / "tokenizer" / "more.json").write_text("{}")
+    with pytest.raises(UsageError, match="continues another base"):
+        next(pretrain(tmp_path / "work", MINIATURE, tmp_path / "base", start=tmp_path / "other"))
+
+
 def test_minutes_are_shared_out_and_a_started_run_gives_none_to_mask_networks() -> None:
     for preset in PRESETS.values():
         whole, started = preset.lasting(10), preset.lasting(10, started=True)
