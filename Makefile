@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 	then index=(--extra-index-url "$(TORCH_INDEX)"); \
 	else echo "$(TORCH_INDEX) cannot be reached: torch comes from wherever pip is configured to look."; fi; \
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch "$${index[@]}"
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[model,service,worker,embedded,dev]'
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[model,service,worker,evaluate,embedded,dev]'
 	@touch $@
 
 .PHONY: demo
