@@ -46,7 +46,7 @@ def make_dataset(
         counts,
         resumed=store.pairs(counts.accepted),
         keep=store.add,
-        on_rejected=lambda _: store.record(counts),
+        on_rejected=lambda *_: store.record(counts),
     )
     with closing(candidates):
         for item in candidates:

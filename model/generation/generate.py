@@ -21,7 +21,7 @@ def generate_pairs(
     *,
     resumed: Iterable[Candidate] = (),
     keep: Callable[[int, Candidate], None] | None = None,
-    on_rejected: Callable[[Candidate], None] | None = None,
+    on_rejected: Callable[[Candidate, Verdict], None] | None = None,
 ) -> Generator[Progress | Candidate, None, None]:
     """Yield progress and accepted candidates, until there are `request.num_pairs` of them.
 
@@ -33,7 +33,7 @@ def generate_pairs(
         resumed: the pairs accepted before an interruption, in order; iterated once.
         keep: called in that thread with every accepted candidate and its number, before it is yielded; when
             generation stops early, some of these candidates are never yielded.
-        on_rejected: called with every rejected candidate.
+        on_rejected: called with every rejected candidate and its verdict.
     """
     candidate_filter = CandidateFilter(request)
     for candidate in resumed:
@@ -62,7 +62,7 @@ def generate_pairs(
             if verdict.accepted:
                 yield candidate
             elif on_rejected is not None:
-                on_rejected(candidate)
+                on_rejected(candidate, verdict)
             yield meter.report(counts.accepted, note=f"{counts.attempts - counts.accepted} rejected")
             if counts.accepted >= num_pairs:
                 return

@@ -60,7 +60,7 @@ def same(one: list[Candidate], other: list[Candidate]) -> bool:
 
 def test_the_number_asked_for_is_that_of_accepted_pairs(adapter: DualAnoDiffAdapter, picky: QualityLimits) -> None:
     counts, rejected = Counts(), []
-    items = generate(adapter, 4, counts, limits=picky, on_rejected=rejected.append)
+    items = generate(adapter, 4, counts, limits=picky, on_rejected=lambda candidate, _: rejected.append(candidate))
     pairs = accepted(items)
     assert len(pairs) == counts.accepted == 4
     assert rejected
