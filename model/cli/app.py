@@ -240,6 +240,57 @@ def demo(  # noqa: PLR0913 - every option is a parameter
 
 
 @app.command()
+def evaluate(  # noqa: PLR0913 - every option is a parameter
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="Folder of real photographs with a split by part; MVTec AD or VisA."),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for report, result and unfinished work.")],
+    profile: Annotated[
+        str, typer.Option(help="quick (ten minutes per defect type), cpu (an hour) or paper (needs a GPU).")
+    ] = "quick",
+    rows: Annotated[
+        str, typer.Option(metavar="NAMES", help="What to compare: real, a source, real+source; default: the profile's.")
+    ] = "",
+    types: Annotated[str, typer.Option(metavar="NAMES", help="Defect types to use; default: all.")] = "",
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="ZIP", help="Dataset to evaluate instead of generating one (repeatable)."),
+    ] = None,
+    num_pairs: Annotated[
+        int | None, typer.Option("--num-pairs", "-n", help="Pairs per defect type; default: the profile's.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Repetitions; default: 3.")] = None,
+    object_name: Annotated[str, typer.Option("--object", help="What the images show.")] = "product",
+    base: Base = "mini",
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Measure whether generated pairs make a detector better on held-out photographs. Resumes when run again."""
+    with Session(json=json, writes=out, interrupted=RESUMES) as output:
+        output.progress(PREPARING)
+        from model.cli.evaluate import EvaluateCommand, evaluate_data
+
+        command = EvaluateCommand(
+            data,
+            out,
+            profile,
+            base,
+            object_name,
+            rows=rows,
+            types=types,
+            pairs=pairs or (),
+            num_pairs=num_pairs,
+            seeds=seeds,
+            device=device,
+            force=force,
+        )
+        evaluate_data(command, output)
+
+
+@app.command()
 def pretrain(
     *,
     preset: Annotated[str, typer.Option(help="cpu (ten hours on two cores) or gpu (nine minutes on one GPU).")],

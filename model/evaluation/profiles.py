@@ -1,0 +1,97 @@
+"""Sizes of an evaluation: how many pairs and seeds, and how large and how long trained the detectors are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from service.core.errors import UsageError
+
+COMPARED = ("real", "copy-paste", "dualanodiff", "real+copy-paste", "real+dualanodiff")
+EVERY_ROW = (
+    *("real", "copy-paste", "perlin", "raw-sketch", "no-lora", "dualanodiff", "no-saim", "bcm", "checks-off"),
+    *("real+copy-paste", "real+perlin", "real+raw-sketch", "real+dualanodiff"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One budget, the same for every row of a table.
+
+    Attributes:
+        name: "quick", "cpu" or "paper".
+        pairs: generated pairs per defect type.
+        seeds: numbers of the repetitions; each trains its own adapters and detectors.
+        rows: what is compared by default.
+        resolution: longer side of a photograph as the detector sees it, pixels; smaller ones are not enlarged.
+        square: whether photographs are squashed to a square of that side, as in the papers.
+        patch: side of the random crops that the detector is trained on, pixels.
+        stride: pixels per side that the detector's first layer joins, 1 or 2.
+        widths: channels of the detector's levels.
+        steps, batch, lr: of its training; the learning rate falls to a fifth at 80 % and at 90 % of the steps.
+        adapter_steps: training steps of an adapter; None leaves them to the method and the base.
+        classifier_resolution, classifier_steps: of the network that tells defect types apart.
+    """
+
+    name: str
+    pairs: int
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rows: tuple[str, ...] = EVERY_ROW
+    resolution: int = 320
+    square: bool = False
+    patch: int = 128
+    stride: int = 2
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    steps: int = 300
+    batch: int = 8
+    lr: float = 2e-3
+    adapter_steps: int | None = None
+    classifier_resolution: int = 96
+    classifier_steps: int = 120
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the profile as JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def with_choices(
+        self, *, pairs: int | None = None, seeds: int | None = None, rows: tuple[str, ...] | None = None
+    ) -> Self:
+        """Change how many pairs per type and seeds there are, and what is compared."""
+        return replace(
+            self,
+            pairs=self.pairs if pairs is None else pairs,
+            seeds=self.seeds if seeds is None else tuple(range(seeds)),
+            rows=rows or self.rows,
+        )
+
+
+PROFILES = {
+    "quick": Profile("quick", pairs=16, rows=COMPARED, steps=100, adapter_steps=100, classifier_steps=60),
+    "cpu": Profile("cpu", pairs=64),
+    "paper": Profile(
+        "paper",
+        pairs=500,
+        resolution=256,
+        square=True,
+        patch=256,
+        stride=1,
+        widths=(64, 128, 256, 512),
+        steps=12_500,
+        lr=1e-4,
+        classifier_resolution=256,
+        classifier_steps=30 * 500 // 8,
+    ),
+}
+"""`quick` takes some ten minutes per defect type on two cores, `cpu` about an hour. `paper` is the protocol of
+AnomalyDiffusion and DualAnoDiff (200 epochs of 500 samples at 256², batches of 8) and needs a GPU."""
+
+
+def profile_named(name: str) -> Profile:
+    """Find a profile.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in PROFILES:
+        raise UsageError(f"profile is {name!r}; it must be {', '.join(PROFILES)}")
+    return PROFILES[name]

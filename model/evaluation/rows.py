@@ -1,0 +1,82 @@
+"""What a table compares: sources of generated pairs, and rows that train a detector on some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.core.errors import UsageError
+
+REAL = "real"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A way to make pairs.
+
+    Attributes:
+        title: for people.
+        method: the method's name; empty for pairs that exist already.
+        training, sampling, limits: options that differ from the defaults.
+        adapter: the source whose adapters it samples from; empty for its own.
+    """
+
+    title: str
+    method: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    adapter: str = ""
+
+
+SOURCES: dict[str, Source] = {
+    "copy-paste": Source("copy-paste with blending", "copy-paste"),
+    "perlin": Source("Perlin noise (DRAEM)", "perlin"),
+    "raw-sketch": Source("raw sketch: deformed paste, no model", "copy-paste", sampling={"deform": True}),
+    "no-lora": Source("base without LoRA", "dualanodiff", training={"steps": 0}),
+    "dualanodiff": Source("DualAnoDiff", "dualanodiff"),
+    "no-saim": Source("DualAnoDiff without SAIM", "dualanodiff", training={"saim": False}),
+    "bcm": Source("DualAnoDiff with BCM", "dualanodiff", training={"bcm": True}),
+    "checks-off": Source("DualAnoDiff, checks off", "dualanodiff", limits={"reject": False}, adapter="dualanodiff"),
+}
+"""Every source by its name in a table. Options are the defaults of method and base but for those named here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        name: `real`, a source's name, or `real+` and a source's name.
+        source: name of the source of its generated pairs; empty for none.
+        real: whether the detector sees the real few-shot pairs.
+    """
+
+    name: str
+    source: str
+    real: bool
+
+    def title(self, sources: Mapping[str, Source]) -> str:
+        """Return what a reader sees."""
+        if not self.source:
+            return "real pairs only"
+        return f"real pairs + {sources[self.source].title}" if self.real else sources[self.source].title
+
+
+def parse_rows(names: Sequence[str], sources: Mapping[str, Source]) -> list[Row]:
+    """Understand names of rows; doubles are left out.
+
+    Raises:
+        UsageError: naming every row that does not exist.
+    """
+    rows = [
+        Row(name, "" if name == REAL else name.removeprefix(f"{REAL}+"), name.startswith(REAL))
+        for name in dict.fromkeys(names)
+    ]
+    if unknown := [row.name for row in rows if row.source and row.source not in sources]:
+        known = ", ".join([REAL, *sources])
+        raise UsageError(f"there is no row {', '.join(unknown)}; rows are {known}, or {REAL}+ and one of the others")
+    if not rows:
+        raise UsageError("rows are empty: name at least one, such as real")
+    return rows

@@ -1,0 +1,226 @@
+"""Runs an evaluation: makes pairs, trains a detector per row and seed, and tests it on held-out photographs.
+
+Everything is kept in a work folder, step by step, so that the same request goes on where it was interrupted:
+
+    request.json                    what decides the numbers
+    seed-0/adapters, seed-0/pairs   see `model.evaluation.sources`
+    seed-0/rows/<row>.json          one row's numbers with this seed
+    pictures/                       for the report
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.diffusion.base import Base
+from model.evaluation.data import EvaluationData
+from model.evaluation.pictures import write_pictures
+from model.evaluation.profiles import Profile
+from model.evaluation.rows import REAL, SOURCES, Row, Source, parse_rows
+from model.evaluation.sources import Studio
+from model.evaluation.trial import PairsByType, Trial
+from model.masks.networks import MaskNetworks
+from model.runtime.progress import Meter, Progress
+from service.core.atomic_write import write_text
+from service.core.errors import UsageError
+
+VERSION = 1
+"""Of the result's shape."""
+
+REQUEST_FILE = "request.json"
+PICTURES_FOLDER = "pictures"
+
+VERDICT_METRIC, VERDICT_TITLE = "pixel_ap", "pixel AP"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """What to compare, on what.
+
+    Attributes:
+        object_name: what the photographs show, for methods that use the word.
+        sources: by the names that the profile's rows use.
+        given: pairs that exist already: source → defect type → pairs; their sources name no method.
+        command: what makes the same numbers again, for the report.
+    """
+
+    data: EvaluationData
+    profile: Profile
+    base: Base
+    networks: MaskNetworks
+    object_name: str = "product"
+    sources: Mapping[str, Source] = field(default_factory=lambda: SOURCES)
+    given: Mapping[str, PairsByType] = field(default_factory=dict)
+    command: str = ""
+
+    @property
+    def rows(self) -> list[Row]:
+        """Return the rows in order."""
+        return parse_rows(self.profile.rows, self.sources)
+
+    def trial(self, seed: int, work: Path) -> Trial:
+        """Return one repetition."""
+        studio = Studio(self.base, self.networks, work / f"seed-{seed}", self.profile, seed)
+        return Trial(self.data, self.object_name, self.sources, self.given, studio)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the numbers of a row, as JSON; rows and seeds may be added later."""
+        profile = self.profile.as_dict()
+        del profile["rows"], profile["seeds"]
+        given = {
+            name: {defect: made.digest() for defect, made in by_type.items()} for name, by_type in self.given.items()
+        }
+        facts = {"data": self.data.digest, "base": self.base.digest, "object": self.object_name, "given": given}
+        return {**facts, "profile": profile}
+
+
+def evaluate(request: EvaluationRequest, work: Path, *, force: bool = False) -> Iterator[Progress | dict[str, Any]]:
+    """Fill the work folder, yielding progress and, after every seed, the result so far; the last one is complete.
+
+    Args:
+        work: folder for adapters, pairs and numbers; what it holds of the same request is used.
+        force: whether to delete what it holds of another request.
+
+    Raises:
+        UsageError: the folder holds another request, or other files; names what differs.
+    """
+    _begin(request, work, force=force)
+    rows, seeds = request.rows, request.profile.seeds
+    meter = Meter("rows", len(rows) * len(seeds), "rows")
+    yield meter.report(0)
+    for turn, seed in enumerate(seeds):
+        trial = request.trial(seed, work)
+        for number, row in enumerate(rows, turn * len(rows) + 1):
+            yield from trial.run(row)
+            yield meter.report(number, note=f"{row.name}, seed {seed}")
+        if turn == 0:
+            yield from _draw_pictures(trial, rows, work)
+        yield assemble(request, work)
+
+
+def assemble(request: EvaluationRequest, work: Path) -> dict[str, Any]:
+    """Put together what the work folder holds of a request, as JSON; rows and seeds not measured yet are left out."""
+    rows = []
+    for row in request.rows:
+        files = [request.trial(seed, work).path(row) for seed in request.profile.seeds]
+        seeds = [json.loads(path.read_text(encoding="utf-8")) for path in files if path.is_file()]
+        if seeds:
+            rows.append(_summed(row, seeds, request.sources))
+    pictures = work / PICTURES_FOLDER / "pictures.json"
+    defects = request.data.defects.items()
+    return {
+        "version": VERSION,
+        "program": version("pairforge"),
+        "command": request.command,
+        "machine": _machine(request.base.device),
+        "data": {
+            "name": request.data.name,
+            "layout": request.data.layout,
+            "types": {defect: {"train": len(split.train), "test": len(split.test)} for defect, split in defects},
+            "normals": {"train": len(request.data.normals_train), "test": len(request.data.normals_test)},
+            "digest": request.data.digest,
+        },
+        "base": {"name": request.base.name, "hash": request.base.digest},
+        "profile": request.profile.as_dict(),
+        "rows": rows,
+        "verdict": verdict(rows),
+        "pictures": json.loads(pictures.read_text(encoding="utf-8")) if pictures.is_file() else [],
+    }
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Say what the last row with real and generated pairs changes against real pairs alone; None without both."""
+    measured = {row["row"]: row for row in rows if row["seeds"]}
+    added = [name for name in measured if name.startswith(f"{REAL}+")]
+    if REAL not in measured or not added:
+        return None
+    row = measured[added[-1]]
+    before = {each["seed"]: each["metrics"][VERDICT_METRIC] for each in measured[REAL]["seeds"]}
+    changes = [
+        each["metrics"][VERDICT_METRIC] - before[each["seed"]] for each in row["seeds"] if each["seed"] in before
+    ]
+    if not changes:
+        return None
+    change, spread = statistics.mean(changes), statistics.stdev(changes) if len(changes) > 1 else None
+    beyond = spread is not None and abs(change) > spread
+    facts = {"metric": VERDICT_METRIC, "row": row["row"], "against": REAL, "seeds": len(changes)}
+    return {
+        **facts,
+        "change": change,
+        "spread": spread,
+        "helps": change > 0 if beyond else None,
+        "sentence": _sentence(change, spread),
+    }
+
+
+def _sentence(change: float, spread: float | None) -> str:
+    points = f"{100 * change:+.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
+    said = f"Adding these pairs changed {VERDICT_TITLE} by {points} points on your held-out photographs"
+    if spread is None:
+        return f"{said}; one seed tells nothing about chance."
+    if abs(change) <= spread:
+        return f"{said}: no more than chance."
+    return f"{said}: {'they help' if change > 0 else 'they harm'}."
+
+
+def _summed(row: Row, seeds: Sequence[Mapping[str, Any]], sources: Mapping[str, Source]) -> dict[str, Any]:
+    measured = [each for each in seeds if "metrics" in each]
+    values: dict[str, list[float]] = {}
+    for each in measured:
+        for name, value in each["metrics"].items():
+            if value is not None:
+                values.setdefault(name, []).append(value)
+    summed = {
+        "row": row.name,
+        "title": row.title(sources),
+        "seeds": measured,
+        "mean": {name: statistics.mean(found) for name, found in values.items()},
+        "sd": {name: statistics.stdev(found) for name, found in values.items() if len(found) > 1},
+    }
+    skipped = [each["skipped"] for each in seeds if "skipped" in each]
+    return summed | ({"skipped": skipped[0]} if skipped else {})
+
+
+def _begin(request: EvaluationRequest, work: Path, *, force: bool) -> None:
+    """Check that the work folder is new or of the same request."""
+    path, now = work / REQUEST_FILE, json.loads(json.dumps(request.identity()))
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if differing and not force:
+            raise UsageError(
+                f"{work} holds another evaluation ({', '.join(differing)} differ): use the same options to go on with "
+                "it, --force to start over, or choose another --out"
+            )
+        if differing:
+            shutil.rmtree(work)
+    elif work.is_dir() and any(work.iterdir()):
+        raise UsageError(f"{work} contains other files: choose another --out")
+    work.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(now))
+
+
+def _draw_pictures(trial: Trial, rows: Sequence[Row], work: Path) -> Generator[Progress, None, None]:
+    """Draw some pairs of every source for the report."""
+    made = {}
+    for row in rows:
+        if row.source and row.source not in made and "skipped" not in json.loads(trial.path(row).read_text("utf-8")):
+            made[row.source] = yield from trial.made(row.source)
+    write_pictures(trial.data, made, trial.studio.seed, work / PICTURES_FOLDER)
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, {os.cpu_count()} cores"

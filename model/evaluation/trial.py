@@ -1,0 +1,164 @@
+"""One repetition of an evaluation: every row's detector with one seed, tested on the held-out photographs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from model.evaluation.classification import ClassifierSettings, accuracy, train_classifier
+from model.evaluation.data import EvaluationData
+from model.evaluation.fidelity import measure_fidelity
+from model.evaluation.metrics import measure, precision_recall
+from model.evaluation.rows import Row, Source
+from model.evaluation.segmentation import Example, UNet, image_score, predict, prepare_example, train_detector
+from model.evaluation.sources import MadePairs, Shot, Studio
+from model.runtime.progress import Meter, Progress
+from model.types import Candidate, Pair
+from service.core.atomic_write import write_text
+from service.core.errors import UsageError
+
+PairsByType = Mapping[str, MadePairs]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All rows with one seed.
+
+    Attributes:
+        sources: by the names that rows use.
+        given: pairs that exist already: source → defect type → pairs.
+    """
+
+    data: EvaluationData
+    object_name: str
+    sources: Mapping[str, Source]
+    given: Mapping[str, PairsByType]
+    studio: Studio
+
+    def path(self, row: Row) -> Path:
+        """Return the file of a row's numbers."""
+        return self.studio.folder / "rows" / f"{row.name}.json"
+
+    def run(self, row: Row) -> Generator[Progress, None, None]:
+        """Write a row's numbers, unless they are there. A source that cannot be used is noted with the reason."""
+        path = self.path(row)
+        if path.is_file():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        numbers: dict[str, Any] = {"seed": self.studio.seed}
+        try:
+            made = (yield from self.made(row.source)) if row.source else {}
+            numbers |= yield from self._measured(row, made)
+        except UsageError as error:
+            numbers["skipped"] = str(error)
+        write_text(path, json.dumps(numbers, allow_nan=False))
+
+    def made(self, name: str) -> Generator[Progress, None, PairsByType]:
+        """Return a source's pairs by defect type; those that are not on disk yet are made.
+
+        Raises:
+            UsageError: the source cannot be used on these photographs; says why.
+        """
+        if name in self.given:
+            return self.given[name]
+        made: dict[str, MadePairs] = {}
+        for defect, split in self.data.defects.items():
+            shot = Shot(self.object_name, defect, split.train, self.data.normals_train)
+            made[defect] = yield from self.studio.make(name, self.sources[name], shot)
+        if not any(each.pairs for each in made.values()):
+            raise UsageError(f"none of {name}'s candidates was accepted")
+        return made
+
+    def _measured(self, row: Row, made: PairsByType) -> Generator[Progress, None, dict[str, Any]]:
+        real = {defect: list(split.train) if row.real else [] for defect, split in self.data.defects.items()}
+        generated = {defect: [_pair(each) for each in one.pairs] for defect, one in made.items()}
+        began = time.monotonic()
+        detector = yield from self._detector([real, generated])
+        seconds = {"detector": time.monotonic() - began}
+        for one in made.values():
+            for stage, spent in one.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + spent
+        numbers = yield from self._tested(detector)
+        if len(self.data.defects) > 1:
+            numbers["metrics"]["accuracy"] = yield from self._accuracy(
+                {defect: [*pairs, *generated.get(defect, [])] for defect, pairs in real.items()}
+            )
+        if made:
+            numbers["counts"] = {defect: one.counts for defect, one in made.items()}
+        if made and not row.real:
+            numbers["fidelity"] = self._fidelity(made)
+        return numbers | {"seconds": {stage: round(spent, 1) for stage, spent in seconds.items()}}
+
+    def _detector(self, groups: Sequence[Mapping[str, Sequence[Pair]]]) -> Generator[Progress, None, UNet]:
+        profile, studio = self.studio.profile, self.studio
+        examples = [
+            [prepare_example(pair.image, pair.mask, profile) for pairs in group.values() for pair in pairs]
+            for group in groups
+        ]
+        shown = [group for group in examples if group]
+        return (yield from train_detector(shown, self._good, profile, studio.seed, studio.base.device))
+
+    @cached_property
+    def _good(self) -> list[Example]:
+        return [prepare_example(normal.image, None, self.studio.profile) for normal in self.data.normals_train]
+
+    @cached_property
+    def _held_out(self) -> list[tuple[str, Example]]:
+        """The held-out photographs, each with its defect type, empty for good parts."""
+        profile = self.studio.profile
+        defective = [
+            (defect, prepare_example(pair.image, pair.mask, profile))
+            for defect, split in self.data.defects.items()
+            for pair in split.test
+        ]
+        return defective + [("", prepare_example(normal.image, None, profile)) for normal in self.data.normals_test]
+
+    def _tested(self, detector: UNet) -> Generator[Progress, None, dict[str, Any]]:
+        """Measure a detector on all held-out photographs, and for each defect type on its own and the good parts."""
+        held_out = self._held_out
+        meter = Meter("test", len(held_out), "photographs")
+        maps = []
+        for number, (_, example) in enumerate(held_out, 1):
+            maps.append(predict(detector, example.image))
+            if number % 20 == 0 or number == len(held_out):
+                yield meter.report(number)
+        masks = [example.mask for _, example in held_out]
+        scores, labels = [image_score(each) for each in maps], [bool(defect) for defect, _ in held_out]
+
+        def measured(wanted: set[str]) -> dict[str, float | None]:
+            chosen = [number for number, (defect, _) in enumerate(held_out) if defect in wanted]
+            return measure(*([values[number] for number in chosen] for values in (maps, masks, scores, labels)))
+
+        return {
+            "metrics": measured({"", *self.data.defects}),
+            "by_type": {defect: measured({"", defect}) for defect in self.data.defects},
+            "curve": precision_recall(maps, masks),
+        }
+
+    def _accuracy(self, pairs: Mapping[str, Sequence[Pair]]) -> Generator[Progress, None, float | None]:
+        """Measure how often a network tells the held-out defects' types apart; None where a type has no pairs."""
+        if not all(pairs.values()):
+            return None
+        profile = self.studio.profile
+        settings = ClassifierSettings(
+            resolution=profile.classifier_resolution, steps=profile.classifier_steps, seed=self.studio.seed
+        )
+        classifier = yield from train_classifier(pairs, settings)
+        return accuracy(classifier, {defect: split.test for defect, split in self.data.defects.items()})
+
+    def _fidelity(self, made: PairsByType) -> dict[str, Any]:
+        normals = {normal.name: normal.image for normal in self.data.normals_train}
+        return {
+            defect: measure_fidelity(self.data.defects[defect].train, one.pairs, normals).as_dict()
+            for defect, one in made.items()
+            if one.pairs
+        }
+
+
+def _pair(candidate: Candidate) -> Pair:
+    return Pair(f"{candidate.index:06d}", candidate.image, candidate.mask)
