@@ -4,7 +4,7 @@ card.json                  contents: base and its hash, data hashes, configurati
 run.json                   the training run: when, how long, on what machine (apart, so that the rest is reproducible)
 global/, anomaly/          `pytorch_lora_weights.safetensors` of either branch (and the shared text LoRA), in the format
                            that diffusers' `load_lora_weights` and peft read
-interaction.safetensors    SAIM
+interaction.safetensors    SAIM, unless trained without
 background.safetensors     BCM, when trained
 mask_net.safetensors       the mask network fine-tuned on the user's pairs, if any
 reference/                 crops of the few-shot defects, which the quality checks compare with
@@ -159,7 +159,8 @@ def save_adapter(
                 unet_lora_layers=get_peft_model_state_dict(model.denoiser.unet, adapter_name=branch),
                 text_encoder_lora_layers=text,
             )
-        save_file(_contiguous(model.denoiser.interaction), aside / "interaction.safetensors")
+        if model.config.saim:
+            save_file(_contiguous(model.denoiser.interaction), aside / "interaction.safetensors")
         if model.denoiser.background is not None:
             save_file(_contiguous(model.denoiser.background), aside / "background.safetensors")
         if mask_net is not None:
@@ -195,7 +196,8 @@ def load_adapter(folder: Path, base: Base) -> DualAnoDiffAdapter:
         if branch == GLOBAL and config.text_rank:
             own = _under(tensors, "text_encoder.")
             _load_lora(model.text_encoder, TEXT_ADAPTER, own, f"{branch}/{LORA_FILE}", problems)
-    _load_module(model.denoiser.interaction, folder / "interaction.safetensors", problems)
+    if config.saim:
+        _load_module(model.denoiser.interaction, folder / "interaction.safetensors", problems)
     if model.denoiser.background is not None:
         _load_module(model.denoiser.background, folder / "background.safetensors", problems)
     references = _read_references(folder, [place["name"] for place in card["placements"]], problems)

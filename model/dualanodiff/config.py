@@ -40,6 +40,13 @@ def _problems(base: Base, config: TrainingConfig) -> list[str]:
     cell = base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
     if config.resolution % cell:
         problems.append(f"resolution is {config.resolution}; this base needs a positive multiple of {cell} pixels")
+    if not config.steps and (config.bcm or config.reference_init):
+        problems.append(
+            "steps is 0, which leaves the base as it is, but bcm and reference_init begin with random weights: "
+            "train some steps, or turn these off"
+        )
+    if config.reference_init and not config.saim:
+        problems.append("reference_init begins with a random SAIM, but saim is off: choose one")
     if config.real_share + config.prior_share > 1:
         problems.append(
             f"real_share is {config.real_share} and prior_share {config.prior_share}; together they must be at most 1"

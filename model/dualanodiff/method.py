@@ -52,7 +52,7 @@ class DualAnoDiff:
                 f"bcm needs a network that finds objects, and base {request.base.name} has none: "
                 "provide one with --object-net, or use a base that has one"
             )
-        if request.normals and not request.settings.composites:
+        if request.normals and request.settings.steps and not request.settings.composites:
             note = f"the normals are not used in training: base {request.base.name} recommends no composites"
             return [f"{note}; set composites to use them"]
         return []
@@ -66,7 +66,7 @@ class DualAnoDiff:
         callback: TrainingCallback | None = None,
     ) -> Iterator[Progress]:
         config, names = request.settings, (request.object_name, request.defect_name)
-        if config.composites and not request.normals:
+        if config.composites and config.steps and not request.normals:
             config = replace(config, composites=0)
             note = "no normals were given: training uses the real pairs alone"
             yield Progress("compose", 0, 0, "composites", note=note)
@@ -75,7 +75,8 @@ class DualAnoDiff:
         # A copy, because the caller may use the network for the next training.
         mask_net = copy.deepcopy(request.networks.part)
         references, placements = make_references(request.pairs, config)
-        learned = {normal.name: normal.image for normal in request.normals} if config.composites else {}
+        uses_normals = config.composites and config.steps
+        learned = {normal.name: normal.image for normal in request.normals} if uses_normals else {}
         describe = functools.partial(make_card, model, request.pairs, placements, names=names, normals=learned)
         result = TrainingResult([], 0, 0)
         unfinished = DualAnoDiffAdapter(model, describe(result), request.networks.part, references, placements)
@@ -106,8 +107,11 @@ class DualAnoDiff:
         return load_adapter(folder, base)
 
     def weight_files(self, card: Mapping[str, Any]) -> list[str]:
-        files = [f"{GLOBAL}/{LORA_FILE}", f"{ANOMALY}/{LORA_FILE}", "interaction.safetensors"]
-        return [*files, "background.safetensors"] if card["config"]["bcm"] else files
+        config = card["config"]
+        files = [f"{GLOBAL}/{LORA_FILE}", f"{ANOMALY}/{LORA_FILE}"]
+        if config.get("saim", True):  # adapters made before it was an option have SAIM
+            files.append("interaction.safetensors")
+        return [*files, "background.safetensors"] if config["bcm"] else files
 
     def resolve_sampling(
         self, base: Base, options: Mapping[str, Any], *, has_normals: bool, adapter: DualAnoDiffAdapter | None

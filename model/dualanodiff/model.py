@@ -102,8 +102,10 @@ def build_model(base: Base, config: TrainingConfig, object_name: str, defect_nam
         torch.manual_seed(config.seed)
         unet = sharing_weights(base.unet)
         use_channels_last_norms(unet)
-        denoiser = TwoBranchUNet.fresh(unet, with_background=config.bcm, zero_init=not config.reference_init)
-        if base.interaction is not None and not config.reference_init:
+        denoiser = TwoBranchUNet.fresh(
+            unet, with_background=config.bcm, with_saim=config.saim, zero_init=not config.reference_init
+        )
+        if base.interaction is not None and config.saim and not config.reference_init:
             try:
                 denoiser.interaction.load_state_dict(base.interaction)
             except RuntimeError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model.data.placement import NormalImage
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.composites import make_composites, mixed_dataset
-from model.dualanodiff.latent_dataset import LatentDataset, cut_crops, encode_crops
+from model.dualanodiff.latent_dataset import Crops, LatentDataset, cut_crops, encode_crops
 from model.dualanodiff.loss import embedded_prompts, held_out_loss, training_loss
 from model.dualanodiff.model import DualAnoDiffModel
 from model.masks.finetune import adapt_u2net
@@ -51,7 +51,8 @@ def train(
     """Train the adapter's model (and `mask_net`) in place, from the newest checkpoint in `workspace` on.
 
     A resumed training gives the same weights, bit for bit, as an uninterrupted one, because crops, timesteps and noise
-    of a step depend only on the seed and the step number.
+    of a step depend only on the seed and the step number. With 0 steps the base stays as it is, and only the mask
+    network is adapted.
 
     Args:
         pairs: the few-shot examples.
@@ -73,11 +74,32 @@ def train(
         raise UsageError(
             "background compensation (bcm) needs a U²-Net that finds objects, but this base has none: provide one"
         )
+    crops = cut_crops(pairs, config)
+    adapts = mask_net is not None and config.mask_steps > 0
+    result = TrainingResult([], 0, 0)
+    if config.steps:
+        run = yield from _prepare(model, pairs, crops, normals, object_net)
+        run.resume(workspace)
+        yield from _optimise(run, adapter, workspace, callback, keep_last=adapts)
+        result = run.finish()
+    if mask_net is not None and adapts:
+        yield from adapt_u2net(mask_net, crops.parts, crops.masks, seed=config.seed, steps=config.mask_steps)
+    yield result
+
+
+def _prepare(
+    model: DualAnoDiffModel,
+    pairs: Sequence[Pair],
+    crops: Crops,
+    normals: Sequence[NormalImage],
+    object_net: U2Net | None,
+) -> Generator[Progress, None, _Run]:
+    """Encode the crops, and what is made from normals; hold a pair out if that can stop the training early."""
+    config = model.config
     held = spare = made = None
     # With fewer steps it could not stop early, so holding a pair out would gain nothing.
     if config.early_stop and len(pairs) >= LEAST_PAIRS and config.steps > PATIENCE * MEASURE_EVERY:
         spare = config.seed % len(pairs)
-    crops = cut_crops(pairs, config)
     if config.composites:
         learned = [pair for number, pair in enumerate(pairs) if number != spare]
         made = yield from make_composites(learned, normals, config, model.base.factor, object_net)
@@ -87,15 +109,7 @@ def train(
         dataset, held = dataset.without(slice(spare * config.views, (spare + 1) * config.views))
     if made is not None:
         dataset = mixed_dataset(dataset, len(made.good.images), len(made.composites.images), config)
-    run = _Run(model, dataset, held)
-    run.resume(workspace)
-    adapts = mask_net is not None and config.mask_steps > 0
-    yield from _optimise(run, adapter, workspace, callback, keep_last=adapts)
-    if run.best is not None:
-        run.best.put_back(run.trainable)
-    if mask_net is not None and adapts:
-        yield from adapt_u2net(mask_net, crops.parts, crops.masks, seed=config.seed, steps=config.mask_steps)
-    yield run.result(None if spare is None else pairs[spare].name)
+    return _Run(model, dataset, held, None if spare is None else pairs[spare].name)
 
 
 class _Run:
@@ -103,10 +117,12 @@ class _Run:
 
     Attributes:
         done: number of steps done.
-        best: the best weights so far, measured on a held-out pair; None without one.
+        best: the best weights so far, measured on the held-out pair; None without one.
     """
 
-    def __init__(self, model: DualAnoDiffModel, dataset: LatentDataset, held: LatentDataset | None) -> None:
+    def __init__(
+        self, model: DualAnoDiffModel, dataset: LatentDataset, held: LatentDataset | None, held_out: str | None
+    ) -> None:
         config = model.config
         self.model = model
         self.trainable = model.trainable()
@@ -114,6 +130,7 @@ class _Run:
         self.best = None if held is None else BestWeights()
         self._dataset = dataset
         self._held = held
+        self._held_out = held_out
         self._curve: list[tuple[int, float]] = []
         self._unread: tuple[int, LateNumber] | None = None
         self._smooth = torch.zeros((), device=model.device)
@@ -202,11 +219,12 @@ class _Run:
             lasting["best"], record["held_out"] = self.best.kept, self.best.record()
         checkpoints.save(self.done, files, self._optimizer, record, lasting)
 
-    def result(self, held_out: str | None) -> TrainingResult:
-        """Return the result of the training."""
+    def finish(self) -> TrainingResult:
+        """Put the best weights back, if some were kept, and return the result of the training."""
         if self.best is None:
             return TrainingResult(self._curve, self.done, self.done)
-        return TrainingResult(self._curve, self.done, self.best.step, held_out, self.best.curve)
+        self.best.put_back(self.trainable)
+        return TrainingResult(self._curve, self.done, self.best.step, self._held_out, self.best.curve)
 
 
 def _finite(loss: float, step: int) -> float:

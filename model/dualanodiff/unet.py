@@ -38,7 +38,8 @@ class ForwardOptions:
     """What one forward pass does in its attentions.
 
     Attributes:
-        interact: rows are `[global …, anomaly …]` and exchange information through SAIM; otherwise all rows are global.
+        interact: rows are `[global …, anomaly …]` and exchange information through SAIM, where there is one; otherwise
+            all rows are global.
         background: attention name → φ(z_b), injected into the global rows' self-attention; None for no BCM.
         record: filled with attention name → hidden state entering each self-attention; None to record nothing.
         attention_maps: filled with the anomaly rows' cross-attention maps, `(B, heads, h·w, L)` each; None for none.
@@ -55,11 +56,11 @@ class TwoBranchAttnProcessor:
 
     Args:
         name: the attention's module path in the U-Net.
-        interaction: SAIM of this attention.
+        interaction: SAIM of this attention; None without SAIM.
         injection: BCM of this attention; None in cross-attentions and without BCM.
     """
 
-    def __init__(self, name: str, interaction: nn.Module, injection: nn.Module | None) -> None:
+    def __init__(self, name: str, interaction: nn.Module | None, injection: nn.Module | None) -> None:
         self.name = name
         self.interaction = interaction
         self.injection = injection
@@ -93,30 +94,30 @@ class TwoBranchAttnProcessor:
             run.attention_maps.append(scores.softmax(-1))
         hidden = _merge_heads(_attend(query, key, value))
         hidden = attn.to_out[1](attn.to_out[0](hidden))
-        if run.interact:
+        if run.interact and self.interaction is not None:
             hidden = hidden + self.interaction(hidden.unflatten(0, (2, -1))).flatten(0, 1)
         return hidden if attn.rescale_output_factor == 1 else hidden / attn.rescale_output_factor
 
 
 class TwoBranchUNet(nn.Module):
-    """A U-Net with SAIM after every attention and, optionally, BCM in every self-attention.
+    """A U-Net with, optionally, SAIM after every attention and BCM in every self-attention.
 
     Args:
         unet: the diffusers U-Net; its attentions get processors that know the branches.
-        interaction: attention name → SAIM.
+        interaction: attention name → SAIM; None without SAIM.
         background: self-attention name → BCM; None without BCM.
 
     Attributes:
         unet: the diffusers U-Net, base weights and LoRAs.
         lora: the LoRAs' matrices, as they are trained (`add_branch_lora`); empty without.
-        interaction: attention name (dots replaced by `/`) → SAIM.
+        interaction: attention name (dots replaced by `/`) → SAIM; empty without.
         background: self-attention name (likewise) → BCM, or None.
     """
 
     def __init__(
         self,
         unet: UNet2DConditionModel,
-        interaction: Mapping[str, nn.Module],
+        interaction: Mapping[str, nn.Module] | None,
         background: Mapping[str, nn.Module] | None,
     ) -> None:
         super().__init__()
@@ -125,8 +126,9 @@ class TwoBranchUNet(nn.Module):
         self.lora = nn.ParameterDict()
         for name, attn in attentions(unet).items():
             injection = background.get(name) if background is not None else None
-            attn.set_processor(TwoBranchAttnProcessor(name, interaction[name], injection))
-        self.interaction = nn.ModuleDict({_key(name): module for name, module in interaction.items()})
+            exchange = interaction[name] if interaction is not None else None
+            attn.set_processor(TwoBranchAttnProcessor(name, exchange, injection))
+        self.interaction = nn.ModuleDict({_key(name): module for name, module in (interaction or {}).items()})
         self.background = (
             nn.ModuleDict({_key(name): module for name, module in background.items()})
             if background is not None
@@ -134,8 +136,10 @@ class TwoBranchUNet(nn.Module):
         )
 
     @classmethod
-    def fresh(cls, unet: UNet2DConditionModel, *, with_background: bool, zero_init: bool = True) -> Self:
-        """With new SAIM, and new BCM if wanted."""
+    def fresh(
+        cls, unet: UNet2DConditionModel, *, with_background: bool, with_saim: bool = True, zero_init: bool = True
+    ) -> Self:
+        """With new SAIM and new BCM, each if wanted."""
         found = attentions(unet)
         hidden = int(unet.config.block_out_channels[0])
         interaction = {name: SAIM(attn.out_dim, zero_init=zero_init) for name, attn in found.items()}
@@ -144,7 +148,7 @@ class TwoBranchUNet(nn.Module):
             for name, attn in found.items()
             if not attn.is_cross_attention
         }
-        return cls(unet, interaction, background if with_background else None)
+        return cls(unet, interaction if with_saim else None, background if with_background else None)
 
     @property
     def dtype(self) -> torch.dtype:

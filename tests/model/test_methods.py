@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import UNet2DConditionModel
 
 from model.adapter_card import read_adapter_card
 from model.diffusion.base import Base, load_base
@@ -16,6 +19,7 @@ from model.generation.filter import CandidateFilter
 from model.generation.request import GenerationRequest
 from model.masks.networks import MaskNetworks
 from model.methods import METHODS, load_adapter, method_named, method_of
+from model.runtime.progress import Progress
 from model.types import Candidate
 from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
@@ -66,12 +70,39 @@ def test_an_adapter_is_loaded_by_the_method_that_its_card_names(
 
 
 def test_the_files_that_a_card_promises_are_written(base: Base, tmp_path: Path) -> None:
-    for bcm in (False, True):
-        made = tiny_adapter(base, bcm=bcm)
-        folder = tmp_path / str(bcm)
+    for bcm, saim in itertools.product((False, True), repeat=2):
+        made = tiny_adapter(base, bcm=bcm, saim=saim)
+        folder = tmp_path / f"{bcm}-{saim}"
         save_adapter(folder, made.model, made.card, made.references)
         weights = {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")}
         assert set(method_of(made).weight_files(made.card)) == weights
+
+
+def test_an_adapter_of_no_steps_predicts_as_its_base_and_samples(base: Base, tmp_path: Path) -> None:
+    pairs = [drawn_pair(number) for number in range(2)]
+    config = tiny_config(steps=0, composites=4)
+    request = training_request(base, pairs, config, MaskNetworks(None, None), [drawn_normal(0)])
+    method = METHODS["dualanodiff"]
+    assert method.check_training(request) == []
+    list(method.train(request, tmp_path / "adapter", tmp_path / "work"))
+    adapter = load_adapter(tmp_path / "adapter", base)
+    assert isinstance(adapter, DualAnoDiffAdapter)
+    card = adapter.card
+    assert (card["steps"], card["kept_step"], card["loss_curve"], card["held_out"]) == (0, 0, [], None)
+    assert card["normals"] == []
+    with torch.no_grad():
+        latents = torch.randn((2, 1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+        text = adapter.model.prompt_embeddings()
+        bare = UNet2DConditionModel.from_pretrained(base.folder, subfolder="unet").eval()
+        for branch, output in enumerate(adapter.model.denoiser(latents, torch.tensor(400), text)):
+            plain = bare(latents[branch], 400, text[branch]).sample
+            torch.testing.assert_close(output, plain, atol=1e-5, rtol=1e-5)
+    settings = method.resolve_sampling(
+        base, {"steps": 2, "mask_method": "threshold"}, has_normals=False, adapter=adapter
+    )
+    sampler = method.prepare(adapter, settings)
+    (candidate,) = (item.to_candidate() for item in sampler.decoded(0, 1) if not isinstance(item, Progress))
+    assert candidate.image.shape == (32, 32, 3)
 
 
 def test_what_a_training_lacks_is_named_before_it_begins(base: Base) -> None:

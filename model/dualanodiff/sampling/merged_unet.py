@@ -174,7 +174,9 @@ def merge_for_sampling(
     processors = {name: attn.processor for name, attn in attentions(trained.unet).items()}
     merged = MergedUNet(
         unet,
-        {name: _interaction(processor.interaction) for name, processor in processors.items()},
+        {name: _interaction(processor.interaction) for name, processor in processors.items()}
+        if trained.interaction
+        else None,
         {name: copy.deepcopy(processor.injection) for name, processor in processors.items() if processor.injection}
         if trained.background is not None
         else None,

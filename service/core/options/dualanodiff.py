@@ -23,9 +23,11 @@ def described(text: str, **limits: Any) -> Any:
 class TrainingConfig:
     """How to train one adapter. Defaults are DualAnoDiff's (paper, or released code where the paper is silent)."""
 
-    steps: Annotated[int, described("Optimiser steps, at most. The paper's are 5 000.", ge=1), ServedUpTo(100_000)] = (
-        5000
-    )
+    steps: Annotated[
+        int,
+        described("Optimiser steps, at most; the paper's are 5 000. 0 leaves the base as it is, for comparison.", ge=0),
+        ServedUpTo(100_000),
+    ] = 5000
     early_stop: Annotated[
         bool,
         described(
@@ -64,6 +66,13 @@ class TrainingConfig:
     ] = True
     flip_vertical: Annotated[
         bool, described("Mirror top and bottom at random. Off for products that have an upper end.")
+    ] = True
+    saim: Annotated[
+        bool,
+        described(
+            "Let the two branches exchange information after every attention, in training and sampling. "
+            "Off is the paper's ablation: image and part are made independently of each other."
+        ),
     ] = True
     bcm: Annotated[bool, described("Train the background compensation module.")] = False
     prompts: Annotated[PromptStyle, described("Prompts of rare tokens, or of the names of object and defect.")] = "rare"

@@ -205,6 +205,8 @@ def test_saim_weights_of_a_base_are_started_from(folder: Path) -> None:
 def test_saim_weights_of_another_u_net_are_refused(folder: Path) -> None:
     (folder / "interaction").mkdir()
     save_file({"mid/to_q.weight": torch.zeros(2, 2)}, folder / "interaction" / "interaction.safetensors")
+    without = build_model(load_base(str(folder)), tiny_config(saim=False), "metal tile", "crack")
+    assert not without.denoiser.interaction
     with pytest.raises(UsageError, match="interaction does not fit"):
         build_model(load_base(str(folder)), tiny_config(), "metal tile", "crack")
 

@@ -19,6 +19,7 @@ from model.adapter_card import read_adapter_card
 from model.diffusion.base import Base, load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter, load_adapter, make_references, save_adapter
 from model.dualanodiff.unet import ForwardOptions
+from model.methods import METHODS
 from model.types import Pair
 from service.core.errors import UsageError
 from tests.support.tiny_data import drawn_pair, surface, tiny_adapter, tiny_config, tiny_u2net
@@ -69,7 +70,9 @@ def test_what_is_saved_comes_back_bit_for_bit(adapter: DualAnoDiffAdapter, folde
         assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
 
 
-@pytest.mark.parametrize("options", [{}, {"lora_targets": "all", "text_rank": 0}, {"reference_init": True, "rank": 3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"lora_targets": "all", "text_rank": 0}, {"reference_init": True, "rank": 3}, {"saim": False}]
+)
 def test_other_settings_come_back_too(options: dict[str, Any], base: Base, tmp_path: Path) -> None:
     made = tiny_adapter(base, **options)
     loaded = load_adapter(saved(made, tmp_path / "adapter"), base)
@@ -77,6 +80,20 @@ def test_other_settings_come_back_too(options: dict[str, Any], base: Base, tmp_p
     assert loaded.mask_net is None
     expected = made.model.denoiser.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in loaded.model.denoiser.state_dict().items())
+
+
+def test_an_adapter_without_saim_has_no_file_for_it_and_needs_none(base: Base, tmp_path: Path) -> None:
+    folder = saved(tiny_adapter(base, saim=False), tmp_path / "adapter")
+    assert not (folder / "interaction.safetensors").exists()
+    assert not load_adapter(folder, base).model.denoiser.interaction
+
+
+def test_adapters_made_before_saim_was_an_option_have_it(folder: Path, adapter: DualAnoDiffAdapter, base: Base) -> None:
+    config = adapter.model.config.as_dict()
+    del config["saim"]
+    edit_card(folder, config=config)
+    assert load_adapter(folder, base).model.denoiser.interaction
+    assert "interaction.safetensors" in METHODS["dualanodiff"].weight_files(read_adapter_card(folder))
 
 
 def test_a_loaded_adapter_is_frozen(folder: Path, base: Base) -> None:

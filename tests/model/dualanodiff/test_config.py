@@ -31,12 +31,12 @@ def test_unknown_options_are_named(base: Base) -> None:
 
 
 def test_every_value_that_cannot_be_is_named_at_once(base: Base) -> None:
-    wrong = {"steps": 0, "text_rank": -1, "lr": 0.0, "clip_norm": float("nan"), "view": "crop", "resolution": 36}
+    wrong = {"steps": -1, "text_rank": -1, "lr": 0.0, "clip_norm": float("nan"), "view": "crop", "resolution": 36}
     wrong |= {"composites": -1, "real_share": 1.5, "prior_share": float("nan")}
     with pytest.raises(UsageError) as caught:
         resolve_config(base, wrong)
     assert [problem.split(";")[0] for problem in caught.value.problems] == [
-        *("steps is 0", "text_rank is -1", "lr is 0.0", "clip_norm is nan", "view is 'crop'", "composites is -1"),
+        *("steps is -1", "text_rank is -1", "lr is 0.0", "clip_norm is nan", "view is 'crop'", "composites is -1"),
         *("real_share is 1.5", "prior_share is nan", "resolution is 36"),
     ]
 
@@ -52,3 +52,15 @@ def test_what_a_base_recommends_wrongly_is_not_blamed_on_the_user(base: Base) ->
     with pytest.raises(UsageError, match=r"The training options that base .* recommends cannot be used") as caught:
         resolve_config(base, {"lr": 1e-3})
     assert [problem.split(";")[0] for problem in caught.value.problems] == ["lr is -1", "resolution is None"]
+
+
+@pytest.mark.parametrize("random_start", ["bcm", "reference_init"])
+def test_no_steps_leave_the_base_as_it_is_so_nothing_may_begin_at_random(base: Base, random_start: str) -> None:
+    assert resolve_config(base, {"steps": 0}).steps == 0
+    with pytest.raises(UsageError, match="steps is 0, which leaves the base as it is"):
+        resolve_config(base, {"steps": 0, random_start: True})
+
+
+def test_a_random_saim_needs_one(base: Base) -> None:
+    with pytest.raises(UsageError, match="reference_init begins with a random SAIM, but saim is off"):
+        resolve_config(base, {"reference_init": True, "saim": False})

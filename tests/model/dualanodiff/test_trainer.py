@@ -19,6 +19,7 @@ from model.method import Adapter
 from model.runtime.progress import Progress
 from model.runtime.seeding import step_generator
 from model.training.checkpoint import list_checkpoints, read_record, read_tensors
+from model.training.early_stopping import TrainingResult
 from service.core.errors import DivergedError, UsageError
 from tests.support.tiny_data import awaken, drawn_pair, last, tiny_config, tiny_u2net, train
 
@@ -265,6 +266,27 @@ def test_the_mask_network_is_adapted_at_the_end(base: Base, tmp_path: Path) -> N
     assert [item.stage for item in items[:-1]] == ["encode", "train", "mask network", "mask network"]
     assert not net.training
     assert not same(dict(net.named_parameters()), dict(tiny_u2net().named_parameters()))
+
+
+def test_no_steps_train_nothing_and_adapt_the_mask_network_alone(base: Base, tmp_path: Path) -> None:
+    model, net = built(base, steps=0, mask_steps=1, composites=4), tiny_u2net()
+    before = weights(model)
+    *reports, result = train(model, PAIRS, tmp_path, mask_net=net)
+    assert [item.stage for item in reports] == ["mask network"]
+    assert result == TrainingResult([], 0, 0)
+    assert same(weights(model), before)
+    assert not any(value.any() for name, value in before.items() if name.endswith(("/B", "lora_B.text.weight")))
+    assert not list_checkpoints(tmp_path)
+
+
+def test_without_saim_training_resumes_too(base: Base, tmp_path: Path) -> None:
+    whole, cut = (built(base, saim=False, steps=steps, checkpoint_every=2) for steps in (4, 4))
+    last(train(whole, PAIRS, tmp_path / "whole"))
+    last(train(built(base, saim=False, steps=2, mask_steps=1), PAIRS, tmp_path / "cut", mask_net=tiny_u2net()))
+    assert [path.name for path in list_checkpoints(tmp_path / "cut")] == ["step-0000002"]
+    last(train(cut, PAIRS, tmp_path / "cut"))
+    assert same(weights(cut), weights(whole))
+    assert not any("interaction" in name for name in weights(cut))
 
 
 def test_progress_counts_resumed_steps(base: Base, tmp_path: Path) -> None:

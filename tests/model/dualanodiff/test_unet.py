@@ -86,6 +86,21 @@ def test_the_branches_meet_in_saim_alone(base: Base) -> None:
 
 
 @torch.no_grad()
+def test_without_saim_each_branch_is_its_own_network(base: Base) -> None:
+    model = built(base, awake=True, saim=False)
+    assert not model.denoiser.interaction
+    latents, timesteps, text = inputs(model)
+    output = model.denoiser(latents, timesteps, text)
+    for branch in (0, 1):
+        alone = latents.clone()
+        alone[1 - branch] = torch.randn(alone[branch].shape, generator=torch.Generator().manual_seed(7))
+        torch.testing.assert_close(model.denoiser(alone, timesteps, text)[branch], output[branch], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        output, model.denoiser(latents, timesteps, text, ForwardOptions(interact=False)), atol=1e-6, rtol=1e-6
+    )
+
+
+@torch.no_grad()
 def test_pairs_of_a_batch_do_not_meet(base: Base) -> None:
     model = built(base, awake=True)
     latents, timesteps, text = inputs(model)

@@ -74,7 +74,7 @@ def test_every_impossible_value_is_named() -> None:
     assert refused(job, num_pairs=0, strength=0, guidance_scale=float("nan"), blend_from=1.5, formats=["zip"]) == {
         *(("num_pairs",), ("strength",), ("guidance_scale",), ("blend_from",), ("formats", 0))
     }
-    assert refused(TrainingOptions, steps=0, rank=0, lr=0, lora_targets="none", seed=-1, mask_steps=-1) == {
+    assert refused(TrainingOptions, steps=-1, rank=0, lr=0, lora_targets="none", seed=-1, mask_steps=-1) == {
         *(("steps",), ("rank",), ("lr",), ("lora_targets",), ("seed",), ("mask_steps",))
     }
     assert refused(TrainingOptions, composites=-1, real_share=1.5, prior_share=-0.1) == {

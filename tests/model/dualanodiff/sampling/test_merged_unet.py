@@ -35,10 +35,10 @@ def inputs(model: DualAnoDiffModel) -> tuple[Tensor, Tensor, Tensor]:
     return latents, torch.tensor(321), model.prompt_embeddings().expand(-1, PAIRS, -1, -1)
 
 
-@pytest.mark.parametrize("targets", ["attention", "all"])
+@pytest.mark.parametrize("options", [{}, {"lora_targets": "all"}, {"saim": False}])
 @torch.no_grad()
-def test_merged_and_folded_it_predicts_the_same(base: Base, targets: str) -> None:
-    model = trained(base, lora_targets=targets)
+def test_merged_and_folded_it_predicts_the_same(base: Base, options: dict[str, object]) -> None:
+    model = trained(base, **options)
     merged = merge_for_sampling(model.denoiser, base.unet)
     expected = model.denoiser(*inputs(model))
     torch.testing.assert_close(merged(*inputs(model)), expected, atol=1e-5, rtol=1e-5)
