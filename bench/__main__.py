@@ -86,6 +86,9 @@ def _model_options(group: argparse._ArgumentGroup) -> None:
         "--minutes", type=float, default=9, help="time for every size; measurements that do not fit are left out"
     )
     group.add_argument("--repeats", type=int, default=3, help="number of rounds; in each, all forms are measured once")
+    group.add_argument(
+        "--headline", action="store_true", help="sampling: leave out the rows without an optimisation, and the job"
+    )
     group.add_argument("--steps", type=int, help="steps of the comparison at equal steps; default: the library's")
     group.add_argument("--batch", type=int, help="pairs per batch; default: the library's")
     group.add_argument("--price-per-hour", type=float, help="price of the machine, US dollars")
@@ -125,6 +128,7 @@ def _measure_model(chosen: argparse.Namespace, parts: Sequence[str], loads: Load
         steps=chosen.steps,
         batch=chosen.batch,
         rounds=chosen.repeats,
+        headline=chosen.headline,
         price=chosen.price_per_hour,
         into=chosen.into,
     )

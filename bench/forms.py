@@ -8,7 +8,7 @@ from typing import Literal
 
 from bench.variants import Change, channels_first, guided_apart, plain_group_norm, unfolded, unmerged
 from model.dualanodiff.adapter import DualAnoDiffAdapter
-from model.dualanodiff.reference import SCHEDULER, STEPS
+from model.dualanodiff.reference import SCHEDULER
 from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.cuda_graphs import Compiler
 from service.core.options.dualanodiff import SamplingConfig
@@ -27,7 +27,7 @@ class Form:
     Attributes:
         name: name of its row in the table.
         config: sampling settings.
-        against: name of the row that its speed is divided by.
+        against: name of the row that its speed is divided by; it differs in one thing. Empty for none.
         run: how its passes run; on a CPU always "plain".
         change: removes an optimisation; None to remove none.
         compared: whether its first pair must equal the reference form's, up to rounding.
@@ -46,7 +46,8 @@ class Comparison:
     """The forms to compare, and how.
 
     Attributes:
-        equal: settings of the comparison at equal steps: the reference form's scheduler, without anchoring.
+        equal: settings of the comparison at equal steps: the reference form's scheduler, without anchoring, in our
+            default precision.
         reference: name of the reference form's row.
         forms: our forms, in the order of importance.
         passes: number of timed passes per round, after one warm-up pass.
@@ -62,43 +63,50 @@ class Comparison:
     operations: dict[Change | None, int] = field(default_factory=dict)
 
 
-def compare(adapter: DualAnoDiffAdapter, *, steps: int, batch: int, brief: bool) -> Comparison:
+def compare(adapter: DualAnoDiffAdapter, *, steps: int, batch: int, brief: bool, headline: bool = False) -> Comparison:
     """Choose the forms for an adapter.
 
     Args:
         steps: steps of the comparison at equal steps.
         batch: pairs per batch of our forms.
         brief: whether to compare only at equal steps, with all optimisations.
+        headline: whether to leave out the rows without an optimisation.
     """
     base = adapter.model.base
     chosen = {"scheduler": SCHEDULER, "steps": steps, "batch": batch}
     guidance = resolve_sampling(base, {}, has_normals=True).guidance_scale
     equal = resolve_sampling(base, {**chosen, "guidance_scale": guidance}, has_normals=False)
     reference = f"reference form, {steps} steps"
-    forms = [form for form in _forms(adapter, equal, reference) if form.compared or not brief]
+    forms = list(_forms(adapter, equal, reference))
+    if not headline:
+        forms += _without_each(adapter, equal)
+    forms = [form for form in forms if form.compared or not brief]
     return Comparison(equal, reference, forms, 1 if brief else PASSES, Compiler())
 
 
 def _forms(adapter: DualAnoDiffAdapter, equal: SamplingConfig, reference: str) -> Iterator[Form]:
-    """Yield our forms; optimisations are removed from the form in default precision at equal steps.
+    """Yield our forms with all optimisations: first at equal work, then in half precision, then by default.
 
-    If compiling takes minutes, that form is only captured.
+    If compiling takes minutes, the form without it is measured too, first, because it is sure to fit into the time.
     """
-    gpu = adapter.model.device.type == "cuda"
-    best: Run = "compiled" if gpu else "plain"
-    usual: Run = "captured" if gpu else "plain"
-    ours = f"ours, {equal.steps} steps, {equal.precision}"
+    best, usual = _runs(adapter)
     full = replace(equal, precision="fp32")
-    default = resolve_sampling(adapter.model.base, {"batch": equal.batch}, has_normals=True)
-    whole = Form(ours, equal, reference, best, compared=True)
-    over = f"{ours}, not compiled" if gpu else ours
-    if gpu:
-        # First the form that is sure to fit into the time.
-        yield Form(over, equal, reference, usual, compared=True)
-    yield whole
+    same = _at_equal_steps(full)
+    yield Form(same, full, reference, usual, compared=True)
+    if equal.batch > 1:
+        yield Form(f"{same}, one pair at a time", replace(full, batch=1), reference, usual)
+    if best != usual:
+        yield Form(_plainest(adapter, equal), equal, same, usual, compared=True)
     if equal.precision != "fp32":
-        yield Form(f"ours, {equal.steps} steps, fp32", full, reference, usual, compared=True)
-    yield Form(_named(default), default, extrapolated(reference, equal.steps), best)
+        yield Form(_at_equal_steps(equal), equal, same, best, compared=True)
+    default = resolve_sampling(adapter.model.base, {"batch": equal.batch}, has_normals=True)
+    yield Form(_named(default), default, "", best)
+
+
+def _without_each(adapter: DualAnoDiffAdapter, equal: SamplingConfig) -> Iterator[Form]:
+    """Yield our form at equal steps in default precision, without one optimisation at a time."""
+    gpu = adapter.model.device.type == "cuda"
+    over, usual = _plainest(adapter, equal), _runs(adapter)[1]
     yield Form("… one pair at a time", replace(equal, batch=1), over, usual)
     if gpu:
         yield Form("… not captured", equal, over, "plain")
@@ -114,11 +122,21 @@ def _forms(adapter: DualAnoDiffAdapter, equal: SamplingConfig, reference: str) -
         yield Form(name, equal, over, usual, change)
 
 
+def _runs(adapter: DualAnoDiffAdapter) -> tuple[Run, Run]:
+    """Return how passes run at best, and in rows of which there are too many to compile each."""
+    return ("compiled", "captured") if adapter.model.device.type == "cuda" else ("plain", "plain")
+
+
+def _at_equal_steps(config: SamplingConfig) -> str:
+    return f"ours, {config.steps} steps, {config.precision}"
+
+
+def _plainest(adapter: DualAnoDiffAdapter, equal: SamplingConfig) -> str:
+    """Name the row of the form that is not compiled."""
+    best, usual = _runs(adapter)
+    return _at_equal_steps(equal) if best == usual else f"{_at_equal_steps(equal)}, not compiled"
+
+
 def _named(default: SamplingConfig) -> str:
     start = f", anchored, from {default.sketch_strength or default.strength:g} of the noise" if default.anchored else ""
     return f"ours, defaults: {default.steps} steps{start}, {default.precision}"
-
-
-def extrapolated(reference: str, steps: int) -> str:
-    """Return the name of the row for the reference form's own number of steps."""
-    return reference.replace(f"{steps} steps", f"{STEPS} steps (from its passes' time)")

@@ -33,6 +33,7 @@ class Options:
         minutes: time per size.
         steps, batch: None for values that suit the size.
         rounds: most rounds.
+        headline: whether to leave out the rows of sampling without an optimisation, and the job.
         price: US dollars per hour; None for a usual price.
         into: folder for the results.
     """
@@ -44,6 +45,7 @@ class Options:
     steps: int | None
     batch: int | None
     rounds: int
+    headline: bool
     price: float | None
     into: Path
 
@@ -82,15 +84,16 @@ def measure_size(
 
     rounds: list[Callable[[int], None]] = []
     if "sampling" in options.parts:
-        compared = forms.compare(subject.adapter, steps=steps, batch=batch, brief=brief)
+        compared = forms.compare(subject.adapter, steps=steps, batch=batch, brief=brief, headline=options.headline)
         rounds.append(lambda turn: sampling.sampling_round(results, subject, compared, box, turn, save))
     if "training" in options.parts and not brief:
         learned = training.compare(subject, options.batch)
         rounds.append(lambda turn: training.training_round(results, subject, learned, box, turn, save))
+    measures_job = "sampling" in options.parts and not (brief or options.headline)
     for turn in range(1 if brief else options.rounds):
         for measure in rounds:
             measure(turn)
-        if turn == 0 and "sampling" in options.parts and not brief and box.allows("job", compared.reference):
+        if turn == 0 and measures_job and box.allows("job", compared.reference):
             results.job = measure_job(subject, batch, report)
             save()
     return write_results(results, on, options.into)

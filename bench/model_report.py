@@ -190,8 +190,13 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _ratio(row: Row, rows: Sequence[Row]) -> str:
-    over = next((other for other in rows if other.name == row.against and other.seconds), None)
-    return f"{over.per_unit / row.per_unit:.2f}" if over is not None else ""
+    """Compare rounds with each other, since load changes between them: the median ratio, and the range of several."""
+    over = next((other for other in rows if other.name == row.against), None)
+    ratios = [theirs / ours for theirs, ours in zip(over.seconds, row.seconds, strict=False)] if over else []
+    if not ratios:
+        return ""
+    middle = f"{median(ratios):.2f}"
+    return f"{middle} ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else middle
 
 
 def _share(row: Row, peak: Peak, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Measures sampling: the reference form, ours at equal steps and by default, and ours without each optimisation.
+"""Measures sampling: the reference form, ours doing the same work, ours by default and without each optimisation.
 
 Forms take turns, round after round, so that other load on the machine affects all of them alike. In every round a form
 is built again, warmed by one pass, and then timed over a single pass and over a whole job: noise to image, part and
@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.forms import Comparison, Form, extrapolated
+from bench.forms import Comparison, Form
 from bench.hardware import clocked, count_operations, full_mantissas, peak_memory, timed
 from bench.model_report import Agreement, Results
 from bench.sizes import Subject
 from bench.timebox import Timebox
 from bench.variants import unfolded, unmerged
 from model.dualanodiff.adapter import DualAnoDiffAdapter
-from model.dualanodiff.reference import STEPS, ReferenceDenoiser, reference_latents, reference_pair
+from model.dualanodiff.reference import ReferenceDenoiser, guided_embeddings, reference_latents, reference_pair
 from model.dualanodiff.sampling.cuda_graphs import Compiler, CudaGraphRunner
 from model.dualanodiff.sampling.loop import Predict
 from model.dualanodiff.sampling.merged_unet import MergedUNet
@@ -73,7 +73,7 @@ def sampling_round(
 
 @torch.no_grad()
 def _measure_reference(results: Results, adapter: DualAnoDiffAdapter, plan: Comparison) -> Tensor:
-    """Time one pair and one pass; returns the pair's latents."""
+    """Time one pair and one pass of it; returns the pair's latents."""
     model, device = adapter.model, adapter.model.device.type
     config, name = plan.equal, plan.reference
     row = results.row(results.sampling, name, "fp32")
@@ -82,7 +82,7 @@ def _measure_reference(results: Results, adapter: DualAnoDiffAdapter, plan: Comp
         noise = pair_noise(adapter, config)
         run = reference_pass(adapter, denoiser, config)
         if not row.operations:
-            row.operations, row.pass_rows = count_operations(run), 2
+            row.operations, row.pass_rows = count_operations(run), rows_of_pass(replace(config, batch=1))
         row.pass_seconds += timed(device, run, plan.passes)
         kept: list[Tensor] = []
 
@@ -93,8 +93,6 @@ def _measure_reference(results: Results, adapter: DualAnoDiffAdapter, plan: Comp
 
         row.seconds.append(clocked(device, pair))
     row.memory = max(row.memory, memory.peak)
-    longer = results.row(results.sampling, extrapolated(name, config.steps), "fp32")
-    longer.seconds = [row.per_unit + 2 * (STEPS - config.steps) * sorted(row.pass_seconds)[len(row.pass_seconds) // 2]]
     return kept[0]
 
 
@@ -203,6 +201,8 @@ def pass_agreement(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> Agree
 def reference_pass(
     adapter: DualAnoDiffAdapter, denoiser: ReferenceDenoiser, config: SamplingConfig
 ) -> Callable[[], Tensor]:
-    """Run one pass of the reference form, with or without the prompts."""
-    noise, text = pair_noise(adapter, config), adapter.model.prompt_embeddings()
-    return partial(denoiser, noise[:, None], torch.tensor(TIMESTEP, device=noise.device), text)
+    """Make a function that runs one pass of the reference form, for one pair."""
+    model, noise = adapter.model, pair_noise(adapter, config)
+    text = guided_embeddings(model) if config.guidance_scale != 1 else model.prompt_embeddings()
+    latents = noise[:, None].repeat(1, text.shape[1], 1, 1, 1)
+    return partial(denoiser, latents, torch.tensor(TIMESTEP, device=noise.device), text)

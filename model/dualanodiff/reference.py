@@ -1,9 +1,10 @@
 """Implements the released algorithm in its plain form, to compare speed and results with PairForge's own form.
 
-Per pair and denoising step it makes two forward passes, one with the prompts and one without (guidance). A pass carries
-the rows of both branches; every attention computes them one after the other, each with its own LoRA beside the base
-product, `W x + s B A x`. SAIM stacks both outputs and attends over the two tokens with five linear maps. Everything is
-in fp32. A training step does the same, encodes image and part again, and runs the text encoder for every row.
+Per pair and denoising step it makes one forward pass. For guidance, the pass carries two rows of either branch, without
+the prompt and with it, as in the released pipeline. Every attention computes the branches one after the other, each
+with its own LoRA beside the base product, `W x + s B A x`. SAIM stacks both outputs and attends over the two tokens
+with five linear maps. Everything is in fp32. A training step does the same, encodes image and part again, and runs the
+text encoder for every row.
 
 It shares the weights of a `DualAnoDiffModel`, so a training step changes both forms. Where the released code draws a
 latent from the autoencoder's posterior, the mean is used, as everywhere in PairForge; BCM is left out.
@@ -31,8 +32,8 @@ from model.dualanodiff.unet import ANOMALY, GLOBAL, TwoBranchAttnProcessor, atte
 from model.masks.extraction import threshold_mask, tidy_mask, u2net_mask
 from model.types import ImageArray, MaskArray
 
-STEPS, SCHEDULER = 100, "DDIMScheduler"
-"""Sampling steps of the authors."""
+SCHEDULER = "DDIMScheduler"
+"""Scheduler of the authors."""
 
 BRANCHES = (GLOBAL, ANOMALY)
 
@@ -156,19 +157,23 @@ class ReferencePair:
 def reference_latents(
     model: DualAnoDiffModel, denoiser: ReferenceDenoiser, noise: Tensor, steps: int, guidance: float, scheduler: str
 ) -> Tensor:
-    """Denoise one pair, `(2, C, h, w)` noise → latents, with two forward passes per step."""
+    """Denoise one pair, `(2, C, h, w)` noise → latents, with one forward pass of four rows per step."""
     solver = make_scheduler(scheduler, model.base.scheduler)
     solver.set_timesteps(steps, device=noise.device)
-    text = model.prompt_embeddings()
-    nothing = model.empty_embedding()[None].expand_as(text)
+    text = guided_embeddings(model)
     latents = noise * solver.init_noise_sigma
     for timestep in solver.timesteps:
-        scaled = solver.scale_model_input(latents, timestep)[:, None]
-        conditional = denoiser(scaled, timestep, text)
-        unconditional = denoiser(scaled, timestep, nothing)
+        scaled = solver.scale_model_input(latents, timestep)
+        unconditional, conditional = denoiser(torch.stack([scaled, scaled], 1), timestep, text).unbind(1)
         prediction = unconditional + guidance * (conditional - unconditional)
-        latents = solver.step(prediction[:, 0], timestep, latents).prev_sample
+        latents = solver.step(prediction, timestep, latents).prev_sample
     return latents
+
+
+def guided_embeddings(model: DualAnoDiffModel) -> Tensor:
+    """Return both branches' embeddings without the prompt and with it, `(2, 2, L, D)`."""
+    prompts = model.prompt_embeddings()
+    return torch.cat([model.empty_embedding()[None].expand_as(prompts), prompts], 1)
 
 
 def reference_pair(adapter: DualAnoDiffAdapter, latents: Tensor) -> ReferencePair:

@@ -17,8 +17,8 @@ from torch import nn
 
 from bench.__main__ import main
 from bench.forms import Form
-from bench.hardware import count_operations, full_mantissas, peak_memory
-from bench.model_report import Row
+from bench.hardware import Peak, count_operations, full_mantissas, peak_memory
+from bench.model_report import Results, Row, markdown
 from bench.sampling import one_pass, row_name
 from bench.timebox import Timebox
 from model.diffusion.base import load_base
@@ -44,15 +44,18 @@ def test_the_whole_command_measures_and_writes(tmp_path: Path, capsys: pytest.Ca
     # Servers of other tests may tell of themselves meanwhile.
     assert (tmp_path / "model-tiny.md").read_text() in capsys.readouterr().out
     names = [row["name"] for row in told["sampling"]]
-    assert names[:3] == [
+    assert names[:4] == [
         "reference form, 2 steps",
-        "reference form, 100 steps (from its passes' time)",
         "ours, 2 steps, fp32",
+        "ours, 2 steps, fp32, one pair at a time",
+        "ours, defaults: 4 steps, anchored, from 0.9 of the noise, fp32",
     ]
     assert {"… guidance in a pass of its own", "… LoRAs beside the weights", "… SAIM written out"} < set(names)
     measured = [Row(**row) for row in told["sampling"] + told["training"]]
     assert all(row.per_unit > 0 for row in measured)
     assert {row.against for row in measured} - {""} < {row.name for row in measured}
+    # One pair with guidance, in either form.
+    assert measured[0].pass_rows == measured[2].pass_rows == 4
     assert len(told["agreements"]) == 6
     assert all(each["seen"] <= each["allowed"] for each in told["agreements"])
     assert told["job"]["pairs"] == 4
@@ -78,6 +81,13 @@ def test_nothing_is_begun_that_took_longer_than_there_is_time() -> None:
     assert not box.allows("never measured", "nor this", "long", "short")
     assert box.allows("short", "long")
     assert remarks == ["no time for: long", "no time for: never measured"]
+
+
+def test_a_speed_is_the_median_over_rounds_of_what_was_measured_together() -> None:
+    # The second round is twice as slow for both.
+    theirs, ours = Row("theirs", "fp32", seconds=[6, 12, 7]), Row("ours", "fp32", "theirs", seconds=[2, 4])
+    results = Results("tiny", "cpu", {}, 0.1, Peak(1e9, 1e9), [theirs, ours])
+    assert "| 3.00 (3.00 to 3.00) |" in markdown(results, "a machine")
 
 
 @pytest.mark.timeout(300)

@@ -14,7 +14,13 @@ from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import LatentDataset
 from model.dualanodiff.model import build_model
-from model.dualanodiff.reference import ReferenceDenoiser, reference_latents, reference_loss, reference_pair
+from model.dualanodiff.reference import (
+    SCHEDULER,
+    ReferenceDenoiser,
+    reference_latents,
+    reference_loss,
+    reference_pair,
+)
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.dualanodiff.trainer import training_loss
 from model.runtime.seeding import draw_noise, pair_seed, step_generator
@@ -42,6 +48,13 @@ def test_a_pass_predicts_the_same(adapter: DualAnoDiffAdapter) -> None:
     # Otherwise both could be the bare base.
     fresh = build_model(model.base, model.config, "metal tile", "crack").denoiser.eval()
     assert (fresh(latents, timesteps, text) - ours).abs().mean() > 0.01
+
+
+def test_guidance_takes_one_pass_of_two_rows_per_branch(adapter: DualAnoDiffAdapter) -> None:
+    denoiser, rows = ReferenceDenoiser(adapter.model), []
+    denoiser.unet.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    reference_latents(adapter.model, denoiser, draw_noise(0, (2, 4, 8, 8)), 3, 2.5, SCHEDULER)
+    assert rows == [4, 4, 4]
 
 
 @pytest.mark.parametrize("scheduler", ["DDIMScheduler", "dpmsolver++"])
