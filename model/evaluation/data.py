@@ -1,0 +1,177 @@
+"""Reads the real data of an evaluation: few-shot pairs and normal photographs, and the held-out ones.
+
+Pixels are read as `pairforge train` reads them. The brightness range of pictures with more than 8 bits comes from the
+training photographs alone, because nothing of the held-out ones may be known before they are measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from model.adapter_card import describe_pair, image_hash
+from model.data.placement import NormalImage
+from model.evaluation.layouts import DefectFiles, FoundFiles, find_files
+from model.types import Pair
+from service.core.errors import UsageError
+from service.core.object_keys import Upload
+from service.core.uploads.decoding import ImageLimits, Source
+from service.core.uploads.images import read_levels
+from service.core.uploads.listing import Notes, counted, listed, stem
+from service.core.uploads.pairs import read_normals, read_pairs, shared_reading
+from service.core.uploads.reading import Reading
+
+LIMITS = ImageLimits(
+    min_pairs=1, max_pairs=10_000, max_file_bytes=200 * 10**6, max_pixels=178 * 10**6, max_total_pixels=3 * 10**9
+)
+"""Limits for each defect type, and for normal photographs on either side: three gigapixels take 9 GB."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefectSplit:
+    """The pairs of one defect type: the few shots, and the held-out ones."""
+
+    train: list[Pair]
+    test: list[Pair]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationData:
+    """The real data of an evaluation.
+
+    Attributes:
+        name: the folder's name.
+        layout: "pairforge", "MVTec AD" or "VisA".
+        defects: defect type → its pairs.
+        normals_train, normals_test: defect-free photographs; may be empty.
+        notes: sentences about conversions, omissions and the split.
+        digest: sha256 of all pixels, names and the split.
+    """
+
+    name: str
+    layout: str
+    defects: dict[str, DefectSplit]
+    normals_train: list[NormalImage]
+    normals_test: list[NormalImage]
+    notes: list[str]
+    digest: str
+
+
+def read_evaluation_data(folder: Path, types: Sequence[str] = (), reading: Reading | None = None) -> EvaluationData:
+    """Read a folder of real photographs that is split by physical part.
+
+    Args:
+        folder: ours with a `splits.json`, a category of MVTec AD, or a category of VisA.
+        types: the defect types to read; all of them if empty.
+        reading: the user's choices for files that can be understood in several ways.
+
+    Raises:
+        UsageError: the folder has none of the layouts, files cannot be read, or a photograph trains and tests; lists
+            all problems.
+    """
+    found = find_files(folder, types)
+    reading = _completed(reading or Reading(), found)
+    notes, problems = list(found.notes), list[str]()
+    defects = {}
+    for kind, files in found.defects.items():
+        try:
+            defects[kind] = _read_defect(kind, files, reading, notes)
+        except UsageError as error:
+            problems += [f"{kind}: {problem}" for problem in error.problems]
+    normals = []
+    for healthy in (found.normals.train, found.normals.test):
+        try:
+            normals.append(_read_normals(healthy, reading, notes))
+        except UsageError as error:
+            problems += [f"normal photographs: {problem}" for problem in error.problems]
+    if problems:
+        raise UsageError(problems, f"{folder} cannot be evaluated")
+    for side, pictures in zip(("train", "test"), normals, strict=True):
+        if not pictures:
+            notes.append(f"there are no normal photographs to {side} on")
+    sides = [_described(defects, normals, side) for side in (0, 1)]
+    _refuse_leaks(folder, *sides)
+    digest = hashlib.sha256(json.dumps([found.layout, sides], sort_keys=True).encode()).hexdigest()
+    name, notes = folder.resolve().name, _condensed(notes)
+    return EvaluationData(name, found.layout, defects, normals[0], normals[1], notes, digest)
+
+
+def _condensed(notes: Sequence[str]) -> list[str]:
+    """Keep the first of the notes that differ only in names of files and in numbers, and say how many there are."""
+    alike: dict[str, list[str]] = {}
+    for note in notes:
+        alike.setdefault(re.sub(r"(?:mask|image)s? .*?: |\d+|s\b", "", note), []).append(note)
+    return [
+        same[0] + (f" (and {counted(len(same) - 1, 'similar note')})" if len(same) > 1 else "")
+        for same in alike.values()
+    ]
+
+
+def _completed(reading: Reading, found: FoundFiles) -> Reading:
+    """Complete the user's choices by the training photographs' brightness range and the numbers of VisA's classes."""
+    images = {
+        f"{kind}/{name}": source
+        for kind, files in found.defects.items()
+        for name, source in files.images.items()
+        if stem(name) in files.division.train
+    }
+    reading = shared_reading(reading, images, {}, found.normals.train, LIMITS)
+    if found.class_masks and reading.mask_values is None:
+        values = {value for files in found.defects.values() for value in _mask_values(files.masks)} - {0}
+        reading = replace(reading, mask_values=frozenset(values) or None)
+    return reading
+
+
+def _mask_values(folder: Path) -> Iterator[int]:
+    """Yield the values that occur; masks that cannot be read are reported when they are paired."""
+    for name, source in listed(Upload.MASKS, folder, Notes(), []).items():
+        with suppress(UsageError):
+            yield from read_levels(source, name, LIMITS).values
+
+
+def _read_defect(kind: str, files: DefectFiles, reading: Reading, notes: list[str]) -> DefectSplit:
+    found = read_pairs(files.images, files.masks, LIMITS, reading)
+    notes += [f"{kind}: {note}" for note in found.notes]
+    pairs = {pair.name: Pair(pair.name, pair.image, pair.mask) for pair in found.pairs}
+    return DefectSplit(*([pairs[name] for name in side] for side in (files.division.train, files.division.test)))
+
+
+def _read_normals(files: Mapping[str, Source], reading: Reading, notes: list[str]) -> list[NormalImage]:
+    if not files:
+        return []
+    found = read_normals(files, LIMITS, reading)
+    notes += found.notes
+    return [NormalImage(normal.name, normal.image) for normal in found.images]
+
+
+Described = dict[str, list[dict[str, object]]]
+"""Defect type, or "normal photographs" → name and hashes of each photograph."""
+
+
+def _described(defects: Mapping[str, DefectSplit], normals: Sequence[list[NormalImage]], side: int) -> Described:
+    """Describe all that trains (side 0) or tests (side 1)."""
+    found: Described = {
+        kind: [describe_pair(pair) for pair in (split.train, split.test)[side]] for kind, split in defects.items()
+    }
+    found["normal photographs"] = [
+        {"name": normal.name, "image_sha256": image_hash(normal.image)} for normal in normals[side]
+    ]
+    return found
+
+
+def _refuse_leaks(folder: Path, train: Described, test: Described) -> None:
+    """Refuse a photograph that trains and tests, whatever its names are and whichever types it stands under."""
+    trained = {item["image_sha256"]: f"{kind} {item['name']}" for kind, items in train.items() for item in items}
+    leaks = [
+        f"{trained[item['image_sha256']]} in train and {kind} {item['name']} in test are the same picture: keep one"
+        for kind, items in test.items()
+        for item in items
+        if item["image_sha256"] in trained
+    ]
+    if leaks:
+        raise UsageError(leaks, f"{folder} cannot be evaluated")

@@ -1,0 +1,162 @@
+"""Measures detectors on held-out photographs: how well pixels and whole images are told apart.
+
+AUROC, average precision and F1 come from the counts behind torchmetrics' ROC curve. The per-region overlap (PRO) is
+that of Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 4.3; regions are those of
+`scipy.ndimage.label` with 8 neighbours.
+
+All of them depend only on the order of the scores. Up to `EXACT` pixels the order is exact. Beyond that, probabilities
+are divided into `GRADES` equal steps of their logit, so that the many small ones stay apart, and those within a step
+(4 · 10⁻⁵) count as equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from model.types import MaskArray
+from service.core.errors import UsageError
+
+Map = NDArray[np.float32]
+"""`(H, W)`, each pixel's probability of being defective, in [0, 1]."""
+
+PRO_LIMIT = 0.3
+"""Largest false-positive rate of the integral over regions' overlap (Bergmann et al. 2021)."""
+
+EXACT = GRADES = 1 << 20
+_LOGITS = (-24.0, 17.0)
+"""The probabilities next to 0 and 1 in float32 that a sigmoid returns lie inside."""
+
+CURVE_POINTS = 100
+
+_Grades = NDArray[np.int32]
+"""`(N,)`, 0 to `GRADES - 1`, ascending and equal as the scores are."""
+
+
+def require_metrics() -> None:
+    """Refuse to go on without torchmetrics, which is an extra.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if find_spec("torchmetrics") is None:
+        raise UsageError("the metrics need torchmetrics, which is not installed: pip install 'pairforge[evaluate]'")
+
+
+def measure(
+    maps: Sequence[Map], masks: Sequence[MaskArray], image_scores: Sequence[float], image_labels: Sequence[bool]
+) -> dict[str, float | None]:
+    """Measure a detector; every number is in [0, 1], and None where it is not defined.
+
+    A metric needs defective and good pixels, or images.
+
+    Args:
+        maps: probabilities per photograph.
+        masks: `(H, W)` bool per photograph, of its map's size; nothing is marked on good parts.
+        image_scores: one score per photograph, in [0, 1].
+        image_labels: whether the photograph is defective.
+    """
+    grades, truth = _grades([pixels.reshape(-1) for pixels in maps]), _flat(masks)
+    whole = _grades([np.asarray(image_scores, np.float32)])
+    return {
+        **{f"pixel_{name}": value for name, value in _ranked(grades, truth).items()},
+        "pro": _region_overlap(grades, masks),
+        **{f"image_{name}": value for name, value in _ranked(whole, np.asarray(image_labels, np.bool_)).items()},
+    }
+
+
+def precision_recall(maps: Sequence[Map], masks: Sequence[MaskArray]) -> dict[str, list[float]]:
+    """Return the precision-recall curve of the pixels at 100 points of evenly spaced recall, from 0 to 1.
+
+    Each is the curve's point with the smallest recall that reaches it. Without defective or good pixels it is empty.
+    """
+    truth = _flat(masks)
+    if truth.all() or not truth.any():
+        return {"recall": [], "precision": []}
+    false, true = _counts(_grades([pixels.reshape(-1) for pixels in maps]), truth)
+    wanted = np.linspace(0, true[-1], CURVE_POINTS)
+    places = np.searchsorted(true[1:], wanted) + 1
+    return {
+        "recall": (true[places] / true[-1]).tolist(),
+        "precision": (true[places] / (true[places] + false[places])).tolist(),
+    }
+
+
+def _flat(masks: Sequence[MaskArray]) -> MaskArray:
+    return np.concatenate([mask.reshape(-1) for mask in masks]) if masks else np.zeros(0, np.bool_)
+
+
+def _grades(scores: Sequence[Map]) -> _Grades:
+    count = sum(part.size for part in scores)
+    if count <= EXACT:
+        values = np.concatenate(scores) if scores else np.zeros(0, np.float32)
+        return np.unique(values, return_inverse=True)[1].astype(np.int32)
+    low, high = _LOGITS
+    result = np.empty(count, np.int32)
+    start = 0
+    for part in scores:
+        with np.errstate(divide="ignore"):
+            logits = np.log(part) - np.log1p(-part)
+        steps = (logits.clip(low, high) - low) / (high - low) * (GRADES - 1)
+        result[start : start + part.size] = np.rint(steps)
+        start += part.size
+    return result
+
+
+def _ranked(grades: _Grades, truth: MaskArray) -> dict[str, float | None]:
+    """Measure how well the grades tell true from false: AUROC, average precision, greatest F1."""
+    if truth.all() or not truth.any():
+        return {"auroc": None, "ap": None, "f1": None}
+    false, true = _counts(grades, truth)
+    recall, precision = true / true[-1], true[1:] / (true[1:] + false[1:])
+    # F1 = 2 TP / (2 TP + FP + FN) is the harmonic mean of precision and recall.
+    f1 = 2 * true / (true + false + true[-1])
+    return {
+        "auroc": float(np.trapezoid(recall, false / false[-1])),
+        "ap": float(np.sum(np.diff(recall) * precision)),
+        "f1": float(f1.max()),
+    }
+
+
+def _counts(grades: _Grades, truth: MaskArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Count false and true positives at every threshold from above the greatest grade down to the least."""
+    require_metrics()
+    from torchmetrics.functional.classification import binary_roc
+
+    # In float32 in [0, 1), which torchmetrics takes as they are, grades stay distinct.
+    scores, labels = torch.from_numpy(grades).float() / GRADES, torch.from_numpy(truth.view(np.uint8))
+    rates = binary_roc(scores, labels, validate_args=False)[:2]
+    true = int(truth.sum())
+    false_positives, true_positives = (
+        np.rint(rate.numpy().astype(np.float64) * count)
+        for rate, count in zip(rates, (truth.size - true, true), strict=True)
+    )
+    return false_positives, true_positives
+
+
+def _region_overlap(grades: _Grades, masks: Sequence[MaskArray]) -> float | None:
+    """Integrate the mean share of each defect region that is found, over false-positive rates up to `PRO_LIMIT`.
+
+    The integral is divided by the limit, so that 1 is perfect.
+    """
+    truth, shares, regions = _flat(masks), [np.zeros(0)], 0
+    for mask in masks:
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        inside = labels[mask]
+        shares.append(1 / np.bincount(inside, minlength=count + 1)[inside])
+        regions += count
+    if truth.all() or not truth.any():
+        return None
+    good = np.bincount(grades[~truth], minlength=GRADES)
+    overlap = np.bincount(grades[truth], weights=np.concatenate(shares), minlength=GRADES)
+    used = (good > 0) | (overlap > 0)
+    rate, found = (np.append(0, np.cumsum(counts[used][::-1])) for counts in (good / good.sum(), overlap / regions))
+    below = rate <= PRO_LIMIT
+    rates = np.append(rate[below], PRO_LIMIT)
+    overlaps = np.append(found[below], np.interp(PRO_LIMIT, rate, found))
+    return float(np.clip(np.trapezoid(overlaps, rates) / PRO_LIMIT, 0, 1))
