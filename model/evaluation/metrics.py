@@ -155,7 +155,8 @@ def _region_overlap(grades: _Grades, masks: Sequence[MaskArray]) -> float | None
     good = np.bincount(grades[~truth], minlength=GRADES)
     overlap = np.bincount(grades[truth], weights=np.concatenate(shares), minlength=GRADES)
     used = (good > 0) | (overlap > 0)
-    rate, found = (np.append(0, np.cumsum(counts[used][::-1])) for counts in (good / good.sum(), overlap / regions))
+    rate, found = (np.append(0, np.cumsum(part[used][::-1])) for part in (good, overlap))
+    rate, found = rate / rate[-1], found / regions
     below = rate <= PRO_LIMIT
     rates = np.append(rate[below], PRO_LIMIT)
     overlaps = np.append(found[below], np.interp(PRO_LIMIT, rate, found))
