@@ -144,19 +144,18 @@ def _region_overlap(grades: _Grades, masks: Sequence[MaskArray]) -> float | None
 
     The integral is divided by the limit, so that 1 is perfect.
     """
-    truth, shares, regions = _flat(masks), [np.zeros(0)], 0
+    truth, shares = _flat(masks), [np.zeros(0)]
     for mask in masks:
         labels, count = ndimage.label(mask, np.ones((3, 3)))
         inside = labels[mask]
         shares.append(1 / np.bincount(inside, minlength=count + 1)[inside])
-        regions += count
     if truth.all() or not truth.any():
         return None
     good = np.bincount(grades[~truth], minlength=GRADES)
     overlap = np.bincount(grades[truth], weights=np.concatenate(shares), minlength=GRADES)
     used = (good > 0) | (overlap > 0)
     rate, found = (np.append(0, np.cumsum(part[used][::-1])) for part in (good, overlap))
-    rate, found = rate / rate[-1], found / regions
+    rate, found = rate / rate[-1], found / found[-1]
     below = rate <= PRO_LIMIT
     rates = np.append(rate[below], PRO_LIMIT)
     overlaps = np.append(found[below], np.interp(PRO_LIMIT, rate, found))
