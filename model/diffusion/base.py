@@ -86,8 +86,13 @@ class Base:
         return self.unet.device
 
     def mask_weights(self, name: str) -> Path | None:
-        """Return the weights of its mask network "part" or "object", else the mini base's; None if neither has any."""
-        own = (folder / "u2net" / f"{name}.safetensors" for folder in (self.folder, SHIPPED / "mini"))
+        """Return the weights of its mask network "part" or "object"; None if there are none.
+
+        Without an own "object" network, it is the mini base's. That base's "part" network stays with it: it was trained
+        on parts of 64 pixels, and on larger ones it finds less than the distance from grey.
+        """
+        folders = (self.folder, SHIPPED / "mini") if name == "object" else (self.folder,)
+        own = (folder / "u2net" / f"{name}.safetensors" for folder in folders)
         return next((file for file in own if file.is_file()), None)
 
     @property

@@ -24,6 +24,7 @@ from model.dualanodiff.adapter import (
     make_references,
     save_adapter,
 )
+from model.dualanodiff.bcm import check_backgrounds
 from model.dualanodiff.config import resolve_config
 from model.dualanodiff.model import build_model
 from model.dualanodiff.sampling.config import resolve_sampling
@@ -52,10 +53,16 @@ class DualAnoDiff:
                 f"bcm needs a network that finds objects, and base {request.base.name} has none: "
                 "provide one with --object-net, or use a base that has one"
             )
+        notes = []
+        if request.settings.bcm and request.networks.object is not None:
+            notes += check_backgrounds(request.pairs, request.networks.object, request.settings)
         if request.normals and request.settings.steps and not request.settings.composites:
             note = f"the normals are not used in training: base {request.base.name} recommends no composites"
-            return [f"{note}; set composites to use them"]
-        return []
+            notes.append(f"{note}; set composites to use them")
+        if request.networks.part is None:
+            note = f"base {request.base.name} has no network that finds masks on generated parts"
+            notes.append(f"{note}: they are found by the distance from grey; a U²-Net can be named instead")
+        return notes
 
     def train(
         self,

@@ -28,7 +28,7 @@ class MaskNetworks:
 
 
 def load_mask_networks(base: HasMaskWeights, part: Path | None = None, object_: Path | None = None) -> MaskNetworks:
-    """Load the networks named by path; by default the base's own, or else those of the mini base.
+    """Load the networks named by path; by default the base's own, and for objects else the mini base's.
 
     Args:
         part, object_: weight files, `.safetensors` or official `.pth`.

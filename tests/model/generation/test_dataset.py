@@ -15,18 +15,19 @@ import torch
 from PIL import Image
 
 from model.data.placement import NormalImage
-from model.diffusion.base import SHIPPED, Base, load_base
+from model.diffusion.base import Base, load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter, load_adapter
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.export.dataset import DatasetSummary
 from model.generation.filter import Counts
 from model.masks.networks import MaskNetworks, load_mask_networks
 from model.masks.u2net import save_u2net
-from model.methods import train_adapter
+from model.methods import method_named, train_adapter
 from model.types import Pair
 from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.options.methods import DEFAULT_METHOD
 from service.core.uploads.decoding import ImageLimits
 from service.core.uploads.pairs import read_normals, read_pairs
 from tests.support.tiny_data import (
@@ -224,11 +225,26 @@ def test_mask_networks_come_from_the_base_unless_others_are_named(base: Base, tm
         assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
 
 
-def test_a_base_without_mask_networks_uses_those_that_are_shipped(base: Base) -> None:
-    shipped = SHIPPED / "mini" / "u2net"
+def test_a_base_without_mask_networks_finds_objects_by_the_minis_and_masks_by_threshold(
+    base: Base, tmp_path: Path
+) -> None:
     found = load_mask_networks(base)
-    for name, net in (("part", found.part), ("object", found.object)):
-        assert (net is not None) == (shipped / f"{name}.safetensors").is_file()
+    assert found.object is not None
+    assert found.part is None
+    request = training_request(base, [drawn_pair(0)], tiny_config(), found)
+    (note,) = method_named(DEFAULT_METHOD).check_training(request)
+    assert "has no network that finds masks on generated parts: they are found by the distance from grey" in note
+    adapter = load_adapter(trained(base, tmp_path, tiny_config(), [drawn_pair(0)], found), base)
+    settings = method_named(DEFAULT_METHOD).resolve_sampling(base, {}, has_normals=False, adapter=adapter)
+    assert settings.mask_method is MaskMethod.THRESHOLD
+
+
+def test_a_network_that_the_user_names_finds_the_masks_by_default(base: Base, tmp_path: Path) -> None:
+    save_u2net(tiny_u2net(), tmp_path / "own.safetensors")
+    found = load_mask_networks(base, part=tmp_path / "own.safetensors")
+    adapter = load_adapter(trained(base, tmp_path, tiny_config(mask_steps=1), [drawn_pair(0)], found), base)
+    settings = method_named(DEFAULT_METHOD).resolve_sampling(base, {}, has_normals=False, adapter=adapter)
+    assert settings.mask_method is MaskMethod.U2NET
 
 
 def test_a_resumed_training_counts_the_seconds_of_all_its_runs(base: Base, tmp_path: Path) -> None:
