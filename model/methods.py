@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from model.adapter_card import read_adapter_card
+from model.baselines.method import COPY_PASTE, PERLIN
 from model.diffusion.base import Base
 from model.dualanodiff.method import DualAnoDiff
 from model.method import Adapter, Method, TrainingCallback, TrainingRequest
 from model.runtime.progress import Progress
 from service.core.errors import UsageError
 
-METHODS: dict[str, Method[Any, Any, Any]] = {"dualanodiff": DualAnoDiff()}
+METHODS: dict[str, Method[Any, Any, Any]] = {
+    "dualanodiff": DualAnoDiff(),
+    COPY_PASTE.name: COPY_PASTE,
+    PERLIN.name: PERLIN,
+}
 
 
 def method_named(name: str) -> Method[Any, Any, Any]:

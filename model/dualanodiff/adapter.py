@@ -19,17 +19,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from diffusers import StableDiffusionPipeline
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from scipy import ndimage
 from torch import Tensor, nn
 
 from model.adapter_card import FORMAT_VERSION, describe_pair, image_hash, read_adapter_card
-from model.data.crops import draw_window
+from model.data import references
 from model.data.placement import Placement
 from model.diffusion.base import Base
 from model.dualanodiff.lora import TEXT_ADAPTER
@@ -43,9 +40,6 @@ from service.core.errors import UsageError
 from service.core.options.dualanodiff import TrainingConfig
 
 METHOD = "dualanodiff"
-
-DEFECTS_PER_PAIR = 8
-"""Most separate defects of one photograph that are kept as references."""
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
@@ -80,23 +74,7 @@ class DualAnoDiffAdapter:
 
 def make_references(pairs: Sequence[Pair], config: TrainingConfig) -> tuple[list[Pair], list[Placement]]:
     """Crop every image's largest defects at their own scale, drawn from `config.seed`; also returns their positions."""
-    references, placements = [], []
-    for number, pair in enumerate(pairs):
-        labels, count = ndimage.label(pair.mask, structure=np.ones((3, 3)))
-        rng = np.random.default_rng([config.seed, number])
-        height, width = pair.mask.shape
-        areas = np.bincount(labels.reshape(-1), minlength=count + 1)[1:]
-        largest = np.argsort(-areas, kind="stable")[:DEFECTS_PER_PAIR]
-        for defect in np.sort(largest) + 1:
-            window = draw_window(labels == defect, config.view, config.resolution, rng)
-            references.append(Pair(pair.name, pair.image[window.slices], pair.mask[window.slices]))
-            x, y = _travel(window.left, width - window.side), _travel(window.top, height - window.side)
-            placements.append(Placement(pair.name, window.side, x, y))
-    return references, placements
-
-
-def _travel(start: int, travel: int) -> float:
-    return round(start / travel, 4) if travel else 0.5
+    return references.make_references(pairs, config.view, config.resolution, config.seed)
 
 
 def make_card(
@@ -137,7 +115,7 @@ def save_adapter(
     folder: Path,
     model: DualAnoDiffModel,
     card: Mapping[str, Any],
-    references: Sequence[Pair],
+    reals: Sequence[Pair],
     *,
     mask_net: U2Net | None = None,
     run: Mapping[str, Any] | None = None,
@@ -146,10 +124,10 @@ def save_adapter(
 
     Args:
         folder: the adapter's folder; its parent must exist.
+        reals: crops of the real defects, see `make_references`.
         run: the content of `run.json`.
     """
     with atomic_folder(folder) as aside:
-        (aside / "reference").mkdir()
         text = None
         if model.config.text_rank:
             text = get_peft_model_state_dict(model.text_encoder, adapter_name=TEXT_ADAPTER)
@@ -165,9 +143,7 @@ def save_adapter(
             save_file(_contiguous(model.denoiser.background), aside / "background.safetensors")
         if mask_net is not None:
             save_u2net(mask_net, aside / "mask_net.safetensors")
-        for number, pair in enumerate(references):
-            Image.fromarray(pair.image).save(aside / "reference" / f"{number:03d}.png")
-            Image.fromarray(pair.mask).save(aside / "reference" / f"{number:03d}_mask.png")
+        references.write_pairs(aside / "reference", reals)
         for name, content in (("run.json", run or {}), ("card.json", card)):
             (aside / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -200,7 +176,7 @@ def load_adapter(folder: Path, base: Base) -> DualAnoDiffAdapter:
         _load_module(model.denoiser.interaction, folder / "interaction.safetensors", problems)
     if model.denoiser.background is not None:
         _load_module(model.denoiser.background, folder / "background.safetensors", problems)
-    references = _read_references(folder, [place["name"] for place in card["placements"]], problems)
+    reals = references.read_pairs(folder / "reference", [place["name"] for place in card["placements"]], problems)
     if problems:
         raise UsageError(problems, f"The adapter {folder} is damaged or incomplete")
     model.denoiser.eval().requires_grad_(False)
@@ -210,7 +186,7 @@ def load_adapter(folder: Path, base: Base) -> DualAnoDiffAdapter:
         model=model,
         card=card,
         mask_net=load_u2net(mask_file).to(base.device) if mask_file.is_file() else None,
-        references=references,
+        references=reals,
         placements=[Placement(**place) for place in card["placements"]],
     )
 
@@ -258,18 +234,3 @@ def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
     differences = [f"{len(missing)} weights are missing, first {missing[0]}"] if missing else []
     differences += [f"{len(surplus)} weights are unknown, first {surplus[0]}"] if surplus else []
     return "; ".join(differences + shapes[:3])
-
-
-def _read_references(folder: Path, names: Sequence[str], problems: list[str]) -> list[Pair]:
-    references = []
-    for number, name in enumerate(names):
-        try:
-            with Image.open(folder / "reference" / f"{number:03d}.png") as image:
-                pixels = np.asarray(image.convert("RGB"))
-            with Image.open(folder / "reference" / f"{number:03d}_mask.png") as image:
-                mask = np.asarray(image.convert("L")) > 127
-        except OSError as error:
-            problems.append(f"reference/{number:03d}: {error}")
-            continue
-        references.append(Pair(name, pixels, mask))
-    return references

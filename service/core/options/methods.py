@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from service.core.options.baselines import CollectionConfig, CopyPasteConfig, PerlinConfig
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 
-MethodName = Literal["dualanodiff"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+MethodName = Literal["dualanodiff", "copy-paste", "perlin"]
 
 
 @dataclass(frozen=True, slots=True)
 class MethodOptions:
     """What a method declares: its options of training and of sampling."""
 
-    training: type[TrainingConfig]
-    sampling: type[SamplingConfig]
+    training: type[DataclassInstance]
+    sampling: type[DataclassInstance]
 
 
-METHOD_OPTIONS: dict[str, MethodOptions] = {"dualanodiff": MethodOptions(TrainingConfig, SamplingConfig)}
+METHOD_OPTIONS: dict[str, MethodOptions] = {
+    "dualanodiff": MethodOptions(TrainingConfig, SamplingConfig),
+    "copy-paste": MethodOptions(CollectionConfig, CopyPasteConfig),
+    "perlin": MethodOptions(CollectionConfig, PerlinConfig),
+}
 DEFAULT_METHOD: MethodName = "dualanodiff"

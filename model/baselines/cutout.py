@@ -1,0 +1,146 @@
+"""Cuts a defect out of a real photograph, and changes it: mirrors, turns and scales it at the photograph's scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from model.types import MaskArray, Pair
+
+TURN, TURN_AT_BORDER = 0.45, 0.1
+"""Largest rotation in either direction, radians; and of a defect at its photograph's border, where it has to stay."""
+
+SCALES = (0.8, 1.25)
+"""Range of sizes relative to the real defect."""
+
+WHOLE = 0.5
+"""Probability of taking all of a photograph's defects together, where there are several."""
+
+TOGETHER = 3
+"""Parts of a defect are one group if no more than twice as many pixels lie between them."""
+
+SPECK, SPECK_SHARE = 4, 0.02
+"""Parts below this area, in pixels or as a share of the largest part, are not copied."""
+
+SURROUNDINGS = 24
+"""Width of the surroundings that are cut out with a defect, pixels."""
+
+COVERED = 0.4
+"""Share of a changed mask's pixel from which it is defect; below a half, so that hairlines do not break up."""
+
+_Value = TypeVar("_Value", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    """A part of a photograph that shows a defect.
+
+    Attributes:
+        image: `(h, w, 3)`, 0–255.
+        mask: `(h, w)` bool, the defect.
+        others: `(h, w)` bool, all defects there, this one included.
+        touches: per axis (rows, columns): -1 for a defect at the photograph's first row or column, 1 at its last, 0 at
+            neither. On that side the cut-out ends at the photograph's border.
+        place: per axis, where the defect lay in the photograph, from 0 at the first row or column to 1 at the last.
+        spans: per axis, the photograph's length if the defect reaches from one border to the other, otherwise 0.
+    """
+
+    image: NDArray[np.float32]
+    mask: MaskArray
+    others: MaskArray
+    touches: NDArray[np.int_]
+    place: NDArray[np.float64]
+    spans: NDArray[np.int_]
+
+
+def without_specks(mask: MaskArray) -> MaskArray:
+    """Remove the parts of a mask that are too small to be a defect; the largest part stays."""
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    areas[0] = 0
+    kept = (areas >= max(SPECK, SPECK_SHARE * areas.max())) | (areas == areas.max())
+    kept[0] = False
+    return np.asarray(kept[labels])
+
+
+def cut_out(pair: Pair, mirrored: tuple[bool, bool], rng: np.random.Generator) -> Cutout:
+    """Cut a defect out: all of the photograph's defects, or one group of parts, larger ones more often.
+
+    Args:
+        mirrored: whether horizontally, and vertically.
+    """
+    image, mask = _mirror(pair.image, mirrored), _mirror(pair.mask, mirrored)
+    chosen = _chosen(without_specks(mask), rng)
+    places = np.argwhere(chosen)
+    shape = np.array(mask.shape)
+    low, high = places.min(0), places.max(0) + 1
+    at_start, at_end = low == 0, high == shape
+    touches = np.where(at_start, -1, np.where(at_end, 1, 0))
+    before = np.where(touches == -1, 0, SURROUNDINGS)
+    after = np.where(touches == 1, 0, SURROUNDINGS)
+    padding = list(zip(before, after, strict=True))
+    box = tuple(slice(int(a), int(b + extra)) for a, b, extra in zip(low, high, before + after, strict=True))
+    return Cutout(
+        np.pad(image, [*padding, (0, 0)], mode="edge")[box].astype(np.float32),
+        np.pad(chosen, padding)[box],
+        np.pad(mask, padding)[box],
+        touches,
+        low / np.maximum(shape - (high - low), 1),
+        np.where(at_start & at_end, shape, 0),
+    )
+
+
+def _chosen(mask: MaskArray, rng: np.random.Generator) -> MaskArray:
+    near = ndimage.binary_dilation(mask, iterations=TOGETHER)
+    labels, count = ndimage.label(near, structure=np.ones((3, 3)))
+    if count == 1 or rng.random() < WHOLE:
+        return mask
+    areas = np.bincount(labels[mask], minlength=count + 1)[1:]
+    return mask & (labels == 1 + rng.choice(count, p=areas / areas.sum()))
+
+
+def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Value]:
+    for axis, wanted in ((1, mirrored[0]), (0, mirrored[1])):
+        if wanted:
+            values = np.flip(values, axis)
+    return values
+
+
+def changed(cutout: Cutout, shape: tuple[int, ...], rng: np.random.Generator) -> Cutout:
+    """Turn and scale a cut-out at random; at its photograph's border it stays straight.
+
+    Args:
+        shape: height and width of the picture that it is meant for; a defect that spans its photograph spans it, and
+            one that is too large is made smaller as far as the range of sizes allows.
+    """
+    limit = TURN_AT_BORDER if cutout.touches.any() else TURN
+    angle = rng.uniform(-limit, limit)
+    scale = _scale(cutout, np.array(shape[:2]), rng)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # Pixel edges relative to the point that stays in place: the middle, or the photograph's border.
+    size = np.array(cutout.mask.shape)
+    fixed = (cutout.touches + 1) / 2 * size
+    corners = np.array([(0, 0), (0, size[1]), (size[0], 0), tuple(size)]) - fixed
+    moved = scale * corners @ turn.T
+    low = np.where(cutout.touches == -1, 0, np.floor(moved.min(0)))
+    high = np.where(cutout.touches == 1, 0, np.ceil(moved.max(0)))
+    target = np.indices((high - low).astype(int).tolist()) + (low + 0.5)[:, None, None]
+    source = np.einsum("ij,iyx->jyx", turn, target) / scale + (fixed - 0.5)[:, None, None]
+    bands = [*np.moveaxis(cutout.image, -1, 0), cutout.mask.astype(np.float32), cutout.others.astype(np.float32)]
+    *image, mask, others = [ndimage.map_coordinates(band, source, order=1, mode="nearest") for band in bands]
+    if not (mask >= COVERED).any():
+        return cutout
+    return replace(cutout, image=np.stack(image, -1), mask=mask >= COVERED, others=others >= COVERED)
+
+
+def _scale(cutout: Cutout, shape: NDArray[np.int_], rng: np.random.Generator) -> float:
+    drawn = float(np.exp(rng.uniform(*np.log(SCALES))))
+    spanned = cutout.spans > 0
+    if spanned.any():
+        return float(np.clip((shape[spanned] / cutout.spans[spanned]).max(), *SCALES))
+    extent = np.ptp(np.argwhere(cutout.mask), axis=0) + 3
+    return max(SCALES[0], min(drawn, float((shape / extent).min())))

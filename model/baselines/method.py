@@ -1,0 +1,107 @@
+"""Offers the baselines as methods, each by its drawing function; both keep the real pairs instead of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from model.baselines import copy_paste, perlin
+from model.baselines.adapter import BaselineAdapter, load_adapter, make_card, save_adapter
+from model.baselines.sampler import BaselineSampler, Draft, Scene
+from model.data.placement import NormalImage
+from model.data.references import make_references
+from model.diffusion.base import Base
+from model.masks.objects import Objects
+from model.masks.u2net import U2Net, for_inference
+from model.method import TrainingCallback, TrainingRequest
+from model.runtime.cuda_memory import BatchBudget
+from model.runtime.progress import Meter, Progress
+from model.types import Candidate
+from service.core.errors import UsageError
+from service.core.options.baselines import CollectionConfig, CopyPasteConfig, PerlinConfig
+from service.core.options.declaration import choose, chosen, declared
+
+_Config = TypeVar("_Config", CopyPasteConfig, PerlinConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline(Generic[_Config]):
+    """Implements `model.method.Method`.
+
+    Attributes:
+        name: the method's name, for cards and messages.
+        options: declares the options of sampling.
+        draw: makes a candidate from a draft and these options.
+    """
+
+    name: str
+    options: type[_Config]
+    draw: Callable[[Draft, _Config], Candidate]
+
+    def resolve_training(self, base: Base, options: Mapping[str, Any]) -> CollectionConfig:
+        recommended = {name: value for name, value in base.few_shot.items() if name in declared(CollectionConfig)}
+        config = choose(CollectionConfig, f"training options of {self.name}", recommended, chosen(options))
+        return replace(config, resolution=config.resolution or base.resolution)
+
+    def check_training(self, request: TrainingRequest[CollectionConfig]) -> list[str]:
+        return []
+
+    def train(
+        self,
+        request: TrainingRequest[CollectionConfig],
+        target: Path,
+        workspace: Path,
+        *,
+        callback: TrainingCallback | None = None,
+    ) -> Iterator[Progress]:
+        config, pairs = request.settings, request.pairs
+        meter = Meter("collect", len(pairs), "pairs")
+        references, placements = make_references(pairs, config.view, config.resolution, config.seed)
+        names = request.object_name, request.defect_name
+        card = make_card(self.name, request.base, config, pairs, placements, names)
+        save_adapter(target, card, pairs, references)
+        yield meter.report(len(pairs))
+
+    def load(self, folder: Path, base: Base) -> BaselineAdapter:
+        return load_adapter(folder, base)
+
+    def weight_files(self, card: Mapping[str, Any]) -> list[str]:
+        return []
+
+    def resolve_sampling(
+        self, base: Base, options: Mapping[str, Any], *, has_normals: bool, adapter: BaselineAdapter | None
+    ) -> _Config:
+        settings = choose(self.options, f"sampling options of {self.name}", chosen(options))
+        if not has_normals:
+            raise UsageError(f"{self.name} lays defects on normal images, but none were given: provide normals")
+        return settings
+
+    def check_sampling(
+        self, adapter: BaselineAdapter, settings: _Config, *, has_normals: bool, has_object_net: bool
+    ) -> None:
+        if not has_normals:
+            raise UsageError(f"{self.name} lays defects on normal images, but none were given: provide normals")
+
+    def prepare(
+        self,
+        adapter: BaselineAdapter,
+        settings: _Config,
+        *,
+        normals: Sequence[NormalImage] = (),
+        object_net: U2Net | None = None,
+        compiles: bool = False,
+    ) -> BaselineSampler:
+        self.check_sampling(adapter, settings, has_normals=bool(normals), has_object_net=object_net is not None)
+        objects = Objects(for_inference(object_net, torch.float32), normals) if object_net is not None else None
+        scene = Scene(adapter, normals, objects)
+        return BaselineSampler(
+            scene, settings.seed, lambda draft: self.draw(draft, settings), BatchBudget(settings.batch)
+        )
+
+
+COPY_PASTE = Baseline("copy-paste", CopyPasteConfig, copy_paste.draw)
+PERLIN = Baseline("perlin", PerlinConfig, perlin.draw)
