@@ -1,12 +1,12 @@
 """Measures detectors on held-out photographs: how well pixels and whole images are told apart.
 
-AUROC, average precision and F1 come from the counts behind torchmetrics' ROC curve. The per-region overlap (PRO) is
-that of Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 4.3; regions are those of
-`scipy.ndimage.label` with 8 neighbours.
+AUROC, average precision and F1 come from the counts of false and true positives at every threshold. The per-region
+overlap (PRO) is that of Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, section 4.3; regions are
+those of `scipy.ndimage.label` with 8 neighbours.
 
-All of them depend only on the order of the scores. Up to `EXACT` pixels the order is exact. Beyond that, probabilities
-are divided into `GRADES` equal steps of their logit, so that the many small ones stay apart, and those within a step
-(4 · 10⁻⁵) count as equal.
+All of them depend only on the order of the scores. Up to `EXACT` pixels the order is exact, and torchmetrics counts.
+Beyond that, which torchmetrics would sort for seconds, probabilities are divided into `GRADES` equal steps of their
+logit, so that the many small ones stay apart, and those within a step (4 · 10⁻⁵) count as equal.
 """
 
 from __future__ import annotations
@@ -125,18 +125,22 @@ def _ranked(grades: _Grades, truth: MaskArray) -> dict[str, float | None]:
 
 def _counts(grades: _Grades, truth: MaskArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Count false and true positives at every threshold from above the greatest grade down to the least."""
+    if truth.size > EXACT:
+        good, bad = (np.bincount(grades[side], minlength=GRADES) for side in (~truth, truth))
+        used = (good > 0) | (bad > 0)
+        false, true = (np.append(0.0, np.cumsum(part[used][::-1])) for part in (good, bad))
+        return false, true
     require_metrics()
     from torchmetrics.functional.classification import binary_roc
 
     # In float32 in [0, 1), which torchmetrics takes as they are, grades stay distinct.
     scores, labels = torch.from_numpy(grades).float() / GRADES, torch.from_numpy(truth.view(np.uint8))
-    rates = binary_roc(scores, labels, validate_args=False)[:2]
-    true = int(truth.sum())
-    false_positives, true_positives = (
-        np.rint(rate.numpy().astype(np.float64) * count)
-        for rate, count in zip(rates, (truth.size - true, true), strict=True)
+    false_rate, true_rate, _ = binary_roc(scores, labels, validate_args=False)
+    positives = int(truth.sum())
+    return (
+        np.rint(false_rate.double().numpy() * (truth.size - positives)),
+        np.rint(true_rate.double().numpy() * positives),
     )
-    return false_positives, true_positives
 
 
 def _region_overlap(grades: _Grades, masks: Sequence[MaskArray]) -> float | None:
