@@ -122,7 +122,7 @@ def compare(subject: Subject, batch: int | None) -> Comparison:
     config = resolve_config(base, {"batch": batch, "views": VIEWS, "defect_weight": 0.0, "seed": 1})
     crops = cut_crops(subject.pairs, config)
     with peak_memory(base.device.type) as memory:
-        dataset = _dataset(encode_crops(base, crops, None))
+        dataset = _dataset(encode_crops(base, crops))
     forms = list(_forms(config, base.device.type))
     return Comparison(config, Material(_pixels(crops), dataset), forms, memory.peak)
 

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 
 from model.data.copy_paste import CopyPaste, draw_copy_paste
-from model.data.crops import resize_image, resize_share
+from model.data.crops import resize_image
 from model.data.placement import Anchor, NormalImage, draw_anchor, inner_border
 from model.dualanodiff.adapter import make_references
+from model.dualanodiff.bcm import background_image, product_in_window
 from model.dualanodiff.latent_dataset import Crops, LatentDataset, grey_cell
-from model.masks.objects import Objects
+from model.masks.objects import Objects, off_object_share
 from model.masks.u2net import U2Net
 from model.runtime.progress import Meter, Progress
 from model.types import Pair, anomaly_part
 from service.core.options.dualanodiff import TrainingConfig
-from service.core.options.quality import QualityLimits
 
 COMPOSITE, GOOD = 1_000_003, 1_000_033
 """Seed parts that keep these draws apart from those of the pairs' crops, which use the pair's number."""
@@ -32,8 +32,11 @@ COMPOSITE, GOOD = 1_000_003, 1_000_033
 COMPOSITES_PER_GOOD = 4
 """Number of composites per crop of a defect-free image."""
 
-TRIES = 8
+TRIES = 16
 """Number of draws for a composite; the one whose defect lies on the product most is used."""
+
+OFF_OBJECT = 0.05
+"""Share of a defect that may lie off the product beyond what the real ones do; outlines are found no more exactly."""
 
 REPORT_EVERY = 20
 
@@ -69,38 +72,55 @@ def make_composites(
         object_net: finds products, so that defects lie on them; None to place defects anywhere.
     """
     references, placements = make_references(pairs, config)
-    objects = Objects(object_net, normals) if object_net is not None else None
+    objects, limit = None, 0.0
+    if object_net is not None:
+        objects = Objects(object_net, normals)
+        limit = OFF_OBJECT + max(off_object_share(object_net, pair) for pair in pairs)
     meter = Meter("compose", config.composites, "composites")
     drawn: list[CopyPaste] = []
+    anchors: list[Anchor] = []
     for number in range(config.composites):
         rng = np.random.default_rng([config.seed, COMPOSITE, number])
-        tried: list[tuple[float, CopyPaste]] = []
-        while len(tried) < TRIES and (not tried or tried[-1][0] > QualityLimits().max_off_object):
+        tried: list[tuple[float, CopyPaste, Anchor]] = []
+        while len(tried) < TRIES and (not tried or tried[-1][0] > limit):
             anchor = draw_anchor(normals, placements, rng, config.flips)
             inner = inner_border(anchor, config.resolution, border)
             window = resize_image(anchor.pixels, config.resolution)
             pasted = draw_copy_paste(references[anchor.place], window, inner, anchor.mirrored, rng)
-            tried.append((_off_object(pasted, anchor, objects), pasted))
-        drawn.append(min(tried, key=lambda each: each[0])[1])
+            tried.append((_off_object(pasted, anchor, objects), pasted, anchor))
+        _, best, anchor = min(tried, key=lambda each: each[0])
+        drawn.append(best)
+        anchors.append(anchor)
         if len(drawn) % REPORT_EVERY == 0 or len(drawn) == config.composites:
             yield meter.report(len(drawn))
-    good = []
+    good, good_anchors = [], []
     for number in range(-(-config.composites // COMPOSITES_PER_GOOD) if config.prior_share else 0):
         rng = np.random.default_rng([config.seed, GOOD, number])
-        good.append(resize_image(draw_anchor(normals, placements, rng, config.flips).pixels, config.resolution))
+        good_anchors.append(draw_anchor(normals, placements, rng, config.flips))
+        good.append(resize_image(good_anchors[-1].pixels, config.resolution))
     nothing = np.zeros((config.resolution, config.resolution), np.bool_)
-    return Made(
-        Crops([each.image for each in drawn], [each.mask for each in drawn], [each.part for each in drawn]),
-        Crops(good, [nothing] * len(good), [anomaly_part(each, nothing) for each in good]),
-    )
+    composites = Crops([each.image for each in drawn], [each.mask for each in drawn], [each.part for each in drawn])
+    goods = Crops(good, [nothing] * len(good), [anomaly_part(each, nothing) for each in good])
+    if config.bcm and objects is not None:
+        composites = _with_backgrounds(composites, anchors, objects)
+        goods = _with_backgrounds(goods, good_anchors, objects)
+    return Made(composites, goods)
+
+
+def _with_backgrounds(crops: Crops, anchors: Sequence[Anchor], objects: Objects) -> Crops:
+    """Add BCM's background images; a crop of a normal image that shows no product has a grey one."""
+    backgrounds = []
+    for image, mask, anchor in zip(crops.images, crops.masks, anchors, strict=True):
+        product = product_in_window(objects, anchor, image.shape[0])
+        backgrounds.append(background_image(image, product, mask))
+    return replace(crops, backgrounds=backgrounds)
 
 
 def _off_object(pasted: CopyPaste, anchor: Anchor, objects: Objects | None) -> float:
     """Return the share of the defect that lies off the product, in [0, 1]; 0 on surfaces."""
-    found = objects.in_normal(anchor.normal.name) if objects is not None else None
-    if found is None:
+    if objects is None:
         return 0.0
-    on_object = resize_share(found[anchor.window.slices], pasted.mask.shape[0]) >= 0.5
+    on_object = product_in_window(objects, anchor, pasted.mask.shape[0])
     return float((pasted.mask & ~on_object).sum() / pasted.mask.sum())
 
 

@@ -14,8 +14,7 @@ from model.data.crops import cut_image, cut_mask, draw_window
 from model.data.pixels import to_pixels
 from model.diffusion.base import Base
 from model.diffusion.vae import encode, encode_batch
-from model.dualanodiff.bcm import background_images
-from model.masks.u2net import U2Net
+from model.dualanodiff.bcm import background_image, cut_object
 from model.runtime import switches
 from model.runtime.distinct import first_occurrences
 from model.runtime.progress import Meter, Progress
@@ -27,26 +26,36 @@ from service.core.options.dualanodiff import TrainingConfig
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """Crops to train on, in pixels, all `(r, r, …)`: images, masks and anomaly parts."""
+    """Crops to train on, in pixels, all `(r, r, …)`: images, masks, anomaly parts, and, for BCM, background images."""
 
     images: list[ImageArray]
     masks: list[MaskArray]
     parts: list[ImageArray]
+    backgrounds: list[ImageArray] | None = None
 
     def __add__(self, other: Crops) -> Crops:
         """Concatenate the crops."""
-        return Crops(self.images + other.images, self.masks + other.masks, self.parts + other.parts)
+        behind = None
+        if self.backgrounds is not None and other.backgrounds is not None:
+            behind = self.backgrounds + other.backgrounds
+        return Crops(self.images + other.images, self.masks + other.masks, self.parts + other.parts, behind)
 
     def chosen(self, crops: Sequence[int]) -> Crops:
         """Select crops by their numbers."""
         images, masks, parts = self.images, self.masks, self.parts
-        return Crops([images[crop] for crop in crops], [masks[crop] for crop in crops], [parts[crop] for crop in crops])
+        return Crops(
+            [images[crop] for crop in crops],
+            [masks[crop] for crop in crops],
+            [parts[crop] for crop in crops],
+            None if self.backgrounds is None else [self.backgrounds[crop] for crop in crops],
+        )
 
     def distinct(self) -> tuple[Crops, list[int]]:
         """Return the crops without repetitions, and for every crop its number among them."""
         if not switches.on(Switch.DISTINCT_CROPS):
             return self, list(range(len(self.images)))
-        contents = [image.tobytes() + mask.tobytes() for image, mask in zip(self.images, self.masks, strict=True)]
+        groups = [self.images, self.masks] + ([self.backgrounds] if self.backgrounds is not None else [])
+        contents = [b"".join(each.tobytes() for each in crop) for crop in zip(*groups, strict=True)]
         firsts, numbers = first_occurrences(contents)
         return self.chosen(firsts), numbers
 
@@ -95,13 +104,17 @@ class LatentDataset:
         return self.chosen(kept.nonzero()[:, 0].to(self.masks.device)), self.chosen(crops)
 
 
-def cut_crops(pairs: Sequence[Pair], config: TrainingConfig) -> Crops:
+def cut_crops(pairs: Sequence[Pair], config: TrainingConfig, products: Sequence[MaskArray] | None = None) -> Crops:
     """Cut and mirror `config.views` crops of every pair, image and mask alike.
 
     Crop `v` of pair `p` is drawn from `(seed, p, v)` alone.
+
+    Args:
+        products: `(H, W)` bool, the product in every photograph, to make the crops' backgrounds; None for none.
     """
     images: list[ImageArray] = []
     masks: list[MaskArray] = []
+    backgrounds: list[ImageArray] = []
     for number, pair in enumerate(pairs):
         for crop in range(config.views):
             rng = np.random.default_rng([config.seed, number, crop])
@@ -111,11 +124,15 @@ def cut_crops(pairs: Sequence[Pair], config: TrainingConfig) -> Crops:
             mirrored = np.s_[::steps_y, ::steps_x]
             images.append(np.ascontiguousarray(cut_image(pair.image, window, config.resolution)[mirrored]))
             masks.append(np.ascontiguousarray(cut_mask(pair.mask, window, config.resolution)[mirrored]))
-    return Crops(images, masks, [anomaly_part(image, mask) for image, mask in zip(images, masks, strict=True)])
+            if products is not None:
+                product = cut_object(products[number], window, config.resolution)[mirrored]
+                backgrounds.append(background_image(images[-1], product, masks[-1]))
+    parts = [anomaly_part(image, mask) for image, mask in zip(images, masks, strict=True)]
+    return Crops(images, masks, parts, None if products is None else backgrounds)
 
 
-def encode_crops(base: Base, crops: Crops, object_net: U2Net | None) -> Generator[Progress, None, LatentDataset]:
-    """Encode images, parts and (with a network that finds objects) backgrounds; yields progress, returns the dataset.
+def encode_crops(base: Base, crops: Crops) -> Generator[Progress, None, LatentDataset]:
+    """Encode images, parts and (where there are some) backgrounds; yields progress, returns the dataset.
 
     Square photographs that are used whole and not mirrored give equal crops, which are encoded once.
     """
@@ -131,9 +148,8 @@ def encode_crops(base: Base, crops: Crops, object_net: U2Net | None) -> Generato
         with stage("encode"):
             both = [encode(base.vae, to_pixels(group[chunk])) for group in (crops.images, crops.parts)]
             encoded.append(torch.stack(both))
-            if object_net is not None:
-                behind = background_images(crops.images[chunk], object_net)
-                backgrounds.append(encode(base.vae, to_pixels(behind)))
+            if crops.backgrounds is not None:
+                backgrounds.append(encode(base.vae, to_pixels(crops.backgrounds[chunk])))
         yield meter.report(min(begin + batch, count))
     return LatentDataset(
         latents=torch.cat(encoded, dim=1)[:, numbers],

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model.data.placement import NormalImage
 from model.dualanodiff.adapter import DualAnoDiffAdapter
+from model.dualanodiff.bcm import product_masks
 from model.dualanodiff.composites import make_composites, mixed_dataset
 from model.dualanodiff.latent_dataset import Crops, LatentDataset, cut_crops, encode_crops
 from model.dualanodiff.loss import embedded_prompts, held_out_loss, training_loss
@@ -74,7 +75,8 @@ def train(
         raise UsageError(
             "background compensation (bcm) needs a U²-Net that finds objects, but this base has none: provide one"
         )
-    crops = cut_crops(pairs, config)
+    products = product_masks(pairs, object_net) if config.bcm and object_net is not None else None
+    crops = cut_crops(pairs, config, products)
     adapts = mask_net is not None and config.mask_steps > 0
     result = TrainingResult([], 0, 0)
     if config.steps:
@@ -104,7 +106,7 @@ def _prepare(
         learned = [pair for number, pair in enumerate(pairs) if number != spare]
         made = yield from make_composites(learned, normals, config, model.base.factor, object_net)
     all_crops = crops if made is None else crops + made.composites + made.good
-    dataset = yield from encode_crops(model.base, all_crops, object_net if config.bcm else None)
+    dataset = yield from encode_crops(model.base, all_crops)
     if spare is not None:
         dataset, held = dataset.without(slice(spare * config.views, (spare + 1) * config.views))
     if made is not None:

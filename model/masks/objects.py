@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
+from scipy.spatial import ConvexHull
 
 from model.data.placement import NormalImage
 from model.kernels.batch_invariance import FIXED_BATCH
 from model.masks.extraction import u2net_masks
 from model.masks.u2net import U2Net
-from model.types import Candidate, ImageArray, MaskArray
+from model.types import Candidate, ImageArray, MaskArray, Pair
 
 EMPTY_FRAME, FULL_FRAME = 0.02, 0.9
 """Range of the share of an image that an object covers; outside of it, the image shows a surface."""
@@ -54,13 +55,54 @@ class Objects:
         return [name, *itertools.islice(others, FIXED_BATCH - 1)]
 
     def _find(self, images: Sequence[ImageArray]) -> list[MaskArray | None]:
-        height, width = images[0].shape[:2]
-        scale = OBJECT_SIDE / max(height, width)
-        size = max(32, round(width * scale)), max(32, round(height * scale))
-        small = [np.asarray(Image.fromarray(image).resize(size)) for image in images]
-        return [
-            np.asarray(Image.fromarray(found).resize((width, height)))
-            if EMPTY_FRAME < found.mean() < FULL_FRAME
-            else None
-            for found in u2net_masks(self.net, small)
-        ]
+        found = find_objects(self.net, images)
+        return [mask if shows_object(mask) else None for mask in found]
+
+
+def find_objects(net: U2Net, images: Sequence[ImageArray]) -> list[MaskArray]:
+    """Find the object in each image, `(H, W)` bool; the mask may be empty or full.
+
+    Args:
+        net: a U²-Net that finds objects.
+        images: `(H, W, 3)` uint8 each, all of one size.
+    """
+    height, width = images[0].shape[:2]
+    scale = OBJECT_SIDE / max(height, width)
+    size = max(32, round(width * scale)), max(32, round(height * scale))
+    small = [np.asarray(Image.fromarray(image).resize(size)) for image in images]
+    return [np.asarray(Image.fromarray(found).resize((width, height))) for found in u2net_masks(net, small)]
+
+
+def whole_object(found: MaskArray) -> MaskArray:
+    """Return the convex hull of an object mask that is not empty: what a photograph of a broken part has lost belongs.
+
+    Args:
+        found: `(H, W)` bool.
+    """
+    rows = np.flatnonzero(found.any(axis=1))
+    left, right = found.argmax(axis=1)[rows], found.shape[1] - 1 - found[:, ::-1].argmax(axis=1)[rows]
+    # The corners of the outermost pixels, so that an object one pixel wide has a hull too.
+    corners = np.array(
+        [(x, y) for row, *ends in zip(rows, left, right + 1, strict=True) for x in ends for y in (row, row + 1)]
+    )
+    outline = corners[ConvexHull(corners).vertices] - 0.5
+    hull = Image.new("1", found.shape[::-1])
+    ImageDraw.Draw(hull).polygon([(float(x), float(y)) for x, y in outline], fill=1)
+    return np.asarray(hull) | found
+
+
+def off_object_share(net: U2Net, pair: Pair) -> float:
+    """Measure the share of a real defect that lies off its product, in [0, 1]; 0 where no product stands out.
+
+    The product is the convex hull of what the network finds, because it finds the pieces that are left: of the gap in
+    a broken part, most shows what lies behind it, and yet it lies on the part as it was.
+    """
+    found = find_objects(net, [pair.image])[0]
+    if not shows_object(found):
+        return 0.0
+    return float((pair.mask & ~whole_object(found)).sum() / pair.mask.sum())
+
+
+def shows_object(found: MaskArray) -> bool:
+    """Return whether an object mask shows an object before a background, not nothing or a surface."""
+    return bool(EMPTY_FRAME < found.mean() < FULL_FRAME)

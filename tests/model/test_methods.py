@@ -29,6 +29,7 @@ from tests.support.tiny_data import (
     PERMISSIVE,
     drawn_normal,
     drawn_pair,
+    half_seeing_u2net,
     tiny_adapter,
     tiny_config,
     tiny_u2net,
@@ -107,7 +108,7 @@ def test_an_adapter_of_no_steps_predicts_as_its_base_and_samples(base: Base, tmp
 
 def test_what_a_training_lacks_is_named_before_it_begins(base: Base) -> None:
     method, pairs = METHODS["dualanodiff"], [drawn_pair(0)]
-    none, both = MaskNetworks(None, None), MaskNetworks(tiny_u2net(), tiny_u2net(1))
+    none, both = MaskNetworks(None, None), MaskNetworks(tiny_u2net(), half_seeing_u2net())
     with pytest.raises(UsageError, match="bcm needs a network that finds objects"):
         method.check_training(training_request(base, pairs, tiny_config(bcm=True), none))
     assert method.check_training(training_request(base, pairs, tiny_config(bcm=True), both)) == []

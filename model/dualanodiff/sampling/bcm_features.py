@@ -18,13 +18,15 @@ from model.data.pixels import to_pixels
 from model.data.placement import Anchor, NormalImage, draw_anchor
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
-from model.dualanodiff.bcm import background_images
+from model.dualanodiff.bcm import background_image, product_in_window
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.loop import Features
+from model.masks.objects import Objects
 from model.masks.u2net import U2Net
 from model.runtime import switches
 from model.runtime.seeding import draw_noise, pair_seed
 from model.runtime.switches import Switch
+from model.types import ImageArray
 
 BACKGROUND_SHARE = 50
 """Number of consecutive pairs that share a BCM background if they are not anchored (released code)."""
@@ -44,7 +46,7 @@ class Backgrounds:
 
     Args:
         text: `(1, L, D)`, the global prompt.
-        windows: windows of normal images, at the model's resolution.
+        images: background images `(r, r, 3)` uint8, made from windows of normal images.
         seeds: seeds of the backgrounds' noise.
         room: bytes of features to keep for later batches.
     """
@@ -53,15 +55,14 @@ class Backgrounds:
         self,
         model: DualAnoDiffModel,
         text: Tensor,
-        windows: Sequence[np.ndarray],
+        images: Sequence[ImageArray],
         seeds: Sequence[int],
-        object_net: U2Net,
         *,
         room: int = 0,
     ) -> None:
         self._model = model
-        self._text = text.expand(len(windows), -1, -1)
-        self._latents = encode(model.vae, to_pixels(background_images(windows, object_net)))
+        self._text = text.expand(len(images), -1, -1)
+        self._latents = encode(model.vae, to_pixels(images))
         shape = (3, *self._latents.shape[1:])
         self._noise = torch.stack([draw_noise(seed, shape)[2] for seed in seeds]).to(model.device)
         self._room = room
@@ -101,7 +102,7 @@ class Compensation:
         self._seed = seed
         self._text = text
         self._normals = normals
-        self._object_net = object_net
+        self._objects = Objects(object_net, normals)
         self._shared: dict[int, Backgrounds] = {}
 
     def anchored(self, anchors: Sequence[Anchor], seeds: Sequence[int], *, guided: bool) -> Features:
@@ -140,6 +141,9 @@ class Compensation:
         return draw_anchor(self._normals, self._adapter.placements, rng, self._adapter.model.config.flips)
 
     def _backgrounds(self, anchors: Sequence[Anchor], seeds: Sequence[int], *, room: int = 0) -> Backgrounds:
-        model = self._adapter.model
-        windows = [resize_image(anchor.pixels, model.config.resolution) for anchor in anchors]
-        return Backgrounds(model, self._text, windows, seeds, self._object_net, room=room)
+        model, side = self._adapter.model, self._adapter.resolution
+        images = [
+            background_image(resize_image(anchor.pixels, side), product_in_window(self._objects, anchor, side))
+            for anchor in anchors
+        ]
+        return Backgrounds(model, self._text, images, seeds, room=room)

@@ -140,7 +140,7 @@ def test_good_parts_are_learned_under_their_own_prompts_with_a_part_like_the_rea
     model = built(base)
     composed = made(model.config)
     crops = composed.composites + composed.good
-    dataset: LatentDataset = value_of(encode_crops(base, crops, None))
+    dataset: LatentDataset = value_of(encode_crops(base, crops))
     mixed = mixed_dataset(dataset, len(composed.good.images), 3, model.config)
     assert mixed.prompts is not None
     assert mixed.prompts.tolist() == [0] * 6 + [1] * 2

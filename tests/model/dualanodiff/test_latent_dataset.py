@@ -11,12 +11,11 @@ from model.data.pixels import to_images, to_pixels
 from model.diffusion.base import Base, load_base
 from model.diffusion.vae import decode, encode, encode_batch
 from model.dualanodiff.latent_dataset import LatentDataset, cut_crops, encode_crops
-from model.masks.u2net import U2Net
 from model.runtime import switches
 from model.runtime.progress import Progress
 from model.runtime.switches import Switch
-from model.types import GREY, anomaly_part
-from tests.support.tiny_data import drawn_pair, tiny_config, tiny_u2net
+from model.types import GREY, MaskArray, Pair, anomaly_part
+from tests.support.tiny_data import drawn_pair, tiny_config
 
 PAIRS = [drawn_pair(0, 48, 40), drawn_pair(1, 33, 90)]
 
@@ -26,8 +25,16 @@ def base(tiny_base: Path) -> Base:
     return load_base(str(tiny_base))
 
 
-def encoded(base: Base, net: U2Net | None = None) -> LatentDataset:
-    return finished(encode_crops(base, cut_crops(PAIRS, tiny_config()), net))
+def encoded(base: Base, products: list[MaskArray] | None = None) -> LatentDataset:
+    return finished(encode_crops(base, cut_crops(PAIRS, tiny_config(), products)))
+
+
+def left_halves(pairs: list[Pair]) -> list[MaskArray]:
+    """Products that fill the left half of every photograph."""
+    halves = [np.zeros_like(pair.mask) for pair in pairs]
+    for half in halves:
+        half[:, : half.shape[1] // 2] = True
+    return halves
 
 
 def finished(job: Generator[Progress, None, LatentDataset]) -> LatentDataset:
@@ -99,12 +106,12 @@ def test_the_bank_holds_images_parts_and_defect_shares_in_step(base: Base) -> No
 def test_equal_views_are_encoded_once_and_keep_their_weight(base: Base) -> None:
     config = tiny_config(views=3, flip_horizontal=False, flip_vertical=False)
     pairs = [drawn_pair(0, 32, 32), drawn_pair(1, 90, 33)]
-    crops = cut_crops(pairs, config)
-    job = encode_crops(base, crops, tiny_u2net())
+    crops = cut_crops(pairs, config, left_halves(pairs))
+    job = encode_crops(base, crops)
     assert next(job).total == len({image.tobytes() for image in crops.images}) == 4
     dataset = finished(job)
     with switches.plain(Switch.DISTINCT_CROPS):
-        plain = finished(encode_crops(base, crops, tiny_u2net()))
+        plain = finished(encode_crops(base, crops))
     assert torch.equal(dataset.latents, plain.latents)
     assert torch.equal(dataset.backgrounds, plain.backgrounds)
     assert torch.equal(dataset.latents[0], encode(base.vae, to_pixels(crops.images)))
@@ -117,7 +124,8 @@ def test_large_pictures_are_encoded_few_at_a_time(side: int, pictures: int) -> N
     assert encode_batch(side) == pictures
 
 
-def test_backgrounds_are_encoded_where_a_network_finds_objects(base: Base) -> None:
-    dataset = encoded(base, tiny_u2net())
+def test_backgrounds_are_encoded_where_products_are_known(base: Base) -> None:
+    dataset, crops = encoded(base, left_halves(PAIRS)), cut_crops(PAIRS, tiny_config(), left_halves(PAIRS))
     assert dataset.backgrounds is not None
-    assert dataset.backgrounds.shape == dataset.latents[0].shape
+    assert crops.backgrounds is not None
+    torch.testing.assert_close(dataset.backgrounds, encode(base.vae, to_pixels(crops.backgrounds)))

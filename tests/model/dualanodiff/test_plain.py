@@ -14,6 +14,7 @@ from torch import Tensor
 
 from model.diffusion.base import Base, load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter
+from model.dualanodiff.bcm import product_masks
 from model.dualanodiff.latent_dataset import LatentDataset, cut_crops, encode_crops
 from model.dualanodiff.loss import training_loss
 from model.dualanodiff.model import build_model
@@ -64,7 +65,8 @@ def learned(base: Base, precision: str) -> tuple[float, Tensor]:
     """The loss of a batch, and its gradients in one row."""
     model = build_model(base, tiny_config(bcm=True, lora_targets="all", precision=precision), "metal tile", "crack")
     awaken(model)
-    dataset = ended(encode_crops(base, cut_crops(PAIRS, model.config), tiny_u2net()))
+    products = product_masks(PAIRS, half_seeing_u2net())
+    dataset = ended(encode_crops(base, cut_crops(PAIRS, model.config, products)))
     loss = training_loss(model, dataset, step_generator(0, 0))
     gradients = torch.autograd.grad(loss, list(model.trainable().values()))
     return float(loss.detach()), torch.cat([each.flatten() for each in gradients])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.diffusion.base import Base, load_base
+from model.dualanodiff.bcm import product_masks
 from model.dualanodiff.latent_dataset import LatentDataset, cut_crops, encode_crops
 from model.dualanodiff.loss import embedded_prompts, training_loss
 from model.dualanodiff.model import DualAnoDiffModel, build_model
@@ -21,7 +22,7 @@ from model.runtime.seeding import step_generator
 from model.training.checkpoint import list_checkpoints, read_record, read_tensors
 from model.training.early_stopping import TrainingResult
 from service.core.errors import DivergedError, UsageError
-from tests.support.tiny_data import awaken, drawn_pair, last, tiny_config, tiny_u2net, train
+from tests.support.tiny_data import awaken, drawn_pair, half_seeing_u2net, last, tiny_config, tiny_u2net, train
 
 PAIRS = [drawn_pair(0, 48, 40), drawn_pair(1, 33, 90)]
 
@@ -43,7 +44,9 @@ def built(base: Base, **chosen: Any) -> DualAnoDiffModel:
 
 def bank_of(model: DualAnoDiffModel, count: int = len(PAIRS)) -> LatentDataset:
     """The encoded views of the first pairs."""
-    job = encode_crops(model.base, cut_crops(PAIRS[:count], model.config), tiny_u2net() if model.config.bcm else None)
+    pairs = PAIRS[:count]
+    products = product_masks(pairs, half_seeing_u2net()) if model.config.bcm else None
+    job = encode_crops(model.base, cut_crops(pairs, model.config, products))
     while True:
         try:
             next(job)

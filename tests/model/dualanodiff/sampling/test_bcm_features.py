@@ -72,8 +72,8 @@ def test_pairs_of_one_fifty_share_features_and_others_have_their_own(
 
 def backgrounds(adapter: DualAnoDiffAdapter, room: int) -> Backgrounds:
     ready = prepared(adapter)
-    windows = [normal.image[:32, :32] for normal in NORMALS]
-    return Backgrounds(ready.adapter.model, ready.text[0, :1], windows, [7, 8], half_seeing_u2net(), room=room)
+    images = [normal.image[:32, :32] for normal in NORMALS]
+    return Backgrounds(ready.adapter.model, ready.text[0, :1], images, [7, 8], room=room)
 
 
 def test_kept_features_are_those_computed_again(adapter: DualAnoDiffAdapter) -> None:
