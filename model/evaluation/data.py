@@ -17,7 +17,8 @@ from pathlib import Path
 from model.adapter_card import describe_pair, image_hash
 from model.data.placement import NormalImage
 from model.evaluation.layouts import DefectFiles, FoundFiles, find_files
-from model.types import Pair
+from model.evaluation.leaks import note_same_parts
+from model.types import ImageArray, Pair
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
 from service.core.uploads.decoding import ImageLimits, Source
@@ -96,9 +97,10 @@ def read_evaluation_data(folder: Path, types: Sequence[str] = (), reading: Readi
             notes.append(f"there are no normal photographs to {side} on")
     sides = [_described(defects, normals, side) for side in (0, 1)]
     _refuse_leaks(folder, *sides)
+    notes += note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
     digest = hashlib.sha256(json.dumps([found.layout, sides], sort_keys=True).encode()).hexdigest()
-    name, notes = folder.resolve().name, _condensed(notes)
-    return EvaluationData(name, found.layout, defects, normals[0], normals[1], notes, digest)
+    notes = _condensed(notes)
+    return EvaluationData(folder.resolve().name, found.layout, defects, normals[0], normals[1], notes, digest)
 
 
 def _condensed(notes: Sequence[str]) -> list[str]:
@@ -162,6 +164,16 @@ def _described(defects: Mapping[str, DefectSplit], normals: Sequence[list[Normal
         {"name": normal.name, "image_sha256": image_hash(normal.image)} for normal in normals[side]
     ]
     return found
+
+
+def _named(
+    defects: Mapping[str, DefectSplit], normals: Sequence[list[NormalImage]], side: int
+) -> list[tuple[str, ImageArray]]:
+    pairs = [
+        (f"{kind} {pair.name}", pair) for kind, split in defects.items() for pair in (split.train, split.test)[side]
+    ]
+    healthy = [(f"normal {normal.name}", normal.image) for normal in normals[side]]
+    return [(name, pair.image) for name, pair in pairs] + healthy
 
 
 def _refuse_leaks(folder: Path, train: Described, test: Described) -> None:
