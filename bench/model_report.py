@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from bench.hardware import Peak
+from bench.hardware import Peak, clocked
 
 PAIRS = 500
 """Pairs of a dataset whose price is reported; the papers generate as many per defect."""
@@ -25,6 +27,7 @@ class Row:
         precision: "fp32" or "bf16", which determines the peak that its share refers to.
         against: name of the row that its speed is divided by.
         seconds: seconds per pair, or per training step; one entry per round.
+        processor: processor seconds per pair, where a CPU does the work; one entry per round.
         pass_seconds: seconds of one pass through the U-Net; one entry per round.
         pass_rows: rows of that pass: branches × pairs × 2 with guidance.
         operations: operations of that pass, or of a training step.
@@ -35,6 +38,7 @@ class Row:
     precision: str
     against: str = ""
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     pass_seconds: list[float] = field(default_factory=list)
     pass_rows: int = 0
     operations: int = 0
@@ -44,6 +48,13 @@ class Row:
     def per_unit(self) -> float:
         """Return the median seconds per pair or step."""
         return median(self.seconds)
+
+    def took(self, device: str, work: Callable[[], Any], units: int = 1) -> None:
+        """Measure a round's work on so many pairs."""
+        before = time.process_time()
+        self.seconds.append(clocked(device, work) / units)
+        if device == "cpu":
+            self.processor.append((time.process_time() - before) / units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +144,8 @@ def markdown(results: Results, machine: str) -> str:
 
 
 def _sampling_table(results: Results) -> str:
-    head = ("sampling", "s per pair", "pairs/s", "×", "a pass", "per row", "of peak", "memory", f"{PAIRS} pairs")
+    times = "×, processor time" if results.device == "cpu" else "×"
+    head = ("sampling", "s per pair", "pairs/s", times, "a pass", "per row", "of peak", "memory", f"{PAIRS} pairs")
     body = [
         (
             row.name,
@@ -190,9 +202,13 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _ratio(row: Row, rows: Sequence[Row]) -> str:
-    """Compare rounds with each other, since load changes between them: the median ratio, and the range of several."""
+    """Compare rounds with each other, since load changes between them: the median ratio, and the range of several.
+
+    Processor time, where there is one, hardly depends on what else the machine does.
+    """
     over = next((other for other in rows if other.name == row.against), None)
-    ratios = [theirs / ours for theirs, ours in zip(over.seconds, row.seconds, strict=False)] if over else []
+    theirs, ours = (each.processor or each.seconds if each else [] for each in (over, row))
+    ratios = [one / other for one, other in zip(theirs, ours, strict=False)]
     if not ratios:
         return ""
     middle = f"{median(ratios):.2f}"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.forms import Comparison, Form
-from bench.hardware import clocked, count_operations, full_mantissas, peak_memory, timed
+from bench.hardware import count_operations, full_mantissas, peak_memory, timed
 from bench.model_report import Agreement, Results
 from bench.sizes import Subject
 from bench.timebox import Timebox
@@ -91,7 +91,7 @@ def _measure_reference(results: Results, adapter: DualAnoDiffAdapter, plan: Comp
             reference_pair(adapter, latents)
             kept.append(latents)
 
-        row.seconds.append(clocked(device, pair))
+        row.took(device, pair)
     row.memory = max(row.memory, memory.peak)
     return kept[0]
 
@@ -118,7 +118,7 @@ def _measure_form(results: Results, subject: Subject, form: Form, plan: Comparis
         def job() -> None:
             made.extend(sample_pairs(sampler, 0, form.config.batch))
 
-        row.seconds.append(clocked(device, job) / form.config.batch)
+        row.took(device, job, form.config.batch)
     row.memory = max(row.memory, memory.peak)
     return made
 
