@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 
 from service.core.errors import UsageError
 from service.core.uploads.reading import COLOUR, shown
+from service.core.uploads.specks import without_specks
 from service.core.uploads.tables import replaced
 
 _IGNORE = (255, 65535)
@@ -140,9 +141,9 @@ def binary(mask: MaskLevels, meaning: Meaning, label: str) -> tuple[NDArray[np.b
         raise UsageError(f"{label} is empty: the defect must be white (255) on black (0)")
     if found.all():
         raise UsageError(f"{label} is full: only the defect may be white (255), the rest must be black (0)")
-    found, specks = _without_specks(found)
-    if specks:
-        notes.append(f"{specks} stray single pixel{'s' * (specks > 1)} removed")
+    found, stray = without_specks(found)
+    if stray:
+        notes.append(f"{stray} stray pixel{'s' * (stray > 1)} beside the defect removed")
     if found.mean() > 0.5:
         notes.append(f"white covers {found.mean():.0%} of it; if black is the defect, invert the mask")
     return found, notes
@@ -203,20 +204,6 @@ def _is_flat(levels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     low, high = (np.asarray(image.filter(rank(3))) for rank in (ImageFilter.MinFilter, ImageFilter.MaxFilter))
     flat: NDArray[np.bool_] = high - low <= 10
     return flat
-
-
-def _without_specks(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
-    """Remove pixels without a neighbour if they are few beside a larger defect; returns the mask and their number."""
-    padded = np.pad(mask, 1)
-    height, width = mask.shape
-    near = np.zeros_like(mask)
-    for down in range(3):
-        for right in range(3):
-            if (down, right) != (1, 1):
-                near |= padded[down : down + height, right : right + width]
-    lone = mask & ~near
-    count = int(lone.sum())
-    return (mask & near, count) if 0 < count <= (mask.sum() - count) / 4 else (mask, 0)
 
 
 def _listed(values: frozenset[int]) -> str:

@@ -242,7 +242,7 @@ class TestMaskValues:
         mask[30:45:5, 3:60:20] = True
         cleaned, notes = read_mask(white(mask), "a", LIMITS)
         np.testing.assert_array_equal(cleaned, scratch(0))
-        assert notes == ["9 stray single pixels removed"]
+        assert notes == ["9 stray pixels beside the defect removed"]
         dots = np.zeros((HEIGHT, WIDTH), np.bool_)
         dots[::6, ::6] = True
         assert read_mask(white(dots), "a", LIMITS)[0].sum() == dots.sum()
