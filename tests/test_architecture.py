@@ -22,7 +22,7 @@ KERNEL = tuple(
 )
 """What the library may use of the service; with all that it imports in turn, plain code over NumPy and Pillow."""
 
-FLOORS = 8
+FLOORS = 9
 """At most so many between the types of `model/` and its command line."""
 
 COMMAND, COMMAND_MAY_USE = "model/cli", ("service.cli", "service.client", "service.embedded")

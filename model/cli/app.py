@@ -26,7 +26,6 @@ from model.cli.options import (
 from model.cli.output import PREPARING
 from model.cli.session import Session
 from service.cli.app import app as service_app
-from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 from service.core.options.methods import DEFAULT_METHOD
 
 app = typer.Typer(
@@ -54,7 +53,7 @@ def _pairforge(
 
 
 @app.command()
-@takes_options(TrainingConfig, TRAINING)
+@takes_options("training", TRAINING)
 def train(  # noqa: PLR0913 - every option is a parameter
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images with the defect.")],
     masks: Annotated[
@@ -81,7 +80,10 @@ def train(  # noqa: PLR0913 - every option is a parameter
     json: Json = False,
     options: dict[str, Any],
 ) -> None:
-    """Train an adapter on a few images and their masks. If interrupted, run it again to resume."""
+    """Train an adapter on a few images and their masks. If interrupted, run it again to resume.
+
+    A setting that is not given is the one that the base recommends, or else the paper's.
+    """
     with Session(json=json, writes=out, interrupted=RESUMES) as output:
         output.progress(PREPARING)
         from model.cli.train import TrainCommand
@@ -108,7 +110,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
 
 
 @app.command()
-@takes_options(SamplingConfig, SAMPLING)
+@takes_options("sampling", SAMPLING)
 def generate(  # noqa: PLR0913 - every option is a parameter
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="Adapter folder written by `pairforge train`.")],
     *,
@@ -254,6 +256,9 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
         str, typer.Option(metavar="NAMES", help="What to compare: real, a source, real+source; default: the profile's.")
     ] = "",
     types: Annotated[str, typer.Option(metavar="NAMES", help="Defect types to use; default: all.")] = "",
+    without: Annotated[
+        str, typer.Option(metavar="NAMES", help="Photographs to leave out, e.g. crack/007,normal/031.")
+    ] = "",
     pairs: Annotated[
         list[Path] | None,
         typer.Option(metavar="ZIP", help="Dataset to evaluate instead of generating one (repeatable)."),
@@ -281,6 +286,7 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
             object_name,
             rows=rows,
             types=types,
+            without=without,
             pairs=pairs or (),
             num_pairs=num_pairs,
             seeds=seeds,

@@ -14,7 +14,7 @@ from typing import Any
 
 from model.cli.checks import Problems, check_writable, choose_device, open_base
 from model.cli.output import PREPARED, Output, duration
-from model.evaluation.data import read_evaluation_data
+from model.evaluation.data import EvaluationData, leave_out, read_evaluation_data
 from model.evaluation.given import read_given_pairs
 from model.evaluation.profiles import Profile, profile_named
 from model.evaluation.report import write_report
@@ -44,6 +44,7 @@ class EvaluateCommand:
     object_name: str
     rows: str = ""
     types: str = ""
+    without: str = ""
     pairs: Sequence[Path] = ()
     num_pairs: int | None = None
     seeds: int | None = None
@@ -84,7 +85,7 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
     if command.pairs:
         sources[GIVEN] = Source("the given pairs", "")
     profile = problems.attempt(_profile, command, sources)
-    data = problems.attempt(read_evaluation_data, command.data, _split(command.types))
+    data = problems.attempt(_read, command)
     given = problems.attempt(read_given_pairs, command.pairs)
     problems.attempt(check_writable, command.target)
     device = problems.attempt(choose_device, command.device) or "cpu"
@@ -106,6 +107,10 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
         {GIVEN: given} if given else {},
         command=shlex.join(["pairforge", *sys.argv[1:]]),
     )
+
+
+def _read(command: EvaluateCommand) -> EvaluationData:
+    return leave_out(read_evaluation_data(command.data, _split(command.types)), _split(command.without))
 
 
 def _profile(command: EvaluateCommand, sources: dict[str, Source]) -> Profile:

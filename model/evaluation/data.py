@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from model.adapter_card import describe_pair, image_hash
 from model.data.placement import NormalImage
@@ -31,6 +32,8 @@ LIMITS = ImageLimits(
     min_pairs=1, max_pairs=10_000, max_file_bytes=200 * 10**6, max_pixels=178 * 10**6, max_total_pixels=3 * 10**9
 )
 """Limits for each defect type, and for normal photographs on either side: three gigapixels take 9 GB."""
+
+_Photograph = TypeVar("_Photograph", Pair, NormalImage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,39 @@ def read_evaluation_data(folder: Path, types: Sequence[str] = (), reading: Readi
     digest = hashlib.sha256(json.dumps([found.layout, sides], sort_keys=True).encode()).hexdigest()
     notes = _condensed(notes)
     return EvaluationData(folder.resolve().name, found.layout, defects, normals[0], normals[1], notes, digest)
+
+
+def leave_out(data: EvaluationData, names: Sequence[str]) -> EvaluationData:
+    """Leave out photographs, such as those that turn out to show one part on both sides.
+
+    Args:
+        names: `<defect type>/<name>` or `normal/<name>` each, the name without its ending.
+
+    Raises:
+        UsageError: naming what is no photograph of the data, or what would be empty.
+    """
+    if not names:
+        return data
+    unknown = set(names)
+
+    def kept(kind: str, photographs: Sequence[_Photograph]) -> list[_Photograph]:
+        wanted = {f"{kind}/{stem(each.name)}": each for each in photographs}
+        unknown.difference_update(wanted)
+        return [each for name, each in wanted.items() if name not in names]
+
+    defects = {
+        kind: DefectSplit(kept(kind, split.train), kept(kind, split.test)) for kind, split in data.defects.items()
+    }
+    normals = kept("normal", data.normals_train), kept("normal", data.normals_test)
+    problems = [f"{name} is no photograph of {data.name} that trains or tests" for name in sorted(unknown)]
+    problems += [
+        f"nothing of {kind} would be left" for kind, split in defects.items() if not (split.train and split.test)
+    ]
+    if problems:
+        raise UsageError(problems, "these photographs cannot be left out")
+    digest = hashlib.sha256(json.dumps([data.digest, sorted(names)]).encode()).hexdigest()
+    notes = [*data.notes, f"left out as wanted: {', '.join(sorted(names))}"]
+    return replace(data, defects=defects, normals_train=normals[0], normals_test=normals[1], notes=notes, digest=digest)
 
 
 def _condensed(notes: Sequence[str]) -> list[str]:

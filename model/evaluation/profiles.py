@@ -39,15 +39,15 @@ class Profile:
     rows: tuple[str, ...] = EVERY_ROW
     resolution: int = 320
     square: bool = False
-    patch: int = 128
+    patch: int = 96
     stride: int = 2
     widths: tuple[int, ...] = (16, 32, 64, 128)
-    steps: int = 300
+    steps: int = 400
     batch: int = 8
-    lr: float = 2e-3
+    lr: float = 3e-3
     adapter_steps: int | None = None
     classifier_resolution: int = 96
-    classifier_steps: int = 120
+    classifier_steps: int = 300
 
     def as_dict(self) -> dict[str, Any]:
         """Return the profile as JSON."""
@@ -66,7 +66,7 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile("quick", pairs=16, rows=COMPARED, steps=100, adapter_steps=100, classifier_steps=60),
+    "quick": Profile("quick", pairs=16, rows=COMPARED, steps=150, adapter_steps=100, classifier_steps=100),
     "cpu": Profile("cpu", pairs=64),
     "paper": Profile(
         "paper",

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.classification import ClassifierSettings, accuracy, train_classifier
+from model.evaluation.classification import Classifier, ClassifierSettings, accuracy, train_classifier
 from model.evaluation.data import EvaluationData
 from model.evaluation.fidelity import measure_fidelity
 from model.evaluation.metrics import measure, precision_recall
@@ -148,8 +148,12 @@ class Trial:
         settings = ClassifierSettings(
             resolution=profile.classifier_resolution, steps=profile.classifier_steps, seed=self.studio.seed
         )
-        classifier = yield from train_classifier(pairs, settings)
-        return accuracy(classifier, {defect: split.test for defect, split in self.data.defects.items()})
+        held_out = {defect: split.test for defect, split in self.data.defects.items()}
+        for item in train_classifier(pairs, settings, self.studio.base.device):
+            if isinstance(item, Classifier):
+                return accuracy(item, held_out)
+            yield item
+        raise AssertionError("a training ends with its classifier")
 
     def _fidelity(self, made: PairsByType) -> dict[str, Any]:
         normals = {normal.name: normal.image for normal in self.data.normals_train}
