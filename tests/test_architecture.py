@@ -17,7 +17,7 @@ KERNEL = tuple(
     for name in (
         *("atomic_write", "disk", "errors", "limits", "object_keys", "requests"),
         *(f"options.{name}" for name in ("baselines", "common", "declaration", "dualanodiff", "methods", "quality")),
-        *(f"uploads.{name}" for name in ("decoding", "images", "listing", "pairs", "problems", "reading")),
+        *(f"uploads.{name}" for name in ("decoding", "images", "listing", "pairs", "problems", "reading", "specks")),
     )
 )
 """What the library may use of the service; with all that it imports in turn, plain code over NumPy and Pillow."""

@@ -17,12 +17,16 @@ from scipy import ndimage
 
 from model.types import ImageArray, MaskArray
 from service.core.options.common import CropKind
+from service.core.uploads.specks import SPECK_SHARE, speck_side
 
 DEFECT_SHARE = 0.6
 """Largest share of a window's side that a defect's box fills."""
 
 SIDE_JITTER = 1.25
 """Largest factor by which random windows are larger than necessary."""
+
+DEFECTS_PER_PAIR = 8
+"""Most separate defects of one photograph that have their own references and their turn among its crops."""
 
 COVERED = 0.4
 """Share of a resized mask pixel's area from which it is defect."""
@@ -47,17 +51,37 @@ class Window:
         return slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
 
 
-def draw_window(mask: MaskArray, kind: CropKind, resolution: int, rng: np.random.Generator) -> Window:
-    """Draw a random window on one of the mask's components, by the module's rule.
+def find_defects(mask: MaskArray) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Separate the defects of a mask; specks, stray pixels beside a larger defect, are none.
+
+    Args:
+        mask: `(H, W)` bool, not empty.
+
+    Returns:
+        `(H, W)` labels of the mask's parts, and the labels of those that are defects, from the largest to the smallest.
+    """
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    order = np.argsort(-areas, kind="stable")
+    specks = (areas <= speck_side(mask.shape) ** 2) & (areas <= SPECK_SHARE * areas.max())
+    return labels, order[~specks[order]] + 1
+
+
+def draw_window(
+    mask: MaskArray, kind: CropKind, resolution: int, rng: np.random.Generator, *, turn: int | None = None
+) -> Window:
+    """Draw a random window on one of the mask's defects, by the module's rule.
 
     Args:
         mask: `(H, W)` bool, not empty.
         resolution: the model's side, pixels.
         rng: source of the randomness.
+        turn: which defect, from 0 for the largest; if None, or more than there are, one is drawn. The longer a defect
+            is, the more often it is drawn; by area small ones would hardly be.
     """
     height, width = mask.shape
     limit = min(height, width)
-    rows, columns = _component(mask, rng)
+    rows, columns = _drawn_defect(mask, rng, turn)
     extent = max(rows.stop - rows.start, columns.stop - columns.start)
     needed = limit if kind == "whole" else max(resolution, int(np.ceil(extent / DEFECT_SHARE)))
     side = min(limit, int(needed * rng.uniform(1.0, SIDE_JITTER)))
@@ -98,11 +122,13 @@ def resize_share(mask: MaskArray, side: int) -> NDArray[np.float32]:
     )
 
 
-def _component(mask: MaskArray, rng: np.random.Generator) -> tuple[slice, slice]:
-    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    boxes = ndimage.find_objects(labels)
-    areas = np.bincount(labels.ravel())[1:].astype(float)
-    rows, columns = boxes[int(rng.choice(len(boxes), p=areas / areas.sum()))]
+def _drawn_defect(mask: MaskArray, rng: np.random.Generator, turn: int | None) -> tuple[slice, slice]:
+    labels, defects = find_defects(mask)
+    lengths = np.sqrt(np.bincount(labels.ravel())[defects])
+    place = int(rng.choice(len(defects), p=lengths / lengths.sum()))
+    if turn is not None and turn < min(len(defects), DEFECTS_PER_PAIR):
+        place = turn
+    rows, columns = ndimage.find_objects(labels)[defects[place] - 1]
     return rows, columns
 
 

@@ -75,11 +75,16 @@ def draw_anchor(
 ) -> Anchor:
     """Draw a normal image and a window on it, placed like one of the real defects, mirrored if allowed.
 
+    Every photograph of a defect counts the same, however many defects it shows.
+
     Args:
         flips: whether positions may be mirrored horizontally and vertically.
     """
     normal = normals[int(rng.integers(len(normals)))]
-    number = int(rng.integers(len(placements)))
+    names = list(dict.fromkeys(place.name for place in placements))
+    name = names[int(rng.integers(len(names)))]
+    own = [number for number, place in enumerate(placements) if place.name == name]
+    number = own[int(rng.integers(len(own)))]
     place = placements[number]
     height, width = normal.image.shape[:2]
     side = min(place.side, height, width)

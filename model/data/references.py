@@ -7,15 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
-from model.data.crops import draw_window
+from model.data.crops import DEFECTS_PER_PAIR, draw_window, find_defects
 from model.data.placement import Placement
 from model.types import Pair
 from service.core.options.common import CropKind
-
-DEFECTS_PER_PAIR = 8
-"""Most separate defects of one photograph that are kept as references."""
 
 
 def make_references(
@@ -28,12 +24,10 @@ def make_references(
     """
     references, placements = [], []
     for number, pair in enumerate(pairs):
-        labels, count = ndimage.label(pair.mask, structure=np.ones((3, 3)))
+        labels, defects = find_defects(pair.mask)
         rng = np.random.default_rng([seed, number])
         height, width = pair.mask.shape
-        areas = np.bincount(labels.reshape(-1), minlength=count + 1)[1:]
-        largest = np.argsort(-areas, kind="stable")[:DEFECTS_PER_PAIR]
-        for defect in np.sort(largest) + 1:
+        for defect in np.sort(defects[:DEFECTS_PER_PAIR]):
             window = draw_window(labels == defect, view, resolution, rng)
             references.append(Pair(pair.name, pair.image[window.slices], pair.mask[window.slices]))
             x, y = _travel(window.left, width - window.side), _travel(window.top, height - window.side)

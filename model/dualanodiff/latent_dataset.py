@@ -107,7 +107,8 @@ class LatentDataset:
 def cut_crops(pairs: Sequence[Pair], config: TrainingConfig, products: Sequence[MaskArray] | None = None) -> Crops:
     """Cut and mirror `config.views` crops of every pair, image and mask alike.
 
-    Crop `v` of pair `p` is drawn from `(seed, p, v)` alone.
+    Crop `v` of pair `p` is drawn from `(seed, p, v)` alone. The first ones show each of the pair's defects once, so
+    that small ones are learned beside large ones.
 
     Args:
         products: `(H, W)` bool, the product in every photograph, to make the crops' backgrounds; None for none.
@@ -118,7 +119,7 @@ def cut_crops(pairs: Sequence[Pair], config: TrainingConfig, products: Sequence[
     for number, pair in enumerate(pairs):
         for crop in range(config.views):
             rng = np.random.default_rng([config.seed, number, crop])
-            window = draw_window(pair.mask, config.view, config.resolution, rng)
+            window = draw_window(pair.mask, config.view, config.resolution, rng, turn=crop)
             steps_x = -1 if config.flip_horizontal and rng.random() < 0.5 else 1
             steps_y = -1 if config.flip_vertical and rng.random() < 0.5 else 1
             mirrored = np.s_[::steps_y, ::steps_x]

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy.spatial import ConvexHull
 
 from model.data.placement import NormalImage
@@ -80,15 +80,19 @@ def whole_object(found: MaskArray) -> MaskArray:
         found: `(H, W)` bool.
     """
     rows = np.flatnonzero(found.any(axis=1))
-    left, right = found.argmax(axis=1)[rows], found.shape[1] - 1 - found[:, ::-1].argmax(axis=1)[rows]
+    left, right = found.argmax(axis=1)[rows], found.shape[1] - found[:, ::-1].argmax(axis=1)[rows]
     # The corners of the outermost pixels, so that an object one pixel wide has a hull too.
-    corners = np.array(
-        [(x, y) for row, *ends in zip(rows, left, right + 1, strict=True) for x in ends for y in (row, row + 1)]
-    )
-    outline = corners[ConvexHull(corners).vertices] - 0.5
-    hull = Image.new("1", found.shape[::-1])
-    ImageDraw.Draw(hull).polygon([(float(x), float(y)) for x, y in outline], fill=1)
-    return np.asarray(hull) | found
+    corners = np.stack([np.tile(np.concatenate([left, right]), 2), np.concatenate([rows, rows, rows + 1, rows + 1])], 1)
+    outline = corners[ConvexHull(corners).vertices]
+    first, last = np.full(len(found), np.inf), np.full(len(found), -np.inf)
+    middles = np.arange(len(found)) + 0.5
+    for (x, y), (next_x, next_y) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        crossed = (middles > min(y, next_y)) & (middles < max(y, next_y))
+        crossing = x + (middles[crossed] - y) / (next_y - y) * (next_x - x)
+        first[crossed], last[crossed] = np.minimum(first[crossed], crossing), np.maximum(last[crossed], crossing)
+    centres = np.arange(found.shape[1]) + 0.5
+    hull: MaskArray = (centres >= first[:, None]) & (centres <= last[:, None])
+    return hull
 
 
 def off_object_share(net: U2Net, pair: Pair) -> float:

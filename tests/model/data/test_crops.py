@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from model.data.crops import DEFECT_SHARE, SIDE_JITTER, cut_image, cut_mask, draw_window, resize_share
+from model.data.crops import DEFECT_SHARE, SIDE_JITTER, cut_image, cut_mask, draw_window, find_defects, resize_share
 from model.types import MaskArray
 from service.core.options.common import CropKind
 
@@ -104,6 +104,49 @@ def test_every_defect_of_a_photograph_is_shown_in_turn() -> None:
     mask[10:20, 10:20] = mask[170:180, 180:190] = True
     draws = [draw_window(mask, "window", 16, np.random.default_rng(seed)) for seed in range(40)]
     assert {bool(window.top < 100) for window in draws} == {True, False}
+
+
+def two_sizes() -> MaskArray:
+    """A scratch and, far off, a pit of a hundredth of its area."""
+    mask = np.zeros((400, 400), np.bool_)
+    mask[40:64, 40:140] = True
+    mask[350:354, 350:356] = True
+    return mask
+
+
+def with_dust(mask: MaskArray) -> MaskArray:
+    dusty = mask.copy()
+    dusty[200:230:6, 20:380:12] = True
+    dusty[240:242, 200:202] = True
+    return dusty
+
+
+def test_defects_are_counted_from_the_largest_and_dust_is_none() -> None:
+    labels, defects = find_defects(with_dust(two_sizes()))
+    assert [int((labels == defect).sum()) for defect in defects] == [2400, 24]
+    lone = np.zeros((30, 30), np.bool_)
+    lone[4, 4] = lone[20, 20] = True
+    assert len(find_defects(lone)[1]) == 2
+
+
+def test_no_window_is_drawn_for_dust() -> None:
+    mask = with_dust(two_sizes())
+    for seed in range(60):
+        shown = mask & two_sizes()
+        assert shown[draw_window(mask, "window", 16, np.random.default_rng(seed)).slices].any()
+
+
+def test_a_small_defect_beside_a_large_one_is_drawn_by_its_length_and_in_its_turn() -> None:
+    mask = two_sizes()
+    drawn = [draw_window(mask, "window", 16, np.random.default_rng(seed)).top > 200 for seed in range(400)]
+    # √24 : √2400 is 1 : 10.
+    assert np.mean(drawn) == pytest.approx(1 / 11, abs=0.04)
+    for turn, is_small in ((0, False), (1, True)):
+        windows = [draw_window(mask, "window", 16, np.random.default_rng(seed), turn=turn) for seed in range(20)]
+        assert {window.top > 200 for window in windows} == {is_small}
+    assert (
+        len({draw_window(mask, "window", 16, np.random.default_rng(seed), turn=2).top > 200 for seed in range(60)}) == 2
+    )
 
 
 def test_a_view_at_the_models_own_size_keeps_the_pixels() -> None:

@@ -83,6 +83,13 @@ def test_all_normals_and_all_placements_have_their_turn() -> None:
     }
 
 
+def test_every_photograph_counts_the_same_however_many_defects_it_shows() -> None:
+    places = [Placement("many", 10, 0.5, 0.5)] * 7 + [Placement("one", 20, 0.5, 0.5)]
+    anchors = [draw_anchor(normals((40, 40)), places, np.random.default_rng(seed), (True, True)) for seed in range(200)]
+    assert np.mean([places[anchor.place].name == "one" for anchor in anchors]) == pytest.approx(0.5, abs=0.12)
+    assert {anchor.place for anchor in anchors} == set(range(8))
+
+
 @pytest.mark.parametrize("side", [20, 32, 64, 81])
 def test_far_from_the_mask_the_normal_stays_bit_for_bit(side: int) -> None:
     normal = NormalImage("good", surface(0, 100, 90))

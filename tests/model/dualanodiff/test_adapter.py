@@ -186,6 +186,17 @@ def test_every_single_defect_is_a_reference() -> None:
     assert placements[0].y < 0.5 < placements[1].y
 
 
+def test_references_show_defects_of_every_size_but_no_dust() -> None:
+    mask = np.zeros((300, 300), np.bool_)
+    mask[20:80, 20:60] = mask[280:283, 280:285] = True
+    dusty = mask.copy()
+    dusty[120:240:9, 100:290:17] = True
+    references, _ = make_references([Pair("dusty", surface(0, 300, 300), dusty)], tiny_config(view="window"))
+    assert len(references) == 2
+    assert [int((reference.mask).sum()) > 1000 for reference in references] == [True, False]
+    assert references[1].mask.sum() >= 15
+
+
 def test_another_base_is_refused_with_both_names(folder: Path, base: Base, tiny_v_base: Path) -> None:
     other = load_base(str(tiny_v_base))
     with pytest.raises(UsageError) as caught:

@@ -15,7 +15,7 @@ from model.runtime import switches
 from model.runtime.progress import Progress
 from model.runtime.switches import Switch
 from model.types import GREY, MaskArray, Pair, anomaly_part
-from tests.support.tiny_data import drawn_pair, tiny_config
+from tests.support.tiny_data import drawn_pair, surface, tiny_config
 
 PAIRS = [drawn_pair(0, 48, 40), drawn_pair(1, 33, 90)]
 
@@ -84,6 +84,17 @@ def test_parts_show_the_defect_of_their_view_and_grey(view: str) -> None:
         assert mask.any()
         assert np.array_equal(part, anomaly_part(image, mask))
         assert (part[~mask] == GREY).all()
+
+
+def test_small_and_large_defects_of_a_photograph_have_their_crops() -> None:
+    mask = np.zeros((300, 300), np.bool_)
+    mask[20:80, 20:60] = mask[280:283, 280:285] = True
+    pair = Pair("two sizes", surface(0, 300, 300), mask)
+    crops = cut_crops([pair], tiny_config(view="window", views=6))
+    areas = [float(crop.mean()) for crop in crops.masks]
+    # The pit keeps its 15 pixels of 32 × 32 or less, the scratch fills a third of its window.
+    assert min(areas) < 0.02
+    assert max(areas) > 0.1
 
 
 @pytest.mark.parametrize(("horizontal", "vertical", "kinds"), [(True, True, 4), (True, False, 2), (False, False, 1)])
