@@ -87,7 +87,7 @@ def _model_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--repeats", type=int, default=3, help="number of rounds; in each, all forms are measured once")
     group.add_argument(
-        "--headline", action="store_true", help="sampling: leave out the rows without an optimisation, and the job"
+        "--headline", action="store_true", help="leave out the rows without an optimisation, and the job"
     )
     group.add_argument("--steps", type=int, help="steps of the comparison at equal steps; default: the library's")
     group.add_argument("--batch", type=int, help="pairs per batch; default: the library's")

@@ -33,7 +33,7 @@ class Options:
         minutes: time per size.
         steps, batch: None for values that suit the size.
         rounds: most rounds.
-        headline: whether to leave out the rows of sampling without an optimisation, and the job.
+        headline: whether to leave out the rows without an optimisation, and the job.
         price: US dollars per hour; None for a usual price.
         into: folder for the results.
     """
@@ -87,7 +87,7 @@ def measure_size(
         compared = forms.compare(subject.adapter, steps=steps, batch=batch, brief=brief, headline=options.headline)
         rounds.append(lambda turn: sampling.sampling_round(results, subject, compared, box, turn, save))
     if "training" in options.parts and not brief:
-        learned = training.compare(subject, options.batch)
+        learned = training.compare(subject, options.batch, headline=options.headline)
         rounds.append(lambda turn: training.training_round(results, subject, learned, box, turn, save))
     measures_job = "sampling" in options.parts and not (brief or options.headline)
     for turn in range(1 if brief else options.rounds):

@@ -27,7 +27,7 @@ class Row:
         precision: "fp32" or "bf16", which determines the peak that its share refers to.
         against: name of the row that its speed is divided by.
         seconds: seconds per pair, or per training step; one entry per round.
-        processor: processor seconds per pair, where a CPU does the work; one entry per round.
+        processor: processor seconds per pair or step, where a CPU does the work; one entry per round.
         pass_seconds: seconds of one pass through the U-Net; one entry per round.
         pass_rows: rows of that pass: branches × pairs × 2 with guidance.
         operations: operations of that pass, or of a training step.
@@ -144,8 +144,17 @@ def markdown(results: Results, machine: str) -> str:
 
 
 def _sampling_table(results: Results) -> str:
-    times = "×, processor time" if results.device == "cpu" else "×"
-    head = ("sampling", "s per pair", "pairs/s", times, "a pass", "per row", "of peak", "memory", f"{PAIRS} pairs")
+    head = (
+        "sampling",
+        "s per pair",
+        "pairs/s",
+        _times(results),
+        "a pass",
+        "per row",
+        "of peak",
+        "memory",
+        f"{PAIRS} pairs",
+    )
     body = [
         (
             row.name,
@@ -164,7 +173,7 @@ def _sampling_table(results: Results) -> str:
 
 
 def _training_table(results: Results) -> str:
-    head = ("training", "s per step", "×", "of peak", "memory")
+    head = ("training", "s per step", _times(results), "of peak", "memory")
     body = [
         (
             row.name,
@@ -199,6 +208,10 @@ def grid(rows: Sequence[Sequence[str]]) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _times(results: Results) -> str:
+    return "×, processor time" if results.device == "cpu" else "×"
 
 
 def _ratio(row: Row, rows: Sequence[Row]) -> str:

@@ -6,6 +6,7 @@ this happens once per training; the reference form encodes its images in every s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -111,11 +112,12 @@ class Comparison:
     operations: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
 
-def compare(subject: Subject, batch: int | None) -> Comparison:
+def compare(subject: Subject, batch: int | None, *, headline: bool = False) -> Comparison:
     """Choose the forms for a base, and make their training data.
 
     Args:
         batch: pairs per step; None for the base's recommendation.
+        headline: whether to leave out the rows without an optimisation or with other options.
     """
     base = subject.adapter.model.base
     # Loss weights are an addition of ours; the comparison uses the paper's loss.
@@ -123,7 +125,9 @@ def compare(subject: Subject, batch: int | None) -> Comparison:
     crops = cut_crops(subject.pairs, config)
     with peak_memory(base.device.type) as memory:
         dataset = _dataset(encode_crops(base, crops))
-    forms = list(_forms(config, base.device.type))
+    forms = list(_forms(config))
+    if not headline:
+        forms += _changed(config, base.device.type)
     return Comparison(config, Material(_pixels(crops), dataset), forms, memory.peak)
 
 
@@ -147,13 +151,19 @@ def training_round(
         save()
 
 
-def _forms(config: TrainingConfig, device: str) -> Iterator[Form]:
+def _forms(config: TrainingConfig) -> Iterator[Form]:
+    """Yield the reference form, then ours doing the same, then ours in half precision."""
     full = replace(config, precision="fp32")
-    ours = f"ours, {config.precision}"
+    same = "ours, fp32"
     yield Form(REFERENCE, full, _reference, fused=False, against="")
-    yield Form(ours, config, _ours, fused=True, against=REFERENCE)
+    yield Form(same, full, _ours, fused=True, against=REFERENCE)
     if config.precision != "fp32":
-        yield Form("… fp32", full, _ours, fused=True, against=ours)
+        yield Form(f"ours, {config.precision}", config, _ours, fused=True, against=same)
+
+
+def _changed(config: TrainingConfig, device: str) -> Iterator[Form]:
+    """Yield our form in default precision without one optimisation at a time, then with other options."""
+    ours = f"ours, {config.precision}"
     yield Form("… branches one after the other, SAIM over two tokens", config, _interleaved, fused=True, against=ours)
     yield Form("… pictures encoded in every step", config, _encoding, fused=True, against=ours)
     yield Form("… optimiser as PyTorch's comes", config, _ours, fused=False, against=ours)
@@ -177,8 +187,11 @@ def _measure(results: Results, subject: Subject, form: Form, plan: Comparison) -
             plan.operations[kind] = count_operations(lambda: loss(0).backward())
         row.operations = plan.operations[kind]
         steps = iter(range(STEPS + 1))
+        before = time.process_time()
         taken = timed(device, lambda: _step(loss, next(steps), optimizer, parameters, form.config), STEPS)
         row.seconds.append(sorted(taken)[len(taken) // 2])
+        if device == "cpu":
+            row.processor.append((time.process_time() - before) / (STEPS + 1))
     row.memory = max(row.memory, memory.peak, 0 if form.name == REFERENCE else plan.encoding)
 
 
