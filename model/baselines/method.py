@@ -44,7 +44,7 @@ class Baseline(Generic[_Config]):
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> CollectionConfig:
         recommended = {name: value for name, value in base.few_shot.items() if name in declared(CollectionConfig)}
-        config = choose(CollectionConfig, f"training options of {self.name}", recommended, chosen(options))
+        config = choose(CollectionConfig, f"{self.name} training options", recommended, chosen(options))
         return replace(config, resolution=config.resolution or base.resolution)
 
     def check_training(self, request: TrainingRequest[CollectionConfig]) -> list[str]:
@@ -75,7 +75,7 @@ class Baseline(Generic[_Config]):
     def resolve_sampling(
         self, base: Base, options: Mapping[str, Any], *, has_normals: bool, adapter: BaselineAdapter | None
     ) -> _Config:
-        settings = choose(self.options, f"sampling options of {self.name}", chosen(options))
+        settings = choose(self.options, f"{self.name} sampling options", chosen(options))
         if not has_normals:
             raise UsageError(f"{self.name} lays defects on normal images, but none were given: provide normals")
         return settings

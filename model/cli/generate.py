@@ -106,7 +106,8 @@ def prepare(command: GenerateCommand) -> Generation:
     base, name = None, f"adapter {command.adapter}"
     card = problems.attempt_on(name, read_adapter_card, command.adapter)
     if card is not None:
-        problems.attempt(choose, METHOD_OPTIONS[card["method"]].sampling, "sampling options", command.options)
+        what = f"{card['method']} sampling options"
+        problems.attempt(choose, METHOD_OPTIONS[card["method"]].sampling, what, command.options)
         base = problems.attempt_on(name, open_base, command.base or str(card["base"]["name"]), device)
     if card is not None and base is not None:
         adapter = problems.attempt_on(name, load_adapter, command.adapter, base)

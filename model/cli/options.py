@@ -6,19 +6,16 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from service.core.options.declaration import Option, chosen, declared
-from service.core.options.methods import METHOD_OPTIONS
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from service.core.options.declaration import Option, chosen
+from service.core.options.methods import METHOD_OPTIONS, Stage, methods_with, offered
 
 Command = Callable[..., None]
 
-TRAINING, SAMPLING = "Training settings (default: recommended by the base, else by the paper)", "Sampling settings"
+TRAINING, SAMPLING = "Training settings", "Sampling settings"
 
 Brightness = Annotated[
     str | None,
@@ -52,18 +49,23 @@ def _choices(option: Option) -> str | None:
     return "|".join(get_args(option.type)) if get_origin(option.type) is Literal else None
 
 
-def takes_options(declaration: type[DataclassInstance], panel: str) -> Callable[[Command], Command]:
-    """Add an option to a command for every declared one; it receives the chosen ones as its argument `options`.
+def _panel(stage: Stage, option: Option, panel: str) -> str:
+    methods = methods_with(stage, option.name)
+    return panel if len(methods) == len(METHOD_OPTIONS) else f"{panel} of {' and '.join(methods)}"
 
-    The library checks their ranges, so that one message names everything that is wrong.
+
+def takes_options(stage: Stage, panel: str) -> Callable[[Command], Command]:
+    """Add the options of all methods to a command; it receives the chosen ones as its argument `options`.
+
+    The library checks their ranges, and whether the method has them, so that one message names all that is wrong.
     """
-    names = list(declared(declaration))
+    options = offered(stage)
 
     def extend(command: Command) -> Command:
         @wraps(command)
         def extended(*args: Any, **given: Any) -> None:
-            options = {name: given.pop(name) for name in names}
-            command(*args, **given, options=chosen(options))
+            values = {name: given.pop(name) for name in options}
+            command(*args, **given, options=chosen(values))
 
         own = inspect.signature(command, eval_str=True)
         added = [
@@ -73,10 +75,12 @@ def takes_options(declaration: type[DataclassInstance], panel: str) -> Callable[
                 default=None,
                 annotation=Annotated[
                     (str if get_origin(option.type) is Literal else option.type) | None,
-                    typer.Option(rich_help_panel=panel, help=option.summary, metavar=_choices(option)),
+                    typer.Option(
+                        rich_help_panel=_panel(stage, option, panel), help=option.summary, metavar=_choices(option)
+                    ),
                 ],
             )
-            for option in declared(declaration).values()
+            for option in options.values()
         ]
         kept = [parameter for parameter in own.parameters.values() if parameter.name != "options"]
         extended.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]

@@ -136,7 +136,9 @@ def prepare(command: TrainCommand, output: Output) -> Training:
     good = problems.attempt(load_normals, command.normals, reading)
     problems.attempt(check_new_adapter, command.target, force=command.force)
     if method is not None:
-        problems.attempt(choose, METHOD_OPTIONS[command.method].training, "training options", command.options)
+        problems.attempt(
+            choose, METHOD_OPTIONS[command.method].training, f"{command.method} training options", command.options
+        )
     device = problems.attempt(choose_device, command.device) or "cpu"
     base = problems.attempt_on(f"base {command.base}", open_base, command.base, device)
     request, notes = None, None

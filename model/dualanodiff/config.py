@@ -26,7 +26,7 @@ def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
     suited: dict[str, Any] = {"precision": "bf16"} if base.device.type == "cuda" else {}
     config = choose(
         TrainingConfig,
-        "training options",
+        "dualanodiff training options",
         suited,
         recommended,
         chosen(options),

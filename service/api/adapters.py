@@ -23,6 +23,7 @@ from service.api.uploads import Form, receive_form
 from service.core import object_keys
 from service.core.errors import TransientError, UsageError
 from service.core.object_keys import Kind, Upload
+from service.core.options.methods import own_options, refusals
 from service.core.record import Record
 from service.core.records.errors import AdapterInUse
 from service.core.requests import AdapterRequest, TrainingOptions
@@ -69,17 +70,24 @@ def _form_schema() -> dict[str, Any]:
     }
 
 
-_EXAMPLE = {
+_SCRATCHES = {
     "images[]": ["scratch_1.png", "scratch_2.png"],
     "masks[]": ["scratch_1.png", "scratch_2.png"],
     "name": "scratches",
-    "steps": 1000,
+}
+
+_EXAMPLES = {
+    "dualanodiff": {"summary": "Train a model", "value": {**_SCRATCHES, "steps": 1000}},
+    "copy-paste": {
+        "summary": "Keep the real defects, to copy them",
+        "value": {**_SCRATCHES, "normals[]": ["good_1.png"], "method": "copy-paste", "flip_vertical": False},
+    },
 }
 
 _FORM = {
     "requestBody": {
         "required": True,
-        "content": {"multipart/form-data": {"schema": _form_schema(), "example": _EXAMPLE}},
+        "content": {"multipart/form-data": {"schema": _form_schema(), "examples": _EXAMPLES}},
     }
 }
 
@@ -142,12 +150,15 @@ def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
         except UsageError as error:
             errors += [{"pointer": pointer(name), "detail": problem} for problem in error.problems]
     try:
-        return AdapterRequest.model_validate(values), errors
+        wanted = AdapterRequest.model_validate(values)
     except ValidationError as error:
         for entry in error.errors():
             name = str(entry["loc"][-1 if entry["loc"][0] == "training" else 0])
             errors.append({"pointer": pointer(name), "detail": f"{name}: {entry['msg']}"})
         return None, errors
+    refused = refusals("training", wanted.method, wanted.training.model_dump())
+    errors += [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
+    return wanted, errors
 
 
 def _stored_and_submitted(
@@ -177,7 +188,9 @@ def _stored_and_submitted(
                 )
         services.storage.put(object_keys.inputs(adapter), json.dumps(listing).encode(), "application/json")
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
-        record = submit(services, submission, wanted.model_dump(mode="json"), pictures.notes, size)
+        asked = wanted.model_dump(mode="json")
+        asked["training"] = own_options("training", wanted.method, asked["training"])
+        record = submit(services, submission, asked, pictures.notes, size)
         kept = record.id == adapter
     except RedisError:
         kept = True  # the record may exist, and it would need the pictures

@@ -13,11 +13,12 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Request, Response
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
-from service.api.problems import Problem, documented
+from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import POLL_SECONDS
 from service.api.services import UsedServices
 from service.api.submission import Submission, replayed, submit
 from service.core.object_keys import Kind
+from service.core.options.methods import DEFAULT_METHOD, own_options, refusals
 from service.core.record import State
 from service.core.requests import JobRequest
 
@@ -74,7 +75,12 @@ async def create_job(
         raise Problem(
             "adapter_not_ready", detail, errors=[{"pointer": "/adapter_id", "detail": detail}], headers=headers
         )
-    record = await to_thread.run_sync(submit, services, submission, wanted.model_dump(mode="json"))
+    method, asked = adapter.request.get("method", DEFAULT_METHOD), wanted.model_dump(mode="json")
+    if refused := refusals("sampling", method, asked):
+        errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
+        raise Problem("invalid_request", summary(list(refused.values())), errors=errors)
+    asked = own_options("sampling", method, asked)
+    record = await to_thread.run_sync(submit, services, submission, asked)
     return await resources.accepted(request, services, record)
 
 

@@ -14,9 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from service.core.options.common import Seed
-from service.core.options.declaration import with_options
-from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
-from service.core.options.methods import DEFAULT_METHOD, MethodName
+from service.core.options.declaration import declared, with_options
+from service.core.options.methods import DEFAULT_METHOD, MethodName, offered
 from service.core.options.quality import QualityLimits
 
 Phrase = Annotated[
@@ -36,9 +35,9 @@ class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-@with_options(TrainingConfig)
+@with_options(offered("training"))
 class TrainingOptions(_Request):
-    """Options of a training."""
+    """Options of a training; which of them apply depends on the method."""
 
     seed: Annotated[Seed, BeforeValidator(_seed_or_new)] = Field(default_factory=new_seed)
 
@@ -61,14 +60,14 @@ class AdapterRequest(_Request):
     training: TrainingOptions = Field(default_factory=TrainingOptions)
 
 
-@with_options(QualityLimits)
+@with_options(declared(QualityLimits))
 class QualityOptions(_Request):
     """Thresholds of the quality checks."""
 
 
-@with_options(SamplingConfig)
+@with_options(offered("sampling"))
 class JobRequest(_Request):
-    """A request for a dataset of pairs, with the options of sampling.
+    """A request for a dataset of pairs, with the options of sampling; which apply depends on the adapter's method.
 
     Attributes:
         num_pairs: number of accepted pairs.

@@ -11,7 +11,7 @@ from model.generation.filter import CandidateFilter
 from model.generation.request import GenerationRequest
 from model.method import Sampler
 from model.methods import method_of
-from service.core.options.declaration import chosen, declared
+from service.core.options.declaration import chosen
 from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
 from worker.attempt.model_cache import Loaded
@@ -55,10 +55,10 @@ def prepare_job(asked: dict[str, Any], loaded: Loaded) -> GenerationJob:
         UsageError: if options do not fit the adapter or its base; names each.
     """
     adapter = loaded.adapter
-    options = METHOD_OPTIONS[adapter.card["method"]].sampling
+    options = METHOD_OPTIONS[adapter.card["method"]].of("sampling")
     settings = method_of(adapter).resolve_sampling(
         adapter.base,
-        {name: asked.get(name) for name in declared(options)},
+        {name: asked.get(name) for name in options},
         has_normals=bool(loaded.normals),
         adapter=adapter,
     )

@@ -16,6 +16,7 @@ from model.methods import method_of
 from model.runtime.progress import Progress
 from model.types import Candidate
 from service.core.errors import UsageError
+from service.core.options.methods import own_options
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -37,7 +38,8 @@ def sample_sheet(
     Args:
         check: called after every denoising step; an error that it raises ends the sampling.
     """
-    method, options = method_of(adapter), {"seed": adapter.card["config"]["seed"], "steps": STEPS, "batch": PAIRS}
+    method, name = method_of(adapter), adapter.card["method"]
+    options = own_options("sampling", name, {"seed": adapter.card["config"]["seed"], "steps": STEPS, "batch": PAIRS})
     has_normals = bool(normals)
     try:
         settings = method.resolve_sampling(adapter.base, options, has_normals=has_normals, adapter=adapter)

@@ -46,7 +46,7 @@ def resolve_sampling(
     def check(config: SamplingConfig) -> list[str]:
         return _problems(config, given, has_normals=has_normals)
 
-    return choose(SamplingConfig, "sampling options", suited, recommended, given, check=check)
+    return choose(SamplingConfig, "dualanodiff sampling options", suited, recommended, given, check=check)
 
 
 def _problems(config: SamplingConfig, given: Mapping[str, Any], *, has_normals: bool) -> list[str]:

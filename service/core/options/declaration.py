@@ -55,7 +55,8 @@ class Option:
         return self.help.partition(". ")[0].removesuffix(".") + "."
 
 
-def declared(declaration: type[DataclassInstance]) -> dict[str, Option]:
+@cache
+def declared(declaration: type[DataclassInstance]) -> Mapping[str, Option]:
     """Name → option, in the order of their declaration."""
     hints = get_type_hints(declaration, include_extras=True)
     return {field.name: _option(field.name, hints[field.name]) for field in fields(declaration)}
@@ -152,7 +153,7 @@ def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def with_options(declaration: type[DataclassInstance]) -> Callable[[type[_Request]], type[_Request]]:
+def with_options(options: Mapping[str, Option]) -> Callable[[type[_Request]], type[_Request]]:
     """Extend a request by a field for every option, which is None where it was not chosen.
 
     A field that the request declares itself stays as it is.
@@ -160,9 +161,7 @@ def with_options(declaration: type[DataclassInstance]) -> Callable[[type[_Reques
 
     def extend(request: type[_Request]) -> type[_Request]:
         added: dict[str, Any] = {
-            option.name: (_optional(option), None)
-            for option in declared(declaration).values()
-            if option.name not in request.model_fields
+            name: (_optional(option), None) for name, option in options.items() if name not in request.model_fields
         }
         return create_model(
             request.__name__, __base__=request, __doc__=request.__doc__, __module__=request.__module__, **added

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from service.core.options.baselines import CollectionConfig, CopyPasteConfig, PerlinConfig
+from service.core.options.declaration import Option, declared
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 MethodName = Literal["dualanodiff", "copy-paste", "perlin"]
+Stage = Literal["training", "sampling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,10 @@ class MethodOptions:
     training: type[DataclassInstance]
     sampling: type[DataclassInstance]
 
+    def of(self, stage: Stage) -> Mapping[str, Option]:
+        """Return name → option of one stage."""
+        return declared(self.training if stage == "training" else self.sampling)
+
 
 METHOD_OPTIONS: dict[str, MethodOptions] = {
     "dualanodiff": MethodOptions(TrainingConfig, SamplingConfig),
@@ -28,3 +36,45 @@ METHOD_OPTIONS: dict[str, MethodOptions] = {
     "perlin": MethodOptions(CollectionConfig, PerlinConfig),
 }
 DEFAULT_METHOD: MethodName = "dualanodiff"
+
+
+def methods_with(stage: Stage, name: str) -> list[str]:
+    """List the methods that have an option."""
+    return [method for method, options in METHOD_OPTIONS.items() if name in options.of(stage)]
+
+
+@cache
+def offered(stage: Stage) -> Mapping[str, Option]:
+    """Return name → option of any method; where not all methods have it, its help says which do.
+
+    An option of the same name means the same with every method.
+    """
+    options = {name: option for method in METHOD_OPTIONS.values() for name, option in method.of(stage).items()}
+    return {name: _with_methods(option, methods_with(stage, name)) for name, option in options.items()}
+
+
+def _with_methods(option: Option, methods: list[str]) -> Option:
+    if len(methods) == len(METHOD_OPTIONS):
+        return option
+    return replace(option, help=f"{option.help} Of {' and '.join(methods)} alone.")
+
+
+def own_options(stage: Stage, method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values without the options that only other methods have."""
+    others = offered(stage).keys() - METHOD_OPTIONS[method].of(stage).keys()
+    return {name: value for name, value in values.items() if name not in others}
+
+
+def refusals(stage: Stage, method: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return option → why it is refused, for chosen options that only other methods have.
+
+    Args:
+        values: option → value; None means not chosen.
+    """
+    foreign = values.keys() - own_options(stage, method, values).keys()
+    known = ", ".join(METHOD_OPTIONS[method].of(stage))
+    return {
+        name: f"{name} is an option of {' and '.join(methods_with(stage, name))}, not of {method}; that has {known}"
+        for name, value in values.items()
+        if name in foreign and value is not None
+    }

@@ -124,7 +124,7 @@ def test_without_normals_there_is_nothing_to_lay_a_defect_on(
 
 
 def test_an_option_of_another_method_is_refused(base: Base) -> None:
-    with pytest.raises(UsageError, match=r"unknown sampling options of perlin guidance_scale; known are largest_area"):
+    with pytest.raises(UsageError, match=r"unknown perlin sampling options guidance_scale; known are largest_area"):
         METHODS["perlin"].resolve_sampling(base, {"guidance_scale": 2.0}, has_normals=True, adapter=None)
 
 

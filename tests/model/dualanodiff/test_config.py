@@ -26,7 +26,9 @@ def test_the_users_choice_counts_before_the_bases_and_that_before_the_papers(bas
 
 
 def test_unknown_options_are_named(base: Base) -> None:
-    with pytest.raises(UsageError, match="unknown training options epochs, learning_rate; known are accumulate, batch"):
+    with pytest.raises(
+        UsageError, match="unknown dualanodiff training options epochs, learning_rate; known are accumulate, batch"
+    ):
         resolve_config(base, {"learning_rate": 1, "epochs": 2, "steps": 3})
 
 

@@ -84,6 +84,22 @@ def test_every_faulty_file_and_field_is_named_at_once(client: httpx2.Client, sto
     assert all_objects(storage) <= before
 
 
+def test_an_option_that_the_method_does_not_have_is_refused_by_name(client: httpx2.Client) -> None:
+    parts = pairs()
+    answer = post(client, parts, method="copy-paste", lr="0.1", rank="4", flip_vertical="false")
+    assert answer.status_code == 422
+    errors = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
+    assert set(errors) == {"/lr", "/rank"}
+    assert errors["/lr"].startswith("lr is an option of dualanodiff, not of copy-paste; that has resolution, view")
+    accepted = post(client, parts, method="copy-paste", flip_vertical="false", seed="2").json()
+    assert accepted["request"]["method"] == "copy-paste"
+    assert {name for name, value in accepted["request"]["training"].items() if value is not None} == {
+        *("flip_vertical", "seed")
+    }
+    assert "lr" not in accepted["request"]["training"]
+    assert "lr" in post(client, pairs()).json()["request"]["training"]
+
+
 def refused(client: httpx2.Client, parts: uploads.Parts) -> list[dict[str, Any]]:
     answer = post(client, parts)
     assert answer.status_code == 422, answer.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -11,14 +12,22 @@ from pydantic import ValidationError
 
 from service.core.errors import UsageError
 from service.core.limits import read_limits
-from service.core.options.declaration import choose, declared
+from service.core.options.declaration import Option, choose, declared
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
-from service.core.options.methods import METHOD_OPTIONS, MethodName
+from service.core.options.methods import METHOD_OPTIONS, MethodName, Stage, offered, own_options, refusals
 from service.core.options.quality import QualityLimits
 from service.core.requests import JobRequest, QualityOptions, TrainingOptions
 
-DECLARATIONS: tuple[type[Any], ...] = (TrainingConfig, SamplingConfig, QualityLimits)
-REQUESTS = ((TrainingConfig, TrainingOptions), (SamplingConfig, JobRequest), (QualityLimits, QualityOptions))
+DECLARATIONS: tuple[type[Any], ...] = (
+    *(METHOD_OPTIONS["dualanodiff"].training, METHOD_OPTIONS["dualanodiff"].sampling),
+    *(METHOD_OPTIONS["copy-paste"].training, METHOD_OPTIONS["copy-paste"].sampling),
+    *(METHOD_OPTIONS["perlin"].sampling, QualityLimits),
+)
+REQUESTS = (
+    (offered("training"), TrainingOptions),
+    (offered("sampling"), JobRequest),
+    (declared(QualityLimits), QualityOptions),
+)
 
 
 @pytest.mark.parametrize("declaration", DECLARATIONS)
@@ -35,10 +44,10 @@ def test_defaults_keep_to_the_ranges(declaration: type[Any]) -> None:
     assert choose(declaration, "options") == declaration()
 
 
-@pytest.mark.parametrize(("declaration", "request_type"), REQUESTS)
-def test_the_api_shows_range_and_help(declaration: type[Any], request_type: type[Any]) -> None:
+@pytest.mark.parametrize(("options", "request_type"), REQUESTS)
+def test_the_api_shows_range_and_help(options: Mapping[str, Option], request_type: type[Any]) -> None:
     shown = request_type.model_json_schema()["properties"]
-    for option in declared(declaration).values():
+    for option in options.values():
         if option.name == "seed":  # drawn where it is not chosen, so never null
             continue
         assert shown[option.name]["description"] == option.help
@@ -98,3 +107,33 @@ def test_unknown_options_are_named_with_the_known_ones() -> None:
 
 def test_every_method_that_may_be_asked_for_declares_options() -> None:
     assert set(get_args(MethodName)) == set(METHOD_OPTIONS)
+
+
+@pytest.mark.parametrize("stage", ["training", "sampling"])
+def test_an_option_of_several_methods_is_the_same_with_each(stage: Stage) -> None:
+    for name, option in offered(stage).items():
+        kinds = [options.of(stage)[name] for options in METHOD_OPTIONS.values() if name in options.of(stage)]
+        declarations = [getattr(options, stage)() for options in METHOD_OPTIONS.values() if name in options.of(stage)]
+        assert {(repr(kind.annotation), kind.help, kind.most_served) for kind in kinds} == {
+            (repr(option.annotation), kinds[0].help, option.most_served)
+        }
+        assert len({getattr(declaration, name) for declaration in declarations}) == 1
+
+
+def test_help_names_the_methods_of_an_option_that_not_all_have() -> None:
+    shown = offered("sampling")
+    assert shown["seed"].help == "Seed of every random draw."
+    assert shown["steps"].help == "Denoising steps. Of dualanodiff alone."
+    assert shown["largest_area"].help.endswith(" Of perlin alone.")
+    assert offered("training")["view"].help == METHOD_OPTIONS["perlin"].of("training")["view"].help
+
+
+def test_an_option_of_another_method_is_refused_naming_what_the_method_has() -> None:
+    values = {"seed": 1, "lr": 0.1, "rank": None, "flip_vertical": False}
+    assert refusals("training", "copy-paste", values) == {
+        "lr": "lr is an option of dualanodiff, not of copy-paste; "
+        "that has resolution, view, flip_horizontal, flip_vertical, seed"
+    }
+    assert own_options("training", "copy-paste", values) == {"seed": 1, "flip_vertical": False}
+    assert refusals("training", "dualanodiff", values) == {}
+    assert own_options("training", "dualanodiff", values) == values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from model.export.dataset import FORMATS
 from service.core.object_keys import Kind, kind_of, new_id
 from service.core.object_keys import prefix as prefix_of
 from service.core.options.common import MaskMethod
-from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.options.methods import METHOD_OPTIONS, offered
 from service.core.options.quality import QualityLimits
 from service.core.requests import AdapterRequest, JobRequest, QualityOptions, TrainingOptions
 
@@ -35,18 +35,19 @@ def refused(build: Any, **values: Any) -> set[tuple[int | str, ...]]:
 
 
 def test_options_are_the_librarys() -> None:
-    assert set(TrainingOptions.model_fields) == names(TrainingConfig)
+    assert set(TrainingOptions.model_fields) == set(offered("training"))
     assert set(QualityOptions.model_fields) == names(QualityLimits)
-    assert set(JobRequest.model_fields) - names(SamplingConfig) == {
+    assert set(JobRequest.model_fields) - set(offered("sampling")) == {
         *("adapter_id", "num_pairs", "formats", "limits", "max_attempts")
     }
-    assert names(SamplingConfig) <= set(JobRequest.model_fields)
+    assert set(offered("sampling")) <= set(JobRequest.model_fields)
 
 
 def test_the_librarys_defaults_may_be_asked_for() -> None:
-    TrainingOptions.model_validate(TrainingConfig().as_dict())
+    for options in METHOD_OPTIONS.values():
+        TrainingOptions.model_validate(asdict(options.training()))
+        job(**asdict(options.sampling()))
     QualityOptions.model_validate({name: getattr(QualityLimits(), name) for name in names(QualityLimits)})
-    job(**{name: getattr(SamplingConfig(), name) for name in names(SamplingConfig)})
 
 
 def test_every_choice_of_the_library_may_be_asked_for() -> None:
