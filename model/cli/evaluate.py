@@ -92,7 +92,7 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
     base = problems.attempt_on(f"base {command.base}", open_base, command.base, device)
     networks = problems.attempt(load_mask_networks, base) if base is not None else None
     if data is not None and given:
-        problems.attempt(_check_types, given, data.defects)
+        problems.attempt(_check_types, given, list(data.defects))
     if problems.found or profile is None or data is None or base is None or networks is None:
         raise UsageError(problems.found, "the evaluation cannot start")
     for note in data.notes:

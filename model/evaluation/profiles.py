@@ -29,7 +29,9 @@ class Profile:
         stride: pixels per side that the detector's first layer joins, 1 or 2.
         widths: channels of the detector's levels.
         steps, batch, lr: of its training; the learning rate falls to a fifth at 80 % and at 90 % of the steps.
+        attempts: most candidates per pair; where they are used up, a source has fewer pairs.
         adapter_steps: training steps of an adapter; None leaves them to the method and the base.
+        precision: of training and sampling, likewise.
         classifier_resolution, classifier_steps: of the network that tells defect types apart.
     """
 
@@ -45,7 +47,9 @@ class Profile:
     steps: int = 400
     batch: int = 8
     lr: float = 3e-3
+    attempts: int = 4
     adapter_steps: int | None = None
+    precision: str | None = None
     classifier_resolution: int = 96
     classifier_steps: int = 300
 
@@ -66,8 +70,10 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile("quick", pairs=16, rows=COMPARED, steps=150, adapter_steps=100, classifier_steps=100),
-    "cpu": Profile("cpu", pairs=64),
+    "quick": Profile(
+        "quick", pairs=16, precision="fp32", rows=COMPARED, steps=150, adapter_steps=100, classifier_steps=100
+    ),
+    "cpu": Profile("cpu", pairs=32, precision="fp32", adapter_steps=150),
     "paper": Profile(
         "paper",
         pairs=500,
@@ -82,7 +88,8 @@ PROFILES = {
         classifier_steps=30 * 500 // 8,
     ),
 }
-"""`quick` takes some ten minutes per defect type on two cores, `cpu` about an hour. `paper` is the protocol of
+"""`quick` takes some ten minutes per defect type on two cores, `cpu` about an hour; both compute in fp32, which is the
+faster precision on processors without matrix units. `paper` is the protocol of
 AnomalyDiffusion and DualAnoDiff (200 epochs of 500 samples at 256², batches of 8) and needs a GPU."""
 
 

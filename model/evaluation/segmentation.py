@@ -73,7 +73,6 @@ class UNet(nn.Module):
             _block(above + width, width) for above, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.out = nn.Conv2d(widths[0], stride**2, 1)
-        nn.init.constant_(self.out.bias, math.log(PRIOR / (1 - PRIOR)))
 
     @property
     def multiple(self) -> int:
@@ -88,7 +87,7 @@ class UNet(nn.Module):
             kept.append(x)
         for block, skip in zip(self.up, kept[-2::-1], strict=True):
             x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], dim=1))
-        return F.pixel_shuffle(self.out(x), self.stride)
+        return F.pixel_shuffle(self.out(x), self.stride) + math.log(PRIOR / (1 - PRIOR))
 
 
 def _block(before: int, width: int) -> nn.Sequential:
@@ -125,7 +124,7 @@ def train_detector(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = UNet(profile.widths, profile.stride).to(device, memory_format=torch.channels_last)
+        net = UNet(profile.widths, profile.stride).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=profile.lr)
     milestones = [round(profile.steps * share) for share in (0.8, 0.9)]
     rate = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.2)

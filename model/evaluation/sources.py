@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -17,7 +17,7 @@ from model.data.placement import NormalImage
 from model.diffusion.base import Base
 from model.evaluation.profiles import Profile
 from model.evaluation.rows import Source
-from model.generation.filter import Counts
+from model.generation.filter import CandidateFilter, Counts
 from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore
 from model.generation.request import GenerationRequest
@@ -28,7 +28,12 @@ from model.quality.gate import Verdict
 from model.runtime.progress import Progress
 from model.types import Candidate, Pair
 from service.core.atomic_write import write_text
+from service.core.options.declaration import chosen, declared
+from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 REJECTED_KEPT = 8
 """Rejected candidates kept for the report, per source, seed and defect type."""
@@ -57,7 +62,8 @@ class MadePairs:
     """A source's pairs of one defect type.
 
     Attributes:
-        counts: `Counts.as_dict()`; fewer accepted than asked for where the attempts were used up.
+        counts: `Counts.as_dict()`; fewer accepted than asked for where the attempts were used up. Of pairs that were
+            taken unchecked, `would_pass` says how many would have passed.
         seconds: spent on "train" and "generate".
         rejected: some of the rejected candidates.
     """
@@ -105,9 +111,9 @@ class Studio:
             return
         began = time.monotonic()
         method = method_named(source.method)
-        options: dict[str, Any] = {"seed": self.seed, **source.training}
-        if self.profile.adapter_steps is not None and source.method == "dualanodiff":
-            options = {"steps": self.profile.adapter_steps, **options}
+        options = self._options(METHOD_OPTIONS[source.method].training, steps=self.profile.adapter_steps) | dict(
+            source.training
+        )
         settings = method.resolve_training(self.base, options)
         request = TrainingRequest(
             self.base,
@@ -125,13 +131,18 @@ class Studio:
         yield from train_adapter(request, target, workspace)
         _write_facts(target, seconds=time.monotonic() - began)
 
+    def _options(self, declaration: type[DataclassInstance], **more: Any) -> dict[str, Any]:
+        """Return what seed and profile decide, as far as the method has such options."""
+        wanted = chosen({"seed": self.seed, "precision": self.profile.precision, **more})
+        return {name: value for name, value in wanted.items() if name in declared(declaration)}
+
     def _generate(self, source: Source, shot: Shot, adapter_folder: Path, folder: Path) -> Iterator[Progress]:
         if _facts_of(folder).is_file():
             return
         began = time.monotonic()
         adapter = load_adapter(adapter_folder, self.base)
         method = method_named(source.method)
-        options = {"seed": self.seed, **source.sampling}
+        options = self._options(METHOD_OPTIONS[source.method].sampling) | dict(source.sampling)
         has_normals = bool(shot.normals)
         settings = method.resolve_sampling(self.base, options, has_normals=has_normals, adapter=adapter)
         request = GenerationRequest(
@@ -141,6 +152,7 @@ class Studio:
             normals=shot.normals,
             object_net=self.networks.object,
             limits=QualityLimits(**source.limits),
+            max_attempts=self.profile.attempts * self.profile.pairs,
         )
         method.check_sampling(
             adapter, settings, has_normals=has_normals, has_object_net=self.networks.object is not None
@@ -161,7 +173,17 @@ class Studio:
                     store.record(counts)
                 else:
                     yield item
-        _write_facts(folder, seconds=time.monotonic() - began, counts=counts.as_dict())
+        facts: dict[str, Any] = {"seconds": time.monotonic() - began, "counts": counts.as_dict()}
+        if not request.limits.reject:
+            facts["counts"] |= _would_pass(request, store.pairs(counts.accepted))
+        _write_facts(folder, **facts)
+
+
+def _would_pass(request: GenerationRequest, pairs: Iterable[Candidate]) -> dict[str, int]:
+    """Count how many of the pairs that were taken unchecked would have passed the checks."""
+    limits = replace(request.limits, reject=True)
+    checked = CandidateFilter(replace(request, limits=limits))
+    return {"would_pass": sum(checked.verdict(replace(pair, scores={})).accepted for pair in pairs)}
 
 
 def _facts_of(folder: Path) -> Path:

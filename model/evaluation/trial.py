@@ -132,7 +132,12 @@ class Trial:
 
         def measured(wanted: set[str]) -> dict[str, float | None]:
             chosen = [number for number, (defect, _) in enumerate(held_out) if defect in wanted]
-            return measure(*([values[number] for number in chosen] for values in (maps, masks, scores, labels)))
+            return measure(
+                [maps[number] for number in chosen],
+                [masks[number] for number in chosen],
+                [scores[number] for number in chosen],
+                [labels[number] for number in chosen],
+            )
 
         return {
             "metrics": measured({"", *self.data.defects}),
