@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-LABELS, PLOT, ROW, AXIS = 250, 330, 26, 30
-"""Widths of labels and plot, heights of a line and of the axis."""
+MARGIN, PLOT, ROW, AXIS = 20, 380, 40, 30
+"""Widths of margin and plot, heights of a line, whose title is above it, and of the axis."""
 
 SQUARE, EDGE = 120, 6
 
@@ -24,7 +24,7 @@ def dot_chart(lines: Sequence[tuple[str, Sequence[float]]], reference: float | N
         name: of the metric.
     """
     height = len(lines) * ROW
-    width = LABELS + PLOT + 20
+    width = PLOT + 2 * MARGIN
     parts = [
         Markup('<svg class="dots" role="img" viewBox="0 0 {} {}" aria-label="{} of each row and seed">').format(
             width, height + AXIS, name
@@ -39,11 +39,11 @@ def dot_chart(lines: Sequence[tuple[str, Sequence[float]]], reference: float | N
         x = _across(reference)
         parts.append(Markup('<line class="reference" x1="{0}" x2="{0}" y1="0" y2="{1}"/>').format(x, height))
     for number, (title, values) in enumerate(lines):
-        y = number * ROW + ROW // 2
-        parts.append(Markup('<text text-anchor="end" x="{}" y="{}">{}</text>').format(LABELS - 12, y + 4, title))
+        y = number * ROW + 28
+        parts.append(Markup('<text x="{}" y="{}">{}</text>').format(MARGIN, y - 13, title))
         parts += [Markup('<circle cx="{}" cy="{}" r="4"/>').format(_across(value), y) for value in values]
         mean = _across(sum(values) / len(values))
-        parts.append(Markup('<line class="mean" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(mean, y - 9, y + 9))
+        parts.append(Markup('<line class="mean" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(mean, y - 8, y + 8))
     return Markup("").join([*parts, Markup("</svg>")])
 
 
@@ -58,7 +58,7 @@ def curve_chart(curves: Sequence[Curve], references: Sequence[Curve], title: str
 
 
 def _across(value: float) -> float:
-    return round(LABELS + PLOT * min(max(value, 0.0), 1.0), 1)
+    return round(MARGIN + PLOT * min(max(value, 0.0), 1.0), 1)
 
 
 def _points(curve: Curve) -> str:
