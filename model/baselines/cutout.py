@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from model.data.crops import find_defects
 from model.types import MaskArray, Pair
 
 TURN, TURN_AT_BORDER = 0.45, 0.1
@@ -22,9 +23,6 @@ WHOLE = 0.5
 
 TOGETHER = 3
 """Parts of a defect are one group if no more than twice as many pixels lie between them."""
-
-SPECK, SPECK_SHARE = 4, 0.02
-"""Parts below this area, in pixels or as a share of the largest part, are not copied."""
 
 SURROUNDINGS = 24
 """Width of the surroundings that are cut out with a defect, pixels."""
@@ -57,24 +55,15 @@ class Cutout:
     spans: NDArray[np.int_]
 
 
-def without_specks(mask: MaskArray) -> MaskArray:
-    """Remove the parts of a mask that are too small to be a defect; the largest part stays."""
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    areas[0] = 0
-    kept = (areas >= max(SPECK, SPECK_SHARE * areas.max())) | (areas == areas.max())
-    kept[0] = False
-    return np.asarray(kept[labels])
-
-
 def cut_out(pair: Pair, mirrored: tuple[bool, bool], rng: np.random.Generator) -> Cutout:
-    """Cut a defect out: all of the photograph's defects, or one group of parts, larger ones more often.
+    """Cut a defect out: all of the photograph's defects, or one group of parts, larger ones more often; never specks.
 
     Args:
         mirrored: whether horizontally, and vertically.
     """
     image, mask = _mirror(pair.image, mirrored), _mirror(pair.mask, mirrored)
-    chosen = _chosen(without_specks(mask), rng)
+    labels, defects = find_defects(mask)
+    chosen = _chosen(np.isin(labels, defects), rng)
     places = np.argwhere(chosen)
     shape = np.array(mask.shape)
     low, high = places.min(0), places.max(0) + 1
