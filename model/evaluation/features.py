@@ -1,8 +1,10 @@
 """Describes defects by features of EfficientNet-lite0, whose ImageNet weights lie in an installed package.
 
 A defect is cut out with its surroundings, so that a small one on a large photograph still fills the picture, and shown
-to the network at its own resolution. Two layers are averaged over the picture: the fifth of seven stages (texture, 1/16
-of the resolution) and the last layer before the classes (form and meaning, 1/32).
+to the network at its own resolution. Two layers are averaged over the defect, each place by the share of it that the
+mask covers: the fifth of seven stages (texture, 1/16 of the resolution) and the last layer before the classes (form
+and meaning, 1/32). Averaged over the whole cut, its surroundings would decide: white noise pasted into a real
+photograph would be more like the real defects than these are among themselves.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.data.crops import resize_share
 from model.types import ImageArray, MaskArray
 
 NETWORK = "EfficientNet-lite0"
@@ -49,8 +52,8 @@ class Features:
     """What the network sees in N defects.
 
     Attributes:
-        middle: `(N, 112)`, means of the fifth stage.
-        last: `(N, 1280)`, means of the last layer, not negative.
+        middle: `(N, 112)`, means over the mask of the fifth stage.
+        last: `(N, 1280)`, means over the mask of the last layer, not negative.
     """
 
     middle: Vectors
@@ -74,17 +77,25 @@ def describe_defects(defects: Iterable[tuple[ImageArray, MaskArray]]) -> Feature
 
 
 @torch.inference_mode()
-def _means(cuts: Sequence[ImageArray]) -> Iterator[tuple[Tensor, Tensor]]:
+def _means(cuts: Sequence[tuple[ImageArray, MaskArray]]) -> Iterator[tuple[Tensor, Tensor]]:
     network = _load_network()
     for batch in _batches(cuts):
-        pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float()
+        pixels = torch.from_numpy(np.stack([image for image, _ in batch])).permute(0, 3, 1, 2).float()
+        masks = torch.from_numpy(np.stack([mask for _, mask in batch]))[:, None].float()
         x = F.relu6(network._bn0(network._conv_stem((pixels - MEAN) / SCALE)))  # noqa: SLF001 its parts have no other names
         for number, block in enumerate(network._blocks):  # noqa: SLF001
             x = block(x)
             if number == MIDDLE_BLOCK:
-                middle = x.mean(dim=(2, 3))
+                middle = _mean_over(masks, x)
         x = F.relu6(network._bn1(network._conv_head(x)))  # noqa: SLF001
-        yield middle, x.mean(dim=(2, 3))
+        yield middle, _mean_over(masks, x)
+
+
+def _mean_over(masks: Tensor, layer: Tensor) -> Tensor:
+    """Average a layer, `(B, C, h, w)`, over masks, `(B, 1, H, W)` in [0, 1], not empty; returns `(B, C)`."""
+    height, width = layer.shape[2:]
+    shares = F.adaptive_avg_pool2d(masks, (height, width))
+    return (layer * shares).sum(dim=(2, 3)) / shares.sum(dim=(2, 3))
 
 
 @cache
@@ -97,21 +108,23 @@ def _load_network() -> Any:
     return network.eval().requires_grad_(False)
 
 
-def _cut(image: ImageArray, mask: MaskArray) -> ImageArray:
+def _cut(image: ImageArray, mask: MaskArray) -> tuple[ImageArray, MaskArray]:
     """Cut a square around the defect, inside the image, at the network's resolution; the middle without a defect."""
     height, width = mask.shape
+    if not mask.any():
+        mask = np.ones_like(mask)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        rows, columns = np.array([0, height - 1]), np.array([0, width - 1])
     extent = int(max(np.ptp(rows), np.ptp(columns))) + 1
     side = min(height, width, max(LEAST_SIDE, round(extent * (1 + 2 * MARGIN))))
     top = int(np.clip((rows[0] + rows[-1] + 1 - side) // 2, 0, height - side))
     left = int(np.clip((columns[0] + columns[-1] + 1 - side) // 2, 0, width - side))
-    square = Image.fromarray(image[top : top + side, left : left + side])
-    return np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    box = slice(top, top + side), slice(left, left + side)
+    covered = mask[box] if mask[box].any() else np.ones((side, side), bool)
+    square = Image.fromarray(image[box]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return np.asarray(square), resize_share(covered, SIDE) > 0
 
 
-def _batches(cuts: Sequence[ImageArray]) -> Iterator[Sequence[ImageArray]]:
+def _batches(cuts: Sequence[tuple[ImageArray, MaskArray]]) -> Iterator[Sequence[tuple[ImageArray, MaskArray]]]:
     return (cuts[start : start + BATCH] for start in range(0, len(cuts), BATCH))
 
 

@@ -1,6 +1,6 @@
 """Measures generated pairs themselves, without a detector: likeness to real defects, diversity, what changed outside.
 
-Likeness and diversity are of `model.evaluation.features`, of the defect with its surroundings. None of these numbers
+Likeness and diversity are of `model.evaluation.features`, of what lies within the mask. None of these numbers
 says whether a detector gains by the pairs; they say why it may not.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from model.evaluation.features import NETWORK, Features, Vectors, describe_defects
 from model.types import Candidate, ImageArray, Pair
 
-KID_NAME = f"KID on {NETWORK}"
+KID_NAME = f"KID on {NETWORK} within the mask"
 KERNEL_DEGREE = 3
 
 BIT_IDENTICAL = "bit-identical"

@@ -73,6 +73,19 @@ def test_features_do_not_depend_on_the_batch_nor_on_what_lies_far_from_the_defec
     np.testing.assert_allclose(np.linalg.norm(together.directions, axis=1), 1)
 
 
+def test_noise_within_a_mask_is_less_like_a_defect_than_another_real_one(magnetic_tile: Path) -> None:
+    reals = read_evaluation_data(magnetic_tile, ["blowhole"]).defects["blowhole"].train
+    noisy = [pair.image.copy() for pair in reals]
+    for pair, image in zip(reals, noisy, strict=True):
+        image[pair.mask] = np.random.default_rng(0).integers(0, 256, (int(pair.mask.sum()), 1))
+    pairs = [Candidate(n, n, image, pair.mask) for n, (pair, image) in enumerate(zip(reals, noisy, strict=True))]
+    fidelity = measure_fidelity(reals, pairs, {})
+    assert fidelity.nearest_among_reals is not None
+    assert fidelity.nearest_real < fidelity.nearest_among_reals - 0.1
+    assert fidelity.kid is not None
+    assert fidelity.kid > 0.5
+
+
 def test_a_candidate_without_a_defect_is_described_too() -> None:
     image = part(1)
     assert np.isfinite(describe_defects([(image, np.zeros(image.shape[:2], bool))]).last).all()
