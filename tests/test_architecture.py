@@ -16,7 +16,10 @@ KERNEL = tuple(
     f"service.core.{name}"
     for name in (
         *("atomic_write", "disk", "errors", "limits", "object_keys", "requests"),
-        *(f"options.{name}" for name in ("baselines", "common", "declaration", "dualanodiff", "methods", "quality")),
+        *(
+            f"options.{name}"
+            for name in ("baselines", "common", "declaration", "dualanodiff", "methods", "presets", "quality")
+        ),
         *(f"uploads.{name}" for name in ("decoding", "images", "listing", "pairs", "problems", "reading", "specks")),
     )
 )

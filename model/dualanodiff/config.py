@@ -9,10 +9,11 @@ from typing import Any
 from model.diffusion.base import Base
 from service.core.options.declaration import choose, chosen
 from service.core.options.dualanodiff import TrainingConfig
+from service.core.options.presets import training_preset
 
 
 def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
-    """Resolve the settings: the user's override the base's recommendations, these the paper's (on GPUs in bf16).
+    """Resolve the settings: the user's override a preset's, these the base's, these the paper's (on GPUs in bf16).
 
     Args:
         options: field name → value; None means not chosen.
@@ -23,13 +24,16 @@ def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
     known = {field.name for field in fields(TrainingConfig)}
     recommended = {name: value for name, value in base.few_shot.items() if name in known}
     choose(TrainingConfig, f"training options that base {base.name} recommends", recommended)
+    given = chosen(options)
+    bcm = bool(given.get("bcm", recommended.get("bcm", False)))
     suited: dict[str, Any] = {"precision": "bf16"} if base.device.type == "cuda" else {}
     config = choose(
         TrainingConfig,
         "dualanodiff training options",
         suited,
         recommended,
-        chosen(options),
+        training_preset(given.get("preset", "base"), bcm=bcm),
+        given,
         check=lambda config: _problems(base, config),
     )
     return replace(config, resolution=config.resolution or base.resolution)

@@ -10,13 +10,14 @@ from model.diffusion.base import Base
 from model.diffusion.schedulers import SCHEDULERS
 from service.core.options.common import MaskMethod
 from service.core.options.declaration import choose, chosen
-from service.core.options.dualanodiff import GUIDANCE, GUIDANCE_WITH_BCM, SamplingConfig
+from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.presets import GUIDANCE, GUIDANCE_WITH_BCM, sampling_preset
 
 
 def resolve_sampling(
     base: Base, options: Mapping[str, Any], *, has_normals: bool, has_mask_net: bool = True, bcm: bool = False
 ) -> SamplingConfig:
-    """Resolve the settings: the user's choices override the base's recommendations, these override defaults.
+    """Resolve the settings: the user's choices override a preset's, these the base's recommendations, these defaults.
 
     A chosen `strength` turns off a recommended copy-paste initialisation, because it is meant for the other start.
 
@@ -33,6 +34,7 @@ def resolve_sampling(
     recommended = {name: value for name, value in base.sampling.items() if name in known}
     choose(SamplingConfig, f"sampling options that base {base.name} recommends", recommended)
     given = chosen(options)
+    recommended |= sampling_preset(given.get("preset", "base"), bcm=bcm)
     anchored = given.get("anchored", recommended.get("anchored", has_normals))
     if "strength" in given or not anchored:
         recommended.pop("sketch_strength", None)

@@ -35,6 +35,11 @@ from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig
 
+ANCHORED_BCM = (
+    "bcm has next to no effect here, because pairs are generated on your normals, whose own background is kept: "
+    "turn anchored off to see what bcm does"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
@@ -170,6 +175,8 @@ def sample_decoded(sampler: Sampler, start: int, stop: int) -> Generator[Progres
         torch.OutOfMemoryError: if a single pair does not fit into memory.
     """
     batch = sampler.config.batch
+    if start == 0 and sampler.compensation is not None and sampler.config.anchored:
+        yield Progress("denoise", 0, sampler.config.steps, "steps", note=ANCHORED_BCM)
     for begin in range(start - start % batch, stop, batch):
         rest = range(begin, begin + batch)
         while rest:

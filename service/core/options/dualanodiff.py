@@ -9,9 +9,7 @@ from pydantic import Field, FiniteFloat
 
 from service.core.options.common import CropKind, MaskMethod, Precision, PromptStyle, Seed, Share
 from service.core.options.declaration import ServedUpTo
-
-GUIDANCE, GUIDANCE_WITH_BCM = 2.5, 2.0
-"""Classifier-free guidance of the authors' own runs."""
+from service.core.options.presets import GUIDANCE, Preset
 
 
 def described(text: str, **limits: Any) -> Any:
@@ -23,6 +21,14 @@ def described(text: str, **limits: Any) -> Any:
 class TrainingConfig:
     """How to train one adapter. Defaults are DualAnoDiff's (paper, or released code where the paper is silent)."""
 
+    preset: Annotated[
+        Preset,
+        described(
+            "base trains as the base recommends, paper as published for Stable Diffusion 1.5. "
+            "The paper's: 512 pixels, whole images, 5 000 steps of 4 pairs (2 with BCM), learning rate 2e-5, rank 32, "
+            "no pair held out. Options that are given count before those of the preset."
+        ),
+    ] = "base"
     steps: Annotated[
         int,
         described("Optimiser steps, at most; the paper's are 5 000. 0 leaves the base as it is, for comparison.", ge=0),
@@ -120,6 +126,14 @@ class TrainingConfig:
 class SamplingConfig:
     """How pairs are sampled."""
 
+    preset: Annotated[
+        Preset,
+        described(
+            "base samples as the base recommends, paper as published for Stable Diffusion 1.5. "
+            "The paper's: from noise, 100 steps of DDIM, guidance 2.5 (2.0 with BCM). "
+            "Options that are given count before those of the preset."
+        ),
+    ] = "base"
     seed: Annotated[Seed, described("Seed of every random draw.")] = 0
     steps: Annotated[int, described("Denoising steps.", ge=1), ServedUpTo(1000)] = 25
     guidance_scale: Annotated[

@@ -6,8 +6,11 @@ import pytest
 
 from model.diffusion.base import Base, load_base
 from model.dualanodiff.config import resolve_config
+from model.dualanodiff.sampling.config import resolve_sampling
 from service.core.errors import UsageError
-from service.core.options.dualanodiff import TrainingConfig
+from service.core.options.declaration import choose
+from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.options.presets import sampling_preset, training_preset
 
 
 @pytest.fixture
@@ -66,3 +69,41 @@ def test_no_steps_leave_the_base_as_it_is_so_nothing_may_begin_at_random(base: B
 def test_a_random_saim_needs_one(base: Base) -> None:
     with pytest.raises(UsageError, match="reference_init begins with a random SAIM, but saim is off"):
         resolve_config(base, {"reference_init": True, "saim": False})
+
+
+def test_the_papers_preset_counts_before_the_base_and_after_the_user(base: Base) -> None:
+    base.card = {"few_shot": {"steps": 400, "lr": 1e-3, "view": "window", "composites": 60, "mask_steps": 80}}
+    paper = resolve_config(base, {"preset": "paper"})
+    assert (paper.steps, paper.batch, paper.lr, paper.interaction_lr, paper.rank) == (5000, 4, 2e-5, 2e-5, 32)
+    assert (paper.resolution, paper.view, paper.composites, paper.early_stop) == (512, "whole", 0, False)
+    assert (paper.lora_targets, paper.mask_steps) == ("attention", 80)
+    assert resolve_config(base, {"preset": "paper", "bcm": True}).batch == 2
+    own = resolve_config(base, {"preset": "paper", "bcm": True, "batch": 3, "steps": 10, "early_stop": True})
+    assert (own.batch, own.steps, own.early_stop, own.lr) == (3, 10, True, 2e-5)
+    plain = resolve_config(base, {"preset": "base"})
+    assert plain == resolve_config(base, {})
+    assert (plain.steps, plain.view) == (400, "window")
+
+
+def test_a_preset_sets_options_that_there_are_to_values_that_they_take() -> None:
+    for bcm in (False, True):
+        choose(TrainingConfig, "options", training_preset("paper", bcm=bcm))
+        choose(SamplingConfig, "options", sampling_preset("paper", bcm=bcm))
+
+
+def test_an_unknown_preset_is_named_with_the_known_ones(base: Base) -> None:
+    with pytest.raises(UsageError, match="preset is 'moon'; it must be 'base' or 'paper'"):
+        resolve_config(base, {"preset": "moon"})
+    with pytest.raises(UsageError, match="preset is 'moon'; it must be 'base' or 'paper'"):
+        resolve_sampling(base, {"preset": "moon"}, has_normals=False)
+
+
+def test_the_papers_sampling_starts_from_noise_and_guides_as_the_adapter_needs(base: Base) -> None:
+    base.card = {"sampling": {"steps": 15, "guidance_scale": 1.5, "sketch_strength": 0.4}}
+    paper = resolve_sampling(base, {"preset": "paper"}, has_normals=True)
+    assert (paper.steps, paper.guidance_scale, paper.scheduler) == (100, 2.5, "DDIMScheduler")
+    assert (paper.anchored, paper.sketch_strength) == (False, 0.0)
+    assert resolve_sampling(base, {"preset": "paper"}, has_normals=True, bcm=True).guidance_scale == 2.0
+    own = resolve_sampling(base, {"preset": "paper", "steps": 7, "anchored": True}, has_normals=True)
+    assert (own.steps, own.anchored, own.guidance_scale) == (7, True, 2.5)
+    assert resolve_sampling(base, {}, has_normals=True).guidance_scale == 1.5

@@ -120,3 +120,9 @@ def test_what_is_no_id_has_no_kind_and_no_objects(text: str) -> None:
     assert kind_of(text) is None
     with pytest.raises(ValueError, match="not the id"):
         prefix_of(text)
+
+
+def test_a_preset_is_a_field_of_both_requests() -> None:
+    assert TrainingOptions.model_validate({"preset": "paper"}).model_dump(exclude_none=True)["preset"] == "paper"
+    assert job(preset="paper").model_dump(exclude_none=True)["preset"] == "paper"
+    assert refused(job, preset="moon") == refused(TrainingOptions, preset="moon") == {("preset",)}

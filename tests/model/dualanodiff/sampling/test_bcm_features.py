@@ -16,6 +16,7 @@ from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.bcm_features import BACKGROUND_SHARE, Backgrounds, Compensation
 from model.dualanodiff.sampling.sampler import Sampler, prepare_sampling, sample_pairs
 from model.runtime import switches
+from model.runtime.progress import Progress
 from model.runtime.switches import Switch
 from model.types import Candidate
 from service.core.errors import UsageError
@@ -112,6 +113,16 @@ def test_the_same_pair_in_a_batch_of_any_size(adapter: DualAnoDiffAdapter, *, an
     for batch in (1, 3):
         other = prepared(adapter, replace(config, batch=batch))
         assert same(list(sample_pairs(other, BORDER - 2, BORDER + 2)), whole)
+
+
+@pytest.mark.parametrize(("anchored", "start", "notes"), [(True, 0, 1), (True, 2, 0), (False, 0, 0)])
+def test_that_bcm_does_little_on_normals_is_said_once(
+    adapter: DualAnoDiffAdapter, *, anchored: bool, start: int, notes: int
+) -> None:
+    items = prepared(adapter, replace(FEW, anchored=anchored)).decoded(start, start + 1)
+    said = [item.note for item in items if isinstance(item, Progress) and item.note]
+    assert len(said) == notes
+    assert all("bcm has next to no effect here" in note for note in said)
 
 
 @pytest.mark.parametrize("missing", [{"normals": NORMALS}, {"object_net": tiny_u2net()}, {}])
