@@ -71,15 +71,19 @@ def parse_rows(names: Sequence[str], sources: Mapping[str, Source]) -> list[Row]
     """Understand names of rows; doubles are left out.
 
     Raises:
-        UsageError: naming every row that does not exist.
+        UsageError: there are none, or naming every row that does not exist.
     """
-    rows = [
-        Row(name, "" if name == REAL else name.removeprefix(f"{REAL}+"), name.startswith(REAL))
-        for name in dict.fromkeys(names)
-    ]
-    if unknown := [row.name for row in rows if row.source and row.source not in sources]:
+    rows = [_parse(name) for name in dict.fromkeys(names)]
+    if unknown := [row.name for row in rows if row.name != REAL and row.source not in sources]:
         known = ", ".join([REAL, *sources])
         raise UsageError(f"there is no row {', '.join(unknown)}; rows are {known}, or {REAL}+ and one of the others")
     if not rows:
         raise UsageError("rows are empty: name at least one, such as real")
     return rows
+
+
+def _parse(name: str) -> Row:
+    if name == REAL:
+        return Row(name, "", real=True)
+    source = name.removeprefix(f"{REAL}+")
+    return Row(name, source, real=source != name)
