@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,12 @@ def write_pictures(data: EvaluationData, made: Mapping[str, Mapping[str, MadePai
 
     Args:
         made: source → defect type → its pairs.
-        folder: replaces what it holds.
+        seed: of these pairs.
+        folder: replaced if it exists.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
     normals = {normal.name: normal.image for normal in data.normals_train}
     entries: list[dict[str, Any]] = []
     for source, by_type in made.items():
@@ -51,8 +55,8 @@ def write_pictures(data: EvaluationData, made: Mapping[str, Mapping[str, MadePai
                 (pair, [], fidelity.nearest_index[number] if fidelity else None) for number, pair in enumerate(shown)
             ]
             drawn += [(each.candidate, list(each.reasons), None) for each in one.rejected[:SHOWN]]
-            for candidate, reasons, nearest in drawn:
-                name = f"{source}-{defect}-{candidate.index}.png"
+            for number, (candidate, reasons, nearest) in enumerate(drawn):
+                name = f"{source}-{defect}-{number}.png"
                 _save(folder / name, _close_up(candidate.image, candidate.mask))
                 _save(folder / f"outline-{name}", _close_up(candidate.image, candidate.mask, outlined=True))
                 entries.append(

@@ -130,6 +130,7 @@ def assemble(request: EvaluationRequest, work: Path) -> dict[str, Any]:
             "types": {defect: {"train": len(split.train), "test": len(split.test)} for defect, split in defects},
             "normals": {"train": len(request.data.normals_train), "test": len(request.data.normals_test)},
             "digest": request.data.digest,
+            "notes": request.data.notes,
         },
         "base": {"name": request.base.name, "hash": request.base.digest},
         "profile": request.profile.as_dict(),
@@ -140,7 +141,11 @@ def assemble(request: EvaluationRequest, work: Path) -> dict[str, Any]:
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Say what the last row with real and generated pairs changes against real pairs alone; None without both."""
+    """Say what the last row with real and generated pairs changes against real pairs alone; None without both.
+
+    Both rows are compared seed by seed. The pairs help or harm where the mean change is larger than its standard
+    deviation over the seeds.
+    """
     measured = {row["row"]: row for row in rows if row["seeds"]}
     added = [name for name in measured if name.startswith(f"{REAL}+")]
     if REAL not in measured or not added:
@@ -152,26 +157,29 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     ]
     if not changes:
         return None
-    change, spread = statistics.mean(changes), statistics.stdev(changes) if len(changes) > 1 else None
-    beyond = spread is not None and abs(change) > spread
-    facts = {"metric": VERDICT_METRIC, "row": row["row"], "against": REAL, "seeds": len(changes)}
+    change = statistics.mean(changes)
+    spread = statistics.stdev(changes) if len(changes) > 1 else None
+    helps = change > 0 if spread is not None and abs(change) > spread else None
     return {
-        **facts,
+        "metric": VERDICT_METRIC,
+        "row": row["row"],
+        "against": REAL,
+        "seeds": len(changes),
         "change": change,
         "spread": spread,
-        "helps": change > 0 if beyond else None,
-        "sentence": _sentence(change, spread),
+        "helps": helps,
+        "sentence": _sentence(change, spread, helps=helps),
     }
 
 
-def _sentence(change: float, spread: float | None) -> str:
+def _sentence(change: float, spread: float | None, *, helps: bool | None) -> str:
     points = f"{100 * change:+.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
     said = f"Adding these pairs changed {VERDICT_TITLE} by {points} points on your held-out photographs"
     if spread is None:
         return f"{said}; one seed tells nothing about chance."
-    if abs(change) <= spread:
+    if helps is None:
         return f"{said}: no more than chance."
-    return f"{said}: {'they help' if change > 0 else 'they harm'}."
+    return f"{said}: {'they help' if helps else 'they harm'}."
 
 
 def _summed(row: Row, seeds: Sequence[Mapping[str, Any]], sources: Mapping[str, Source]) -> dict[str, Any]:

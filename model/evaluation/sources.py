@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -22,7 +23,7 @@ from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore
 from model.generation.request import GenerationRequest
 from model.masks.networks import MaskNetworks
-from model.method import TrainingRequest
+from model.method import Adapter, TrainingRequest
 from model.methods import load_adapter, method_named, train_adapter
 from model.quality.gate import Verdict
 from model.runtime.progress import Progress
@@ -130,6 +131,7 @@ class Studio:
         workspace.mkdir(parents=True, exist_ok=True)
         yield from train_adapter(request, target, workspace)
         _write_facts(target, seconds=time.monotonic() - began)
+        shutil.rmtree(workspace)
 
     def _options(self, declaration: type[DataclassInstance], **more: Any) -> dict[str, Any]:
         """Return what seed and profile decide, as far as the method has such options."""
@@ -140,23 +142,7 @@ class Studio:
         if _facts_of(folder).is_file():
             return
         began = time.monotonic()
-        adapter = load_adapter(adapter_folder, self.base)
-        method = method_named(source.method)
-        options = self._options(METHOD_OPTIONS[source.method].sampling) | dict(source.sampling)
-        has_normals = bool(shot.normals)
-        settings = method.resolve_sampling(self.base, options, has_normals=has_normals, adapter=adapter)
-        request = GenerationRequest(
-            adapter,
-            settings,
-            self.profile.pairs,
-            normals=shot.normals,
-            object_net=self.networks.object,
-            limits=QualityLimits(**source.limits),
-            max_attempts=self.profile.attempts * self.profile.pairs,
-        )
-        method.check_sampling(
-            adapter, settings, has_normals=has_normals, has_object_net=self.networks.object is not None
-        )
+        request = self._generation(source, shot, load_adapter(adapter_folder, self.base))
         counts, store = Counts(), PairStore(folder)
         store.begin(request.identity(), counts)
 
@@ -177,6 +163,22 @@ class Studio:
         if not request.limits.reject:
             facts["counts"] |= _would_pass(request, store.pairs(counts.accepted))
         _write_facts(folder, **facts)
+
+    def _generation(self, source: Source, shot: Shot, adapter: Adapter) -> GenerationRequest:
+        method, object_net = method_named(source.method), self.networks.object
+        options = self._options(METHOD_OPTIONS[source.method].sampling) | dict(source.sampling)
+        has_normals = bool(shot.normals)
+        settings = method.resolve_sampling(self.base, options, has_normals=has_normals, adapter=adapter)
+        method.check_sampling(adapter, settings, has_normals=has_normals, has_object_net=object_net is not None)
+        return GenerationRequest(
+            adapter,
+            settings,
+            self.profile.pairs,
+            normals=shot.normals,
+            object_net=object_net,
+            limits=QualityLimits(**source.limits),
+            max_attempts=self.profile.attempts * self.profile.pairs,
+        )
 
 
 def _would_pass(request: GenerationRequest, pairs: Iterable[Candidate]) -> dict[str, int]:

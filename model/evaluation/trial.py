@@ -45,9 +45,12 @@ class Trial:
         return self.studio.folder / "rows" / f"{row.name}.json"
 
     def run(self, row: Row) -> Generator[Progress, None, None]:
-        """Write a row's numbers, unless they are there. A source that cannot be used is noted with the reason."""
+        """Write a row's numbers, unless they are there.
+
+        A source that cannot be used is noted with the reason, and tried again the next time.
+        """
         path = self.path(row)
-        if path.is_file():
+        if self._is_measured(row):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         numbers: dict[str, Any] = {"seed": self.studio.seed}
@@ -57,6 +60,10 @@ class Trial:
         except UsageError as error:
             numbers["skipped"] = str(error)
         write_text(path, json.dumps(numbers, allow_nan=False))
+
+    def _is_measured(self, row: Row) -> bool:
+        path = self.path(row)
+        return path.is_file() and "metrics" in json.loads(path.read_text(encoding="utf-8"))
 
     def made(self, name: str) -> Generator[Progress, None, PairsByType]:
         """Return a source's pairs by defect type; those that are not on disk yet are made.
