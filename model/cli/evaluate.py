@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 from model.cli.checks import Problems, check_writable, choose_device, open_base
 from model.cli.output import PREPARED, Output, duration
 from model.evaluation.data import EvaluationData, leave_out, read_evaluation_data
-from model.evaluation.given import read_given_pairs
-from model.evaluation.profiles import Profile, profile_named
+from model.evaluation.given import read_given_pairs, refuse_held_out
+from model.evaluation.profiles import profile_named
 from model.evaluation.report import write_report
 from model.evaluation.rows import REAL, SOURCES, Source, parse_rows
 from model.evaluation.run import PICTURES_FOLDER, EvaluationRequest, evaluate
@@ -84,7 +84,9 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
     sources = dict(SOURCES)
     if command.pairs:
         sources[GIVEN] = Source("the given pairs", "")
-    profile = problems.attempt(_profile, command, sources)
+    problems.attempt(_check_numbers, command)
+    rows = problems.attempt(_rows, command, sources)
+    profile = problems.attempt(profile_named, command.profile)
     data = problems.attempt(_read, command)
     given = problems.attempt(read_given_pairs, command.pairs)
     problems.attempt(check_writable, command.target)
@@ -93,13 +95,14 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
     networks = problems.attempt(load_mask_networks, base) if base is not None else None
     if data is not None and given:
         problems.attempt(_check_types, given, list(data.defects))
+        problems.attempt(refuse_held_out, command.pairs, data)
     if problems.found or profile is None or data is None or base is None or networks is None:
         raise UsageError(problems.found, "the evaluation cannot start")
     for note in data.notes:
         output.note(note)
     return EvaluationRequest(
         data,
-        profile,
+        profile.with_choices(pairs=command.num_pairs, seeds=command.seeds, rows=rows),
         base,
         networks,
         command.object_name,
@@ -113,17 +116,22 @@ def _read(command: EvaluateCommand) -> EvaluationData:
     return leave_out(read_evaluation_data(command.data, _split(command.types)), _split(command.without))
 
 
-def _profile(command: EvaluateCommand, sources: dict[str, Source]) -> Profile:
+def _check_numbers(command: EvaluateCommand) -> None:
     problems = [
-        f"{name} is {value}; it must be at least {least}"
-        for name, value, least in (("num-pairs", command.num_pairs, 1), ("seeds", command.seeds, 1))
-        if value is not None and value < least
+        f"{name} is {value}; it must be at least 1"
+        for name, value in (("num-pairs", command.num_pairs), ("seeds", command.seeds))
+        if value is not None and value < 1
     ]
     if problems:
         raise UsageError(problems)
+
+
+def _rows(command: EvaluateCommand, sources: Mapping[str, Source]) -> tuple[str, ...]:
+    """Return the names of the rows that were asked for, none for the profile's own."""
     rows = _split(command.rows) or ((REAL, GIVEN, f"{REAL}+{GIVEN}") if command.pairs else ())
-    parse_rows(rows or (REAL,), sources)
-    return profile_named(command.profile).with_choices(pairs=command.num_pairs, seeds=command.seeds, rows=rows)
+    if rows:
+        parse_rows(rows, sources)
+    return rows
 
 
 def _check_types(given: dict[str, MadePairs], known: Sequence[str]) -> None:

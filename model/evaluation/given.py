@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -12,9 +12,12 @@ from zipfile import ZipFile
 import numpy as np
 from PIL import Image
 
+from model.adapter_card import image_hash
+from model.evaluation.data import EvaluationData
 from model.evaluation.sources import MadePairs
 from model.export.inspection import read_dataset
-from model.types import Candidate, anomaly_part
+from model.types import Candidate, ImageArray, anomaly_part
+from service.core.errors import UsageError
 
 
 def read_given_pairs(files: Sequence[Path]) -> dict[str, MadePairs]:
@@ -28,8 +31,7 @@ def read_given_pairs(files: Sequence[Path]) -> dict[str, MadePairs]:
         description = read_dataset(path).description
         defect, counts = str(description["defect"]), dict(description["counts"])
         with ZipFile(path) as archive:
-            records = [json.loads(line) for line in archive.read("manifest.jsonl").splitlines()]
-            pairs = [_read(archive, record) for record in records]
+            pairs = [_read(archive, record) for record in _records(archive)]
         if defect in found:
             counts = _joined(found[defect].counts, counts)
             pairs = [*found[defect].pairs, *pairs]
@@ -37,7 +39,49 @@ def read_given_pairs(files: Sequence[Path]) -> dict[str, MadePairs]:
     return found
 
 
-def _read(archive: ZipFile, record: dict[str, Any]) -> Candidate:
+def refuse_held_out(files: Sequence[Path], data: EvaluationData) -> None:
+    """Refuse datasets that come from held-out photographs, known by their pixels.
+
+    Raises:
+        UsageError: naming each dataset, and the photographs that its adapter learned from or that it is laid on.
+    """
+    held_out = {
+        image_hash(pair.image): f"{kind} {pair.name}" for kind, split in data.defects.items() for pair in split.test
+    }
+    held_out |= {image_hash(normal.image): f"normal {normal.name}" for normal in data.normals_test}
+    normals = {normal.name: normal.image for normal in data.normals_test}
+    problems = []
+    for path in files:
+        with ZipFile(path) as archive:
+            card = json.loads(archive.read("dataset.json"))["adapter"] or {}
+            learned = [*card.get("data", []), *card.get("normals", [])]
+            found = {held_out[each["image_sha256"]] for each in learned if each["image_sha256"] in held_out}
+            found |= {
+                f"normal {record['normal']}" for record in _records(archive) if _lies_on(archive, record, normals)
+            }
+        if found:
+            problems.append(f"{path} was made with held-out photographs: {', '.join(sorted(found))}")
+    if problems:
+        raise UsageError(problems)
+
+
+def _lies_on(archive: ZipFile, record: Mapping[str, Any], normals: Mapping[str, ImageArray]) -> bool:
+    """Return whether a pair has the pixels of one of these normal images wherever it was not generated."""
+    normal, window = normals.get(record["normal"]), record["window"]
+    if normal is None or window is None:
+        return False
+    image = _read(archive, record).image
+    left, top, right, bottom = window
+    outside = np.ones(image.shape[:2], np.bool_)
+    outside[top:bottom, left:right] = False
+    return image.shape == normal.shape and np.array_equal(image[outside], normal[outside])
+
+
+def _records(archive: ZipFile) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in archive.read("manifest.jsonl").splitlines()]
+
+
+def _read(archive: ZipFile, record: Mapping[str, Any]) -> Candidate:
     with Image.open(io.BytesIO(archive.read(record["image"]))) as file:
         image = np.asarray(file.convert("RGB"))
     with Image.open(io.BytesIO(archive.read(record["mask"]))) as file:
