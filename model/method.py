@@ -148,6 +148,10 @@ class TrainingCallback(Protocol):
 class Method(Protocol[_Adapter, _Training, _Sampling]):
     """A method of generating pairs from a few real ones."""
 
+    @property
+    def copies(self) -> bool:
+        """Return whether its pairs are copies of real defects by design, so that being one is no reason to reject."""
+
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> _Training:
         """Fill in the method's defaults and the base's recommendations where an option was not chosen.
 

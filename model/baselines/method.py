@@ -36,11 +36,13 @@ class Baseline(Generic[_Config]):
         name: the method's name, for cards and messages.
         options: declares the options of sampling.
         draw: makes a candidate from a draft and these options.
+        copies: whether candidates are copies of real defects.
     """
 
     name: str
     options: type[_Config]
     draw: Callable[[Draft, _Config], Candidate]
+    copies: bool
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> CollectionConfig:
         recommended = {name: value for name, value in base.few_shot.items() if name in declared(CollectionConfig)}
@@ -103,5 +105,5 @@ class Baseline(Generic[_Config]):
         )
 
 
-COPY_PASTE = Baseline("copy-paste", CopyPasteConfig, copy_paste.draw)
-PERLIN = Baseline("perlin", PerlinConfig, perlin.draw)
+COPY_PASTE = Baseline("copy-paste", CopyPasteConfig, copy_paste.draw, copies=True)
+PERLIN = Baseline("perlin", PerlinConfig, perlin.draw, copies=False)

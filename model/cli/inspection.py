@@ -69,6 +69,7 @@ def _adapter(path: Path, card: dict[str, Any], weights: dict[str, int]) -> str:
         "adapter": path,
         "object": card["object"],
         "defect": card["defect"],
+        "method": card["method"],
         "base": f"{base['name']} (sha256 {base['sha256'][:12]}…)",
         "pairs": f"{len(card['data'])} ({', '.join(entry['name'] for entry in card['data'][:6])}"
         + (", …)" if len(card["data"]) > 6 else ")"),

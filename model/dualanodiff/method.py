@@ -44,6 +44,8 @@ from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 class DualAnoDiff:
     """Implements `model.method.Method`."""
 
+    copies = False
+
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> TrainingConfig:
         return resolve_config(base, options)
 

@@ -28,6 +28,7 @@ from model.export.yolo import YoloLayout
 from model.runtime.concurrency import threaded
 from model.types import Candidate, ImageArray, Pair
 from service.core.errors import UsageError
+from service.core.options.methods import DEFAULT_METHOD
 
 FORMATS = ("mvtec", "coco", "yolo", "labelstudio")
 FORMAT_VERSION = 1
@@ -132,7 +133,8 @@ def write_dataset(
         text = json.dumps(description, ensure_ascii=False, sort_keys=True, indent=2) + "\n"
         archive.add("dataset.json", text.encode())
         kind = f"{label(provenance.object_name, 'object')}: {label(provenance.defect_name, 'defect')}"
-        archive.add("README.md", dataset_readme(kind, len(records), len(healthy), formats).encode())
+        method = str((provenance.adapter_card or {}).get("method", DEFAULT_METHOD))
+        archive.add("README.md", dataset_readme(kind, method, len(records), len(healthy), formats).encode())
         archive.add("preview.png", encode_png(sheet.render()))
     return summarise(path, json.loads(text), records)
 

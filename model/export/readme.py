@@ -27,12 +27,28 @@ for line in (root / "manifest.jsonl").open(encoding="utf-8"):
 ```
 """
 
-PROVENANCE = """\
+DRAWN = """\
 **Every image under `images/` is generated** by a diffusion model that was adapted to a handful of real examples. The
-masks are derived from what the model drew and were checked by rules, not by a person. Use the pairs as additional
-training data. Measure on real images only, and keep the real examples that trained the adapter out of that
-measurement. A pair can be drawn again from its seed, the request and the adapter; its hashes in `manifest.jsonl` show
-whether it is the same.
+masks are derived from what the model drew and were checked by rules, not by a person.
+"""
+
+COPIED = """\
+**Every image under `images/` is generated**: a real defect was copied to a healthy photograph, and no model drew
+anything. The mask is that of the copy. It is a baseline, to compare a generative method with.
+"""
+
+PATCHED = """\
+**Every image under `images/` is generated**: a noise-shaped patch of foreign texture was laid on a healthy photograph,
+and no model drew anything. The mask is that of the patch. It is a baseline, to compare a generative method with.
+"""
+
+ORIGINS = {"dualanodiff": DRAWN, "copy-paste": COPIED, "perlin": PATCHED}
+"""Method → how its pairs are made."""
+
+PROVENANCE = """\
+Use the pairs as additional training data. Measure on real images only, and keep the real examples that the adapter was
+made from out of that measurement. A pair can be drawn again from its seed, the request and the adapter; its hashes in
+`manifest.jsonl` show whether it is the same.
 """
 
 NORMALS = "`normals/images/` holds the healthy images that were provided: real, unchanged in content.\n"
@@ -69,7 +85,7 @@ to this folder, whose `images` is added to the project as local storage.
 NO_GOOD_IMAGES = "\nNo healthy images were provided: put yours into `train/good` and `test/good` before training.\n"
 
 
-def dataset_readme(kind: str, num_pairs: int, num_normals: int, formats: Sequence[str]) -> str:
+def dataset_readme(kind: str, method: str, num_pairs: int, num_normals: int, formats: Sequence[str]) -> str:
     """Return the README as Markdown; `kind` names the object and the defect on one line."""
     title = kind.replace("`", "'")
     parts = [
@@ -78,6 +94,6 @@ def dataset_readme(kind: str, num_pairs: int, num_normals: int, formats: Sequenc
         *([NORMALS] if num_normals else []),
         f"## Reading it\n\n{LOADING}",
         *(FORMATS[name] + (NO_GOOD_IMAGES if name == "mvtec" and not num_normals else "") for name in formats),
-        f"## Where it comes from\n\n{PROVENANCE}",
+        f"## Where it comes from\n\n{ORIGINS[method]}{PROVENANCE}",
     ]
     return "\n".join(parts)

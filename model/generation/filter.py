@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from model.data.crops import resize_image, resize_mask
@@ -13,7 +13,8 @@ from model.generation.request import GenerationRequest
 from model.masks.objects import Objects
 from model.masks.u2net import for_inference
 from model.method import Adapter
-from model.quality.gate import QualityGate, Verdict
+from model.methods import method_of
+from model.quality.gate import QualityGate, RejectReason, Verdict
 from model.runtime.timing import stage
 from model.types import Candidate, Pair
 
@@ -50,11 +51,15 @@ class Counts:
         return cls(values["attempts"], values["accepted"], Counter(values["rejected"]))
 
 
+COPIES = frozenset({RejectReason.COPY_OF_REAL, RejectReason.COPY_OF_ACCEPTED})
+
+
 class CandidateFilter:
     """Decides which candidates become part of the dataset, one by one in the order of their indices."""
 
     def __init__(self, request: GenerationRequest) -> None:
         self._gate = QualityGate(gate_references(request.adapter, anchored=request.settings.anchored), request.limits)
+        self._forgiven = COPIES if method_of(request.adapter).copies else frozenset()
         self._objects = None
         if request.object_net is not None:
             net = for_inference(request.object_net, dtype_of(request.settings.precision))
@@ -65,6 +70,8 @@ class CandidateFilter:
         with stage("check"):
             found = self._objects.in_candidate(candidate) if self._objects is not None else None
             verdict = self._gate.check(candidate, found)
+        reasons = tuple(reason for reason in verdict.reasons if reason not in self._forgiven)
+        verdict = replace(verdict, accepted=not reasons, reasons=reasons)
         candidate.scores.update(verdict.scores)
         if verdict.accepted:
             self._gate.accept(candidate)

@@ -17,6 +17,7 @@ from model.data.placement import NormalImage
 from model.diffusion.base import Base, load_base
 from model.export.inspection import read_dataset
 from model.generation.dataset import make_dataset
+from model.generation.filter import CandidateFilter
 from model.generation.request import GenerationRequest
 from model.masks.networks import MaskNetworks
 from model.method import TrainingRequest
@@ -183,6 +184,15 @@ def test_an_interrupted_dataset_is_the_same(request_of: GenerationRequest, tmp_p
         return hashlib.sha256(target.read_bytes()).hexdigest()
 
     assert made("whole.zip", interrupted=False) == made("resumed.zip", interrupted=True)
+
+
+def test_being_a_copy_is_no_reason_to_reject_a_copy(adapters: dict[str, BaselineAdapter]) -> None:
+    limits = replace(PERMISSIVE, defect_copy=0.0, accepted_copy=0.0, max_copy=0.0)
+    for method, accepted in (("copy-paste", True), ("perlin", False)):
+        request = replace(asked(adapters[method]), limits=limits)
+        candidates, candidate_filter = drawn(request, 0, 3), CandidateFilter(request)
+        assert [candidate_filter.verdict(candidate).accepted for candidate in candidates] == [accepted] * 3
+        assert all("defect_like_real" in candidate.scores for candidate in candidates)
 
 
 @pytest.mark.parametrize("method", BASELINES)

@@ -35,7 +35,8 @@ BRIEF = ("--steps", "6", "--batch", "1", "--views", "1", "--rank", "2", "--text-
 SAMPLED = ("--steps", "2", "--batch", "2", "--mask-method", "threshold")
 ANYTHING = {
     **dict.fromkeys(("min_area_ratio", "min_visibility_ratio", "min_visibility"), 0),
-    **dict.fromkeys(("max_area_ratio", "border_ratio"), 1000),
+    **dict.fromkeys(("min_change_ratio", "min_change_inside"), 0),
+    **dict.fromkeys(("max_area_ratio", "border_ratio", "max_unlikeness", "max_ledge"), 1000),
     **dict.fromkeys(("min_border_share", "max_cut_share", "max_off_object", "full_area"), 1),
     **dict.fromkeys(("defect_copy", "scene_copy", "accepted_copy", "max_copy"), 1),
     "max_disagreement": 255,
@@ -541,6 +542,30 @@ def test_every_setting_is_an_option() -> None:
     for name, settings in (("train", TrainingConfig), ("generate", SamplingConfig)):
         options = {parameter.name for parameter in commands[name].params}
         assert {field.name for field in fields(settings)} <= options
+
+
+def test_an_option_of_another_method_is_refused_naming_the_method(tmp_path: Path) -> None:
+    where = ("train", SAMPLES / "images", SAMPLES / "masks", "--out", tmp_path / "adapter")
+    code, _, told = call(*where, "--method", "copy-paste", "--lr", "0.1", "--rank", "4")
+    assert code == USAGE
+    assert "unknown copy-paste training options lr, rank; known are flip_horizontal, flip_vertical" in told
+    assert tree(tmp_path) == []
+
+
+def test_a_baseline_makes_a_dataset_that_says_how_it_was_made(tiny_base: Path, tmp_path: Path) -> None:
+    adapter, target = tmp_path / "adapter", tmp_path / "dataset.zip"
+    where = ("train", SAMPLES / "images", SAMPLES / "masks", "--out", adapter, "--base", tiny_base)
+    assert call(*where, "--method", "copy-paste", "--no-flip-vertical")[0] == 0
+    assert "copy-paste" in call("inspect", adapter)[1]
+    generate, normals = ("generate", adapter, "--out", target, "-n", "2"), ("--normals", SAMPLES / "normals")
+    code, _, told = call(*generate)
+    assert (code, told.count("lays defects on normal images, but none were given")) == (USAGE, 1)
+    code, _, told = call(*generate, *normals, "--steps", "5")
+    assert code == USAGE
+    assert "unknown copy-paste sampling options steps; known are blending, deform, seed" in told
+    assert call(*generate, *normals, "--blending", "none")[0] == 0
+    with ZipFile(target) as file:
+        assert "a real defect was copied to a healthy photograph" in file.read("README.md").decode()
 
 
 def test_every_stage_of_a_pretraining_can_be_chosen(tmp_path: Path) -> None:
