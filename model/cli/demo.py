@@ -152,6 +152,6 @@ def _report_result(request: DemoRequest, inputs: Inputs, job: Resource, seconds:
         f"  pairforge inspect {dataset}\n"
         f"  pairforge generate {adapter} --out more.zip --num-pairs 100 --formats mvtec,coco{normals}\n"
         "  pairforge demo --images DIR --masks DIR --normals DIR --out mine    the same with your own images\n"
-        "  pairforge evaluate DIR --out report    whether such pairs help a detector: measured on photographs held out\n"
+        "  pairforge evaluate DIR --out report    whether such pairs help a detector, on photographs held out\n"
         f"  pairforge up --data-dir {request.target / STACK}    the service that made it",
     )
