@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import statistics
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -85,7 +85,9 @@ class EvaluationRequest:
         return {**facts, "profile": profile}
 
 
-def evaluate(request: EvaluationRequest, work: Path, *, force: bool = False) -> Iterator[Progress | dict[str, Any]]:
+def evaluate(
+    request: EvaluationRequest, work: Path, *, force: bool = False
+) -> Generator[Progress | dict[str, Any], None, None]:
     """Fill the work folder, yielding progress and, after every seed, the result so far; the last one is complete.
 
     Args:

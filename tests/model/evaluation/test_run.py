@@ -1,0 +1,344 @@
+"""A whole evaluation: what it measures, how it goes on after an interruption, and its verdict."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.diffusion.base import Base, load_base
+from model.evaluation import trial
+from model.evaluation.data import DefectSplit, EvaluationData, read_evaluation_data
+from model.evaluation.rows import SOURCES, Source
+from model.evaluation.run import EvaluationRequest, assemble, evaluate, verdict
+from model.evaluation.sources import MadePairs
+from model.masks.networks import MaskNetworks
+from model.runtime.progress import Progress
+from model.types import Candidate, Pair
+from service.core.errors import UsageError
+from tests.support.tiny_data import drawn_pair, last
+from tests.support.tiny_evaluation import TINY, write_photographs
+
+Result = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> EvaluationData:
+    return read_evaluation_data(write_photographs(tmp_path_factory.mktemp("photographs") / "tiles"))
+
+
+@pytest.fixture(scope="module")
+def request_(base: Base, data: EvaluationData) -> EvaluationRequest:
+    return EvaluationRequest(data, TINY, base, MaskNetworks(None, None), command="pairforge evaluate tiles")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation that nothing interrupted."""
+
+    work: Path
+    items: list[Progress | Result]
+
+    @property
+    def result(self) -> Result:
+        final = self.items[-1]
+        assert isinstance(final, dict)
+        return final
+
+
+@pytest.fixture(scope="module")
+def finished(request_: EvaluationRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    work = tmp_path_factory.mktemp("finished") / "work"
+    return Finished(work, list(evaluate(request_, work)))
+
+
+def asked(request: EvaluationRequest, **chosen: Any) -> EvaluationRequest:
+    return replace(request, profile=replace(request.profile, **chosen))
+
+
+def row(result: Result, name: str) -> Result:
+    return next(each for each in result["rows"] if each["row"] == name)
+
+
+def numbers(result: Result) -> Result:
+    """Return a result without what it took: times, and how its machine is called."""
+    rows = [
+        each | {"seeds": [{name: value for name, value in seed.items() if name != "seconds"} for seed in each["seeds"]]}
+        for each in result["rows"]
+    ]
+    return result | {"rows": rows}
+
+
+def written(work: Path) -> dict[str, int]:
+    return {path.relative_to(work).as_posix(): path.stat().st_mtime_ns for path in work.glob("seed-*/rows/*.json")}
+
+
+def test_every_row_is_measured_with_every_seed(finished: Finished) -> None:
+    result = finished.result
+    assert [each["row"] for each in result["rows"]] == list(TINY.rows)
+    for each in result["rows"]:
+        assert [seed["seed"] for seed in each["seeds"]] == [0, 1]
+        for name, mean in each["mean"].items():
+            values = [seed["metrics"][name] for seed in each["seeds"]]
+            assert mean == pytest.approx(np.mean(values))
+            assert each["sd"][name] == pytest.approx(np.std(values, ddof=1))
+    assert result["data"]["types"] == {"blot": {"train": 2, "test": 3}}
+    assert result["data"]["normals"] == {"train": 3, "test": 2}
+
+
+def test_a_result_is_strict_json(finished: Finished) -> None:
+    assert json.loads(json.dumps(finished.result, allow_nan=False)) == finished.result
+
+
+def test_there_is_a_result_after_every_seed_and_the_last_one_is_complete(
+    finished: Finished, request_: EvaluationRequest
+) -> None:
+    results = [item for item in finished.items if isinstance(item, dict)]
+    assert [len(row(each, "real")["seeds"]) for each in results] == [1, 2]
+    assert assemble(request_, finished.work) == finished.result
+
+
+def test_progress_ends_with_all_rows(finished: Finished) -> None:
+    rows = [item for item in finished.items if isinstance(item, Progress) and item.stage == "rows"]
+    assert [each.completed for each in rows] == list(range(7))
+    assert {each.total for each in rows} == {6}
+
+
+def test_baselines_are_unchecked_and_counted(finished: Finished) -> None:
+    for seed in row(finished.result, "copy-paste")["seeds"]:
+        counts = seed["counts"]["blot"]
+        assert counts["accepted"] == counts["attempts"] == TINY.pairs
+        assert 0 <= counts["would_pass"] <= TINY.pairs
+
+
+def test_pictures_show_every_source_and_are_all_there(finished: Finished) -> None:
+    entries = finished.result["pictures"]
+    assert {entry["row"] for entry in entries} == {"copy-paste"}
+    assert len(entries) == TINY.pairs
+    for entry in entries:
+        for kind in ("image", "mask", "nearest"):
+            with Image.open(finished.work / "pictures" / entry[kind]) as picture:
+                assert picture.size[0] == picture.size[1]
+
+
+@pytest.mark.parametrize("items", [2, 9])
+def test_an_interrupted_evaluation_goes_on_with_the_same_numbers(
+    finished: Finished, request_: EvaluationRequest, tmp_path: Path, items: int
+) -> None:
+    running = evaluate(request_, tmp_path / "work")
+    list(itertools.islice(running, items))
+    running.close()
+    before = written(tmp_path / "work")
+    again = last(evaluate(request_, tmp_path / "work"))
+    assert numbers(again) == numbers(finished.result)
+    after = written(tmp_path / "work")
+    assert len(after) == 6
+    assert before.items() <= after.items()
+
+
+def test_a_finished_evaluation_measures_nothing_again(finished: Finished, request_: EvaluationRequest) -> None:
+    before = written(finished.work)
+    items = list(evaluate(request_, finished.work))
+    assert items[-1] == finished.result
+    assert {item.stage for item in items if isinstance(item, Progress)} == {"rows"}
+    assert written(finished.work) == before
+
+
+def test_rows_and_seeds_are_added_to_what_is_measured(
+    finished: Finished, request_: EvaluationRequest, tmp_path: Path
+) -> None:
+    first = asked(request_, rows=("real",), seeds=(0,))
+    last(evaluate(first, tmp_path / "work"))
+    before = written(tmp_path / "work")
+    more = last(evaluate(request_, tmp_path / "work"))
+    assert numbers(more) == numbers(finished.result)
+    assert before.items() <= written(tmp_path / "work").items()
+
+
+def test_another_request_is_refused_and_replaced_where_that_is_wanted(
+    request_: EvaluationRequest, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    brief = asked(request_, rows=("real",), seeds=(0,), steps=2)
+    last(evaluate(brief, work))
+    other = replace(asked(brief, steps=3), object_name="tile")
+    with pytest.raises(UsageError, match=r"holds another evaluation \(object, profile differ\).*--force"):
+        next(evaluate(other, work))
+    before = written(work)
+    result = last(evaluate(other, work, force=True))
+    assert result["profile"]["steps"] == 3
+    assert written(work) != before
+    assert last(evaluate(other, work)) == result
+
+
+def test_a_folder_with_other_files_is_never_replaced(request_: EvaluationRequest, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(UsageError, match="contains other files"):
+            next(evaluate(request_, tmp_path, force=force))
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_source_that_cannot_be_used_is_noted_and_the_others_are_measured(
+    request_: EvaluationRequest, data: EvaluationData, tmp_path: Path
+) -> None:
+    """Pastes need good parts to lie on; here there are none to learn from."""
+    bare = replace(asked(request_, seeds=(0,), steps=2), data=replace(data, normals_train=[]))
+    result = last(evaluate(bare, tmp_path / "work"))
+    assert row(result, "real")["mean"]
+    for name in ("copy-paste", "real+copy-paste"):
+        assert "normal images, but none were given" in row(result, name)["skipped"]
+        assert row(result, name)["seeds"] == []
+    assert result["verdict"] is None
+    assert result["pictures"] == []
+
+
+def test_a_source_that_could_not_be_used_is_tried_again(request_: EvaluationRequest, tmp_path: Path) -> None:
+    rows = ("real", "copy-paste")
+    strict = {"copy-paste": Source("paste", "copy-paste", limits={"min_area_ratio": 1e6, "max_area_ratio": 1e9})}
+    refused = replace(asked(request_, rows=rows, seeds=(0,), steps=2), sources=strict)
+    skipped = row(last(evaluate(refused, tmp_path / "work")), "copy-paste")
+    assert skipped["skipped"] == "none of copy-paste's candidates was accepted"
+    (tmp_path / "work/seed-0/pairs/copy-paste/blot.json").unlink()
+    usable = replace(refused, sources={"copy-paste": SOURCES["copy-paste"]})
+    found = row(last(evaluate(usable, tmp_path / "work")), "copy-paste")
+    assert "skipped" not in found
+    assert found["mean"]
+
+
+def test_given_pairs_are_a_source(request_: EvaluationRequest, tmp_path: Path) -> None:
+    pairs = [drawn_pair(300 + number) for number in range(3)]
+    made = MadePairs(
+        [Candidate(5, 5, pair.image, pair.mask) for pair in pairs], {"attempts": 3, "accepted": 3, "rejected": {}}, {}
+    )
+    given = replace(
+        asked(request_, rows=("real", "pairs", "real+pairs"), seeds=(0,), steps=2),
+        sources={"pairs": Source("the given pairs", "")},
+        given={"pairs": {"blot": made}},
+    )
+    result = last(evaluate(given, tmp_path / "work"))
+    assert row(result, "real+pairs")["title"] == "real pairs + the given pairs"
+    assert row(result, "pairs")["seeds"][0]["counts"] == {"blot": made.counts}
+    assert len({entry["image"] for entry in result["pictures"]}) == 3
+    other = replace(given, given={"pairs": {"blot": replace(made, pairs=made.pairs[:2])}})
+    with pytest.raises(UsageError, match="given differ"):
+        next(evaluate(other, tmp_path / "work"))
+
+
+def spoilt(pair: Pair) -> Pair:
+    return replace(pair, image=255 - pair.image, mask=~pair.mask)
+
+
+def test_held_out_photographs_never_reach_a_training(
+    request_: EvaluationRequest, data: EvaluationData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is held out, the same pairs are made and the detectors are the same, bit for bit."""
+    other = replace(
+        data,
+        defects={
+            kind: DefectSplit(split.train, [spoilt(each) for each in split.test])
+            for kind, split in data.defects.items()
+        },
+        normals_test=[replace(normal, image=255 - normal.image) for normal in data.normals_test],
+    )
+    assert other.defects["blot"].test[0].image[0, 0, 0] != data.defects["blot"].test[0].image[0, 0, 0]
+    brief = asked(request_, seeds=(0,), steps=3)
+    seen = [
+        _weights(each, tmp_path / name, monkeypatch)
+        for name, each in (("one", brief), ("two", replace(brief, data=other)))
+    ]
+    assert len(seen[0]) == 3
+    assert seen[0] == seen[1]
+
+
+def _weights(request: EvaluationRequest, work: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Run an evaluation, and return the weights of each detector that it tests."""
+    found: dict[int, bytes] = {}
+    predict = trial.predict
+
+    def watched(net: Any, image: Any) -> Any:
+        found[id(net)] = b"".join(value.numpy().tobytes() for value in net.state_dict().values())
+        kept.append(net)
+        return predict(net, image)
+
+    kept: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "predict", watched)
+        last(evaluate(request, work))
+    return list(found.values())
+
+
+def test_several_types_are_measured_each_and_told_apart(base: Base, tmp_path: Path) -> None:
+    data = read_evaluation_data(write_photographs(tmp_path / "tiles", ("blot", "stain")))
+    profile = replace(TINY, rows=("real",), seeds=(0,), steps=2)
+    result = last(evaluate(EvaluationRequest(data, profile, base, MaskNetworks(None, None)), tmp_path / "work"))
+    (seed,) = row(result, "real")["seeds"]
+    assert set(seed["by_type"]) == {"blot", "stain"}
+    assert 0 <= seed["metrics"]["accuracy"] <= 1
+
+
+def measured(name: str, values: Mapping[int, float]) -> Result:
+    return {"row": name, "seeds": [{"seed": seed, "metrics": {"pixel_ap": value}} for seed, value in values.items()]}
+
+
+REAL = measured("real", {0: 0.40, 1: 0.60, 2: 0.50})
+VERDICTS: dict[str, tuple[dict[int, float], float, float | None, bool | None, str]] = {
+    "better": ({0: 0.50, 1: 0.72, 2: 0.58}, 0.10, 0.02, True, "changed pixel AP by +10.0 ± 2.0 points"),
+    "worse": ({0: 0.30, 1: 0.48, 2: 0.42}, -0.10, 0.02, False, "changed pixel AP by -10.0 ± 2.0 points"),
+    "chance": ({0: 0.44, 1: 0.56, 2: 0.50}, 0.0, 0.04, None, "changed pixel AP by +0.0 ± 4.0 points"),
+    "one seed": ({1: 0.75}, 0.15, None, None, "changed pixel AP by +15.0 points"),
+}
+ENDS = {
+    "better": ": they help.",
+    "worse": ": they harm.",
+    "chance": ": no more than chance.",
+    "one seed": "; one seed tells nothing about chance.",
+}
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_a_verdict_compares_seed_by_seed(case: str) -> None:
+    values, change, spread, helps, said = VERDICTS[case]
+    found = verdict([REAL, measured("copy-paste", {0: 1.0}), measured("real+copy-paste", values)])
+    assert found is not None
+    assert found["change"] == pytest.approx(change, abs=1e-9)
+    assert found["spread"] == (None if spread is None else pytest.approx(spread))
+    assert found["helps"] is helps
+    assert found["seeds"] == len(values)
+    assert said in found["sentence"]
+    assert found["sentence"].endswith(f"on your held-out photographs{ENDS[case]}")
+
+
+def test_a_verdict_is_on_the_last_row_that_adds_pairs() -> None:
+    found = verdict(
+        [measured("real+one", {0: 0.9, 1: 0.9}), REAL, measured("real+two", {0: 0.4, 1: 0.6}), {**REAL, "row": "three"}]
+    )
+    assert found is not None
+    assert (found["row"], found["change"]) == ("real+two", 0)
+
+
+NO_VERDICT: list[Iterable[Result]] = [
+    [],
+    [REAL],
+    [REAL, measured("copy-paste", {0: 0.5})],
+    [measured("real+copy-paste", {0: 0.5})],
+    [REAL, measured("real+copy-paste", {})],
+    [REAL, measured("real+copy-paste", {7: 0.5})],
+]
+
+
+@pytest.mark.parametrize("rows", NO_VERDICT)
+def test_without_both_rows_of_one_seed_there_is_no_verdict(rows: list[Result]) -> None:
+    assert verdict(rows) is None
