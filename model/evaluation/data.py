@@ -95,15 +95,34 @@ def read_evaluation_data(folder: Path, types: Sequence[str] = (), reading: Readi
             problems += [f"normal photographs: {problem}" for problem in error.problems]
     if problems:
         raise UsageError(problems, f"{folder} cannot be evaluated")
+    return assemble_data(folder.resolve().name, found.layout, defects, normals, notes)
+
+
+def assemble_data(
+    name: str,
+    layout: str,
+    defects: dict[str, DefectSplit],
+    normals: Sequence[list[NormalImage]],
+    notes: Sequence[str] = (),
+) -> EvaluationData:
+    """Put together photographs that are split already.
+
+    Args:
+        normals: those to train on, and those to test on.
+        notes: on what was read.
+
+    Raises:
+        UsageError: a photograph trains and tests; lists all that do.
+    """
+    notes = list(notes)
     for side, pictures in zip(("train", "test"), normals, strict=True):
         if not pictures:
             notes.append(f"there are no normal photographs to {side} on")
     sides = [_described(defects, normals, side) for side in (0, 1)]
-    _refuse_leaks(folder, *sides)
+    _refuse_leaks(name, *sides)
     notes += note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
-    digest = hashlib.sha256(json.dumps([found.layout, sides], sort_keys=True).encode()).hexdigest()
-    notes = _condensed(notes)
-    return EvaluationData(folder.resolve().name, found.layout, defects, normals[0], normals[1], notes, digest)
+    digest = hashlib.sha256(json.dumps([layout, sides], sort_keys=True).encode()).hexdigest()
+    return EvaluationData(name, layout, defects, normals[0], normals[1], _condensed(notes), digest)
 
 
 def leave_out(data: EvaluationData, names: Sequence[str]) -> EvaluationData:
@@ -212,7 +231,7 @@ def _named(
     return [(name, pair.image) for name, pair in pairs] + healthy
 
 
-def _refuse_leaks(folder: Path, train: Described, test: Described) -> None:
+def _refuse_leaks(name: str, train: Described, test: Described) -> None:
     """Refuse a photograph that trains and tests, whatever its names are and whichever types it stands under."""
     trained = {item["image_sha256"]: f"{kind} {item['name']}" for kind, items in train.items() for item in items}
     leaks = [
@@ -222,4 +241,4 @@ def _refuse_leaks(folder: Path, train: Described, test: Described) -> None:
         if item["image_sha256"] in trained
     ]
     if leaks:
-        raise UsageError(leaks, f"{folder} cannot be evaluated")
+        raise UsageError(leaks, f"{name} cannot be evaluated")

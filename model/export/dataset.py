@@ -48,6 +48,7 @@ class Provenance:
         adapter_card: the adapter's card, as JSON.
         base_hash: identifies the weights of the base model.
         counts: the counts of the candidates, as JSON; `counts["accepted"]` is the number of pairs.
+        evaluation: what the pairs are worth on held-out photographs, as JSON; None where that was not asked for.
     """
 
     object_name: str
@@ -56,6 +57,7 @@ class Provenance:
     adapter_card: Mapping[str, Any] | None
     base_hash: str | None
     counts: Mapping[str, Any]
+    evaluation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def write_dataset(
 
 
 def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequence[dict[str, str]]) -> dict[str, Any]:
+    evaluation = {} if provenance.evaluation is None else {"evaluation": provenance.evaluation}
     return {
         "format_version": FORMAT_VERSION,
         "software": {"name": "pairforge", "version": _software_version()},
@@ -151,6 +154,7 @@ def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequen
         "counts": provenance.counts,
         "formats": formats,
         "normals": healthy,
+        **evaluation,
     }
 
 

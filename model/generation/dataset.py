@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from model.data.placement import NormalImage
 from model.export.dataset import DatasetSummary, Provenance, check_formats, write_dataset
@@ -68,6 +69,7 @@ def finish_dataset(
     counts: Counts,
     *,
     normals: Iterable[NormalImage] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
 ) -> DatasetSummary:
     """Write the zip of a request whose pairs are complete; the same request and pairs give the same bytes.
 
@@ -75,6 +77,7 @@ def finish_dataset(
         pairs: the accepted pairs in order; iterated once.
         counts: the counts of the candidates.
         normals: stored for the formats that need them, iterated once; by default the request's own.
+        evaluation: what the pairs are worth on held-out photographs, as JSON; None where that was not asked for.
 
     Raises:
         UsageError: if a format does not exist.
@@ -87,6 +90,7 @@ def finish_dataset(
         adapter_card=adapter.card,
         base_hash=adapter.base.digest,
         counts=counts.as_dict(),
+        evaluation=evaluation,
     )
     stored = (normals if normals is not None else request.normals) if request.formats else ()
     with stage("zip"):
