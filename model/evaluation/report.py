@@ -199,7 +199,7 @@ def _deviation(values: Sequence[float]) -> float | None:
 def _percent(mean: float | Undefined | None, sd: float | Undefined | None = None, *, signed: bool = False) -> str:
     if not isinstance(mean, (int, float)):
         return NOTHING
-    text = f"{100 * mean:+.1f}" if signed else f"{100 * mean:.1f}"
+    text = f"{100 * mean:+.1f}".replace("-", "−") if signed else f"{100 * mean:.1f}"
     return f"{text} ± {100 * sd:.1f}" if isinstance(sd, (int, float)) else text
 
 

@@ -175,7 +175,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _sentence(change: float, spread: float | None, *, helps: bool | None) -> str:
-    points = f"{100 * change:+.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
+    points = f"{100 * change:+.1f}".replace("-", "−") + (f" ± {100 * spread:.1f}" if spread is not None else "")
     said = f"Adding these pairs changed {VERDICT_TITLE} by {points} points on your held-out photographs"
     if spread is None:
         return f"{said}; one seed tells nothing about chance."

@@ -296,7 +296,7 @@ def measured(name: str, values: Mapping[int, float]) -> Result:
 REAL = measured("real", {0: 0.40, 1: 0.60, 2: 0.50})
 VERDICTS: dict[str, tuple[dict[int, float], float, float | None, bool | None, str]] = {
     "better": ({0: 0.50, 1: 0.72, 2: 0.58}, 0.10, 0.02, True, "changed pixel AP by +10.0 ± 2.0 points"),
-    "worse": ({0: 0.30, 1: 0.48, 2: 0.42}, -0.10, 0.02, False, "changed pixel AP by -10.0 ± 2.0 points"),
+    "worse": ({0: 0.30, 1: 0.48, 2: 0.42}, -0.10, 0.02, False, "changed pixel AP by −10.0 ± 2.0 points"),
     "chance": ({0: 0.44, 1: 0.56, 2: 0.50}, 0.0, 0.04, None, "changed pixel AP by +0.0 ± 4.0 points"),
     "one seed": ({1: 0.75}, 0.15, None, None, "changed pixel AP by +15.0 points"),
 }
