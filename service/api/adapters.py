@@ -64,6 +64,13 @@ def _form_schema() -> dict[str, Any]:
                 **_FILES,
                 "description": "Photographs of defect-free parts, used for training and as backgrounds.",
             },
+            "held_out_images[]": {
+                **_FILES,
+                "description": "Photographs of the defect on other parts, which no training sees; jobs are evaluated "
+                "on them.",
+            },
+            "held_out_masks[]": {**_FILES, "description": "One mask per held-out image, with the same file name."},
+            "held_out_normals[]": {**_FILES, "description": "Photographs of further defect-free parts, likewise."},
             **{name: {"type": "string", "description": text} for name, text in _READING.items()},
             **fields,
         },
@@ -78,6 +85,15 @@ _SCRATCHES = {
 
 _EXAMPLES = {
     "dualanodiff": {"summary": "Train a model", "value": {**_SCRATCHES, "steps": 1000}},
+    "held-out": {
+        "summary": "Train a model, and keep photographs back to measure what its pairs are worth",
+        "value": {
+            **_SCRATCHES,
+            "held_out_images[]": ["scratch_3.png", "scratch_4.png"],
+            "held_out_masks[]": ["scratch_3.png", "scratch_4.png"],
+            "held_out_normals[]": ["good_2.png"],
+        },
+    },
     "copy-paste": {
         "summary": "Keep the real defects, to copy them",
         "value": {**_SCRATCHES, "normals[]": ["good_1.png"], "method": "copy-paste", "flip_vertical": False},
@@ -107,6 +123,7 @@ async def create_adapter(
 ) -> Response:
     """Train an adapter on 2 to 64 (better 3 to 10) images of a defect and their masks, paired by file name.
 
+    Held-out pictures are kept apart from the training; jobs of this adapter can be evaluated on them.
     If a file or field is wrong, the response lists every mistake at once, and nothing is stored.
     """
     await to_thread.run_sync(require_quota, services, key_id, idempotency_key)
@@ -190,6 +207,8 @@ def _stored_and_submitted(
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
         asked = wanted.model_dump(mode="json")
         asked["training"] = own_options("training", wanted.method, asked["training"])
+        if held_out := pictures.of(Upload.HELD_OUT_IMAGES):
+            asked["held_out"] = {"pairs": len(held_out), "normals": len(pictures.of(Upload.HELD_OUT_NORMALS))}
         record = submit(services, submission, asked, pictures.notes, size)
         kept = record.id == adapter
     except RedisError:

@@ -7,12 +7,11 @@ PNG, so that nothing but their pixels is kept.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -21,8 +20,9 @@ class Inspection(TypedDict):
     """A request to decode files.
 
     Attributes:
-        files: kind (images, masks, normals) → name → path.
+        files: kind (see `Upload`) → name → path.
         limits: fields of `ImageLimits`.
+        max_held_out: most held-out pairs.
         brightness, mask_values: the form's fields of these names.
         folder: where the pictures are written, as `{kind}/{index:03}.png`.
         memory_bytes: limit of address space.
@@ -31,6 +31,7 @@ class Inspection(TypedDict):
 
     files: dict[str, dict[str, str]]
     limits: dict[str, int]
+    max_held_out: int
     brightness: NotRequired[str | None]
     mask_values: NotRequired[str | None]
     folder: str
@@ -58,57 +59,30 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
         `problems`: the fields of a `FileProblem` each; `notes`; and `pictures`: by kind a list of name (the file's
         stem), width, height, bytes and sha256 of the new file.
     """
+    from service.api.inspected import Inspected
     from service.core.errors import UsageError
+    from service.core.object_keys import HELD_OUT, TRAINING_UPLOADS, Upload
     from service.core.uploads.decoding import ImageLimits
-    from service.core.uploads.pairs import read_normals, read_pairs, shared_reading
-    from service.core.uploads.problems import UnusableFilesError
+    from service.core.uploads.pairs import shared_reading
     from service.core.uploads.reading import Reading, chosen_reading
 
-    files = {kind: {name: Path(path) for name, path in named.items()} for kind, named in inspection["files"].items()}
+    files = {
+        Upload(kind): {name: Path(path) for name, path in named.items()} for kind, named in inspection["files"].items()
+    }
     limits = ImageLimits(**inspection["limits"])
-    folder = Path(inspection["folder"])
-    pictures: dict[str, list[dict[str, Any]]] = {"images": [], "masks": [], "normals": []}
-    problems: list[dict[str, Any]] = []
-    notes: list[str] = []
+    inspected = Inspected(Path(inspection["folder"]))
     reading = Reading()
     # The API reports mistakes in the form's fields itself.
     with suppress(UsageError):
         reading = chosen_reading(inspection.get("brightness"), inspection.get("mask_values"))
-    reading = shared_reading(reading, files["images"], files["masks"], files["normals"], limits)
-    try:
-        pairs = read_pairs(files["images"], files["masks"], limits, reading)
-        notes += pairs.notes
-        for index, pair in enumerate(pairs.pairs):
-            pictures["images"].append(_written(pair.image, pair.name, folder / "images" / f"{index:03}.png"))
-            pictures["masks"].append(_written(pair.mask, pair.name, folder / "masks" / f"{index:03}.png"))
-        del pairs
-    except UnusableFilesError as error:
-        problems += map(asdict, error.found)
-    if files["normals"]:
-        try:
-            normals = read_normals(files["normals"], limits, reading)
-            notes += normals.notes
-            for index, normal in enumerate(normals.images):
-                pictures["normals"].append(_written(normal.image, normal.name, folder / "normals" / f"{index:03}.png"))
-        except UnusableFilesError as error:
-            problems += map(asdict, error.found)
-    return {"problems": problems, "notes": notes, "pictures": pictures}
-
-
-def _written(pixels: Any, name: str, path: Path) -> dict[str, Any]:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels if pixels.ndim == 3 else pixels.astype("uint8") * 255)
-    image.save(path, "PNG")
-    data = path.read_bytes()
-    return {
-        "name": name,
-        "width": image.width,
-        "height": image.height,
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
+    # Nothing of the held-out pictures may decide how the others are read.
+    reading = shared_reading(reading, files[Upload.IMAGES], files[Upload.MASKS], files[Upload.NORMALS], limits)
+    inspected.read({kind: (kind, files[kind]) for kind in TRAINING_UPLOADS}, limits, reading)
+    if any(files[kind] for kind in HELD_OUT.values()):
+        fewer = replace(limits, min_pairs=1, max_pairs=inspection["max_held_out"])
+        inspected.read({kind: (held_out, files[held_out]) for kind, held_out in HELD_OUT.items()}, fewer, reading)
+        inspected.refuse_leaks(files)
+    return {"problems": inspected.problems, "notes": inspected.notes, "pictures": inspected.pictures}
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from service.api.decoder import Inspection
 from service.api.problems import Problem
 from service.api.uploads import KINDS, Form
 from service.core.errors import TransientError
+from service.core.object_keys import Upload
 from service.core.settings import Settings
 from service.core.uploads.decoding import ImageLimits
 
@@ -63,13 +64,11 @@ class Picture:
 class Pictures:
     """The accepted pictures by kind, and notes on what was converted or looks odd, one sentence each."""
 
-    images: list[Picture]
-    masks: list[Picture]
-    normals: list[Picture]
+    by_kind: Mapping[Upload, list[Picture]]
     notes: list[str]
 
-    def of(self, kind: str) -> list[Picture]:
-        return {"images": self.images, "masks": self.masks, "normals": self.normals}[kind]
+    def of(self, kind: Upload) -> list[Picture]:
+        return self.by_kind[kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +113,7 @@ async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:
     inspection = Inspection(
         files={kind: {file.name: str(file.path) for file in form.of(kind)} for kind in KINDS},
         limits=asdict(limits),
+        max_held_out=settings.max_held_out,
         brightness=form.fields.get("brightness"),
         mask_values=form.fields.get("mask_values"),
         folder=str(form.folder / "accepted"),
@@ -135,7 +135,7 @@ async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:
         ]
         for kind in KINDS
     }
-    return Pictures(**pictures, notes=answer["notes"])
+    return Pictures(pictures, answer["notes"])
 
 
 async def _inspected(inspection: Inspection) -> dict[str, Any] | str:

@@ -35,6 +35,7 @@ async def _json_only(request: Request, _: KeyId) -> None:
 
 
 _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "formats": ["coco"]}
+_EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "seeds": 3}}
 
 
 @router.post(
@@ -51,12 +52,15 @@ async def create_job(
     request: Request,
     services: UsedServices,
     key_id: KeyId,
-    wanted: Annotated[JobRequest, Body(examples=[_EXAMPLE])],
+    wanted: Annotated[JobRequest, Body(examples=[_EXAMPLE, _EVALUATED])],
     idempotency_key: resources.IdempotencyKey = None,
 ) -> Response:
     """Generate `num_pairs` accepted pairs with a trained adapter.
 
     Replace the adapter id of the example with that of an adapter that has succeeded; `GET /v1/adapters` lists yours.
+    With `evaluation`, the job also measures what its pairs are worth, on the held-out pictures that were uploaded with
+    the adapter. Detectors are trained for that, which takes longer than generating the pairs; should it fail, the job
+    succeeds all the same, and `verdict` says why there are no numbers.
     """
     # Hashed as received: parsing may draw a random seed.
     body = json.dumps(await request.json(), sort_keys=True)
@@ -75,6 +79,12 @@ async def create_job(
         raise Problem(
             "adapter_not_ready", detail, errors=[{"pointer": "/adapter_id", "detail": detail}], headers=headers
         )
+    if wanted.evaluation is not None and "held_out" not in adapter.request:
+        detail = (
+            f"adapter {adapter.id} has no held-out pairs to evaluate on: upload held_out_images[] and "
+            "held_out_masks[] when you create an adapter, or leave evaluation out"
+        )
+        raise Problem("invalid_request", detail, errors=[{"pointer": "/evaluation", "detail": detail}])
     method, asked = adapter.request.get("method", DEFAULT_METHOD), wanted.model_dump(mode="json")
     if refused := refusals("sampling", method, asked):
         errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]

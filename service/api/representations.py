@@ -90,6 +90,7 @@ def _job(record: Record, resolved: Mapping[str, Any]) -> dict[str, Any]:
         "request": _overlaid(record.request, resolved),
         "counts": record.counts or result.get("counts"),
         "dataset": {name: result[name] for name in ("bytes", "sha256") if name in result} or None,
+        "verdict": result.get("verdict"),
         "links": links,
     }
 

@@ -73,6 +73,19 @@ class Dataset(_Schema):
     sha256: str
 
 
+class Verdict(_Schema):
+    """Whether a job's pairs make a detector better on the adapter's held-out photographs."""
+
+    status: Literal["measured", "not_measured"]
+    metric: str | None = Field(default=None, description="What was compared, a number in 0–1.")
+    change: float | None = Field(default=None, description="Mean over the seeds: with the pairs minus without them.")
+    spread: float | None = Field(default=None, description="Standard deviation over the seeds; null of one seed.")
+    helps: bool | None = Field(default=None, description="Null where the change is no more than chance.")
+    seeds: int | None = Field(default=None, description="Number of seeds.")
+    sentence: str | None = Field(default=None, description="The verdict in words.")
+    detail: str | None = Field(default=None, description="Why nothing was measured.")
+
+
 class Failure(_Schema):
     """Reason of a failure."""
 
@@ -114,6 +127,7 @@ class Job(Resource):
     request: dict[str, Any] = Field(description="The request, with its seed and the defaults that are known so far.")
     counts: Counts | None
     dataset: Dataset | None = Field(description="Size and hash of the dataset, once it is complete.")
+    verdict: Verdict | None = Field(description="What its evaluation found, once it is complete; null without one.")
 
 
 class AdapterList(_Schema):

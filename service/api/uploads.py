@@ -23,11 +23,12 @@ from starlette.requests import Request
 
 from service.api.problems import Problem, pointer
 from service.core.disk import disk_is_full
+from service.core.object_keys import Upload
 from service.core.scratch_dirs import free_bytes, scratch_dir
 from service.core.settings import Settings
 from service.core.uploads.names import shown_name
 
-KINDS = ("images", "masks", "normals")
+KINDS = tuple(Upload)
 """Form fields that hold files; `images[]` is the same as `images`."""
 
 MAX_FIELDS = 64
@@ -145,10 +146,13 @@ class _Receiver:
         self.form = Form(folder)
         self.complete = False
         self._max_file_bytes = settings.max_file_bytes
-        self._max_files = {
-            "images": settings.max_pairs,
-            "masks": settings.max_pairs,
-            "normals": settings.max_normals,
+        self._max_files: dict[str, int] = {
+            Upload.IMAGES: settings.max_pairs,
+            Upload.MASKS: settings.max_pairs,
+            Upload.NORMALS: settings.max_normals,
+            Upload.HELD_OUT_IMAGES: settings.max_held_out,
+            Upload.HELD_OUT_MASKS: settings.max_held_out,
+            Upload.HELD_OUT_NORMALS: settings.max_held_out_normals,
         }
         self._max_parts = MAX_FIELDS + sum(self._max_files.values())
         self._parts = self._fields = 0
@@ -219,7 +223,7 @@ class _Receiver:
         if kind not in KINDS:
             raise Problem(
                 "invalid_request",
-                f"unknown file field {part}: send files as images[], masks[] and normals[]",
+                f"unknown file field {part}: send files as {', '.join(f'{known}[]' for known in KINDS)}",
                 errors=[{"pointer": pointer(part), "detail": "unknown file field"}],
             )
         index = len(self.form.of(kind))

@@ -32,6 +32,18 @@ class Upload(StrEnum):
     IMAGES = "images"
     MASKS = "masks"
     NORMALS = "normals"
+    HELD_OUT_IMAGES = "held_out_images"
+    HELD_OUT_MASKS = "held_out_masks"
+    HELD_OUT_NORMALS = "held_out_normals"
+
+
+TRAINING_UPLOADS = (Upload.IMAGES, Upload.MASKS, Upload.NORMALS)
+HELD_OUT: dict[Upload, Upload] = {
+    Upload.IMAGES: Upload.HELD_OUT_IMAGES,
+    Upload.MASKS: Upload.HELD_OUT_MASKS,
+    Upload.NORMALS: Upload.HELD_OUT_NORMALS,
+}
+"""Kind of a file that is trained on → the kind of its held-out counterpart, which no training sees."""
 
 
 _PREFIXES = {Kind.ADAPTER: "adp", Kind.JOB: "job"}
@@ -104,6 +116,11 @@ def block(job: str, number: int, owner: str) -> str:
 def verdict(job: str, number: int, owner: str) -> str:
     """Return the key of a judge's verdict on a block; the job's blocks name the valid one."""
     return f"{prefix(job)}blocks/{number:06d}-{owner}.json"
+
+
+def evaluated(job: str, seed: int, row: str, owner: str) -> str:
+    """Return the key of one attempt's numbers of a row of an evaluation; the job's checkpoint names the valid one."""
+    return f"{prefix(job)}evaluation/{seed}-{row}-{owner}.json"
 
 
 def results(job: str, owner: str = "") -> str:

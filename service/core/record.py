@@ -41,6 +41,7 @@ class Record:
         owner: attempt that claimed or finished it last.
         lease_until: end of the longest lease on it; None if nobody holds one.
         attempt: number of starts so far.
+        strikes: number of starts since the last progress.
         stored_bytes: size of its objects, counted against its key's quota.
         revision: grows with every visible change.
         notes: sentences on the uploads.
@@ -61,6 +62,7 @@ class Record:
     owner: str | None
     lease_until: float | None
     attempt: int
+    strikes: int
     checkpoint: Json | None
     stored_bytes: int
     revision: int
@@ -99,6 +101,7 @@ def parse_record(fields: Mapping[str, str]) -> Record:
         owner=fields.get("owner"),
         lease_until=None if lease is None else float(lease),
         attempt=int(fields["attempt"]),
+        strikes=int(fields["strikes"]),
         checkpoint=parse_json(fields.get("checkpoint")),
         stored_bytes=int(fields["stored_bytes"]),
         revision=int(fields["revision"]),

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from service.core.options.common import Seed
 from service.core.options.declaration import declared, with_options
+from service.core.options.evaluation import EvaluationOptions
 from service.core.options.methods import DEFAULT_METHOD, MethodName, offered
 from service.core.options.quality import QualityLimits
 
@@ -74,6 +75,7 @@ class JobRequest(_Request):
         formats: further layouts of the dataset.
         limits: thresholds of the quality checks.
         max_attempts: most candidates to try; None for ten per pair.
+        evaluation: measures the pairs on the adapter's held-out photographs; None for no evaluation.
     """
 
     adapter_id: Annotated[str, Field(pattern=r"^adp_[0-9a-z]{26}$")]
@@ -82,6 +84,13 @@ class JobRequest(_Request):
     formats: Annotated[tuple[Literal["mvtec", "coco", "yolo", "labelstudio"], ...], Field(max_length=4)] = ()
     limits: QualityOptions = Field(default_factory=QualityOptions)
     max_attempts: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    evaluation: Annotated[
+        EvaluationOptions | None,
+        Field(
+            description="Train detectors with and without the job's pairs, and test them on the adapter's held-out "
+            "photographs; the verdict is in the job and in `dataset.json`."
+        ),
+    ] = None
 
     @field_validator("max_attempts")
     @classmethod

@@ -26,6 +26,7 @@ class Settings(BaseSettings):
         spool_dir: folder of uploads and unfinished work; None for the system's folder of temporary files.
         require_keys: require an API key of every request; without it, only requests from this machine are served.
         max_pairs, max_normals, max_file_bytes, max_body_bytes, max_pixels, max_total_pixels: limits of one upload.
+        max_held_out, max_held_out_normals: most held-out pairs and normal images of one upload.
         max_uploads, max_uploads_per_key: limits of concurrent uploads.
         min_free_bytes: space that uploads must leave free on their disk.
         body_idle_seconds: longest time without data while a body is received.
@@ -64,6 +65,8 @@ class Settings(BaseSettings):
     require_keys: bool = True
     max_pairs: PositiveInt = 64
     max_normals: PositiveInt = 200
+    max_held_out: PositiveInt = 200
+    max_held_out_normals: PositiveInt = 200
     max_file_bytes: Bytes = 20_000_000
     max_body_bytes: Bytes = 200_000_000
     max_pixels: PositiveInt = 4096 * 4096

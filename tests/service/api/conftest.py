@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx2
@@ -20,7 +20,7 @@ from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from service.main import create_app
-from tests.service.api.uploads import pairs
+from tests.service.api.uploads import Part, pairs
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, RedisServer, S3Server
 
 
@@ -114,9 +114,9 @@ def client(new_client: Callable[..., httpx2.Client]) -> httpx2.Client:
     return new_client()
 
 
-def trained(client: httpx2.Client, store: RecordStore) -> str:
+def trained(client: httpx2.Client, store: RecordStore, more: Sequence[Part] = ()) -> str:
     """The id of a client's adapter that has succeeded, as far as records tell."""
-    answer = client.post("/v1/adapters", data={"name": "scratches"}, files=pairs())
+    answer = client.post("/v1/adapters", data={"name": "scratches"}, files=[*pairs(), *more])
     adapter = str(answer.json()["id"])
     assert store.claims.claim(adapter, "worker")
     artifact, sample = object_keys.artifact(adapter, "worker"), object_keys.sample(adapter, 5, "worker")

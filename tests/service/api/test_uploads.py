@@ -15,7 +15,7 @@ from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api import uploads
 from tests.service.api.conftest import serving
-from tests.service.api.uploads import encoded, mask, pairs, part, picture, with_last
+from tests.service.api.uploads import encoded, held_out, mask, pairs, part, picture, with_last
 
 FORM = {"name": "scratches", "defect": "scratch", "object": "tile"}
 
@@ -217,7 +217,8 @@ def test_uploads_are_stored_under_numbers_with_their_list(client: httpx2.Client,
 @pytest.fixture(scope="module")
 def strict(settings: Settings) -> Iterator[tuple[str, Settings]]:
     """An API whose limits are low."""
-    limits = {"max_pairs": 4, "max_normals": 1, "max_file_bytes": 10_000, "max_body_bytes": 60_000}
+    limits = {"max_pairs": 4, "max_normals": 1, "max_held_out": 1, "max_held_out_normals": 1}
+    limits |= {"max_file_bytes": 10_000, "max_body_bytes": 60_000}
     chosen = settings.model_copy(update=limits)
     with serving(chosen) as url:
         yield url, chosen
@@ -229,6 +230,12 @@ TOO_MUCH = {
         413,
         [*pairs(), *(part("normals", f"{index}.png", encoded(picture(index))) for index in range(2))],
     ),
+    "too many held-out pairs": (413, [*pairs(), *held_out(2)]),
+    "too many held-out normals": (
+        413,
+        [*pairs(), *held_out(), part("held_out_normals", "other.png", encoded(picture(8)))],
+    ),
+    "too large a held-out file": (422, [*pairs(), part("held_out_normals", "large.png", encoded(picture(7, 64)))]),
     "too large a file": (422, [*pairs(), part("normals", "large.png", encoded(picture(7, 64)))]),
     "too large a body": (413, [*pairs(), part("normals", "large.png", bytes(70_000))]),
 }

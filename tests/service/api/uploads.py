@@ -12,7 +12,8 @@ from PIL import Image
 
 SIDE = 32
 
-Parts = list[tuple[str, tuple[str, bytes, str]]]
+Part = tuple[str, tuple[str, bytes, str]]
+Parts = list[Part]
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -32,7 +33,7 @@ def mask(left: int = 4, side: int = SIDE) -> Image.Image:
     return Image.fromarray(values)
 
 
-def part(kind: str, name: str, content: bytes) -> tuple[str, tuple[str, bytes, str]]:
+def part(kind: str, name: str, content: bytes) -> Part:
     return f"{kind}[]", (name, content, "application/octet-stream")
 
 
@@ -40,6 +41,13 @@ def pairs(count: int = 2, offset: int = 0) -> Parts:
     """Parts of a form: images and masks that are as they should be."""
     parts = [part("images", f"tile_{index}.png", encoded(picture(offset + index))) for index in range(count)]
     return parts + [part("masks", f"tile_{index}.png", encoded(mask(index))) for index in range(count)]
+
+
+def held_out(count: int = 1, offset: int = 100) -> Parts:
+    """Parts of a form: held-out pairs and one normal that are as they should be."""
+    parts = [part("held_out_images", f"out_{index}.png", encoded(picture(offset + index))) for index in range(count)]
+    parts += [part("held_out_masks", f"out_{index}.png", encoded(mask(index))) for index in range(count)]
+    return [*parts, part("held_out_normals", "fine.png", encoded(picture(offset - 1)))]
 
 
 def with_last(kind: str, content: bytes, name: str | None = None) -> Parts:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from model.diffusion.schedulers import SCHEDULERS
+from model.evaluation.profiles import PROFILES
 from model.export.dataset import FORMATS
 from service.core.object_keys import Kind, kind_of, new_id
 from service.core.object_keys import prefix as prefix_of
 from service.core.options.common import MaskMethod
+from service.core.options.evaluation import EvaluationOptions, ProfileName
 from service.core.options.methods import METHOD_OPTIONS, offered
 from service.core.options.quality import QualityLimits
 from service.core.requests import AdapterRequest, JobRequest, QualityOptions, TrainingOptions
@@ -38,9 +40,19 @@ def test_options_are_the_librarys() -> None:
     assert set(TrainingOptions.model_fields) == set(offered("training"))
     assert set(QualityOptions.model_fields) == names(QualityLimits)
     assert set(JobRequest.model_fields) - set(offered("sampling")) == {
-        *("adapter_id", "num_pairs", "formats", "limits", "max_attempts")
+        *("adapter_id", "num_pairs", "formats", "limits", "max_attempts", "evaluation")
     }
     assert set(offered("sampling")) <= set(JobRequest.model_fields)
+
+
+def test_every_profile_of_an_evaluation_may_be_asked_for_by_name() -> None:
+    for name in PROFILES:
+        asked = job(evaluation={"profile": name, "seeds": 2}).model_dump(mode="json")["evaluation"]
+        assert asked == {"profile": name, "seeds": 2}
+    assert get_args(ProfileName) == tuple(PROFILES)
+    assert job(evaluation={}).evaluation == EvaluationOptions("quick", 3)
+    for wrong in ({"profile": "long"}, {"seeds": 0}, {"seeds": 11}, {"rows": ["real"]}):
+        assert refused(job, evaluation=wrong) == {("evaluation", *wrong)}
 
 
 def test_the_librarys_defaults_may_be_asked_for() -> None:
