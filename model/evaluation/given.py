@@ -19,6 +19,10 @@ from model.export.inspection import read_dataset
 from model.types import Candidate, ImageArray, anomaly_part
 from service.core.errors import UsageError
 
+IDENTICAL = 0.5
+"""Share of identical pixels outside the mask from which a pair lies on a photograph: others have other noise,
+and generating changes a window only."""
+
 
 def read_given_pairs(files: Sequence[Path]) -> dict[str, MadePairs]:
     """Read the pairs of datasets by their defect's name; several datasets of one defect are joined.
@@ -66,15 +70,14 @@ def refuse_held_out(files: Sequence[Path], data: EvaluationData) -> None:
 
 
 def _lies_on(archive: ZipFile, record: Mapping[str, Any], normals: Mapping[str, ImageArray]) -> bool:
-    """Return whether a pair has the pixels of one of these normal images wherever it was not generated."""
-    normal, window = normals.get(record["normal"]), record["window"]
-    if normal is None or window is None:
+    """Return whether a pair has, for the most part, the very pixels of the normal image of its normal's name."""
+    normal = normals.get(record["normal"])
+    if normal is None:
         return False
-    image = _read(archive, record).image
-    left, top, right, bottom = window
-    outside = np.ones(image.shape[:2], np.bool_)
-    outside[top:bottom, left:right] = False
-    return image.shape == normal.shape and np.array_equal(image[outside], normal[outside])
+    pair = _read(archive, record)
+    if pair.image.shape != normal.shape:
+        return False
+    return bool((pair.image == normal).all(2)[~pair.mask].mean() > IDENTICAL)
 
 
 def _records(archive: ZipFile) -> list[dict[str, Any]]:
