@@ -261,7 +261,7 @@ def _read_each(
             levels = _attempt(_levels_in(reading), Upload.MASKS, file, limits, problems)
             if levels is not None:
                 masks.append((file[0], levels))
-                without_pixels.append((file[0], replace(levels, codes=levels.codes[:0])))
+                without_pixels.append((file[0], replace(levels, codes=levels.codes[:0].copy())))
             if image_file is not None and is_same_file(image_file[1], file[1]):
                 detail = f"mask {file[0]} is the same file as image {image_file[0]}: a picture cannot be its own mask"
                 problems.append(FileProblem.about(detail, (Upload.MASKS, file[0]), (Upload.IMAGES, image_file[0])))

@@ -557,7 +557,7 @@ class TestPairs:
         problems_of({**images, "0.png": b"no image"}, masks)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 10 * 3 * side * side
+        assert peak < 8 * 3 * side * side
 
 
 class TestNormals:
