@@ -72,27 +72,30 @@ def outlined(image: ImageArray, mask: MaskArray) -> ImageArray:
 
 
 class PairSheet:
-    """Draws the preview of a dataset: the real pairs, then the first generated ones, three per row.
+    """Draws the preview of a dataset: the real pairs, then the first generated ones, best first, three per row.
 
-    Of a generated image, only the generated window is shown, with a margin. Pairs are kept at the size of a tile, so
-    many of them take no more memory than the sheet.
+    Showing the best of all would flatter the dataset, so the first ones are shown, sorted by their score. Of a
+    generated image, only the generated window is shown, with a margin. Pairs are kept at the size of a tile, so many of
+    them take no more memory than the sheet.
     """
 
     def __init__(self, reals: Sequence[Pair] = ()) -> None:
         self._reals = [_tiles(real.image, real.mask, f"real: {real.name}") for real in reals[:MAX_PAIRS]]
-        self._generated: list[list[tuple[Tile, str]]] = []
+        self._generated: list[tuple[float, list[tuple[Tile, str]]]] = []
 
     def add(self, number: int, candidate: Candidate) -> None:
         """Add a pair, unless the sheet is full."""
         if len(self._generated) < MAX_PAIRS:
-            place = _generated_region(candidate)
-            self._generated.append(_tiles(candidate.image[place], candidate.mask[place], f"generated: {number:06d}"))
+            place, score = _generated_region(candidate), candidate.scores.get("score", 0.0)
+            name = f"{number:06d}: score {score:.2f}"
+            self._generated.append((score, _tiles(candidate.image[place], candidate.mask[place], name)))
 
     def render(self) -> Image.Image:
         """Draw the sheet; needs at least one pair."""
+        best_first = [tiles for _, tiles in sorted(self._generated, key=lambda scored: -scored[0])]
         rows = [
             list(chain(*pairs[start : start + PAIRS_PER_ROW]))
-            for pairs in (self._reals, self._generated)
+            for pairs in (self._reals, best_first)
             for start in range(0, len(pairs), PAIRS_PER_ROW)
         ]
         return contact_sheet([[tile for tile, _ in row] for row in rows], [[text for _, text in row] for row in rows])

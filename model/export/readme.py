@@ -11,7 +11,7 @@ FILES = """\
 | `masks/000000.png` | its defect mask, 8-bit grey: 255 defect, 0 background; same size as the image |
 | `manifest.jsonl` | one JSON object per pair: files, size, seed, scores, mask area and box, SHA-256 of both files |
 | `dataset.json` | the request, the adapter, the base model's hash, how many candidates were rejected and why |
-| `preview.png` | the real examples and the first generated pairs: image, outline of the mask, mask |
+| `preview.png` | the real examples and the first generated pairs, best score first: image, outline of the mask, mask |
 """
 
 LOADING = """\

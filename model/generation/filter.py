@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from model.method import Adapter
 from model.methods import method_of
 from model.quality.gate import QualityGate, RejectReason, Verdict
 from model.runtime.timing import stage
-from model.types import Candidate, Pair
+from model.types import Candidate, MaskArray, Pair
 
 
 @dataclass(slots=True)
@@ -58,12 +58,22 @@ class CandidateFilter:
     """Decides which candidates become part of the dataset, one by one in the order of their indices."""
 
     def __init__(self, request: GenerationRequest) -> None:
-        self._gate = QualityGate(gate_references(request.adapter, anchored=request.settings.anchored), request.limits)
+        anchored = request.settings.anchored
+        reals = gate_references(request.adapter, anchored=anchored)
         self._forgiven = COPIES if method_of(request.adapter).copies else frozenset()
         self._objects = None
         if request.object_net is not None:
             net = for_inference(request.object_net, dtype_of(request.settings.precision))
             self._objects = Objects(net, request.normals)
+        self._gate = QualityGate(
+            reals, request.limits, normals=request.normals, real_objects=[] if anchored else self._products(reals)
+        )
+
+    def _products(self, reals: Sequence[Pair]) -> list[MaskArray | None]:
+        """Find the product in each real pair's image."""
+        if self._objects is None:
+            return []
+        return [self._objects.in_candidate(Candidate(0, 0, real.image, real.mask)) for real in reals]
 
     def verdict(self, candidate: Candidate) -> Verdict:
         """Check the next candidate; the measured values are added to its scores."""

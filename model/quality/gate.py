@@ -1,7 +1,8 @@
 """Checks the quality of generated pairs; a rejected pair gets every reason that applies.
 
-Where possible, limits are measured on the real pairs: how large their masks are, how much of them lies
-on the image border, how clearly the defects stand out, and how alike the real pairs are to one another.
+Where possible, limits are measured on the real pairs: how large their masks are, how much of them lies on the image
+border, how clearly the defects stand out, how alike and how unlike one another they are, and, laid on the good parts,
+how much of their masks changes these.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from enum import StrEnum
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
-from model.quality.similarity import Fingerprint, bounding_box, defect_likeness, fingerprint, scene_likeness
+from model.data.placement import NormalImage
+from model.quality.change import Change, measure_change
+from model.quality.copies import Defect, KnownDefects, find_defect
+from model.quality.laid import UsualChange
+from model.quality.realism import Realism
+from model.quality.similarity import Fingerprint, fingerprint, scene_likeness
+from model.quality.visibility import contrast, image_border, outline_share
 from model.types import Candidate, ImageArray, MaskArray, Pair
 from service.core.options.quality import QualityLimits
 
@@ -32,8 +37,20 @@ class RejectReason(StrEnum):
     OFF_OBJECT = "off_object"
     PART_DISAGREES = "part_disagrees"
     INVISIBLE = "invisible"
+    MASK_DIFFERS_FROM_CHANGE = "mask_differs_from_change"
+    UNLIKE_REAL = "unlike_real"
     COPY_OF_REAL = "copy_of_real"
     COPY_OF_ACCEPTED = "copy_of_accepted"
+
+
+UNUSABLE = {RejectReason.EMPTY_MASK, RejectReason.FULL_MASK}
+"""Reasons that hold even where nothing else is rejected."""
+
+SMALLEST = 1e-6
+"""Limits of 0 are counted as this where something is divided by them."""
+
+OFF_OBJECT_RATIO = 1.1
+"""Greatest share of a mask off the object, as a multiple of the real masks' greatest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +73,22 @@ class QualityGate:
         reals: the few-shot pairs (masks not empty), at the scale at which candidates are generated (as training sees
             them): visibility is measured in rings a few pixels wide.
         limits: the thresholds.
+        normals: the good parts that candidates are generated on; candidates on others are not compared with theirs.
+        real_objects: the product in each real pair's image, None where there is none, if products are looked for in
+            the candidates' images.
 
     Raises:
         ValueError: if there are no real pairs.
     """
 
-    def __init__(self, reals: Sequence[Pair], limits: QualityLimits | None = None) -> None:
+    def __init__(
+        self,
+        reals: Sequence[Pair],
+        limits: QualityLimits | None = None,
+        *,
+        normals: Sequence[NormalImage] = (),
+        real_objects: Sequence[MaskArray | None] = (),
+    ) -> None:
         if not reals:
             raise ValueError("the quality gate measures its limits on real pairs: got none, at least 1 is needed")
         self.limits = limits = limits or QualityLimits()
@@ -69,15 +96,31 @@ class QualityGate:
         self._area_range = limits.min_area_ratio * min(areas), limits.max_area_ratio * max(areas)
         border = max(outline_share(real.mask, image_border(real.mask.shape)) for real in reals)
         self._max_border = max(limits.min_border_share, limits.border_ratio * border)
-        visibility = min(math.hypot(*contrast(real.image, real.mask, limits.ring)) for real in reals)
-        self._min_visibility = max(limits.min_visibility, limits.min_visibility_ratio * visibility)
+        visible = [math.hypot(*contrast(real.image, real.mask, limits.ring)) for real in reals]
+        self._min_visibility = max(limits.min_visibility, limits.min_visibility_ratio * min(visible))
+        self._usual_visibility = max(float(np.median(visible)), self._min_visibility, 1.0)
+        off_object = [
+            _share_outside(real.mask, found)
+            for real, found in zip(reals, real_objects, strict=False)
+            if found is not None
+        ]
+        self._max_off_object = max(limits.max_off_object, OFF_OBJECT_RATIO * max(off_object, default=0.0))
 
-        self._reals = [fingerprint(real.image, real.mask) for real in reals]
-        self._accepted: list[Fingerprint] = []
+        self._normals = {normal.name: normal.image for normal in normals}
+        self._usual_change = UsualChange.measured(reals, normals)
+        self._realism = Realism(reals)
+        self._max_unlikeness = max(limits.max_unlikeness, self._realism.farthest)
+
+        self._real_scenes = [fingerprint(real.image, real.mask) for real in reals]
         self._accepted_scenes: list[Fingerprint] = []
-        pairs = list(combinations(self._reals, 2))
-        self._defect_floor = (1 + max((defect_likeness(a, [b]) for a, b in pairs), default=0.0)) / 2
-        self._scene_floor = (1 + max((scene_likeness(a, [b]) for a, b in pairs), default=0.0)) / 2
+        scene = max((scene_likeness(a, [b]) for a, b in combinations(self._real_scenes, 2)), default=0.0)
+        self._scene_floor = (1 + scene) / 2
+        self._real_defects, self._accepted_defects = KnownDefects(), KnownDefects()
+        likeness = 0.0
+        for defect in (find_defect(real.image, real.mask) for real in reals):
+            likeness = max(likeness, self._real_defects.likeness(defect))
+            self._real_defects.add(defect)
+        self._defect_copy = self._threshold(limits.defect_copy, (1 + likeness) / 2)
 
     def check(self, candidate: Candidate, object_mask: MaskArray | None = None) -> Verdict:
         """Check a candidate without changing anything.
@@ -89,9 +132,9 @@ class QualityGate:
         image, mask, part = _windowed(candidate)
         area = float(mask.mean())
         if not mask.any():
-            return _verdict([RejectReason.EMPTY_MASK], {"area": area})
+            return self._verdict([RejectReason.EMPTY_MASK], {"area": area, "score": 0.0})
         if area >= self.limits.full_area:
-            return _verdict([RejectReason.FULL_MASK], {"area": area})
+            return self._verdict([RejectReason.FULL_MASK], {"area": area, "score": 0.0})
 
         limits = self.limits
         outer, inner = _window_borders(candidate)
@@ -102,46 +145,70 @@ class QualityGate:
             "cut": outline_share(mask, inner),
             "contrast": contrasts[0],
             "texture": contrasts[1],
+            "unlikeness": self._realism.unlikeness(image, mask),
         }
         if part is not None:
             scores["disagreement"] = float(np.abs(image[mask].astype(np.float32) - part[mask]).mean())
         if object_mask is not None:
-            scores["off_object"] = float((candidate.mask & ~object_mask).sum() / candidate.mask.sum())
-        like_real, like_accepted, likenesses = self._copies(candidate, fingerprint(image, mask))
+            scores["off_object"] = _share_outside(candidate.mask, object_mask)
+        change = self._change(candidate)
+        if change is not None:
+            scores |= change.as_scores()
+        like_real, like_accepted, likenesses = self._copies(candidate, find_defect(image, mask))
         scores |= likenesses
+        visibility = math.hypot(*contrasts)
+        faint = change is not None and change.strength < limits.min_visibility_ratio * self._usual_change.strength
+        max_off_object = self._max_off_object if candidate.normal is None else limits.max_off_object
         failed = {
             RejectReason.MASK_TOO_SMALL: area < self._area_range[0],
             RejectReason.MASK_TOO_LARGE: area > self._area_range[1],
             RejectReason.BORDER_HUGGING: scores["border"] > self._max_border or scores["cut"] > limits.max_cut_share,
-            RejectReason.OFF_OBJECT: scores.get("off_object", 0.0) > limits.max_off_object,
+            RejectReason.OFF_OBJECT: scores.get("off_object", 0.0) > max_off_object,
             RejectReason.PART_DISAGREES: scores.get("disagreement", 0.0) > limits.max_disagreement,
-            RejectReason.INVISIBLE: math.hypot(*contrasts) < self._min_visibility,
+            RejectReason.INVISIBLE: visibility < self._min_visibility or faint,
+            RejectReason.MASK_DIFFERS_FROM_CHANGE: change is not None and self._differs(change),
+            RejectReason.UNLIKE_REAL: scores["unlikeness"] > self._max_unlikeness,
             RejectReason.COPY_OF_REAL: like_real,
             RejectReason.COPY_OF_ACCEPTED: like_accepted,
         }
-        return _verdict([reason for reason, holds in failed.items() if holds], scores)
+        scores["score"] = self._score(scores, visibility, change)
+        return self._verdict([reason for reason, holds in failed.items() if holds], scores)
 
     def accept(self, candidate: Candidate) -> None:
         """Remember a candidate as part of the dataset; ignores its `part`, its mask must not be empty."""
         image, mask, _ = _windowed(candidate)
-        one = fingerprint(image, mask)
-        self._accepted.append(one)
+        self._accepted_defects.add(find_defect(image, mask))
         if candidate.normal is None:
-            self._accepted_scenes.append(one)
+            self._accepted_scenes.append(fingerprint(image, mask))
 
-    def _copies(self, candidate: Candidate, one: Fingerprint) -> tuple[bool, bool, dict[str, float]]:
+    def _change(self, candidate: Candidate) -> Change | None:
+        """Compare a candidate with the good part that it was generated on, if that is known."""
+        good = self._normals.get(candidate.normal) if candidate.normal is not None else None
+        return measure_change(candidate.image, good, candidate.mask) if good is not None else None
+
+    def _differs(self, change: Change) -> bool:
+        limits, usual = self.limits, self._usual_change
+        return (
+            change.recall < limits.min_change_ratio * usual.recall
+            or change.outline < limits.min_change_ratio * usual.outline
+            or change.precision < limits.min_change_inside
+            or change.ledge > limits.max_ledge
+        )
+
+    def _copies(self, candidate: Candidate, defect: Defect) -> tuple[bool, bool, dict[str, float]]:
         """Return whether it is a near copy of a real pair, of an accepted pair, and the measured likenesses."""
         limits = self.limits
         scores = {
-            "defect_like_real": defect_likeness(one, self._reals),
-            "defect_like_accepted": defect_likeness(one, self._accepted),
+            "defect_like_real": self._real_defects.likeness(defect),
+            "defect_like_accepted": self._accepted_defects.likeness(defect),
         }
-        like_real = scores["defect_like_real"] >= self._threshold(limits.defect_copy, self._defect_floor)
-        like_accepted = scores["defect_like_accepted"] >= self._threshold(limits.accepted_copy, self._defect_floor)
+        like_real, like_accepted = (likeness >= self._defect_copy for likeness in scores.values())
         # Candidates anchored on normals repeat these normals' backgrounds by design.
         if candidate.normal is None:
-            scores["scene_like_real"] = scene_likeness(one, self._reals)
-            scores["scene_like_accepted"] = scene_likeness(one, self._accepted_scenes)
+            image, mask, _ = _windowed(candidate)
+            scene = fingerprint(image, mask)
+            scores["scene_like_real"] = scene_likeness(scene, self._real_scenes)
+            scores["scene_like_accepted"] = scene_likeness(scene, self._accepted_scenes)
             like_real |= scores["scene_like_real"] >= self._threshold(limits.scene_copy, self._scene_floor)
             like_accepted |= scores["scene_like_accepted"] >= self._threshold(limits.accepted_copy, self._scene_floor)
         return like_real, like_accepted, scores
@@ -149,49 +216,34 @@ class QualityGate:
     def _threshold(self, limit: float, floor: float) -> float:
         return max(limit, min(floor, self.limits.max_copy))
 
+    def _score(self, scores: dict[str, float], visibility: float, change: Change | None) -> float:
+        """Return the geometric mean of what speaks for a pair, each in [0, 1], where 1 is as good as the real ones."""
+        likeness = max(scores["defect_like_real"], scores["defect_like_accepted"])
+        merits = [
+            # Half at the limit.
+            2.0 ** -((scores["unlikeness"] / max(self._max_unlikeness, SMALLEST)) ** 2),
+            min(1.0, visibility / self._usual_visibility),
+            1 - min(1.0, likeness) ** 4,
+        ]
+        if "disagreement" in scores:
+            merits.append(2.0 ** -(scores["disagreement"] / max(self.limits.max_disagreement, 1.0)))
+        if change is not None:
+            usual = self._usual_change
+            merits += [
+                min(1.0, change.recall / max(usual.recall, SMALLEST)),
+                min(1.0, change.outline / max(usual.outline, SMALLEST)),
+                change.precision,
+                1 / (1 + change.ledge),
+            ]
+        return float(np.prod(merits) ** (1 / len(merits)))
 
-def contrast(image: ImageArray, mask: MaskArray, ring: int) -> tuple[float, float]:
-    """Measure how a defect stands out along its outline, in grey levels: `(contrast, texture)`.
-
-    Both compare a ring just inside with a ring just outside the mask and take the channel where they differ most.
-    Contrast is the mean over the outline of the difference between the local means, so that a defect darker at one end
-    and brighter at the other counts as visible; texture is the difference between the two rings' standard deviations.
-
-    Args:
-        image: `(H, W, 3)` uint8.
-        mask: `(H, W)` bool.
-        ring: width of the rings in pixels. One pixel outside the mask is left out: it is a mixture.
-    """
-    reach = ring + 1
-    nearby = bounding_box(ndimage.binary_dilation(mask, iterations=reach))
-    pixels, mask = image[nearby].astype(np.float32), mask[nearby]
-    inside = mask & ~ndimage.binary_erosion(mask, iterations=ring, border_value=1)
-    outside = ndimage.binary_dilation(mask, iterations=reach) & ~ndimage.binary_dilation(mask)
-    if not inside.any() or not outside.any():
-        return 0.0, 0.0
-    inner_mean, inner_seen = _local_mean(pixels, inside, 2 * ring + 1)
-    outer_mean, outer_seen = _local_mean(pixels, outside, 2 * ring + 1)
-    outline = inside & inner_seen & outer_seen
-    difference = np.abs(inner_mean - outer_mean)[outline].mean(axis=0).max() if outline.any() else 0.0
-    texture = np.abs(pixels[inside].std(axis=0) - pixels[outside].std(axis=0)).max()
-    return float(difference), float(texture)
+    def _verdict(self, reasons: list[RejectReason], scores: dict[str, float]) -> Verdict:
+        kept = tuple(reason for reason in reasons if self.limits.reject or reason in UNUSABLE)
+        return Verdict(not kept, kept, scores)
 
 
-def outline_share(mask: MaskArray, where: MaskArray) -> float:
-    """Return the share of the mask's outermost pixels that lie in `where`; both `(H, W)` bool, mask not empty."""
-    outline = mask & ~ndimage.binary_erosion(mask)
-    return float((outline & where).sum() / outline.sum())
-
-
-def image_border(shape: tuple[int, ...], sides: tuple[bool, bool, bool, bool] = (True, True, True, True)) -> MaskArray:
-    """Return `(H, W)` bool: the outermost pixels on the chosen sides (left, top, right, bottom)."""
-    border = np.zeros(shape, dtype=np.bool_)
-    left, top, right, bottom = sides
-    border[:, 0] |= left
-    border[0] |= top
-    border[:, -1] |= right
-    border[-1] |= bottom
-    return border
+def _share_outside(mask: MaskArray, found: MaskArray) -> float:
+    return float((mask & ~found).sum() / mask.sum())
 
 
 def _window_borders(candidate: Candidate) -> tuple[MaskArray, MaskArray]:
@@ -209,16 +261,3 @@ def _windowed(candidate: Candidate) -> tuple[ImageArray, MaskArray, ImageArray |
     left, top, right, bottom = candidate.window
     box = (slice(top, bottom), slice(left, right))
     return candidate.image[box], candidate.mask[box], candidate.part[box] if candidate.part is not None else None
-
-
-def _local_mean(pixels: NDArray[np.float32], where: MaskArray, size: int) -> tuple[NDArray[np.float32], MaskArray]:
-    """Average `pixels` `(H, W, C)` over `size × size` neighbours in `where`; also returns where there are any."""
-    weight = ndimage.uniform_filter(where.astype(np.float32), size, mode="constant")[..., None]
-    total: NDArray[np.float32] = ndimage.uniform_filter(pixels * where[..., None], (size, size, 1), mode="constant")
-    seen = weight > 0.5 / size**2
-    mean: NDArray[np.float32] = np.divide(total, weight, out=np.zeros_like(total), where=seen)
-    return mean, seen[..., 0]
-
-
-def _verdict(reasons: list[RejectReason], scores: dict[str, float]) -> Verdict:
-    return Verdict(not reasons, tuple(reasons), scores)

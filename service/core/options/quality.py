@@ -64,17 +64,45 @@ class QualityLimits:
             description="Width in pixels of the rings inside and outside the outline that visibility compares.",
         ),
     ] = 3
+    max_unlikeness: Annotated[
+        Ratio,
+        Field(
+            description="Greatest distance from the real defects, in standard deviations of the most unusual "
+            "statistics. Where a real defect is farther from the others than this, its distance counts."
+        ),
+    ] = 6.5
+    min_change_ratio: Annotated[
+        Ratio,
+        Field(
+            description="Least share of the mask that changed on the good part, as a multiple of real defects' share. "
+            "Applies to the whole mask and to its outermost pixels; real defects are laid on the good parts to measure."
+        ),
+    ] = 0.9
+    min_change_inside: Annotated[
+        Share, Field(description="Least share of the change near the mask that lies inside the mask.")
+    ] = 0.5
+    max_ledge: Annotated[
+        Ratio,
+        Field(
+            description="Greatest fall of the change within two pixels outside the mask, as a multiple of the change "
+            "inside. A change that ends outside its mask has a mask that is too small."
+        ),
+    ] = 0.45
     defect_copy: Annotated[
-        Share, Field(description="Likeness to a real defect from which on a candidate counts as its copy.")
-    ] = 0.94
+        Share,
+        Field(
+            description="Likeness from which on a candidate's defect counts as a copy of a real or accepted one. "
+            "The defects are compared inside their masks, turned, mirrored and scaled alike."
+        ),
+    ] = 0.92
     scene_copy: Annotated[
         Share, Field(description="Likeness to a whole real picture from which on a candidate counts as its copy.")
     ] = 0.95
     accepted_copy: Annotated[
         Share,
         Field(
-            description="Likeness to an accepted candidate from which on a candidate counts as its copy. "
-            "Higher than the others: hundreds are compared, and chance likeness grows with their number."
+            description="Likeness of a whole picture to an accepted one from which on it counts as its copy. "
+            "Higher than to real ones: hundreds are compared, and chance likeness grows with their number."
         ),
     ] = 0.97
     max_copy: Annotated[
@@ -84,3 +112,7 @@ class QualityLimits:
             "threshold is halfway between their greatest likeness and 1, but never above this."
         ),
     ] = 0.98
+    reject: Annotated[
+        bool,
+        Field(description="Whether to reject; else every pair whose mask is neither empty nor full is accepted."),
+    ] = True

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.export.preview import GAP, LABEL_HEIGHT, OUTLINE, PAPER, contact_sheet, outlined
+from model.export.preview import GAP, LABEL_HEIGHT, OUTLINE, PAPER, TILE, PairSheet, contact_sheet, outlined
+from model.types import Candidate
 
 
 def test_tiles_are_fitted_centred_and_labelled() -> None:
@@ -49,3 +50,14 @@ def test_names_in_any_script_are_drawn(name: str) -> None:
     assert (drawn != boxes).any()
     letters = {contact_sheet([[picture]], [[letter]]).tobytes() for letter in set(name)}
     assert len(letters) == len(set(name))
+
+
+def test_generated_pairs_are_shown_best_first() -> None:
+    sheet = PairSheet()
+    mask = np.zeros((8, 8), np.bool_)
+    mask[2:4, 2:4] = True
+    for number, (level, score) in enumerate([(50, 0.2), (100, 0.9), (150, 0.5)]):
+        sheet.add(number, Candidate(number, 0, np.full((8, 8, 3), level, np.uint8), mask, scores={"score": score}))
+    pixels = np.asarray(sheet.render())
+    step = 3 * (TILE + GAP)
+    assert [int(pixels[GAP + 5, GAP + 5 + number * step, 0]) for number in range(3)] == [100, 150, 50]

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
-from model.quality.gate import QualityGate, RejectReason, contrast, image_border, outline_share
-from model.quality.similarity import defect_likeness, fingerprint
+from model.data.placement import NormalImage
+from model.quality.gate import QualityGate, RejectReason
+from model.quality.visibility import contrast, image_border, outline_share
 from model.types import GREY, Candidate, ImageArray, MaskArray, Pair, anomaly_part
+from service.core.options.quality import QualityLimits
 
 SIZE = 64
 ROWS, COLUMNS = np.mgrid[:SIZE, :SIZE]
@@ -260,19 +261,74 @@ def test_outline_share_of_a_centred_and_of_a_halved_disc() -> None:
     assert 0.2 < outline_share(np.hypot(ROWS, COLUMNS - 32) < 9, border) < 0.6
 
 
-@settings(max_examples=25)
-@given(seed=st.integers(0, 1000), height=st.integers(1, 40), width=st.integers(1, 40))
-def test_likeness_to_oneself_is_one_and_symmetric(seed: int, height: int, width: int) -> None:
-    rng = np.random.default_rng(seed)
-    pairs = []
-    for _ in range(2):
-        mask = rng.random((height, width)) < 0.3
-        mask[rng.integers(height), rng.integers(width)] = True
-        pairs.append(fingerprint(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), mask))
-    one, other = pairs
-    flat = not one.defect.any()
-    assert defect_likeness(one, [one]) == pytest.approx(0 if flat else 1, abs=1e-5)
-    assert defect_likeness(one, [other]) == pytest.approx(defect_likeness(other, [one]), abs=1e-5)
+def on_good(mask: MaskArray, change: MaskArray | None = None) -> Candidate:
+    """A defect where `change` says, by default where the mask is, on the good part that the gate knows."""
+    change = mask if change is None else change
+    defect = drawn(11, change).image
+    return generated(np.where(change[..., None], defect, surface(77)), mask, "known.png")
+
+
+KNOWN = NormalImage("known.png", surface(77))
+PLACE = blob(24, 40, 2.0)
+
+
+def test_a_mask_must_hold_the_change_of_the_good_part() -> None:
+    gate = QualityGate(REALS, normals=[KNOWN])
+    assert gate.check(on_good(PLACE)).accepted
+    for mask in (
+        ndimage.binary_erosion(PLACE, iterations=2),
+        ndimage.binary_dilation(PLACE, iterations=3),
+        np.roll(PLACE, (4, -4), axis=(0, 1)),
+        PLACE | np.roll(PLACE, 14, axis=0),
+    ):
+        reasons = gate.check(on_good(mask, PLACE)).reasons
+        assert RejectReason.MASK_DIFFERS_FROM_CHANGE in reasons
+        # The same pair on a good part that is not at hand cannot be compared with it.
+        unknown = replace(on_good(mask, PLACE), normal="another.png")
+        assert RejectReason.MASK_DIFFERS_FROM_CHANGE not in gate.check(unknown).reasons
+
+
+def test_a_good_part_as_it_is_shows_no_defect() -> None:
+    untouched = generated(KNOWN.image, PLACE, KNOWN.name)
+    reasons = QualityGate(REALS, normals=[KNOWN]).check(untouched).reasons
+    assert {RejectReason.INVISIBLE, RejectReason.MASK_DIFFERS_FROM_CHANGE} <= set(reasons)
+
+
+@pytest.mark.parametrize("paint", ["noise", "white", "black"])
+def test_what_looks_unlike_the_real_defects_is_rejected(gate: QualityGate, paint: str) -> None:
+    image = surface(9)
+    noise = np.random.default_rng(0).integers(0, 256, (int(PLACE.sum()), 1))
+    image[PLACE] = {"noise": noise, "white": 255, "black": 0}[paint]
+    assert RejectReason.UNLIKE_REAL in gate.check(generated(image, PLACE)).reasons
+
+
+def test_without_rejecting_everything_but_an_empty_or_full_mask_is_accepted_and_measured() -> None:
+    lenient = QualityGate(REALS, QualityLimits(reject=False))
+    strict = QualityGate(REALS)
+    real = REALS[0]
+    copy = generated(real.image, real.mask)
+    assert strict.check(copy).reasons == (RejectReason.COPY_OF_REAL,)
+    assert lenient.check(copy).reasons == ()
+    assert lenient.check(copy).scores == strict.check(copy).scores
+    assert lenient.check(generated(surface(9), NOTHING)).reasons == (RejectReason.EMPTY_MASK,)
+    assert lenient.check(generated(surface(9), ~NOTHING)).reasons == (RejectReason.FULL_MASK,)
+
+
+def test_the_score_is_a_share_and_a_better_pair_has_more_of_it() -> None:
+    gate = QualityGate(REALS, normals=[KNOWN])
+    good = gate.check(on_good(PLACE)).scores["score"]
+    shifted = gate.check(on_good(np.roll(PLACE, 3, axis=1), PLACE)).scores["score"]
+    beside = gate.check(on_good(np.roll(PLACE, 20, axis=0), PLACE)).scores["score"]
+    assert 0 <= beside < shifted < good <= 1
+
+
+def test_masks_may_lie_off_the_object_as_far_as_the_real_ones_do() -> None:
+    objects = [~real.mask for real in REALS]
+    gate = QualityGate(REALS, real_objects=objects)
+    candidate = drawn(11, normal=None)
+    assert gate.check(candidate, object_mask=~candidate.mask).accepted
+    # On a good part the object is whole, so the limit stays.
+    assert gate.check(drawn(11), object_mask=~candidate.mask).reasons == (RejectReason.OFF_OBJECT,)
 
 
 def photographs(folder: Path, defect: str, stems: list[str]) -> list[Pair]:
@@ -306,5 +362,5 @@ def test_real_defects_pass_against_one_another_and_their_copies_do_not(magnetic_
         )
         for pair in exposures
     ]
-    # One dark exposure of a crack hardly shows it.
-    assert sum(verdict.accepted for verdict in verdicts) >= len(verdicts) - 1
+    # Dark exposures hardly show a crack, and the brightest ones a blowhole with a white rim.
+    assert sum(verdict.accepted for verdict in verdicts) >= 0.93 * len(verdicts)

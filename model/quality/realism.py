@@ -1,0 +1,164 @@
+"""Measures how unlike the real defects a defect looks, by simple statistics of its pixels and its outline.
+
+Every statistic compares the inside of the mask with a ring around it, so that exposure and surface matter little. How
+much real defects of one kind differ is measured on the given ones; since these are few, their variance is mixed with
+one that was measured on many kinds of defects (`SPREAD`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from model.quality.similarity import bounding_box
+from model.types import ImageArray, MaskArray, Pair
+
+Statistics = NDArray[np.float64]
+"""`(len(SPREAD),)`, in the order of `SPREAD`."""
+
+SPREAD: dict[str, float] = {
+    "brightness": 0.37,
+    "red": 0.15,
+    "blue": 0.15,
+    "fine texture": 0.25,
+    "middle texture": 0.24,
+    "coarse texture": 0.27,
+    "fine to middle": 0.10,
+    "middle to coarse": 0.13,
+    "red grain": 0.15,
+    "blue grain": 0.15,
+    "white": 0.09,
+    "black": 0.08,
+    "emptiness of the box": 0.37,
+    "outline to area": 0.43,
+    "range": 0.53,
+    "darkest": 0.29,
+    "brightest": 0.39,
+}
+"""Statistic → standard deviation within one kind of real defects, averaged over eleven kinds on four products (training
+photographs only; of colours, those in colour). Red and blue are multiples of `COLOUR`, white and black shares by which
+the defect exceeds the ring, all others natural logarithms of ratios."""
+
+KNOWN = 4
+"""Number of real defects that `SPREAD` counts as."""
+
+COLOUR = 20.0
+"""Grey levels of colour difference that count as 1."""
+
+WHITE, BLACK = 250, 4
+"""Grey levels from which, and up to which, a pixel counts as white and black."""
+
+RING = (1.5, 7.0)
+"""Distance from the mask of the ring's inner and outer border, pixels."""
+
+SCALES = (0.7, 1.4, 2.8)
+"""Standard deviations, in pixels, of the blurs whose differences are the three textures."""
+
+MARGIN = 12
+
+
+class Realism:
+    """Knows the statistics of some real defects.
+
+    Attributes:
+        farthest: the largest unlikeness of a real defect to the others, 0 with one.
+
+    Args:
+        reals: at least one, masks not empty.
+    """
+
+    def __init__(self, reals: Sequence[Pair]) -> None:
+        known = np.stack([statistics(real.image, real.mask) for real in reals])
+        self._mean, self._deviation = _fitted(known)
+        others = [np.delete(known, number, axis=0) for number in range(len(known))] if len(known) > 1 else []
+        self.farthest = max(
+            (_distance(one, *_fitted(rest)) for one, rest in zip(known, others, strict=False)), default=0.0
+        )
+
+    def unlikeness(self, image: ImageArray, mask: MaskArray) -> float:
+        """Return the distance from the real defects' mean, in standard deviations of the most unusual statistics.
+
+        Args:
+            image: `(H, W, 3)` uint8.
+            mask: `(H, W)` bool, not empty.
+        """
+        return _distance(statistics(image, mask), self._mean, self._deviation)
+
+
+def _fitted(known: NDArray[np.float64]) -> tuple[Statistics, Statistics]:
+    """Return mean and standard deviation of `(n, F)` statistics, the deviation mixed with `SPREAD`."""
+    usual = np.array(list(SPREAD.values()))
+    variance = (len(known) * known.var(axis=0) + KNOWN * usual**2) / (len(known) + KNOWN)
+    return known.mean(axis=0), np.sqrt(variance)
+
+
+def _distance(one: Statistics, mean: Statistics, deviation: Statistics) -> float:
+    """Return the 4-norm of the standardised difference: the largest ones decide, and several weigh more than one."""
+    return float((np.square(np.square((one - mean) / deviation)).sum()) ** 0.25)
+
+
+def statistics(image: ImageArray, mask: MaskArray) -> Statistics:
+    """Describe a defect.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        mask: `(H, W)` bool, not empty.
+    """
+    rows, columns = bounding_box(mask)
+    pad = ((MARGIN, MARGIN), (MARGIN, MARGIN))
+    place = slice(rows.start, rows.stop + 2 * MARGIN), slice(columns.start, columns.stop + 2 * MARGIN)
+    pixels = np.pad(image, (*pad, (0, 0)), mode="symmetric")[place].astype(np.float32)
+    photographed = np.pad(np.ones_like(mask), pad)[place]
+    inside = np.pad(mask, pad)[place]
+    distance = ndimage.distance_transform_edt(~inside)
+    ring = (distance > RING[0]) & (distance <= RING[1]) & photographed
+    if not ring.any():
+        ring = ~inside
+    grey = pixels.mean(axis=2)
+    red, blue = pixels[..., 0] - pixels[..., 1], pixels[..., 2] - pixels[..., 1]
+    blurred = [grey, *(ndimage.gaussian_filter(grey, scale) for scale in SCALES)]
+    textures = [finer - coarser for finer, coarser in pairwise(blurred)]
+    fine, middle, coarse = (_rms(texture, inside) for texture in textures)
+    around = [_rms(texture, ring) for texture in textures]
+    defect, surface = grey[inside], grey[ring]
+    level = float(surface.mean())
+    low, high = (float(np.percentile(defect, percent)) for percent in (10, 90))
+    surface_low, surface_high = (float(np.percentile(surface, percent)) for percent in (10, 90))
+    outline = float((inside & ~ndimage.binary_erosion(inside)).sum())
+    box = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return np.array(
+        [
+            _log_ratio(defect.mean(), level, 8),
+            (red[inside].mean() - red[ring].mean()) / COLOUR,
+            (blue[inside].mean() - blue[ring].mean()) / COLOUR,
+            *(_log_ratio(one, other, 1.5) for one, other in zip((fine, middle, coarse), around, strict=True)),
+            _log_ratio(fine, middle, 1),
+            _log_ratio(middle, coarse, 1),
+            *(_log_ratio(_rms(_grain(hue), inside), _rms(_grain(hue), ring), 2) for hue in (red, blue)),
+            max(0.0, (defect >= WHITE).mean() - (surface >= WHITE).mean()),
+            max(0.0, (defect <= BLACK).mean() - (surface <= BLACK).mean()),
+            np.log(1 - mask.sum() / box + 0.05),
+            np.log(outline**2 / (4 * np.pi * mask.sum())),
+            _log_ratio(high - low, surface_high - surface_low, 6),
+            _log_ratio(low, level, 8),
+            _log_ratio(high, level, 8),
+        ]
+    )
+
+
+def _grain(hue: NDArray[np.float32]) -> NDArray[np.float32]:
+    grain: NDArray[np.float32] = hue - ndimage.gaussian_filter(hue, SCALES[1])
+    return grain
+
+
+def _rms(values: NDArray[np.float32], where: MaskArray) -> float:
+    return float(np.sqrt(np.square(values[where]).mean()))
+
+
+def _log_ratio(one: float, other: float, floor: float) -> float:
+    """Return log(one / other); values of about `floor` grey levels or less make little difference."""
+    return float(np.log((one + floor) / (other + floor)))
