@@ -267,6 +267,17 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
         int | None, typer.Option("--num-pairs", "-n", help="Pairs per defect type; default: the profile's.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Repetitions; default: 3.")] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights for Inception Score and FID: pt_inception-2015-12-05-6726825d.pth."),
+    ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights for IC-LPIPS: alex.pth or vgg.pth, version 0.1.")
+    ] = None,
+    lpips_net: Annotated[
+        Path | None,
+        typer.Option("--lpips-net", "--alexnet", metavar="FILE", help="torchvision's AlexNet or VGG-16, for --lpips."),
+    ] = None,
     object_name: Annotated[str, typer.Option("--object", help="What the images show.")] = "product",
     base: Base = "mini",
     device: Device = "auto",
@@ -290,6 +301,9 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
             pairs=pairs or (),
             num_pairs=num_pairs,
             seeds=seeds,
+            inception=inception,
+            lpips=lpips,
+            lpips_net=lpips_net,
             device=device,
             force=force,
         )

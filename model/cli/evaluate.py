@@ -17,6 +17,7 @@ from model.cli.output import PREPARED, Output, duration
 from model.evaluation.data import EvaluationData, leave_out, read_evaluation_data
 from model.evaluation.given import read_given_pairs, refuse_held_out
 from model.evaluation.profiles import profile_named
+from model.evaluation.published import load_published
 from model.evaluation.report import write_report
 from model.evaluation.rows import REAL, SOURCES, Source, parse_rows
 from model.evaluation.run import PICTURES_FOLDER, EvaluationRequest, evaluate
@@ -48,6 +49,9 @@ class EvaluateCommand:
     pairs: Sequence[Path] = ()
     num_pairs: int | None = None
     seeds: int | None = None
+    inception: Path | None = None
+    lpips: Path | None = None
+    lpips_net: Path | None = None
     device: str = "auto"
     force: bool = False
 
@@ -93,6 +97,7 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
     device = problems.attempt(choose_device, command.device) or "cpu"
     base = problems.attempt_on(f"base {command.base}", open_base, command.base, device)
     networks = problems.attempt(load_mask_networks, base) if base is not None else None
+    published = problems.attempt(load_published, command.inception, command.lpips, command.lpips_net, device)
     if data is not None and given:
         problems.attempt(_check_types, given, list(data.defects))
         problems.attempt(refuse_held_out, command.pairs, data)
@@ -109,6 +114,7 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
         sources,
         {GIVEN: given} if given else {},
         command=shlex.join(["pairforge", *sys.argv[1:]]),
+        published=published,
     )
 
 

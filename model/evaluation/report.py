@@ -28,6 +28,8 @@ METRICS = {
 }
 """In the order of the tables."""
 
+PUBLISHED = ("is", "fid", "ic_lpips")
+
 MAIN = "pixel_ap"
 REFERENCE = "real"
 
@@ -141,7 +143,15 @@ def _fidelity(rows: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
             found = [each[defect] for each in measured if defect in each]
             numbers = {name: _mean(each.get(name) for each in found) for name in found[0]}
             texts = {name: found[0].get(name) for name in ("kid_name", "psnr_note")}
-            yield {"title": row.get("title", row.get("row")), "type": defect, **numbers, **texts}
+            published = {"published": _published([each["published"] for each in found if each.get("published")])}
+            yield {"title": row.get("title", row.get("row")), "type": defect, **numbers, **texts, **published}
+
+
+def _published(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the means of what was measured as published, and the first note; None if no weights were named."""
+    if not found:
+        return None
+    return {name: _mean(each.get(name) for each in found) for name in PUBLISHED} | {"note": found[0].get("note")}
 
 
 def _cost(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from model.diffusion.base import Base
 from model.evaluation.data import EvaluationData
 from model.evaluation.pictures import write_pictures
 from model.evaluation.profiles import Profile
+from model.evaluation.published import PublishedWeights
 from model.evaluation.rows import REAL, SOURCES, Row, Source, parse_rows
 from model.evaluation.sources import Studio
 from model.evaluation.trial import PairsByType, Trial
@@ -53,6 +54,7 @@ class EvaluationRequest:
         sources: by the names that the profile's rows use.
         given: pairs that exist already: source → defect type → pairs; their sources name no method.
         command: what makes the same numbers again, for the report.
+        published: networks of the published measures of pictures; None leaves those out.
     """
 
     data: EvaluationData
@@ -63,6 +65,7 @@ class EvaluationRequest:
     sources: Mapping[str, Source] = field(default_factory=lambda: SOURCES)
     given: Mapping[str, PairsByType] = field(default_factory=dict)
     command: str = ""
+    published: PublishedWeights | None = None
 
     @property
     def rows(self) -> list[Row]:
@@ -72,7 +75,7 @@ class EvaluationRequest:
     def trial(self, seed: int, work: Path) -> Trial:
         """Return one repetition."""
         studio = Studio(self.base, self.networks, work / f"seed-{seed}", self.profile, seed)
-        return Trial(self.data, self.object_name, self.sources, self.given, studio)
+        return Trial(self.data, self.object_name, self.sources, self.given, studio, self.published)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the numbers of a row, as JSON; rows and seeds may be added later."""
@@ -82,7 +85,8 @@ class EvaluationRequest:
             name: {defect: made.digest() for defect, made in by_type.items()} for name, by_type in self.given.items()
         }
         facts = {"data": self.data.digest, "base": self.base.digest, "object": self.object_name, "given": given}
-        return {**facts, "profile": profile}
+        weights = {"weights": self.published.hashes} if self.published is not None else {}
+        return {**facts, "profile": profile, **weights}
 
 
 def evaluate(
@@ -121,6 +125,7 @@ def assemble(request: EvaluationRequest, work: Path) -> dict[str, Any]:
             rows.append(_summed(row, seeds, request.sources))
     pictures = work / PICTURES_FOLDER / "pictures.json"
     defects = request.data.defects.items()
+    weights = {"weights": request.published.as_dict()} if request.published is not None else {}
     return {
         "version": VERSION,
         "program": version("pairforge"),
@@ -135,6 +140,7 @@ def assemble(request: EvaluationRequest, work: Path) -> dict[str, Any]:
             "notes": request.data.notes,
         },
         "base": {"name": request.base.name, "hash": request.base.digest},
+        **weights,
         "profile": request.profile.as_dict(),
         "rows": rows,
         "verdict": verdict(rows),

@@ -14,6 +14,7 @@ from model.evaluation.classification import Classifier, ClassifierSettings, accu
 from model.evaluation.data import EvaluationData
 from model.evaluation.fidelity import measure_fidelity
 from model.evaluation.metrics import measure, precision_recall
+from model.evaluation.published import PublishedWeights, measure_published
 from model.evaluation.rows import Row, Source
 from model.evaluation.segmentation import Example, UNet, image_score, predict, prepare_example, train_detector
 from model.evaluation.sources import MadePairs, Shot, Studio
@@ -32,6 +33,7 @@ class Trial:
     Attributes:
         sources: by the names that rows use.
         given: pairs that exist already: source → defect type → pairs.
+        published: networks of the published measures of pictures, if the user named them.
     """
 
     data: EvaluationData
@@ -39,6 +41,7 @@ class Trial:
     sources: Mapping[str, Source]
     given: Mapping[str, PairsByType]
     studio: Studio
+    published: PublishedWeights | None = None
 
     def path(self, row: Row) -> Path:
         """Return the file of a row's numbers."""
@@ -169,11 +172,14 @@ class Trial:
 
     def _fidelity(self, made: PairsByType) -> dict[str, Any]:
         normals = {normal.name: normal.image for normal in self.data.normals_train}
-        return {
-            defect: measure_fidelity(self.data.defects[defect].train, one.pairs, normals).as_dict()
-            for defect, one in made.items()
-            if one.pairs
-        }
+        measured = {}
+        for defect, one in made.items():
+            if one.pairs:
+                reals = self.data.defects[defect].train
+                measured[defect] = measure_fidelity(reals, one.pairs, normals).as_dict()
+                if self.published is not None:
+                    measured[defect]["published"] = measure_published(self.published, reals, one.pairs)
+        return measured
 
 
 def _pair(candidate: Candidate) -> Pair:

@@ -97,6 +97,18 @@ def test_the_report_begins_with_the_verdict_and_names_every_row_type_and_metric(
     assert page.text.index("They changed it by +4.") < page.text.index("real pairs only")
 
 
+def test_published_measures_are_shown_where_weights_were_named(tmp_path: Path) -> None:
+    given = result()
+    for seed in given["rows"][1]["seeds"]:
+        published = {"is": 1.5 + seed["seed"], "fid": 80.0, "ic_lpips": None, "note": "few"}
+        seed["fidelity"]["crack"]["published"] = published
+    given["weights"] = {"inception": {"file": "inception.pth", "sha256": "0123456789ab", "official": False}}
+    page = written(given, tmp_path)
+    assert "Inception Score FID IC-LPIPS note DualAnoDiff crack 2.50 80.0 – few" in page.text
+    assert "inception.pth (sha256 01234567)" in page.text
+    assert "not measured: weights missing" not in page.text
+
+
 def test_nothing_is_loaded_from_anywhere(tmp_path: Path) -> None:
     page = written(result(), tmp_path)
     assert page.links
