@@ -140,6 +140,8 @@ def test_everything_that_is_wrong_is_listed_at_once(photographs: Path, tmp_path:
         "--pairs": str(tmp_path / "none.zip"),
         "--device": "tpu",
         "--base": str(tmp_path / "no-base"),
+        "--inception": str(tmp_path / "inception.pth"),
+        "--alexnet": str(tmp_path / "alexnet.pth"),
     }
     code, _, said = call(photographs, "--out", tmp_path / "report", *(word for item in wrong.items() for word in item))
     assert code == USAGE
@@ -153,6 +155,8 @@ def test_everything_that_is_wrong_is_listed_at_once(photographs: Path, tmp_path:
         "the file does not exist",
         "device is 'tpu'",
         "no-base",
+        "inception.pth is not a file",
+        "LPIPS needs two files",
     ):
         assert problem in told
     assert not (tmp_path / "report").exists()

@@ -110,7 +110,7 @@ def test_other_weights_are_refused_with_what_differs(file: Path, tmp_path: Path)
     assert "fc.weight (1000, 2048) instead of (1008, 2048)" in said
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 broken"])
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 broken", b"\x80\x02.", b"\x80\x02h\x05"])
 def test_what_is_no_file_of_weights_is_refused(content: bytes, tmp_path: Path) -> None:
     for name in ("weights.pth", "weights.safetensors"):
         (tmp_path / name).write_bytes(content)
