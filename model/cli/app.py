@@ -269,7 +269,7 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
     seeds: Annotated[int | None, typer.Option(help="Repetitions; default: 3.")] = None,
     inception: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Weights for Inception Score and FID: pt_inception-2015-12-05-6726825d.pth."),
+        typer.Option(metavar="FILE", help="Weights for Inception Score and FID: TensorFlow's Inception-v3, as .pth."),
     ] = None,
     lpips: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights for IC-LPIPS: alex.pth or vgg.pth, version 0.1.")
