@@ -91,7 +91,9 @@ def measure(materials: Sequence[Material], count: int, seed: int = 0) -> dict[st
     """
     tallies = {name: Tally() for name in (HELD, CARRIER, *KINDS)}
     for material in materials:
-        gate = QualityGate(material.few, normals=material.normals)
+        known = {normal.name: normal for normal, *_ in material.before.values()}
+        known |= {normal.name: normal for normal in material.normals}
+        gate = QualityGate(material.few, normals=list(known.values()))
         share = -(-count // len(materials))
         for candidate in held_out(material):
             tallies[HELD].count(gate.check(candidate))

@@ -109,7 +109,7 @@ class QualityGate:
         self._normals = {normal.name: normal.image for normal in normals}
         self._usual_change = UsualChange.measured(reals, normals)
         self._realism = Realism(reals)
-        self._max_unlikeness = max(limits.max_unlikeness, self._realism.farthest)
+        self._max_unlikeness = max(limits.max_unlikeness, self._realism.usual)
 
         self._real_scenes = [fingerprint(real.image, real.mask) for real in reals]
         self._accepted_scenes: list[Fingerprint] = []

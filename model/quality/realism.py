@@ -65,7 +65,7 @@ class Realism:
     """Knows the statistics of some real defects.
 
     Attributes:
-        farthest: the largest unlikeness of a real defect to the others, 0 with one.
+        usual: the second largest unlikeness of a real defect to the others, 0 with one; the largest may be an odd one.
 
     Args:
         reals: at least one, masks not empty.
@@ -74,10 +74,9 @@ class Realism:
     def __init__(self, reals: Sequence[Pair]) -> None:
         known = np.stack([statistics(real.image, real.mask) for real in reals])
         self._mean, self._deviation = _fitted(known)
-        others = [np.delete(known, number, axis=0) for number in range(len(known))] if len(known) > 1 else []
-        self.farthest = max(
-            (_distance(one, *_fitted(rest)) for one, rest in zip(known, others, strict=False)), default=0.0
-        )
+        others = (np.delete(known, number, axis=0) for number in range(len(known)))
+        left_out = [_distance(one, *_fitted(rest)) for one, rest in zip(known, others, strict=True) if len(rest)]
+        self.usual = sorted(left_out)[-2] if left_out else 0.0
 
     def unlikeness(self, image: ImageArray, mask: MaskArray) -> float:
         """Return the distance from the real defects' mean, in standard deviations of the most unusual statistics.

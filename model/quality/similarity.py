@@ -1,13 +1,9 @@
-"""Finds near copies: measures how alike two image-mask pairs are, independent of size, position and mirroring.
+"""Finds near copies of whole pictures, independent of size and mirroring; `model.quality.copies` finds copied defects.
 
-A pair is described by two grey squares of `SIDE × SIDE` pixels, each with its mask resampled alongside:
-
-- the *defect*: the mask's bounding box with a margin, so that neither its place nor its wider surroundings count;
-- the *scene*: the whole image without its slow shading (high-passed), and where in it the mask lies.
-
-Likeness is the normalised cross-correlation of two such squares, the best over the four mirrorings that training draws
-from, counted only where the two masks overlap too: one background with the defect elsewhere is no copy, and neither is
-a dark spot of another shape.
+A picture is described by a grey square of `SIDE × SIDE` pixels without its slow shading (high-passed), and by where in
+it the mask lies. Likeness is the normalised cross-correlation of two such squares, the best over the four mirrorings
+that training draws from, counted only where the two masks overlap too: one background with the defect elsewhere is no
+copy.
 """
 
 from __future__ import annotations
@@ -26,25 +22,18 @@ Vector = NDArray[np.float32]
 """`(SIDE²,)`, unit length (or all zero for a flat square)."""
 
 SIDE = 32
-MARGIN = 0.25
-"""Margin around the defect's bounding box on each side, as a fraction of the box, plus `MARGIN_PIXELS`."""
-MARGIN_PIXELS = 2
 SHADING_SIGMA = 4.0
 """Standard deviation, in thumbnail pixels, of the blur that is subtracted from the scene."""
 MASK_SIGMA = 1.0
 """Blur of the resampled masks, so that an outline drawn one pixel off still overlaps."""
-MIN_DEFECT_OVERLAP = 0.8
-"""Least cosine between two centred masks of one and the same defect."""
 MIN_SCENE_OVERLAP = 0.5
 """Least cosine between two masks, as they lie in their images, of one and the same scene."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Describes a pair for comparison, by four unit vectors of `SIDE²` numbers."""
+    """Describes a picture for comparison, by two unit vectors of `SIDE²` numbers."""
 
-    defect: Vector
-    defect_mask: Vector
     scene: Vector
     scene_mask: Vector
 
@@ -56,30 +45,9 @@ def fingerprint(image: ImageArray, mask: MaskArray) -> Fingerprint:
         image: `(H, W, 3)` uint8.
         mask: `(H, W)` bool, with at least one pixel set.
     """
-    grey = image.mean(axis=2, dtype=np.float32)
-    rows, columns = bounding_box(mask)
-    dy = round((rows.stop - rows.start) * MARGIN) + MARGIN_PIXELS
-    dx = round((columns.stop - columns.start) * MARGIN) + MARGIN_PIXELS
-    pad = ((dy, dy), (dx, dx))
-    box = (slice(rows.start, rows.stop + 2 * dy), slice(columns.start, columns.stop + 2 * dx))
-    thumbnail = _resample(grey)
-    return Fingerprint(
-        defect=_unit(_resample(np.pad(grey, pad, mode="edge")[box])),
-        defect_mask=_soft(np.pad(mask, pad)[box]),
-        scene=_unit(thumbnail - ndimage.gaussian_filter(thumbnail, SHADING_SIGMA)),
-        scene_mask=_soft(mask),
-    )
-
-
-def defect_likeness(one: Fingerprint, others: Sequence[Fingerprint]) -> float:
-    """Return the highest correlation of the defect with the others, mirrored or not, in [0, 1]; 0 without others."""
-    return _likeness(
-        one.defect,
-        one.defect_mask,
-        [other.defect for other in others],
-        [other.defect_mask for other in others],
-        MIN_DEFECT_OVERLAP,
-    )
+    thumbnail = _resample(image.mean(axis=2, dtype=np.float32))
+    scene = _unit(thumbnail - ndimage.gaussian_filter(thumbnail, SHADING_SIGMA))
+    return Fingerprint(scene, _soft(mask))
 
 
 def scene_likeness(one: Fingerprint, others: Sequence[Fingerprint]) -> float:

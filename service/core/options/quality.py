@@ -68,7 +68,7 @@ class QualityLimits:
         Ratio,
         Field(
             description="Greatest distance from the real defects, in standard deviations of the most unusual "
-            "statistics. Where a real defect is farther from the others than this, its distance counts."
+            "statistics. Where two real defects are farther from the others than this, the nearer one's counts."
         ),
     ] = 6.5
     min_change_ratio: Annotated[
