@@ -19,6 +19,14 @@ def create(  # noqa: PLR0913 - every option is a parameter
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks: same names, white = defect.")],
     *,
     normals: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of defect-free images.")] = None,
+    held_out_images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of images of the defect to evaluate jobs on; no training sees them."),
+    ] = None,
+    held_out_masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of their masks.")] = None,
+    held_out_normals: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of further defect-free images, likewise.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the adapter; default: the images' folder.")] = None,
     object_name: Annotated[
         str | None, typer.Option("--object", help="Name of the product, such as metal plate.")
@@ -32,7 +40,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
     json: Json = False,
 ) -> None:
     """Upload images and masks, and train an adapter on them."""
-    from service.cli.files import pair_pictures, pictures
+    from service.cli.files import held_out_pictures, pair_pictures, pictures
     from service.cli.session import connect, session
     from service.core.object_keys import Upload
 
@@ -49,8 +57,9 @@ def create(  # noqa: PLR0913 - every option is a parameter
             **parse_settings(settings or ()),
         }
         uploads = [*pair_pictures(images, masks), pictures(normals, Upload.NORMALS)]
+        held_out = held_out_pictures(held_out_images, held_out_masks, held_out_normals)
         with connect() as client:
-            created = client.create_adapter(*uploads, **options)
+            created = client.create_adapter(*uploads, held_out=held_out, **options)
             report_created(
                 client, created, output, wait=wait, then=f"pairforge jobs create {created.id} --num-pairs 16"
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from service.client import HeldOut
+from service.core.errors import UsageError
 from service.core.object_keys import Upload
 from service.core.uploads.layouts import normals_folder, pair_folders
 from service.core.uploads.listing import Notes, listed
@@ -25,6 +27,20 @@ def pair_pictures(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     if problems:
         raise UnusableFilesError(problems)
     return found[0], found[1]
+
+
+def held_out_pictures(images: Path | None, masks: Path | None, normals: Path | None) -> HeldOut | None:
+    """Find what is held out, in the same way; None without any folder.
+
+    Raises:
+        UsageError: one of the folders of images and masks is missing.
+        UnusableFilesError: a folder cannot be read, or holds several kinds of defect.
+    """
+    if images is None and masks is None and normals is None:
+        return None
+    if images is None or masks is None:
+        raise UsageError("held-out photographs need both --held-out-images and --held-out-masks")
+    return HeldOut(*pair_pictures(images, masks), pictures(normals, Upload.NORMALS))
 
 
 def pictures(folder: Path | None, use: Upload) -> list[Path]:

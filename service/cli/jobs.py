@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Generate datasets on a server (PAI
 
 
 @app.command()
-def create(
+def create(  # noqa: PLR0913 - every option is a parameter
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Id of a trained adapter.")],
     *,
     num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Number of pairs that pass the quality checks.")],
@@ -26,6 +26,14 @@ def create(
         Path | None, typer.Option(metavar="FILE", help="JSON file with limits of the quality checks.")
     ] = None,
     max_attempts: Annotated[int | None, typer.Option(help="Most candidates to try; default: 10 per pair.")] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE",
+            help="Measure the pairs on the adapter's held-out photographs: quick, cpu or paper (needs a GPU).",
+        ),
+    ] = None,
+    evaluation_seeds: Annotated[int | None, typer.Option(help="Repetitions of the evaluation; default: 3.")] = None,
     settings: Set = None,
     wait: Wait = False,
     json: Json = False,
@@ -40,6 +48,7 @@ def create(
             "formats": [name.strip() for name in formats.split(",") if name.strip()] or None,
             "limits": read_limits(limits) if limits is not None else None,
             "max_attempts": max_attempts,
+            "evaluation": _evaluation(evaluate, evaluation_seeds),
             **parse_settings(settings or ()),
         }
         with connect() as client:
@@ -47,6 +56,12 @@ def create(
             report_created(
                 client, created, output, wait=wait, then=f"pairforge jobs download {created.id} --out dataset.zip"
             )
+
+
+def _evaluation(profile: str | None, seeds: int | None) -> dict[str, Any] | None:
+    """Build the request for an evaluation; None where neither option was chosen."""
+    asked = {name: value for name, value in (("profile", profile), ("seeds", seeds)) if value is not None}
+    return asked or None
 
 
 @app.command("list")

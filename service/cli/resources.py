@@ -16,7 +16,8 @@ def report_created(client: Client, created: Resource, output: Output, *, wait: b
 
     if wait:
         final = wait_for(client, created, output)
-        output.result(final.model_dump(), f"{final.id} {final.state}\nnext: {then}")
+        lines = [f"{final.id} {final.state}", final.sentence, f"next: {then}"]
+        output.result(final.model_dump(), "\n".join(filter(None, lines)))
     else:
         output.result(created.model_dump(), f"{created.id} {created.state}")
 
@@ -44,6 +45,8 @@ def show_one(resource_id: str, *, wait: bool, json: bool) -> None:
         if wait:
             resource = wait_for(client, resource, output)
         facts = resource.model_dump(mode="json", exclude_none=True)
+        if resource.sentence:
+            output.note(resource.sentence)
         output.result(facts, jsonlib.dumps(facts, indent=2, ensure_ascii=False))
 
 

@@ -14,7 +14,7 @@ because requests that create something carry an `Idempotency-Key`.
 from __future__ import annotations
 
 from service.client.client import Client
-from service.client.resources import Page, Progress, Resource
+from service.client.resources import HeldOut, Page, Progress, Resource
 from service.client.transport import ApiError
 
-__all__ = ["ApiError", "Client", "Page", "Progress", "Resource"]
+__all__ = ["ApiError", "Client", "HeldOut", "Page", "Progress", "Resource"]

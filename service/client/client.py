@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx2
 
-from service.client.resources import Page, Resource
+from service.client.resources import HeldOut, Page, Resource
 from service.client.transport import UNAVAILABLE, ApiError, Transport
 from service.core.atomic_write import atomic_file
 from service.core.errors import TransientError, UsageError
@@ -64,6 +64,7 @@ class Client:
         masks: Sequence[Path],
         normals: Sequence[Path] = (),
         *,
+        held_out: HeldOut | None = None,
         idempotency_key: str | None = None,
         **options: Any,
     ) -> Resource:
@@ -73,12 +74,16 @@ class Client:
             images: photographs of the defect.
             masks: their masks; the names are the same except for the suffix.
             normals: photographs without a defect.
+            held_out: what jobs of this adapter can be evaluated on.
             idempotency_key: key of an earlier process's request; repeating it returns the same adapter.
             options: `name`, `object`, `defect`, `base` and training options; those that are None are not sent.
         """
         parts = [("images[]", path) for path in images]
         parts += [("masks[]", path) for path in masks]
         parts += [("normals[]", path) for path in normals]
+        if held_out is not None:
+            for kind, paths in zip(held_out._fields, held_out, strict=True):
+                parts += [(f"held_out_{kind}[]", path) for path in paths]
         fields = {name: _form_text(value) for name, value in options.items() if value is not None}
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
 
@@ -93,7 +98,12 @@ class Client:
     def create_job(
         self, adapter_id: str, num_pairs: int, *, idempotency_key: str | None = None, **options: Any
     ) -> Resource:
-        """Generate a dataset of `num_pairs` accepted pairs; options that are None are not sent."""
+        """Generate a dataset of `num_pairs` accepted pairs; options that are None are not sent.
+
+        Args:
+            idempotency_key: key of an earlier process's request; repeating it returns the same job.
+            options: of sampling, `formats`, `limits`, `max_attempts`, and `evaluation` with `profile` and `seeds`.
+        """
         chosen = {name: value for name, value in options.items() if value is not None}
         body = {"adapter_id": adapter_id, "num_pairs": num_pairs, **chosen}
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class HeldOut(NamedTuple):
+    """Files on which jobs are evaluated; no training sees them.
+
+    Attributes:
+        images: photographs of the defect.
+        masks: their masks; the names are the same except for the suffix.
+        normals: photographs without a defect.
+    """
+
+    images: Sequence[Path]
+    masks: Sequence[Path]
+    normals: Sequence[Path] = ()
 
 
 class Progress(BaseModel):
@@ -32,12 +48,19 @@ class Resource(BaseModel):
     state: str
     progress: Progress | None = None
     counts: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     created_at: str | float | None = None
 
     @property
     def finished(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def sentence(self) -> str:
+        """Return the verdict of a job's evaluation in words; empty without one."""
+        verdict = self.verdict or {}
+        return verdict.get("sentence") or (f"Not measured: {verdict['detail']}" if verdict.get("detail") else "")
 
 
 class Page(BaseModel):

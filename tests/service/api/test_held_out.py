@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import httpx2
 import pytest
+from redis import Redis
 
-from service.core import object_keys
+from service.cli.files import held_out_pictures, pair_pictures
+from service.client import Client
+from service.core import api_keys, object_keys
+from service.core.errors import UsageError
 from service.core.object_keys import HELD_OUT, TRAINING_UPLOADS, Kind, Upload
 from service.core.records.store import RecordStore
 from service.core.storage import ObjectStore
@@ -121,3 +126,18 @@ def test_an_evaluation_needs_an_adapter_with_held_out_pairs(client: httpx2.Clien
     assert answer.json()["verdict"] is None
     missing = {"adapter_id": object_keys.new_id(Kind.ADAPTER), **asked}
     assert client.post("/v1/jobs", json=missing).json()["code"] == "adapter_not_found"
+
+
+def test_client_and_commands_send_them(address: str, redis: Redis, tmp_path: Path) -> None:
+    for name, (file, content, _) in pairs() + held_out(2):
+        folder = tmp_path / name.removesuffix("[]")
+        folder.mkdir(exist_ok=True)
+        (folder / file).write_bytes(content)
+    kept = held_out_pictures(*(tmp_path / kind for kind in HELD_OUT.values()))
+    images, masks = pair_pictures(tmp_path / "images", tmp_path / "masks")
+    with Client(address, api_keys.create_key(redis, "client")) as client:
+        adapter = client.create_adapter(images, masks, held_out=kept, name="scratches")
+    assert (adapter.model_extra or {})["request"]["held_out"] == {"pairs": 2, "normals": 1}
+    assert held_out_pictures(None, None, None) is None
+    with pytest.raises(UsageError, match="both --held-out-images and --held-out-masks"):
+        held_out_pictures(tmp_path / "held_out_images", None, None)
