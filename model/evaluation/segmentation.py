@@ -138,7 +138,7 @@ def train_detector(
         loss.backward()
         optimizer.step()
         rate.step()
-        if (step + 1) % 20 == 0 or step + 1 == profile.steps:
+        if (step + 1) % 5 == 0 or step + 1 == profile.steps:
             yield meter.report(step + 1, loss=float(loss.detach()))
     return net.eval()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
+from model.evaluation.profiles import PROFILES, Profile
 from model.generation.dataset import make_dataset
 from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
@@ -42,6 +43,20 @@ NORMALS = [drawn_normal(0), drawn_normal(1)]
 SAMPLING = {"steps": 2, "batch": 2, "mask_method": "threshold", "seed": 5}
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Photographs that no training sees."""
+
+    pairs: list[Pair] = field(default_factory=lambda: [drawn_pair(10), drawn_pair(11)])
+    normals: list[NormalImage] = field(default_factory=lambda: [drawn_normal(10)])
+
+
+TINY_PROFILES = {
+    "quick": Profile("quick", pairs=2, resolution=48, patch=32, widths=(4, 8), steps=4, batch=2, precision="fp32")
+}
+"""For detectors that are trained at once, and find nothing."""
+
+
 def png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
@@ -62,24 +77,37 @@ class Service:
     objects: ObjectStore
     dispatcher: Dispatcher
 
-    def context(self, stopping: Callable[[], bool] = lambda: False, **settings: Any) -> Context:
+    def context(
+        self,
+        stopping: Callable[[], bool] = lambda: False,
+        profiles: Mapping[str, Profile] = PROFILES,
+        **settings: Any,
+    ) -> Context:
         """What a worker process of its own would have."""
         chosen = self.settings.model_copy(update=settings)
         redis = connect(chosen)
         store, objects = RecordStore(redis, chosen), ObjectStore(chosen)
         model_cache = ModelCache(chosen, store, objects)
         metrics = WorkerMetrics(CollectorRegistry())
-        return Context(chosen, redis, store, objects, self.dispatcher, model_cache, stopping, metrics)
+        return Context(chosen, redis, store, objects, self.dispatcher, model_cache, stopping, metrics, profiles)
 
-    def create_adapter(self, *, normals: list[NormalImage] = NORMALS, **training: Any) -> str:
-        """A queued adapter with its uploads, and no message."""
+    def create_adapter(
+        self, *, normals: list[NormalImage] = NORMALS, held_out: HeldOut | None = None, **training: Any
+    ) -> str:
+        """A queued adapter with its uploads, listed as before there were held-out ones if it has none; no message."""
         adapter = object_keys.new_id(Kind.ADAPTER)
         pictures = {
             Upload.IMAGES: [(pair.name, pair.image) for pair in PAIRS],
             Upload.MASKS: [(pair.name, pair.mask) for pair in PAIRS],
             Upload.NORMALS: [(normal.name, normal.image) for normal in normals],
         }
-        listed: dict[str, list[dict[str, Any]]] = {kind: [] for kind in Upload}
+        if held_out is not None:
+            pictures |= {
+                Upload.HELD_OUT_IMAGES: [(pair.name, pair.image) for pair in held_out.pairs],
+                Upload.HELD_OUT_MASKS: [(pair.name, pair.mask) for pair in held_out.pairs],
+                Upload.HELD_OUT_NORMALS: [(normal.name, normal.image) for normal in held_out.normals],
+            }
+        listed: dict[str, list[dict[str, Any]]] = {kind: [] for kind in pictures}
         for kind, named in pictures.items():
             for number, (name, pixels) in enumerate(named):
                 content, key = png(pixels), object_keys.upload(adapter, kind, number)
@@ -91,9 +119,11 @@ class Service:
         self.store.submissions.create(Kind.ADAPTER, adapter, "me", {**request, "training": {**TRAINING, **training}})
         return adapter
 
-    def succeeded_adapter(self, made: Path, normals: list[NormalImage] = NORMALS) -> str:
+    def succeeded_adapter(
+        self, made: Path, normals: list[NormalImage] = NORMALS, held_out: HeldOut | None = None
+    ) -> str:
         """An adapter that has the files of a folder."""
-        adapter, owner = self.create_adapter(normals=normals), "library"
+        adapter, owner = self.create_adapter(normals=normals, held_out=held_out), "library"
         assert self.store.claims.claim(adapter, owner)
         files = []
         for path in sorted(path for path in made.rglob("*") if path.is_file()):

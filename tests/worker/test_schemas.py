@@ -15,7 +15,7 @@ from service.main import create_app
 from tests.service.api.conftest import serving
 from tests.support.relay import Held, held_back
 from tests.support.servers import RedisServer
-from tests.worker.stored import Service
+from tests.worker.stored import TINY_PROFILES, HeldOut, Service
 from worker.generation.run import run_generation
 from worker.training.run import run_training
 
@@ -57,7 +57,7 @@ def test_every_field_of_a_real_answer_is_in_the_document(
 ) -> None:
     monkeypatch.setattr("service.api.auth.LOCAL", "me")  # whose records those of the service are
     open_to_all = service.settings.model_copy(update={"require_keys": False, "reconcile_seconds": 60.0})
-    adapter = service.create_adapter()
+    adapter = service.create_adapter(held_out=HeldOut())
     last_step, writing = Held(b'"stage": "train", "completed": 6'), Held(b'"stage": "finish"')
     told = {}
     with serving(open_to_all) as url:
@@ -65,9 +65,10 @@ def test_every_field_of_a_real_answer_is_in_the_document(
             context = service.context(redis_url=f"redis://127.0.0.1:{relay.port}/0")
             work = partial(run_training, adapter, context)
             told["Adapter"] = answers_while(url, f"/v1/adapters/{adapter}", work, last_step)
-        job = service.create_job(adapter, 3)
+        job = service.create_job(adapter, 3, evaluation={"profile": "quick", "seeds": 1})
         with held_back(redis_server.port, writing) as relay:
-            context = service.context(redis_url=f"redis://127.0.0.1:{relay.port}/0")
+            url_there = f"redis://127.0.0.1:{relay.port}/0"
+            context = service.context(redis_url=url_there, profiles=TINY_PROFILES)
             work = partial(run_generation, job, context)
             told["Job"] = answers_while(url, f"/v1/jobs/{job}", work, writing)
         for name, path in (("AdapterList", "/v1/adapters"), ("JobList", "/v1/jobs")):
@@ -76,6 +77,7 @@ def test_every_field_of_a_real_answer_is_in_the_document(
         told["Problem"] = [httpx2.get(f"{url}/v1/jobs?limit=0&after=x").json()]
     assert told["Adapter"][-1]["state"] == told["Job"][-1]["state"] == "succeeded"
     assert any((answer["progress"] or {}).get("loss") for answer in told["Adapter"])
+    assert told["Job"][-1]["verdict"]["status"] == "measured"
     document = strict(create_app(service.settings).openapi())
     for name, answers in told.items():
         validator = Draft202012Validator({**document, "$ref": f"#/components/schemas/{name}"})

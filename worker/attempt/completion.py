@@ -41,7 +41,7 @@ PAUSE = 30.0
 
 def delete_scratch(objects: ObjectStore, record: str) -> None:
     """Delete objects that only unfinished work needs."""
-    for folder in ("checkpoints", "blocks"):
+    for folder in ("checkpoints", "blocks", "evaluation"):
         objects.delete_prefix(f"{object_keys.prefix(record)}{folder}/")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from redis import Redis
 
+from model.evaluation.profiles import PROFILES, Profile
 from service.core.messaging import Dispatcher
 from service.core.records.store import RecordStore
 from service.core.settings import Settings
@@ -23,6 +24,7 @@ class Context:
 
     Attributes:
         stopping: whether this worker was asked to stop and should hand over its work.
+        profiles: name → size of an evaluation.
     """
 
     settings: Settings
@@ -33,6 +35,7 @@ class Context:
     model_cache: ModelCache
     stopping: Callable[[], bool]
     metrics: WorkerMetrics
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
 
 
 def new_owner() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +16,21 @@ from model.data.placement import NormalImage
 from model.types import ImageArray, MaskArray, Pair
 from service.core import object_keys
 from service.core.errors import TransientError
+from service.core.object_keys import HELD_OUT, TRAINING_UPLOADS, Upload
 from service.core.storage import ObjectStore
 from worker.attempt.retry import retry
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The few-shot pairs and the normal images of an adapter."""
+    """Pairs and normal images of an adapter: those that it is trained on, or those that are held out."""
 
     pairs: list[Pair]
     normals: list[NormalImage]
 
 
 def read_inputs(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> Inputs:
-    """Download and decode all inputs.
+    """Download and decode all that an adapter is trained on.
 
     Args:
         check: called between files; an error that it raises ends the reading.
@@ -37,18 +38,37 @@ def read_inputs(objects: ObjectStore, adapter: str, check: Callable[[], None]) -
     Raises:
         TransientError: if a file differs from what was stored.
     """
-    listed = _listed(objects, adapter, check)
-    pairs = [
-        Pair(image["name"], _image(objects, image, check), _mask(objects, mask, check))
-        for image, mask in zip(listed["images"], listed["masks"], strict=True)
-    ]
-    return Inputs(pairs, [NormalImage(each["name"], _image(objects, each, check)) for each in listed["normals"]])
+    return _read(objects, _listed(objects, adapter, check), {kind: kind for kind in TRAINING_UPLOADS}, check)
+
+
+def read_held_out(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> Inputs:
+    """Download and decode the held-out images; adapters of earlier versions have none.
+
+    Raises:
+        TransientError: if a file differs from what was stored.
+    """
+    return _read(objects, _listed(objects, adapter, check), HELD_OUT, check)
 
 
 def read_normals(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> list[NormalImage]:
     """Download and decode the normal images alone."""
     listed = _listed(objects, adapter, check)
     return [NormalImage(each["name"], _image(objects, each, check)) for each in listed["normals"]]
+
+
+def _read(
+    objects: ObjectStore,
+    listed: dict[str, list[dict[str, Any]]],
+    kinds: Mapping[Upload, Upload],
+    check: Callable[[], None],
+) -> Inputs:
+    """Read pairs and normal images; `kinds` says which uploads serve as them."""
+    images, masks, normals = (listed.get(kinds[use], []) for use in (Upload.IMAGES, Upload.MASKS, Upload.NORMALS))
+    pairs = [
+        Pair(image["name"], _image(objects, image, check), _mask(objects, mask, check))
+        for image, mask in zip(images, masks, strict=True)
+    ]
+    return Inputs(pairs, [NormalImage(each["name"], _image(objects, each, check)) for each in normals])
 
 
 def _listed(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> dict[str, list[dict[str, Any]]]:

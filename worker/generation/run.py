@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from zipfile import ZipFile
 
 import structlog
@@ -32,10 +32,13 @@ from worker.attempt.completion import SCRATCH_PATIENCE, delete_beside, delete_sc
 from worker.attempt.context import Context
 from worker.attempt.delivery import Delivery
 from worker.attempt.lease import Lease
+from worker.attempt.model_cache import Loaded
 from worker.attempt.progress import Reporter
 from worker.attempt.retry import retry, wait
 from worker.attempt.upload import upload
 from worker.generation.blocks import Blocks
+from worker.generation.evaluated_job import EvaluatedJob
+from worker.generation.evaluation import STAGE
 from worker.generation.job import GenerationJob, prepare_job
 from worker.generation.selection import Selection
 
@@ -94,7 +97,7 @@ class _Generation:
         selection = Selection(self._context, self._lease, self._blocks, job)
         selection.look()
         if self._share(job, selection):
-            return self._finish(job.request, selection)
+            return self._finish(job.request, loaded, selection)
         return False
 
     def _share(self, job: GenerationJob, selection: Selection) -> bool:
@@ -128,10 +131,18 @@ class _Generation:
         raise AssertionError("rounds continue until the job is complete")
 
     def _others_finish(self) -> bool:
-        """Return whether the worker that filters has ended the job; if it died, another one takes over."""
+        """Return whether the worker that filters needs no other: it has ended the job, or evaluates the pairs.
+
+        If it dies before, another one takes over; later, its lease expires and the reconciler sends the job again.
+        """
         wait(IDLE_SECONDS, self._lease.check)
         record = retry(lambda: self._context.store.records.get(self._record.id), self._lease.check)
-        return record is None or record.state is not State.RUNNING
+        if record is None or record.state is not State.RUNNING:
+            return True
+        if (record.progress or {}).get("stage") != STAGE:
+            return False
+        retry(lambda: self._context.store.claims.release(self._record.id, self._lease.owner), self._lease.check)
+        return True
 
     def _sampled(self, job: GenerationJob, selection: Selection) -> Generator[Progress | _Round, None, None]:
         record, owner, store = self._record.id, self._lease.owner, self._context.store
@@ -173,14 +184,15 @@ class _Generation:
             key = self._blocks.store(number, candidates)
         retry(lambda: store.blocks.finish(job, number, owner, key), self._lease.check)
 
-    def _finish(self, request: GenerationRequest, selection: Selection) -> bool:
-        self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
+    def _finish(self, request: GenerationRequest, loaded: Loaded, selection: Selection) -> bool:
         job, owner, check = self._record.id, self._lease.owner, self._lease.check
         if selection.counts.accepted < request.num_pairs:
             message = shortfall(selection.counts, request.num_pairs)
             raise UsageError(f"{message}; allow more attempts, loosen the limits, or train longer")
+        evaluation = self._evaluated(request, loaded, selection)
+        self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
         path, objects = self._folder / "dataset.zip", self._context.objects
-        self._write(request, selection, path)
+        self._write(request, selection, evaluation, path)
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         with ZipFile(path) as file:
@@ -192,24 +204,37 @@ class _Generation:
         counts, size = selection.counts.as_dict(), path.stat().st_size
         self._report.report(Progress("finish", 1, 1, "parts"), counts)
         result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts, **stored}
+        if evaluation is not None:
+            result["verdict"] = evaluation["verdict"]
         succeeded = retry(lambda: self._context.store.claims.succeed(job, owner, result, size + len(preview)), check)
         if succeeded:
             log.info("generation_succeeded", bytes=size)
             retry(lambda: self._delete_others(stored["dataset"]), patience=SCRATCH_PATIENCE)
         return succeeded
 
+    def _evaluated(self, request: GenerationRequest, loaded: Loaded, selection: Selection) -> dict[str, Any] | None:
+        """Measure what the pairs are worth, if that was asked for."""
+        asked = self._record.request
+        if asked.get("evaluation") is None:
+            return None
+        job = EvaluatedJob(self._context, self._lease, self._report, asked, self._folder / "evaluation")
+        return job.evaluate(request, loaded, self._checked(selection.accepted()))
+
     def _delete_others(self, dataset: str) -> None:
         """Delete what only unfinished work needs, and results of attempts that died before reporting them."""
         delete_scratch(self._context.objects, self._record.id)
         delete_beside(self._context.objects, object_keys.results(self._record.id), f"{dataset.rpartition('/')[0]}/")
 
-    def _write(self, request: GenerationRequest, selection: Selection, path: Path) -> None:
+    def _write(
+        self, request: GenerationRequest, selection: Selection, evaluation: dict[str, Any] | None, path: Path
+    ) -> None:
         finish_dataset(
             request,
             path,
             self._checked(selection.accepted()),
             selection.counts,
             normals=self._checked(request.normals),
+            evaluation=evaluation,
         )
 
     def _checked(self, items: Iterable[_Item]) -> Iterator[_Item]:

@@ -1,0 +1,171 @@
+"""Measures pairs: detectors are trained with and without them, and tested on held-out photographs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from model.evaluation.data import DefectSplit, assemble_data
+from model.evaluation.metrics import require_metrics
+from model.evaluation.profiles import Profile
+from model.evaluation.rows import REAL, Row, Source
+from model.evaluation.run import EvaluationRequest, assemble
+from model.evaluation.segmentation import prepare_example
+from model.evaluation.sources import MadePairs
+from model.evaluation.trial import Trial
+from model.generation.filter import Counts
+from model.generation.request import GenerationRequest
+from model.masks.networks import MaskNetworks
+from model.runtime.progress import Meter, Progress
+from model.types import Candidate
+from service.core.errors import UsageError
+from worker.attempt.inputs import Inputs
+
+STAGE = "evaluate"
+"""Name of this part of a job's progress."""
+
+GENERATED = "generated"
+ROWS = (REAL, f"{REAL}+{GENERATED}")
+SOURCES = {GENERATED: Source("the generated pairs", "")}
+
+LAYOUT = "uploaded"
+
+VERDICT_FACTS = ("metric", "change", "spread", "helps", "seeds", "sentence")
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRow:
+    """A row with one seed, and the file of its numbers."""
+
+    trial: Trial
+    row: Row
+
+    @property
+    def seed(self) -> int:
+        return self.trial.studio.seed
+
+    @property
+    def name(self) -> str:
+        """Return its name among all rows and seeds."""
+        return f"{self.seed}/{self.row.name}"
+
+    @property
+    def path(self) -> Path:
+        return self.trial.path(self.row)
+
+
+def prepare_evaluation(
+    request: GenerationRequest,
+    networks: MaskNetworks,
+    accepted: Iterable[Candidate],
+    training: Inputs,
+    held_out: Inputs,
+    profile: Profile,
+) -> EvaluationRequest:
+    """Put together what is compared, on what.
+
+    Args:
+        request: of the pairs.
+        networks: of the adapter's base.
+        accepted: the pairs; iterated once, and held in memory no larger than the detectors see them.
+        training: what the adapter was trained on.
+        held_out: what the detectors are tested on.
+        profile: with the seeds that were asked for.
+
+    Raises:
+        UsageError: metrics are not installed, nothing is held out, or a photograph trains and tests.
+    """
+    require_metrics()
+    if not held_out.pairs:
+        raise UsageError("the adapter has no held-out pairs")
+    card = request.adapter.card
+    defect = str(card["defect"])
+    data = assemble_data(
+        str(card["object"]),
+        LAYOUT,
+        {defect: DefectSplit(training.pairs, held_out.pairs)},
+        (training.normals, held_out.normals),
+    )
+    pairs = [_as_seen(candidate, profile) for candidate in accepted]
+    made = MadePairs(pairs, Counts().as_dict(), {})
+    profile = replace(profile, rows=ROWS)
+    return EvaluationRequest(
+        data, profile, request.adapter.base, networks, data.name, SOURCES, {GENERATED: {defect: made}}
+    )
+
+
+def rows_of(evaluation: EvaluationRequest, work: Path) -> list[MeasuredRow]:
+    """List all rows in the order in which they are measured."""
+    trials = [evaluation.trial(seed, work) for seed in evaluation.profile.seeds]
+    return [MeasuredRow(trial, row) for trial in trials for row in evaluation.rows]
+
+
+def evaluate_pairs(
+    evaluation: EvaluationRequest,
+    work: Path,
+    progress: Callable[[Progress], None],
+    keep: Callable[[MeasuredRow], None],
+) -> dict[str, Any]:
+    """Measure the rows whose numbers are not in the work folder yet, and sum all of them up.
+
+    Args:
+        progress: called several times per row; an error that it raises ends the work.
+        keep: called with every row that was measured.
+
+    Returns:
+        JSON: profile, seeds, number of held-out photographs, digest and notes of all photographs, mean and standard
+        deviation of each row's metrics, and the verdict. Nothing in it depends on machine or time.
+
+    Raises:
+        UsageError: a row cannot be measured.
+    """
+    rows = rows_of(evaluation, work)
+    meter = Meter(STAGE, len(rows), "rows")
+    progress(meter.report(0))
+    for number, each in enumerate(rows):
+        is_new = not each.path.is_file()
+        for _ in each.trial.run(each.row):
+            progress(meter.report(number))
+        numbers = json.loads(each.path.read_text(encoding="utf-8"))
+        if "skipped" in numbers:
+            raise UsageError(numbers["skipped"])
+        if is_new:
+            keep(each)
+        progress(meter.report(number + 1))
+    return _summed(evaluation, assemble(evaluation, work))
+
+
+def not_measured(profile: Profile, detail: str) -> dict[str, Any]:
+    """Describe an evaluation without numbers, as `evaluate_pairs` does one with them."""
+    return {
+        "profile": profile.name,
+        "seeds": list(profile.seeds),
+        "verdict": {"status": "not_measured", "detail": detail},
+    }
+
+
+def _as_seen(candidate: Candidate, profile: Profile) -> Candidate:
+    """Shrink a pair to what a detector sees of it; preparing it again changes nothing."""
+    seen = prepare_example(candidate.image, candidate.mask, profile)
+    return replace(candidate, image=seen.image, mask=seen.mask, part=None)
+
+
+def _summed(evaluation: EvaluationRequest, result: dict[str, Any]) -> dict[str, Any]:
+    data, found = evaluation.data, result["verdict"]
+    if found is None:
+        raise UsageError("the held-out photographs allow no comparison")
+    return {
+        "profile": evaluation.profile.name,
+        "seeds": list(evaluation.profile.seeds),
+        "held_out": {
+            "pairs": sum(len(split.test) for split in data.defects.values()),
+            "normals": len(data.normals_test),
+        },
+        "photographs_sha256": data.digest,
+        "notes": data.notes,
+        "rows": [{name: row[name] for name in ("row", "mean", "sd")} for row in result["rows"]],
+        "verdict": {"status": "measured", **{name: found[name] for name in VERDICT_FACTS}},
+    }
