@@ -16,7 +16,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import NamedTuple, cast
 
 import torch
@@ -321,8 +320,9 @@ def _read_pth(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     problem = f"{path.name} is not a PyTorch file with a dictionary of tensors and nothing else"
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise UsageError(f"{problem}: {str(error).splitlines()[0]}", READING) from error
+    except Exception as error:  # on bytes that are no weights, PyTorch raises errors of a dozen kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{problem}: {reason}", READING) from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UsageError(problem, READING)
     return dict(tensors), {}
