@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
@@ -31,9 +30,10 @@ from model.training.checkpoint import (
     read_tensors,
     restore_optimizer,
 )
+from model.training.divergence import require_finite_loss, require_finite_weights
 from model.training.early_stopping import LEAST_PAIRS, MEASURE_EVERY, PATIENCE, BestWeights, TrainingResult
 from model.types import Pair
-from service.core.errors import DivergedError, UsageError
+from service.core.errors import UsageError
 
 REPORT_EVERY = 5
 """Steps between two reports, and between two points of the loss curve."""
@@ -68,7 +68,7 @@ def train(
 
     Raises:
         UsageError: if BCM is on without a network that finds objects.
-        DivergedError: if the loss is not finite.
+        DivergedError: if a loss, or a weight after the last step, is not finite.
     """
     model, config = adapter.model, adapter.model.config
     if config.bcm and object_net is None:
@@ -182,7 +182,11 @@ class _Run:
         self.done += 1
 
     def measure(self) -> None:
-        """Measure the loss on the held-out pair when it is due."""
+        """Measure the loss on the held-out pair when it is due.
+
+        Raises:
+            DivergedError: if that loss is not finite.
+        """
         if self.best is not None and self._held is not None and self.done % MEASURE_EVERY == 0:
             held = self._held
             _switch(self.model, training=False)
@@ -206,13 +210,13 @@ class _Run:
     def _read(self) -> None:
         if self._unread is not None:
             step, late = self._unread
-            self._curve.append((step, round(_finite(late.read(), step), 5)))
+            self._curve.append((step, round(require_finite_loss(late.read(), step), 5)))
             self._unread = None
 
     def save(self, checkpoints: BackgroundCheckpoints) -> None:
         """Save the current state as a checkpoint."""
         self._read()
-        _finite(float(self._smooth), self.done)
+        require_finite_loss(float(self._smooth), self.done)
         tensors = {name: parameter.data for name, parameter in self.trainable.items()}
         files: dict[str, dict[str, Tensor]] = {"trainable": tensors, "loss": {"smooth": self._smooth}}
         record: dict[str, object] = {"curve": self._curve}
@@ -222,26 +226,16 @@ class _Run:
         checkpoints.save(self.done, files, self._optimizer, record, lasting)
 
     def finish(self) -> TrainingResult:
-        """Put the best weights back, if some were kept, and return the result of the training."""
+        """Put the best weights back, if some were kept, and return the result of the training.
+
+        Raises:
+            DivergedError: if the last step left weights that are not finite.
+        """
         if self.best is None:
+            require_finite_weights(self.trainable.values(), self.done)
             return TrainingResult(self._curve, self.done, self.done)
         self.best.put_back(self.trainable)
         return TrainingResult(self._curve, self.done, self.best.step, self._held_out, self.best.curve)
-
-
-def _finite(loss: float, step: int) -> float:
-    """Return the loss.
-
-    Raises:
-        DivergedError: if it is infinite or not a number.
-    """
-    if not math.isfinite(loss):
-        raise DivergedError(
-            f"the loss was {loss} by step {step}: lower lr and interaction_lr, for example to a tenth, add "
-            "warmup steps, or use precision fp32",
-            "The training diverged",
-        )
-    return loss
 
 
 def _optimise(

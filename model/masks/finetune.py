@@ -13,8 +13,12 @@ from model.data.pixels import to_pixels
 from model.masks.u2net import U2Net, normalise
 from model.runtime.progress import Meter, Progress
 from model.runtime.seeding import step_generator
+from model.training.divergence import require_finite_loss
 from model.types import ImageArray, MaskArray
 from service.core.errors import UsageError
+
+KEEP_NETWORK = "train with mask_steps 0, which keeps the base's own mask network"
+"""What to do if the fine-tuning diverges; its learning rate is not an option."""
 
 
 def adapt_u2net(
@@ -42,6 +46,7 @@ def adapt_u2net(
 
     Raises:
         UsageError: if there are no parts, or numbers or sizes differ.
+        DivergedError: if the loss is not finite.
     """
     shapes = sorted({part.shape[:2] for part in parts} | {mask.shape for mask in masks})
     if not parts or len(parts) != len(masks) or len(shapes) > 1:
@@ -68,7 +73,7 @@ def adapt_u2net(
         loss.backward()
         optimizer.step()
         schedule.step()
-        yield meter.report(step + 1, loss=loss.item())
+        yield meter.report(step + 1, loss=require_finite_loss(loss.item(), step + 1, KEEP_NETWORK))
 
 
 def deep_loss(logits: Sequence[Tensor], target: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.training.divergence import require_finite_loss
+
 LEAST_PAIRS = 5
 """Least number of pairs from which one is held out."""
 
@@ -69,9 +71,13 @@ class BestWeights:
         return {"curve": [list(point) for point in self.curve], "step": self.step}
 
     def measure(self, step: int, loss: Callable[[], Tensor], trained: Mapping[str, nn.Parameter]) -> None:
-        """Measure after `step` steps, and keep the weights if they are the best."""
+        """Measure after `step` steps, and keep the weights if they are the best.
+
+        Raises:
+            DivergedError: if the measured loss is not finite.
+        """
         with torch.no_grad():
-            self.curve.append((step, round(float(loss()), 5)))
+            self.curve.append((step, round(require_finite_loss(float(loss()), step), 5)))
         smooth = self._smooth()
         if smooth[-1] == min(smooth):
             self.step = step

@@ -258,6 +258,21 @@ def test_a_training_whose_loss_is_no_number_any_more_ends_there_and_says_what_to
         assert read_tensors(checkpoint, "loss")["smooth"].isfinite()
 
 
+def test_a_last_step_that_breaks_the_weights_fails_the_training_though_no_loss_showed_it(
+    base: Base, tmp_path: Path
+) -> None:
+    with pytest.raises(DivergedError, match=r"weights were no finite numbers after step 1: lower lr"):
+        list(train(built(base, steps=1, lr=1e300, interaction_lr=1e300), PAIRS, tmp_path))
+
+
+def test_a_mask_network_that_diverges_fails_the_training(base: Base, tmp_path: Path) -> None:
+    net = tiny_u2net()
+    with torch.no_grad():
+        next(net.parameters()).fill_(torch.inf)
+    with pytest.raises(DivergedError, match=r"the loss was nan by step 1: train with mask_steps 0"):
+        list(train(built(base, mask_steps=2, steps=0), PAIRS, tmp_path, mask_net=net))
+
+
 def test_bcm_without_a_network_that_finds_objects_is_refused(base: Base, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a U²-Net that finds objects"):
         last(train(built(base, bcm=True), PAIRS, tmp_path))

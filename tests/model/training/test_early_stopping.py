@@ -17,6 +17,7 @@ from model.runtime.progress import Progress
 from model.training import early_stopping
 from model.training.checkpoint import list_checkpoints
 from model.training.early_stopping import LEAST_PAIRS, SMOOTHED_OVER, BestWeights, TrainingResult
+from service.core.errors import DivergedError
 from tests.support.tiny_data import drawn_pair, last, tiny_config, train
 
 PAIRS = [drawn_pair(seed) for seed in range(LEAST_PAIRS)]
@@ -132,3 +133,8 @@ def test_a_bank_is_divided_without_loss() -> None:
     assert held.masks.flatten().tolist() == [1, 2]
     assert own.latents[1].flatten().tolist() == [5, 8, 9]
     assert held.latents[1].flatten().tolist() == [6, 7]
+
+
+def test_a_held_out_loss_that_is_no_number_ends_the_training() -> None:
+    with pytest.raises(DivergedError, match="the loss was nan by step 50: lower lr"):
+        BestWeights().measure(50, lambda: torch.tensor(torch.nan), {})
