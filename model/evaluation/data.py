@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from model.adapter_card import describe_pair, image_hash
 from model.data.placement import NormalImage
-from model.evaluation.layouts import DefectFiles, FoundFiles, find_files
+from model.evaluation.layouts import FEWEST_TRAINING, DefectFiles, FoundFiles, find_files
 from model.evaluation.leaks import note_same_parts
 from model.types import ImageArray, Pair
 from service.core.errors import UsageError
@@ -132,7 +132,7 @@ def leave_out(data: EvaluationData, names: Sequence[str]) -> EvaluationData:
         names: `<defect type>/<name>` or `normal/<name>` each, the name without its ending.
 
     Raises:
-        UsageError: naming what is no photograph of the data, or what would be empty.
+        UsageError: naming what is no photograph of the data, or the types of which too few would be left.
     """
     if not names:
         return data
@@ -149,12 +149,19 @@ def leave_out(data: EvaluationData, names: Sequence[str]) -> EvaluationData:
     normals = kept("normal", data.normals_train), kept("normal", data.normals_test)
     problems = [f"{name} is no photograph of {data.name} that trains or tests" for name in sorted(unknown)]
     problems += [
-        f"nothing of {kind} would be left" for kind, split in defects.items() if not (split.train and split.test)
+        f"{kind}: {counted(len(split.train), 'photograph')} to train on and {len(split.test)} to test on would be "
+        f"left; at least {FEWEST_TRAINING} and 1 are needed"
+        for kind, split in defects.items()
+        if len(split.train) < FEWEST_TRAINING or not split.test
     ]
     if problems:
         raise UsageError(problems, "these photographs cannot be left out")
     digest = hashlib.sha256(json.dumps([data.digest, sorted(names)]).encode()).hexdigest()
-    notes = [*data.notes, f"left out as wanted: {', '.join(sorted(names))}"]
+    before = data.normals_train, data.normals_test
+    outdated = note_same_parts(*(_named(data.defects, before, side) for side in (0, 1)))
+    notes = [note for note in data.notes if note not in outdated]
+    notes += note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
+    notes.append(f"left out as wanted: {', '.join(sorted(names))}")
     return replace(data, defects=defects, normals_train=normals[0], normals_test=normals[1], notes=notes, digest=digest)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.evaluation.data import EvaluationData, read_evaluation_data
+from model.evaluation.data import EvaluationData, leave_out, read_evaluation_data
 from service.core.errors import UsageError
 from tests.support.tiny_data import drawn_pair, surface
 
@@ -289,3 +289,22 @@ def test_real_photographs_are_read(magnetic_tile: Path, name: str, counts: dict[
         pytest.skip(f"no {name} photographs beside {magnetic_tile}")
     data = read_evaluation_data(folder)
     assert {kind: (len(train), len(test)) for kind, (train, test) in names(data).items()} == counts
+
+
+def test_a_part_on_both_sides_is_noted_until_it_is_left_out(ours: Path) -> None:
+    mask = ours / "blot" / "mask"
+    pixels = np.asarray(Image.open(ours / "blot" / "image" / "p0.png")).copy()
+    pixels[0, 0] ^= 1
+    save(ours / "blot" / "image" / "p3.png", pixels)
+    shutil.copy(mask / "p0.png", mask / "p3.png")
+    data = read_evaluation_data(ours)
+    assert any("blot p0 and blot p3 " in note for note in data.notes), data.notes
+    rest = leave_out(data, ["blot/p3"])
+    assert not any("blot p3 " in note for note in rest.notes)
+    assert rest.digest != data.digest
+
+
+def test_too_few_photographs_are_not_left(ours: Path) -> None:
+    data = read_evaluation_data(ours)
+    with pytest.raises(UsageError, match="stain: 1 photograph to train on and 1 to test on would be left"):
+        leave_out(data, ["stain/p0"])
