@@ -7,7 +7,6 @@ reference/    crops of the defects, which the quality checks compare with
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from model.types import Pair, is_grey
 from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.options.baselines import CollectionConfig
+from service.core.strict_json import to_json
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ def save_adapter(folder: Path, card: Mapping[str, Any], pairs: Sequence[Pair], r
     with atomic_folder(folder) as aside:
         write_pairs(aside / "pairs", pairs)
         write_pairs(aside / "reference", references)
-        (aside / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (aside / "card.json").write_text(to_json(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_adapter(folder: Path, base: Base) -> BaselineAdapter:

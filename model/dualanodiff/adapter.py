@@ -12,7 +12,6 @@ reference/                 crops of the few-shot defects, which the quality chec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -38,6 +37,7 @@ from model.types import ImageArray, Pair, is_grey
 from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.options.dualanodiff import TrainingConfig
+from service.core.strict_json import to_json
 
 METHOD = "dualanodiff"
 
@@ -145,7 +145,7 @@ def save_adapter(
             save_u2net(mask_net, aside / "mask_net.safetensors")
         references.write_pairs(aside / "reference", reals)
         for name, content in (("run.json", run or {}), ("card.json", card)):
-            (aside / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            (aside / name).write_text(to_json(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_adapter(folder: Path, base: Base) -> DualAnoDiffAdapter:

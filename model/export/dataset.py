@@ -29,6 +29,7 @@ from model.runtime.concurrency import threaded
 from model.types import Candidate, ImageArray, Pair
 from service.core.errors import UsageError
 from service.core.options.methods import DEFAULT_METHOD
+from service.core.strict_json import to_json
 
 FORMATS = ("mvtec", "coco", "yolo", "labelstudio")
 FORMAT_VERSION = 1
@@ -127,12 +128,12 @@ def write_dataset(
         healthy = [_write_normal(archive, layouts, number, *normal) for number, normal in enumerate(normals)]
         for layout in layouts:
             _add_all(archive, layout.close())
-        manifest = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        manifest = "".join(to_json(record, ensure_ascii=False) + "\n" for record in records).encode()
         description = _description(provenance, formats, healthy) | {
             "num_pairs": len(records),
             "manifest_sha256": archive.add("manifest.jsonl", manifest),
         }
-        text = json.dumps(description, ensure_ascii=False, sort_keys=True, indent=2) + "\n"
+        text = to_json(description, ensure_ascii=False, sort_keys=True, indent=2) + "\n"
         archive.add("dataset.json", text.encode())
         kind = f"{label(provenance.object_name, 'object')}: {label(provenance.defect_name, 'defect')}"
         method = str((provenance.adapter_card or {}).get("method", DEFAULT_METHOD))

@@ -21,6 +21,7 @@ from model.runtime import switches
 from model.runtime.switches import Switch
 from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 STATE_FILE = "state.json"
 
@@ -40,7 +41,7 @@ def save_checkpoint(
         modules: name → module (its whole state is kept) or state dict.
         record: what else the run needs to resume, as JSON (loss curve, configuration).
     """
-    return _write(folder, step, _Snapshot(modules, optimizer), json.dumps({"step": step, "record": dict(record)}), keep)
+    return _write(folder, step, _Snapshot(modules, optimizer), to_json({"step": step, "record": dict(record)}), keep)
 
 
 class BackgroundCheckpoints:
@@ -82,7 +83,7 @@ class BackgroundCheckpoints:
             lasting: name → contiguous state dict in main memory that never changes, so it is not copied.
         """
         self.wait()
-        state = json.dumps({"step": step, "record": dict(record)})
+        state = to_json({"step": step, "record": dict(record)})
         snapshot = _Snapshot(modules, optimizer, lasting)
         self._pending = step, self._thread.submit(_write, self._folder, step, snapshot, state, 1)
 

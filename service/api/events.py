@@ -6,7 +6,6 @@ resume.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator
 
@@ -20,6 +19,7 @@ from service.api.problems import RETRY_SECONDS
 from service.api.services import Services
 from service.core.record import Event, Record, State
 from service.core.records.events import last_event_id, read_events, read_record
+from service.core.strict_json import to_json
 
 ID_PATTERN = r"^\d{1,19}-\d{1,19}$"
 
@@ -92,4 +92,4 @@ def _line(event: Event) -> str:
     data = dict(event.data)
     if data["progress"]:
         data["progress"] = {name: value for name, value in data["progress"].items() if name != "request"}
-    return f"id: {event.id}\ndata: {json.dumps(data)}\n\n"
+    return f"id: {event.id}\ndata: {to_json(data)}\n\n"

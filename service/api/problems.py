@@ -7,7 +7,6 @@ of a `parameter`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +21,7 @@ from starlette.exceptions import HTTPException
 from service.api.request_log import HEADER
 from service.core.errors import TransientError
 from service.core.storage import MissingObject
+from service.core.strict_json import to_json
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -116,7 +116,7 @@ def response(request: Request, problem: Problem) -> Response:
         body["errors"] = [_bounded(entry) for entry in problem.errors[: problem.listed]]
         if (more := len(problem.errors) - problem.listed) > 0:
             body["errors"].append({"detail": f"and {more:,} more"})
-    return Response(json.dumps(body), status, problem.headers, MEDIA_TYPE)
+    return Response(to_json(body), status, problem.headers, MEDIA_TYPE)
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:

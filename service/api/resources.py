@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -16,6 +15,7 @@ from service.core import object_keys
 from service.core.object_keys import Kind
 from service.core.record import Record, State
 from service.core.records.events import read_record
+from service.core.strict_json import to_json
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Records per page.")]
 _AFTER = "The `next_cursor` of the previous page."
@@ -69,7 +69,7 @@ def page(
     """Answer with a page of the key's records, newest first; to be called in a thread."""
     records, cursor = services.store.records.page(kind, key_id, state=state, after=after, limit=limit)
     data = [representations.view(record, _position(services, record)) for record in records]
-    return Response(json.dumps({"data": data, "next_cursor": cursor}), media_type="application/json")
+    return Response(to_json({"data": data, "next_cursor": cursor}), media_type="application/json")
 
 
 def _position(services: Services, record: Record) -> int | None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from pydantic_core import from_json
-
 from service.core.object_keys import Kind
+from service.core.strict_json import from_json
 
 Json = dict[str, Any]
 

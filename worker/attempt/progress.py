@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -33,7 +34,10 @@ class Reporter:
         self._stage = ""
 
     def report(self, progress: Progress, counts: dict[str, Any] | None = None) -> None:
-        """Write progress, unless the same stage was reported a moment ago and is not complete."""
+        """Write progress, unless the same stage was reported a moment ago and is not complete.
+
+        A loss that is not finite is left out, as JSON cannot hold it; a training fails by it, a detector need not.
+        """
         now = time.monotonic()
         if progress.stage == self._stage and now - self._reported_at < PAUSE and progress.completed < progress.total:
             return
@@ -46,7 +50,7 @@ class Reporter:
             "rate": round(progress.rate, 4) or None,
             "eta": None if progress.eta is None else round(progress.eta, 1),
         }
-        if progress.loss is not None:
+        if progress.loss is not None and math.isfinite(progress.loss):
             facts["loss"] = progress.loss
         if self.request is not None:
             facts["request"] = self.request

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import cast
 
 from service.core.record import Json, State, parse_json
 from service.core.records.database import Database, blocks_key
+from service.core.strict_json import to_json
 
 
 class Blocks:
@@ -53,7 +53,7 @@ class Blocks:
             judged: {"next_block": int, …}; earlier blocks are not needed for judging again.
             verdict: key of the stored verdict on the block before `next_block`.
         """
-        arguments = json.dumps(judged), judged["next_block"], verdict
+        arguments = to_json(judged), judged["next_block"], verdict
         return bool(self._database.run("save_judged", job, owner, *arguments))
 
     def judged(self, job: str) -> Json | None:

@@ -7,10 +7,9 @@ worker may take the record over.
 
 from __future__ import annotations
 
-import json
-
 from service.core.record import Json, Record, State
 from service.core.records.database import Database, record_from_pairs
+from service.core.strict_json import to_json
 
 
 class Claims:
@@ -41,12 +40,12 @@ class Claims:
 
     def report(self, record: str, owner: str, progress: Json, counts: Json | None = None) -> bool:
         """Save how far the work is, and publish it as an event."""
-        arguments = json.dumps(progress), json.dumps(counts) if counts else ""
+        arguments = to_json(progress), to_json(counts) if counts else ""
         return bool(self._database.run("report", record, owner, *arguments))
 
     def save_checkpoint(self, record: str, owner: str, checkpoint: Json) -> bool:
         """Save where to resume; the objects that the checkpoint names are stored already."""
-        return bool(self._database.run("checkpoint", record, owner, json.dumps(checkpoint)))
+        return bool(self._database.run("checkpoint", record, owner, to_json(checkpoint)))
 
     def release(self, record: str, owner: str) -> bool:
         """Give the record back because the worker stops: running → queued; this attempt does not count."""
@@ -66,7 +65,7 @@ class Claims:
         Args:
             stored_bytes: of all its objects, uploads included.
         """
-        return self._finish(record, owner, State.SUCCEEDED, json.dumps(result), stored_bytes)
+        return self._finish(record, owner, State.SUCCEEDED, to_json(result), stored_bytes)
 
     def fail(self, record: str, owner: str, error: Json) -> bool:
         """From running to failed, from cancelling to cancelled.
@@ -74,7 +73,7 @@ class Claims:
         Args:
             error: {"code", "detail", "problems"}.
         """
-        return self._finish(record, owner, State.FAILED, json.dumps(error), "")
+        return self._finish(record, owner, State.FAILED, to_json(error), "")
 
     def mark_cancelled(self, record: str, owner: str) -> bool:
         """From cancelling to cancelled; its objects are deleted soon (see `Upkeep.garbage`)."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, cast
 
 import redis.asyncio
 
 from service.core.record import Event, Record, parse_record
 from service.core.records.database import events_key, record_key
+from service.core.strict_json import from_json
 
 Entries = list[tuple[str, dict[str, str]]]
 """Id and fields of each entry of a stream."""
 
 
 def parse_events(entries: Entries) -> list[Event]:
-    return [Event(entry, json.loads(fields["data"])) for entry, fields in entries]
+    return [Event(entry, from_json(fields["data"])) for entry, fields in entries]
 
 
 async def read_record(redis: redis.asyncio.Redis, record: str) -> Record | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -14,6 +13,7 @@ from service.core.records.database import GARBAGE, Database, record_from_pairs, 
 from service.core.records.errors import AdapterNotReady, IdempotencyConflict, QuotaExceeded
 from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
+from service.core.strict_json import to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Submissions:
         """
         outcome, value = self._database.run(
             "create",
-            *(record, kind, key_id, json.dumps(request), json.dumps(list(notes)), stored_bytes),
+            *(record, kind, key_id, to_json(request), to_json(list(notes)), stored_bytes),
             *((idempotency.digest, idempotency.fingerprint) if idempotency else ("", "")),
             *(self._idempotency_seconds, *self._quotas.values()),
             *(adapter or "", request_id),

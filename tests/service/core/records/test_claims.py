@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,6 +11,7 @@ from redis import Redis
 
 from service.core.object_keys import Kind
 from service.core.record import State
+from service.core.records.database import record_key
 from service.core.records.store import RecordStore
 from tests.support.records import DEAD, OPERATIONS, Operation, brought_to, changes, create, found
 from tests.support.servers import MakeSettings
@@ -52,6 +54,35 @@ def test_nothing_happens_to_what_does_not_exist(store: RecordStore) -> None:
     operations = [*OPERATIONS.values(), lambda store, record: store.records.remove(record)]
     assert not any(operation(store, "adp_none") for operation in operations)
     assert store.states.queue_position("adp_none") is None
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_no_worker_can_store_a_number_that_is_not_finite(store: RecordStore, number: float) -> None:
+    record, bad = brought_to(store, State.RUNNING), {"loss": [[5, number]]}
+    claims = store.claims
+    writes: list[Callable[[], object]] = [
+        lambda: claims.report(record, "w", bad),
+        lambda: claims.report(record, "w", {}, bad),
+        lambda: claims.save_checkpoint(record, "w", bad),
+        lambda: claims.succeed(record, "w", bad, 0),
+        lambda: claims.fail(record, "w", bad),
+    ]
+    for write in writes:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write()
+    assert found(store, record).state is State.RUNNING
+
+
+def test_numbers_that_are_not_finite_in_earlier_records_are_read_as_none(
+    redis_client: Redis, store: RecordStore
+) -> None:
+    record = brought_to(store, State.RUNNING)
+    redis_client.hset(record_key(record), "progress", '{"loss": NaN, "curve": [[5, Infinity], [10, 0.5]]}')
+    assert found(store, record).progress == {"loss": None, "curve": [[5, None], [10, 0.5]]}
+    store.claims.renew(record, "w")
+    store.records.request_cancel(record)
+    last = store.records.events(record)[-1]
+    assert last.data["progress"] == {"loss": None, "curve": [[5, None], [10, 0.5]]}
 
 
 def test_one_of_twenty_claims_wins(store: RecordStore) -> None:
