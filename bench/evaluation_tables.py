@@ -48,7 +48,9 @@ def _overview(results: Sequence[Result]) -> str:
         types = [value for row in found for value in _by_type(row, HEADLINE)]
         complete = all(row is not None and row["seeds"] for row in found)
         lines.append([title, *cells, f"{100 * statistics.mean(types):.1f}" if types and complete else "–"])
-    return _table(["pixel AP, %", *names, "mean of the types"], lines)
+    return _table(
+        ["pixel AP, %", *[f"{name}, all types" for name in names], "mean of all types, each by itself"], lines
+    )
 
 
 def _metrics(result: Result) -> str:
@@ -62,7 +64,7 @@ def _metrics(result: Result) -> str:
             continue
         seeds = str(len(row["seeds"]))
         cells = [_spread(_values(row, name)) for name in used]
-        own = [_spread([100 * each["by_type"][kind][HEADLINE] for each in row["seeds"]]) for kind in types]
+        own = [_spread([100 * value for value in _of_type(row, kind, HEADLINE)]) for kind in types]
         lines.append([row["title"], seeds, *cells, *own])
     return _table(["trained on", "seeds", *[METRICS[name] for name in used], *[f"{kind}: AP" for kind in types]], lines)
 
@@ -107,9 +109,12 @@ def _by_type(row: Mapping[str, Any] | None, metric: str) -> list[float]:
     """Return the mean over the seeds for each defect type."""
     if row is None or not row["seeds"]:
         return []
-    return [
-        statistics.mean(each["by_type"][kind][metric] for each in row["seeds"]) for kind in row["seeds"][0]["by_type"]
-    ]
+    return [statistics.mean(_of_type(row, kind, metric)) for kind in row["seeds"][0]["by_type"]]
+
+
+def _of_type(row: Mapping[str, Any], kind: str, metric: str) -> list[float]:
+    """Return a metric that every held-out set with defects has, by seed."""
+    return [each["by_type"][kind][metric] for each in row["seeds"]]
 
 
 def _spread(values: Sequence[float]) -> str:

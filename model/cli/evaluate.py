@@ -169,7 +169,9 @@ def _table(result: dict[str, Any]) -> str:
             lines.append(f"{row['title']:<{wide}}  not measured: {row['skipped']}")
             continue
         cells = [_cell(row["mean"].get(name), row["sd"].get(name)) for name in columns]
-        lines.append(" ".join([f"{row['title']:<{wide}}", *(f"{cell:>12}" for cell in cells)]))
+        missing = len(result["profile"]["seeds"]) - len(row["seeds"])
+        note = f"  without {missing} of the seeds" if missing else ""
+        lines.append(" ".join([f"{row['title']:<{wide}}", *(f"{cell:>12}" for cell in cells)]) + note)
     return "\n".join(lines)
 
 

@@ -68,7 +68,7 @@ class Classifier:
 def train_classifier(
     pairs_by_type: Mapping[str, Sequence[Pair]], settings: ClassifierSettings, device: torch.device | None = None
 ) -> Iterator[Progress | Classifier]:
-    """Train a classifier; yields progress, finally the classifier. The same arguments give the same weights.
+    """Train a classifier; yields progress, finally the classifier. On a CPU the same arguments give the same weights.
 
     Args:
         pairs_by_type: at least two defect types, each with at least one pair; types are drawn equally often.

@@ -10,6 +10,9 @@ from service.core.errors import UsageError
 
 REAL = "real"
 
+REAL_AND = "real pairs + "
+"""How the title of a row with real and generated pairs begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -64,7 +67,7 @@ class Row:
         """Return what a reader sees."""
         if not self.source:
             return "real pairs only"
-        return f"real pairs + {sources[self.source].title}" if self.real else sources[self.source].title
+        return f"{REAL_AND}{sources[self.source].title}" if self.real else sources[self.source].title
 
 
 def parse_rows(names: Sequence[str], sources: Mapping[str, Source]) -> list[Row]:

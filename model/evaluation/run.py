@@ -11,6 +11,7 @@ Everything is kept in a work folder, step by step, so that the same request goes
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -22,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy import stats
 
 from model.diffusion.base import Base
 from model.evaluation.data import EvaluationData
 from model.evaluation.pictures import write_pictures
 from model.evaluation.profiles import Profile
 from model.evaluation.published import PublishedWeights
-from model.evaluation.rows import REAL, SOURCES, Row, Source, parse_rows
+from model.evaluation.rows import REAL, REAL_AND, SOURCES, Row, Source, parse_rows
 from model.evaluation.sources import Studio
 from model.evaluation.trial import PairsByType, Trial
 from model.masks.networks import MaskNetworks
@@ -151,8 +153,9 @@ def assemble(request: EvaluationRequest, work: Path) -> dict[str, Any]:
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Say what the last row with real and generated pairs changes against real pairs alone; None without both.
 
-    Both rows are compared seed by seed. The pairs help or harm where the mean change is larger than its standard
-    deviation over the seeds.
+    Both rows are compared seed by seed. The pairs help or harm where the mean change is larger than chance would make
+    it in one of twenty evaluations without any effect (two-sided t-test of the changes). Seeds share the photographs,
+    so this says nothing about others.
     """
     measured = {row["row"]: row for row in rows if row["seeds"]}
     added = [name for name in measured if name.startswith(f"{REAL}+")]
@@ -167,7 +170,8 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         return None
     change = statistics.mean(changes)
     spread = statistics.stdev(changes) if len(changes) > 1 else None
-    helps = change > 0 if spread is not None and abs(change) > spread else None
+    helps = change > 0 if spread is not None and abs(change) > _by_chance(spread, len(changes)) else None
+    which = f" ({row['title'].removeprefix(REAL_AND)})" if len(added) > 1 and "title" in row else ""
     return {
         "metric": VERDICT_METRIC,
         "row": row["row"],
@@ -176,17 +180,22 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "change": change,
         "spread": spread,
         "helps": helps,
-        "sentence": _sentence(change, spread, helps=helps),
+        "sentence": _sentence(which, change, spread, helps=helps),
     }
 
 
-def _sentence(change: float, spread: float | None, *, helps: bool | None) -> str:
+def _by_chance(spread: float, seeds: int) -> float:
+    """Return what mean changes of this standard deviation stay below in 95 of 100 cases, if there is no effect."""
+    return float(stats.t.ppf(0.975, seeds - 1)) * spread / math.sqrt(seeds)
+
+
+def _sentence(which: str, change: float, spread: float | None, *, helps: bool | None) -> str:
     points = f"{100 * change:+.1f}".replace("-", "−") + (f" ± {100 * spread:.1f}" if spread is not None else "")
-    said = f"Adding these pairs changed {VERDICT_TITLE} by {points} points on your held-out photographs"
+    said = f"Adding these pairs{which} changed {VERDICT_TITLE} by {points} points on your held-out photographs"
     if spread is None:
         return f"{said}; one seed tells nothing about chance."
     if helps is None:
-        return f"{said}: no more than chance."
+        return f"{said}: that may be chance."
     return f"{said}: {'they help' if helps else 'they harm'}."
 
 

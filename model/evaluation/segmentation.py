@@ -116,7 +116,9 @@ def prepare_example(image: ImageArray, mask: MaskArray | None, profile: Profile)
 def train_detector(
     defective: Sequence[Sequence[Example]], good: Sequence[Example], profile: Profile, seed: int, device: torch.device
 ) -> Generator[Progress, None, UNet]:
-    """Train a detector; yields progress, returns the network in eval mode. The same arguments give the same weights.
+    """Train a detector; yields progress, returns the network in eval mode.
+
+    On a CPU the same arguments give the same weights.
 
     Args:
         defective: groups of defective examples that are drawn from equally often, each not empty.

@@ -298,12 +298,14 @@ VERDICTS: dict[str, tuple[dict[int, float], float, float | None, bool | None, st
     "better": ({0: 0.50, 1: 0.72, 2: 0.58}, 0.10, 0.02, True, "changed pixel AP by +10.0 ± 2.0 points"),
     "worse": ({0: 0.30, 1: 0.48, 2: 0.42}, -0.10, 0.02, False, "changed pixel AP by −10.0 ± 2.0 points"),
     "chance": ({0: 0.44, 1: 0.56, 2: 0.50}, 0.0, 0.04, None, "changed pixel AP by +0.0 ± 4.0 points"),
+    "large but uncertain": ({0: 0.41, 1: 0.65, 2: 0.59}, 0.05, 0.04, None, "by +5.0 ± 4.0 points"),
     "one seed": ({1: 0.75}, 0.15, None, None, "changed pixel AP by +15.0 points"),
 }
 ENDS = {
     "better": ": they help.",
     "worse": ": they harm.",
-    "chance": ": no more than chance.",
+    "chance": ": that may be chance.",
+    "large but uncertain": ": that may be chance.",
     "one seed": "; one seed tells nothing about chance.",
 }
 
