@@ -6,6 +6,7 @@ spawned where PAIRFORGE_DEVICE asks for CUDA (a forked child cannot use it).
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from celery import Celery
@@ -46,7 +47,10 @@ _metrics: list[MetricsServer] = []
 @celeryd_init.connect
 def _begin(instance: Any = None, **_: Any) -> None:
     instance.quiet = True  # the banner is not in the format of log events
-    forget_stop()
+    try:
+        forget_stop()
+    except OSError as error:
+        sys.exit(str(error))  # Celery would only log the error, and start a worker that cannot be asked to stop
     begin_counting()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import threading
 from pathlib import Path
@@ -16,6 +17,9 @@ from service.core.scripts import WORKERS
 log = structlog.stdlib.get_logger(__name__)
 
 ANNOUNCE_SECONDS = 2.0
+
+FORGOTTEN_SECONDS = 3600.0
+"""Age of the last heartbeat after which a worker's name is removed by the others; until then its death can be seen."""
 
 
 class Heartbeat:
@@ -33,6 +37,7 @@ class Heartbeat:
     def stop(self) -> None:
         """Stop, and remove the worker's name."""
         self._ended.set()
+        self._thread.join()
         try:
             self._redis.zrem(WORKERS, self._name)
         except RedisError as error:
@@ -41,7 +46,9 @@ class Heartbeat:
     def _announce(self) -> None:
         while True:
             try:
-                self._redis.zadd(WORKERS, {self._name: float(self._redis.time()[0])})
+                now = float(self._redis.time()[0])
+                self._redis.zadd(WORKERS, {self._name: now})
+                self._redis.zremrangebyscore(WORKERS, "-inf", now - FORGOTTEN_SECONDS)
             except RedisError as error:
                 log.warning("presence_not_told", worker=self._name, error=repr(error))
             if self._ended.wait(ANNOUNCE_SECONDS):
@@ -54,7 +61,18 @@ def ask_children_to_stop() -> None:
 
 
 def forget_stop() -> None:
-    """Remove the stop flag of an earlier process with the same id."""
+    """Remove the stop flag of an earlier process with the same id.
+
+    Raises:
+        PermissionError: if the folder of the flags belongs to somebody else, who could stop the worker.
+    """
+    folder = _folder()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(
+            f"{folder} is not a folder that only this user can write: remove it, or set TMPDIR to another folder"
+        )
     _flag(os.getpid()).unlink(missing_ok=True)
 
 
@@ -64,4 +82,8 @@ def is_stopping(parent: int) -> bool:
 
 
 def _flag(parent: int) -> Path:
-    return Path(tempfile.gettempdir()) / f"pairforge-worker-{os.getuid()}-{parent}.stopping"
+    return _folder() / f"{parent}.stopping"
+
+
+def _folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"pairforge-worker-{os.getuid()}"
