@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from model.evaluation.classification import ClassifierSettings
 from service.core.errors import UsageError
 
 COMPARED = ("real", "copy-paste", "dualanodiff", "real+copy-paste", "real+dualanodiff")
@@ -12,6 +14,9 @@ EVERY_ROW = (
     *("real", "copy-paste", "perlin", "raw-sketch", "no-lora", "dualanodiff", "no-saim", "bcm", "checks-off"),
     *("real+copy-paste", "real+perlin", "real+raw-sketch", "real+dualanodiff"),
 )
+
+
+SMALL = ClassifierSettings(steps=300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +36,8 @@ class Profile:
         steps, batch, lr: of its training; the learning rate falls to a fifth at 80 % and at 90 % of the steps.
         attempts: most candidates per pair; where they are used up, a source has fewer pairs.
         adapter_steps: training steps of an adapter; None leaves them to the method and the base.
-        precision: of training and sampling, likewise.
-        classifier_resolution, classifier_steps: of the network that tells defect types apart.
+        precision, preset: of training and sampling, likewise.
+        classifier: the network that tells defect types apart, with the repetition's seed in place of its own.
     """
 
     name: str
@@ -50,12 +55,12 @@ class Profile:
     attempts: int = 4
     adapter_steps: int | None = None
     precision: str | None = None
-    classifier_resolution: int = 96
-    classifier_steps: int = 300
+    preset: str | None = None
+    classifier: ClassifierSettings = SMALL
 
     def as_dict(self) -> dict[str, Any]:
         """Return the profile as JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return dict(json.loads(json.dumps(asdict(self))))
 
     def with_choices(
         self, *, pairs: int | None = None, seeds: int | None = None, rows: tuple[str, ...] | None = None
@@ -71,7 +76,13 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(
-        "quick", pairs=16, precision="fp32", rows=COMPARED, steps=150, adapter_steps=100, classifier_steps=100
+        "quick",
+        pairs=16,
+        precision="fp32",
+        rows=COMPARED,
+        steps=150,
+        adapter_steps=100,
+        classifier=ClassifierSettings(steps=100),
     ),
     "cpu": Profile("cpu", pairs=32, precision="fp32", adapter_steps=150),
     "paper": Profile(
@@ -84,13 +95,15 @@ PROFILES = {
         widths=(64, 128, 256, 512),
         steps=12_500,
         lr=1e-4,
-        classifier_resolution=256,
-        classifier_steps=30 * 500 // 8,
+        preset="paper",
+        classifier=ClassifierSettings(
+            resolution=256, steps=30 * 500 // 8, batch=8, lr=1e-4, widths=(64, 128, 256, 512), depths=(3, 4, 6, 3)
+        ),
     ),
 }
-"""`quick` takes some ten minutes per defect type on two cores, `cpu` about an hour; both compute in fp32, which is the
-faster precision on processors without matrix units. `paper` is the protocol of
-AnomalyDiffusion and DualAnoDiff (200 epochs of 500 samples at 256², batches of 8) and needs a GPU."""
+"""On two cores `quick` takes some ten minutes per defect type, `cpu` about an hour; both compute in fp32, which is the
+faster precision on processors without matrix units. `paper` follows AnomalyDiffusion and DualAnoDiff (adapters by the
+paper's preset, 200 epochs of 500 samples at 256² in batches of 8, 30 epochs of a ResNet-34) and needs a GPU."""
 
 
 def profile_named(name: str) -> Profile:

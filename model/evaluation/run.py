@@ -17,7 +17,7 @@ import platform
 import shutil
 import statistics
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,9 @@ class EvaluationRequest:
         given = {
             name: {defect: made.digest() for defect, made in by_type.items()} for name, by_type in self.given.items()
         }
+        sources = {name: asdict(source) for name, source in self.sources.items()}
         facts = {"data": self.data.digest, "base": self.base.digest, "object": self.object_name, "given": given}
+        facts |= {"sources": sources, "program": version("pairforge")}
         weights = {"weights": self.published.hashes} if self.published is not None else {}
         return {**facts, "profile": profile, **weights}
 

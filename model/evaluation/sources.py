@@ -135,7 +135,7 @@ class Studio:
 
     def _options(self, declaration: type[DataclassInstance], **more: Any) -> dict[str, Any]:
         """Return what seed and profile decide, as far as the method has such options."""
-        wanted = chosen({"seed": self.seed, "precision": self.profile.precision, **more})
+        wanted = chosen({"seed": self.seed, "precision": self.profile.precision, "preset": self.profile.preset, **more})
         return {name: value for name, value in wanted.items() if name in declared(declaration)}
 
     def _generate(self, source: Source, shot: Shot, adapter_folder: Path, folder: Path) -> Iterator[Progress]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.classification import Classifier, ClassifierSettings, accuracy, train_classifier
+from model.evaluation.classification import Classifier, accuracy, train_classifier
 from model.evaluation.data import EvaluationData
 from model.evaluation.fidelity import measure_fidelity
 from model.evaluation.metrics import measure, precision_recall
@@ -159,10 +159,7 @@ class Trial:
         """Measure how often a network tells the held-out defects' types apart; None where a type has no pairs."""
         if not all(pairs.values()):
             return None
-        profile = self.studio.profile
-        settings = ClassifierSettings(
-            resolution=profile.classifier_resolution, steps=profile.classifier_steps, seed=self.studio.seed
-        )
+        settings = replace(self.studio.profile.classifier, seed=self.studio.seed)
         held_out = {defect: split.test for defect, split in self.data.defects.items()}
         for item in train_classifier(pairs, settings, self.studio.base.device):
             if isinstance(item, Classifier):

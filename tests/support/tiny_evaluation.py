@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from model.evaluation.classification import ClassifierSettings
 from model.evaluation.profiles import Profile
 from model.types import ImageArray, Pair
 from tests.support.tiny_data import drawn_pair, surface
@@ -28,8 +29,7 @@ TINY = Profile(
     widths=(8, 16),
     steps=8,
     batch=4,
-    classifier_resolution=32,
-    classifier_steps=2,
+    classifier=ClassifierSettings(resolution=32, steps=2),
 )
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from model.diffusion.base import Base, load_base
 from model.evaluation import trial
 from model.evaluation.data import DefectSplit, EvaluationData, read_evaluation_data
-from model.evaluation.rows import SOURCES, Source
+from model.evaluation.rows import Source
 from model.evaluation.run import EvaluationRequest, assemble, evaluate, verdict
 from model.evaluation.sources import MadePairs
 from model.masks.networks import MaskNetworks
@@ -206,14 +206,15 @@ def test_a_source_that_cannot_be_used_is_noted_and_the_others_are_measured(
 
 
 def test_a_source_that_could_not_be_used_is_tried_again(request_: EvaluationRequest, tmp_path: Path) -> None:
-    rows = ("real", "copy-paste")
-    strict = {"copy-paste": Source("paste", "copy-paste", limits={"min_area_ratio": 1e6, "max_area_ratio": 1e9})}
-    refused = replace(asked(request_, rows=rows, seeds=(0,), steps=2), sources=strict)
-    skipped = row(last(evaluate(refused, tmp_path / "work")), "copy-paste")
-    assert skipped["skipped"] == "none of copy-paste's candidates was accepted"
-    (tmp_path / "work/seed-0/pairs/copy-paste/blot.json").unlink()
-    usable = replace(refused, sources={"copy-paste": SOURCES["copy-paste"]})
-    found = row(last(evaluate(usable, tmp_path / "work")), "copy-paste")
+    asked_for = asked(request_, rows=("real", "copy-paste"), seeds=(0,), steps=2)
+    last(evaluate(asked(request_, rows=("real",), seeds=(0,), steps=2), tmp_path / "work"))
+    strangers = tmp_path / "work/seed-0/pairs/copy-paste/blot"
+    strangers.mkdir(parents=True)
+    (strangers / "notes.txt").write_text("mine")
+    skipped = row(last(evaluate(asked_for, tmp_path / "work")), "copy-paste")
+    assert "contains other files" in skipped["skipped"]
+    (strangers / "notes.txt").unlink()
+    found = row(last(evaluate(asked_for, tmp_path / "work")), "copy-paste")
     assert "skipped" not in found
     assert found["mean"]
 
