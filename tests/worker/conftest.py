@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from model.diffusion.base import Base, load_base
+from model.diffusion.base import SHIPPED, Base, load_base
 from service.core.connections import connect
 from service.core.messaging import Dispatcher
 from service.core.reconcile import reconcile, reconcile_until
@@ -72,6 +73,16 @@ def start_worker(service: Service, tmp_path: Path) -> Iterator[Callable[..., Cel
     yield start
     for worker in started:
         worker.end()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny base with a part network of its own, so that trainings adapt one."""
+    folder = tmp_path_factory.mktemp("bases") / "with-part-network"
+    shutil.copytree(tiny_base, folder)
+    (folder / "u2net").mkdir(exist_ok=True)
+    shutil.copy(SHIPPED / "mini" / "u2net" / "part.safetensors", folder / "u2net")
+    return folder
 
 
 @pytest.fixture(scope="session")
