@@ -15,7 +15,7 @@ PARTS = ("model", "service", "worker")
 KERNEL = tuple(
     f"service.core.{name}"
     for name in (
-        *("atomic_write", "disk", "errors", "limits", "object_keys", "requests"),
+        *("atomic_write", "disk", "errors", "limits", "object_keys", "requests", "strict_json"),
         *(
             f"options.{name}"
             for name in ("baselines", "common", "declaration", "dualanodiff", "methods", "presets", "quality")

@@ -90,6 +90,13 @@ class Prometheus(Server):
         super().__init__(command, {}, folder)
         self.began = time.time()
 
+    def wait_until_ready(self) -> None:
+        """Until it answers queries: while it starts, it says 503."""
+        deadline = time.monotonic() + 60
+        while not httpx2.get(f"http://127.0.0.1:{self.port}/-/ready", timeout=30, trust_env=False).is_success:
+            assert time.monotonic() < deadline, "Prometheus is not ready"
+            time.sleep(0.2)
+
     def get(self, path: str, **parameters: str | float) -> Any:
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}"
         answer = httpx2.get(url, params=parameters, timeout=30, trust_env=False)

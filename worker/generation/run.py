@@ -187,6 +187,7 @@ class _Generation:
     def _finish(self, request: GenerationRequest, loaded: Loaded, selection: Selection) -> bool:
         job, owner, check = self._record.id, self._lease.owner, self._lease.check
         if selection.counts.accepted < request.num_pairs:
+            self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
             message = shortfall(selection.counts, request.num_pairs)
             raise UsageError(f"{message}; allow more attempts, loosen the limits, or train longer")
         evaluation = self._evaluated(request, loaded, selection)
