@@ -105,7 +105,7 @@ def test_another_request_in_the_folder_is_refused(told: tuple[Path, str], photog
     target, _ = told
     code, _, said = call(photographs, "--out", target, "--profile", "tiny", "--base", tiny_base, "--rows", "real")
     assert code == USAGE
-    assert "holds another evaluation (given differ)" in " ".join(said.split())
+    assert "holds another evaluation (given, sources differ)" in " ".join(said.split())
 
 
 def test_photographs_are_left_out_as_wanted(photographs: Path, tiny_base: Path, tmp_path: Path) -> None:
