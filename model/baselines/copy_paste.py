@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from model.baselines.blending import lay
 from model.baselines.cutout import Cutout, changed, cut_out
-from model.baselines.sampler import Draft
+from model.baselines.sampler import Draft, draw_best
 from model.data.copy_paste import GAINS, draw_copy_paste
 from model.data.crops import draw_window, resize_image
 from model.data.placement import draw_anchor, inner_border, paste, place_part
@@ -96,14 +96,7 @@ def _place(
         here, there = _overlap(cutout.mask.shape, shape, start)
         return float(product[there][cutout.mask[here]].sum() / cutout.mask.sum()), start
 
-    most, best = draw_start()
-    for _ in range(TRIES):
-        if most >= ON_PRODUCT:
-            break
-        share, start = draw_start()
-        if share > most:
-            most, best = share, start
-    return best
+    return draw_best(draw_start, ON_PRODUCT, TRIES)
 
 
 def _overlap(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from model.baselines.sampler import Draft, Scene
+from model.baselines.sampler import Draft, Scene, draw_best
 from model.baselines.textures import draw_texture
 from model.data.crops import Window
 from model.data.placement import Anchor, NormalImage, inner_border
@@ -78,14 +78,7 @@ def _draw_window(scene: Scene, normal: NormalImage, product: MaskArray | None, r
         window = Window(int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1)), side)
         return 1.0 if product is None else float(product[window.slices].mean()), window
 
-    most, best = draw_one()
-    for _ in range(TRIES):
-        if most >= ON_PRODUCT:
-            break
-        share, window = draw_one()
-        if share > most:
-            most, best = share, window
-    return best
+    return draw_best(draw_one, ON_PRODUCT, TRIES)
 
 
 def _draw_mask(allowed: MaskArray, cut: MaskArray, areas: tuple[float, float], rng: np.random.Generator) -> MaskArray:
