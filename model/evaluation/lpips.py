@@ -106,7 +106,7 @@ class Lpips(nn.Module):
 
 
 def load_lpips(weights: Path, network: Path) -> Lpips:
-    """Load the authors' weights and torchvision's network; AlexNet and VGG-16 are told apart by their layers.
+    """Load the authors' weights and torchvision's network; their layers say whether it is AlexNet or VGG-16.
 
     Raises:
         UsageError: a file holds other weights, or the two do not belong together.
