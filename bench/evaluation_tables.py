@@ -88,12 +88,15 @@ def _pictures(result: Result) -> str:
                 f"{100 * passed / attempts:.0f} %",
                 *(_mean(quality, key) for key in ("nearest_real", "nearest_among_reals", "diversity", "kid")),
                 _mean(quality, "psnr_outside", digits=1),
+                _mean(quality, "sharpness", digits=2),
                 f"{train / len(counts):.0f}",
                 f"{generate / max(attempts, 1):.2f}",
             ]
         )
     heads = ["source", "pairs", "pass the checks", "likeness to nearest real", "real to real", "diversity", "KID"]
-    return _table([*heads, "PSNR outside, dB", "s per adapter", "s per candidate"], lines)
+    return _table(
+        [*heads, "PSNR outside, dB", "sharpness inside, against real", "s per adapter", "s per candidate"], lines
+    )
 
 
 def _row(result: Result, name: str) -> Mapping[str, Any] | None:

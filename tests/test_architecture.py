@@ -20,7 +20,10 @@ KERNEL = tuple(
             f"options.{name}"
             for name in ("baselines", "common", "declaration", "dualanodiff", "methods", "presets", "quality")
         ),
-        *(f"uploads.{name}" for name in ("decoding", "images", "listing", "pairs", "problems", "reading", "specks")),
+        *(
+            f"uploads.{name}"
+            for name in ("decoding", "images", "listing", "names", "pairs", "problems", "reading", "specks")
+        ),
     )
 )
 """What the library may use of the service; with all that it imports in turn, plain code over NumPy and Pillow."""

@@ -8,14 +8,14 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from model.cli.checks import Problems, check_writable, choose_device, open_base
 from model.cli.output import PREPARED, Output, duration
 from model.evaluation.data import EvaluationData, leave_out, read_evaluation_data
-from model.evaluation.given import read_given_pairs, refuse_held_out
+from model.evaluation.given import on_budget, read_given_pairs, refuse_held_out
 from model.evaluation.profiles import profile_named
 from model.evaluation.published import load_published
 from model.evaluation.report import write_report
@@ -103,11 +103,14 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
         problems.attempt(refuse_held_out, command.pairs, data)
     if problems.found or profile is None or data is None or base is None or networks is None:
         raise UsageError(problems.found, "the evaluation cannot start")
+    profile = profile.with_choices(pairs=command.num_pairs, seeds=command.seeds, rows=rows)
+    given, notes = on_budget(given or {}, profile.pairs)
+    data = replace(data, notes=[*data.notes, *notes])
     for note in data.notes:
         output.note(note)
     return EvaluationRequest(
         data,
-        profile.with_choices(pairs=command.num_pairs, seeds=command.seeds, rows=rows),
+        profile,
         base,
         networks,
         command.object_name,

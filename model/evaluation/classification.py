@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -43,7 +40,6 @@ class ClassifierSettings:
         steps, batch, lr: of the training with Adam; the learning rate falls to zero along a cosine.
         seed: of the weights, the batches and the augmentation.
         widths, depths: channels and blocks of the network's four levels.
-        timm: name of one of timm's networks, without its weights, in place of the small one.
     """
 
     resolution: int = 96
@@ -53,7 +49,6 @@ class ClassifierSettings:
     seed: int = 0
     widths: tuple[int, ...] = (16, 32, 64, 128)
     depths: tuple[int, ...] = (1, 1, 1, 1)
-    timm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +60,33 @@ class Classifier:
     resolution: int
 
 
+Groups = Sequence[Sequence[Pair]]
+"""Pairs of one defect type, in groups that count the same however many pairs they have."""
+
+
 def train_classifier(
-    pairs_by_type: Mapping[str, Sequence[Pair]], settings: ClassifierSettings, device: torch.device | None = None
+    groups_by_type: Mapping[str, Groups], settings: ClassifierSettings, device: torch.device | None = None
 ) -> Iterator[Progress | Classifier]:
     """Train a classifier; yields progress, finally the classifier. On a CPU the same arguments give the same weights.
 
     Args:
-        pairs_by_type: at least two defect types, each with at least one pair; types are drawn equally often.
+        groups_by_type: at least two defect types, each with at least one pair, such as a group of real and one of
+            generated pairs. Types are drawn equally often, and so are the groups of a type that are not empty.
         settings: how it is trained.
         device: where to compute; the CPU by default.
 
     Raises:
-        UsageError: there are fewer than two types, a type has no pairs, or timm is asked for and lacks.
+        UsageError: there are fewer than two types, or a type has no pairs.
     """
-    types = tuple(pairs_by_type)
-    if len(types) < 2 or not all(pairs_by_type.values()):
-        counts = ", ".join(f"{name} {len(pairs)}" for name, pairs in pairs_by_type.items()) or "none"
+    types = tuple(groups_by_type)
+    if len(types) < 2 or not all(any(groups) for groups in groups_by_type.values()):
+        counts = ", ".join(f"{name} {sum(map(len, groups))}" for name, groups in groups_by_type.items()) or "none"
         raise UsageError(f"pairs per defect type: {counts}; to tell types apart takes at least two, each with pairs")
     device = device or torch.device("cpu")
-    images = [[_squashed(pair.image, settings.resolution) for pair in pairs_by_type[name]] for name in types]
+    images = [
+        [[_squashed(pair.image, settings.resolution) for pair in group] for group in groups_by_type[name] if group]
+        for name in types
+    ]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         net = _Logits(_network(settings, len(types))).to(device).train()
@@ -114,27 +117,33 @@ def classify(classifier: Classifier, images: Sequence[ImageArray]) -> list[str]:
     return answers
 
 
-def accuracy(classifier: Classifier, pairs_by_type: Mapping[str, Sequence[Pair]]) -> float:
-    """Return the share of photographs whose type is recognised."""
-    hits = np.concatenate(_hits(classifier, pairs_by_type))
-    return float(hits.mean())
+def balanced_accuracy(classifier: Classifier, parts_by_type: Mapping[str, Groups]) -> float:
+    """Return how often types are recognised: the mean over the types of the mean over their physical parts.
+
+    Types count the same however many parts they have, and parts however many photographs show them.
+
+    Args:
+        parts_by_type: at least one type with photographs; a group holds those of one physical part, and is not empty.
+    """
+    return float(
+        np.mean(
+            [
+                np.mean([_recognised(classifier, name, part) for part in parts])
+                for name, parts in parts_by_type.items()
+                if parts
+            ]
+        )
+    )
 
 
-def balanced_accuracy(classifier: Classifier, pairs_by_type: Mapping[str, Sequence[Pair]]) -> float:
-    """Return the mean over types of the share that is recognised, so that large types count no more than small ones."""
-    return float(np.mean([hits.mean() for hits in _hits(classifier, pairs_by_type)]))
-
-
-def _hits(classifier: Classifier, pairs_by_type: Mapping[str, Sequence[Pair]]) -> list[NDArray[np.bool_]]:
-    return [
-        np.array([answer == name for answer in classify(classifier, [pair.image for pair in pairs])])
-        for name, pairs in pairs_by_type.items()
-        if pairs
-    ]
+def _recognised(classifier: Classifier, name: str, part: Sequence[Pair]) -> float:
+    """Return the share of a part's photographs that are taken for this type."""
+    answers = classify(classifier, [pair.image for pair in part])
+    return answers.count(name) / len(answers)
 
 
 class _Logits(nn.Module):
-    """Unwraps the output of transformers' networks; those of timm return logits as they are."""
+    """Unwraps the output of transformers' networks."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -142,16 +151,11 @@ class _Logits(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         answer: Any = self.net(pixels)
-        logits: Tensor = getattr(answer, "logits", answer)
+        logits: Tensor = answer.logits
         return logits
 
 
 def _network(settings: ClassifierSettings, types: int) -> nn.Module:
-    if settings.timm is not None:
-        if find_spec("timm") is None:
-            raise UsageError(f"classifier is timm's {settings.timm}, but timm is not installed: pip install timm")
-        net: nn.Module = import_module("timm").create_model(settings.timm, pretrained=False, num_classes=types)
-        return net
     from transformers import ResNetConfig, ResNetForImageClassification
 
     config = ResNetConfig(
@@ -170,10 +174,17 @@ def _squashed(image: ImageArray, side: int) -> ImageArray:
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
 
 
-def _batch(images: Sequence[Sequence[ImageArray]], size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Draw photographs, types equally often; returns `(B, 3, R, R)` in [-1, 1] and the types' numbers `(B,)`."""
+def _batch(
+    images: Sequence[Sequence[Sequence[ImageArray]]], size: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw photographs from types → groups → images, types and groups equally often.
+
+    Returns:
+        `(B, 3, R, R)` in [-1, 1], and the types' numbers `(B,)`.
+    """
     types = rng.integers(len(images), size=size)
-    drawn = [_augmented(images[number][int(rng.integers(len(images[number])))], rng) for number in types]
+    groups = [images[number][int(rng.integers(len(images[number])))] for number in types]
+    drawn = [_augmented(group[int(rng.integers(len(group)))], rng) for group in groups]
     return to_pixels(drawn), torch.from_numpy(types)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,24 +24,43 @@ from service.core.errors import UsageError
 from service.core.object_keys import Upload
 from service.core.uploads.decoding import ImageLimits, Source
 from service.core.uploads.images import read_levels
-from service.core.uploads.listing import Notes, counted, listed, stem
+from service.core.uploads.listing import Notes, counted, key_of, listed, stem
+from service.core.uploads.names import image_of
 from service.core.uploads.pairs import read_normals, read_pairs, shared_reading
+from service.core.uploads.problems import FileProblem
 from service.core.uploads.reading import Reading
 
 LIMITS = ImageLimits(
-    min_pairs=1, max_pairs=10_000, max_file_bytes=200 * 10**6, max_pixels=178 * 10**6, max_total_pixels=3 * 10**9
+    min_pairs=0, max_pairs=10_000, max_file_bytes=200 * 10**6, max_pixels=178 * 10**6, max_total_pixels=3 * 10**9
 )
-"""Limits for each defect type, and for normal photographs on either side: three gigapixels take 9 GB."""
+"""Limits for either side of each defect type and of the normal photographs: three gigapixels take 9 GB. How many pairs
+there must be is a question of the split."""
 
 _Photograph = TypeVar("_Photograph", Pair, NormalImage)
 
 
 @dataclass(frozen=True, slots=True)
 class DefectSplit:
-    """The pairs of one defect type: the few shots, and the held-out ones."""
+    """The pairs of one defect type.
+
+    Attributes:
+        train: the few shots.
+        test: the held-out ones.
+        groups: names of the pairs that show one physical part, part by part; others show parts of their own.
+    """
 
     train: list[Pair]
     test: list[Pair]
+    groups: list[list[str]] = field(default_factory=list)
+
+    @property
+    def held_out_parts(self) -> list[list[Pair]]:
+        """The held-out pairs of each physical part."""
+        part_of = {name: number for number, group in enumerate(self.groups) for name in group}
+        parts: dict[int | str, list[Pair]] = {}
+        for pair in self.test:
+            parts.setdefault(part_of.get(pair.name, pair.name), []).append(pair)
+        return list(parts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +73,7 @@ class EvaluationData:
         defects: defect type → its pairs.
         normals_train, normals_test: defect-free photographs; may be empty.
         notes: sentences about conversions, omissions and the split.
-        digest: sha256 of all pixels, names and the split.
+        digest: sha256 of all pixels, names, the split and the groups.
     """
 
     name: str
@@ -121,7 +140,8 @@ def assemble_data(
     sides = [_described(defects, normals, side) for side in (0, 1)]
     _refuse_leaks(name, *sides)
     notes += note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
-    digest = hashlib.sha256(json.dumps([layout, sides], sort_keys=True).encode()).hexdigest()
+    groups = {kind: split.groups for kind, split in defects.items()}
+    digest = hashlib.sha256(json.dumps([layout, sides, groups], sort_keys=True).encode()).hexdigest()
     return EvaluationData(name, layout, defects, normals[0], normals[1], _condensed(notes), digest)
 
 
@@ -129,25 +149,24 @@ def leave_out(data: EvaluationData, names: Sequence[str]) -> EvaluationData:
     """Leave out photographs, such as those that turn out to show one part on both sides.
 
     Args:
-        names: `<defect type>/<name>` or `normal/<name>` each, the name without its ending.
+        names: `<defect type>/<name>` or `normal/<name>` each, the name without its ending. Where such a name is one
+            of both sides, `train/` or `test/` stands before it.
 
     Raises:
-        UsageError: naming what is no photograph of the data, or the types of which too few would be left.
+        UsageError: naming what is no photograph of the data or several, or the types of which too few would be left.
     """
     if not names:
         return data
-    unknown = set(names)
+    gone, problems = _found(data, names)
 
-    def kept(kind: str, photographs: Sequence[_Photograph]) -> list[_Photograph]:
-        wanted = {f"{kind}/{stem(each.name)}": each for each in photographs}
-        unknown.difference_update(wanted)
-        return [each for name, each in wanted.items() if name not in names]
+    def kept(side: str, kind: str, photographs: Sequence[_Photograph]) -> list[_Photograph]:
+        return [each for each in photographs if f"{side}/{kind}/{stem(each.name)}" not in gone]
 
     defects = {
-        kind: DefectSplit(kept(kind, split.train), kept(kind, split.test)) for kind, split in data.defects.items()
+        kind: replace(split, train=kept("train", kind, split.train), test=kept("test", kind, split.test))
+        for kind, split in data.defects.items()
     }
-    normals = kept("normal", data.normals_train), kept("normal", data.normals_test)
-    problems = [f"{name} is no photograph of {data.name} that trains or tests" for name in sorted(unknown)]
+    normals = kept("train", "normal", data.normals_train), kept("test", "normal", data.normals_test)
     problems += [
         f"{kind}: {counted(len(split.train), 'photograph')} to train on and {len(split.test)} to test on would be "
         f"left; at least {FEWEST_TRAINING} and 1 are needed"
@@ -156,13 +175,36 @@ def leave_out(data: EvaluationData, names: Sequence[str]) -> EvaluationData:
     ]
     if problems:
         raise UsageError(problems, "these photographs cannot be left out")
-    digest = hashlib.sha256(json.dumps([data.digest, sorted(names)]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([data.digest, sorted(gone)]).encode()).hexdigest()
     before = data.normals_train, data.normals_test
     outdated = note_same_parts(*(_named(data.defects, before, side) for side in (0, 1)))
     notes = [note for note in data.notes if note not in outdated]
     notes += note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
     notes.append(f"left out as wanted: {', '.join(sorted(names))}")
     return replace(data, defects=defects, normals_train=normals[0], normals_test=normals[1], notes=notes, digest=digest)
+
+
+def _found(data: EvaluationData, names: Sequence[str]) -> tuple[set[str], list[str]]:
+    """Find photographs by their names; returns them as `<side>/<kind>/<name>`, and what is wrong with the names."""
+    short = [(side, f"normal/{stem(each.name)}") for side, each in _sided(data.normals_train, data.normals_test)]
+    for kind, split in data.defects.items():
+        short += [(side, f"{kind}/{stem(each.name)}") for side, each in _sided(split.train, split.test)]
+    known: dict[str, list[str]] = {}
+    for side, name in short:
+        for each in (name, f"{side}/{name}"):
+            known.setdefault(each, []).append(f"{side}/{name}")
+    problems = []
+    for name in sorted(set(names)):
+        found = known.get(name, [])
+        if not found:
+            problems.append(f"{name} is no photograph of {data.name} that trains or tests")
+        elif len(found) > 1:
+            problems.append(f"{name} is {counted(len(found), 'photograph')}: name {' or '.join(found)}")
+    return {found[0] for name in names if len(found := known.get(name, [])) == 1}, problems
+
+
+def _sided(train: Sequence[_Photograph], test: Sequence[_Photograph]) -> list[tuple[str, _Photograph]]:
+    return [("train", each) for each in train] + [("test", each) for each in test]
 
 
 def _condensed(notes: Sequence[str]) -> list[str]:
@@ -177,32 +219,54 @@ def _condensed(notes: Sequence[str]) -> list[str]:
 
 
 def _completed(reading: Reading, found: FoundFiles) -> Reading:
-    """Complete the user's choices by the training photographs' brightness range and the numbers of VisA's classes."""
+    """Complete the user's choices by the training photographs' brightness range."""
     images = {
         f"{kind}/{name}": source
         for kind, files in found.defects.items()
         for name, source in files.images.items()
         if stem(name) in files.division.train
     }
-    reading = shared_reading(reading, images, {}, found.normals.train, LIMITS)
-    if found.class_masks and reading.mask_values is None:
-        values = {value for files in found.defects.values() for value in _mask_values(files.masks)} - {0}
-        reading = replace(reading, mask_values=frozenset(values) or None)
-    return reading
-
-
-def _mask_values(folder: Path) -> Iterator[int]:
-    """Yield the values that occur; masks that cannot be read are reported when they are paired."""
-    for name, source in listed(Upload.MASKS, folder, Notes(), []).items():
-        with suppress(UsageError):
-            yield from read_levels(source, name, LIMITS).values
+    return shared_reading(reading, images, {}, found.normals.train, LIMITS)
 
 
 def _read_defect(kind: str, files: DefectFiles, reading: Reading, notes: list[str]) -> DefectSplit:
-    found = read_pairs(files.images, files.masks, LIMITS, reading)
-    notes += [f"{kind}: {note}" for note in found.notes]
-    pairs = {pair.name: Pair(pair.name, pair.image, pair.mask) for pair in found.pairs}
-    return DefectSplit(*([pairs[name] for name in side] for side in (files.division.train, files.division.test)))
+    """Read the pairs of both sides, each by itself: no held-out mask decides what the others mean.
+
+    Raises:
+        UsageError: lists all problems of both sides.
+    """
+    remarks, wrong = Notes(), list[FileProblem]()
+    masks = listed(Upload.MASKS, files.masks, remarks, wrong)
+    notes += [f"{kind}: {note}" for note in remarks.sentences()]
+    keys = {key_of(name): name for name in files.images}
+    owner = {name: keys.get(image_of(key_of(name), keys) or "") for name in masks}
+    if lonely := [name for name, image in owner.items() if image is None]:
+        wrong.append(FileProblem.naming(f"{counted(len(lonely), 'mask')} without an image:", Upload.MASKS, lonely, ""))
+    problems, sides = [problem.brief for problem in wrong], []
+    for names in (files.division.train, files.division.test):
+        images = {name: source for name, source in files.images.items() if stem(name) in names}
+        own = {name: source for name, source in masks.items() if owner[name] in images}
+        values = _class_values(own) if files.class_masks and reading.mask_values is None else reading.mask_values
+        try:
+            found = read_pairs(images, own, LIMITS, replace(reading, mask_values=values))
+        except UsageError as error:
+            problems += error.problems
+            continue
+        notes += [f"{kind}: {note}" for note in found.notes]
+        pairs = {pair.name: Pair(pair.name, pair.image, pair.mask) for pair in found.pairs}
+        sides.append([pairs[name] for name in names])
+    if problems:
+        raise UsageError(problems)
+    return DefectSplit(sides[0], sides[1], files.division.groups or [])
+
+
+def _class_values(masks: Mapping[str, Source]) -> frozenset[int] | None:
+    """Return the numbers of all classes in masks; those that cannot be read are reported when they are paired."""
+    values: set[int] = set()
+    for name, source in masks.items():
+        with suppress(UsageError):
+            values.update(read_levels(source, name, LIMITS).values)
+    return frozenset(values - {0}) or None
 
 
 def _read_normals(files: Mapping[str, Source], reading: Reading, notes: list[str]) -> list[NormalImage]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from model.evaluation.features import NETWORK, Features, Vectors, describe_defects
+from model.evaluation.sharpness import inner_sharpness
 from model.types import Candidate, ImageArray, Pair
 
 KID_NAME = f"KID on {NETWORK} within the mask"
@@ -38,6 +39,9 @@ class Fidelity:
             of the mean squared error over all pairs whose good part is known; None without one, or without an error.
         psnr_note: why it is None, or of how many pairs it is.
         identical_outside: share of these pairs without any change outside the mask; None without any.
+        sharpness: detail inside the mask against a ring outside it, over the same of the real defects: 1 for pairs as
+            sharp and grainy as real ones, less for blurred ones; None where neither or only one can be measured.
+        sharpness_of_reals: detail of the real defects inside the mask against a ring outside it.
         per_pair_nearest: likeness to the most similar real defect, pair by pair.
         nearest_index: that defect's position among the real ones.
     """
@@ -52,6 +56,8 @@ class Fidelity:
     psnr_outside: float | None
     psnr_note: str
     identical_outside: float | None
+    sharpness: float | None
+    sharpness_of_reals: float | None
     per_pair_nearest: list[float]
     nearest_index: list[int]
 
@@ -73,6 +79,7 @@ def measure_fidelity(reals: Sequence[Pair], pairs: Sequence[Candidate], normals:
     likeness = made.directions @ real.directions.T
     nearest = likeness.max(axis=1)
     psnr, note, identical = _psnr_outside(pairs, normals)
+    detail, detail_of_reals = (inner_sharpness((each.image, each.mask) for each in group) for group in (pairs, reals))
     return Fidelity(
         nearest_real=float(nearest.mean()),
         nearest_among_reals=_nearest_among(real.directions),
@@ -84,9 +91,19 @@ def measure_fidelity(reals: Sequence[Pair], pairs: Sequence[Candidate], normals:
         psnr_outside=psnr,
         psnr_note=note,
         identical_outside=identical,
+        sharpness=None if detail is None or detail_of_reals is None else detail / detail_of_reals,
+        sharpness_of_reals=detail_of_reals,
         per_pair_nearest=[float(each) for each in nearest],
         nearest_index=[int(each) for each in likeness.argmax(axis=1)],
     )
+
+
+def nearest_reals(reals: Sequence[Pair], pairs: Sequence[Candidate]) -> list[int]:
+    """Return the position of the real defect that each pair is most like; there is at least one."""
+    if not pairs:
+        return []
+    real, made = (describe_defects((each.image, each.mask) for each in group) for group in (reals, pairs))
+    return [int(each) for each in (made.directions @ real.directions.T).argmax(axis=1)]
 
 
 def kernel_distance(made: Features, real: Features) -> float | None:

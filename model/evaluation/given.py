@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -18,6 +19,7 @@ from model.evaluation.sources import MadePairs
 from model.export.inspection import read_dataset
 from model.types import Candidate, ImageArray, anomaly_part
 from service.core.errors import UsageError
+from service.core.uploads.listing import counted
 
 IDENTICAL = 0.5
 """Share of identical pixels outside the mask from which a pair lies on a photograph: others have other noise,
@@ -41,6 +43,26 @@ def read_given_pairs(files: Sequence[Path]) -> dict[str, MadePairs]:
             pairs = [*found[defect].pairs, *pairs]
         found[defect] = MadePairs(pairs, counts, {})
     return found
+
+
+def on_budget(given: Mapping[str, MadePairs], pairs: int) -> tuple[dict[str, MadePairs], list[str]]:
+    """Bring given pairs to the number that other rows have, so that all rows have one budget.
+
+    Args:
+        pairs: per defect type; of more, as many are kept, evenly spread over all of them, the same every time.
+
+    Returns:
+        The pairs by defect type, and a sentence on each type that had another number.
+    """
+    kept, notes = dict(given), []
+    for defect, made in given.items():
+        count = len(made.pairs)
+        if count > pairs:
+            kept[defect] = replace(made, pairs=[made.pairs[number * count // pairs] for number in range(pairs)])
+            notes.append(f"{defect}: {pairs} of the {count} given pairs are used, as many as every source makes")
+        elif count < pairs:
+            notes.append(f"{defect}: {counted(count, 'pair')} given; every other source makes {pairs}")
+    return kept, notes
 
 
 def refuse_held_out(files: Sequence[Path], data: EvaluationData) -> None:

@@ -55,11 +55,19 @@ class _Splits(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class DefectFiles:
-    """The files of one defect type: images by name, the folder of masks, and the division of the images."""
+    """The files of one defect type.
+
+    Attributes:
+        images: by name.
+        masks: their folder.
+        division: of the images.
+        class_masks: masks hold numbers of classes, and each class is defect.
+    """
 
     images: dict[str, Source]
     masks: Path
     division: Division
+    class_masks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +84,12 @@ class FoundFiles:
 
     Attributes:
         layout: the layout's name.
-        class_masks: masks hold numbers of classes, and each class is defect.
         notes: sentences about how the files were divided, and about files that are left out.
     """
 
     layout: str
     defects: dict[str, DefectFiles]
     normals: NormalFiles
-    class_masks: bool
     notes: list[str]
 
 
@@ -177,7 +183,7 @@ def _ours(folder: Path, types: Sequence[str]) -> FoundFiles:
             remarks.append(f"{name}: left out {counted(unused, 'photograph')} in neither list of {SPLITS}")
     by_stem = {stem(name): (name, source) for name, source in normals.items()}
     divided = NormalFiles(*(dict(by_stem[name] for name in side) for side in (splits.normal.train, splits.normal.test)))
-    return FoundFiles("pairforge", defects, divided, class_masks=False, notes=remarks + notes.sentences())
+    return FoundFiles("pairforge", defects, divided, notes=remarks + notes.sentences())
 
 
 def _misdivided(name: str, images: dict[str, Source], division: Division) -> list[str]:
@@ -240,7 +246,7 @@ def _mvtec(folder: Path, types: Sequence[str]) -> FoundFiles:
         "the papers also tests on one photograph per type that it trains on, this one does not"
     )
     _refuse(folder, defects, problems)
-    return FoundFiles("MVTec AD", defects, normals, class_masks=False, notes=[remark, *notes.sentences()])
+    return FoundFiles("MVTec AD", defects, normals, notes=[remark, *notes.sentences()])
 
 
 def _visa(folder: Path, types: Sequence[str]) -> FoundFiles:
@@ -248,7 +254,7 @@ def _visa(folder: Path, types: Sequence[str]) -> FoundFiles:
     normal, anomaly, masks = (folder / part for part in _VISA)
     _chosen({"anomaly": anomaly}, types, folder)
     images = _pictures(anomaly, notes, problems)
-    defects = {"anomaly": DefectFiles(images, masks, _first_third(images))}
+    defects = {"anomaly": DefectFiles(images, masks, _first_third(images), class_masks=True)}
     _refuse(folder, defects, problems)
     pictures = _pictures(normal, notes, problems)
     table = folder.parent / "split_csv" / "1cls.csv"
@@ -264,7 +270,7 @@ def _visa(folder: Path, types: Sequence[str]) -> FoundFiles:
         {name: source for name, source in pictures.items() if name in tested},
     )
     remark = f"VisA: the first third of the anomalies by name trains and the rest tests; normal photographs: {how}"
-    return FoundFiles("VisA", defects, normals, class_masks=True, notes=[remark, *notes.sentences()])
+    return FoundFiles("VisA", defects, normals, notes=[remark, *notes.sentences()])
 
 
 def _visa_test(table: Path, category: str) -> set[str]:

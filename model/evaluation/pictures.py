@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from PIL import Image
 from scipy import ndimage
 
 from model.evaluation.data import EvaluationData
-from model.evaluation.fidelity import measure_fidelity
 from model.evaluation.sources import MadePairs
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.atomic_write import write_text
@@ -31,30 +31,35 @@ LEAST = 12
 OUTLINE = (255, 60, 60)
 
 
-def write_pictures(data: EvaluationData, made: Mapping[str, Mapping[str, MadePairs]], seed: int, folder: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A source's pairs of one defect type; `nearest` is the position of the real defect that each is most like."""
+
+    made: MadePairs
+    nearest: Sequence[int]
+
+
+def write_pictures(data: EvaluationData, sources: Mapping[str, Mapping[str, Shown]], seed: int, folder: Path) -> None:
     """Write PNGs, and `pictures.json`, which lists them.
 
     Args:
-        made: source → defect type → its pairs.
+        sources: source → defect type → its pairs.
         seed: of these pairs.
         folder: replaced if it exists.
     """
     if folder.is_dir():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    normals = {normal.name: normal.image for normal in data.normals_train}
     entries: list[dict[str, Any]] = []
-    for source, by_type in made.items():
+    for source, by_type in sources.items():
         for defect, one in by_type.items():
-            reals = data.defects[defect].train
-            for number, real in enumerate(reals):
+            for number, real in enumerate(data.defects[defect].train):
                 _save(folder / f"real-{defect}-{number}.png", _close_up(real.image, real.mask, outlined=True))
-            shown = one.pairs[:: max(1, len(one.pairs) // SHOWN)][:SHOWN]
-            fidelity = measure_fidelity(reals, shown, normals) if shown else None
+            pairs = list(zip(one.made.pairs, one.nearest, strict=True))
             drawn: list[tuple[Candidate, list[str], int | None]] = [
-                (pair, [], fidelity.nearest_index[number] if fidelity else None) for number, pair in enumerate(shown)
+                (pair, [], nearest) for pair, nearest in pairs[:: max(1, len(pairs) // SHOWN)][:SHOWN]
             ]
-            drawn += [(each.candidate, list(each.reasons), None) for each in one.rejected[:SHOWN]]
+            drawn += [(each.candidate, list(each.reasons), None) for each in one.made.rejected[:SHOWN]]
             for number, (candidate, reasons, nearest) in enumerate(drawn):
                 name = f"{source}-{defect}-{number}.png"
                 _save(folder / name, _close_up(candidate.image, candidate.mask))

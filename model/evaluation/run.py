@@ -27,7 +27,7 @@ from scipy import stats
 
 from model.diffusion.base import Base
 from model.evaluation.data import EvaluationData
-from model.evaluation.pictures import write_pictures
+from model.evaluation.pictures import Shown, write_pictures
 from model.evaluation.profiles import Profile
 from model.evaluation.published import PublishedWeights
 from model.evaluation.rows import REAL, REAL_AND, SOURCES, Row, Source, parse_rows
@@ -40,6 +40,9 @@ from service.core.errors import UsageError
 
 VERSION = 1
 """Of the result's shape."""
+
+PROTOCOL = 2
+"""Of how rows are measured; numbers of another protocol are not mixed with these."""
 
 REQUEST_FILE = "request.json"
 PICTURES_FOLDER = "pictures"
@@ -88,9 +91,9 @@ class EvaluationRequest:
         }
         sources = {name: asdict(source) for name, source in self.sources.items()}
         facts = {"data": self.data.digest, "base": self.base.digest, "object": self.object_name, "given": given}
-        facts |= {"sources": sources, "program": version("pairforge")}
         weights = {"weights": self.published.hashes} if self.published is not None else {}
-        return {**facts, "profile": profile, **weights}
+        program = {"program": version("pairforge"), "protocol": PROTOCOL}
+        return {**facts, "sources": sources, **program, "profile": profile, **weights}
 
 
 def evaluate(
@@ -240,11 +243,12 @@ def _begin(request: EvaluationRequest, work: Path, *, force: bool) -> None:
 
 def _draw_pictures(trial: Trial, rows: Sequence[Row], work: Path) -> Generator[Progress, None, None]:
     """Draw some pairs of every source for the report."""
-    made = {}
-    for row in rows:
-        if row.source and row.source not in made and "skipped" not in json.loads(trial.path(row).read_text("utf-8")):
-            made[row.source] = yield from trial.made(row.source)
-    write_pictures(trial.data, made, trial.studio.seed, work / PICTURES_FOLDER)
+    shown: dict[str, dict[str, Shown]] = {}
+    for row in sorted(rows, key=lambda row: row.real):
+        if row.source and row.source not in shown and "skipped" not in trial.numbers(row):
+            made = yield from trial.made(row.source)
+            shown[row.source] = {defect: Shown(one, trial.nearest(row, defect, one)) for defect, one in made.items()}
+    write_pictures(trial.data, shown, trial.studio.seed, work / PICTURES_FOLDER)
 
 
 def _machine(device: torch.device) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
@@ -40,6 +40,9 @@ REJECTED_KEPT = 8
 """Rejected candidates kept for the report, per source, seed and defect type."""
 
 
+_Item = TypeVar("_Item")
+
+
 @dataclass(frozen=True, slots=True)
 class Shot:
     """The few-shot photographs of one defect type, and what sources may use beside them."""
@@ -65,7 +68,7 @@ class MadePairs:
     Attributes:
         counts: `Counts.as_dict()`; fewer accepted than asked for where the attempts were used up. Of pairs that were
             taken unchecked, `would_pass` says how many would have passed.
-        seconds: spent on "train" and "generate".
+        seconds: spent on "train" and "generate", in all runs together where some were interrupted.
         rejected: some of the rejected candidates.
     """
 
@@ -110,7 +113,6 @@ class Studio:
     def _train(self, source: Source, shot: Shot, target: Path) -> Iterator[Progress]:
         if _facts_of(target).is_file():
             return
-        began = time.monotonic()
         method = method_named(source.method)
         options = self._options(METHOD_OPTIONS[source.method].training, steps=self.profile.adapter_steps) | dict(
             source.training
@@ -129,8 +131,9 @@ class Studio:
         method.check_training(request)
         workspace = target.with_name(f"{target.name}.training")
         workspace.mkdir(parents=True, exist_ok=True)
-        yield from train_adapter(request, target, workspace)
-        _write_facts(target, seconds=time.monotonic() - began)
+        clock = _Clock(target)
+        yield from clock.timed(train_adapter(request, target, workspace))
+        _write_facts(target, seconds=clock.stop())
         shutil.rmtree(workspace)
 
     def _options(self, declaration: type[DataclassInstance], **more: Any) -> dict[str, Any]:
@@ -141,7 +144,7 @@ class Studio:
     def _generate(self, source: Source, shot: Shot, adapter_folder: Path, folder: Path) -> Iterator[Progress]:
         if _facts_of(folder).is_file():
             return
-        began = time.monotonic()
+        clock = _Clock(folder)
         request = self._generation(source, shot, load_adapter(adapter_folder, self.base))
         counts, store = Counts(), PairStore(folder)
         store.begin(request.identity(), counts)
@@ -154,12 +157,12 @@ class Studio:
             request, counts, resumed=store.pairs(counts.accepted), keep=store.add, on_rejected=on_rejected
         )
         with closing(items):
-            for item in items:
+            for item in clock.timed(items):
                 if isinstance(item, Candidate):
                     store.record(counts)
                 else:
                     yield item
-        facts: dict[str, Any] = {"seconds": time.monotonic() - began, "counts": counts.as_dict()}
+        facts: dict[str, Any] = {"seconds": clock.stop(), "counts": counts.as_dict()}
         if not request.limits.reject:
             facts["counts"] |= _would_pass(request, store.pairs(counts.accepted))
         _write_facts(folder, **facts)
@@ -179,6 +182,30 @@ class Studio:
             limits=QualityLimits(**source.limits),
             max_attempts=self.profile.attempts * self.profile.pairs,
         )
+
+
+class _Clock:
+    """Counts the seconds spent on a folder over all runs; a file beside the folder keeps those of interrupted ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder.with_name(f"{folder.name}.seconds")
+        self._before = float(self._path.read_text(encoding="utf-8")) if self._path.is_file() else 0.0
+        self._began = time.monotonic()
+
+    def timed(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Pass items on, and keep what was spent before each of them."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        for item in items:
+            write_text(self._path, f"{self._spent():.3f}")
+            yield item
+
+    def stop(self) -> float:
+        """Return the seconds of all runs, and keep none."""
+        self._path.unlink(missing_ok=True)
+        return self._spent()
+
+    def _spent(self) -> float:
+        return self._before + time.monotonic() - self._began
 
 
 def _would_pass(request: GenerationRequest, pairs: Iterable[Candidate]) -> dict[str, int]:

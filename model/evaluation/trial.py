@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.classification import Classifier, accuracy, train_classifier
+from model.evaluation.classification import Classifier, Groups, balanced_accuracy, train_classifier
 from model.evaluation.data import EvaluationData
-from model.evaluation.fidelity import measure_fidelity
+from model.evaluation.fidelity import measure_fidelity, nearest_reals
 from model.evaluation.metrics import measure, precision_recall
 from model.evaluation.published import PublishedWeights, measure_published
 from model.evaluation.rows import Row, Source
@@ -64,9 +64,17 @@ class Trial:
             numbers["skipped"] = str(error)
         write_text(path, json.dumps(numbers, allow_nan=False))
 
+    def numbers(self, row: Row) -> dict[str, Any]:
+        """Read a row's numbers, which are there."""
+        return dict(json.loads(self.path(row).read_text(encoding="utf-8")))
+
+    def nearest(self, row: Row, defect: str, made: MadePairs) -> list[int]:
+        """Return the position of the real defect that each pair is most like, from a row's numbers if they tell it."""
+        known: list[int] | None = self.numbers(row).get("fidelity", {}).get(defect, {}).get("nearest_index")
+        return nearest_reals(self.data.defects[defect].train, made.pairs) if known is None else known
+
     def _is_measured(self, row: Row) -> bool:
-        path = self.path(row)
-        return path.is_file() and "metrics" in json.loads(path.read_text(encoding="utf-8"))
+        return self.path(row).is_file() and "metrics" in self.numbers(row)
 
     def made(self, name: str) -> Generator[Progress, None, PairsByType]:
         """Return a source's pairs by defect type; those that are not on disk yet are made.
@@ -96,7 +104,7 @@ class Trial:
         numbers = yield from self._tested(detector)
         if len(self.data.defects) > 1:
             numbers["metrics"]["accuracy"] = yield from self._accuracy(
-                {defect: [*pairs, *generated.get(defect, [])] for defect, pairs in real.items()}
+                {defect: [pairs, generated.get(defect, [])] for defect, pairs in real.items()}
             )
         if made:
             numbers["counts"] = {defect: one.counts for defect, one in made.items()}
@@ -133,8 +141,8 @@ class Trial:
         held_out = self._held_out
         meter = Meter("test", len(held_out), "photographs")
         maps = []
-        for number, (_, example) in enumerate(held_out, 1):
-            maps.append(predict(detector, example.image))
+        for number, found in enumerate(predict(detector, [example.image for _, example in held_out]), 1):
+            maps.append(found)
             if number % 20 == 0 or number == len(held_out):
                 yield meter.report(number)
         masks = [example.mask for _, example in held_out]
@@ -155,15 +163,15 @@ class Trial:
             "curve": precision_recall(maps, masks),
         }
 
-    def _accuracy(self, pairs: Mapping[str, Sequence[Pair]]) -> Generator[Progress, None, float | None]:
+    def _accuracy(self, groups: Mapping[str, Groups]) -> Generator[Progress, None, float | None]:
         """Measure how often a network tells the held-out defects' types apart; None where a type has no pairs."""
-        if not all(pairs.values()):
+        if not all(any(each) for each in groups.values()):
             return None
         settings = replace(self.studio.profile.classifier, seed=self.studio.seed)
-        held_out = {defect: split.test for defect, split in self.data.defects.items()}
-        for item in train_classifier(pairs, settings, self.studio.base.device):
+        held_out = {defect: split.held_out_parts for defect, split in self.data.defects.items()}
+        for item in train_classifier(groups, settings, self.studio.base.device):
             if isinstance(item, Classifier):
-                return accuracy(item, held_out)
+                return balanced_accuracy(item, held_out)
             yield item
         raise AssertionError("a training ends with its classifier")
 

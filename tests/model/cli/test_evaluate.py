@@ -39,10 +39,10 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photographs(tmp_path_factory.mktemp("photographs") / "tiles")
 
 
-def dataset(path: Path, defect: str = "blot") -> Path:
-    pairs = [drawn_pair(200 + number) for number in range(2)]
+def dataset(path: Path, defect: str = "blot", count: int = 5) -> Path:
+    pairs = [drawn_pair(200 + number) for number in range(count)]
     candidates = [Candidate(number, number, pair.image, pair.mask) for number, pair in enumerate(pairs)]
-    counts = {"attempts": 2, "accepted": 2, "rejected": {}}
+    counts = {"attempts": count, "accepted": count, "rejected": {}}
     write_dataset(path, candidates, Provenance("tile", defect, {}, {}, "sha", counts))
     return path
 
@@ -74,6 +74,9 @@ def test_result_and_report_are_written(told: tuple[Path, str]) -> None:
     report = (target / "report.html").read_text(encoding="utf-8")
     assert report.lower().startswith("<!doctype html>")
     assert "the given pairs" in report
+    note = f"blot: {TINY.pairs} of the 5 given pairs are used, as many as every source makes"
+    assert note in result["data"]["notes"]
+    assert note in report
     assert sorted(path.name for path in target.iterdir()) == ["report.html", "result.json", "work"]
 
 

@@ -245,6 +245,62 @@ def test_every_class_of_visa_is_defect(visa: Path) -> None:
         assert np.array_equal(pair.mask, drawn_pair(number).mask)
 
 
+def test_no_held_out_mask_decides_how_the_others_are_read(visa: Path) -> None:
+    """Held-out masks have a class that the training masks lack; nothing of these changes by that."""
+    before = read_evaluation_data(visa)
+    mask = visa / "Data" / "Masks" / "Anomaly" / "006.png"
+    save(mask, drawn_pair(6).mask.astype(np.uint8) * 9)
+    after = read_evaluation_data(visa)
+    for one, other in zip(before.defects["anomaly"].train, after.defects["anomaly"].train, strict=True):
+        assert np.array_equal(one.mask, other.mask)
+    assert np.array_equal(after.defects["anomaly"].test[-1].mask, drawn_pair(6).mask)
+    assert any("000.png and 001.png: 1,2 used as defect" in note for note in after.notes)
+
+
+def test_training_masks_are_read_before_held_out_ones(ours: Path) -> None:
+    """255 beside small class numbers is a border; whether it occurs in held-out masks says nothing on the others."""
+    held_out = ours / "blot" / "mask" / "p2.png"
+    write(ours, changed(test=["p2"]))
+    before = read_evaluation_data(ours, ["blot"]).defects["blot"].train[0].mask
+    pixels = (np.asarray(Image.open(held_out)) > 0).astype(np.uint8)
+    pixels[:3] = 255
+    save(held_out, pixels)
+    data = read_evaluation_data(ours, ["blot"])
+    assert np.array_equal(data.defects["blot"].train[0].mask, before)
+    assert not data.defects["blot"].test[0].mask[:3].any()
+
+
+def test_a_mask_without_an_image_is_named(ours: Path) -> None:
+    shutil.copy(ours / "blot" / "mask" / "p0.png", ours / "blot" / "mask" / "q0.png")
+    with pytest.raises(UsageError, match=r"blot: 1 mask without an image: q0\.png"):
+        read_evaluation_data(ours)
+
+
+def test_held_out_photographs_of_one_part_are_one_part(ours: Path) -> None:
+    data = read_evaluation_data(ours)
+    parts = {kind: [[pair.name for pair in part] for part in s.held_out_parts] for kind, s in data.defects.items()}
+    assert parts == {"blot": [["p2", "p3"]], "stain": [["p1"]]}
+    assert [len(part) for part in leave_out(data, ["blot/p3"]).defects["blot"].held_out_parts] == [1]
+    write(ours, changed(groups=[["p0", "p5"]]))
+    apart = read_evaluation_data(ours)
+    assert len(apart.defects["blot"].held_out_parts) == 2
+    assert apart.digest != data.digest
+
+
+def test_a_name_of_both_sides_is_left_out_by_its_side(mvtec: Path) -> None:
+    data = read_evaluation_data(mvtec)
+    with pytest.raises(UsageError) as refused:
+        leave_out(data, ["normal/000", "train/broken/002"])
+    assert refused.value.problems == [
+        "normal/000 is 2 photographs: name train/normal/000 or test/normal/000",
+        "train/broken/002 is no photograph of bottle that trains or tests",
+    ]
+    rest = leave_out(data, ["test/normal/000", "broken/007"])
+    assert names(rest)["normal"] == (["000", "001"], ["001"])
+    assert names(rest)["broken"][1] == ["002", "003", "004", "005", "006"]
+    assert leave_out(data, ["test/broken/007", "test/normal/000"]).digest == rest.digest
+
+
 def test_visa_divides_normal_photographs_by_its_own_table(visa: Path) -> None:
     rows = ["object,split,label,image,mask"]
     for number in range(5):

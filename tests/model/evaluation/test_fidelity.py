@@ -138,6 +138,17 @@ def test_psnr_is_of_the_mean_error_over_pairs_on_known_good_parts() -> None:
     assert fidelity.identical_outside == 0.5
 
 
+def test_sharpness_is_against_real_defects() -> None:
+    reals = [real(1), real(2), real(3)]
+    same = measure_fidelity(reals, [candidate(each) for each in reals], {})
+    assert same.sharpness == pytest.approx(1)
+    grainy = [Pair(each.name, part(number + 10), each.mask) for number, each in enumerate(reals)]
+    plain = measure_fidelity(grainy, [candidate(each) for each in reals], {})
+    assert plain.sharpness_of_reals == pytest.approx(1, abs=0.2)
+    assert plain.sharpness is not None
+    assert plain.sharpness < 0.8
+
+
 def test_pairs_without_a_known_good_part_have_no_psnr() -> None:
     fidelity = measure_fidelity([real(1)], [candidate(real(1)), candidate(real(2), 1, "unknown")], {"good": part(1)})
     assert fidelity.psnr_outside is None

@@ -10,7 +10,7 @@ import pytest
 
 from model.adapter_card import describe_pair, image_hash
 from model.evaluation.data import EvaluationData, read_evaluation_data
-from model.evaluation.given import read_given_pairs, refuse_held_out
+from model.evaluation.given import on_budget, read_given_pairs, refuse_held_out
 from model.export.dataset import Provenance, write_dataset
 from model.types import Candidate, ImageArray, Pair
 from service.core.errors import UsageError
@@ -65,6 +65,19 @@ def test_datasets_of_one_defect_are_joined_and_others_are_not(tmp_path: Path) ->
     assert {defect: len(made.pairs) for defect, made in given.items()} == {"blot": 3, "stain": 1}
     assert given["blot"].counts == {"attempts": 5, "accepted": 3, "rejected": {"invisible": 2}}
     assert [pair.seed for pair in given["blot"].pairs] == [900, 901, 902]
+
+
+def test_given_pairs_are_as_many_as_other_rows_have_from_every_dataset(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{first}.zip", *map(candidate, range(first, first + 4))) for first in (0, 4)]
+    given = read_given_pairs([*paths, write(tmp_path / "few.zip", candidate(9), defect="stain")])
+    kept, notes = on_budget(given, 4)
+    assert [pair.seed for pair in kept["blot"].pairs] == [900, 902, 904, 906]
+    assert len(kept["stain"].pairs) == 1
+    assert notes == [
+        "blot: 4 of the 8 given pairs are used, as many as every source makes",
+        "stain: 1 pair given; every other source makes 4",
+    ]
+    assert on_budget(given, 8)[0]["blot"].digest() == given["blot"].digest()
 
 
 def test_no_dataset_is_refused(tmp_path: Path) -> None:

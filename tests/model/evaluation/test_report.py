@@ -50,7 +50,13 @@ def seed_of(seed: int, level: float, *, made: bool) -> dict[str, Any]:
     if made:
         numbers["counts"] = {"crack": {"attempts": 80, "accepted": 64, "rejected": {"invisible": 16}}}
         numbers["seconds"] |= {"train": 300.0, "generate": 30.0}
-        fidelity = {"nearest_real": 0.8, "diversity": 0.3, "kid": None, "kid_name": "KID on something"}
+        fidelity = {
+            "nearest_real": 0.8,
+            "diversity": 0.3,
+            "kid": None,
+            "kid_name": "KID on something",
+            "sharpness": 0.614,
+        }
         numbers["fidelity"] = {"crack": fidelity | {"psnr_outside": None, "identical_outside": 1.0}}
     return numbers
 
@@ -93,6 +99,7 @@ def test_the_report_begins_with_the_verdict_and_names_every_row_type_and_metric(
     page = written(result(), tmp_path)
     words = [*ROWS.values(), *METRICS.values(), "crack", "hole", "invisible (48)", "192 of 240", "bit-identical"]
     words += ["61.0 ± 1.0", "+10.0 ± 0.0", "not measured: weights missing", "KID on something", "a folder", "5 min"]
+    words += ["sharpness inside, against real", "0.61"]
     assert not [word for word in words if word not in page.text]
     assert page.text.index("They changed it by +4.") < page.text.index("real pairs only")
 

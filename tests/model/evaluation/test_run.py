@@ -269,10 +269,10 @@ def _weights(request: EvaluationRequest, work: Path, monkeypatch: pytest.MonkeyP
     found: dict[int, bytes] = {}
     predict = trial.predict
 
-    def watched(net: Any, image: Any) -> Any:
+    def watched(net: Any, images: Any) -> Any:
         found[id(net)] = b"".join(value.numpy().tobytes() for value in net.state_dict().values())
         kept.append(net)
-        return predict(net, image)
+        return predict(net, images)
 
     kept: list[Any] = []
     with monkeypatch.context() as patch:

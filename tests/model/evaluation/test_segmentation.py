@@ -66,7 +66,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_an_easy_defect_is_found_on_held_out_photographs() -> None:
     reports, net = finished([shown([0, 1, 2])], good([0, 1, 2]))
     held_out = shown([10, 11, 12, 13]) + good([10, 11])
-    maps = [predict(net, example.image) for example in held_out]
+    maps = list(predict(net, [example.image for example in held_out]))
     scores = [image_score(each) for each in maps]
     metrics = measure(maps, [each.mask for each in held_out], scores, [bool(each.mask.any()) for each in held_out])
     assert (metrics["pixel_ap"] or 0) > 0.8
@@ -97,16 +97,28 @@ def test_good_parts_are_learned_from_and_may_be_missing() -> None:
 def test_before_training_nearly_nothing_is_defective() -> None:
     torch.manual_seed(0)
     net = UNet((8, 16), 2).eval()
-    assert predict(net, drawn_normal(0).image).mean() == pytest.approx(PRIOR, abs=0.03)
+    (found,) = predict(net, [drawn_normal(0).image])
+    assert found.mean() == pytest.approx(PRIOR, abs=0.03)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(48, 40), (47, 33), (5, 61), (1, 1)])
 def test_a_prediction_has_the_photographs_size(size: tuple[int, int], stride: int) -> None:
     net = UNet((4, 8, 8), stride).eval()
-    found = predict(net, np.zeros((*size, 3), np.uint8))
+    (found,) = predict(net, [np.zeros((*size, 3), np.uint8)])
     assert found.shape == size
     assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_photographs_are_predicted_together_as_each_alone_and_in_order() -> None:
+    torch.manual_seed(0)
+    net = UNet((4, 8, 8), 2).eval()
+    images = [drawn_normal(seed, *size).image for seed, size in enumerate([(48, 40)] * 3 + [(33, 47)] + [(48, 40)] * 2)]
+    together = list(predict(net, images))
+    assert [found.shape for found in together] == [image.shape[:2] for image in images]
+    for image, found in zip(images, together, strict=True):
+        np.testing.assert_allclose(found, next(predict(net, [image])), atol=1e-6)
+    assert list(predict(net, [])) == []
 
 
 def test_photograph_and_mask_are_resized_together() -> None:

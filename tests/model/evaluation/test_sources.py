@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,17 @@ def test_an_interrupted_source_makes_the_pairs_that_it_would_have_made(studio: O
     assert rest.digest() == whole.digest()
     assert rest.counts == whole.counts
     assert kept.stat().st_mtime_ns == written
+
+
+def test_seconds_count_every_run_of_an_interrupted_source(studio: OpenStudio) -> None:
+    making = studio().make("paste", PASTE, SHOT)
+    while not list((studio().folder / "pairs").rglob("000001.json")):
+        next(making)
+    time.sleep(0.6)
+    next(making)
+    making.close()
+    assert made(studio()).seconds["generate"] > 0.6
+    assert list(studio().folder.rglob("*.seconds")) == []
 
 
 def test_a_source_uses_another_ones_adapter(studio: OpenStudio) -> None:
