@@ -1,0 +1,267 @@
+"""Blind test of generated defects: real and generated windows on one sheet, in random order, for a reader to sort.
+
+    python -m bench.blind_sheet DATA_FOLDER DATASET.zip --out DIR --seed 0     # DIR/sheet.png, DIR/key.json
+    python -m bench.blind_sheet --out DIR --answers answers.json               # [3, 7, …]: taken for generated
+
+Real windows come from held-out photographs. All are cut by one rule, and both kinds have the same sizes, so that
+nothing but what they show tells them apart. In place of a dataset, a folder of pairs that `pairforge evaluate` made
+does (`work/seed-0/pairs/<source>/<type>`). The reader sees the sheet and not the key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage, stats
+
+from model.evaluation.data import read_evaluation_data
+from model.evaluation.given import read_given_pairs, refuse_held_out
+from model.generation.pair_store import STATE_FILE, PairStore
+from model.types import Candidate, ImageArray, MaskArray
+from service.core.errors import UsageError
+
+SHEET_FILE, KEY_FILE = "sheet.png", "key.json"
+
+WINDOWS = 20
+"""Of each kind; fewer where there are not so many."""
+
+MARGIN, LEAST_SIDE = 0.75, 48
+"""Surroundings on each side of a defect, as a share of its longer side, and the least side of a window, pixels."""
+
+TOUCHING = 5
+"""Marked areas that are closer than twice as many pixels are one defect; the largest is shown."""
+
+SHOWN, COLUMNS, GAP, LABEL = 160, 8, 8, 18
+"""Side of a window on the sheet, windows in a row, space between them, and height of a number, pixels."""
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A photograph or generated picture, `(H, W, 3)` uint8, with its mask `(H, W)` bool, not empty.
+
+    `part` names the physical part that it shows, or that it was generated on.
+    """
+
+    name: str
+    part: str
+    image: ImageArray
+    mask: MaskArray
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A square of a picture, and whether it was generated; `side` is in pixels of the picture."""
+
+    generated: bool
+    name: str
+    side: int
+    pixels: ImageArray
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How a reader sorted a sheet: generated windows that passed for real, and real ones that were called generated."""
+
+    passed: int
+    generated: int
+    accused: int
+    real: int
+
+    def __str__(self) -> str:
+        right, total = self.generated - self.passed + self.real - self.accused, self.generated + self.real
+        low, high = stats.binomtest(right, total).proportion_ci(CONFIDENCE)
+        return (
+            f"{self.passed} of {self.generated} generated windows passed for real\n"
+            f"{self.accused} of {self.real} real windows were called generated\n"
+            f"{right} of {total} are right: {right / total:.0%} ({CONFIDENCE:.0%} interval {low:.0%} to {high:.0%}; "
+            "guessing is 50%)"
+        )
+
+
+def draw_windows(reals: Sequence[Picture], made: Sequence[Picture], seed: int) -> list[Window]:
+    """Cut as many windows of real pictures as of generated ones, of the same sizes, in random order.
+
+    The windows of both kinds are ranked by the size that each defect asks for, and the larger of each rank is cut from
+    both.
+
+    Args:
+        reals, made: at least one of each.
+        seed: of the choice and the order.
+    """
+    rng = np.random.default_rng(seed)
+    count = min(WINDOWS, len(reals), len(made))
+    chosen = [sorted(_drawn(pictures, count, rng), key=_wanted_side) for pictures in (reals, made)]
+    windows = []
+    for pair in zip(*chosen, strict=True):
+        side = min(max(map(_wanted_side, pair)), *(min(each.mask.shape) for each in pair))
+        windows += [
+            Window(generated, each.name, side, _cut(each, side))
+            for each, generated in zip(pair, (False, True), strict=True)
+        ]
+    return [windows[number] for number in rng.permutation(len(windows))]
+
+
+def draw_sheet(windows: Sequence[Window]) -> Image.Image:
+    """Lay out windows in rows, numbered from 1."""
+    rows = -(-len(windows) // COLUMNS)
+    wide, high = SHOWN + GAP, SHOWN + LABEL + GAP
+    sheet = Image.new("RGB", (COLUMNS * wide + GAP, rows * high + GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for number, window in enumerate(windows):
+        left, top = GAP + number % COLUMNS * wide, GAP + number // COLUMNS * high
+        pen.text((left, top), str(number + 1), "black", font)
+        shown = Image.fromarray(window.pixels).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
+        sheet.paste(shown, (left, top + LABEL))
+    return sheet
+
+
+def score(key: Sequence[bool], answers: Sequence[Any]) -> Score:
+    """Compare a reader's answers with the key.
+
+    Args:
+        key: whether each window was generated.
+        answers: numbers, from 1, of the windows that the reader took for generated.
+
+    Raises:
+        UsageError: an answer is no number of a window.
+    """
+    wrong = [each for each in answers if not isinstance(each, int) or not 1 <= each <= len(key)]
+    if wrong:
+        raise UsageError(f"answers are numbers from 1 to {len(key)}, not {', '.join(map(str, wrong))}")
+    called = {each - 1 for each in answers}
+    generated = {number for number, each in enumerate(key) if each}
+    return Score(len(generated - called), len(generated), len(called - generated), len(key) - len(generated))
+
+
+def read_pictures(data: Path, dataset: Path) -> tuple[str, list[Picture], list[Picture]]:
+    """Read the held-out photographs of a dataset's defect, and the dataset's pictures at the photographs' scale.
+
+    Args:
+        data: folder of real photographs, as `pairforge evaluate` reads it.
+        dataset: dataset, or folder of pairs whose name is the defect's.
+
+    Returns:
+        The defect type, the photographs and the generated pictures. Of these, those that are as large as a photograph
+        or a good part have its scale; others are scaled to the photographs' median longer side.
+
+    Raises:
+        UsageError: either cannot be read, the photographs do not show the defect, or the dataset knows held-out ones.
+    """
+    defect, pairs = _read_pairs(dataset)
+    found = read_evaluation_data(data, [defect])
+    if dataset.is_file():
+        refuse_held_out([dataset], found)
+    split = found.defects[defect]
+    parts = enumerate(split.held_out_parts)
+    reals = [Picture(pair.name, str(number), pair.image, pair.mask) for number, part in parts for pair in part]
+    photographs = [each.image for each in [*split.train, *split.test]]
+    known = {image.shape for image in [*photographs, *(normal.image for normal in found.normals_train)]}
+    longer = float(np.median([max(image.shape[:2]) for image in photographs]))
+    made = [
+        Picture(f"candidate {pair.index}", pair.normal or f"{pair.index}", pair.image, pair.mask)
+        for pair in pairs
+        if pair.mask.any()
+    ]
+    made = [each if each.image.shape in known else _scaled(each, longer) for each in made]
+    if not made:
+        raise UsageError(f"{dataset} holds no pairs with a defect")
+    return defect, reals, made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw a sheet, or score answers to one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.blind_sheet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="?", type=Path, help="folder of real photographs with a split")
+    parser.add_argument("dataset", nargs="?", type=Path, help="dataset of generated pairs, or a folder of pairs")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the sheet and its key")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of windows and their order")
+    parser.add_argument("--answers", type=Path, help="a JSON list of the numbers that a reader took for generated")
+    chosen = parser.parse_args(arguments)
+    key = chosen.out / KEY_FILE
+    if chosen.answers is not None:
+        told = json.loads(key.read_text(encoding="utf-8"))["windows"]
+        answers = json.loads(chosen.answers.read_text(encoding="utf-8"))
+        sys.stdout.write(f"{score([each['generated'] for each in told], answers)}\n")
+        return
+    if chosen.data is None or chosen.dataset is None:
+        parser.error("give a folder of photographs and a dataset, or --answers")
+    defect, reals, made = read_pictures(chosen.data, chosen.dataset)
+    windows = draw_windows(reals, made, chosen.seed)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    draw_sheet(windows).save(chosen.out / SHEET_FILE, optimize=True)
+    listed = [
+        {"number": number, "generated": each.generated, "name": each.name, "side": each.side}
+        for number, each in enumerate(windows, 1)
+    ]
+    facts = {"data": str(chosen.data), "dataset": str(chosen.dataset), "type": defect, "seed": chosen.seed}
+    key.write_text(json.dumps({**facts, "windows": listed}, indent=1), encoding="utf-8")
+    sys.stdout.write(f"{len(windows)} windows of {defect}: {chosen.out / SHEET_FILE}; the key is {key}\n")
+
+
+def _read_pairs(dataset: Path) -> tuple[str, list[Candidate]]:
+    if not dataset.is_dir():
+        ((defect, made),) = read_given_pairs([dataset]).items()
+        return defect, made.pairs
+    state = dataset / STATE_FILE
+    if not state.is_file():
+        raise UsageError(f"{dataset} holds no pairs")
+    return dataset.name, list(PairStore(dataset).pairs(json.loads(state.read_text(encoding="utf-8"))["accepted"]))
+
+
+def _scaled(picture: Picture, longer: float) -> Picture:
+    """Give a picture another longer side, in pixels."""
+    scale = longer / max(picture.mask.shape)
+    height, width = (max(1, round(length * scale)) for length in picture.mask.shape)
+    image = Image.fromarray(picture.image).resize((width, height), Image.Resampling.BICUBIC)
+    mask = Image.fromarray(picture.mask).resize((width, height), Image.Resampling.NEAREST)
+    return replace(picture, image=np.asarray(image), mask=np.asarray(mask))
+
+
+def _drawn(pictures: Sequence[Picture], count: int, rng: np.random.Generator) -> list[Picture]:
+    """Draw pictures, a second one of a part only when every part is drawn: one surface twice gives itself away."""
+    shuffled = [pictures[number] for number in rng.permutation(len(pictures))]
+    seen: Counter[str] = Counter()
+    turns = []
+    for picture in shuffled:
+        turns.append(seen[picture.part])
+        seen[picture.part] += 1
+    return [shuffled[number] for number in np.argsort(turns, kind="stable")[:count]]
+
+
+def _wanted_side(picture: Picture) -> int:
+    top, left, bottom, right = _extent(picture.mask)
+    return max(LEAST_SIDE, round((1 + 2 * MARGIN) * max(bottom - top, right - left)))
+
+
+def _cut(picture: Picture, side: int) -> ImageArray:
+    """Cut a square with the defect in the middle, as far as the picture allows."""
+    height, width = picture.mask.shape
+    top, left, bottom, right = _extent(picture.mask)
+    above = int(np.clip((top + bottom - side) // 2, 0, height - side))
+    beside = int(np.clip((left + right - side) // 2, 0, width - side))
+    return picture.image[above : above + side, beside : beside + side]
+
+
+def _extent(mask: MaskArray) -> tuple[int, int, int, int]:
+    """Return top, left, bottom and right of the largest defect."""
+    labels, _ = ndimage.label(ndimage.binary_dilation(mask, iterations=TOUCHING))
+    largest = np.bincount(labels[mask]).argmax()
+    rows, columns = np.nonzero((labels == largest) & mask)
+    return int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
+
+
+if __name__ == "__main__":
+    main()
