@@ -257,7 +257,7 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
     ] = "",
     types: Annotated[str, typer.Option(metavar="NAMES", help="Defect types to use; default: all.")] = "",
     without: Annotated[
-        str, typer.Option(metavar="NAMES", help="Photographs to leave out, e.g. crack/007,normal/031.")
+        str, typer.Option(metavar="NAMES", help="Photographs to leave out, e.g. crack/007,test/normal/031.")
     ] = "",
     pairs: Annotated[
         list[Path] | None,
