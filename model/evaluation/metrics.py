@@ -12,6 +12,7 @@ logit, so that the many small ones stay apart, and those within a step (4 Â· 10â
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
@@ -61,12 +62,12 @@ def measure(
         image_scores: one score per photograph, in [0, 1].
         image_labels: whether the photograph is defective.
     """
-    grades, truth = _grades([pixels.reshape(-1) for pixels in maps]), _flat(masks)
-    whole = _grades([np.asarray(image_scores, np.float32)])
+    pixels = _counts(_grades([part.reshape(-1) for part in maps]), _flat(masks))
+    images = _counts(_grades([np.asarray(image_scores, np.float32)]), np.asarray(image_labels, np.bool_))
     return {
-        **{f"pixel_{name}": value for name, value in _ranked(grades, truth).items()},
-        "pro": _region_overlap(grades, masks),
-        **{f"image_{name}": value for name, value in _ranked(whole, np.asarray(image_labels, np.bool_)).items()},
+        **{f"pixel_{name}": value for name, value in _ranked(pixels).items()},
+        "pro": _region_overlap(pixels, masks),
+        **{f"image_{name}": value for name, value in _ranked(images).items()},
     }
 
 
@@ -75,10 +76,10 @@ def precision_recall(maps: Sequence[Map], masks: Sequence[MaskArray]) -> dict[st
 
     Each is the curve's point with the smallest recall that reaches it. Without defective or good pixels it is empty.
     """
-    truth = _flat(masks)
-    if truth.all() or not truth.any():
+    counts = _counts(_grades([pixels.reshape(-1) for pixels in maps]), _flat(masks))
+    if counts is None:
         return {"recall": [], "precision": []}
-    false, true = _counts(_grades([pixels.reshape(-1) for pixels in maps]), truth)
+    false, true = counts.false, counts.true
     wanted = np.linspace(0, true[-1], CURVE_POINTS)
     places = np.searchsorted(true[1:], wanted) + 1
     return {
@@ -108,11 +109,27 @@ def _grades(scores: Sequence[Map]) -> _Grades:
     return result
 
 
-def _ranked(grades: _Grades, truth: MaskArray) -> dict[str, float | None]:
-    """Measure how well the grades tell true from false: AUROC, average precision, greatest F1."""
-    if truth.all() or not truth.any():
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """False and true positives at every threshold, from above the greatest grade down to the least.
+
+    Attributes:
+        false, true: `(T + 1,)`, from 0 to all.
+        thresholds: `(T,)`, the grades that occur, descending.
+        defective: grades of what is true, in order.
+    """
+
+    false: NDArray[np.float64]
+    true: NDArray[np.float64]
+    thresholds: NDArray[np.int64]
+    defective: _Grades
+
+
+def _ranked(counts: _Counts | None) -> dict[str, float | None]:
+    """Measure how well grades tell true from false: AUROC, average precision, greatest F1."""
+    if counts is None:
         return {"auroc": None, "ap": None, "f1": None}
-    false, true = _counts(grades, truth)
+    false, true = counts.false, counts.true
     recall, precision = true / true[-1], true[1:] / (true[1:] + false[1:])
     # F1 = 2 TP / (2 TP + FP + FN) is the harmonic mean of precision and recall.
     f1 = 2 * true / (true + false + true[-1])
@@ -123,13 +140,17 @@ def _ranked(grades: _Grades, truth: MaskArray) -> dict[str, float | None]:
     }
 
 
-def _counts(grades: _Grades, truth: MaskArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Count false and true positives at every threshold from above the greatest grade down to the least."""
+def _counts(grades: _Grades, truth: MaskArray) -> _Counts | None:
+    """Count at every threshold; None where nothing or everything is true."""
+    if truth.all() or not truth.any():
+        return None
+    defective = grades[truth]
     if truth.size > EXACT:
-        good, bad = (np.bincount(grades[side], minlength=GRADES) for side in (~truth, truth))
-        used = (good > 0) | (bad > 0)
-        false, true = (np.append(0.0, np.cumsum(part[used][::-1])) for part in (good, bad))
-        return false, true
+        bad = np.bincount(defective, minlength=GRADES)
+        good = np.bincount(grades, minlength=GRADES) - bad
+        thresholds = np.flatnonzero((good > 0) | (bad > 0))[::-1]
+        false, true = (np.append(0.0, np.cumsum(part[thresholds])) for part in (good, bad))
+        return _Counts(false, true, thresholds, defective)
     require_metrics()
     from torchmetrics.functional.classification import binary_roc
 
@@ -137,29 +158,30 @@ def _counts(grades: _Grades, truth: MaskArray) -> tuple[NDArray[np.float64], NDA
     scores, labels = torch.from_numpy(grades).float() / GRADES, torch.from_numpy(truth.view(np.uint8))
     false_rate, true_rate, _ = binary_roc(scores, labels, validate_args=False)
     positives = int(truth.sum())
-    return (
+    return _Counts(
         np.rint(false_rate.double().numpy() * (truth.size - positives)),
         np.rint(true_rate.double().numpy() * positives),
+        np.arange(grades.max() + 1)[::-1],
+        defective,
     )
 
 
-def _region_overlap(grades: _Grades, masks: Sequence[MaskArray]) -> float | None:
+def _region_overlap(counts: _Counts | None, masks: Sequence[MaskArray]) -> float | None:
     """Integrate the mean share of each defect region that is found, over false-positive rates up to `PRO_LIMIT`.
 
     The integral is divided by the limit, so that 1 is perfect.
     """
-    truth, shares = _flat(masks), [np.zeros(0)]
-    for mask in masks:
-        labels, count = ndimage.label(mask, np.ones((3, 3)))
-        inside = labels[mask]
-        shares.append(1 / np.bincount(inside, minlength=count + 1)[inside])
-    if truth.all() or not truth.any():
+    if counts is None:
         return None
-    good = np.bincount(grades[~truth], minlength=GRADES)
-    overlap = np.bincount(grades[truth], weights=np.concatenate(shares), minlength=GRADES)
-    used = (good > 0) | (overlap > 0)
-    rate, found = (np.append(0, np.cumsum(part[used][::-1])) for part in (good, overlap))
-    rate, found = rate / rate[-1], found / found[-1]
+    shares = []
+    for mask in masks:
+        if mask.any():
+            labels, count = ndimage.label(mask, np.ones((3, 3)))
+            inside = labels[mask]
+            shares.append(1 / np.bincount(inside, minlength=count + 1)[inside])
+    overlap = np.bincount(counts.defective, weights=np.concatenate(shares), minlength=counts.thresholds[0] + 1)
+    found = np.append(0, np.cumsum(overlap[counts.thresholds]))
+    rate, found = counts.false / counts.false[-1], found / found[-1]
     below = rate <= PRO_LIMIT
     rates = np.append(rate[below], PRO_LIMIT)
     overlaps = np.append(found[below], np.interp(PRO_LIMIT, rate, found))
