@@ -133,6 +133,17 @@ def test_pictures_show_every_source_and_are_all_there(finished: Finished) -> Non
                 assert picture.size[0] == picture.size[1]
 
 
+def test_pictures_name_the_nearest_real_defects_that_were_measured(
+    finished: Finished, request_: EvaluationRequest, tmp_path: Path
+) -> None:
+    """Also where no row of the source alone was measured."""
+    fidelity = row(finished.result, "copy-paste")["seeds"][0]["fidelity"]["blot"]
+    expected = [f"real-blot-{number}.png" for number in fidelity["nearest_index"]]
+    together = last(evaluate(asked(request_, rows=("real+copy-paste",), seeds=(0,), steps=2), tmp_path / "work"))
+    for result in (finished.result, together):
+        assert [entry["nearest"] for entry in result["pictures"]] == expected
+
+
 @pytest.mark.parametrize("items", [2, 9])
 def test_an_interrupted_evaluation_goes_on_with_the_same_numbers(
     finished: Finished, request_: EvaluationRequest, tmp_path: Path, items: int
