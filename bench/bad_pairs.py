@@ -166,11 +166,14 @@ def _laid(material: Material, real: Pair, place: Placement, rng: Rng, *, matched
     anchors = [draw_anchor(normals, [place], rng, (False, False)) for _ in range(PLACES)]
     anchor = min(anchors, key=lambda each: float(np.abs(each.pixels.astype(float) - real.image)[~real.mask].mean()))
     ring = ndimage.binary_dilation(real.mask, iterations=5) & ~ndimage.binary_dilation(real.mask)
-    gain = np.ones(3)
+    defect = real.image.astype(np.float32)
     if matched and ring.any():
-        gain = np.clip((anchor.pixels[ring].mean(0) + 1) / (real.image[ring].mean(0) + 1), *GAINS)
+        # One gain for all channels: gains of their own would turn a grey grain into a coloured one.
+        there, here = anchor.pixels[ring].mean(axis=0), defect[ring].mean(axis=0)
+        gain = np.clip((there.mean() + 1) / (here.mean() + 1), *GAINS)
+        defect = gain * defect + (there - gain * here)
     alpha = ndimage.gaussian_filter(real.mask.astype(np.float32), SOFTNESS)[..., None]
-    window = anchor.pixels + alpha * (real.image * gain - anchor.pixels)
+    window = anchor.pixels + alpha * (defect - anchor.pixels)
     image, mask = anchor.normal.image.copy(), np.zeros(anchor.normal.image.shape[:2], np.bool_)
     image[anchor.window.slices] = np.clip(np.round(window), 0, 255).astype(np.uint8)
     mask[anchor.window.slices] = real.mask

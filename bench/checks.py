@@ -49,9 +49,8 @@ def read_materials(folder: Path, *, tested: bool) -> Iterator[tuple[str, list[Ma
     """
     splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
     normals = [_normal(folder, stem) for stem in splits["normal"]["train"]]
-    by_stem = {Path(normal.name).stem: normal for normal in normals}
-    if tested:
-        by_stem |= {stem: _normal(folder, stem) for stem in splits["normal"]["test"]}
+    known = {normal.name: normal for normal in normals}
+    good_stems = {path.stem for path in (folder / "normal" / "image").iterdir()}
     for defect, split in splits["defects"].items():
         rest = split.get("train_group_rest", []) + split.get("train_other_exposures", [])
         groups = split.get("groups", split.get("tiles"))
@@ -61,9 +60,9 @@ def read_materials(folder: Path, *, tested: bool) -> Iterator[tuple[str, list[Ma
             few, few_places = make_references(_pairs(folder, defect, few_stems), "window", RESOLUTION, 0)
             held, places = make_references(_pairs(folder, defect, held_stems), "window", RESOLUTION, 0)
             before = {
-                pair.name: (by_stem[pair.name], pair.image, pair.mask)
+                pair.name: (known.get(pair.name) or _normal(folder, pair.name), pair.image, pair.mask)
                 for pair in _pairs(folder, defect, held_stems)
-                if pair.name in by_stem
+                if pair.name in good_stems
             }
             made.append(Material(few, few_places, held, places, normals, before))
         yield f"{folder.name}/{defect}", made

@@ -8,7 +8,7 @@ pixel, at its own resolution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,6 +123,20 @@ class KnownDefects:
                 if np.isfinite(best[number]):
                     angle = float(correlation[number].argmax()) * 2 * np.pi / ANGLES
                     yield int(number), mirrored, -angle if mirrored else angle
+
+
+def usual_likeness(defects: Sequence[Defect]) -> float:
+    """Return the likeness to the most alike other one that half of the defects, at least, do not exceed.
+
+    One defect that was photographed twice does not make all defects of its kind alike.
+    """
+    nearest = []
+    for number, defect in enumerate(defects):
+        others = KnownDefects()
+        for other in (*defects[:number], *defects[number + 1 :]):
+            others.add(other)
+        nearest.append(others.likeness(defect))
+    return sorted(nearest)[(len(nearest) - 1) // 2] if nearest else 0.0
 
 
 def _overlaid(defect: Defect, known: Defect, angle: float, *, mirrored: bool) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 
 from model.data.placement import NormalImage
 from model.quality.change import Change, measure_change
-from model.quality.copies import Defect, KnownDefects, find_defect
+from model.quality.copies import Defect, KnownDefects, find_defect, usual_likeness
 from model.quality.laid import UsualChange
 from model.quality.realism import Realism
 from model.quality.similarity import Fingerprint, fingerprint, scene_likeness
@@ -48,6 +48,17 @@ UNUSABLE = {RejectReason.EMPTY_MASK, RejectReason.FULL_MASK}
 
 SMALLEST = 1e-6
 """Limits of 0 are counted as this where something is divided by them."""
+
+LOOSE = 1.4
+"""Greatest sum of change outside the mask and of ledge, both as multiples of their limits: a mask that nearly misses
+both is too small."""
+
+FEW = 0.8
+"""Share of the outline that is added to the real masks' greatest contact with the image border, divided by one more
+than their number: few of them hardly show how far it goes."""
+
+DARK = 16.0
+"""Grey levels added to the surroundings' brightness, of which visibility is a share: a dark photograph shows less."""
 
 OFF_OBJECT_RATIO = 1.1
 """Greatest share of a mask off the object, as a multiple of the real masks' greatest."""
@@ -95,10 +106,11 @@ class QualityGate:
         areas = [float(real.mask.mean()) for real in reals]
         self._area_range = limits.min_area_ratio * min(areas), limits.max_area_ratio * max(areas)
         border = max(outline_share(real.mask, image_border(real.mask.shape)) for real in reals)
-        self._max_border = max(limits.min_border_share, limits.border_ratio * border)
+        self._max_border = max(limits.min_border_share, limits.border_ratio * (border + FEW / (len(reals) + 1)))
         visible = [math.hypot(*contrast(real.image, real.mask, limits.ring)) for real in reals]
-        self._min_visibility = max(limits.min_visibility, limits.min_visibility_ratio * min(visible))
-        self._usual_visibility = max(float(np.median(visible)), self._min_visibility, 1.0)
+        shares = [_lit(real.image, real.mask, levels) for real, levels in zip(reals, visible, strict=True)]
+        self._min_visible_share = limits.min_visibility_ratio * min(shares)
+        self._usual_visibility = max(float(np.median(visible)), limits.min_visibility, 1.0)
         off_object = [
             _share_outside(real.mask, found)
             for real, found in zip(reals, real_objects, strict=False)
@@ -116,11 +128,10 @@ class QualityGate:
         scene = max((scene_likeness(a, [b]) for a, b in combinations(self._real_scenes, 2)), default=0.0)
         self._scene_floor = (1 + scene) / 2
         self._real_defects, self._accepted_defects = KnownDefects(), KnownDefects()
-        likeness = 0.0
-        for defect in (find_defect(real.image, real.mask) for real in reals):
-            likeness = max(likeness, self._real_defects.likeness(defect))
+        defects = [find_defect(real.image, real.mask) for real in reals]
+        self._defect_copy = self._threshold(limits.defect_copy, (1 + usual_likeness(defects)) / 2)
+        for defect in defects:
             self._real_defects.add(defect)
-        self._defect_copy = self._threshold(limits.defect_copy, (1 + likeness) / 2)
 
     def check(self, candidate: Candidate, object_mask: MaskArray | None = None) -> Verdict:
         """Check a candidate without changing anything.
@@ -165,7 +176,7 @@ class QualityGate:
             RejectReason.BORDER_HUGGING: scores["border"] > self._max_border or scores["cut"] > limits.max_cut_share,
             RejectReason.OFF_OBJECT: scores.get("off_object", 0.0) > max_off_object,
             RejectReason.PART_DISAGREES: scores.get("disagreement", 0.0) > limits.max_disagreement,
-            RejectReason.INVISIBLE: visibility < self._min_visibility or faint,
+            RejectReason.INVISIBLE: faint or self._invisible(image, mask, visibility),
             RejectReason.MASK_DIFFERS_FROM_CHANGE: change is not None and self._differs(change),
             RejectReason.UNLIKE_REAL: scores["unlikeness"] > self._max_unlikeness,
             RejectReason.COPY_OF_REAL: like_real,
@@ -186,13 +197,18 @@ class QualityGate:
         good = self._normals.get(candidate.normal) if candidate.normal is not None else None
         return measure_change(candidate.image, good, candidate.mask) if good is not None else None
 
+    def _invisible(self, image: ImageArray, mask: MaskArray, visibility: float) -> bool:
+        return visibility < self.limits.min_visibility or _lit(image, mask, visibility) < self._min_visible_share
+
     def _differs(self, change: Change) -> bool:
         limits, usual = self.limits, self._usual_change
+        outside = (1 - change.precision) / max(1 - limits.min_change_inside, SMALLEST)
         return (
             change.recall < limits.min_change_ratio * usual.recall
             or change.outline < limits.min_change_ratio * usual.outline
             or change.precision < limits.min_change_inside
             or change.ledge > limits.max_ledge
+            or outside + change.ledge / max(limits.max_ledge, SMALLEST) > LOOSE
         )
 
     def _copies(self, candidate: Candidate, defect: Defect) -> tuple[bool, bool, dict[str, float]]:
@@ -240,6 +256,12 @@ class QualityGate:
     def _verdict(self, reasons: list[RejectReason], scores: dict[str, float]) -> Verdict:
         kept = tuple(reason for reason in reasons if self.limits.reject or reason in UNUSABLE)
         return Verdict(not kept, kept, scores)
+
+
+def _lit(image: ImageArray, mask: MaskArray, visibility: float) -> float:
+    """Return visibility in grey levels as a share of the brightness around the mask."""
+    around = image if mask.all() else image[~mask]
+    return visibility / (float(around.mean()) + DARK)
 
 
 def _share_outside(mask: MaskArray, found: MaskArray) -> float:

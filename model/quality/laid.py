@@ -10,11 +10,13 @@ import numpy as np
 from scipy import ndimage
 
 from model.data.placement import NormalImage
-from model.quality.change import Change, measure_change
+from model.quality.change import NEARBY, Change, measure_change
+from model.quality.similarity import bounding_box
 from model.types import ImageArray, MaskArray, Pair
 
-LAID = 24
-"""Number of defects laid on good parts."""
+LAID, PLACES = 12, 8
+"""Number of defects laid on good parts, and of places tried for each, of which the one where it changes most counts: a
+defect is a change, but at random places the two levels of a circuit hide half of one."""
 
 SOFTNESS = 0.5
 """Standard deviation of the blur of a laid defect's edge, pixels."""
@@ -25,16 +27,24 @@ RING = 4
 GAINS = (0.4, 2.5)
 """Limits of the correction of brightness to the good part's."""
 
+MARGIN = NEARBY + 1
+"""How far from the mask a laid defect is looked at, pixels."""
+
 SEEN = 0.5
 """Share of a mask that a laid defect must change to count; the rest happens to look like the good part."""
 
 LOW = 10
-"""The percentile of all laid defects that counts as usual."""
+"""The percentile of all laid defects' strengths that counts as usual."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsualChange:
-    """What nine of ten real defects laid on good parts reach, see `Change`; without good parts, a guess."""
+    """What real defects laid on good parts reach, see `Change`; without good parts, a guess.
+
+    Attributes:
+        recall, outline: what half of them reach.
+        strength: what nine of ten reach.
+    """
 
     recall: float = 0.85
     outline: float = 0.85
@@ -47,24 +57,33 @@ class UsualChange:
         if not changes:
             return cls()
         return cls(
-            *(
-                float(np.percentile(values, LOW))
-                for values in zip(*((each.recall, each.outline, each.strength) for each in changes), strict=True)
-            )
+            recall=float(np.median([each.recall for each in changes])),
+            outline=float(np.median([each.outline for each in changes])),
+            strength=float(np.percentile([each.strength for each in changes], LOW)),
         )
 
 
 def _changes(reals: Sequence[Pair], normals: Sequence[NormalImage]) -> Iterator[Change]:
     rng = np.random.default_rng(0)
     for number in range(LAID if normals else 0):
-        real = reals[number % len(reals)]
-        good = normals[int(rng.integers(len(normals)))].image
-        side = min(real.mask.shape[0], *good.shape[:2])
-        image, mask = real.image[:side, :side], real.mask[:side, :side]
-        top, left = (int(rng.integers(extent - side + 1)) for extent in good.shape[:2])
-        if mask.any():
-            place = good[top : top + side, left : left + side]
-            yield measure_change(lay(image, mask, place), place, mask)
+        tried = [change for _ in range(PLACES) if (change := _change(reals[number % len(reals)], normals, rng))]
+        if tried:
+            yield max(tried, key=lambda each: min(each.recall, each.outline))
+
+
+def _change(real: Pair, normals: Sequence[NormalImage], rng: np.random.Generator) -> Change | None:
+    good = normals[int(rng.integers(len(normals)))].image
+    side = min(real.mask.shape[0], *good.shape[:2])
+    top, left = (int(rng.integers(extent - side + 1)) for extent in good.shape[:2])
+    if not real.mask[:side, :side].any():
+        return None
+    rows, columns = bounding_box(real.mask[:side, :side])
+    near = (
+        slice(max(0, rows.start - MARGIN), min(side, rows.stop + MARGIN)),
+        slice(max(0, columns.start - MARGIN), min(side, columns.stop + MARGIN)),
+    )
+    place = good[top : top + side, left : left + side][near]
+    return measure_change(lay(real.image[near], real.mask[near], place), place, real.mask[near])
 
 
 def lay(image: ImageArray, mask: MaskArray, good: ImageArray) -> ImageArray:

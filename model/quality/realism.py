@@ -2,7 +2,7 @@
 
 Every statistic compares the inside of the mask with a ring around it, so that exposure and surface matter little. How
 much real defects of one kind differ is measured on the given ones; since these are few, their variance is mixed with
-one that was measured on many kinds of defects (`SPREAD`).
+one that was measured on rendered defects (`SPREAD`).
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ Statistics = NDArray[np.float64]
 """`(len(SPREAD),)`, in the order of `SPREAD`."""
 
 SPREAD: dict[str, float] = {
-    "brightness": 0.37,
-    "red": 0.15,
-    "blue": 0.15,
-    "fine texture": 0.25,
-    "middle texture": 0.24,
-    "coarse texture": 0.27,
-    "fine to middle": 0.10,
-    "middle to coarse": 0.13,
-    "red grain": 0.15,
-    "blue grain": 0.15,
-    "white": 0.09,
-    "black": 0.08,
-    "emptiness of the box": 0.37,
-    "outline to area": 0.43,
-    "range": 0.53,
-    "darkest": 0.29,
-    "brightest": 0.39,
+    "brightness": 0.34,
+    "red": 0.46,
+    "blue": 0.44,
+    "fine texture": 0.33,
+    "middle texture": 0.32,
+    "coarse texture": 0.35,
+    "fine to middle": 0.14,
+    "middle to coarse": 0.18,
+    "red grain": 0.09,
+    "blue grain": 0.08,
+    "white": 0.08,
+    "black": 0.04,
+    "emptiness of the box": 0.31,
+    "outline to area": 0.46,
+    "range": 0.61,
+    "darkest": 0.38,
+    "brightest": 0.34,
+    "between two levels": 0.01,
 }
-"""Statistic → standard deviation within one kind of real defects, averaged over eleven kinds on four products (training
-photographs only; of colours, those in colour). Red and blue are multiples of `COLOUR`, white and black shares by which
-the defect exceeds the ring, all others natural logarithms of ratios."""
+"""Statistic → standard deviation within one type of defect, over 240 types of rendered ones (`python -m
+bench.realism_spread` measures them again). Red and blue are multiples of `COLOUR`, white and black shares by which the
+defect exceeds the ring, all others up to the last natural logarithms of ratios. The last is the share of middle levels
+that the defect, without its rim, has beyond the ring, where the picture is of two levels, black and white."""
 
 KNOWN = 4
 """Number of real defects that `SPREAD` counts as."""
@@ -51,6 +53,15 @@ COLOUR = 20.0
 
 WHITE, BLACK = 250, 4
 """Grey levels from which, and up to which, a pixel counts as white and black."""
+
+MIDDLE = (32, 223)
+"""Grey levels between which a pixel is neither nearly black nor nearly white."""
+
+TWO_LEVELS = 0.05
+"""Share of the picture that must be nearly black, and as much nearly white, for a picture of two levels."""
+
+BLURRED = 0.4
+"""Share of a defect that may have middle levels between two, because small ones have soft edges."""
 
 RING = (1.5, 7.0)
 """Distance from the mask of the ring's inner and outer border, pixels."""
@@ -89,10 +100,11 @@ class Realism:
 
 
 def _fitted(known: NDArray[np.float64]) -> tuple[Statistics, Statistics]:
-    """Return mean and standard deviation of `(n, F)` statistics, the deviation mixed with `SPREAD`."""
-    usual = np.array(list(SPREAD.values()))
-    variance = (len(known) * known.var(axis=0) + KNOWN * usual**2) / (len(known) + KNOWN)
-    return known.mean(axis=0), np.sqrt(variance)
+    """Return the mean of `(n, F)` statistics, and the standard deviation of one more from it, mixed with `SPREAD`."""
+    usual, count = np.array(list(SPREAD.values())), len(known)
+    variance = (count * known.var(axis=0) + KNOWN * usual**2) / (count + KNOWN)
+    # A new defect also differs from the mean because the mean of a few is not that of all.
+    return known.mean(axis=0), np.sqrt(variance * (1 + 1 / count))
 
 
 def _distance(one: Statistics, mean: Statistics, deviation: Statistics) -> float:
@@ -127,7 +139,8 @@ def statistics(image: ImageArray, mask: MaskArray) -> Statistics:
     level = float(surface.mean())
     low, high = (float(np.percentile(defect, percent)) for percent in (10, 90))
     surface_low, surface_high = (float(np.percentile(surface, percent)) for percent in (10, 90))
-    outline = float((inside & ~ndimage.binary_erosion(inside)).sum())
+    core = ndimage.binary_erosion(inside)
+    outline = float((inside & ~core).sum())
     box = (rows.stop - rows.start) * (columns.stop - columns.start)
     return np.array(
         [
@@ -137,7 +150,7 @@ def statistics(image: ImageArray, mask: MaskArray) -> Statistics:
             *(_log_ratio(one, other, 1.5) for one, other in zip((fine, middle, coarse), around, strict=True)),
             _log_ratio(fine, middle, 1),
             _log_ratio(middle, coarse, 1),
-            *(_log_ratio(_rms(_grain(hue), inside), _rms(_grain(hue), ring), 2) for hue in (red, blue)),
+            *(_log_ratio(_rms(_grain(hue), inside), _rms(_grain(hue), ring), 6) for hue in (red, blue)),
             max(0.0, (defect >= WHITE).mean() - (surface >= WHITE).mean()),
             max(0.0, (defect <= BLACK).mean() - (surface <= BLACK).mean()),
             np.log(1 - mask.sum() / box + 0.05),
@@ -145,8 +158,18 @@ def statistics(image: ImageArray, mask: MaskArray) -> Statistics:
             _log_ratio(high - low, surface_high - surface_low, 6),
             _log_ratio(low, level, 8),
             _log_ratio(high, level, 8),
+            _between(grey[core] if core.any() else defect, surface),
         ]
     )
+
+
+def _between(defect: NDArray[np.float32], surface: NDArray[np.float32]) -> float:
+    """Return the share of middle levels that a defect has beyond its surface; 0 unless these are of two levels."""
+    dark, bright = MIDDLE
+    everything = np.concatenate([defect, surface])
+    rarer = min(float((everything <= dark).mean()), float((everything >= bright).mean()))
+    inside, around = (float(((levels > dark) & (levels < bright)).mean()) for levels in (defect, surface))
+    return min(1.0, rarer / TWO_LEVELS) * max(0.0, inside - around - BLURRED)
 
 
 def _grain(hue: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -51,7 +51,11 @@ class QualityLimits:
         ),
     ] = 32.0
     min_visibility_ratio: Annotated[
-        Ratio, Field(description="Least visibility, as a multiple of the least visible real defect's.")
+        Ratio,
+        Field(
+            description="Least visibility, as a multiple of the least visible real defect's, both as shares of the "
+            "brightness around the defect."
+        ),
     ] = 0.35
     min_visibility: Annotated[
         GreyLevels, Field(description="Least visibility in grey levels, even if a real defect has less.")
@@ -70,14 +74,14 @@ class QualityLimits:
             description="Greatest distance from the real defects, in standard deviations of the most unusual "
             "statistics. Where two real defects are farther from the others than this, the nearer one's counts."
         ),
-    ] = 6.5
+    ] = 5.5
     min_change_ratio: Annotated[
         Ratio,
         Field(
             description="Least share of the mask that changed on the good part, as a multiple of real defects' share. "
             "Applies to the whole mask and to its outermost pixels; real defects are laid on the good parts to measure."
         ),
-    ] = 0.9
+    ] = 0.75
     min_change_inside: Annotated[
         Share, Field(description="Least share of the change near the mask that lies inside the mask.")
     ] = 0.5
@@ -109,7 +113,7 @@ class QualityLimits:
         Share,
         Field(
             description="Highest threshold of the copy checks. Where the real pairs are alike themselves, the "
-            "threshold is halfway between their greatest likeness and 1, but never above this."
+            "threshold is halfway between their usual likeness and 1, but never above this."
         ),
     ] = 0.98
     reject: Annotated[

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from model.quality.copies import KnownDefects, find_defect
+from model.quality.copies import KnownDefects, find_defect, usual_likeness
 from model.types import ImageArray, MaskArray
 
 SIDE = 64
@@ -70,3 +70,12 @@ def test_flat_defects_are_told_apart_by_their_outlines() -> None:
 
 def test_nothing_is_like_nothing() -> None:
     assert KnownDefects().likeness(find_defect(*defect(1))) == 0
+
+
+def test_one_defect_photographed_twice_does_not_make_its_kind_alike() -> None:
+    different = [find_defect(*defect(seed)) for seed in (0, 1, 2)]
+    again = find_defect(*defect(0))
+    assert usual_likeness([*different, again]) == pytest.approx(usual_likeness(different), abs=0.2)
+    assert usual_likeness([*different, again]) < 0.8
+    assert usual_likeness([different[0], again]) == pytest.approx(1, abs=1e-3)
+    assert usual_likeness(different[:1]) == usual_likeness([]) == 0

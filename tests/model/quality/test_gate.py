@@ -294,6 +294,74 @@ def test_a_good_part_as_it_is_shows_no_defect() -> None:
     assert {RejectReason.INVISIBLE, RejectReason.MASK_DIFFERS_FROM_CHANGE} <= set(reasons)
 
 
+def test_a_mask_that_nearly_misses_two_limits_is_too_small() -> None:
+    away = np.abs(ROWS - 32)
+    fading = 60 * np.exp(-away / 4) * (np.abs(COLUMNS - 32) < 24)
+    image = np.clip(KNOWN.image - fading[..., None], 0, 255).astype(np.uint8)
+    narrow, wide = ((away <= half) & (np.abs(COLUMNS - 32) < 24) for half in (1, 2))
+    gate = QualityGate(REALS, normals=[KNOWN])
+    found, passed = (gate.check(generated(image, mask, KNOWN.name)) for mask in (narrow, wide))
+    assert found.scores["change_precision"] > gate.limits.min_change_inside
+    assert found.scores["change_ledge"] < gate.limits.max_ledge
+    assert RejectReason.MASK_DIFFERS_FROM_CHANGE in found.reasons
+    assert RejectReason.MASK_DIFFERS_FROM_CHANGE not in passed.reasons
+
+
+def test_a_dark_photograph_may_show_as_much_less_as_it_is_darker(gate: QualityGate) -> None:
+    light = drawn(11)
+    dark = replace(light, image=(light.image * 0.25).astype(np.uint8), part=None)
+    faint = generated(surface(11, 11, light.mask), light.mask)
+    shown = [gate.check(each) for each in (dark, faint)]
+    assert abs(shown[0].scores["contrast"] - shown[1].scores["contrast"]) < 3
+    assert [RejectReason.INVISIBLE in each.reasons for each in shown] == [False, True]
+
+
+def test_the_fewer_pairs_the_more_of_a_mask_may_touch_the_image_border() -> None:
+    touching = drawn(9, blob(5, 32, 0.0))
+    share = outline_share(touching.mask, image_border((SIZE, SIZE)))
+    assert 0.1 < share < 0.2
+    many = [drawn(seed) for seed in range(1, 13)]
+    for count, hugs in ((2, False), (12, True)):
+        gate = QualityGate([Pair(str(number), each.image, each.mask) for number, each in enumerate(many[:count])])
+        assert (RejectReason.BORDER_HUGGING in gate.check(touching).reasons) is hugs
+
+
+def circuit(shift: int = 0) -> ImageArray:
+    """Black tracks and white gaps between them, 12 pixels wide, as a scanner of two levels sees them."""
+    grey = np.where((COLUMNS + shift) // 12 % 2, 255, 0).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def bridge(column: int, row: int, height: int) -> MaskArray:
+    """A gap that is filled: `column` is that of its left end."""
+    return (np.abs(ROWS - row) < height) & (np.abs(COLUMNS - column - 5.5) < 6)
+
+
+def shorted(column: int, row: int, height: int) -> tuple[ImageArray, MaskArray]:
+    mask = bridge(column, row, height)
+    return np.where(mask[..., None], np.uint8(0), circuit()), mask
+
+
+SHORTS = [
+    Pair(str(row), *shorted(column, row, height)) for column, row, height in ((12, 20, 3), (36, 44, 5), (12, 50, 4))
+]
+
+
+def test_where_a_circuit_hides_half_a_defect_a_mask_must_still_change_all_of_it() -> None:
+    good = NormalImage("good.png", circuit())
+    gate = QualityGate(SHORTS, normals=[good])
+    image, mask = shorted(36, 24, 3)
+    assert RejectReason.MASK_DIFFERS_FROM_CHANGE not in gate.check(generated(image, mask)).reasons
+    with_track = mask | bridge(24, 24, 3)
+    assert RejectReason.MASK_DIFFERS_FROM_CHANGE in gate.check(generated(image, with_track)).reasons
+
+
+def test_noise_is_no_defect_of_a_circuit() -> None:
+    image, mask = shorted(36, 24, 5)
+    image[mask] = np.random.default_rng(0).integers(0, 256, (int(mask.sum()), 1))
+    assert RejectReason.UNLIKE_REAL in QualityGate(SHORTS).check(generated(image, mask)).reasons
+
+
 @pytest.mark.parametrize("paint", ["noise", "white", "black"])
 def test_what_looks_unlike_the_real_defects_is_rejected(gate: QualityGate, paint: str) -> None:
     image = surface(9)
