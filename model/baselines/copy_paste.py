@@ -14,7 +14,7 @@ from model.baselines.blending import lay
 from model.baselines.cutout import Cutout, changed, cut_out
 from model.baselines.sampler import Draft, draw_best
 from model.data.copy_paste import GAINS, draw_copy_paste
-from model.data.crops import draw_window, resize_image
+from model.data.crops import canvas_side, draw_window, resize_image
 from model.data.placement import draw_anchor, inner_border, paste, place_part
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.baselines import CopyPasteConfig
@@ -126,11 +126,12 @@ def _window_around(draft: Draft, mask: MaskArray) -> tuple[int, int, int, int] |
 def _sketch(draft: Draft) -> Candidate:
     """Draw what DualAnoDiff's sampling with `sketch_strength` starts from, put back on the photograph as it does."""
     adapter, rng = draft.scene.adapter, draft.rng
-    side = adapter.resolution
     anchor = draw_anchor(draft.scene.normals, adapter.placements, rng, adapter.config.flips)
+    reference = adapter.references[anchor.place]
+    side = canvas_side(reference.mask, anchor.window.side, adapter.config.view, adapter.resolution)
     window = resize_image(anchor.pixels, side)
     inner = inner_border(anchor, side, adapter.base.factor)
-    sketch = draw_copy_paste(adapter.references[anchor.place], window, inner, anchor.mirrored, rng)
+    sketch = draw_copy_paste(reference, window, inner, anchor.mirrored, rng)
     image, mask = paste(anchor, sketch.image, window, sketch.mask)
     part = place_part(anchor, sketch.part)
     return Candidate(draft.index, draft.seed, image, mask, part, anchor.normal.name, anchor.window.box)

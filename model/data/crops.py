@@ -4,6 +4,10 @@ A crop is a square window. `whole` takes the largest square, `window` the smalle
 resolution that shows a defect with surroundings (its box fills at most 60 % of a side), so that small defects on large
 photographs keep their own pixels. Both are placed at random so that the defect lies inside as far as it fits, and
 resized to the model's resolution. Nothing is ever stretched.
+
+A window that holds all of a hairline makes it thinner than a pixel. `draw_detail` draws windows that a long or wide
+defect crosses instead, of the side in which its thickness is at most two fifths; what is generated is joined from such
+windows on a *canvas*, the whole window at that scale (see `model.diffusion.tiling`).
 """
 
 from __future__ import annotations
@@ -21,6 +25,15 @@ from service.core.uploads.specks import SPECK_SHARE, speck_side
 
 DEFECT_SHARE = 0.6
 """Largest share of a window's side that a defect's box fills."""
+
+THICKNESS_SHARE = 0.4
+"""Share of the side of a window with detail that a defect is thick."""
+
+LARGEST_CANVAS = 6
+"""Most resolutions that a canvas is wide; the cost of generating one grows with its defect's length on it."""
+
+HALVES = 2
+"""A canvas's side is a whole number of halves of the model's resolution."""
 
 SIDE_JITTER = 1.25
 """Largest factor by which random windows are larger than necessary."""
@@ -79,15 +92,62 @@ def draw_window(
         turn: which defect, from 0 for the largest; if None, or more than there are, one is drawn. The longer a defect
             is, the more often it is drawn; by area small ones would hardly be.
     """
-    height, width = mask.shape
-    limit = min(height, width)
-    rows, columns = _drawn_defect(mask, rng, turn)
+    limit = min(mask.shape)
+    rows, columns = _box(_drawn_defect(mask, rng, turn))
     extent = max(rows.stop - rows.start, columns.stop - columns.start)
-    needed = limit if kind == "whole" else max(resolution, int(np.ceil(extent / DEFECT_SHARE)))
-    side = min(limit, int(needed * rng.uniform(1.0, SIDE_JITTER)))
-    left = _place(columns, side, width, rng)
-    top = _place(rows, side, height, rng)
-    return Window(left, top, side)
+    needed = limit if kind == "whole" else _whole_side(extent, resolution)
+    return _placed(rows, columns, int(needed * rng.uniform(1.0, SIDE_JITTER)), mask.shape, rng)
+
+
+def draw_detail(
+    mask: MaskArray, kind: CropKind, resolution: int, rng: np.random.Generator, *, turn: int | None = None
+) -> Window:
+    """Draw a window like `draw_window`, but where a long or wide defect would be made too small, one that it crosses.
+
+    The middle of such a window is near one of the defect's pixels, each as likely as another.
+    """
+    if kind == "whole":
+        return draw_window(mask, kind, resolution, rng, turn=turn)
+    defect = _drawn_defect(mask, rng, turn)
+    rows, columns = _box(defect)
+    extent = max(rows.stop - rows.start, columns.stop - columns.start)
+    needed = detail_side(defect[rows, columns], resolution)
+    side = int(needed * rng.uniform(1.0, SIDE_JITTER))
+    if needed < _whole_side(extent, resolution):
+        places = np.argwhere(defect)
+        around = places[int(rng.integers(len(places)))] + [[-(side // 4)], [side // 4]]
+        rows, columns = (slice(max(0, int(low)), int(high)) for low, high in around.T)
+    return _placed(rows, columns, side, mask.shape, rng)
+
+
+def detail_side(defect: MaskArray, resolution: int) -> int:
+    """Return the side of the windows, at least `resolution` pixels, at which a defect keeps its detail.
+
+    Args:
+        defect: `(h, w)` bool, cut to its box.
+    """
+    thickness = 2 * float(ndimage.distance_transform_edt(np.pad(defect, 1)).max())
+    return min(_whole_side(max(defect.shape), resolution), max(resolution, int(np.ceil(thickness / THICKNESS_SHARE))))
+
+
+def canvas_side(mask: MaskArray, side: int, kind: CropKind, resolution: int) -> int:
+    """Return the side, in model pixels, of the canvas on which a window of `side` pixels is generated.
+
+    It is `resolution` where one window shows the whole defect in detail, and larger for a long or wide one.
+
+    Args:
+        mask: `(h, w)` bool, a crop of a real pair at its photograph's scale, with the defect.
+    """
+    if kind == "whole":
+        return resolution
+    labels, defects = find_defects(mask)
+    boxes = ndimage.find_objects(labels)
+    detail = max(detail_side(labels[boxes[each - 1]] == each, resolution) for each in defects[:DEFECTS_PER_PAIR])
+    return int(np.clip(HALVES * side // detail, HALVES, HALVES * LARGEST_CANVAS)) * resolution // HALVES
+
+
+def _whole_side(extent: int, resolution: int) -> int:
+    return max(resolution, int(np.ceil(extent / DEFECT_SHARE)))
 
 
 def cut_image(image: ImageArray, window: Window, resolution: int) -> ImageArray:
@@ -122,14 +182,27 @@ def resize_share(mask: MaskArray, side: int) -> NDArray[np.float32]:
     )
 
 
-def _drawn_defect(mask: MaskArray, rng: np.random.Generator, turn: int | None) -> tuple[slice, slice]:
+def _drawn_defect(mask: MaskArray, rng: np.random.Generator, turn: int | None) -> MaskArray:
     labels, defects = find_defects(mask)
     lengths = np.sqrt(np.bincount(labels.ravel())[defects])
     place = int(rng.choice(len(defects), p=lengths / lengths.sum()))
     if turn is not None and turn < min(len(defects), DEFECTS_PER_PAIR):
         place = turn
-    rows, columns = ndimage.find_objects(labels)[defects[place] - 1]
+    return np.asarray(labels == defects[place])
+
+
+def _box(defect: MaskArray) -> tuple[slice, slice]:
+    rows, columns = ndimage.find_objects(defect.astype(np.uint8))[0]
     return rows, columns
+
+
+def _placed(rows: slice, columns: slice, side: int, shape: tuple[int, ...], rng: np.random.Generator) -> Window:
+    """Draw where a window of at most `side` lies that contains these rows and columns, as far as they fit."""
+    height, width = shape
+    side = min(side, height, width)
+    left = _place(columns, side, width, rng)
+    top = _place(rows, side, height, rng)
+    return Window(left, top, side)
 
 
 def _place(extent: slice, side: int, limit: int, rng: np.random.Generator) -> int:

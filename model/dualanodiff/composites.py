@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from model.data.copy_paste import CopyPaste, draw_copy_paste
-from model.data.crops import resize_image
+from model.data.crops import Window, canvas_side, draw_detail, resize_image, resize_mask
 from model.data.placement import Anchor, NormalImage, draw_anchor, inner_border
 from model.dualanodiff.adapter import make_references
 from model.dualanodiff.bcm import background_image, product_in_window
@@ -84,10 +84,8 @@ def make_composites(
         tried: list[tuple[float, CopyPaste, Anchor]] = []
         while len(tried) < TRIES and (not tried or tried[-1][0] > limit):
             anchor = draw_anchor(normals, placements, rng, config.flips)
-            inner = inner_border(anchor, config.resolution, border)
-            window = resize_image(anchor.pixels, config.resolution)
-            pasted = draw_copy_paste(references[anchor.place], window, inner, anchor.mirrored, rng)
-            tried.append((_off_object(pasted, anchor, objects), pasted, anchor))
+            pasted, seen = _composite(references[anchor.place], anchor, config, border, rng)
+            tried.append((_off_object(pasted, seen, objects), pasted, seen))
         _, best, anchor = min(tried, key=lambda each: each[0])
         drawn.append(best)
         anchors.append(anchor)
@@ -105,6 +103,26 @@ def make_composites(
         composites = _with_backgrounds(composites, anchors, objects)
         goods = _with_backgrounds(goods, good_anchors, objects)
     return Made(composites, goods)
+
+
+def _composite(
+    reference: Pair, anchor: Anchor, config: TrainingConfig, border: int, rng: np.random.Generator
+) -> tuple[CopyPaste, Anchor]:
+    """Lay a defect on a canvas as sampling would; of a canvas larger than a window, a window with detail is cut."""
+    side = config.resolution
+    if not config.bcm:
+        side = canvas_side(reference.mask, anchor.window.side, config.view, config.resolution)
+    inner = inner_border(anchor, side, border)
+    pasted = draw_copy_paste(reference, resize_image(anchor.pixels, side), inner, anchor.mirrored, rng)
+    if side == config.resolution:
+        return pasted, anchor
+    window = draw_detail(pasted.mask, config.view, config.resolution, rng)
+    image = resize_image(pasted.image[window.slices], config.resolution)
+    masks = [resize_mask(mask[window.slices], config.resolution) for mask in (pasted.mask, pasted.nearby)]
+    scale = anchor.window.side / side
+    start = (anchor.window.left + round(window.left * scale), anchor.window.top + round(window.top * scale))
+    seen = replace(anchor, window=Window(*start, max(1, round(window.side * scale))))
+    return CopyPaste(image, anomaly_part(image, masks[0]), *masks), seen
 
 
 def _with_backgrounds(crops: Crops, anchors: Sequence[Anchor], objects: Objects) -> Crops:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.data.crops import cut_image, cut_mask, draw_window
+from model.data.crops import cut_image, cut_mask, draw_detail, draw_window
 from model.data.pixels import to_pixels
 from model.diffusion.base import Base
 from model.diffusion.vae import encode, encode_batch
@@ -116,10 +116,11 @@ def cut_crops(pairs: Sequence[Pair], config: TrainingConfig, products: Sequence[
     images: list[ImageArray] = []
     masks: list[MaskArray] = []
     backgrounds: list[ImageArray] = []
+    draw = draw_window if config.bcm else draw_detail
     for number, pair in enumerate(pairs):
         for crop in range(config.views):
             rng = np.random.default_rng([config.seed, number, crop])
-            window = draw_window(pair.mask, config.view, config.resolution, rng, turn=crop)
+            window = draw(pair.mask, config.view, config.resolution, rng, turn=crop)
             steps_x = -1 if config.flip_horizontal and rng.random() < 0.5 else 1
             steps_y = -1 if config.flip_vertical and rng.random() < 0.5 else 1
             mirrored = np.s_[::steps_y, ::steps_x]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from torch import Tensor
 
 from model.data.pixels import to_pixels
 from model.masks.u2net import U2Net, saliency
@@ -34,9 +35,13 @@ def u2net_masks(net: U2Net, parts: Sequence[ImageArray]) -> list[MaskArray]:
     Returns:
         `(H, W)` bool each.
     """
+    return list((u2net_probabilities(net, parts)[:, 0] > 0.5).cpu().numpy())
+
+
+def u2net_probabilities(net: U2Net, parts: Sequence[ImageArray]) -> Tensor:
+    """Return the probability of defect that the network sees in each pixel, `(B, 1, H, W)`; arguments as above."""
     device = next(net.parameters()).device
-    probabilities = saliency(net, to_pixels(parts).to(device))[:, 0]
-    return list((probabilities > 0.5).cpu().numpy())
+    return saliency(net, to_pixels(parts).to(device))
 
 
 def u2net_mask(net: U2Net, part: ImageArray) -> MaskArray:

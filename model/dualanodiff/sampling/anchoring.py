@@ -3,6 +3,10 @@
 The global branch starts from the noised normal; in the last steps its latents outside the emerging defect are those of
 the normal. The anomaly branch starts from grey, or both start from a copy-paste initialisation (see
 `model.data.copy_paste`).
+
+A defect too long or too wide for one window is generated on a larger canvas, in overlapping windows (see
+`model.diffusion.tiling`). Single windows do not see where such a defect leads, so it stays near a course: that of a
+real defect, changed at random.
 """
 
 from __future__ import annotations
@@ -15,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.data.copy_paste import draw_copy_paste
-from model.data.crops import resize_image
+from model.data.copy_paste import CopyPaste, draw_copy_paste
+from model.data.crops import canvas_side, resize_image
 from model.data.pixels import to_pixels
 from model.data.placement import Anchor, inner_border
+from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import grey_cell
@@ -38,12 +43,16 @@ class Anchoring:
         start: latents that sampling starts from after noise is added, `(2, B, C, h, w)`.
         grey: latent of mid-grey, `(1, C, 1, 1)`.
         allowed: where a defect may be, `(B, 1, h, w)` in [0, 1].
+        sides: of the canvases before they were padded to one size, cells; empty if all have the model's.
+        tiling: the windows that are denoised, or None where every canvas is one.
     """
 
     normal: Tensor
     start: Tensor
     grey: Tensor
     allowed: Tensor
+    sides: tuple[int, ...] = ()
+    tiling: Tiling | None = None
 
 
 def grey_latent(adapter: DualAnoDiffAdapter) -> Tensor:
@@ -70,24 +79,46 @@ def anchor_on(
         sketched: whether to start from a copy-paste initialisation, a randomly changed real defect on the normal.
     """
     model = adapter.model
-    side, factor = model.config.resolution, model.base.factor
+    factor = model.base.factor
+    sides = [canvas_of(adapter, anchor) for anchor in anchors]
+    windows = [resize_image(anchor.pixels, side) for anchor, side in zip(anchors, sides, strict=True)]
+    allowed = [~inner_border(anchor, side, factor) for anchor, side in zip(anchors, sides, strict=True)]
+    laid: list[CopyPaste] = []
+    for number, (anchor, window, rng) in enumerate(zip(anchors, windows, rngs, strict=True)):
+        if sketched or sides[number] > model.config.resolution:
+            reference = adapter.references[anchor.place]
+            laid.append(draw_copy_paste(reference, window, ~allowed[number], anchor.mirrored, rng))
+            allowed[number] &= laid[-1].nearby
+    places = torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in allowed])
+    cells = F.avg_pool2d(places, factor)
+    tiling = tile(cells[:, 0] > 0, [side // factor for side in sides], model.config.resolution // factor)
 
     def encoded(images: Sequence[ImageArray]) -> Tensor:
-        return encode(model.vae, to_pixels(images).to(model.device))
+        if tiling is None:
+            return encode(model.vae, to_pixels(images).to(model.device))
+        canvases = torch.stack([_padded(to_pixels([image])[0], max(sides)) for image in images])
+        return tiling.join(encode(model.vae, tiling.scaled(factor).cut(canvases).to(model.device)))
 
-    windows = [resize_image(anchor.pixels, side) for anchor in anchors]
     normal = encoded(windows)
-    allowed = [~inner_border(anchor, side, factor) for anchor in anchors]
     start = torch.stack([normal, grey.expand_as(normal)])
     if sketched:
-        pasted = [
-            draw_copy_paste(adapter.references[anchor.place], window, ~inside, anchor.mirrored, rng)
-            for anchor, window, inside, rng in zip(anchors, windows, allowed, rngs, strict=True)
-        ]
-        start = torch.stack([encoded([each.image for each in pasted]), encoded([each.part for each in pasted])])
-        allowed = [inside & each.nearby for inside, each in zip(allowed, pasted, strict=True)]
-    cells = F.avg_pool2d(torch.from_numpy(np.stack(allowed)).float()[:, None], factor).to(model.device)
-    return Anchoring(normal, start, grey, cells)
+        start = torch.stack([encoded([each.image for each in laid]), encoded([each.part for each in laid])])
+    own = tuple(side // factor for side in sides) if tiling is not None else ()
+    return Anchoring(normal, start, grey, cells.to(model.device), own, tiling)
+
+
+def canvas_of(adapter: DualAnoDiffAdapter, anchor: Anchor) -> int:
+    """Return the side of the canvas on which a pair is generated, model pixels; with BCM the model's own."""
+    config = adapter.model.config
+    if config.bcm:
+        return config.resolution
+    mask = adapter.references[anchor.place].mask
+    return canvas_side(mask, anchor.window.side, config.view, config.resolution)
+
+
+def _padded(values: Tensor, side: int) -> Tensor:
+    """Pad `(..., h, w)` at the right and bottom."""
+    return F.pad(values, (0, side - values.shape[-1], 0, side - values.shape[-2]))
 
 
 def blend(clean: Tensor, anchoring: Anchoring) -> Tensor:
@@ -96,10 +127,28 @@ def blend(clean: Tensor, anchoring: Anchoring) -> Tensor:
     The part stays grey where no defect is allowed. The image is the normal outside the emerging defect.
     """
     image, part = clean
-    blank = anchoring.start[1]
-    part = blank + anchoring.allowed * (part - blank)
+    part = _allowed_part(part, anchoring)
     defect = visible_defect(part, anchoring.grey)
-    return torch.stack([anchoring.normal + widened(defect) * (image - anchoring.normal), part])
+    return torch.stack([_image_within(defect, image, anchoring), part])
+
+
+def keep_to_course(clean: Tensor, anchoring: Anchoring) -> Tensor:
+    """Keep noise-free latents `(2, B, C, h, w)` of canvases to where a defect is allowed, before it emerges there."""
+    image, part = clean
+    return torch.stack([_image_within(anchoring.allowed, image, anchoring), _allowed_part(part, anchoring)])
+
+
+def _allowed_part(part: Tensor, anchoring: Anchoring) -> Tensor:
+    blank = anchoring.start[1]
+    return blank + anchoring.allowed * (part - blank)
+
+
+def _image_within(region: Tensor, image: Tensor, anchoring: Anchoring) -> Tensor:
+    """Replace the image by the normal outside a region, and where nothing was denoised."""
+    share = widened(region)
+    if anchoring.tiling is not None:
+        share = share * anchoring.tiling.covered.to(share)
+    return anchoring.normal + share * (image - anchoring.normal)
 
 
 def visible_defect(part: Tensor, grey: Tensor) -> Tensor:

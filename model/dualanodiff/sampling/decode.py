@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from model.diffusion.vae import decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring
-from model.masks.extraction import attention_mask, threshold_mask, tidy_mask, u2net_masks
+from model.masks.extraction import attention_mask, threshold_mask, tidy_mask, u2net_probabilities
 from model.runtime.timing import stage
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.common import MaskMethod
@@ -27,11 +29,11 @@ class DecodedPair:
 
     Attributes:
         index, seed: index and seed of the candidate.
-        image, part: `(r, r, 3)` uint8.
-        mask: `(r, r)` bool as the mask network found it, or None.
+        image, part: `(s, s, 3)` uint8; s is the canvas's side, mostly the model's resolution.
+        mask: `(s, s)` bool as the mask network found it, or None.
         attention: `(h, w)` map of the anomaly branch, or None; without either, the mask is found by threshold.
         anchor: the window it was generated on, or None.
-        reconstructed: `(r, r, 3)` uint8, that window after the autoencoder, or None.
+        reconstructed: `(s, s, 3)` uint8, that window after the autoencoder, or None.
     """
 
     index: int
@@ -79,30 +81,49 @@ def decode_pairs(
         attention: `(B, h, w)`, or None.
         anchors, anchoring: as in anchored sampling; None without.
     """
+    tiling = anchoring.tiling if anchoring is not None else None
+    fine = tiling.scaled(adapter.base.factor) if tiling is not None else None
     grey = bool(adapter.card["greyscale"])
+
+    def decoded(branch: Tensor) -> Tensor:
+        windows = branch if tiling is None else tiling.cut(branch)
+        return torch.cat([_pixels(adapter.model, chunk, grey=grey) for chunk in windows.split(len(indices))])
+
+    def joined(windows: Tensor) -> Tensor:
+        return windows if fine is None else fine.join(windows)
+
     with stage("decode"):
-        images, parts = (_pictures(adapter.model, branch, grey=grey) for branch in latents)
-        normals = _pictures(adapter.model, anchoring.normal, grey=grey) if anchoring is not None else None
+        image_windows, part_windows = (decoded(branch) for branch in latents)
+        images, parts = to_images(joined(image_windows)), to_images(joined(part_windows))
+        normals = to_images(joined(decoded(anchoring.normal))) if anchoring is not None else None
     masks = None
     if method is MaskMethod.U2NET and adapter.mask_net is not None:
         with stage("mask"):
-            masks = u2net_masks(adapter.mask_net, parts)
+            found = joined(u2net_probabilities(adapter.mask_net, to_images(part_windows)))
+            masks = list((found[:, 0] > 0.5).cpu().numpy())
+    factor = adapter.base.factor
+    sides = [side * factor for side in anchoring.sides] if anchoring is not None and tiling is not None else None
+
+    def own(values: NDArray[Any], row: int, scale: int = 1) -> NDArray[Any]:
+        """Cut off what a canvas was padded by."""
+        return values if sides is None else values[: sides[row] // scale, : sides[row] // scale]
+
     return [
         DecodedPair(
             index,
             seed,
-            images[row],
-            parts[row],
-            masks[row] if masks is not None else None,
-            attention[row] if attention is not None else None,
+            own(images[row], row),
+            own(parts[row], row),
+            own(masks[row], row) if masks is not None else None,
+            own(attention[row], row, factor) if attention is not None else None,
             anchors[row] if anchors is not None else None,
-            normals[row] if normals is not None else None,
+            own(normals[row], row) if normals is not None else None,
         )
         for row, (index, seed) in enumerate(zip(indices, seeds, strict=True))
     ]
 
 
-def _pictures(model: DualAnoDiffModel, latents: Tensor, *, grey: bool) -> list[ImageArray]:
+def _pixels(model: DualAnoDiffModel, latents: Tensor, *, grey: bool) -> Tensor:
     """Decode latents; remove the base's tint if the photographs are grey."""
     pixels = decode(model.vae, latents)
-    return to_images(pixels.mean(1, keepdim=True).expand_as(pixels) if grey else pixels)
+    return pixels.mean(1, keepdim=True).expand_as(pixels) if grey else pixels

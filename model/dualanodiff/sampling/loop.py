@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from model.diffusion.attention_maps import average_maps
 from model.diffusion.prompts import own_tokens
 from model.diffusion.schedulers import make_scheduler
 from model.dualanodiff.model import DualAnoDiffModel
-from model.dualanodiff.sampling.anchoring import Anchoring, blend
+from model.dualanodiff.sampling.anchoring import Anchoring, blend, keep_to_course
 from model.dualanodiff.unet import ForwardOptions
 from model.runtime.progress import Meter, Progress
 from service.core.options.common import MaskMethod
@@ -52,28 +53,32 @@ def denoise(
     scheduler.set_timesteps(config.steps, device=model.device)
     timesteps, count = scheduler.timesteps, noise.shape[1]
     begin, latents = _start(scheduler, config, noise, anchoring)
-    guided = text.shape[1] == 2
-    text = text.repeat_interleave(count, dim=1)
+    tiling = anchoring.tiling if anchoring is not None else None
+    wants_maps = config.mask_method is MaskMethod.ATTENTION
     collected: list[Tensor] = []
     meter = Meter("denoise", len(timesteps), "steps", resumed=begin)
     extra = _randomness(scheduler, generators)
     for number, timestep in enumerate(timesteps[begin:], start=begin):
         scaled = scheduler.scale_model_input(latents, timestep)
         steps = timestep.long()
-        maps: list[Tensor] | None = [] if config.mask_method is MaskMethod.ATTENTION else None
-        run = ForwardOptions(
-            attention_maps=maps, background=background(number, steps) if background is not None else None
-        )
-        both = scaled.repeat(1, 2, 1, 1, 1) if guided else scaled
-        prediction = predict(both, steps, text, run).float()
-        if guided:
-            prediction = guide(prediction, config.guidance_scale)
-        if anchoring is not None and number >= config.blend_from * len(timesteps):
+        features = background(number, steps) if background is not None else None
+        windows, most = (scaled, count) if tiling is None else (tiling.cut(scaled), config.batch)
+        passes = [
+            _predicted(predict, config, chunk, steps, text, features=features, wants_maps=wants_maps)
+            for chunk in windows.split(most, dim=1)
+        ]
+        prediction = torch.cat([each.prediction for each in passes], dim=1)
+        maps = torch.cat([each.maps for each in passes if each.maps is not None]) if wants_maps else None
+        if tiling is not None:
+            prediction = tiling.join(prediction)
+            maps = None if maps is None else tiling.join(maps.movedim(-1, 1)).movedim(1, -1)
+        blends = number >= config.blend_from * len(timesteps)
+        if anchoring is not None and (blends or tiling is not None):
             clean = model.schedule.predict_clean(scaled, prediction, steps.expand(count))
-            blended = blend(clean, anchoring)
+            blended = blend(clean, anchoring) if blends else keep_to_course(clean, anchoring)
             prediction = model.schedule.prediction_of(scaled, blended, steps.expand(count))
         if maps is not None:
-            collected.append(average_maps(maps, count, noise.shape[-2:]))
+            collected.append(maps)
         latents = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1), **extra).prev_sample
         latents = latents.unflatten(0, (2, count))
         yield meter.report(number + 1)
@@ -81,6 +86,35 @@ def denoise(
         latents = blend(latents, anchoring)
     averaged = _defect_tokens(model, torch.stack(collected).mean(0)) if collected else None
     return latents, averaged
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Prediction `(2, N, C, h, w)` of a pass, and its attention maps `(N, h, w, L)` if they are wanted."""
+
+    prediction: Tensor
+    maps: Tensor | None
+
+
+def _predicted(
+    predict: Predict,
+    config: SamplingConfig,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Tensor,
+    *,
+    features: dict[str, Tensor] | None,
+    wants_maps: bool,
+) -> _Pass:
+    """Predict windows `(2, N, C, h, w)`, with guidance if `text` has the empty prompt."""
+    count, guided = latents.shape[1], text.shape[1] == 2
+    maps: list[Tensor] | None = [] if wants_maps else None
+    both = latents.repeat(1, 2, 1, 1, 1) if guided else latents
+    run = ForwardOptions(attention_maps=maps, background=features)
+    prediction = predict(both, timestep, text.repeat_interleave(count, dim=1), run).float()
+    if guided:
+        prediction = guide(prediction, config.guidance_scale)
+    return _Pass(prediction, None if maps is None else average_maps(maps, count, latents.shape[-2:]))
 
 
 def _start(scheduler: Any, config: SamplingConfig, noise: Tensor, anchoring: Anchoring | None) -> tuple[int, Tensor]:

@@ -201,11 +201,10 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
     device = adapter.model.device
     seeds = [pair_seed(config.seed, index) for index in indices]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    shape = (2, *_latent_shape(adapter))
-    noise = torch.stack([draw_noise(seed, shape) for seed in seeds], dim=1).to(device)
     with stage("encode"):
         anchors, anchoring = _anchored(sampler, seeds)
         background = _background(sampler, indices, seeds, anchors)
+    noise = _noise(adapter, seeds, anchoring).to(device)
     with stage("denoise"):
         latents, attention = yield from denoise(
             adapter.model,
@@ -227,6 +226,17 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
         anchors=anchors,
         anchoring=anchoring,
     )
+
+
+def _noise(adapter: DualAnoDiffAdapter, seeds: Sequence[int], anchoring: Anchoring | None) -> Tensor:
+    """Draw `(2, B, C, h, w)`; on canvases of several sizes, each pair's own part, beside which there is none."""
+    channels, cells, _ = _latent_shape(adapter)
+    if anchoring is None or anchoring.tiling is None:
+        return torch.stack([draw_noise(seed, (2, channels, cells, cells)) for seed in seeds], dim=1)
+    noise = torch.zeros(2, *anchoring.normal.shape)
+    for row, (seed, side) in enumerate(zip(seeds, anchoring.sides, strict=True)):
+        noise[:, row, :, :side, :side] = draw_noise(seed, (2, channels, side, side))
+    return noise
 
 
 def _anchored(sampler: Sampler, seeds: Sequence[int]) -> tuple[list[Anchor] | None, Anchoring | None]:

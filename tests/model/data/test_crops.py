@@ -8,7 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from model.data.crops import DEFECT_SHARE, SIDE_JITTER, cut_image, cut_mask, draw_window, find_defects, resize_share
+from model.data.crops import (
+    DEFECT_SHARE,
+    LARGEST_CANVAS,
+    SIDE_JITTER,
+    THICKNESS_SHARE,
+    canvas_side,
+    cut_image,
+    cut_mask,
+    detail_side,
+    draw_detail,
+    draw_window,
+    find_defects,
+    resize_share,
+)
 from model.types import MaskArray
 from service.core.options.common import CropKind
 
@@ -161,3 +174,49 @@ def test_a_view_at_the_models_own_size_keeps_the_pixels() -> None:
 def test_shares_keep_the_area() -> None:
     mask = np.random.default_rng(0).random((60, 60)) < 0.3
     assert resize_share(mask, 17).mean() == pytest.approx(mask.mean(), abs=0.01)
+
+
+def hairline(length: int = 150, width: int = 3) -> MaskArray:
+    mask = np.zeros((200, 200), np.bool_)
+    mask[100 : 100 + width, 20 : 20 + length] = True
+    return mask
+
+
+def test_a_window_with_detail_is_crossed_by_a_hairline_at_the_photographs_own_scale() -> None:
+    mask = hairline()
+    windows = [draw_detail(mask, "window", 32, np.random.default_rng(seed)) for seed in range(60)]
+    assert {window.side for window in windows} <= set(range(32, int(32 * SIDE_JITTER) + 1))
+    assert all(mask[window.slices].any() for window in windows)
+    lefts = [window.left for window in windows]
+    assert min(lefts) < 40
+    assert max(lefts) > 110
+    assert draw_window(mask, "window", 32, np.random.default_rng(0)).side >= 150 / DEFECT_SHARE * 0.8
+
+
+def test_a_wide_defect_fills_no_more_of_a_window_with_detail_than_its_share() -> None:
+    mask = np.zeros((300, 300), np.bool_)
+    mask[100:160, 20:280] = True
+    assert detail_side(mask[100:160, 20:280], 32) == pytest.approx(60 / THICKNESS_SHARE, abs=3)
+    assert detail_side(np.ones((10, 10), np.bool_), 32) == 32
+
+
+@anything
+@settings(max_examples=200)
+def test_a_window_with_detail_lies_inside_and_shows_some_defect(
+    mask: MaskArray, kind: CropKind, resolution: int, seed: int
+) -> None:
+    height, width = mask.shape
+    window = draw_detail(mask, kind, resolution, np.random.default_rng(seed))
+    left, top, right, bottom = window.box
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    assert mask[window.slices].any()
+
+
+def test_only_defects_too_long_for_a_window_get_a_larger_canvas() -> None:
+    assert canvas_side(hairline(), 200, "window", 32) == 192
+    assert canvas_side(hairline(), 200, "whole", 32) == 32
+    disc = np.hypot(*(np.indices((64, 64)) - 32)) < 12
+    for side in (40, 50):
+        assert canvas_side(disc, side, "window", 32) == 32
+    assert canvas_side(hairline(), 4000, "window", 32) == LARGEST_CANVAS * 32

@@ -15,17 +15,17 @@ from scipy import ndimage
 
 from model.diffusion.base import Base, load_base
 from model.diffusion.schedulers import make_scheduler
-from model.dualanodiff.adapter import DualAnoDiffAdapter
+from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
 from model.dualanodiff.model import build_model
 from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.masks.networks import load_mask_networks
 from model.runtime.seeding import draw_noise, pair_seed
-from model.types import GREY, Candidate
+from model.types import GREY, Candidate, Pair
 from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig
-from tests.support.tiny_data import drawn_normal, half_seeing_u2net, tiny_adapter
+from tests.support.tiny_data import drawn_normal, half_seeing_u2net, surface, tiny_adapter
 
 FEW = SamplingConfig(steps=3, batch=2, mask_method=MaskMethod.THRESHOLD)
 NORMALS = [drawn_normal(0), drawn_normal(1, 40, 70)]
@@ -89,6 +89,47 @@ def test_the_same_pair_in_a_batch_of_any_size(adapter: DualAnoDiffAdapter, sched
     whole = sample(adapter, config, 0, 5)
     for batch in (1, 3, 5):
         assert same(sample(adapter, replace(config, batch=batch), 0, 5), whole)
+
+
+@pytest.fixture(scope="module")
+def hairline_adapter(base: Base) -> DualAnoDiffAdapter:
+    """As trained on two photographs with a scratch ten times as long as a window of 16 pixels is wide."""
+    return replace_references(tiny_adapter(base, view="window"), [scratched_pair(seed) for seed in range(2)])
+
+
+@pytest.mark.parametrize("sketch", [0.0, 0.4])
+@pytest.mark.parametrize("method", [MaskMethod.THRESHOLD, MaskMethod.ATTENTION])
+def test_a_long_defect_is_generated_on_a_canvas_of_many_windows(
+    hairline_adapter: DualAnoDiffAdapter, sketch: float, method: MaskMethod
+) -> None:
+    """In any batch, beside pairs of one window, and without a pixel changed far from its course."""
+    config = replace(FEW, anchored=True, sketch_strength=sketch, mask_method=method)
+    normals = [drawn_normal(3, 150, 170)]
+    made = list(sample_pairs(prepare_sampling(hairline_adapter, config, normals=normals), 0, 4))
+    alone = list(sample_pairs(prepare_sampling(hairline_adapter, replace(config, batch=1), normals=normals), 0, 4))
+    assert same(made, alone)
+    again = list(sample_pairs(prepare_sampling(hairline_adapter, config, normals=normals), 2, 4))
+    assert same(again, made[2:])
+    for candidate in made:
+        assert candidate.image.shape == normals[0].image.shape
+        assert candidate.window is not None
+        assert candidate.window[2] - candidate.window[0] > 100
+        changed = (candidate.image != normals[0].image).any(2)
+        far = ndimage.distance_transform_edt(~candidate.mask) > 16 if candidate.mask.any() else changed == changed
+        assert not (changed & far).any()
+
+
+def scratched_pair(seed: int) -> Pair:
+    image = surface(seed, 150, 160).copy()
+    mask = np.zeros(image.shape[:2], np.bool_)
+    mask[70 + 5 * seed : 72 + 5 * seed, 15:150] = True
+    image[mask] //= 3
+    return Pair(f"scratch{seed}", image, mask)
+
+
+def replace_references(adapter: DualAnoDiffAdapter, pairs: list[Pair]) -> DualAnoDiffAdapter:
+    references, placements = make_references(pairs, adapter.model.config)
+    return replace(adapter, references=references, placements=placements)
 
 
 @pytest.mark.timeout(900)  # threads that spin take minutes where the cores are taken
