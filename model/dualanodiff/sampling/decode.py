@@ -94,6 +94,9 @@ def decode_pairs(
 
     with stage("decode"):
         image_windows, part_windows = (decoded(branch) for branch in latents)
+        if anchoring is not None and fine is not None:
+            # Group normalisation makes patterns of windows that are grey all over.
+            part_windows = part_windows * fine.cut(_finer(anchoring.allowed > 0, adapter.base.factor))
         images, parts = to_images(joined(image_windows)), to_images(joined(part_windows))
         normals = to_images(joined(decoded(anchoring.normal))) if anchoring is not None else None
     masks = None
@@ -127,3 +130,8 @@ def _pixels(model: DualAnoDiffModel, latents: Tensor, *, grey: bool) -> Tensor:
     """Decode latents; remove the base's tint if the photographs are grey."""
     pixels = decode(model.vae, latents)
     return pixels.mean(1, keepdim=True).expand_as(pixels) if grey else pixels
+
+
+def _finer(cells: Tensor, factor: int) -> Tensor:
+    """Repeat every cell `(B, 1, h, w)` as `factor` × `factor` pixels, as 0 and 1."""
+    return cells.float().repeat_interleave(factor, -1).repeat_interleave(factor, -2)
