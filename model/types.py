@@ -46,6 +46,7 @@ class Candidate:
         normal: name of the normal image it was anchored on, or None.
         window: `(left, top, right, bottom)` of the generated region in `image`, in pixels; None for the whole image.
         scores: numbers measured on the way (alignment, contrast …), for the manifest.
+        review: who approved the pair and when, as JSON; None if nobody has looked at it.
     """
 
     index: int
@@ -56,6 +57,7 @@ class Candidate:
     normal: str | None = None
     window: tuple[int, int, int, int] | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    review: dict[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         """Return everything except the images, as JSON."""

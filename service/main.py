@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from service.api import adapters, health, jobs, problems, schemas
+from service.api import adapters, health, jobs, page, pairs, problems, schemas, selections
 from service.api.auth import SCHEMES, KeyCache
 from service.api.body_limit import BodyLimit
 from service.api.methods import Methods, answer_head
@@ -58,10 +58,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.keys = KeyCache()
     app.state.metrics = Metrics(chosen)
-    versioned = [(prefix, router) for router in (jobs.router, adapters.router) for prefix in ("/v1", "")]
-    problems.install(app, Methods([*versioned, ("", health.router)]).allowed)
-    app.include_router(health.router)
-    for router in (jobs.router, adapters.router):
+    resources = (jobs.router, adapters.router, pairs.router, selections.router, page.router)
+    unversioned = [health.router, *([page.page_router()] if chosen.page else [])]
+    versioned = [(prefix, router) for router in resources for prefix in ("/v1", "")]
+    problems.install(app, Methods([*versioned, *(("", router) for router in unversioned)]).allowed)
+    for router in unversioned:
+        app.include_router(router)
+    for router in resources:
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
     answer_head(app)

@@ -50,6 +50,7 @@ class Provenance:
         base_hash: identifies the weights of the base model.
         counts: the counts of the candidates, as JSON; `counts["accepted"]` is the number of pairs.
         evaluation: what the pairs are worth on held-out photographs, as JSON; None where that was not asked for.
+        selection: who chose the pairs from which dataset, as JSON; None if all accepted pairs are there.
     """
 
     object_name: str
@@ -59,6 +60,7 @@ class Provenance:
     base_hash: str | None
     counts: Mapping[str, Any]
     evaluation: Mapping[str, Any] | None = None
+    selection: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,15 @@ def write_dataset(
         archive.add("dataset.json", text.encode())
         kind = f"{label(provenance.object_name, 'object')}: {label(provenance.defect_name, 'defect')}"
         method = str((provenance.adapter_card or {}).get("method", DEFAULT_METHOD))
-        archive.add("README.md", dataset_readme(kind, method, len(records), len(healthy), formats).encode())
+        reviewed = provenance.selection is not None
+        readme = dataset_readme(kind, method, len(records), len(healthy), formats, reviewed=reviewed)
+        archive.add("README.md", readme.encode())
         archive.add("preview.png", encode_png(sheet.render()))
     return summarise(path, json.loads(text), records)
 
 
 def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequence[dict[str, str]]) -> dict[str, Any]:
-    evaluation = {} if provenance.evaluation is None else {"evaluation": provenance.evaluation}
+    optional = {"evaluation": provenance.evaluation, "selection": provenance.selection}
     return {
         "format_version": FORMAT_VERSION,
         "software": {"name": "pairforge", "version": _software_version()},
@@ -155,7 +159,7 @@ def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequen
         "counts": provenance.counts,
         "formats": formats,
         "normals": healthy,
-        **evaluation,
+        **{name: value for name, value in optional.items() if value is not None},
     }
 
 
@@ -216,6 +220,7 @@ def _write_pair(
         "mask_fraction": round(float(candidate.mask.mean()), 6),
         "bbox": bounding_box(candidate.mask),
         "scores": {name: _finite(score) for name, score in sorted(candidate.scores.items())},
+        **({} if candidate.review is None else {"review": candidate.review}),
     }
     for layout in layouts:
         _add_all(archive, layout.pair(stored))

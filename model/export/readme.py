@@ -27,6 +27,8 @@ for line in (root / "manifest.jsonl").open(encoding="utf-8"):
 ```
 """
 
+BY_RULES_ALONE = ", not by a person"
+
 DRAWN = """\
 **Every image under `images/` is generated** by a diffusion model that was adapted to a handful of real examples. The
 masks are derived from what the model drew and were checked by rules, not by a person.
@@ -44,6 +46,12 @@ and no model drew anything. The mask is that of the patch. It is a baseline, to 
 
 ORIGINS = {"dualanodiff": DRAWN, "copy-paste": COPIED, "perlin": PATCHED}
 """Method → how its pairs are made."""
+
+REVIEWED = """\
+**A person has approved every pair.** `review` in `manifest.jsonl` says who and when, and whether the mask was changed
+by hand; `selection` in `dataset.json` names the dataset that they were chosen from. Scores are those of the pair as it
+was generated.
+"""
 
 PROVENANCE = """\
 Use the pairs as additional training data. Measure on real images only, and keep the real examples that the adapter was
@@ -85,8 +93,16 @@ to this folder, whose `images` is added to the project as local storage.
 NO_GOOD_IMAGES = "\nNo healthy images were provided: put yours into `train/good` and `test/good` before training.\n"
 
 
-def dataset_readme(kind: str, method: str, num_pairs: int, num_normals: int, formats: Sequence[str]) -> str:
-    """Return the README as Markdown; `kind` names the object and the defect on one line."""
+def dataset_readme(
+    kind: str, method: str, num_pairs: int, num_normals: int, formats: Sequence[str], *, reviewed: bool = False
+) -> str:
+    """Return the README as Markdown.
+
+    Args:
+        kind: names the object and the defect on one line.
+        reviewed: whether a person has approved every pair.
+    """
+    origin = ORIGINS[method].replace(BY_RULES_ALONE, "") + REVIEWED if reviewed else ORIGINS[method]
     title = kind.replace("`", "'")
     parts = [
         f"# `{title}`, {num_pairs} generated image–mask pair{'' if num_pairs == 1 else 's'}\n",
@@ -94,6 +110,6 @@ def dataset_readme(kind: str, method: str, num_pairs: int, num_normals: int, for
         *([NORMALS] if num_normals else []),
         f"## Reading it\n\n{LOADING}",
         *(FORMATS[name] + (NO_GOOD_IMAGES if name == "mvtec" and not num_normals else "") for name in formats),
-        f"## Where it comes from\n\n{ORIGINS[method]}{PROVENANCE}",
+        f"## Where it comes from\n\n{origin}{PROVENANCE}",
     ]
     return "\n".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,7 +14,11 @@ from service.core.settings import Settings
 MAX_JSON_BYTES = 64_000
 """Many times the size of the largest valid request."""
 
+MAX_SELECTION_BYTES = 16_000_000
+"""Some thousand pairs, hundreds of them with a mask of their own."""
+
 _UPLOADS = frozenset({"/adapters", "/v1/adapters"})
+_SELECTION = re.compile(r"(/v1)?/jobs/[^/]*/selections")
 
 
 class BodyLimit:
@@ -28,7 +33,7 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
             await self._app(scope, receive, send)
             return
-        most = self._max_upload if scope["path"] in _UPLOADS else MAX_JSON_BYTES
+        most = self._most(scope["path"])
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         too_large = length.isdigit() and int(length) > most
         taken, complete = 0, False
@@ -55,6 +60,11 @@ class BodyLimit:
             return message
 
         await self._app(scope, limited, send)
+
+    def _most(self, path: str) -> int:
+        if path in _UPLOADS:
+            return self._max_upload
+        return MAX_SELECTION_BYTES if _SELECTION.fullmatch(path) else MAX_JSON_BYTES
 
 
 def _too_large(most: int) -> Problem:

@@ -95,7 +95,7 @@ def submit(
             stored_bytes=stored_bytes,
             idempotency=submission.idempotency,
             request_id=submission.request_id,
-            adapter=request["adapter_id"] if submission.kind == Kind.JOB else None,
+            adapter=request["adapter_id"] if submission.kind == Kind.JOB and "selection" not in request else None,
         )
     except IdempotencyConflict as error:
         raise _conflict(submission) from error

@@ -56,19 +56,26 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _show_ready(stack: Stack, running: Running, output: Output, *, json: bool) -> None:
     keys = running.environment["PAIRFORGE_REQUIRE_KEYS"] == "true"
-    facts = {"url": running.url, "docs": f"{running.url}/docs", "data_dir": str(stack.path), "pid": os.getpid()}
+    facts = {
+        "url": running.url,
+        "page": f"{running.url}/",
+        "docs": f"{running.url}/docs",
+        "data_dir": str(stack.path),
+        "pid": os.getpid(),
+    }
     if json:
         output.event("ready", {**facts, "worker_metrics": running.worker_metrics, "require_keys": keys})
         return
     key = f"pairforge keys create NAME --data-dir {stack.path}" if keys else "not needed from this machine"
     typer.echo(
         "PairForge is ready.\n"
+        f"  page     {facts['page']}\n"
         f"  API      {running.url}\n"
         f"  docs     {facts['docs']}\n"
         f"  keys     {key}\n"
         f"  data     {stack.path} (logs are in logs/)\n"
         f"  metrics  {' '.join([f'{running.url}/metrics', *running.worker_metrics])}\n"
-        f"In another terminal:{_export(stack.path, running.url)}\n"
+        f"Open the page in a browser, or work in another terminal:{_export(stack.path, running.url)}\n"
         "  pairforge adapters create IMAGES MASKS --wait\n"
         "Stop with Ctrl-C; the same command continues unfinished work."
     )

@@ -92,7 +92,8 @@ class Dispatcher:
         if record.kind is Kind.ADAPTER:
             self.send_training(record.id)
         else:
-            self.send_generation(record.id, workers_for(record.request["num_pairs"], self._settings))
+            workers = 1 if record.is_selection else workers_for(record.request["num_pairs"], self._settings)
+            self.send_generation(record.id, workers)
 
     def close(self) -> None:
         """Close the connections."""

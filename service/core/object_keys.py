@@ -134,3 +134,13 @@ def dataset(job: str, owner: str) -> str:
 
 def preview(job: str, owner: str) -> str:
     return f"{results(job, owner)}preview.png"
+
+
+def rejected(job: str, owner: str) -> str:
+    """Return the key of the rejected candidates that are kept to look at."""
+    return f"{results(job, owner)}rejected.zip"
+
+
+def approved(job: str) -> str:
+    """Return the key of the list of pairs that a selection consists of, stored before its record is created."""
+    return f"{prefix(job)}approved.json"

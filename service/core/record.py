@@ -68,6 +68,11 @@ class Record:
     notes: list[str]
     request_id: str | None
 
+    @property
+    def is_selection(self) -> bool:
+        """Return whether it is a job that puts approved pairs of another job together."""
+        return "selection" in self.request
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -24,6 +24,7 @@ class Settings(BaseSettings):
         base: default base model of adapters.
         device: "auto", or a torch device.
         spool_dir: folder of uploads and unfinished work; None for the system's folder of temporary files.
+        page: serve the page at `/`; everything it does goes through the API, which is served in any case.
         require_keys: require an API key of every request; without it, only requests from this machine are served.
         max_pairs, max_normals, max_file_bytes, max_body_bytes, max_pixels, max_total_pixels: limits of one upload.
         max_held_out, max_held_out_normals: most held-out pairs and normal images of one upload.
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     base: str = "mini"
     device: str = "auto"
     spool_dir: Path | None = None
+    page: bool = True
     require_keys: bool = True
     max_pairs: PositiveInt = 64
     max_normals: PositiveInt = 200

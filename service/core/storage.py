@@ -85,6 +85,16 @@ class ObjectStore:
         with _failures(key):
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """Read the bytes of an object from `start` up to, and without, `stop`.
+
+        Raises:
+            MissingObject: no object has this key.
+        """
+        with _failures(key):
+            wanted = f"bytes={start}-{stop - 1}"
+            return self._client.get_object(Bucket=self._bucket, Key=key, Range=wanted)["Body"].read()
+
     def download(self, key: str, file: Path) -> None:
         """Download an object to a file, which appears when it is complete.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
@@ -32,9 +32,15 @@ LIST_FILE = "candidates.json"
 
 @dataclass(frozen=True, slots=True)
 class BlockVerdict:
-    """The accepted candidates of one block: index → scores, in order."""
+    """The candidates of one block that were checked, in order.
+
+    Attributes:
+        accepted: index → scores.
+        rejected: index → reasons and scores; empty in verdicts of earlier versions.
+    """
 
     accepted: dict[int, dict[str, float]]
+    rejected: dict[int, tuple[list[str], dict[str, float]]] = field(default_factory=dict)
 
 
 class Blocks:
@@ -73,13 +79,18 @@ class Blocks:
     def store_verdict(self, number: int, verdict: BlockVerdict) -> str:
         """Upload a verdict; returns its key."""
         key = object_keys.verdict(self._job, number, self._owner)
-        content = json.dumps({"accepted": list(verdict.accepted.items())}).encode()
+        rejected = [(index, reasons, scores) for index, (reasons, scores) in verdict.rejected.items()]
+        content = json.dumps({"accepted": list(verdict.accepted.items()), "rejected": rejected}).encode()
         retry(lambda: self._objects.put(key, content, content_type="application/json"), self._check)
         return key
 
     def verdict(self, key: str) -> BlockVerdict:
         content = retry(lambda: self._objects.get(key), self._check)
-        return BlockVerdict({int(index): scores for index, scores in json.loads(content)["accepted"]})
+        listed = json.loads(content)
+        return BlockVerdict(
+            {int(index): scores for index, scores in listed["accepted"]},
+            {int(index): (reasons, scores) for index, reasons, scores in listed.get("rejected", ())},
+        )
 
     def _path(self, key: str) -> Path:
         return self._folder / key.rpartition("/")[2]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import ZipFile
@@ -36,10 +37,12 @@ from worker.attempt.model_cache import Loaded
 from worker.attempt.progress import Reporter
 from worker.attempt.retry import retry, wait
 from worker.attempt.upload import upload
+from worker.generation.approved import ApprovedPairs
 from worker.generation.blocks import Blocks
 from worker.generation.evaluated_job import EvaluatedJob
 from worker.generation.evaluation import STAGE
 from worker.generation.job import GenerationJob, prepare_job
+from worker.generation.rejected import REJECTED_KEPT, pack_rejected
 from worker.generation.selection import Selection
 
 log = structlog.stdlib.get_logger(__name__)
@@ -62,9 +65,13 @@ def run_generation(job: str, context: Context, *, delivery: Delivery | None = No
         delivery,
         take=context.store.claims.join,
         send=lambda: context.dispatcher.send_generation(job, 1),
-        work=lambda record, lease, folder: _Generation(context, record, lease, folder).run(),
+        work=lambda record, lease, folder: _share_of(record)(context, record, lease, folder).run(),
         event="generation_joined",
     )
+
+
+def _share_of(record: Record) -> type[_Generation | ApprovedPairs]:
+    return ApprovedPairs if record.is_selection else _Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +210,28 @@ class _Generation:
             upload(objects, stored["dataset"], path, "application/zip", check)
             retry(lambda: objects.put(stored["preview"], preview, content_type="image/png"), check)
         counts, size = selection.counts.as_dict(), path.stat().st_size
+        kept = self._keep_rejected(selection, self._folder / "rejected.zip")
+        if kept:
+            stored["rejected"] = object_keys.rejected(job, owner)
         self._report.report(Progress("finish", 1, 1, "parts"), counts)
         result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts, **stored}
         if evaluation is not None:
             result["verdict"] = evaluation["verdict"]
-        succeeded = retry(lambda: self._context.store.claims.succeed(job, owner, result, size + len(preview)), check)
+        stored_bytes = size + len(preview) + kept
+        succeeded = retry(lambda: self._context.store.claims.succeed(job, owner, result, stored_bytes), check)
         if succeeded:
             log.info("generation_succeeded", bytes=size)
             retry(lambda: self._delete_others(stored["dataset"]), patience=SCRATCH_PATIENCE)
         return succeeded
+
+    def _keep_rejected(self, selection: Selection, path: Path) -> int:
+        """Store small pictures of the first rejected candidates; returns their size in bytes, 0 if there are none."""
+        rejected = self._checked(islice(selection.rejected(), REJECTED_KEPT))
+        if not pack_rejected(path, rejected):
+            return 0
+        key = object_keys.rejected(self._record.id, self._lease.owner)
+        upload(self._context.objects, key, path, "application/zip", self._lease.check)
+        return path.stat().st_size
 
     def _evaluated(self, request: GenerationRequest, loaded: Loaded, selection: Selection) -> dict[str, Any] | None:
         """Measure what the pairs are worth, if that was asked for."""

@@ -73,9 +73,20 @@ class Selection:
                 candidate.scores.update(scores[candidate.index])
                 yield candidate
 
+    def rejected(self) -> Iterator[tuple[Candidate, list[str]]]:
+        """Yield the rejected candidates in order, with the reasons."""
+        self._catch_up()
+        for number, key in self._retried(lambda: self._store.blocks.verdicts(self._lease.record)).items():
+            found = self._blocks.verdict(key).rejected
+            for candidate in self._blocks.candidates(self._blocks_done[number], list(found)) if found else ():
+                reasons, scores = found[candidate.index]
+                candidate.scores.update(scores)
+                yield candidate, reasons
+
     def _filter_block(self, candidate_filter: CandidateFilter) -> None:
         number = self._next
         accepted: dict[int, dict[str, float]] = {}
+        rejected: dict[int, tuple[list[str], dict[str, float]]] = {}
         before, counts = self.counts, copy.deepcopy(self.counts)
         for candidate in self._blocks.candidates(self._blocks_done[number]):
             self._lease.check()
@@ -85,7 +96,9 @@ class Selection:
             counts.count(verdict)
             if verdict.accepted:
                 accepted[candidate.index] = candidate.scores
-        key = self._blocks.store_verdict(number, BlockVerdict(accepted))
+            else:
+                rejected[candidate.index] = [str(reason) for reason in verdict.reasons], candidate.scores
+        key = self._blocks.store_verdict(number, BlockVerdict(accepted, rejected))
         self._accepted[number] = list(accepted)
         self._next += 1
         state = {"next_block": self._next, **counts.as_dict()}

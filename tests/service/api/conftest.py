@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 from redis import Redis
+from starlette.types import ASGIApp
 
 from service.api.http import LimitedProtocol
 from service.core import api_keys, object_keys
@@ -25,10 +26,10 @@ from tests.support.servers import ACCESS_KEY, SECRET_KEY, RedisServer, S3Server
 
 
 @contextmanager
-def serving(chosen: Settings) -> Iterator[str]:
-    """The address of the API, which runs in a thread."""
+def serving(chosen: Settings, wrapped: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> Iterator[str]:
+    """The address of the API, which runs in a thread, wrapped in another app if need be."""
     config = uvicorn.Config(
-        create_app(chosen),
+        wrapped(create_app(chosen)),
         port=0,
         http=LimitedProtocol,
         log_level="warning",

@@ -1,0 +1,190 @@
+// Small parts that all views use.
+import htm from "./vendor/htm.js";
+import { useEffect, useRef, useState } from "./vendor/hooks.js";
+import { h } from "./vendor/preact.js";
+import * as api from "./api.js";
+import { number, t } from "./texts.js";
+
+export const html = htm.bind(h);
+export { useEffect, useRef, useState };
+export { useLayoutEffect, useMemo } from "./vendor/hooks.js";
+
+export const ENDED = ["succeeded", "failed", "cancelled"];
+
+export const go = (hash) => { location.hash = hash; };
+
+// A picture of the API; `alt` says what it shows. One that scrolls past faster than the delay is not asked for.
+export function Picture({ path, alt, className = "", delay = 0 }) {
+  const [source, setSource] = useState(null);
+  const [failed, setFailed] = useState(false);
+  useEffect(() => {
+    let alive = true;
+    setFailed(false);
+    const ask = () => api.picture(path).then((url) => alive && setSource(url), () => alive && setFailed(true));
+    const timer = delay ? setTimeout(ask, delay) : ask() && 0;
+    return () => { alive = false; clearTimeout(timer); };
+  }, [path]);
+  if (failed) return html`<span class="blank ${className}">${t("no_picture")}</span>`;
+  return source ? html`<img class=${className} src=${source} alt=${alt} decoding="async" />` : html`<span class="blank ${className}"></span>`;
+}
+
+export function Refused({ error }) {
+  if (!error) return null;
+  const errors = (error.errors || []).map((entry) => entry.detail).filter(Boolean);
+  return html`<div class="refusal" role="alert">
+    ${errors.length > 1 ? html`<ul>${errors.map((detail) => html`<li>${detail}</li>`)}</ul>` : html`<p>${error.message === "network" ? t("offline") : error.message}</p>`}
+  </div>`;
+}
+
+export function State({ state }) {
+  return html`<span class="state ${state}">${t(`state_${state}`)}</span>`;
+}
+
+export function Progress({ record }) {
+  const { state, progress, queue_position: ahead } = record;
+  if (state === "queued") return html`<p role="status">${ahead ? t("queued_behind", { n: ahead }) : t("queued")}</p>`;
+  if (!progress || ENDED.includes(state)) return null;
+  const known = progress.total > 0 && progress.unit !== "parts";
+  return html`<div class="progress">
+    <progress aria-label=${t("progress")} max=${known ? progress.total : undefined} value=${known ? progress.completed : undefined}></progress>
+    <p role="status">
+      ${t(`stage_${progress.stage}`)}${known ? `: ${progress.completed} / ${progress.total} ${t(`unit_${progress.unit}`)}` : ""}
+      ${progress.rate ? ` · ${number(progress.rate)} ${t("per_second")}` : ""}${progress.eta != null ? ` · ${t("left", { time: duration(progress.eta) })}` : ""}
+    </p>
+  </div>`;
+}
+
+export function duration(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}
+
+export const when = (time) => new Date(time).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+
+// A record, kept up to date by its events until it has ended.
+export function useRecord(path) {
+  const [record, setRecord] = useState(null);
+  const [error, setError] = useState(null);
+  useEffect(() => {
+    const stop = new AbortController();
+    setRecord(null);
+    setError(null);
+    let seen = "";
+    const load = () => api.get(path).then((found) => { if (!stop.signal.aborted) setRecord(found); }, (refused) => { if (!stop.signal.aborted) setError(refused); });
+    load().then(() => api.events(`${path}/events`, (event) => {
+      // How it ended comes whole, with its result.
+      if (!ENDED.includes(event.state)) setRecord((before) => before && { ...before, state: event.state, progress: event.progress || before.progress, counts: event.counts || before.counts });
+      const facts = `${event.state} ${event.progress?.stage} ${Math.floor((event.progress?.completed || 0) / 25)}`;
+      if (facts !== seen && !ENDED.includes(event.state)) load();
+      seen = facts;
+    }, stop.signal)).then(() => { if (!stop.signal.aborted) load(); });
+    return () => stop.abort();
+  }, [path]);
+  return [record, error, setRecord];
+}
+
+// A list that is asked for again every few seconds while something in it goes on.
+export function useList(path) {
+  const [data, setData] = useState(null);
+  const [error, setError] = useState(null);
+  const [round, setRound] = useState(0);
+  useEffect(() => {
+    let alive = true;
+    let timer = 0;
+    const load = async () => {
+      try {
+        const found = await api.all(path, 100);
+        if (!alive) return;
+        setData(found);
+        setError(null);
+        if (found.some((record) => !ENDED.includes(record.state))) timer = setTimeout(load, 3000);
+      } catch (refused) {
+        if (alive) setError(refused);
+      }
+    };
+    load();
+    return () => { alive = false; clearTimeout(timer); };
+  }, [path, round]);
+  return [data, error, () => setRound((before) => before + 1)];
+}
+
+// A curve of [x, y] points.
+export function Curve({ points, label }) {
+  if (points.length < 2) return null;
+  const [w, h, left, bottom] = [560, 180, 52, 24];
+  const xs = points.map(([x]) => x);
+  const ys = points.map(([, y]) => y);
+  const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
+  const [y0, y1] = [Math.min(...ys), Math.max(...ys)];
+  const px = (x) => left + ((x - x0) / (x1 - x0 || 1)) * (w - left - 8);
+  const py = (y) => 8 + (1 - (y - y0) / (y1 - y0 || 1)) * (h - bottom - 16);
+  const line = points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ");
+  return html`<figure class="curve"><figcaption>${label}</figcaption>
+    <svg viewBox="0 0 ${w} ${h}" role="img" aria-label=${`${label}: ${number(ys[0])} → ${number(ys[ys.length - 1])}`}>
+      <line class="axis" x1=${left} y1=${h - bottom} x2=${w - 8} y2=${h - bottom} /><line class="axis" x1=${left} y1="8" x2=${left} y2=${h - bottom} />
+      <text x=${left - 6} y="16" text-anchor="end">${number(y1)}</text><text x=${left - 6} y=${h - bottom} text-anchor="end">${number(y0)}</text>
+      <text x=${left} y=${h - 6}>${x0}</text><text x=${w - 8} y=${h - 6} text-anchor="end">${x1}</text>
+      <polyline points=${line} />
+    </svg></figure>`;
+}
+
+// A dialog that closes with Escape and gives the focus back.
+export function Dialog({ title, onClose, children, wide = false }) {
+  const dialog = useRef();
+  useEffect(() => {
+    const before = document.activeElement;
+    dialog.current.showModal();
+    return () => before?.focus?.();
+  }, []);
+  return html`<dialog ref=${dialog} class=${wide ? "wide" : ""} aria-label=${title} onCancel=${(event) => { event.preventDefault(); onClose(); }}>
+    <article><header><button type="button" class="shut" aria-label=${t("close")} onClick=${onClose}>×</button><h2>${title}</h2></header>${children}</article>
+  </dialog>`;
+}
+
+// An input for an option that the API describes; empty means its default.
+export function OptionInput({ option, value, onChange }) {
+  const id = `option-${option.name}`;
+  const schema = option.value_schema.anyOf ? option.value_schema.anyOf[0] : option.value_schema;
+  const described = `${id}-help`;
+  const set = (event) => onChange(event.target.value === "" ? undefined : event.target.value);
+  let input;
+  if (schema.enum || schema.type === "boolean") {
+    const values = schema.enum || ["true", "false"];
+    input = html`<select id=${id} aria-describedby=${described} value=${value ?? ""} onChange=${set}>
+      <option value="">${t("default_is", { value: shown(option.default) })}</option>
+      ${values.map((each) => html`<option value=${each}>${schema.enum ? each : t(each === "true" ? "yes" : "no")}</option>`)}
+    </select>`;
+  } else {
+    const numeric = ["integer", "number"].includes(schema.type);
+    input = html`<input id=${id} aria-describedby=${described} type=${numeric ? "number" : "text"} step=${schema.type === "integer" ? 1 : "any"}
+      min=${schema.minimum} max=${schema.maximum} value=${value ?? ""} placeholder=${t("default_is", { value: shown(option.default) })} onInput=${set} />`;
+  }
+  return html`<div class="option"><label for=${id}>${option.name.replaceAll("_", " ")}</label>${input}<small id=${described}>${option.help}</small></div>`;
+}
+
+function shown(value) {
+  if (value === null || value === undefined) return t("by_base");
+  if (value === true || value === false) return t(value ? "yes" : "no");
+  return String(value);
+}
+
+// The values of options as JSON wants them; the API checks them.
+export function asJson(options, values) {
+  const found = {};
+  for (const option of options) {
+    const value = values[option.name];
+    if (value === undefined) continue;
+    const schema = option.value_schema.anyOf ? option.value_schema.anyOf[0] : option.value_schema;
+    if (schema.type === "boolean") found[option.name] = value === "true";
+    else if (["integer", "number"].includes(schema.type)) found[option.name] = Number(value);
+    else found[option.name] = value;
+  }
+  return found;
+}
+
+// A labelled input with a sentence on what it is for.
+export function Field({ id, label, help, ...input }) {
+  return html`<div class="field"><label for=${id}>${label}</label><input id=${id} aria-describedby=${help && `${id}-help`} ...${input} />${help && html`<small id=${`${id}-help`}>${help}</small>`}</div>`;
+}

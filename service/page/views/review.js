@@ -1,0 +1,240 @@
+// Every pair of a job: look, approve, reject, change the mask; the approved ones become a dataset.
+import * as api from "../api.js";
+import { number, t } from "../texts.js";
+import { Dialog, Field, go, html, Picture, Refused, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../ui.js";
+import { Formats } from "./jobs.js";
+import { Painter } from "./painter.js";
+
+const score = (pair) => (pair.scores.score ?? 0).toFixed(2);
+const TILE = { width: 184, height: 236 };
+const AHEAD = 2;
+const DELAY = 60;
+
+// What a person decided, kept by the browser until the dataset is made: candidate → decision, time and new mask.
+function useDecisions(job) {
+  const kept = `pairforge-review-${job}`;
+  const [decisions, setDecisions] = useState(() => new Map(JSON.parse(localStorage.getItem(kept) || "[]")));
+  const decide = (candidates, change) => setDecisions((before) => {
+    const next = new Map(before);
+    for (const candidate of candidates) {
+      if (change === null) next.delete(candidate);
+      else next.set(candidate, { ...next.get(candidate), ...change, at: new Date().toISOString() });
+    }
+    try { localStorage.setItem(kept, JSON.stringify([...next])); } catch { /* too many masks for the browser's store: they are kept until the page is left */ }
+    return next;
+  });
+  return [decisions, decide];
+}
+
+export function Review({ id }) {
+  const [job, setJob] = useState(null);
+  const [pairs, setPairs] = useState(null);
+  const [error, setError] = useState(null);
+  const [refused, setRefused] = useState(null);
+  const [decisions, decide] = useDecisions(id);
+  const [order, setOrder] = useState("made");
+  const [filter, setFilter] = useState("all");
+  const [outlines, setOutlines] = useState(true);
+  const [open, setOpen] = useState(null);
+  const [painting, setPainting] = useState(null);
+  const [at, setAt] = useState(0);
+  const [reviewer, setReviewer] = useState(localStorage.getItem("pairforge-reviewer") || "");
+  const [formats, setFormats] = useState(new Set());
+  const [names, setNames] = useState([]);
+  const [rejected, setRejected] = useState([]);
+  const here = useRef(0);
+
+  useEffect(() => {
+    api.get(`jobs/${id}`).then((found) => { setJob(found); setFormats(new Set(found.request.formats)); }, setError);
+    api.all(`jobs/${id}/pairs`, 1000).then(setPairs, setError);
+    api.all(`jobs/${id}/pairs?rejected=true`, 1000).then(setRejected, () => {});
+    api.get("options").then((found) => setNames(found.formats), () => {});
+  }, [id]);
+
+  const state = (pair) => decisions.get(pair.candidate)?.decision || "open";
+  const reasons = useMemo(() => [...new Set(rejected.flatMap((pair) => pair.reasons))].sort(), [rejected]);
+  const shown = useMemo(() => {
+    const all = filter.startsWith("reason:") ? rejected.filter((pair) => pair.reasons.includes(filter.slice(7))) : (pairs || []).filter((pair) => filter === "all" || state(pair) === filter);
+    const sign = order === "score_down" ? -1 : 1;
+    return order === "made" ? all : [...all].sort((a, b) => sign * ((a.scores.score ?? 0) - (b.scores.score ?? 0)) || a.candidate - b.candidate);
+  }, [pairs, rejected, filter, order, filter === "all" || filter.startsWith("reason:") ? null : decisions]);
+
+  if (error) return html`<${Refused} error=${error} />`;
+  if (!pairs || !job) return html`<p aria-busy="true"></p>`;
+  const approved = pairs.filter((pair) => state(pair) === "approved");
+  const left = pairs.filter((pair) => state(pair) === "rejected").length;
+  const readOnly = filter.startsWith("reason:");
+  const set = (pair, decision) => !readOnly && decide([pair.candidate], decision === null ? null : { decision });
+
+  const deliver = async (event) => {
+    event.preventDefault();
+    setRefused(null);
+    localStorage.setItem("pairforge-reviewer", reviewer);
+    const list = approved.map(({ candidate }) => ({ candidate, at: decisions.get(candidate).at, ...(decisions.get(candidate).mask ? { mask: decisions.get(candidate).mask } : {}) }));
+    try { go(`#/jobs/${(await api.post(`jobs/${id}/selections`, { reviewer, approved: list, formats: [...formats] })).id}`); } catch (problem) { setRefused(problem); }
+  };
+  const paint = async (pair) => {
+    const own = decisions.get(pair.candidate)?.mask;
+    const fetched = (name) => api.blob(`jobs/${id}/pairs/${pair.candidate}/${name}`);
+    const image = await fetched("image");
+    const mask = own ? new Blob([Uint8Array.from(atob(own), (c) => c.charCodeAt(0))], { type: "image/png" }) : await fetched("mask");
+    setPainting({ pair, image, mask });
+  };
+  const painted = async (blob) => {
+    const bytes = new Uint8Array(await blob.arrayBuffer());
+    let text = "";
+    for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+    decide([painting.pair.candidate], { decision: "approved", mask: btoa(text) });
+    setPainting(null);
+  };
+  // Keys come faster than the page is drawn, so the place is kept beside it.
+  const move = (index) => { here.current = Math.max(0, Math.min(shown.length - 1, index)); setAt(here.current); };
+  const keys = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const [pressed, pair] = [event.key.toLowerCase(), shown[here.current]];
+    // Where the decision takes the pair out of the list, the next one comes to its place.
+    const next = here.current + (filter === "all" ? 1 : 0);
+    if (pressed === "a") { set(pair, "approved"); move(next); }
+    else if (pressed === "r") { set(pair, "rejected"); move(next); }
+    else if (pressed === "u") set(pair, null);
+    else if (pressed === "t" && !readOnly) paint(pair);
+    else return;
+    event.preventDefault();
+  };
+
+  return html`<div><div class="title"><h1>${t("review")}</h1><div class="actions"><a role="button" class="secondary outline" href=${`#/jobs/${id}`}>${t("back_to_job")}</a></div></div>
+    <p role="status" class="sum">${t("approved_of", { n: approved.length, r: left, u: pairs.length - approved.length - left, all: pairs.length })}</p>
+    <form class="bar" onSubmit=${(event) => event.preventDefault()}>
+      <label>${t("filter")} <select value=${filter} onChange=${(event) => { setFilter(event.target.value); here.current = 0; setAt(0); }}>
+        ${["all", "open", "approved", "rejected"].map((name) => html`<option value=${name}>${t(name)}</option>`)}
+        ${reasons.length > 0 && html`<optgroup label=${t("rejected_reasons")}>${reasons.map((reason) => html`<option value=${`reason:${reason}`}>${t(`reason_${reason}`)}</option>`)}</optgroup>`}</select></label>
+      <label>${t("order")} <select value=${order} onChange=${(event) => { setOrder(event.target.value); here.current = 0; setAt(0); }}>${["made", "score_down", "score_up"].map((name) => html`<option value=${name}>${t(`order_${name}`)}</option>`)}</select></label>
+      <label class="choice"><input type="checkbox" checked=${outlines} onChange=${(event) => setOutlines(event.target.checked)} /> ${t("outlines")}</label>
+      ${!readOnly && html`<button type="button" class="small outline" onClick=${() => decide(shown.filter((pair) => state(pair) === "open").map((pair) => pair.candidate), { decision: "approved" })}>${t("all_of_them")}</button>`}
+    </form>
+    <p id="review-help"><small>${t("review_help")}</small></p>
+    ${shown.length ? html`<${Grid} job=${id} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${at} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${open !== null || painting !== null} />` : html`<p>${t("no_pairs_here")}</p>`}
+    <form class="deliver" onSubmit=${deliver}>
+      <h2>${t("delivered")}</h2><p>${t("selection_help", { n: approved.length })}</p><${Refused} error=${refused} />
+      <${Field} id="reviewer" label=${t("reviewer")} help=${t("reviewer_help")} required maxlength="80" value=${reviewer} onInput=${(event) => setReviewer(event.target.value)} />
+      <${Formats} names=${names} chosen=${formats} onChange=${setFormats} />
+      <button type="submit" disabled=${!approved.length}>${t("delivered")}</button>
+    </form>
+    ${open !== null && shown[open] && html`<${Large} key=${shown[open].candidate} job=${id} pair=${shown[open]} decision=${decisions.get(shown[open].candidate)} readOnly=${readOnly}
+      onDecide=${(decision) => set(shown[open], decision)} onMove=${(by) => { const next = Math.min(shown.length - 1, Math.max(0, open + by)); setOpen(next); move(next); }}
+      onPaint=${() => paint(shown[open])} onClose=${() => setOpen(null)} />`}
+    ${painting && html`<${Painter} title=${t("mask_of", { n: painting.pair.number ?? painting.pair.candidate })} image=${painting.image} mask=${painting.mask} onMask=${painted} onBroken=${() => setPainting(null)} onClose=${() => setPainting(null)} />`}</div>`;
+}
+
+// Only the rows in sight are in the document.
+function Grid({ job, pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey, onDecide, readOnly, paused }) {
+  const box = useRef();
+  const [view, setView] = useState({ top: 0, height: 600, width: 920, columns: 5 });
+  const wanted = useRef(false);
+  useLayoutEffect(() => {
+    const measure = () => setView({ top: box.current.scrollTop, height: box.current.clientHeight, width: box.current.clientWidth, columns: Math.max(1, Math.floor(box.current.clientWidth / TILE.width)) });
+    const watcher = new ResizeObserver(measure);
+    watcher.observe(box.current);
+    measure();
+    return () => watcher.disconnect();
+  }, []);
+  const { columns } = view;
+  const rows = Math.ceil(pairs.length / columns);
+  const first = Math.max(0, Math.floor(view.top / TILE.height) - AHEAD);
+  const last = Math.min(rows, Math.ceil((view.top + view.height) / TILE.height) + AHEAD);
+  const visible = pairs.slice(first * columns, last * columns);
+  const focused = Math.min(at, pairs.length - 1);
+  useLayoutEffect(() => {
+    if (!wanted.current || paused) return;
+    const top = Math.floor(focused / columns) * TILE.height;
+    if (top < box.current.scrollTop) box.current.scrollTop = top;
+    if (top + TILE.height > box.current.scrollTop + view.height) box.current.scrollTop = top + TILE.height - view.height;
+    box.current.querySelector(`[data-index="${focused}"] .open`)?.focus({ preventScroll: true });
+  }, [focused, view, paused]);
+  const move = (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -pairs.length, End: pairs.length, PageDown: columns * 3, PageUp: -columns * 3 }[event.key];
+    if (step === undefined) return;
+    event.preventDefault();
+    wanted.current = true;
+    onAt(here.current + step);
+  };
+  return html`<div class="grid" ref=${box} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
+    onScroll=${() => setView((before) => (Math.abs(before.top - box.current.scrollTop) < TILE.height / 2 && box.current.scrollTop > 0 ? before : { ...before, top: box.current.scrollTop }))}>
+    <ul style=${{ height: `${rows * TILE.height}px` }} aria-describedby="review-help">
+      ${visible.map((pair, offset) => {
+        const index = first * columns + offset;
+        const own = readOnly ? "rejected" : state(pair);
+        const [left, top] = [Math.floor((index % columns) * (view.width / columns)), Math.floor(index / columns) * TILE.height];
+        const label = t("pair_state", { n: pair.number ?? pair.candidate, score: score(pair), state: t(own) });
+        return html`<li key=${pair.candidate} data-index=${index} class="tile ${own}" aria-setsize=${pairs.length} aria-posinset=${index + 1} style=${{ transform: `translate(${left}px, ${top}px)` }}>
+          <button type="button" class="open" tabindex=${index === focused ? 0 : -1} aria-label=${label}  onClick=${() => { onAt(index); onOpen(index); }} onKeyDown=${onKey}>
+            <${Picture} path=${`jobs/${job}/pairs/${pair.candidate}/${outlines ? "outline" : "thumbnail"}`} alt="" delay=${DELAY} /></button>
+          <p><span>${pair.number ?? pair.candidate}</span> <span>${score(pair)}</span>${decisions.get(pair.candidate)?.mask ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
+          ${readOnly ? html`<small>${pair.reasons.map((reason) => t(`reason_${reason}`)).join(", ")}</small>` : html`<div class="choose">
+            <button type="button" tabindex="-1" aria-pressed=${own === "approved"} aria-label=${`${t("accept")}: ${t("pair", { n: pair.number })}`} class="yes" onClick=${() => onDecide(pair, own === "approved" ? null : "approved")}>✓</button>
+            <button type="button" tabindex="-1" aria-pressed=${own === "rejected"} aria-label=${`${t("reject")}: ${t("pair", { n: pair.number })}`} class="no" onClick=${() => onDecide(pair, own === "rejected" ? null : "rejected")}>✗</button></div>`}
+        </li>`;
+      })}
+    </ul></div>`;
+}
+
+// The outline of a mask over the picture, as wide on every screen.
+function Outline({ source }) {
+  const canvas = useRef();
+  useEffect(() => {
+    let alive = true;
+    const picture = new Image();
+    picture.onload = () => {
+      if (!alive) return;
+      const scale = Math.min(1, 900 / Math.max(picture.width, picture.height)) * (Math.max(picture.width, picture.height) < 450 ? 2 : 1);
+      const [w, h] = [Math.round(picture.width * scale), Math.round(picture.height * scale)];
+      Object.assign(canvas.current, { width: w, height: h });
+      const pen = canvas.current.getContext("2d");
+      pen.drawImage(picture, 0, 0, w, h);
+      const { data } = pen.getImageData(0, 0, w, h);
+      const line = pen.createImageData(w, h);
+      const inside = (x, y) => x >= 0 && y >= 0 && x < w && y < h && data[4 * (y * w + x)] > 127;
+      for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) if (!inside(x, y) && (inside(x - 1, y) || inside(x + 1, y) || inside(x, y - 1) || inside(x, y + 1))) line.data.set([255, 0, 160, 255], 4 * (y * w + x));
+      pen.putImageData(line, 0, 0);
+    };
+    picture.src = source;
+    return () => { alive = false; };
+  }, [source]);
+  return html`<canvas ref=${canvas} aria-hidden="true"></canvas>`;
+}
+
+function Large({ job, pair, decision, readOnly, onDecide, onMove, onPaint, onClose }) {
+  const base = `jobs/${job}/pairs/${pair.candidate}`;
+  const [detail, setDetail] = useState(null);
+  const [mask, setMask] = useState(null);
+  const [share, setShare] = useState(100);
+  const [outline, setOutline] = useState(true);
+  useEffect(() => { api.get(base).then(setDetail, () => {}); }, [base]);
+  useEffect(() => { if (decision?.mask) setMask(`data:image/png;base64,${decision.mask}`); else api.picture(`${base}/mask`).then(setMask, () => {}); }, [base, decision?.mask]);
+  const name = pair.number ?? pair.candidate;
+  const own = readOnly ? "rejected" : decision?.decision || "open";
+  const keys = (event) => {
+    if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey) return;
+    const action = { arrowright: () => onMove(1), arrowleft: () => onMove(-1), a: () => onDecide("approved"), r: () => onDecide("rejected"), u: () => onDecide(null), o: () => setOutline(!outline), t: () => !readOnly && onPaint() }[event.key.toLowerCase()];
+    if (action) { event.preventDefault(); action(); }
+  };
+  return html`<${Dialog} title=${t("pair", { n: name })} onClose=${onClose} wide=${true}><div class="large" onKeyDown=${keys}>
+    <div class="picture"><div class="stack">
+      ${pair.normal && html`<${Picture} path=${`${base}/good-part`} alt=${t("good_part")} />`}
+      <span class=${pair.normal ? "over" : ""} style=${pair.normal ? { clipPath: `inset(0 ${100 - share}% 0 0)` } : {}}><${Picture} path=${`${base}/image`} alt=${t("image_of", { n: name })} />${outline && mask && html`<${Outline} source=${mask} />`}</span>
+      </div>
+      ${pair.normal && html`<label>${t("compare")}<input type="range" min="0" max="100" value=${share} onInput=${(event) => setShare(Number(event.target.value))} /></label>`}
+      <label class="choice"><input type="checkbox" checked=${outline} onChange=${() => setOutline(!outline)} /> ${t("outline")} (O)</label>
+    </div>
+    <div class="side">
+      <p><span class="state ${own === "approved" ? "succeeded" : own === "rejected" ? "failed" : ""}">${t(own)}</span> ${decision?.mask ? t("touched_up") : ""}</p>
+      ${pair.reasons.map((reason) => html`<p>${t(`reason_${reason}`)}</p>`)}
+      <p><strong>${t("score")} ${score(pair)}</strong>${pair.normal ? html`<br /><small>${t("background_on", { name: pair.normal })}</small>` : ""}</p>
+      ${!readOnly && html`<div class="actions"><button type="button" onClick=${() => onDecide("approved")}>${t("accept")} (A)</button><button type="button" class="secondary" onClick=${() => onDecide("rejected")}>${t("reject")} (R)</button>
+        <button type="button" class="outline" onClick=${onPaint}>${t("take_mask")} (T)</button>${own !== "open" && html`<button type="button" class="outline secondary" onClick=${() => onDecide(null)}>${t("take_back")} (U)</button>`}</div>`}
+      <div class="pictures"><figure><${Picture} path=${`${base}/mask`} alt=${t("mask_of", { n: name })} /><figcaption>${t("mask")} ${pair.mask_fraction != null ? `${number(100 * pair.mask_fraction)} %` : ""}</figcaption></figure>
+        ${detail?.nearest_real && html`<figure><${Picture} path=${`${base}/nearest-real`} alt=${t("looks_like", { name: detail.nearest_real.name })} /><figcaption>${t("looks_like", { name: detail.nearest_real.name })}, ${t("likeness", { n: number(detail.nearest_real.likeness) })}</figcaption></figure>`}</div>
+      <details><summary>${t("scores")}</summary><dl class="facts">${Object.entries(pair.scores).map(([key, value]) => html`<dt>${key.replaceAll("_", " ")}</dt><dd>${value == null ? "–" : number(value)}</dd>`)}</dl></details>
+      <div class="actions"><button type="button" class="small outline secondary" onClick=${() => onMove(-1)}>← ${t("previous")}</button><button type="button" class="small outline secondary" onClick=${() => onMove(1)}>${t("next")} →</button></div>
+    </div></div><//>`;
+}
