@@ -1,0 +1,79 @@
+"""Debian's Chromium, driven by Playwright, and the page as it is served."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
+
+AXE = Path(__file__).parents[2] / "support" / "axe-core" / "axe.min.js"
+PATIENCE = 30_000
+"""Milliseconds to wait for what is to appear; the cores may have too much to do."""
+
+SERIOUS = {"serious", "critical"}
+
+Findings = Callable[[], list[str]]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The browser; tests are skipped where none is installed."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium; on Debian and Ubuntu: sudo apt-get install chromium")
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        # The sandbox needs rights that containers do not give.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def heard() -> list[str]:
+    """What went wrong in the browser so far: errors, warnings, and requests to other places than the page's own."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, heard: list[str]) -> Iterator[Page]:
+    """A page with nothing open; whatever its console says is an error at the end."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+
+    def said(message: ConsoleMessage) -> None:
+        # A refusal is an answer like others, which the browser always reports.
+        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+            heard.append(f"{message.type}: {message.text}")
+
+    def broke(error: Error) -> None:
+        heard.append(f"uncaught: {error}")
+
+    def asked(request: Request) -> None:
+        if request.resource_type != "document" and request.url.startswith("http"):
+            own = page.url.partition("/#")[0].partition("?")[0]
+            if not request.url.startswith(own[: own.rfind("/") + 1] if own.endswith("/") else own):
+                heard.append(f"asked another place: {request.url}")
+
+    page.on("console", said)
+    page.on("pageerror", broke)
+    page.on("request", asked)
+    yield page
+    context.close()
+    assert heard == []
+
+
+def serious_findings(page: Page) -> list[str]:
+    """What axe-core finds that keeps people from using the page as it is now."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{each['id']}: {each['help']}: {[node['html'][:160] for node in each['nodes']][:3]}"
+        for each in found["violations"]
+        if each["impact"] in SERIOUS
+    ]

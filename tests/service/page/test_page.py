@@ -1,0 +1,367 @@
+"""The page in a real browser: the whole way with a worker, and what needs the API alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import httpx2
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, FilePayload, Page, expect
+from redis import Redis
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from model.diffusion.base import SHIPPED
+from model.export.dataset import Provenance, write_dataset
+from model.types import Candidate
+from service.core import api_keys, object_keys
+from service.core.object_keys import Kind
+from service.core.records.store import RecordStore
+from service.core.settings import Settings
+from service.core.storage import ObjectStore
+from tests.service.api.conftest import serving
+from tests.service.embedded.running import Up, pictures
+from tests.service.page.conftest import serious_findings
+from tests.support.servers import MakeSettings
+
+pytestmark = pytest.mark.timeout(300)
+
+PAIRS = 1000
+PREFIX = "/tools/pairforge"
+IN_VIEW = 80
+"""More tiles than that are never in the document, however many pairs there are."""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with Up(tmp_path_factory.mktemp("stacks") / "page", SHIPPED / "mini", lease_seconds=20) as up:
+        yield up
+
+
+@pytest.fixture
+def keyless(server_settings: MakeSettings, objects: ObjectStore, tmp_path: Path) -> Settings:
+    return server_settings(require_keys=False, spool_dir=tmp_path)
+
+
+def files(kind: str, count: int) -> list[Path]:
+    return pictures(kind)[:count]
+
+
+def test_from_a_drawn_mask_to_an_approved_dataset(browser: Browser, page: Page, stack: Up, tmp_path: Path) -> None:
+    page.goto(stack.url)
+    expect(page.get_by_role("heading", name="Adapters", exact=True)).to_be_visible()
+    assert serious_findings(page) == []
+    page.get_by_role("button", name="New adapter").click()
+    # Three photographs come with masks, in any order; the fourth mask is drawn.
+    page.locator("#files-pairs").set_input_files(files("masks", 3))
+    page.locator("#files-pairs").set_input_files(files("images", 4))
+    page.locator("#files-normals").set_input_files(pictures("normals"))
+    expect(page.get_by_text("1 of 4 photographs have no mask yet")).to_be_visible()
+    draw_the_missing_mask(page)
+    train(page)
+    job = generate(page)
+    look_through(page)
+    content = approved(page, tmp_path / "approved.zip")
+    with ZipFile(io.BytesIO(content)) as file:
+        described = json.loads(file.read("dataset.json"))
+        rows = [json.loads(line) for line in file.read("manifest.jsonl").splitlines()]
+        assert "coco/instances_rle.json" in file.namelist()
+    assert described["selection"]["job_id"] == job
+    assert described["selection"]["by"] == "Ada"
+    assert [row["review"]["mask_touched_up"] for row in rows] == [False, False, True]
+
+
+def draw_the_missing_mask(page: Page) -> None:
+    """Brush over the hole, take it back, do it again, and fill what looks alike."""
+    page.get_by_role("button", name="Draw the mask").click()
+    canvas = page.get_by_role("application")
+    use = page.get_by_role("button", name="Use this mask")
+    expect(use).to_be_disabled()
+    box = canvas.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] * 0.467, box["y"] + box["height"] * 0.763
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 15, y + 5, steps=4)
+    page.mouse.up()
+    expect(use).to_be_enabled()
+    page.get_by_role("button", name="Undo").click()
+    expect(use).to_be_disabled()
+    page.get_by_role("button", name="Redo").click()
+    expect(use).to_be_enabled()
+    page.get_by_role("button", name="Fill").click()
+    page.mouse.click(x, y)
+    assert serious_findings(page) == []
+    use.click()
+    expect(page.get_by_text("drawn here")).to_be_visible()
+
+
+def train(page: Page) -> None:
+    page.get_by_label("Name", exact=True).fill("plates")
+    page.get_by_label("Object", exact=True).fill("steel plate")
+    page.get_by_label("Defect", exact=True).fill("hole")
+    page.get_by_label("copy-paste").check()
+    assert serious_findings(page) == []
+    page.get_by_role("button", name="Train").click()
+    expect(page.get_by_role("button", name="Generate pairs")).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("img", name="Samples at step 0")).to_be_visible()
+    assert serious_findings(page) == []
+
+
+def generate(page: Page) -> str:
+    """The id of the job."""
+    page.get_by_role("button", name="Generate pairs").click()
+    page.get_by_label("Number of pairs").fill("12")
+    page.get_by_label("Seed").fill("7")
+    page.get_by_label("COCO").check()
+    assert serious_findings(page) == []
+    page.get_by_role("button", name="Generate", exact=True).click()
+    expect(page.get_by_role("img", name=re.compile("Image of pair")).first).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("button", name="Review the pairs")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("12 of 12 accepted")).to_be_visible()
+    assert serious_findings(page) == []
+    return page.url.rpartition("/")[2]
+
+
+def look_through(page: Page) -> None:
+    """Approve two by key, reject one, and change the mask of a fourth by the keyboard alone."""
+    page.get_by_role("button", name="Review the pairs").click()
+    page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
+    for key in ("a", "a", "r"):
+        page.keyboard.press(key)
+    expect(page.get_by_text("2 approved, 1 rejected, 9 open of 12")).to_be_visible()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Pair 3")
+    expect(dialog.get_by_role("img", name=re.compile("Nearest real defect"))).to_be_visible()
+    dialog.get_by_role("slider").fill("40")
+    assert serious_findings(page) == []
+    dialog.get_by_role("button", name="Change the mask").click()
+    painter = page.get_by_role("dialog", name="Mask of pair 3")
+    painter.get_by_role("application").focus()
+    for key in ("ArrowRight", "ArrowDown", " "):
+        page.keyboard.press(key)
+    painter.get_by_role("button", name="Use this mask").click()
+    expect(dialog.get_by_text("mask changed")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("3 approved, 1 rejected, 8 open of 12")).to_be_visible()
+    assert serious_findings(page) == []
+
+
+def approved(page: Page, path: Path) -> bytes:
+    """The dataset of what was approved, which is still known when the page is opened again."""
+    page.reload()
+    expect(page.get_by_text("3 approved, 1 rejected, 8 open of 12")).to_be_visible()
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_role("button", name="Make the dataset").click()
+    download = page.get_by_role("button", name="Download the dataset")
+    expect(download).to_be_visible(timeout=60_000)
+    with page.expect_download() as downloading:
+        download.click()
+    downloading.value.save_as(path)
+    return path.read_bytes()
+
+
+def test_a_refusal_is_shown_at_the_file_it_is_about(browser: Browser, page: Page, keyless: Settings) -> None:
+    images, masks = files("images", 3), files("masks", 3)
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/adapters/new")
+        good = [{"name": path.name, "mimeType": "image/png", "buffer": path.read_bytes()} for path in images]
+        masked = [
+            {"name": f"{path.stem}_mask.png", "mimeType": "image/png", "buffer": path.read_bytes()} for path in masks
+        ]
+        masked[1]["buffer"] = good[0]["buffer"][:200]
+        page.locator("#files-pairs").set_input_files([*good, *masked])
+        page.get_by_label("Name", exact=True).fill("plates")
+        page.get_by_role("button", name="Train").click()
+        cards = page.locator(".uploads li")
+        expect(cards.nth(1).get_by_role("alert")).to_contain_text(masked[1]["name"])
+        expect(cards.nth(0).get_by_role("alert")).to_have_count(0)
+        assert serious_findings(page) == []
+        assert httpx2.get(f"{url}/v1/adapters").json()["data"] == []
+
+
+def payload(name: str, content: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "image/png", "buffer": content}
+
+
+def test_a_mask_is_drawn_by_polygon_zoomed_in_and_by_the_keyboard_alone(
+    browser: Browser, page: Page, keyless: Settings
+) -> None:
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/adapters/new")
+        page.locator("#files-pairs").set_input_files(files("images", 1))
+        page.get_by_role("button", name="Draw the mask").click()
+        canvas, covered = page.get_by_role("application"), page.locator(".painter footer [role=status]")
+        box = canvas.bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.get_by_role("button", name="Polygon").click()
+        for right, down in ((0, 0), (60, 0), (60, 60)):
+            page.mouse.click(x + right, y + down)
+        page.keyboard.press("Enter")
+        expect(covered).not_to_have_text("Mask: 0 %")
+        whole = share(covered.inner_text())
+        page.get_by_role("button", name="Clear").click()
+        expect(covered).to_have_text("Mask: 0 %")
+        # Nearer, the same triangle on the screen covers less of the picture.
+        for _ in range(3):
+            page.get_by_role("button", name="Zoom in").click()
+        for right, down in ((0, 0), (60, 0), (60, 60)):
+            page.mouse.click(x + right, y + down)
+        page.mouse.dblclick(x + 60, y + 60)
+        expect(covered).not_to_have_text("Mask: 0 %")
+        assert share(covered.inner_text()) == pytest.approx(whole / 1.25**6, rel=0.35)
+        page.keyboard.press("Control+z")
+        expect(covered).to_have_text("Mask: 0 %")
+        for key in ("p", "ArrowUp", " ", "ArrowRight", "ArrowRight", " ", "ArrowDown", "ArrowDown", " ", "Enter"):
+            page.keyboard.press(key)
+        expect(covered).not_to_have_text("Mask: 0 %")
+
+
+def share(text: str) -> float:
+    """The number of `Mask: 1.2 %`."""
+    return float(text.removeprefix("Mask: ").removesuffix(" %"))
+
+
+class Behind:
+    """An app behind a proxy that takes a prefix away."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "path": scope["path"].removeprefix(PREFIX), "raw_path": b""}
+        await self._app(scope, receive, send)
+
+
+def test_a_key_is_entered_once_and_kept_for_the_tab_also_behind_a_prefix(
+    browser: Browser, page: Page, server_settings: MakeSettings, objects: ObjectStore, redis_client: Redis
+) -> None:
+    key = api_keys.create_key(redis_client, "ada")
+    with serving(server_settings(), Behind) as url:
+        page.goto(f"{url}{PREFIX}/")
+        entered = page.get_by_role("textbox", name="API key")
+        expect(entered).to_be_visible()
+        assert serious_findings(page) == []
+        entered.fill("wrong")
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.get_by_text("does not accept this key")).to_be_visible()
+        entered.fill(key)
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.get_by_text("From ten photographs to a dataset")).to_be_visible()
+        page.reload()
+        expect(page.get_by_text("From ten photographs to a dataset")).to_be_visible()
+        assert page.evaluate("JSON.stringify(localStorage) + document.cookie").find(key) == -1
+        page.get_by_role("button", name="Forget the key").click()
+        expect(entered).to_be_visible()
+
+
+def test_a_server_that_forbids_the_page_has_the_api_alone(keyless: Settings) -> None:
+    with serving(keyless.model_copy(update={"page": False})) as url:
+        assert httpx2.get(url).status_code == 404
+        assert httpx2.get(f"{url}/v1/jobs").status_code == 200
+
+
+def finished_job(
+    store: RecordStore, objects: ObjectStore, folder: Path, pairs: int, evaluation: dict[str, Any] | None = None
+) -> str:
+    """The id of a job that has succeeded, its best pairs last."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((32, 32), bool)
+    mask[10:16, 12:20] = True
+    candidates = (
+        Candidate(number, number, rng.integers(0, 256, (32, 32, 3), np.uint8), mask, scores={"score": number / pairs})
+        for number in range(pairs)
+    )
+    counts = {"attempts": pairs, "accepted": pairs, "rejected": {}}
+    provenance = Provenance("plate", "hole", {}, None, None, counts, evaluation)
+    write_dataset(folder / "dataset.zip", candidates, provenance)
+    request = {"adapter_id": object_keys.new_id(Kind.ADAPTER), "num_pairs": pairs, "formats": [], "seed": 0}
+    job = store.submissions.create(Kind.JOB, object_keys.new_id(Kind.JOB), "local", request)[0].id
+    key = object_keys.dataset(job, "w")
+    objects.put(key, folder / "dataset.zip", "application/zip")
+    assert store.claims.claim(job, "w")
+    assert store.blocks.claim_judge(job, "w")
+    result = {"bytes": 1, "sha256": "0" * 64, "counts": counts, "request": {}, "dataset": key, "preview": key}
+    if evaluation is not None:
+        result["verdict"] = evaluation["verdict"]
+    assert store.claims.succeed(job, "w", result, 1)
+    return job
+
+
+def test_a_thousand_pairs_are_looked_through_with_few_of_them_in_the_document(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, PAIRS)
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/jobs/{job}/review")
+        tiles = page.locator(".tile")
+        expect(tiles.first.locator("img")).to_be_visible()
+        assert tiles.count() < IN_VIEW
+        page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
+        page.keyboard.press("End")
+        last = page.get_by_role("button", name=re.compile(f"^Pair {PAIRS - 1}, score"))
+        expect(last).to_be_focused()
+        assert tiles.count() < IN_VIEW
+        page.keyboard.press("a")
+        page.get_by_role("combobox", name="Sort by").select_option("best score first")
+        expect(page.locator(".tile.approved")).to_have_attribute("data-index", "0")
+        page.get_by_role("combobox", name="Show").select_option("open")
+        page.get_by_role("button", name="approve all shown").click()
+        expect(page.get_by_text(f"{PAIRS} approved, 0 rejected, 0 open of {PAIRS}")).to_be_visible()
+        page.get_by_label("Your name").fill("Ada")
+        page.get_by_role("button", name="Make the dataset").click()
+        expect(page.get_by_text("Approved pairs of another job, chosen by Ada")).to_be_visible()
+
+
+def test_a_verdict_is_shown_with_the_numbers_behind_it(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    verdict = {"status": "measured", "metric": "pixel AP", "change": 0.1, "spread": 0.01, "helps": True, "seeds": 3}
+    verdict["sentence"] = "The pairs raise pixel AP by 0.10 ± 0.01."
+    rows = [
+        {"row": "real", "mean": {"pixel_ap": 0.41, "image_ap": None}, "sd": {"pixel_ap": 0.02, "image_ap": None}},
+        {"row": "real+generated", "mean": {"pixel_ap": 0.51, "image_ap": 0.9}, "sd": {"pixel_ap": 0.01}},
+    ]
+    job = finished_job(store, objects, tmp_path, 3, {"verdict": verdict, "rows": rows, "seeds": [0, 1, 2]})
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/jobs/{job}")
+        expect(page.get_by_text("The pairs help")).to_be_visible()
+        expect(page.get_by_text(verdict["sentence"])).to_be_visible()
+        expect(page.get_by_role("row", name="real+generated")).to_contain_text("0.51 ± 0.01")
+        assert serious_findings(page) == []
+
+
+def test_the_page_speaks_german_and_stays_readable_in_the_dark(
+    browser: Browser, heard: list[str], keyless: Settings
+) -> None:
+    with serving(keyless) as url:
+        context = browser.new_context(locale="de-DE", color_scheme="dark")
+        page = context.new_page()
+        page.goto(f"{url}/#/adapters/new")
+        expect(page.get_by_role("button", name="Trainieren")).to_be_visible()
+        assert page.evaluate("document.documentElement.lang") == "de"
+        assert serious_findings(page) == []
+        page.get_by_role("combobox", name="Sprache").select_option("EN")
+        expect(page.get_by_role("button", name="Train")).to_be_visible()
+        context.close()
+
+
+def test_every_text_is_in_every_language() -> None:
+    text = Path("service/page/texts.js").read_text(encoding="utf-8")
+    english, german = (re.findall(r"(?m)(\w+): \"", part) for part in text.split("  de: {"))
+    assert set(english) == set(german)
+    used = {
+        key
+        for path in Path("service/page").rglob("*.js")
+        if "vendor" not in path.parts
+        for key in re.findall(r"\bt\(\"(\w+)\"", path.read_text(encoding="utf-8"))
+    }
+    assert used <= set(english)
