@@ -34,7 +34,7 @@ async function isBinary(file) {
   try {
     const side = 96;
     const picture = await createImageBitmap(file, { resizeWidth: side, resizeHeight: side, resizeQuality: "pixelated" });
-    const pen = Object.assign(document.createElement("canvas"), { width: side, height: side }).getContext("2d");
+    const pen = Object.assign(document.createElement("canvas"), { width: side, height: side }).getContext("2d", { willReadFrequently: true });
     pen.drawImage(picture, 0, 0);
     const { data } = pen.getImageData(0, 0, side, side);
     let between = 0;

@@ -25,7 +25,7 @@ class Mask {
 
   pixels() {
     if (!this.grey) {
-      const pen = this.blank().getContext("2d");
+      const pen = this.blank().getContext("2d", { willReadFrequently: true });
       pen.drawImage(this.image, 0, 0);
       this.grey = pen.getImageData(0, 0, this.width, this.height).data;
     }
@@ -34,7 +34,7 @@ class Mask {
 
   // White of a mask file, or whatever is not 0 in one of class numbers.
   load(picture) {
-    const pen = this.blank().getContext("2d");
+    const pen = this.blank().getContext("2d", { willReadFrequently: true });
     pen.drawImage(picture, 0, 0, this.width, this.height);
     const { data } = pen.getImageData(0, 0, this.width, this.height);
     let brightest = 0;

@@ -189,7 +189,7 @@ function Outline({ source }) {
       const scale = Math.min(1, 900 / Math.max(picture.width, picture.height)) * (Math.max(picture.width, picture.height) < 450 ? 2 : 1);
       const [w, h] = [Math.round(picture.width * scale), Math.round(picture.height * scale)];
       Object.assign(canvas.current, { width: w, height: h });
-      const pen = canvas.current.getContext("2d");
+      const pen = canvas.current.getContext("2d", { willReadFrequently: true });
       pen.drawImage(picture, 0, 0, w, h);
       const { data } = pen.getImageData(0, 0, w, h);
       const line = pen.createImageData(w, h);
