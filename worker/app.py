@@ -26,7 +26,7 @@ START_SECONDS = 120
 
 def make_app(settings: Settings) -> Celery:
     """Make the application, with the workers' settings added to those shared with the senders."""
-    app = Celery("pairforge", include=["worker.processes", "worker.tasks"])
+    app = Celery("pairforge", include=["worker.processes", "worker.tasks", "worker.dead_child"])
     app.conf.update(celery_config(settings))
     app.conf.update(
         worker_pool="prefork",

@@ -50,6 +50,7 @@ class Provenance:
         base_hash: identifies the weights of the base model.
         counts: the counts of the candidates, as JSON; `counts["accepted"]` is the number of pairs.
         evaluation: what the pairs are worth on held-out photographs, as JSON; None where that was not asked for.
+        partial: why there are fewer pairs than were asked for; None if there are as many.
     """
 
     object_name: str
@@ -59,6 +60,7 @@ class Provenance:
     base_hash: str | None
     counts: Mapping[str, Any]
     evaluation: Mapping[str, Any] | None = None
+    partial: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,10 @@ def write_dataset(
         archive.add("dataset.json", text.encode())
         kind = f"{label(provenance.object_name, 'object')}: {label(provenance.defect_name, 'defect')}"
         method = str((provenance.adapter_card or {}).get("method", DEFAULT_METHOD))
-        archive.add("README.md", dataset_readme(kind, method, len(records), len(healthy), formats).encode())
+        archive.add(
+            "README.md",
+            dataset_readme(kind, method, len(records), len(healthy), formats, partial=provenance.partial).encode(),
+        )
         archive.add("preview.png", encode_png(sheet.render()))
     return summarise(path, json.loads(text), records)
 
@@ -156,6 +161,7 @@ def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequen
         "formats": formats,
         "normals": healthy,
         **evaluation,
+        **({} if provenance.partial is None else {"partial": provenance.partial}),
     }
 
 

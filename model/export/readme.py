@@ -85,11 +85,18 @@ to this folder, whose `images` is added to the project as local storage.
 NO_GOOD_IMAGES = "\nNo healthy images were provided: put yours into `train/good` and `test/good` before training.\n"
 
 
-def dataset_readme(kind: str, method: str, num_pairs: int, num_normals: int, formats: Sequence[str]) -> str:
-    """Return the README as Markdown; `kind` names the object and the defect on one line."""
+def dataset_readme(
+    kind: str, method: str, num_pairs: int, num_normals: int, formats: Sequence[str], *, partial: str | None = None
+) -> str:
+    """Return the README as Markdown; `kind` names the object and the defect on one line.
+
+    Args:
+        partial: why there are fewer pairs than were asked for; None if there are as many.
+    """
     title = kind.replace("`", "'")
     parts = [
         f"# `{title}`, {num_pairs} generated image–mask pair{'' if num_pairs == 1 else 's'}\n",
+        *([f"This dataset is smaller than requested: {partial}.\n"] if partial is not None else []),
         FILES,
         *([NORMALS] if num_normals else []),
         f"## Reading it\n\n{LOADING}",

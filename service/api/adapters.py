@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import structlog
 from anyio import to_thread
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
-from service.api.decoding import Pictures, Refused, decode_uploads
+from service.api.decoding import Pictures, Refused, declared, decode_uploads
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import samples
 from service.api.services import Services, UsedServices
@@ -139,7 +139,8 @@ async def _create_from_upload(request: Request, services: Services, key_id: str,
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
             return first
         wanted, errors = _wanted(form)
-        async with services.inspections:
+        pixels = await to_thread.run_sync(declared, form, services.settings)
+        async with services.inspections(pixels).turn(key_id):
             # An equal request may have been served while this one waited.
             if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
                 return first
@@ -232,11 +233,15 @@ def list_adapters(
     services: UsedServices,
     key_id: KeyId,
     state: resources.OfState = None,
+    cursor: resources.AdapterCursor = None,
     after: resources.AfterAdapter = None,
     limit: resources.Limit = 20,
 ) -> Response:
-    """List your adapters, newest first."""
-    return resources.page(services, Kind.ADAPTER, key_id, state=state, after=after, limit=limit)
+    """List your adapters, newest first, without notes, curves, samples and cards.
+
+    `GET /v1/adapters/{adapter_id}` returns everything.
+    """
+    return resources.page(services, Kind.ADAPTER, key_id, state=state, cursor=cursor or after, limit=limit)
 
 
 @router.get(
@@ -244,9 +249,17 @@ def list_adapters(
     response_model=schemas.Adapter,
     responses={304: {"description": "`If-None-Match` names the present state."}, **documented("adapter_not_found")},
 )
-async def get_adapter(request: Request, services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
+async def get_adapter(
+    request: Request,
+    services: UsedServices,
+    key_id: KeyId,
+    adapter_id: AdapterId,
+    curve: Annotated[
+        Literal["thinned", "whole"], Query(description="Whether curves have at most 200 points, or all.")
+    ] = "thinned",
+) -> Response:
     """Get the state, progress, loss curve, samples and card of an adapter."""
-    return await resources.read(request, services, Kind.ADAPTER, adapter_id, key_id)
+    return await resources.read(request, services, Kind.ADAPTER, adapter_id, key_id, whole_curve=curve == "whole")
 
 
 @router.post(

@@ -99,11 +99,15 @@ def list_jobs(
     services: UsedServices,
     key_id: KeyId,
     state: resources.OfState = None,
+    adapter_id: resources.OfAdapter = None,
+    cursor: resources.JobCursor = None,
     after: resources.AfterJob = None,
     limit: resources.Limit = 20,
 ) -> Response:
-    """List your jobs, newest first."""
-    return resources.page(services, Kind.JOB, key_id, state=state, after=after, limit=limit)
+    """List your jobs, newest first, without their notes; `GET /v1/jobs/{job_id}` returns everything."""
+    return resources.page(
+        services, Kind.JOB, key_id, state=state, adapter=adapter_id, cursor=cursor or after, limit=limit
+    )
 
 
 @router.get(

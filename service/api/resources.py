@@ -18,9 +18,14 @@ from service.core.records.events import read_record
 from service.core.strict_json import to_json
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Records per page.")]
-_AFTER = "The `next_cursor` of the previous page."
-AfterAdapter = Annotated[str | None, Query(pattern=r"^adp_[0-9a-z]{26}$", description=_AFTER)]
-AfterJob = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description=_AFTER)]
+_CURSOR = "The `next_cursor` of the previous page."
+_ADAPTER_ID, _JOB_ID = r"^adp_[0-9a-z]{26}$", r"^job_[0-9a-z]{26}$"
+AdapterCursor = Annotated[str | None, Query(pattern=_ADAPTER_ID, description=_CURSOR)]
+JobCursor = Annotated[str | None, Query(pattern=_JOB_ID, description=_CURSOR)]
+_AFTER = "An earlier name of `cursor`."
+AfterAdapter = Annotated[str | None, Query(pattern=_ADAPTER_ID, description=_AFTER, deprecated=True)]
+AfterJob = Annotated[str | None, Query(pattern=_JOB_ID, description=_AFTER, deprecated=True)]
+OfAdapter = Annotated[str | None, Query(pattern=_ADAPTER_ID, description="Only jobs of this adapter.")]
 OfState = Annotated[State | None, Query(description="Only records in this state.")]
 IdempotencyKey = Annotated[
     str | None,
@@ -55,20 +60,31 @@ async def queue_position(services: Services, record: Record) -> int | None:
 async def accepted(request: Request, services: Services, record: Record) -> Response:
     """Answer 202 with the record that a request has created, now or before."""
     bind_contextvars(record=record.id)
-    return representations.answer(request, record, await queue_position(services, record), 202)
+    # A worker may have taken it a moment ago, and then nothing is before it.
+    return representations.answer(request, record, await queue_position(services, record) or 0, 202)
 
 
-async def read(request: Request, services: Services, kind: Kind, record_id: str, key_id: str) -> Response:
+async def read(
+    request: Request, services: Services, kind: Kind, record_id: str, key_id: str, *, whole_curve: bool = False
+) -> Response:
     record = await owned(services, kind, record_id, key_id)
-    return representations.answer(request, record, await queue_position(services, record))
+    position = await queue_position(services, record)
+    return representations.answer(request, record, position, whole_curve=whole_curve)
 
 
 def page(
-    services: Services, kind: Kind, key_id: str, *, state: State | None, after: str | None, limit: int
+    services: Services,
+    kind: Kind,
+    key_id: str,
+    *,
+    state: State | None,
+    cursor: str | None,
+    limit: int,
+    adapter: str | None = None,
 ) -> Response:
     """Answer with a page of the key's records, newest first; to be called in a thread."""
-    records, cursor = services.store.records.page(kind, key_id, state=state, after=after, limit=limit)
-    data = [representations.view(record, _position(services, record)) for record in records]
+    records, cursor = services.store.records.page(kind, key_id, state=state, adapter=adapter, after=cursor, limit=limit)
+    data = [representations.summary(record, _position(services, record)) for record in records]
     return Response(to_json({"data": data, "next_cursor": cursor}), media_type="application/json")
 
 

@@ -73,6 +73,14 @@ class Dataset(_Schema):
     sha256: str
 
 
+class Partial(_Schema):
+    """Why a dataset has fewer pairs than were asked for."""
+
+    num_pairs: int = Field(description="Pairs in the dataset.")
+    code: Literal["attempts_used_up"] = Field(description="Stable identifier of the reason, for programs.")
+    detail: str = Field(description="The reason, and what to change.")
+
+
 class Verdict(_Schema):
     """Whether a job's pairs make a detector better on the adapter's held-out photographs."""
 
@@ -103,45 +111,57 @@ class Resource(_Schema):
     timestamps: dict[State, datetime] = Field(description="Time of the last entry into each state.")
     attempt: int = Field(description="How many times a worker has started it.")
     queue_position: int | None = Field(description="Number of records ahead of it in the queue; null unless queued.")
-    progress: Progress | None
-    error: Failure | None
-    notes: list[str] = Field(description="Notes on uploads that were converted or look odd.")
-    stored_bytes: int
-    links: dict[str, str]
+    progress: Progress | None = Field(description="Progress of the running stage; null before the first.")
+    error: Failure | None = Field(description="Why it failed; null unless it did.")
+    stored_bytes: int = Field(description="Bytes that it takes of the key's quota of stored data.")
+    metadata: dict[str, str] = Field(description="What was sent as `metadata`.")
+    request: dict[str, Any] = Field(description="The request, with its seed and the defaults that are known so far.")
+    links: dict[str, str] = Field(description="Paths of what can be done with it in its state.")
 
 
-class Adapter(Resource):
+class AdapterSummary(Resource):
+    """An adapter in a list."""
+
+    name: str = Field(description="The name that it was given.")
+
+
+class Adapter(AdapterSummary):
     """An adapter: a training on a few pairs and its result."""
 
-    name: str
-    request: dict[str, Any] = Field(description="The request, with the defaults that are known so far.")
+    notes: list[str] = Field(description="Notes on uploads that were converted or look odd.")
     loss: list[tuple[int, float]] = Field(description="Points of the loss curve: step and loss.")
     samples: list[Sample]
     card: dict[str, Any] | None = Field(description="The adapter's card, once it is trained.")
 
 
-class Job(Resource):
+class JobSummary(Resource):
+    """A job in a list."""
+
+    adapter_id: str = Field(description="The adapter that generates its pairs.")
+    counts: Counts | None = Field(description="Its candidates so far; null before the first.")
+    dataset: Dataset | None = Field(description="Size and hash of the dataset, once it is complete.")
+    partial: Partial | None = Field(description="Why the dataset is smaller than requested; null if it is not.")
+    verdict: Verdict | None = Field(description="What its evaluation found, once it is complete; null without one.")
+
+
+class Job(JobSummary):
     """A job: the generation of pairs with an adapter."""
 
-    adapter_id: str
-    request: dict[str, Any] = Field(description="The request, with its seed and the defaults that are known so far.")
-    counts: Counts | None
-    dataset: Dataset | None = Field(description="Size and hash of the dataset, once it is complete.")
-    verdict: Verdict | None = Field(description="What its evaluation found, once it is complete; null without one.")
+    notes: list[str] = Field(description="Notes on the request.")
 
 
 class AdapterList(_Schema):
     """A page, newest first."""
 
-    data: list[Adapter]
-    next_cursor: str | None = Field(description="`after` of the next page; null on the last one.")
+    data: list[AdapterSummary] = Field(description="The adapters of this page.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one.")
 
 
 class JobList(_Schema):
     """A page, newest first."""
 
-    data: list[Job]
-    next_cursor: str | None = Field(description="`after` of the next page; null on the last one.")
+    data: list[JobSummary] = Field(description="The jobs of this page.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one.")
 
 
 class ArtifactFile(_Schema):

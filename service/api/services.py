@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,10 +17,13 @@ from redis.asyncio import Redis as AsyncRedis
 
 from service.api.concurrency import ConcurrencyLimit
 from service.api.metrics import Metrics
+from service.api.turns import Turns
+from service.api.uploads import SCRATCH
 from service.core.connections import connect, connect_async
 from service.core.messaging import Dispatcher
 from service.core.reconcile import reconcile, reconcile_until
 from service.core.records.store import RecordStore
+from service.core.scratch_dirs import sweep
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
 
@@ -34,7 +36,10 @@ READ_CONNECTIONS = 1000
 """Requests that may read from Redis at the same moment; Redis itself allows ten times as many clients."""
 
 MAX_INSPECTIONS = 2
-"""Uploads decoded at once; others wait, which bounds the memory in use."""
+"""Uploads decoded at once, one large and one small; others wait, which bounds the memory in use."""
+
+SMALL_PIXELS = 2**24
+"""Pixels up to which an upload is small: it takes seconds, and never waits for one that takes a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Services:
         metrics: counters of the routes.
         uploads: limit of concurrent uploads.
         streams: limit of concurrent event streams; each waits on its own connection.
-        inspections: limit of uploads that are decoded at once.
+        large_inspections, small_inspections: turns at decoding uploads; see `inspections`.
     """
 
     settings: Settings
@@ -61,7 +66,12 @@ class Services:
     metrics: Metrics
     uploads: ConcurrencyLimit
     streams: ConcurrencyLimit
-    inspections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_INSPECTIONS))
+    large_inspections: Turns = field(default_factory=lambda: Turns(1))
+    small_inspections: Turns = field(default_factory=lambda: Turns(MAX_INSPECTIONS - 1))
+
+    def inspections(self, pixels: int) -> Turns:
+        """Return the turns at decoding an upload of so many pixels."""
+        return self.small_inspections if pixels <= SMALL_PIXELS else self.large_inspections
 
 
 @asynccontextmanager
@@ -69,12 +79,13 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
     """Open the clients and run the reconciler while the app runs."""
     if settings.spool_dir is not None:
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
+    await to_thread.run_sync(sweep, settings.spool_dir, SCRATCH)
     telemetry = metrics.telemetry
     client = connect(settings, telemetry)
     reads = connect_async(settings, telemetry, READ_CONNECTIONS)
     stream = connect_async(settings, telemetry, settings.max_streams + 1)
     store, storage = RecordStore(client, settings, telemetry), ObjectStore(settings, telemetry)
-    dispatcher = Dispatcher(settings)
+    dispatcher = Dispatcher(settings, client)
     services = Services(
         settings=settings,
         redis=client,

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from service.api.problems import Problem
 from service.api.services import Services
 from service.core import object_keys
+from service.core.messaging import workers_for
 from service.core.object_keys import Kind
 from service.core.record import Record
 from service.core.records.errors import AdapterNotReady, IdempotencyConflict, QuotaExceeded
@@ -95,6 +96,7 @@ def submit(
             stored_bytes=stored_bytes,
             idempotency=submission.idempotency,
             request_id=submission.request_id,
+            workers=workers_for(request["num_pairs"], services.settings) if submission.kind == Kind.JOB else 1,
             adapter=request["adapter_id"] if submission.kind == Kind.JOB else None,
         )
     except IdempotencyConflict as error:

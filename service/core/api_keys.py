@@ -20,6 +20,7 @@ from redis.client import Pipeline
 
 from service.core.errors import UsageError
 from service.core.scripts import NAMESPACE, Scripts
+from service.core.settings import Settings
 
 LOCAL = "local"
 """Owner of the records made while no keys were required."""
@@ -97,8 +98,7 @@ def adopt_records(redis: Redis, former: str, key_id: str) -> int:
     Raises:
         UsageError: no key has this id, or the other owner is a key that was not revoked.
     """
-    # The script uses neither leases nor attempts.
-    outcome = Scripts(redis, lease_seconds=0, max_attempts=0).run("adopt", former, key_id)
+    outcome = Scripts(redis, Settings.model_construct()).run("adopt", former, key_id)
     if outcome == "unknown":
         raise UsageError(f"no key has the id {key_id}: see pairforge keys list")
     if outcome == "taken":

@@ -56,7 +56,7 @@ def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, 
     if not redis.set(f"{NAMESPACE}reconciler", holder, nx=True, ex=HELD_SECONDS):
         return False
     try:
-        _reap(store)
+        _reap(store, dispatcher)
         _send_again(store, dispatcher, settings)
         housekeeping = redis.set(f"{NAMESPACE}housekeeping", holder, nx=True, ex=HOUSEKEEPING_SECONDS)
         if housekeeping:
@@ -86,10 +86,12 @@ def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float
             log.exception("reconcile_failed")
 
 
-def _reap(store: RecordStore) -> None:
+def _reap(store: RecordStore, dispatcher: Dispatcher) -> None:
     for record in _in_states(store, State.RUNNING, State.CANCELLING):
         if state := store.upkeep.reap(record):
             log.warning("lease_dead", record=record, state=state)
+            if state is State.QUEUED:
+                dispatcher.send_one(record)
 
 
 def _in_states(store: RecordStore, *states: State) -> Iterator[str]:

@@ -37,7 +37,9 @@ class Settings(BaseSettings):
         max_records_per_key: quota of adapters and jobs, finished ones included.
         max_stored_bytes_per_key: quota of stored data.
         lease_seconds: duration of a worker's lease on a record without renewal.
-        max_attempts: starts without progress after which a record fails.
+        max_attempts: starts after which a record fails that made no progress, by errors that may pass.
+        max_deaths: deaths of its worker after which a record fails that made no progress.
+        retry_seconds: pause before a record is started again after an error; it doubles with each.
         link_seconds: validity of signed links.
         retention_days: how long finished records and their objects are kept.
         reconcile_seconds: time between two rounds of the reconciler.
@@ -84,6 +86,8 @@ class Settings(BaseSettings):
     max_stored_bytes_per_key: Bytes = 20_000_000_000
     lease_seconds: PositiveFloat = 60.0
     max_attempts: PositiveInt = 3
+    max_deaths: PositiveInt = 10
+    retry_seconds: PositiveFloat = 30.0
     link_seconds: Annotated[int, Field(gt=0, le=604_800)] = 900  # the longest that signature version 4 allows
     retention_days: PositiveFloat = 30.0
     reconcile_seconds: PositiveFloat = 5.0

@@ -26,6 +26,9 @@ from service.core.storage import ObjectStore
 ACCESS_KEY, SECRET_KEY = "testaccesskey", "testsecretkey"
 START_SECONDS = 20.0
 
+IMPATIENT = {"retry_seconds": 0.2, "max_deaths": 3}
+"""Settings with which failures end soon."""
+
 
 class Server:
     """A process that listens on a port of the loopback device, and can be killed and started again."""
@@ -136,7 +139,7 @@ def redis_settings(redis_server: RedisServer) -> MakeSettings:
     """Settings for the test's Redis, with changes; leases are short."""
 
     def make(**changes: object) -> Settings:
-        return Settings.model_validate({"redis_url": redis_server.url, "lease_seconds": 1.0, **changes})
+        return Settings.model_validate({"redis_url": redis_server.url, "lease_seconds": 1.0, **IMPATIENT, **changes})
 
     return make
 
@@ -166,7 +169,8 @@ def store(redis_client: Redis, redis_settings: MakeSettings) -> RecordStore:
 
 @pytest.fixture
 def dispatcher(redis_settings: MakeSettings) -> Iterator[Dispatcher]:
-    sender = Dispatcher(redis_settings())
+    settings = redis_settings()
+    sender = Dispatcher(settings, connect(settings))
     yield sender
     sender.close()
 

@@ -29,7 +29,7 @@ class Database:
     def __init__(self, redis: Redis, settings: Settings, telemetry: Telemetry | None) -> None:
         self.redis = redis
         self._telemetry = telemetry
-        self._scripts = Scripts(redis, settings.lease_seconds, settings.max_attempts)
+        self._scripts = Scripts(redis, settings)
 
     def run(self, script: str, *arguments: str | float) -> Any:
         return self._scripts.run(script, *arguments)

@@ -58,12 +58,14 @@ class Submissions:
         idempotency: Idempotency | None = None,
         adapter: str | None = None,
         request_id: str = "",
+        workers: int = 1,
     ) -> tuple[Record, bool]:
         """Create a queued record, or return the one that the idempotency key has created before.
 
         Args:
             adapter: the adapter that a job needs; it cannot be removed until the job has ended.
             request_id: of the HTTP request, for logs.
+            workers: most workers that may share it.
 
         Returns:
             The record, and whether it is new.
@@ -76,7 +78,7 @@ class Submissions:
             *(record, kind, key_id, to_json(request), to_json(list(notes)), stored_bytes),
             *((idempotency.digest, idempotency.fingerprint) if idempotency else ("", "")),
             *(self._idempotency_seconds, *self._quotas.values()),
-            *(adapter or "", request_id),
+            *(adapter or "", request_id, workers),
         )
         if outcome == "conflict":
             raise IdempotencyConflict

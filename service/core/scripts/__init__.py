@@ -12,6 +12,8 @@ from typing import Any, cast
 from redis import Redis
 from redis.commands.core import Script
 
+from service.core.settings import Settings
+
 NAMESPACE = "pairforge:"
 """Prefix of all keys."""
 
@@ -20,6 +22,9 @@ WORKERS = f"{NAMESPACE}workers"
 
 HEARD_SECONDS = 30.0
 """Age of the last heartbeat after which a worker counts as dead."""
+
+LONGEST_RETRY = 600
+"""Seconds that a record waits at most before it is started again."""
 
 EVENTS_KEPT = 500
 """Approximate number of events kept per record; older ones are dropped."""
@@ -34,11 +39,14 @@ EVENT_SECONDS = 86_400
 class Scripts:
     """Runs scripts by name; their settings are inserted as constants."""
 
-    def __init__(self, redis: Redis, lease_seconds: float, max_attempts: int) -> None:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
         constants = {
             "NAMESPACE": f"'{NAMESPACE}'",
-            "LEASE": lease_seconds,
-            "MAX_ATTEMPTS": max_attempts,
+            "LEASE": settings.lease_seconds,
+            "MAX_ATTEMPTS": settings.max_attempts,
+            "MAX_DEATHS": settings.max_deaths,
+            "RETRY": settings.retry_seconds,
+            "LONGEST_RETRY": LONGEST_RETRY,
             "EVENTS": EVENTS_KEPT,
             "LAST_EVENTS": LAST_EVENTS,
             "EVENT_SECONDS": EVENT_SECONDS,

@@ -11,7 +11,13 @@ for _, kind in ipairs({'adapter', 'job'}) do
     redis.call('ZREM', index(id, state), id)
     redis.call('HSET', key('record', id), 'key_id', heir)
     redis.call('ZADD', index(id, state), 0, id)
+    if state == 'queued' then redis.call('SADD', key('waiting', kind), heir) end
     redis.call('ZADD', key('index', kind .. ':' .. heir), 0, id)
+    local adapter = get(id, 'adapter')
+    if adapter then
+      redis.call('ZREM', key('index', kind .. ':' .. former .. ':' .. adapter), id)
+      redis.call('ZADD', key('index', kind .. ':' .. heir .. ':' .. adapter), 0, id)
+    end
     count = count + 1
   end
   redis.call('DEL', all)

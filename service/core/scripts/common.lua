@@ -1,5 +1,5 @@
--- Shared by all scripts. Preceded by the constants NAMESPACE, LEASE (seconds), MAX_ATTEMPTS, EVENTS,
--- LAST_EVENTS and EVENT_SECONDS.
+-- Shared by all scripts. Preceded by the constants NAMESPACE, LEASE (seconds), MAX_ATTEMPTS, MAX_DEATHS, RETRY and
+-- LONGEST_RETRY (seconds), EVENTS, LAST_EVENTS and EVENT_SECONDS.
 -- Times are the server's, because workers' clocks may differ.
 
 local TERMINAL = {succeeded = true, failed = true, cancelled = true}
@@ -60,13 +60,15 @@ local function forget_state(id, state)
   redis.call('ZREM', index(id, state), id)
 end
 
-local function enter(id, state)
+-- A queued record is not started before `due`.
+local function enter(id, state, due)
   local before = get(id, 'state')
   if before then forget_state(id, before) end
   redis.call('HSET', key('record', id), 'state', state, 'at:' .. state, string.format('%.6f', now))
   redis.call('HINCRBY', key('record', id), 'revision', 1)
-  redis.call('ZADD', key('state', get(id, 'kind') .. ':' .. state), now, id)
+  redis.call('ZADD', key('state', get(id, 'kind') .. ':' .. state), due or now, id)
   redis.call('ZADD', index(id, state), 0, id)
+  if state == 'queued' then redis.call('SADD', key('waiting', get(id, 'kind')), get(id, 'key_id')) end
   if state ~= 'running' and state ~= 'cancelling' then
     redis.call('DEL', key('members', id))
     redis.call('HDEL', key('record', id), 'lease_until')
@@ -89,7 +91,8 @@ local function enter(id, state)
 end
 
 local function give_up(id)
-  local detail = string.format('Given up after %d starts that ended without progress.', MAX_ATTEMPTS)
+  local detail = string.format('Given up after %d starts that ended without progress.',
+    number(id, 'strikes') + number(id, 'deaths'))
   local reason = get(id, 'reason')
   if reason then detail = detail .. ' The last one ended with: ' .. reason end
   redis.call('HSET', key('record', id), 'error', cjson.encode({code = 'attempts_exhausted', detail = detail}))
@@ -119,5 +122,28 @@ end
 
 -- Progress was made, so later failures are counted from zero.
 local function advanced(id)
-  redis.call('HSET', key('record', id), 'strikes', 0)
+  redis.call('HSET', key('record', id), 'strikes', 0, 'deaths', 0)
+end
+
+-- Queues a record, to be started again after a pause that doubles with each failure, the first with `doublings` 0.
+local function queue_after(id, doublings)
+  enter(id, 'queued', doublings >= 0 and now + math.min(LONGEST_RETRY, RETRY * 2 ^ doublings) or nil)
+end
+
+-- Queues a running record whose last worker has died. That may be the worker's fault, so it is no strike, and only
+-- many deaths without progress end the record. The first ones cost no pause. Returns the new state.
+local function relieve(id)
+  redis.call('HSET', key('record', id), 'strikes', math.max(0, number(id, 'strikes') - 1))
+  local deaths = redis.call('HINCRBY', key('record', id), 'deaths', 1)
+  if deaths >= MAX_DEATHS then give_up(id) else queue_after(id, deaths - 4) end
+  return get(id, 'state')
+end
+
+local function start(id, owner)
+  redis.call('HINCRBY', key('record', id), 'attempt', 1)
+  redis.call('HINCRBY', key('record', id), 'strikes', 1)
+  redis.call('HSET', key('record', id), 'owner', owner)
+  hold(id, owner)
+  enter(id, 'running')
+  return redis.call('HGETALL', key('record', id))
 end
