@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from service.api import adapters, health, jobs, problems, schemas
+from service.api import adapters, bases, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
 from service.api.body_limit import BodyLimit
 from service.api.methods import Methods, answer_head
@@ -18,6 +18,9 @@ from service.api.request_log import Observed
 from service.api.services import running_services
 from service.core.logs import configure_logs
 from service.core.settings import Settings, load_settings
+
+ROUTERS = (jobs.router, adapters.router, bases.router)
+"""Served under `/v1`, and as they are."""
 
 DESCRIPTION = """Few-shot generation of image-mask pairs of manufacturing defects.
 
@@ -58,10 +61,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.keys = KeyCache()
     app.state.metrics = Metrics(chosen)
-    versioned = [(prefix, router) for router in (jobs.router, adapters.router) for prefix in ("/v1", "")]
+    versioned = [(prefix, router) for router in ROUTERS for prefix in ("/v1", "")]
     problems.install(app, Methods([*versioned, ("", health.router)]).allowed)
     app.include_router(health.router)
-    for router in (jobs.router, adapters.router):
+    for router in ROUTERS:
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
     answer_head(app)

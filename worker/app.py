@@ -16,6 +16,7 @@ from model.runtime import switches
 from service.core.connections import connect
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
+from worker.bases import announce_bases
 from worker.compiling import log_compiling
 from worker.monitoring.heartbeat import Heartbeat, ask_children_to_stop, forget_stop
 from worker.monitoring.server import MetricsServer, begin_counting, serve_metrics
@@ -60,7 +61,9 @@ def _announce(sender: Any = None, **_: Any) -> None:
     log_compiling(settings)
     if (server := serve_metrics(settings)) is not None:
         _metrics.append(server)
-    heartbeat = Heartbeat(connect(settings), sender.hostname)
+    redis = connect(settings)
+    announce_bases(redis, settings)
+    heartbeat = Heartbeat(redis, sender.hostname)
     heartbeat.start()
     _heartbeat.append(heartbeat)
 

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
+from service.api.bases import unfit_for_training, work_of_adapter
 from service.api.decoding import Pictures, Refused, declared, decode_uploads
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import samples
@@ -115,7 +116,7 @@ _FORM = {
     openapi_extra=_FORM,
     responses=documented(
         *("bad_request", "content_too_large", "unsupported_media_type", "invalid_request", "quota_exceeded"),
-        *("idempotency_key_reused", "too_slow", "too_many_open", "spool_full"),
+        *("rate_limited", "idempotency_key_reused", "too_slow", "too_many_open", "spool_full"),
     ),
 )
 async def create_adapter(
@@ -139,6 +140,8 @@ async def _create_from_upload(request: Request, services: Services, key_id: str,
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
             return first
         wanted, errors = _wanted(form)
+        if wanted is not None:
+            errors += await to_thread.run_sync(unfit_for_training, services, wanted)
         pixels = await to_thread.run_sync(declared, form, services.settings)
         async with services.inspections(pixels).turn(key_id):
             # An equal request may have been served while this one waited.
@@ -210,7 +213,8 @@ def _stored_and_submitted(
         asked["training"] = own_options("training", wanted.method, asked["training"])
         if held_out := pictures.of(Upload.HELD_OUT_IMAGES):
             asked["held_out"] = {"pairs": len(held_out), "normals": len(pictures.of(Upload.HELD_OUT_NORMALS))}
-        record = submit(services, submission, asked, pictures.notes, size)
+        work = work_of_adapter(services, asked)
+        record = submit(services, submission, asked, pictures.notes, size, work)
         kept = record.id == adapter
     except RedisError:
         kept = True  # the record may exist, and it would need the pictures

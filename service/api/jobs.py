@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from functools import partial
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -13,10 +14,11 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Request, Response
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
+from service.api.bases import unfit_for_sampling, work_of_job
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import POLL_SECONDS
 from service.api.services import UsedServices
-from service.api.submission import Submission, replayed, submit
+from service.api.submission import Submission, replayed, require_rate, submit
 from service.core.object_keys import Kind
 from service.core.options.methods import DEFAULT_METHOD, own_options, refusals
 from service.core.record import State
@@ -44,7 +46,7 @@ _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "s
     response_model=schemas.Job,
     responses=documented(
         *("bad_request", "adapter_not_found", "adapter_not_ready", "too_slow", "content_too_large"),
-        *("unsupported_media_type", "invalid_request", "quota_exceeded", "idempotency_key_reused"),
+        *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
     ),
     dependencies=[Depends(_json_only)],
 )
@@ -62,6 +64,7 @@ async def create_job(
     the adapter. Detectors are trained for that, which takes longer than generating the pairs; should it fail, the job
     succeeds all the same, and `verdict` says why there are no numbers.
     """
+    await to_thread.run_sync(require_rate, services, key_id)
     # Hashed as received: parsing may draw a random seed.
     body = json.dumps(await request.json(), sort_keys=True)
     submission = Submission.of(request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
@@ -90,7 +93,11 @@ async def create_job(
         errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
         raise Problem("invalid_request", summary(list(refused.values())), errors=errors)
     asked = own_options("sampling", method, asked)
-    record = await to_thread.run_sync(submit, services, submission, asked)
+    work = await to_thread.run_sync(work_of_job, services, adapter, asked)
+    if errors := unfit_for_sampling(services, work):
+        raise Problem("invalid_request", summary([error["detail"] for error in errors]), errors=errors)
+    create = partial(submit, work=work.total if work is not None else 0)
+    record = await to_thread.run_sync(create, services, submission, asked)
     return await resources.accepted(request, services, record)
 
 

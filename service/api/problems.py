@@ -45,6 +45,7 @@ CODES: dict[str, tuple[int, str]] = {
     "invalid_request": (422, "The request has mistakes"),
     "idempotency_key_reused": (422, "This Idempotency-Key was used for another request"),
     "quota_exceeded": (429, "A quota is used up"),
+    "rate_limited": (429, "Too many requests in a short time"),
     "too_many_open": (429, "Too many open requests of this kind"),
     "client_gone": (499, "The client closed the connection"),  # for the metrics only: no client receives it
     "internal_error": (500, "Internal server error"),

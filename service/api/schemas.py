@@ -178,6 +178,24 @@ class Artifact(_Schema):
     files: list[ArtifactFile]
 
 
+class Base(_Schema):
+    """A base model."""
+
+    name: str = Field(description="What requests call it in `base`.")
+    default: bool = Field(description="Whether it is used where a request names none.")
+    resolution: int = Field(description="Side of the square pictures that it was trained on, in pixels.")
+    resolution_multiple: int = Field(description="`resolution` of a training must be a multiple of this.")
+    training: dict[str, Any] = Field(description="Training options that it recommends, used where none are sent.")
+    sampling: dict[str, Any] = Field(description="Options of jobs that it recommends, used where none are sent.")
+    license: str | None = Field(description="Licence of its weights; null if it names none.")
+
+
+class BaseList(_Schema):
+    """All bases."""
+
+    data: list[Base] = Field(description="The bases, by name.")
+
+
 class Readiness(_Schema):
     """Whether Redis, the object store and workers are available."""
 

@@ -34,6 +34,10 @@ class Settings(BaseSettings):
         max_streams, max_streams_per_key: limits of concurrent event streams.
         max_num_pairs: most pairs that one job may request.
         max_active_per_key: quota of queued and running adapters and jobs.
+        max_creates_per_minute_per_key: requests per minute that create an adapter or a job.
+        max_training_work, max_sampling_work: limits of the work of one adapter or job (see `service.core.work`).
+        max_work_per_key: quota of the work of queued and running adapters and jobs.
+        max_run_seconds: longest time that a worker works on a record at a stretch.
         max_records_per_key: quota of adapters and jobs, finished ones included.
         max_stored_bytes_per_key: quota of stored data.
         lease_seconds: duration of a worker's lease on a record without renewal.
@@ -82,6 +86,11 @@ class Settings(BaseSettings):
     max_streams_per_key: PositiveInt = 32
     max_num_pairs: PositiveInt = 10_000
     max_active_per_key: PositiveInt = 20
+    max_creates_per_minute_per_key: PositiveInt = 120
+    max_training_work: PositiveInt = 100 * 10**9
+    max_sampling_work: PositiveInt = 2_000 * 10**9
+    max_work_per_key: PositiveInt = 4_000 * 10**9
+    max_run_seconds: PositiveFloat = 172_800.0
     max_records_per_key: PositiveInt = 10_000
     max_stored_bytes_per_key: Bytes = 20_000_000_000
     lease_seconds: PositiveFloat = 60.0

@@ -130,6 +130,9 @@ class Completion:
                 self.ended = RunOutcome.LOST
                 self._metrics.leases_lost.labels(self._record.kind).inc()
                 log.warning("lease_lost")
+            case StopError(reason=StopReason.OVERDUE):
+                hours = self._context.settings.max_run_seconds / 3600
+                self._fail("took_too_long", f"stopped after {hours:g} hours, the longest that this server works on it")
             case StopError():
                 self._hand_over()
             case DivergedError():

@@ -177,7 +177,7 @@ class _Training:
 
 
 class _Callback:
-    """Stores checkpoints with a sample sheet; asks for a first one soon, and on a handover for a last one, and stops."""
+    """Stores checkpoints with a sample sheet; asks for a first one soon; on a handover, for a last one."""
 
     def __init__(
         self, lease: Lease, checkpoints: Checkpoints, request: TrainingRequest[Any], step_metrics: StepMetrics

@@ -22,7 +22,7 @@ for _, kind in ipairs({'adapter', 'job'}) do
   end
   redis.call('DEL', all)
 end
-for _, what in ipairs({'active', 'stored_bytes'}) do
+for _, what in ipairs({'active', 'stored_bytes', 'work'}) do
   redis.call('HINCRBY', key('usage', heir), what, redis.call('HGET', key('usage', former), what) or 0)
 end
 redis.call('DEL', key('usage', former))

@@ -38,9 +38,9 @@ local function store(id, bytes)
   redis.call('HSET', key('record', id), 'stored_bytes', bytes)
 end
 
--- The quota that one more record with so many bytes would exceed, and its usage; or nothing.
-local function used_up(key_id, bytes, max_active, max_stored, max_records)
-  local usage = redis.call('HMGET', key('usage', key_id), 'active', 'stored_bytes')
+-- The quota that one more record with so many bytes and so much work would exceed, and its usage; or nothing.
+local function used_up(key_id, bytes, work, max_active, max_stored, max_records, max_work)
+  local usage = redis.call('HMGET', key('usage', key_id), 'active', 'stored_bytes', 'work')
   local active, stored, records = tonumber(usage[1] or 0), tonumber(usage[2] or 0), 0
   for _, kind in ipairs({'adapter', 'job'}) do
     records = records + redis.call('ZCARD', key('index', kind .. ':' .. key_id))
@@ -48,6 +48,8 @@ local function used_up(key_id, bytes, max_active, max_stored, max_records)
   if active + 1 > tonumber(max_active) then return {'active', tostring(active)} end
   if stored + bytes > tonumber(max_stored) then return {'stored_bytes', string.format('%.0f', stored)} end
   if records + 1 > tonumber(max_records) then return {'all', tostring(records)} end
+  local active_work = tonumber(usage[3] or 0)
+  if active_work + work > tonumber(max_work) then return {'work', string.format('%.0f', active_work)} end
 end
 
 local function index(id, state)
@@ -76,6 +78,8 @@ local function enter(id, state, due)
   if TERMINAL[state] then
     redis.call('DEL', key('blocks', id))
     redis.call('HINCRBY', key('usage', get(id, 'key_id')), 'active', -1)
+    local work = get(id, 'work') or '0'
+    if work ~= '0' then redis.call('HINCRBY', key('usage', get(id, 'key_id')), 'work', '-' .. work) end
     local adapter = get(id, 'adapter')
     if adapter then redis.call('SREM', key('users', adapter), id) end
   end

@@ -13,7 +13,7 @@ from model.evaluation.profiles import PROFILES
 from model.export.dataset import FORMATS
 from service.core.object_keys import Kind, kind_of, new_id
 from service.core.object_keys import prefix as prefix_of
-from service.core.options.common import MaskMethod
+from service.core.options.common import MaskMethod, Scheduler
 from service.core.options.evaluation import EvaluationOptions, ProfileName
 from service.core.options.methods import METHOD_OPTIONS, offered
 from service.core.options.quality import QualityLimits
@@ -63,7 +63,8 @@ def test_the_librarys_defaults_may_be_asked_for() -> None:
 
 
 def test_every_choice_of_the_library_may_be_asked_for() -> None:
-    for scheduler in ("dpmsolver++", *SCHEDULERS):
+    assert set(get_args(Scheduler)) == {"dpmsolver++", *SCHEDULERS}
+    for scheduler in get_args(Scheduler):
         job(scheduler=scheduler)
     for method in MaskMethod:
         job(mask_method=method.value)
