@@ -8,15 +8,18 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
 from service.api import adapters, bases, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
 from service.api.body_limit import BodyLimit
+from service.api.json_body import schemas_of
 from service.api.methods import Methods, answer_head
 from service.api.metrics import Metrics, RedisCollector
 from service.api.request_log import Observed
 from service.api.services import running_services
 from service.core.logs import configure_logs
+from service.core.requests import JobRequest
 from service.core.settings import Settings, load_settings
 
 ROUTERS = (jobs.router, adapters.router, bases.router)
@@ -69,6 +72,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router, include_in_schema=False)
     answer_head(app)
     app.add_middleware(BodyLimit, settings=chosen)
+    if origins := [origin.strip() for origin in chosen.cors_origins.split(",") if origin.strip()]:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=[
+                "Authorization",
+                "X-API-Key",
+                "Content-Type",
+                "Idempotency-Key",
+                "If-None-Match",
+                "Last-Event-ID",
+            ],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed"],
+        )
     app.add_middleware(Observed, metrics=app.state.metrics)
     _describe(app)
     return app
@@ -88,6 +106,7 @@ def _describe(app: FastAPI) -> None:
         if "Problem" not in models:
             own = schemas.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             models |= own.pop("$defs")
+            models |= schemas_of(JobRequest)
             models["Problem"] = own
             document["components"]["securitySchemes"] = SCHEMES
             for path, operations in document["paths"].items():

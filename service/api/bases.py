@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from service.api import schemas
 from service.api.auth import KeyId
+from service.api.parameters import known_parameters_only
 from service.api.problems import documented, pointer
 from service.api.services import Services, UsedServices
 from service.core.bases import BaseFacts, announced
@@ -17,7 +18,12 @@ from service.core.requests import AdapterRequest
 from service.core.strict_json import to_json
 from service.core.work import Work, sampling_work, training_work
 
-router = APIRouter(prefix="/bases", tags=["bases"], responses=documented("unauthorized", "forbidden", "unavailable"))
+router = APIRouter(
+    prefix="/bases",
+    tags=["bases"],
+    dependencies=[Depends(known_parameters_only)],
+    responses=documented("unauthorized", "forbidden", "unavailable"),
+)
 
 
 @router.get("", response_model=schemas.BaseList)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import Header, Query, Request, Response
 from structlog.contextvars import bind_contextvars
 
-from service.api import representations
+from service.api import representations, schemas
 from service.api.problems import Problem
 from service.api.services import Services
 from service.core import object_keys
@@ -37,6 +39,16 @@ IdempotencyKey = Annotated[
 ]
 
 
+Redirect = Annotated[bool, Query(description="Whether to redirect to the file, or to answer with a link to it.")]
+LINKED: dict[int | str, dict[str, Any]] = {
+    200: {"model": schemas.Link, "description": "The link, with `redirect=false`."},
+    303: {
+        "description": "A temporary link that needs no API key.",
+        "headers": {"Location": {"description": "The link.", "schema": {"type": "string", "format": "uri"}}},
+    },
+}
+
+
 async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> Record:
     """Read a record of this kind that belongs to the key.
 
@@ -57,11 +69,14 @@ async def queue_position(services: Services, record: Record) -> int | None:
     return await to_thread.run_sync(services.store.states.queue_position, record.id)
 
 
-async def accepted(request: Request, services: Services, record: Record) -> Response:
+async def accepted(request: Request, services: Services, record: Record, *, replayed: bool = False) -> Response:
     """Answer 202 with the record that a request has created, now or before."""
     bind_contextvars(record=record.id)
     # A worker may have taken it a moment ago, and then nothing is before it.
-    return representations.answer(request, record, await queue_position(services, record) or 0, 202)
+    answer = representations.answer(request, record, await queue_position(services, record) or 0, 202)
+    if replayed:
+        answer.headers["Idempotency-Replayed"] = "true"
+    return answer
 
 
 async def read(
@@ -121,17 +136,36 @@ async def delete(services: Services, kind: Kind, record_id: str, key_id: str) ->
     return Response(status_code=204)
 
 
-async def signed(services: Services, key: str, *, filename: str, content_type: str) -> Response:
-    """Redirect to a temporary link that needs no API key."""
+@dataclass(frozen=True, slots=True)
+class File:
+    """A stored file to download; its size and hash are None where they are not known."""
+
+    key: str
+    name: str
+    content_type: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+async def signed(services: Services, file: File, *, redirect: bool, head: bool) -> Response:
+    """Redirect to a temporary link that needs no API key, or answer with it.
+
+    Args:
+        head: the link is for a `HEAD`, since links hold for one method.
+    """
+    seconds = services.settings.link_seconds
 
     def sign() -> str:
         return services.storage.signed_link(
-            key, filename=filename, content_type=content_type, expires=services.settings.link_seconds
+            file.key, filename=file.name, content_type=file.content_type, expires=seconds, head=head and redirect
         )
 
-    return Response(
-        status_code=303, headers={"Location": await to_thread.run_sync(sign), "Cache-Control": "private, no-store"}
-    )
+    link, headers = await to_thread.run_sync(sign), {"Cache-Control": "private, no-store"}
+    if redirect:
+        return Response(status_code=303, headers={"Location": link, **headers})
+    facts = {"name": file.name, "bytes": file.bytes, "sha256": file.sha256}
+    body = {"url": link, "expires_at": representations.rfc3339(time.time() + seconds), **facts}
+    return Response(to_json(body), headers=headers, media_type="application/json")
 
 
 def require_result(record: Record, what: str) -> dict[str, Any]:

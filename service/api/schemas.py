@@ -164,12 +164,24 @@ class JobList(_Schema):
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one.")
 
 
+class Link(_Schema):
+    """A temporary link to a file, which needs no API key."""
+
+    url: str = Field(description="The link; `curl --output FILE URL` downloads it.")
+    expires_at: datetime = Field(description="When it ends.")
+    name: str = Field(description="A name for the file.")
+    bytes: int | None = Field(description="Size of the file; null if it is not known.")
+    sha256: str | None = Field(description="Hexadecimal hash of the file; null if it is not known.")
+
+
 class ArtifactFile(_Schema):
     """A file of a trained adapter."""
 
-    name: str
-    bytes: int
+    name: str = Field(description="Path of the file within the adapter's folder.")
+    bytes: int = Field(description="Size of the file.")
+    sha256: str = Field(description="Hexadecimal hash of the file.")
     url: str = Field(description="A temporary link that needs no API key.")
+    expires_at: datetime = Field(description="When the link ends.")
 
 
 class Artifact(_Schema):

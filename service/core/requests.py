@@ -7,8 +7,10 @@ again when the base is known.
 
 from __future__ import annotations
 
+import json
 import secrets
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -32,8 +34,67 @@ def _seed_or_new(value: Any) -> Any:
     return new_seed() if value is None else value
 
 
+def _json_object(value: Any) -> Any:
+    """Parse the text of a form's field."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        message = 'it must be a JSON object such as {"line": "3"}'
+        raise PydanticCustomError("metadata", message) from error
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=40)], Annotated[str, Field(max_length=500)]],
+    BeforeValidator(_json_object),
+    Field(
+        max_length=16,
+        description="Up to 16 names and texts of your own, which are shown with the record and change nothing.",
+    ),
+]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is due, which Python would take for 1 and 0."""
+        if isinstance(value, bool) and not _takes_bool(cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("bool", f"it is {str(value).lower()}, which is no number")
+        return value
+
+
+class _Json(_Request):
+    """A request that is sent as JSON, which has numbers: text is none."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_text(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and not _takes_text(cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("text", "it is text; send it without quotes")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation is a union of."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in {Union, UnionType}:
+        return {kind for each in get_args(annotation) for kind in _kinds(each)}
+    return {annotation}
+
+
+def _takes_bool(annotation: Any) -> bool:
+    return bool in _kinds(annotation)
+
+
+def _takes_text(annotation: Any) -> bool:
+    kinds = _kinds(annotation)
+    return any(get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, str)) for kind in kinds)
 
 
 @with_options(offered("training"))
@@ -59,15 +120,16 @@ class AdapterRequest(_Request):
     base: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")] | None = None
     method: MethodName = DEFAULT_METHOD
     training: TrainingOptions = Field(default_factory=TrainingOptions)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 @with_options(declared(QualityLimits))
-class QualityOptions(_Request):
+class QualityOptions(_Json):
     """Thresholds of the quality checks."""
 
 
 @with_options(offered("sampling"))
-class JobRequest(_Request):
+class JobRequest(_Json):
     """A request for a dataset of pairs, with the options of sampling; which apply depends on the adapter's method.
 
     Attributes:
@@ -91,6 +153,8 @@ class JobRequest(_Request):
             "photographs; the verdict is in the job and in `dataset.json`."
         ),
     ] = None
+
+    metadata: Metadata = Field(default_factory=dict)
 
     @field_validator("max_attempts")
     @classmethod

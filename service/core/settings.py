@@ -25,6 +25,7 @@ class Settings(BaseSettings):
         device: "auto", or a torch device.
         spool_dir: folder of uploads and unfinished work; None for the system's folder of temporary files.
         require_keys: require an API key of every request; without it, only requests from this machine are served.
+        cors_origins: web pages of which addresses may use the API, separated by commas; none without.
         max_pairs, max_normals, max_file_bytes, max_body_bytes, max_pixels, max_total_pixels: limits of one upload.
         max_held_out, max_held_out_normals: most held-out pairs and normal images of one upload.
         max_uploads, max_uploads_per_key: limits of concurrent uploads.
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     device: str = "auto"
     spool_dir: Path | None = None
     require_keys: bool = True
+    cors_origins: str = ""
     max_pairs: PositiveInt = 64
     max_normals: PositiveInt = 200
     max_held_out: PositiveInt = 200

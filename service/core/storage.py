@@ -118,12 +118,13 @@ class ObjectStore:
             if errors := answer.get("Errors"):
                 raise StorageError(f"{len(errors)} objects under {prefix} were not deleted: {errors[0].get('Message')}")
 
-    def signed_link(self, key: str, *, filename: str, content_type: str, expires: int) -> str:
+    def signed_link(self, key: str, *, filename: str, content_type: str, expires: int, head: bool = False) -> str:
         """Sign a link under the public endpoint by which anyone can download an object.
 
         Args:
             filename: name under which a browser saves it.
             expires: validity in seconds.
+            head: sign for a `HEAD` and not a `GET`.
         """
         plain = re.sub(r"[^A-Za-z0-9._ -]", "_", filename)
         named = f'filename="{plain}"'
@@ -136,7 +137,8 @@ class ObjectStore:
             "ResponseContentDisposition": f"attachment; {named}",
             "ResponseContentType": content_type,
         }
-        return self._public.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires)
+        operation = "head_object" if head else "get_object"
+        return self._public.generate_presigned_url(operation, Params=parameters, ExpiresIn=expires)
 
     def ensure_bucket(self) -> None:
         """Create the bucket if it is missing."""

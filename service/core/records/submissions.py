@@ -48,7 +48,7 @@ class Submissions:
         redis = self._database.redis
         redis.zadd(GARBAGE, {record: redis.time()[0] + seconds})
 
-    def create(
+    def create(  # noqa: PLR0913  a record has many parts, all of which one script writes
         self,
         kind: Kind,
         record: str,
