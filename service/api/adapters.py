@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import structlog
@@ -31,6 +32,7 @@ from service.core.options.methods import own_options, refusals
 from service.core.record import Record
 from service.core.records.errors import AdapterInUse
 from service.core.requests import AdapterRequest, TrainingOptions
+from service.core.storage import StorageError
 from service.core.uploads.reading import chosen_reading
 
 log = structlog.stdlib.get_logger(__name__)
@@ -40,6 +42,9 @@ router = APIRouter(
     dependencies=[Depends(known_parameters_only)],
     responses=documented("unauthorized", "forbidden", "read_only_key", "unavailable"),
 )
+
+STORING_SECONDS = 60.0
+"""Time to store an upload; its client should not wait longer for a store that hangs."""
 
 AdapterId = Annotated[str, Path(description="The id that `POST /adapters` returned.")]
 
@@ -172,7 +177,10 @@ async def _create_from_upload(
             # Listed in full: their number is bounded by that of the files and fields.
             raise Problem("invalid_request", summary(details), errors=errors, listed=len(errors))
         wanted = wanted.model_copy(update={"base": wanted.base or services.settings.base})
-        record = await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
+        store = partial(
+            _stored_and_submitted, services, submission, wanted, pictures, time.monotonic() + STORING_SECONDS
+        )
+        record = await to_thread.run_sync(store, limiter=services.store_threads)
         return record, record.id == submission.id
 
 
@@ -224,9 +232,13 @@ def _training(options: dict[str, str], errors: list[dict[str, Any]]) -> dict[str
 
 
 def _stored_and_submitted(
-    services: Services, submission: Submission, wanted: AdapterRequest, pictures: Pictures
+    services: Services, submission: Submission, wanted: AdapterRequest, pictures: Pictures, due: float
 ) -> Record:
-    """Store the pictures, then their list, then create the record; delete the pictures if the record is refused."""
+    """Store the pictures, then their list, then create the record; delete the pictures if the record is refused.
+
+    Raises:
+        StorageError: the store has not taken them by the time `due`, of the monotonic clock.
+    """
     adapter = submission.id
     # If no record follows, the reconciler deletes what was stored.
     services.store.submissions.reserve(adapter)
@@ -236,6 +248,8 @@ def _stored_and_submitted(
         for kind in Upload:
             listing[kind] = []
             for index, picture in enumerate(pictures.of(kind)):
+                if time.monotonic() > due:
+                    raise StorageError(f"the object store took more than {STORING_SECONDS:g} s for an upload")
                 key = object_keys.upload(adapter, kind, index)
                 services.storage.put(key, picture.path, "image/png")
                 listing[kind].append(

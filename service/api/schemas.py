@@ -211,7 +211,8 @@ class BaseList(_Schema):
 class Readiness(_Schema):
     """Whether Redis, the object store and workers are available."""
 
-    ready: bool
-    redis: bool
-    storage: bool
+    ready: bool = Field(description="Whether requests will be served in full.")
+    redis: bool = Field(description="Whether Redis answers.")
+    redis_writable: bool = Field(description="Whether Redis takes new records; it does not at its memory limit.")
+    storage: bool = Field(description="Whether the object store answers.")
     workers: int = Field(description="Workers with a heartbeat in the last half minute.")

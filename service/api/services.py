@@ -10,7 +10,7 @@ from functools import partial
 from typing import Annotated
 
 import structlog
-from anyio import move_on_after, to_thread
+from anyio import CapacityLimiter, move_on_after, to_thread
 from fastapi import Depends, Request
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -38,6 +38,18 @@ READ_CONNECTIONS = 1000
 MAX_INSPECTIONS = 2
 """Uploads decoded at once, one large and one small; others wait, which bounds the memory in use."""
 
+REDIS_SECONDS = 3.0
+"""Time that a reply of Redis may take; with one repetition, a request is answered within twice that and a bit."""
+
+STORE_SECONDS = 10.0
+"""Time that the object store may take for an answer; it has three tries."""
+
+REDIS_THREADS = 200
+"""Requests that wait for Redis in threads, so that those of a Redis that hangs leave some for others."""
+
+STORE_THREADS = 32
+"""Uploads that are stored at the same moment; they have threads of their own, since the store may hang."""
+
 SMALL_PIXELS = 2**24
 """Pixels up to which an upload is small: it takes seconds, and never waits for one that takes a minute."""
 
@@ -53,6 +65,8 @@ class Services:
         metrics: counters of the routes.
         uploads: limit of concurrent uploads.
         streams: limit of concurrent event streams; each waits on its own connection.
+        store_threads: limit of threads that write to the object store.
+        probe_threads: limit of threads that look whether it answers.
         large_inspections, small_inspections: turns at decoding uploads; see `inspections`.
     """
 
@@ -66,6 +80,8 @@ class Services:
     metrics: Metrics
     uploads: ConcurrencyLimit
     streams: ConcurrencyLimit
+    store_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(STORE_THREADS))
+    probe_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     large_inspections: Turns = field(default_factory=lambda: Turns(1))
     small_inspections: Turns = field(default_factory=lambda: Turns(MAX_INSPECTIONS - 1))
 
@@ -81,10 +97,13 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         settings.spool_dir.mkdir(parents=True, exist_ok=True)
     await to_thread.run_sync(sweep, settings.spool_dir, SCRATCH)
     telemetry = metrics.telemetry
-    client = connect(settings, telemetry)
-    reads = connect_async(settings, telemetry, READ_CONNECTIONS)
+    to_thread.current_default_thread_limiter().total_tokens = REDIS_THREADS
+    client = connect(settings, telemetry, timeout=REDIS_SECONDS, tries=1)
+    patient = connect(settings, telemetry)
+    reads = connect_async(settings, telemetry, READ_CONNECTIONS, timeout=REDIS_SECONDS)
     stream = connect_async(settings, telemetry, settings.max_streams + 1)
-    store, storage = RecordStore(client, settings, telemetry), ObjectStore(settings, telemetry)
+    store = RecordStore(client, settings, telemetry)
+    storage = ObjectStore(settings, telemetry, tries=3, timeout=STORE_SECONDS)
     dispatcher = Dispatcher(settings, client)
     services = Services(
         settings=settings,
@@ -101,7 +120,11 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
     stopped = threading.Event()
     reconciler = threading.Thread(
         target=reconcile_until,
-        args=(stopped, partial(reconcile, store, dispatcher, storage, settings), settings.reconcile_seconds),
+        args=(
+            stopped,
+            partial(reconcile, RecordStore(patient, settings, telemetry), dispatcher, storage, settings),
+            settings.reconcile_seconds,
+        ),
         name="reconciler",
         daemon=True,
     )
@@ -117,6 +140,7 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
         await reads.aclose()
         await stream.aclose()
         client.close()
+        patient.close()
         dispatcher.close()
         storage.close()
 

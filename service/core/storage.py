@@ -52,15 +52,18 @@ class ObjectStore:
 
     Args:
         telemetry: counts and times the operations.
+        tries, timeout: requests per operation, and seconds without an answer after which one is given up.
     """
 
-    def __init__(self, settings: Settings, telemetry: Telemetry | None = None) -> None:
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry | None = None, *, tries: int = 5, timeout: float = 30
+    ) -> None:
         self._bucket = settings.s3_bucket
         self._region = settings.s3_region
         # Not the default session, because that is not thread-safe.
         session = boto3.session.Session()
         public = settings.s3_public_endpoint_url
-        self._client = _client(session, settings, settings.s3_endpoint_url)
+        self._client = _client(session, settings, settings.s3_endpoint_url, tries=tries, timeout=timeout)
         self._probe = _client(session, settings, settings.s3_endpoint_url, tries=2, timeout=3)
         self._public = _client(session, settings, public) if public else self._client
         if telemetry is not None:

@@ -34,6 +34,10 @@ class Upkeep:
         self._database.count_end(record, state, poisoned=state is State.FAILED)
         return state
 
+    def lock(self, name: str, holder: str, seconds: int) -> bool:
+        """Take a lock, which ends by itself; whether the holder has it. It needs no memory, and so always works."""
+        return bool(self._database.run("lock", name, holder, seconds))
+
     def garbage(self) -> Mapping[str, str]:
         """Entry → id of a record whose objects are due for deletion; pass the entry to `collected` afterwards."""
         due = cast(list[str], self._redis.zrange(GARBAGE, "-inf", str(self.now()), byscore=True))
@@ -45,7 +49,7 @@ class Upkeep:
 
     def finish_round(self) -> None:
         """Save that a round of reconciling is complete now."""
-        self._redis.set(LAST_ROUND, self.now())
+        self._database.run("finish_round")
 
     def last_round(self) -> float | None:
         """When any process last completed a round of reconciling."""

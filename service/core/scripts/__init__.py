@@ -36,6 +36,13 @@ EVENT_SECONDS = 86_400
 """How long they are kept."""
 
 
+_REFUSED_WHEN_FULL = {"create.lua", "rate.lua", "report.lua", "quota.lua", "queue_position.lua"}
+"""Scripts that need not write when Redis has reached its memory limit; the others end work, or free memory."""
+
+_ALLOWED = "redis.call('DEL', NAMESPACE .. 'nothing')"
+"""At its memory limit, Redis refuses only a script's first write, and a deletion not even then."""
+
+
 class Scripts:
     """Runs scripts by name; their settings are inserted as constants."""
 
@@ -53,9 +60,11 @@ class Scripts:
         }
         folder = resources.files(__package__)
         head = "\n".join(f"local {name} = {value}" for name, value in constants.items())
-        common = (folder / "common.lua").read_text("utf-8")
+        head += "\n" + (folder / "common.lua").read_text("utf-8")
         self._scripts: dict[str, Script] = {
-            file.name.removesuffix(".lua"): redis.register_script(f"{head}\n{common}\n{file.read_text('utf-8')}")
+            file.name.removesuffix(".lua"): redis.register_script(
+                "\n".join([head, *([] if file.name in _REFUSED_WHEN_FULL else [_ALLOWED]), file.read_text("utf-8")])
+            )
             for file in folder.iterdir()
             if file.name.endswith(".lua") and file.name != "common.lua"
         }
