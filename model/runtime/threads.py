@@ -1,7 +1,7 @@
 """Threads that wait for each other asleep.
 
 By default the threads of an OpenMP team spin until the last of them is done. Where another program has one of the
-cores, that thread waits for its turn while the others burn theirs. On a machine with ten busy processes on two threads, small
+cores, that thread waits for its turn while the others burn theirs. Beside ten busy processes on two threads, small
 convolutions made 0.1 to 0.4 steps a second spinning, 7 to 76 with a short spin, and 110 to 115 asleep.
 """
 
