@@ -31,9 +31,10 @@ from service.core.options.declaration import reason
 from service.core.options.methods import own_options, refusals
 from service.core.record import Record
 from service.core.records.errors import AdapterInUse
-from service.core.requests import AdapterRequest, TrainingOptions
+from service.core.requests import AdapterRequest, TrainingOptions, unset
 from service.core.storage import StorageError
 from service.core.uploads.reading import chosen_reading
+from service.core.webhooks import refusal
 
 log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(
@@ -161,6 +162,8 @@ async def _create_from_upload(
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
             return first, False
         wanted, errors = _wanted(form)
+        if wanted is not None and wanted.webhook and (why := refusal(wanted.webhook, services.settings)):
+            errors.append({"pointer": pointer("webhook"), "detail": why})
         if wanted is not None:
             errors += await to_thread.run_sync(unfit_for_training, services, wanted)
         pixels = await to_thread.run_sync(declared, form, services.settings)
@@ -264,7 +267,7 @@ def _stored_and_submitted(
                 )
         services.storage.put(object_keys.inputs(adapter), json.dumps(listing).encode(), "application/json")
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
-        asked = wanted.model_dump(mode="json", exclude=set() if wanted.metadata else {"metadata"})
+        asked = wanted.model_dump(mode="json", exclude=unset(wanted))
         asked["training"] = own_options("training", wanted.method, asked["training"])
         if held_out := pictures.of(Upload.HELD_OUT_IMAGES):
             asked["held_out"] = {"pairs": len(held_out), "normals": len(pictures.of(Upload.HELD_OUT_NORMALS))}

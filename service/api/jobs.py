@@ -24,7 +24,8 @@ from service.api.submission import Submission, replayed, require_rate, submit
 from service.core.object_keys import Kind
 from service.core.options.methods import DEFAULT_METHOD, own_options, refusals
 from service.core.record import State
-from service.core.requests import JobRequest
+from service.core.requests import JobRequest, unset
+from service.core.webhooks import refusal
 
 router = APIRouter(
     prefix="/jobs",
@@ -70,6 +71,8 @@ async def create_job(
     submission = Submission.of(request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
     if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
         return await resources.accepted(request, services, first, replayed=True)
+    if wanted.webhook and (why := refusal(wanted.webhook, services.settings)):
+        raise Problem("invalid_request", why, errors=[{"pointer": "/webhook", "detail": why}])
     most = services.settings.max_num_pairs
     if wanted.num_pairs > most:
         detail = f"one job generates at most {most} pairs: ask for fewer, or create several jobs"
@@ -88,13 +91,15 @@ async def create_job(
             "held_out_masks[] when you create an adapter, or leave evaluation out"
         )
         raise Problem("invalid_request", detail, errors=[{"pointer": "/evaluation", "detail": detail}])
-    method, asked = adapter.request.get("method", DEFAULT_METHOD), wanted.model_dump(mode="json", exclude={"metadata"})
+    method, asked = (
+        adapter.request.get("method", DEFAULT_METHOD),
+        wanted.model_dump(mode="json", exclude={"metadata", "webhook"}),
+    )
     if refused := refusals("sampling", method, asked):
         errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
         raise Problem("invalid_request", summary(list(refused.values())), errors=errors)
     asked = own_options("sampling", method, asked)
-    if wanted.metadata:
-        asked["metadata"] = wanted.metadata
+    asked |= wanted.model_dump(mode="json", include={"metadata", "webhook"} - unset(wanted))
     work = await to_thread.run_sync(work_of_job, services, adapter, asked)
     if errors := unfit_for_sampling(services, work):
         raise Problem("invalid_request", summary([error["detail"] for error in errors]), errors=errors)

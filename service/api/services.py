@@ -26,6 +26,7 @@ from service.core.records.store import RecordStore
 from service.core.scratch_dirs import sweep
 from service.core.settings import Settings
 from service.core.storage import ObjectStore, StorageError
+from service.core.webhooks import deliver_until
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -132,6 +133,10 @@ async def running_services(settings: Settings, metrics: Metrics) -> AsyncIterato
     with move_on_after(BUCKET_SECONDS):
         await to_thread.run_sync(_prepare, storage, abandon_on_cancel=True)
     reconciler.start()
+    delivering = (stopped, RecordStore(patient, settings, telemetry), settings)
+    webhooks = threading.Thread(target=deliver_until, args=delivering, name="webhooks", daemon=True)
+    if settings.webhook_secret is not None:
+        webhooks.start()
     try:
         yield services
     finally:

@@ -55,6 +55,16 @@ Metadata = Annotated[
 ]
 
 
+Webhook = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=500,
+        description="Address on a host that the server allows, to which it sends a signed message when this has ended.",
+    ),
+]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -121,6 +131,7 @@ class AdapterRequest(_Request):
     method: MethodName = DEFAULT_METHOD
     training: TrainingOptions = Field(default_factory=TrainingOptions)
     metadata: Metadata = Field(default_factory=dict)
+    webhook: Webhook | None = None
 
 
 @with_options(declared(QualityLimits))
@@ -155,6 +166,7 @@ class JobRequest(_Json):
     ] = None
 
     metadata: Metadata = Field(default_factory=dict)
+    webhook: Webhook | None = None
 
     @field_validator("max_attempts")
     @classmethod
@@ -164,3 +176,8 @@ class JobRequest(_Json):
             message = "{attempts} attempts cannot yield {pairs} pairs: allow at least {pairs}, better ten per pair"
             raise PydanticCustomError("too_few_attempts", message, {"attempts": max_attempts, "pairs": pairs})
         return max_attempts
+
+
+def unset(wanted: AdapterRequest | JobRequest) -> set[str]:
+    """Names of the fields that are of no work's concern and were left empty, which records need not keep."""
+    return {name for name in ("metadata", "webhook") if not getattr(wanted, name)}

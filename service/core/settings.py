@@ -26,6 +26,8 @@ class Settings(BaseSettings):
         spool_dir: folder of uploads and unfinished work; None for the system's folder of temporary files.
         require_keys: require an API key of every request; without it, only requests from this machine are served.
         cors_origins: web pages of which addresses may use the API, separated by commas; none without.
+        webhook_hosts: hosts, with their ports if need be, that webhooks may be sent to, separated by commas.
+        webhook_secret: what webhooks are signed with; none are sent without.
         max_pairs, max_normals, max_file_bytes, max_body_bytes, max_pixels, max_total_pixels: limits of one upload.
         max_held_out, max_held_out_normals: most held-out pairs and normal images of one upload.
         max_uploads, max_uploads_per_key: limits of concurrent uploads.
@@ -71,6 +73,8 @@ class Settings(BaseSettings):
     spool_dir: Path | None = None
     require_keys: bool = True
     cors_origins: str = ""
+    webhook_hosts: str = ""
+    webhook_secret: SecretStr | None = None
     max_pairs: PositiveInt = 64
     max_normals: PositiveInt = 200
     max_held_out: PositiveInt = 200

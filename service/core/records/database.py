@@ -15,6 +15,12 @@ from service.core.telemetry import Telemetry
 GARBAGE = f"{NAMESPACE}garbage"
 """Entry that ends in a record's id → when the record's objects are to be deleted, in Unix time."""
 
+WEBHOOKS = f"{NAMESPACE}webhooks"
+"""Sorted set: record → when its webhook is to be sent next, in Unix time."""
+
+WEBHOOK_TRIES = f"{NAMESPACE}webhook_tries"
+"""Hash: record → how often its webhook has failed."""
+
 LAST_ROUND = f"{NAMESPACE}last_round"
 """When a round of reconciling was last completed, in Unix time."""
 

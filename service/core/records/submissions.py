@@ -82,7 +82,7 @@ class Submissions:
             *(record, kind, key_id, to_json(request), to_json(list(notes)), stored_bytes),
             *((idempotency.digest, idempotency.fingerprint) if idempotency else ("", "")),
             *(self._idempotency_seconds, *(self._quotas[name] for name in ("active", "stored_bytes", "all"))),
-            *(adapter or "", request_id, workers, work, self._quotas["work"]),
+            *(adapter or "", request_id, workers, work, self._quotas["work"], int("webhook" in request)),
         )
         if outcome == "conflict":
             raise IdempotencyConflict

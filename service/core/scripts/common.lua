@@ -89,6 +89,7 @@ local function enter(id, state, due)
   end
   announce(id)
   if TERMINAL[state] then
+    if get(id, 'webhook') then redis.call('ZADD', NAMESPACE .. 'webhooks', now, id) end
     redis.call('XTRIM', key('events', id), 'MAXLEN', LAST_EVENTS)
     redis.call('EXPIRE', key('events', id), EVENT_SECONDS)
   end

@@ -1,6 +1,6 @@
 -- id, kind, key_id, request, notes, stored_bytes, idempotency key or '', fingerprint, seconds, max_active, max_stored,
 -- max_records, the adapter that a job needs or '', the id of the request, the most workers that may share it,
--- its work, max_work.
+-- its work, max_work, '1' if its end is told by a webhook.
 -- Returns the outcome and the record together, so that callers need no second request.
 local id, kind, key_id, bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
 local remembered = key('idempotency', key_id .. ':' .. ARGV[7])
@@ -33,6 +33,7 @@ redis.call('HINCRBY', usage, 'active', 1)
 redis.call('HINCRBY', usage, 'stored_bytes', bytes)
 redis.call('HINCRBY', usage, 'work', ARGV[16])
 redis.call('ZREM', NAMESPACE .. 'garbage', id)
+if ARGV[18] == '1' then redis.call('HSET', key('record', id), 'webhook', 1) end
 if adapter ~= '' then
   redis.call('HSET', key('record', id), 'adapter', adapter)
   redis.call('SADD', key('users', adapter), id)
