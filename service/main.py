@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service.api import adapters, bases, health, jobs, problems, schemas
 from service.api.auth import SCHEMES, KeyCache
 from service.api.body_limit import BodyLimit
+from service.api.docs import serve_docs
 from service.api.json_body import schemas_of
 from service.api.methods import Methods, answer_head
 from service.api.metrics import Metrics, RedisCollector
@@ -61,6 +62,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.keys = KeyCache()
     app.state.metrics = Metrics(chosen)
@@ -70,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
+    serve_docs(app)
     answer_head(app)
     app.add_middleware(BodyLimit, settings=chosen)
     if origins := [origin.strip() for origin in chosen.cors_origins.split(",") if origin.strip()]:
@@ -106,7 +110,7 @@ def _describe(app: FastAPI) -> None:
         if "Problem" not in models:
             own = schemas.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             models |= own.pop("$defs")
-            models |= schemas_of(JobRequest)
+            models |= schemas_of(JobRequest) | schemas_of(schemas.ProgressEvent)
             models["Problem"] = own
             document["components"]["securitySchemes"] = SCHEMES
             for path, operations in document["paths"].items():

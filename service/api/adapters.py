@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import structlog
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
@@ -128,12 +128,16 @@ _FORM = {
 @router.post(
     "",
     status_code=202,
+    response_description="The record was created, or was before by the same request.",
     response_model=schemas.Adapter,
     openapi_extra=_FORM,
-    responses=documented(
-        *("bad_request", "content_too_large", "unsupported_media_type", "invalid_request", "quota_exceeded"),
-        *("rate_limited", "idempotency_key_reused", "too_slow", "too_many_open", "spool_full"),
-    ),
+    responses={
+        202: {"headers": resources.ACCEPTED},
+        **documented(
+            *("bad_request", "content_too_large", "unsupported_media_type", "invalid_request", "quota_exceeded"),
+            *("rate_limited", "idempotency_key_reused", "too_slow", "too_many_open", "spool_full"),
+        ),
+    },
 )
 async def create_adapter(
     request: Request, services: UsedServices, key_id: KeyId, idempotency_key: resources.IdempotencyKey = None
@@ -356,6 +360,7 @@ async def delete_adapter(services: UsedServices, key_id: KeyId, adapter_id: Adap
     "/{adapter_id}/events",
     response_class=events.EventStream,
     responses={
+        200: events.DESCRIBED,
         204: {"description": "The adapter has ended: there are no more events."},
         **documented("adapter_not_found", "invalid_request", "too_many_open"),
     },
@@ -364,7 +369,7 @@ async def stream_adapter_events(
     services: UsedServices,
     key_id: KeyId,
     adapter_id: AdapterId,
-    last_event_id: Annotated[str | None, Header(pattern=events.ID_PATTERN)] = None,
+    last_event_id: events.LastEventId = None,
 ) -> Response:
     """Stream changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
@@ -44,11 +44,15 @@ _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "s
 @router.post(
     "",
     status_code=202,
+    response_description="The record was created, or was before by the same request.",
     response_model=schemas.Job,
-    responses=documented(
-        *("bad_request", "adapter_not_found", "adapter_not_ready", "too_slow", "content_too_large"),
-        *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
-    ),
+    responses={
+        202: {"headers": resources.ACCEPTED},
+        **documented(
+            *("bad_request", "adapter_not_found", "adapter_not_ready", "too_slow", "content_too_large"),
+            *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
+        ),
+    },
     openapi_extra=documented_body(JobRequest, _EXAMPLE, _EVALUATED),
 )
 async def create_job(
@@ -157,6 +161,7 @@ async def delete_job(services: UsedServices, key_id: KeyId, job_id: JobId) -> Re
     "/{job_id}/events",
     response_class=events.EventStream,
     responses={
+        200: events.DESCRIBED,
         204: {"description": "The job has ended: there are no more events."},
         **documented("not_found", "invalid_request", "too_many_open"),
     },
@@ -165,7 +170,7 @@ async def stream_job_events(
     services: UsedServices,
     key_id: KeyId,
     job_id: JobId,
-    last_event_id: Annotated[str | None, Header(pattern=events.ID_PATTERN)] = None,
+    last_event_id: events.LastEventId = None,
 ) -> Response:
     """Stream changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)

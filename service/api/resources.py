@@ -40,6 +40,16 @@ IdempotencyKey = Annotated[
 
 
 Redirect = Annotated[bool, Query(description="Whether to redirect to the file, or to answer with a link to it.")]
+ACCEPTED: dict[str, Any] = {
+    "Location": {"description": "Path of the record.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds after which to look again.", "schema": {"type": "integer"}},
+    "ETag": {"description": "Identifies the present state.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` if the same request has created the record before.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+
 LINKED: dict[int | str, dict[str, Any]] = {
     200: {"model": schemas.Link, "description": "The link, with `redirect=false`."},
     303: {

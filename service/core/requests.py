@@ -45,6 +45,12 @@ def _json_object(value: Any) -> Any:
         raise PydanticCustomError("metadata", message) from error
 
 
+RandomSeed = Annotated[
+    Seed,
+    BeforeValidator(_seed_or_new),
+    Field(description="Seed of every random draw; drawn at random if it is left out."),
+]
+
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=40)], Annotated[str, Field(max_length=500)]],
     BeforeValidator(_json_object),
@@ -56,7 +62,7 @@ Metadata = Annotated[
 
 
 Webhook = Annotated[
-    str,
+    str | None,
     Field(
         min_length=1,
         max_length=500,
@@ -111,7 +117,7 @@ def _takes_text(annotation: Any) -> bool:
 class TrainingOptions(_Request):
     """Options of a training; which of them apply depends on the method."""
 
-    seed: Annotated[Seed, BeforeValidator(_seed_or_new)] = Field(default_factory=new_seed)
+    seed: RandomSeed = Field(default_factory=new_seed)
 
 
 class AdapterRequest(_Request):
@@ -124,14 +130,17 @@ class AdapterRequest(_Request):
         method: generation method.
     """
 
-    name: Phrase
-    object: Phrase = "product"
-    defect: Phrase = "defect"
-    base: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")] | None = None
-    method: MethodName = DEFAULT_METHOD
+    name: Annotated[Phrase, Field(description="Your name for the adapter.")]
+    object: Annotated[Phrase, Field(description="Name of the product.")] = "product"
+    defect: Annotated[Phrase, Field(description="Name of the defect.")] = "defect"
+    base: Annotated[
+        str | None,
+        Field(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$", description="A base that `GET /bases` lists."),
+    ] = None
+    method: Annotated[MethodName, Field(description="How pairs are generated.")] = DEFAULT_METHOD
     training: TrainingOptions = Field(default_factory=TrainingOptions)
     metadata: Metadata = Field(default_factory=dict)
-    webhook: Webhook | None = None
+    webhook: Webhook = None
 
 
 @with_options(declared(QualityLimits))
@@ -151,12 +160,17 @@ class JobRequest(_Json):
         evaluation: measures the pairs on the adapter's held-out photographs; None for no evaluation.
     """
 
-    adapter_id: Annotated[str, Field(pattern=r"^adp_[0-9a-z]{26}$")]
-    num_pairs: Annotated[int, Field(ge=1)]
-    seed: Annotated[Seed, BeforeValidator(_seed_or_new)] = Field(default_factory=new_seed)
-    formats: Annotated[tuple[Literal["mvtec", "coco", "yolo", "labelstudio"], ...], Field(max_length=4)] = ()
-    limits: QualityOptions = Field(default_factory=QualityOptions)
-    max_attempts: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    adapter_id: Annotated[str, Field(pattern=r"^adp_[0-9a-z]{26}$", description="An adapter that has succeeded.")]
+    num_pairs: Annotated[int, Field(ge=1, description="Pairs to accept.")]
+    seed: RandomSeed = Field(default_factory=new_seed)
+    formats: Annotated[
+        tuple[Literal["mvtec", "coco", "yolo", "labelstudio"], ...],
+        Field(max_length=4, description="Further layouts of the dataset."),
+    ] = ()
+    limits: QualityOptions = Field(default_factory=QualityOptions, description="Thresholds of the quality checks.")
+    max_attempts: Annotated[
+        int | None, Field(ge=1, le=1_000_000, description="Most candidates to try; ten per pair if it is left out.")
+    ] = None
     evaluation: Annotated[
         EvaluationOptions | None,
         Field(
@@ -166,7 +180,7 @@ class JobRequest(_Json):
     ] = None
 
     metadata: Metadata = Field(default_factory=dict)
-    webhook: Webhook | None = None
+    webhook: Webhook = None
 
     @field_validator("max_attempts")
     @classmethod
