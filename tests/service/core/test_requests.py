@@ -40,7 +40,7 @@ def test_options_are_the_librarys() -> None:
     assert set(TrainingOptions.model_fields) == set(offered("training"))
     assert set(QualityOptions.model_fields) == names(QualityLimits)
     assert set(JobRequest.model_fields) - set(offered("sampling")) == {
-        *("adapter_id", "num_pairs", "formats", "limits", "max_attempts", "evaluation")
+        *("adapter_id", "num_pairs", "formats", "limits", "max_attempts", "evaluation", "metadata", "webhook")
     }
     assert set(offered("sampling")) <= set(JobRequest.model_fields)
 
@@ -80,7 +80,7 @@ def test_the_seed_is_always_filled_in() -> None:
 
 
 def test_what_was_not_chosen_stays_open() -> None:
-    chosen = job(steps=5).model_dump(exclude={"adapter_id", "num_pairs", "seed", "formats", "limits"})
+    chosen = job(steps=5).model_dump(exclude={"adapter_id", "num_pairs", "seed", "formats", "limits", "metadata"})
     assert {name: value for name, value in chosen.items() if value is not None} == {"steps": 5}
 
 
