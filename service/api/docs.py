@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -79,7 +79,8 @@ def _operation(document: Json, method: str, path: str, operation: Json, base: st
         schema = content["schema"]
         named = schema.get("$ref", "").rpartition("/")[2]
         yield from _properties(document["components"]["schemas"][named] if named else schema)
-        example = media_type, next(iter(content.get("examples", {}).values()), {}).get("value")
+        examples: list[Json] = list(content.get("examples", {}).values())
+        example = media_type, examples[0]["value"] if examples else None
     yield f"<pre>{escape(_curl(method, path, base, operation, example))}</pre>"
     yield _table(
         ("Status", "Answer", "Headers"),
@@ -166,6 +167,6 @@ def _text(text: str) -> str:
     return marked.replace("\n\n", "<br><br>")
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>{body}</table>"
