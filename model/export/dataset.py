@@ -48,6 +48,7 @@ class Provenance:
         request: the request as JSON. The dataset's bytes depend on it, so leave out irrelevant times and ids.
         adapter_card: the adapter's card, as JSON.
         base_hash: identifies the weights of the base model.
+        base_license: their licence; None if the base names none.
         counts: the counts of the candidates, as JSON; `counts["accepted"]` is the number of pairs.
         evaluation: what the pairs are worth on held-out photographs, as JSON; None where that was not asked for.
         partial: why there are fewer pairs than were asked for; None if there are as many.
@@ -61,6 +62,7 @@ class Provenance:
     counts: Mapping[str, Any]
     evaluation: Mapping[str, Any] | None = None
     partial: str | None = None
+    base_license: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequen
         "request": provenance.request,
         "adapter": provenance.adapter_card,
         "base_hash": provenance.base_hash,
+        "base_license": provenance.base_license,
         "counts": provenance.counts,
         "formats": formats,
         "normals": healthy,

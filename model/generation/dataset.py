@@ -91,6 +91,7 @@ def finish_dataset(
         request=request.described(),
         adapter_card=adapter.card,
         base_hash=adapter.base.digest,
+        base_license=adapter.base.card.get("license"),
         counts=counts.as_dict(),
         evaluation=evaluation,
         partial=shortfall(counts, request.num_pairs) if counts.accepted < request.num_pairs else None,
