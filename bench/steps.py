@@ -36,6 +36,7 @@ from model.method import TrainingRequest
 from model.methods import METHODS
 from model.pretrain.procedural.samples import DEFECT, OBJECT
 from model.types import Candidate, ImageArray
+from service.core.options.common import Scheduler
 from service.core.options.dualanodiff import SamplingConfig
 from service.core.options.methods import DEFAULT_METHOD
 
@@ -47,7 +48,7 @@ VIEW = 64
 
 STEPS = (5, 8, 10, 15, 20, 25, 50)
 
-SOLVERS = ("dpmsolver++", "DDIMScheduler")
+SOLVERS: tuple[Scheduler, ...] = ("dpmsolver++", "DDIMScheduler")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,23 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
-from service.api import adapters, health, jobs, page, pairs, problems, schemas, selections
+from service.api import adapters, bases, health, jobs, page, pairs, problems, schemas, selections
 from service.api.auth import SCHEMES, KeyCache
 from service.api.body_limit import BodyLimit
+from service.api.docs import serve_docs
+from service.api.json_body import schemas_of
 from service.api.methods import Methods, answer_head
 from service.api.metrics import Metrics, RedisCollector
 from service.api.request_log import Observed
 from service.api.services import running_services
 from service.core.logs import configure_logs
+from service.core.requests import JobRequest
 from service.core.settings import Settings, load_settings
+
+ROUTERS = (jobs.router, adapters.router, bases.router, pairs.router, selections.router, page.router)
+"""Served under `/v1`, and as they are."""
 
 DESCRIPTION = """Few-shot generation of image-mask pairs of manufacturing defects.
 
@@ -55,20 +62,37 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.keys = KeyCache()
     app.state.metrics = Metrics(chosen)
-    resources = (jobs.router, adapters.router, pairs.router, selections.router, page.router)
     unversioned = [health.router, *([page.page_router()] if chosen.page else [])]
-    versioned = [(prefix, router) for router in resources for prefix in ("/v1", "")]
+    versioned = [(prefix, router) for router in ROUTERS for prefix in ("/v1", "")]
     problems.install(app, Methods([*versioned, *(("", router) for router in unversioned)]).allowed)
     for router in unversioned:
         app.include_router(router)
-    for router in resources:
+    for router in ROUTERS:
         app.include_router(router, prefix="/v1")
         app.include_router(router, include_in_schema=False)
+    serve_docs(app)
     answer_head(app)
     app.add_middleware(BodyLimit, settings=chosen)
+    if origins := [origin.strip() for origin in chosen.cors_origins.split(",") if origin.strip()]:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=[
+                "Authorization",
+                "X-API-Key",
+                "Content-Type",
+                "Idempotency-Key",
+                "If-None-Match",
+                "Last-Event-ID",
+            ],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed"],
+        )
     app.add_middleware(Observed, metrics=app.state.metrics)
     _describe(app)
     return app
@@ -88,6 +112,7 @@ def _describe(app: FastAPI) -> None:
         if "Problem" not in models:
             own = schemas.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             models |= own.pop("$defs")
+            models |= schemas_of(JobRequest) | schemas_of(schemas.ProgressEvent)
             models["Problem"] = own
             document["components"]["securitySchemes"] = SCHEMES
             for path, operations in document["paths"].items():

@@ -13,9 +13,11 @@ from celery import Celery
 from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from model.runtime import switches
+from model.runtime.threads import wait_asleep
 from service.core.connections import connect
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
+from worker.bases import announce_bases
 from worker.compiling import log_compiling
 from worker.monitoring.heartbeat import Heartbeat, ask_children_to_stop, forget_stop
 from worker.monitoring.server import MetricsServer, begin_counting, serve_metrics
@@ -26,7 +28,7 @@ START_SECONDS = 120
 
 def make_app(settings: Settings) -> Celery:
     """Make the application, with the workers' settings added to those shared with the senders."""
-    app = Celery("pairforge", include=["worker.processes", "worker.tasks"])
+    app = Celery("pairforge", include=["worker.processes", "worker.tasks", "worker.dead_child"])
     app.conf.update(celery_config(settings))
     app.conf.update(
         worker_pool="prefork",
@@ -38,6 +40,7 @@ def make_app(settings: Settings) -> Celery:
 
 
 switches.check()
+wait_asleep()  # children inherit it
 app = make_app(load_settings())
 
 _heartbeat: list[Heartbeat] = []
@@ -60,7 +63,9 @@ def _announce(sender: Any = None, **_: Any) -> None:
     log_compiling(settings)
     if (server := serve_metrics(settings)) is not None:
         _metrics.append(server)
-    heartbeat = Heartbeat(connect(settings), sender.hostname)
+    redis = connect(settings)
+    announce_bases(redis, settings)
+    heartbeat = Heartbeat(redis, sender.hostname)
     heartbeat.start()
     _heartbeat.append(heartbeat)
 

@@ -20,27 +20,27 @@ from worker.monitoring.metrics import process_metrics
 
 
 @shared_task(name=TRAIN, bind=True)
-def train(self: Task[Any, Any], adapter: str) -> None:
-    """Train an adapter."""
+def train(self: Task[Any, Any], _: str) -> None:
+    """Train the next adapter, which need not be the one that the message was sent for."""
     from worker.training.run import run_training
 
-    _begin(self, adapter)
-    run_training(adapter, _context(), delivery=_delivery(self))
+    _begin(self)
+    run_training(None, _context(), delivery=_delivery(self))
 
 
 @shared_task(name=GENERATE, bind=True)
-def generate(self: Task[Any, Any], job: str) -> None:
-    """Generate a job's pairs, together with other workers."""
+def generate(self: Task[Any, Any], _: str) -> None:
+    """Generate pairs of the next job, together with other workers."""
     from worker.generation.run import run_generation
 
-    _begin(self, job)
-    run_generation(job, _context(), delivery=_delivery(self))
+    _begin(self)
+    run_generation(None, _context(), delivery=_delivery(self))
 
 
-def _begin(task: Task[Any, Any], record: str) -> None:
-    """Bind task and record to all log events from here on, including Celery's own after the task."""
+def _begin(task: Task[Any, Any]) -> None:
+    """Bind the task to all log events from here on, including Celery's own after the task."""
     clear_contextvars()
-    bind_contextvars(task_id=task.request.id, record=record)
+    bind_contextvars(task_id=task.request.id)
 
 
 @functools.cache
@@ -62,7 +62,7 @@ def _context() -> Any:
         redis=redis,
         store=store,
         objects=objects,
-        dispatcher=Dispatcher(settings),
+        dispatcher=Dispatcher(settings, redis),
         model_cache=ModelCache(settings, store, objects),
         stopping=lambda: is_stopping(parent),
         metrics=metrics,

@@ -8,5 +8,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line. The process exits with 0, or with a code of `model.cli.session`."""
     from model.cli.app import app
+    from model.runtime.threads import wait_asleep
 
+    wait_asleep()
     app(prog_name="pairforge")

@@ -249,6 +249,8 @@ def _optimise(
     model, config = run.model, run.model.config
     _switch(model, training=True)
     meter = Meter("train", config.steps, "steps", resumed=run.done)
+    if not run.ended():  # the first step may take minutes
+        yield meter.report(run.done)
     with BackgroundCheckpoints(workspace, callback.on_saved if callback is not None else _ignore) as checkpoints:
         while not run.ended():
             run.step()

@@ -48,9 +48,11 @@ class Provenance:
         request: the request as JSON. The dataset's bytes depend on it, so leave out irrelevant times and ids.
         adapter_card: the adapter's card, as JSON.
         base_hash: identifies the weights of the base model.
+        base_license: their licence; None if the base names none.
         counts: the counts of the candidates, as JSON; `counts["accepted"]` is the number of pairs.
         evaluation: what the pairs are worth on held-out photographs, as JSON; None where that was not asked for.
         selection: who chose the pairs from which dataset, as JSON; None if all accepted pairs are there.
+        partial: why there are fewer pairs than were asked for; None if there are as many.
     """
 
     object_name: str
@@ -61,6 +63,8 @@ class Provenance:
     counts: Mapping[str, Any]
     evaluation: Mapping[str, Any] | None = None
     selection: Mapping[str, Any] | None = None
+    partial: str | None = None
+    base_license: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +143,19 @@ def write_dataset(
         archive.add("dataset.json", text.encode())
         kind = f"{label(provenance.object_name, 'object')}: {label(provenance.defect_name, 'defect')}"
         method = str((provenance.adapter_card or {}).get("method", DEFAULT_METHOD))
-        reviewed = provenance.selection is not None
-        readme = dataset_readme(kind, method, len(records), len(healthy), formats, reviewed=reviewed)
+        reviewed, partial = provenance.selection is not None, provenance.partial
+        readme = dataset_readme(kind, method, len(records), len(healthy), formats, reviewed=reviewed, partial=partial)
         archive.add("README.md", readme.encode())
         archive.add("preview.png", encode_png(sheet.render()))
     return summarise(path, json.loads(text), records)
 
 
 def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequence[dict[str, str]]) -> dict[str, Any]:
-    optional = {"evaluation": provenance.evaluation, "selection": provenance.selection}
+    optional = {
+        "evaluation": provenance.evaluation,
+        "selection": provenance.selection,
+        "partial": provenance.partial,
+    }
     return {
         "format_version": FORMAT_VERSION,
         "software": {"name": "pairforge", "version": _software_version()},
@@ -156,6 +164,7 @@ def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequen
         "request": provenance.request,
         "adapter": provenance.adapter_card,
         "base_hash": provenance.base_hash,
+        "base_license": provenance.base_license,
         "counts": provenance.counts,
         "formats": formats,
         "normals": healthy,

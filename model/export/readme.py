@@ -94,18 +94,27 @@ NO_GOOD_IMAGES = "\nNo healthy images were provided: put yours into `train/good`
 
 
 def dataset_readme(
-    kind: str, method: str, num_pairs: int, num_normals: int, formats: Sequence[str], *, reviewed: bool = False
+    kind: str,
+    method: str,
+    num_pairs: int,
+    num_normals: int,
+    formats: Sequence[str],
+    *,
+    reviewed: bool = False,
+    partial: str | None = None,
 ) -> str:
     """Return the README as Markdown.
 
     Args:
         kind: names the object and the defect on one line.
         reviewed: whether a person has approved every pair.
+        partial: why there are fewer pairs than were asked for; None if there are as many.
     """
     origin = ORIGINS[method].replace(BY_RULES_ALONE, "") + REVIEWED if reviewed else ORIGINS[method]
     title = kind.replace("`", "'")
     parts = [
         f"# `{title}`, {num_pairs} generated image–mask pair{'' if num_pairs == 1 else 's'}\n",
+        *([f"This dataset is smaller than requested: {partial}.\n"] if partial is not None else []),
         FILES,
         *([NORMALS] if num_normals else []),
         f"## Reading it\n\n{LOADING}",

@@ -71,7 +71,9 @@ def finish_dataset(
     normals: Iterable[NormalImage] | None = None,
     evaluation: Mapping[str, Any] | None = None,
 ) -> DatasetSummary:
-    """Write the zip of a request whose pairs are complete; the same request and pairs give the same bytes.
+    """Write the zip of a request; the same request and pairs give the same bytes.
+
+    If there are fewer pairs than were asked for, the dataset says why.
 
     Args:
         pairs: the accepted pairs in order; iterated once.
@@ -89,8 +91,10 @@ def finish_dataset(
         request=request.described(),
         adapter_card=adapter.card,
         base_hash=adapter.base.digest,
+        base_license=adapter.base.card.get("license"),
         counts=counts.as_dict(),
         evaluation=evaluation,
+        partial=shortfall(counts, request.num_pairs) if counts.accepted < request.num_pairs else None,
     )
     stored = (normals if normals is not None else request.normals) if request.formats else ()
     with stage("zip"):

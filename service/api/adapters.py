@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import structlog
 from anyio import to_thread
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
-from service.api.decoding import Pictures, Refused, decode_uploads
+from service.api.bases import unfit_for_training, work_of_adapter
+from service.api.decoding import Pictures, Refused, declared, decode_uploads
+from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented, pointer, summary
-from service.api.representations import samples
+from service.api.representations import rfc3339, samples
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, replayed, require_quota, submit
-from service.api.uploads import Form, receive_form
+from service.api.uploads import KINDS, Form, receive_form
 from service.core import object_keys
 from service.core.errors import TransientError, UsageError
 from service.core.object_keys import Kind, Upload
+from service.core.options.declaration import reason
 from service.core.options.methods import own_options, refusals
 from service.core.record import Record
 from service.core.records.errors import AdapterInUse
-from service.core.requests import AdapterRequest, TrainingOptions
+from service.core.requests import AdapterRequest, TrainingOptions, unset
+from service.core.storage import StorageError
 from service.core.uploads.reading import chosen_reading
+from service.core.webhooks import refusal
 
 log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(
-    prefix="/adapters", tags=["adapters"], responses=documented("unauthorized", "forbidden", "unavailable")
+    prefix="/adapters",
+    tags=["adapters"],
+    dependencies=[Depends(known_parameters_only)],
+    responses=documented("unauthorized", "forbidden", "read_only_key", "unavailable"),
 )
+
+STORING_SECONDS = 60.0
+"""Time to store an upload; its client should not wait longer for a store that hangs."""
 
 AdapterId = Annotated[str, Path(description="The id that `POST /adapters` returned.")]
 
@@ -50,7 +63,11 @@ def _form_schema() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for model in (AdapterRequest, TrainingOptions):
         fields |= model.model_json_schema()["properties"]
-    del fields["training"]
+    fields["training"] = {
+        "type": "string",
+        "description": "Training options as a JSON object, as in an adapter's `request`, or each in an own field.",
+    }
+    fields["metadata"] = {"type": "string", "description": fields["metadata"]["description"] + " As a JSON object."}
     return {
         "type": "object",
         "required": ["images[]", "masks[]", "name"],
@@ -111,12 +128,16 @@ _FORM = {
 @router.post(
     "",
     status_code=202,
+    response_description="The record was created, or was before by the same request.",
     response_model=schemas.Adapter,
     openapi_extra=_FORM,
-    responses=documented(
-        *("bad_request", "content_too_large", "unsupported_media_type", "invalid_request", "quota_exceeded"),
-        *("idempotency_key_reused", "too_slow", "too_many_open", "spool_full"),
-    ),
+    responses={
+        202: {"headers": resources.ACCEPTED},
+        **documented(
+            *("bad_request", "content_too_large", "unsupported_media_type", "invalid_request", "quota_exceeded"),
+            *("rate_limited", "idempotency_key_reused", "too_slow", "too_many_open", "spool_full"),
+        ),
+    },
 )
 async def create_adapter(
     request: Request, services: UsedServices, key_id: KeyId, idempotency_key: resources.IdempotencyKey = None
@@ -128,21 +149,32 @@ async def create_adapter(
     """
     await to_thread.run_sync(require_quota, services, key_id, idempotency_key)
     with services.uploads.slot(key_id):
-        record = await _create_from_upload(request, services, key_id, idempotency_key)
-    return await resources.accepted(request, services, record)
+        record, is_new = await _create_from_upload(request, services, key_id, idempotency_key)
+    return await resources.accepted(request, services, record, replayed=not is_new)
 
 
-async def _create_from_upload(request: Request, services: Services, key_id: str, idempotency_key: str | None) -> Record:
-    """Receive the upload and create its record, or return the one that the same request created before."""
+async def _create_from_upload(
+    request: Request, services: Services, key_id: str, idempotency_key: str | None
+) -> tuple[Record, bool]:
+    """Receive the upload and create its record, or return the one that the same request created before.
+
+    Returns:
+        The record, and whether it is new.
+    """
     async with receive_form(request, services.settings) as form:
         submission = Submission.of(request, Kind.ADAPTER, key_id, idempotency_key, form.fingerprint())
         if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
-            return first
+            return first, False
         wanted, errors = _wanted(form)
-        async with services.inspections:
+        if wanted is not None and wanted.webhook and (why := refusal(wanted.webhook, services.settings)):
+            errors.append({"pointer": pointer("webhook"), "detail": why})
+        if wanted is not None:
+            errors += await to_thread.run_sync(unfit_for_training, services, wanted)
+        pixels = await to_thread.run_sync(declared, form, services.settings)
+        async with services.inspections(pixels).turn(key_id):
             # An equal request may have been served while this one waited.
             if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
-                return first
+                return first, False
             pictures = await decode_uploads(form, services.settings)
         details = [entry["detail"] for entry in errors]
         if isinstance(pictures, Refused):
@@ -152,15 +184,27 @@ async def _create_from_upload(request: Request, services: Services, key_id: str,
             # Listed in full: their number is bounded by that of the files and fields.
             raise Problem("invalid_request", summary(details), errors=errors, listed=len(errors))
         wanted = wanted.model_copy(update={"base": wanted.base or services.settings.base})
-        return await to_thread.run_sync(_stored_and_submitted, services, submission, wanted, pictures)
+        store = partial(
+            _stored_and_submitted, services, submission, wanted, pictures, time.monotonic() + STORING_SECONDS
+        )
+        record = await to_thread.run_sync(store, limiter=services.store_threads)
+        return record, record.id == submission.id
 
 
 def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
     """Parse the form's fields; returns the request, or None, and all mistakes found in the form."""
     own = AdapterRequest.model_fields.keys() - {"training"}
     values: dict[str, Any] = {name: text for name, text in form.fields.items() if name in own}
-    values["training"] = {name: text for name, text in form.fields.items() if name not in own | _READING.keys()}
     errors: list[dict[str, Any]] = list(form.errors)
+    options = {name: text for name, text in form.fields.items() if name not in own | _READING.keys()}
+    for name in [name for name in options if name.removesuffix("[]") in KINDS]:
+        text = options.pop(name)
+        detail = (
+            f"{name} is the text {text!r:.60} and not a file: with curl, write an @ before the file's name, "
+            f"as in -F '{name}=@scratch.png'"
+        )
+        errors.append({"pointer": pointer(name), "detail": detail})
+    values["training"] = _training(options, errors)
     for name in _READING.keys() & form.fields.keys():
         try:
             chosen_reading(**{**dict.fromkeys(_READING), name: form.fields[name]})
@@ -171,17 +215,37 @@ def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
     except ValidationError as error:
         for entry in error.errors():
             name = str(entry["loc"][-1 if entry["loc"][0] == "training" else 0])
-            errors.append({"pointer": pointer(name), "detail": f"{name}: {entry['msg']}"})
+            errors.append({"pointer": pointer(name), "detail": f"{name}: {reason(entry)}"})
         return None, errors
     refused = refusals("training", wanted.method, wanted.training.model_dump())
     errors += [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
     return wanted, errors
 
 
+def _training(options: dict[str, str], errors: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join the options that are fields of their own with those in `training`, which is as an adapter shows them."""
+    text = options.pop("training", "{}")
+    try:
+        nested = json.loads(text)
+    except ValueError:
+        nested = None
+    if not isinstance(nested, dict):
+        detail = f'training is {text!r:.60}; it must be a JSON object such as {{"steps": 1000}}'
+        errors.append({"pointer": pointer("training"), "detail": detail})
+        return dict(options)
+    twice = nested.keys() & options.keys()
+    errors += [{"pointer": pointer(name), "detail": f"{name} is given twice: give it once"} for name in sorted(twice)]
+    return {**nested, **options}
+
+
 def _stored_and_submitted(
-    services: Services, submission: Submission, wanted: AdapterRequest, pictures: Pictures
+    services: Services, submission: Submission, wanted: AdapterRequest, pictures: Pictures, due: float
 ) -> Record:
-    """Store the pictures, then their list, then create the record; delete the pictures if the record is refused."""
+    """Store the pictures, then their list, then create the record; delete the pictures if the record is refused.
+
+    Raises:
+        StorageError: the store has not taken them by the time `due`, of the monotonic clock.
+    """
     adapter = submission.id
     # If no record follows, the reconciler deletes what was stored.
     services.store.submissions.reserve(adapter)
@@ -191,6 +255,8 @@ def _stored_and_submitted(
         for kind in Upload:
             listing[kind] = []
             for index, picture in enumerate(pictures.of(kind)):
+                if time.monotonic() > due:
+                    raise StorageError(f"the object store took more than {STORING_SECONDS:g} s for an upload")
                 key = object_keys.upload(adapter, kind, index)
                 services.storage.put(key, picture.path, "image/png")
                 listing[kind].append(
@@ -205,11 +271,12 @@ def _stored_and_submitted(
                 )
         services.storage.put(object_keys.inputs(adapter), json.dumps(listing).encode(), "application/json")
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
-        asked = wanted.model_dump(mode="json")
+        asked = wanted.model_dump(mode="json", exclude=unset(wanted))
         asked["training"] = own_options("training", wanted.method, asked["training"])
         if held_out := pictures.of(Upload.HELD_OUT_IMAGES):
             asked["held_out"] = {"pairs": len(held_out), "normals": len(pictures.of(Upload.HELD_OUT_NORMALS))}
-        record = submit(services, submission, asked, pictures.notes, size)
+        work = work_of_adapter(services, asked)
+        record = submit(services, submission, asked, pictures.notes, size, work)
         kept = record.id == adapter
     except RedisError:
         kept = True  # the record may exist, and it would need the pictures
@@ -232,11 +299,15 @@ def list_adapters(
     services: UsedServices,
     key_id: KeyId,
     state: resources.OfState = None,
+    cursor: resources.AdapterCursor = None,
     after: resources.AfterAdapter = None,
     limit: resources.Limit = 20,
 ) -> Response:
-    """List your adapters, newest first."""
-    return resources.page(services, Kind.ADAPTER, key_id, state=state, after=after, limit=limit)
+    """List your adapters, newest first, without notes, curves, samples and cards.
+
+    `GET /v1/adapters/{adapter_id}` returns everything.
+    """
+    return resources.page(services, Kind.ADAPTER, key_id, state=state, cursor=cursor or after, limit=limit)
 
 
 @router.get(
@@ -244,9 +315,17 @@ def list_adapters(
     response_model=schemas.Adapter,
     responses={304: {"description": "`If-None-Match` names the present state."}, **documented("adapter_not_found")},
 )
-async def get_adapter(request: Request, services: UsedServices, key_id: KeyId, adapter_id: AdapterId) -> Response:
+async def get_adapter(
+    request: Request,
+    services: UsedServices,
+    key_id: KeyId,
+    adapter_id: AdapterId,
+    curve: Annotated[
+        Literal["thinned", "whole"], Query(description="Whether curves have at most 200 points, or all.")
+    ] = "thinned",
+) -> Response:
     """Get the state, progress, loss curve, samples and card of an adapter."""
-    return await resources.read(request, services, Kind.ADAPTER, adapter_id, key_id)
+    return await resources.read(request, services, Kind.ADAPTER, adapter_id, key_id, whole_curve=curve == "whole")
 
 
 @router.post(
@@ -281,6 +360,7 @@ async def delete_adapter(services: UsedServices, key_id: KeyId, adapter_id: Adap
     "/{adapter_id}/events",
     response_class=events.EventStream,
     responses={
+        200: events.DESCRIBED,
         204: {"description": "The adapter has ended: there are no more events."},
         **documented("adapter_not_found", "invalid_request", "too_many_open"),
     },
@@ -289,7 +369,7 @@ async def stream_adapter_events(
     services: UsedServices,
     key_id: KeyId,
     adapter_id: AdapterId,
-    last_event_id: Annotated[str | None, Header(pattern=events.ID_PATTERN)] = None,
+    last_event_id: events.LastEventId = None,
 ) -> Response:
     """Stream changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
@@ -299,13 +379,16 @@ async def stream_adapter_events(
 @router.get(
     "/{adapter_id}/samples/{step}",
     status_code=303,
-    responses={303: {"description": "A link to the PNG."}, **documented("adapter_not_found", "invalid_request")},
+    responses={**resources.LINKED, **documented("adapter_not_found", "invalid_request")},
 )
 async def get_adapter_sample(
+    request: Request,
     services: UsedServices,
     key_id: KeyId,
     adapter_id: AdapterId,
     step: Annotated[int, Path(ge=0, le=9_999_999, description="One of those in `samples`.")],
+    *,
+    redirect: resources.Redirect = True,
 ) -> Response:
     """Get a sheet of sample pairs generated at a checkpoint."""
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
@@ -313,7 +396,8 @@ async def get_adapter_sample(
         raise Problem(
             "not_found", f"no samples at step {step}: `samples` of the adapter lists the steps that have some"
         )
-    return await resources.signed(services, key, filename=f"{adapter_id}-{step}.png", content_type="image/png")
+    file = resources.File(key, f"{adapter_id}-{step}.png", "image/png")
+    return await resources.signed(services, file, redirect=redirect, head=request.method == "HEAD")
 
 
 @router.get(
@@ -329,6 +413,10 @@ async def get_adapter_artifact(services: UsedServices, key_id: KeyId, adapter_id
     return Response(json.dumps({"files": files}), media_type="application/json")
 
 
+def _expiry(services: Services) -> str:
+    return rfc3339(time.time() + services.settings.link_seconds)
+
+
 def _links(services: Services, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     linked = []
     for file in result["files"]:
@@ -338,5 +426,6 @@ def _links(services: Services, result: Mapping[str, Any]) -> list[dict[str, Any]
             content_type="application/octet-stream",
             expires=services.settings.link_seconds,
         )
-        linked.append({"name": file["path"], "bytes": file["bytes"], "url": link})
+        facts = {"name": file["path"], "bytes": file["bytes"], "sha256": file["sha256"]}
+        linked.append({**facts, "url": link, "expires_at": _expiry(services)})
     return linked

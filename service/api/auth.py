@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 
 from service.api.problems import Problem
 from service.api.services import Services
-from service.core.api_keys import LOCAL, verify
+from service.core.api_keys import LOCAL, ApiKey, verify
 
 REMEMBERED_SECONDS = 5.0
 """How long a verified key is cached, and so how long a revoked one may still work."""
@@ -36,16 +36,16 @@ class KeyCache:
     """Caches verified keys by their hashes for a few seconds."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[str, float]] = {}
+        self._known: dict[bytes, tuple[ApiKey, float]] = {}
 
-    def get(self, digest: bytes) -> str | None:
-        key_id, until = self._known.get(digest, ("", 0.0))
-        return key_id if time.monotonic() < until else None
+    def get(self, digest: bytes) -> ApiKey | None:
+        found = self._known.get(digest)
+        return found[0] if found is not None and time.monotonic() < found[1] and not found[0].expired else None
 
-    def put(self, digest: bytes, key_id: str) -> None:
+    def put(self, digest: bytes, key: ApiKey) -> None:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[digest] = (key_id, time.monotonic() + REMEMBERED_SECONDS)
+        self._known[digest] = (key, time.monotonic() + REMEMBERED_SECONDS)
 
 
 async def _key_id(request: Request) -> str:
@@ -61,14 +61,16 @@ async def _key_id(request: Request) -> str:
         raise _unauthorized("send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`")
     cache: KeyCache = request.app.state.keys
     digest = hashlib.sha256(presented.encode()).digest()
-    key_id = cache.get(digest)
-    if key_id is None:
-        key_id = await to_thread.run_sync(verify, services.redis, presented)
-        if key_id is None:
-            raise _unauthorized("this API key is unknown or was revoked: check it, or ask for a new one")
-        cache.put(digest, key_id)
-    bind_contextvars(key_id=key_id)
-    return key_id
+    key = cache.get(digest)
+    if key is None:
+        key = await to_thread.run_sync(verify, services.redis, presented)
+        if key is None:
+            raise _unauthorized("this API key is unknown, was revoked or has expired: check it, or ask for a new one")
+        cache.put(digest, key)
+    bind_contextvars(key_id=key.id)
+    if key.read_only and request.method not in {"GET", "HEAD"}:
+        raise Problem("read_only_key", "this API key may only read: use one that may create, cancel and delete")
+    return key.id
 
 
 def _refuse_pages(request: Request) -> None:

@@ -21,6 +21,7 @@ from service.core.errors import TransientError
 from service.core.object_keys import Upload
 from service.core.settings import Settings
 from service.core.uploads.decoding import ImageLimits
+from service.core.uploads.sizes import declared_pixels
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -101,6 +102,12 @@ def limits_of(settings: Settings) -> ImageLimits:
         max_pixels=settings.max_pixels,
         max_total_pixels=settings.max_total_pixels,
     )
+
+
+def declared(form: Form, settings: Settings) -> int:
+    """Add up the pixels that the headers of a form's files declare; files of unknown kinds count as large ones."""
+    found = (declared_pixels(file.path) for file in form.files)
+    return sum(settings.max_pixels if pixels is None else pixels for pixels in found)
 
 
 async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
-from fastapi import Response
+from fastapi import Header, Response
 from fastapi.responses import StreamingResponse
 from redis.exceptions import RedisError
 from starlette.types import Receive, Scope, Send
@@ -22,6 +23,15 @@ from service.core.records.events import last_event_id, read_events, read_record
 from service.core.strict_json import to_json
 
 ID_PATTERN = r"^\d{1,19}-\d{1,19}$"
+
+LastEventId = Annotated[
+    str | None, Header(pattern=ID_PATTERN, description="The `id` of the last event that was received.")
+]
+
+DESCRIBED: dict[str, Any] = {
+    "description": "Events whose `data` is JSON (`ProgressEvent`); every event tells the whole state.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 _PING_SECONDS = 15.0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import structlog
 from anyio import to_thread
@@ -15,10 +17,15 @@ from redis.exceptions import RedisError
 from service.api import schemas
 from service.api.services import Services
 from service.core.errors import TransientError
-from service.core.scripts import HEARD_SECONDS, WORKERS
+from service.core.scripts import HEARD_SECONDS, NAMESPACE, WORKERS
 
 log = structlog.stdlib.get_logger(__name__)
+_Found = TypeVar("_Found")
+
 router = APIRouter(tags=["health"])
+
+LOOK_SECONDS = 3.0
+"""Time to look; who asks should not hang with a server that hangs."""
 
 READY_SECONDS, UNREADY_SECONDS = 2.0, 0.5
 """How long a check is cached, so that many probes cost no more than one."""
@@ -54,11 +61,15 @@ class Readiness:
         return await asyncio.shield(self._look)
 
     async def _found(self) -> schemas.Readiness:
-        workers, storage = await asyncio.gather(
-            _workers(self._services), to_thread.run_sync(_storage_ready, self._services)
+        workers, writable, storage = await asyncio.gather(
+            _in_time(_workers(self._services), None),
+            _in_time(_writable(self._services), default=False),
+            _in_time(_storage_ready(self._services), default=False),
         )
-        ready = storage and bool(workers)
-        found = schemas.Readiness(ready=ready, redis=workers is not None, storage=storage, workers=workers or 0)
+        ready = storage and writable and bool(workers)
+        found = schemas.Readiness(
+            ready=ready, redis=workers is not None, redis_writable=writable, storage=storage, workers=workers or 0
+        )
         self._until = time.monotonic() + (READY_SECONDS if ready else UNREADY_SECONDS)
         if found != self._logged:
             write = log.info if ready else log.warning
@@ -77,11 +88,29 @@ async def _workers(services: Services) -> int | None:
         return None
 
 
-def _storage_ready(services: Services) -> bool:
+async def _writable(services: Services) -> bool:
+    """Say whether Redis takes what is new; at its memory limit, or if its disk is full, it only answers."""
     try:
-        return services.storage.ready()
+        await services.async_redis.set(f"{NAMESPACE}probe", 1, ex=60)
+    except RedisError:
+        return False
+    return True
+
+
+async def _storage_ready(services: Services) -> bool:
+    try:
+        return await to_thread.run_sync(services.storage.ready, limiter=services.probe_threads, abandon_on_cancel=True)
     except (TransientError, ClientError):  # unreachable, or it refuses our credentials
         return False
+
+
+async def _in_time(look: Coroutine[Any, Any, _Found], default: _Found) -> _Found:
+    """Return what is found, or the default if a server hangs."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await look
+    except TimeoutError:
+        return default
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

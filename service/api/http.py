@@ -33,6 +33,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._head = 0  # bytes of the present head that the parser has reported
+        self._hosts = 0  # headers of this name in the present head
         self._gathered = 0  # bytes since the parser last completed a head or a part of a body
         self._due: asyncio.TimerHandle | None = None  # when the connection is closed
         self._refused = False
@@ -61,7 +62,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._close_in(HEAD_SECONDS)
 
     def on_message_begin(self) -> None:
-        self._head = 0
+        self._head = self._hosts = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -70,6 +71,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + _PER_HEADER)
+        self._hosts += name.lower() == b"host"
+        if self._hosts > 1:
+            raise ValueError("two Host headers")  # a proxy may have read the other one
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

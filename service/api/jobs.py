@@ -6,32 +6,35 @@ import hashlib
 import json
 import re
 import unicodedata
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Body, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
+from service.api.bases import unfit_for_sampling, work_of_job
+from service.api.json_body import documented_body, read_json
+from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import POLL_SECONDS
 from service.api.services import UsedServices
-from service.api.submission import Submission, replayed, submit
+from service.api.submission import Submission, replayed, require_rate, submit
 from service.core.object_keys import Kind
 from service.core.options.methods import DEFAULT_METHOD, own_options, refusals
 from service.core.record import State
-from service.core.requests import JobRequest
+from service.core.requests import JobRequest, unset
+from service.core.webhooks import refusal
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], responses=documented("unauthorized", "forbidden", "unavailable"))
+router = APIRouter(
+    prefix="/jobs",
+    tags=["jobs"],
+    dependencies=[Depends(known_parameters_only)],
+    responses=documented("unauthorized", "forbidden", "read_only_key", "unavailable"),
+)
 
 JobId = Annotated[str, Path(description="The id that `POST /jobs` returned.")]
-
-
-async def _json_only(request: Request, _: KeyId) -> None:
-    """Refuse media types that FastAPI would not parse as JSON."""
-    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not (sent == "application/json" or (sent.startswith("application/") and sent.endswith("+json"))):
-        raise Problem("unsupported_media_type", "send the request as application/json")
 
 
 _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "formats": ["coco"]}
@@ -41,18 +44,21 @@ _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "s
 @router.post(
     "",
     status_code=202,
+    response_description="The record was created, or was before by the same request.",
     response_model=schemas.Job,
-    responses=documented(
-        *("bad_request", "adapter_not_found", "adapter_not_ready", "too_slow", "content_too_large"),
-        *("unsupported_media_type", "invalid_request", "quota_exceeded", "idempotency_key_reused"),
-    ),
-    dependencies=[Depends(_json_only)],
+    responses={
+        202: {"headers": resources.ACCEPTED},
+        **documented(
+            *("bad_request", "adapter_not_found", "adapter_not_ready", "too_slow", "content_too_large"),
+            *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
+        ),
+    },
+    openapi_extra=documented_body(JobRequest, _EXAMPLE, _EVALUATED),
 )
 async def create_job(
     request: Request,
     services: UsedServices,
     key_id: KeyId,
-    wanted: Annotated[JobRequest, Body(examples=[_EXAMPLE, _EVALUATED])],
     idempotency_key: resources.IdempotencyKey = None,
 ) -> Response:
     """Generate `num_pairs` accepted pairs with a trained adapter.
@@ -62,11 +68,15 @@ async def create_job(
     the adapter. Detectors are trained for that, which takes longer than generating the pairs; should it fail, the job
     succeeds all the same, and `verdict` says why there are no numbers.
     """
+    await to_thread.run_sync(require_rate, services, key_id)
+    wanted, sent = await read_json(request, JobRequest, _EXAMPLE)
     # Hashed as received: parsing may draw a random seed.
-    body = json.dumps(await request.json(), sort_keys=True)
+    body = json.dumps(sent, sort_keys=True)
     submission = Submission.of(request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
     if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
-        return await resources.accepted(request, services, first)
+        return await resources.accepted(request, services, first, replayed=True)
+    if wanted.webhook and (why := refusal(wanted.webhook, services.settings)):
+        raise Problem("invalid_request", why, errors=[{"pointer": "/webhook", "detail": why}])
     most = services.settings.max_num_pairs
     if wanted.num_pairs > most:
         detail = f"one job generates at most {most} pairs: ask for fewer, or create several jobs"
@@ -85,13 +95,21 @@ async def create_job(
             "held_out_masks[] when you create an adapter, or leave evaluation out"
         )
         raise Problem("invalid_request", detail, errors=[{"pointer": "/evaluation", "detail": detail}])
-    method, asked = adapter.request.get("method", DEFAULT_METHOD), wanted.model_dump(mode="json")
+    method, asked = (
+        adapter.request.get("method", DEFAULT_METHOD),
+        wanted.model_dump(mode="json", exclude={"metadata", "webhook"}),
+    )
     if refused := refusals("sampling", method, asked):
         errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
         raise Problem("invalid_request", summary(list(refused.values())), errors=errors)
     asked = own_options("sampling", method, asked)
-    record = await to_thread.run_sync(submit, services, submission, asked)
-    return await resources.accepted(request, services, record)
+    asked |= wanted.model_dump(mode="json", include={"metadata", "webhook"} - unset(wanted))
+    work = await to_thread.run_sync(work_of_job, services, adapter, asked)
+    if errors := unfit_for_sampling(services, work):
+        raise Problem("invalid_request", summary([error["detail"] for error in errors]), errors=errors)
+    create = partial(submit, work=work.total if work is not None else 0)
+    record = await to_thread.run_sync(create, services, submission, asked)
+    return await resources.accepted(request, services, record, replayed=record.id != submission.id)
 
 
 @router.get("", response_model=schemas.JobList, responses=documented("invalid_request"))
@@ -99,11 +117,15 @@ def list_jobs(
     services: UsedServices,
     key_id: KeyId,
     state: resources.OfState = None,
+    adapter_id: resources.OfAdapter = None,
+    cursor: resources.JobCursor = None,
     after: resources.AfterJob = None,
     limit: resources.Limit = 20,
 ) -> Response:
-    """List your jobs, newest first."""
-    return resources.page(services, Kind.JOB, key_id, state=state, after=after, limit=limit)
+    """List your jobs, newest first, without their notes; `GET /v1/jobs/{job_id}` returns everything."""
+    return resources.page(
+        services, Kind.JOB, key_id, state=state, adapter=adapter_id, cursor=cursor or after, limit=limit
+    )
 
 
 @router.get(
@@ -139,6 +161,7 @@ async def delete_job(services: UsedServices, key_id: KeyId, job_id: JobId) -> Re
     "/{job_id}/events",
     response_class=events.EventStream,
     responses={
+        200: events.DESCRIBED,
         204: {"description": "The job has ended: there are no more events."},
         **documented("not_found", "invalid_request", "too_many_open"),
     },
@@ -147,44 +170,48 @@ async def stream_job_events(
     services: UsedServices,
     key_id: KeyId,
     job_id: JobId,
-    last_event_id: Annotated[str | None, Header(pattern=events.ID_PATTERN)] = None,
+    last_event_id: events.LastEventId = None,
 ) -> Response:
     """Stream changes of state and progress as they happen; `Last-Event-ID` resumes after an event."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     return await events.stream(services, record, last_event_id)
 
 
-_LINK: dict[int | str, dict[str, Any]] = {303: {"description": "A temporary link that needs no API key."}}
-
-
 @router.get(
     "/{job_id}/dataset",
     status_code=303,
-    responses={**_LINK, **documented("not_found", "not_finished", "no_result")},
+    responses={**resources.LINKED, **documented("not_found", "not_finished", "no_result")},
 )
-async def get_job_dataset(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
-    """Download the dataset: a zip of images and masks."""
+async def get_job_dataset(
+    request: Request, services: UsedServices, key_id: KeyId, job_id: JobId, *, redirect: resources.Redirect = True
+) -> Response:
+    """Download the dataset: a zip of images and masks.
+
+    With `redirect=false`, the link is in the body, for programs that would send their API key along to its host.
+    """
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     result = resources.require_result(record, "dataset")
     adapter = await to_thread.run_sync(services.store.records.get, record.request["adapter_id"])
     name = _file_stem(adapter.request["name"]) if adapter is not None else "dataset"
-    return await resources.signed(
-        services, result["dataset"], filename=f"{name}-{job_id}.zip", content_type="application/zip"
+    file = resources.File(
+        result["dataset"], f"{name}-{job_id}.zip", "application/zip", result["bytes"], result["sha256"]
     )
+    return await resources.signed(services, file, redirect=redirect, head=request.method == "HEAD")
 
 
 @router.get(
     "/{job_id}/preview",
     status_code=303,
-    responses={**_LINK, **documented("not_found", "not_finished", "no_result")},
+    responses={**resources.LINKED, **documented("not_found", "not_finished", "no_result")},
 )
-async def get_job_preview(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
+async def get_job_preview(
+    request: Request, services: UsedServices, key_id: KeyId, job_id: JobId, *, redirect: resources.Redirect = True
+) -> Response:
     """Download a sheet of some of the pairs, as PNG."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     result = resources.require_result(record, "preview")
-    return await resources.signed(
-        services, result["preview"], filename=f"{job_id}-preview.png", content_type="image/png"
-    )
+    file = resources.File(result["preview"], f"{job_id}-preview.png", "image/png")
+    return await resources.signed(services, file, redirect=redirect, head=request.method == "HEAD")
 
 
 def _file_stem(name: str) -> str:

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from service.api.request_log import HEADER
 from service.core.errors import TransientError
+from service.core.options.declaration import reason
 from service.core.storage import MissingObject
 from service.core.strict_json import to_json
 
@@ -31,6 +32,7 @@ CODES: dict[str, tuple[int, str]] = {
     "bad_request": (400, "The request cannot be read"),
     "unauthorized": (401, "API key missing or not valid"),
     "forbidden": (403, "Refused: this server runs without API keys"),
+    "read_only_key": (403, "This API key may only read"),
     "not_found": (404, "Not found"),
     "adapter_not_found": (404, "Not found: no adapter has this id"),
     "method_not_allowed": (405, "Method not allowed at this address"),
@@ -45,6 +47,7 @@ CODES: dict[str, tuple[int, str]] = {
     "invalid_request": (422, "The request has mistakes"),
     "idempotency_key_reused": (422, "This Idempotency-Key was used for another request"),
     "quota_exceeded": (429, "A quota is used up"),
+    "rate_limited": (429, "Too many requests in a short time"),
     "too_many_open": (429, "Too many open requests of this kind"),
     "client_gone": (499, "The client closed the connection"),  # for the metrics only: no client receives it
     "internal_error": (500, "Internal server error"),
@@ -149,7 +152,7 @@ def install(app: FastAPI, allowed: Callable[[str], str] = lambda _: "") -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        errors = [located(entry["loc"], entry["msg"]) for entry in error.errors()]
+        errors = [located(entry["loc"], reason(entry)) for entry in error.errors()]
         details = [f"{_place(entry)}: {entry['detail']}" for entry in errors]
         return response(request, Problem("invalid_request", summary(details), errors=errors))
 

@@ -16,6 +16,9 @@ from service.core.record import Record, State
 POLL_SECONDS = {State.QUEUED: 5, State.RUNNING: 2, State.CANCELLING: 1}
 """`Retry-After` of a record in each unfinished state."""
 
+CURVE_POINTS = 200
+"""Most points of a curve, which are enough for a picture, unless the whole is asked for."""
+
 COLLECTION = {Kind.ADAPTER: "adapters", Kind.JOB: "jobs"}
 
 
@@ -29,12 +32,10 @@ def path(record: Record) -> str:
     return f"/v1/{COLLECTION[record.kind]}/{record.id}"
 
 
-def view(record: Record, queue_position: int | None = None) -> dict[str, Any]:
-    """Render an adapter or a job as `service.api.schemas` describes it."""
-    result = record.result or {}
+def summary(record: Record, queue_position: int | None = None) -> dict[str, Any]:
+    """Render an adapter or a job for a list, without curves, cards and notes."""
     progress = dict(record.progress or {})
-    resolved = result.get("request") or progress.pop("request", None) or {}
-    progress.pop("request", None)
+    resolved = progress.pop("request", None) or {}
     common = {
         "id": record.id,
         "state": record.state,
@@ -44,26 +45,56 @@ def view(record: Record, queue_position: int | None = None) -> dict[str, Any]:
         "queue_position": queue_position if record.state == State.QUEUED else None,
         "progress": progress or None,
         "error": record.error,
-        "notes": record.notes,
         "stored_bytes": record.stored_bytes,
+        "metadata": record.request.get("metadata", {}),
+        "request": _overlaid(record.request, (record.result or {}).get("request") or resolved),
+        "links": _links(record),
     }
-    own = _adapter(record, resolved) if record.kind == Kind.ADAPTER else _job(record, resolved)
-    return {**common, **own}
+    return {**common, "name": record.request["name"]} if record.kind == Kind.ADAPTER else {**common, **_job(record)}
 
 
-def _adapter(record: Record, resolved: Mapping[str, Any]) -> dict[str, Any]:
+def view(record: Record, queue_position: int | None = None, *, whole_curve: bool = False) -> dict[str, Any]:
+    """Render an adapter or a job as `service.api.schemas` describes it."""
+    whole = {**summary(record, queue_position), "notes": record.notes}
+    return {**whole, **_trained(record, whole_curve=whole_curve)} if record.kind == Kind.ADAPTER else whole
+
+
+def _links(record: Record) -> dict[str, str]:
+    """Link to what can be done with a record in its state."""
     base = path(record)
-    links = {"self": base, "events": f"{base}/events", "cancel": f"{base}/cancel"}
+    links = {"self": base, "events": f"{base}/events"}
+    if not record.state.is_terminal:
+        links["cancel"] = f"{base}/cancel"
+    if record.kind == Kind.JOB:
+        links["adapter"] = f"/v1/adapters/{record.request['adapter_id']}"
     if record.state == State.SUCCEEDED:
-        links["artifact"] = f"{base}/artifact"
+        results = ("artifact",) if record.kind == Kind.ADAPTER else ("dataset", "preview")
+        links |= {result: f"{base}/{result}" for result in results}
+    return links
+
+
+def _trained(record: Record, *, whole_curve: bool) -> dict[str, Any]:
+    curve = (record.result or record.checkpoint or {}).get("loss", [])
+    card = (record.result or {}).get("card")
+    if not whole_curve:
+        curve = thinned(curve)
+        card = card and {name: thinned(value) if name in _CURVES else value for name, value in card.items()}
+    base = path(record)
     return {
-        "name": record.request["name"],
-        "request": _overlaid(record.request, resolved),
-        "loss": (record.result or record.checkpoint or {}).get("loss", []),
+        "loss": curve,
         "samples": [{"step": int(step), "link": f"{base}/samples/{step}"} for step in samples(record)],
-        "card": (record.result or {}).get("card"),
-        "links": links,
+        "card": card,
     }
+
+
+_CURVES = {"loss_curve", "held_out_curve"}
+"""Fields of a card that grow with the steps of a training."""
+
+
+def thinned(curve: list[Any]) -> list[Any]:
+    """Thin a curve to at most `CURVE_POINTS` points, evenly spread, always with the last one."""
+    stride = -(-len(curve) // CURVE_POINTS) or 1
+    return curve[::-1][::stride][::-1]
 
 
 def samples(record: Record) -> Mapping[str, str]:
@@ -74,24 +105,14 @@ def samples(record: Record) -> Mapping[str, str]:
     return found
 
 
-def _job(record: Record, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    base = path(record)
+def _job(record: Record) -> dict[str, Any]:
     result = record.result or {}
-    links = {
-        "self": base,
-        "events": f"{base}/events",
-        "cancel": f"{base}/cancel",
-        "adapter": f"/v1/adapters/{record.request['adapter_id']}",
-    }
-    if record.state == State.SUCCEEDED:
-        links |= {"dataset": f"{base}/dataset", "preview": f"{base}/preview"}
     return {
         "adapter_id": record.request["adapter_id"],
-        "request": _overlaid(record.request, resolved),
         "counts": record.counts or result.get("counts"),
         "dataset": {name: result[name] for name in ("bytes", "sha256") if name in result} or None,
+        "partial": result.get("partial"),
         "verdict": result.get("verdict"),
-        "links": links,
     }
 
 
@@ -105,11 +126,13 @@ def _overlaid(request: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[s
     return {**request, **resolved, **nested}
 
 
-def answer(request: Request, record: Record, queue_position: int | None, status: int = 200) -> Response:
+def answer(
+    request: Request, record: Record, queue_position: int | None, status: int = 200, *, whole_curve: bool = False
+) -> Response:
     """Answer with a record, with an `ETag` for cheap polling and `Retry-After` for its interval."""
     # The queue position changes without a new revision.
     position = f"-{queue_position}" if record.state == State.QUEUED else ""
-    etag = f'"{record.revision}{position}"'
+    etag = f'"{record.revision}{position}{"-whole" if whole_curve else ""}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if record.state in POLL_SECONDS:
         headers["Retry-After"] = str(POLL_SECONDS[record.state])
@@ -117,7 +140,8 @@ def answer(request: Request, record: Record, queue_position: int | None, status:
         headers["Location"] = path(record)
     if request.method in {"GET", "HEAD"} and _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    return Response(to_json(view(record, queue_position)), status, headers, "application/json")
+    body = to_json(view(record, queue_position, whole_curve=whole_curve))
+    return Response(body, status, headers, "application/json")
 
 
 def _matches(presented: str | None, etag: str) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import Header, Query, Request, Response
 from structlog.contextvars import bind_contextvars
 
-from service.api import representations
+from service.api import representations, schemas
 from service.api.problems import Problem
 from service.api.services import Services
 from service.core import object_keys
@@ -18,9 +20,14 @@ from service.core.records.events import read_record
 from service.core.strict_json import to_json
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Records per page.")]
-_AFTER = "The `next_cursor` of the previous page."
-AfterAdapter = Annotated[str | None, Query(pattern=r"^adp_[0-9a-z]{26}$", description=_AFTER)]
-AfterJob = Annotated[str | None, Query(pattern=r"^job_[0-9a-z]{26}$", description=_AFTER)]
+_CURSOR = "The `next_cursor` of the previous page."
+_ADAPTER_ID, _JOB_ID = r"^adp_[0-9a-z]{26}$", r"^job_[0-9a-z]{26}$"
+AdapterCursor = Annotated[str | None, Query(pattern=_ADAPTER_ID, description=_CURSOR)]
+JobCursor = Annotated[str | None, Query(pattern=_JOB_ID, description=_CURSOR)]
+_AFTER = "An earlier name of `cursor`."
+AfterAdapter = Annotated[str | None, Query(pattern=_ADAPTER_ID, description=_AFTER, deprecated=True)]
+AfterJob = Annotated[str | None, Query(pattern=_JOB_ID, description=_AFTER, deprecated=True)]
+OfAdapter = Annotated[str | None, Query(pattern=_ADAPTER_ID, description="Only jobs of this adapter.")]
 OfState = Annotated[State | None, Query(description="Only records in this state.")]
 IdempotencyKey = Annotated[
     str | None,
@@ -30,6 +37,26 @@ IdempotencyKey = Annotated[
         description="Any text. For a day, the same request sent with it returns the first one's record.",
     ),
 ]
+
+
+Redirect = Annotated[bool, Query(description="Whether to redirect to the file, or to answer with a link to it.")]
+ACCEPTED: dict[str, Any] = {
+    "Location": {"description": "Path of the record.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds after which to look again.", "schema": {"type": "integer"}},
+    "ETag": {"description": "Identifies the present state.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` if the same request has created the record before.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+
+LINKED: dict[int | str, dict[str, Any]] = {
+    200: {"model": schemas.Link, "description": "The link, with `redirect=false`."},
+    303: {
+        "description": "A temporary link that needs no API key.",
+        "headers": {"Location": {"description": "The link.", "schema": {"type": "string", "format": "uri"}}},
+    },
+}
 
 
 async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> Record:
@@ -52,23 +79,37 @@ async def queue_position(services: Services, record: Record) -> int | None:
     return await to_thread.run_sync(services.store.states.queue_position, record.id)
 
 
-async def accepted(request: Request, services: Services, record: Record) -> Response:
+async def accepted(request: Request, services: Services, record: Record, *, replayed: bool = False) -> Response:
     """Answer 202 with the record that a request has created, now or before."""
     bind_contextvars(record=record.id)
-    return representations.answer(request, record, await queue_position(services, record), 202)
+    # A worker may have taken it a moment ago, and then nothing is before it.
+    answer = representations.answer(request, record, await queue_position(services, record) or 0, 202)
+    if replayed:
+        answer.headers["Idempotency-Replayed"] = "true"
+    return answer
 
 
-async def read(request: Request, services: Services, kind: Kind, record_id: str, key_id: str) -> Response:
+async def read(
+    request: Request, services: Services, kind: Kind, record_id: str, key_id: str, *, whole_curve: bool = False
+) -> Response:
     record = await owned(services, kind, record_id, key_id)
-    return representations.answer(request, record, await queue_position(services, record))
+    position = await queue_position(services, record)
+    return representations.answer(request, record, position, whole_curve=whole_curve)
 
 
 def page(
-    services: Services, kind: Kind, key_id: str, *, state: State | None, after: str | None, limit: int
+    services: Services,
+    kind: Kind,
+    key_id: str,
+    *,
+    state: State | None,
+    cursor: str | None,
+    limit: int,
+    adapter: str | None = None,
 ) -> Response:
     """Answer with a page of the key's records, newest first; to be called in a thread."""
-    records, cursor = services.store.records.page(kind, key_id, state=state, after=after, limit=limit)
-    data = [representations.view(record, _position(services, record)) for record in records]
+    records, cursor = services.store.records.page(kind, key_id, state=state, adapter=adapter, after=cursor, limit=limit)
+    data = [representations.summary(record, _position(services, record)) for record in records]
     return Response(to_json({"data": data, "next_cursor": cursor}), media_type="application/json")
 
 
@@ -105,17 +146,36 @@ async def delete(services: Services, kind: Kind, record_id: str, key_id: str) ->
     return Response(status_code=204)
 
 
-async def signed(services: Services, key: str, *, filename: str, content_type: str) -> Response:
-    """Redirect to a temporary link that needs no API key."""
+@dataclass(frozen=True, slots=True)
+class File:
+    """A stored file to download; its size and hash are None where they are not known."""
+
+    key: str
+    name: str
+    content_type: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+async def signed(services: Services, file: File, *, redirect: bool, head: bool) -> Response:
+    """Redirect to a temporary link that needs no API key, or answer with it.
+
+    Args:
+        head: the link is for a `HEAD`, since links hold for one method.
+    """
+    seconds = services.settings.link_seconds
 
     def sign() -> str:
         return services.storage.signed_link(
-            key, filename=filename, content_type=content_type, expires=services.settings.link_seconds
+            file.key, filename=file.name, content_type=file.content_type, expires=seconds, head=head and redirect
         )
 
-    return Response(
-        status_code=303, headers={"Location": await to_thread.run_sync(sign), "Cache-Control": "private, no-store"}
-    )
+    link, headers = await to_thread.run_sync(sign), {"Cache-Control": "private, no-store"}
+    if redirect:
+        return Response(status_code=303, headers={"Location": link, **headers})
+    facts = {"name": file.name, "bytes": file.bytes, "sha256": file.sha256}
+    body = {"url": link, "expires_at": representations.rfc3339(time.time() + seconds), **facts}
+    return Response(to_json(body), headers=headers, media_type="application/json")
 
 
 def require_result(record: Record, what: str) -> dict[str, Any]:

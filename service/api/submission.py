@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ from redis.exceptions import RedisError
 from service.api.problems import Problem
 from service.api.services import Services
 from service.core import object_keys
+from service.core.messaging import workers_for
 from service.core.object_keys import Kind
 from service.core.record import Record
-from service.core.records.errors import AdapterNotReady, IdempotencyConflict, QuotaExceeded
+from service.core.records.errors import AdapterNotReady, IdempotencyConflict, QuotaExceeded, TooFast
 from service.core.records.submissions import Idempotency
 
 log = structlog.stdlib.get_logger(__name__)
@@ -48,15 +50,33 @@ def require_quota(services: Services, key_id: str, idempotency_key: str | None) 
     """Refuse a request whose quota is used up, before its body is received.
 
     Raises:
-        Problem: a quota is used up.
+        Problem: a quota is used up, or the key sends too many requests.
     """
     try:
+        services.store.submissions.require_rate(key_id)
         services.store.submissions.require_quota(key_id, idempotency_key)
-    except QuotaExceeded as error:
-        problem = _over_quota(error)
+    except (QuotaExceeded, TooFast) as error:
+        problem = _over_quota(error) if isinstance(error, QuotaExceeded) else _too_fast(error)
         # Without `close` the server would first receive the whole body.
         problem.headers = {**(problem.headers or {}), "Connection": "close"}
         raise problem from error
+
+
+def require_rate(services: Services, key_id: str) -> None:
+    """Refuse a key that sends too many requests.
+
+    Raises:
+        Problem: it does.
+    """
+    try:
+        services.store.submissions.require_rate(key_id)
+    except TooFast as error:
+        raise _too_fast(error) from error
+
+
+def _too_fast(error: TooFast) -> Problem:
+    detail = f"at most {error.per_minute} adapters and jobs may be created per minute: wait {math.ceil(error.wait)} s"
+    return Problem("rate_limited", detail, headers={"Retry-After": str(math.ceil(error.wait))})
 
 
 def replayed(services: Services, submission: Submission) -> Record | None:
@@ -79,12 +99,14 @@ def submit(
     request: dict[str, Any],
     notes: Sequence[str] = (),
     stored_bytes: int = 0,
+    work: int = 0,
 ) -> Record:
     """Save the record, then send its message. A record with another id was created by an equal, faster request.
 
     Raises:
         Problem: a quota is used up, the Idempotency-Key was used for another request, or the adapter is gone.
     """
+    generates = submission.kind == Kind.JOB and "selection" not in request
     try:
         record, is_new = services.store.submissions.create(
             submission.kind,
@@ -95,7 +117,9 @@ def submit(
             stored_bytes=stored_bytes,
             idempotency=submission.idempotency,
             request_id=submission.request_id,
-            adapter=request["adapter_id"] if submission.kind == Kind.JOB and "selection" not in request else None,
+            work=work,
+            workers=workers_for(request["num_pairs"], services.settings) if generates else 1,
+            adapter=request["adapter_id"] if generates else None,
         )
     except IdempotencyConflict as error:
         raise _conflict(submission) from error
@@ -133,5 +157,11 @@ def _over_quota(error: QuotaExceeded) -> Problem:
             "quota_exceeded",
             f"you have {error.used} adapters and jobs, the limit is {error.limit}: delete those you do not need",
         )
+    if error.quota == "work":
+        detail = (
+            f"the work of your queued and running adapters and jobs is {error.used:,} pixels, and with this request it "
+            f"would exceed the limit of {error.limit:,}: wait, or ask for less"
+        )
+        return Problem("quota_exceeded", detail, headers={"Retry-After": "60"})
     gigabytes = f"{error.used / 1e9:.2f} of {error.limit / 1e9:g} GB"
     return Problem("quota_exceeded", f"your stored data uses {gigabytes}: delete what you do not need")

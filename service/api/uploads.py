@@ -24,12 +24,15 @@ from starlette.requests import Request
 from service.api.problems import Problem, pointer
 from service.core.disk import disk_is_full
 from service.core.object_keys import Upload
-from service.core.scratch_dirs import free_bytes, scratch_dir
+from service.core.scratch_dirs import free_bytes, scratch_dir, sweep
 from service.core.settings import Settings
 from service.core.uploads.names import shown_name
 
 KINDS = tuple(Upload)
 """Form fields that hold files; `images[]` is the same as `images`."""
+
+SCRATCH = "upload-"
+"""Prefix of the folders that uploads are received in."""
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 4096
@@ -91,11 +94,13 @@ async def receive_form(request: Request, settings: Settings) -> AsyncIterator[Fo
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data" or not options.get(b"boundary"):
         raise Problem("unsupported_media_type", "send a multipart/form-data form with images[] and masks[]")
+    # What a killed process left must not count as taken.
+    await to_thread.run_sync(sweep, settings.spool_dir, SCRATCH)
     length = request.headers.get("content-length", "0")
     _require_free(settings, int(length) if length.isdecimal() else 0)
     scratch = ExitStack()
     try:
-        folder = await to_thread.run_sync(scratch.enter_context, scratch_dir(settings.spool_dir, "upload-"))
+        folder = await to_thread.run_sync(scratch.enter_context, scratch_dir(settings.spool_dir, SCRATCH))
     except OSError as error:
         raise _disk_problem(error) from error
     try:

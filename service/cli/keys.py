@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +24,10 @@ app = typer.Typer(no_args_is_help=True, help="Administer API keys (PAIRFORGE_RED
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")],
     *,
+    read_only: Annotated[bool, typer.Option("--read-only", help="It may not create, cancel or delete.")] = False,
+    expires: Annotated[
+        float | None, typer.Option(metavar="DAYS", min=0, help="Days after which it is no longer valid.")
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -30,7 +36,8 @@ def create(
     from service.core.api_keys import create_key
 
     with session(json=json) as output, _records(data_dir) as client:
-        key = create_key(client, name)
+        expires_at = None if expires is None else time.time() + 86_400 * expires
+        key = create_key(client, name, read_only=read_only, expires_at=expires_at)
         output.result(
             {"name": name, "key": key}, f"{key}\nIt is not shown again. To use it: export PAIRFORGE_API_KEY={key}"
         )
@@ -38,16 +45,34 @@ def create(
 
 @app.command("list")
 def list_them(*, data_dir: DataDir = None, json: Json = False) -> None:
-    """List the ids and names of the keys, never the keys themselves."""
+    """List the keys by id and name, never the keys themselves."""
     from service.cli.output import table
     from service.cli.session import session
     from service.core.api_keys import list_keys
 
     with session(json=json) as output, _records(data_dir) as client:
         keys = list_keys(client)
-        rows = [("ID", "NAME"), *((key.id, key.name) for key in keys)]
-        facts = {"data": [{"id": key.id, "name": key.name} for key in keys]}
-        output.result(facts, table(rows) if keys else "no keys")
+        facts = [
+            {
+                "id": key.id,
+                "name": key.name,
+                "may": "read" if key.read_only else "write",
+                "expires_at": None if key.expires_at is None else _day(key.expires_at),
+                "expired": key.expired,
+            }
+            for key in keys
+        ]
+        rows = [("ID", "NAME", "MAY", "EXPIRES")]
+        rows += [(str(each["id"]), str(each["name"]), str(each["may"]), _ending(each)) for each in facts]
+        output.result({"data": facts}, table(rows) if keys else "no keys")
+
+
+def _day(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _ending(facts: dict[str, Any]) -> str:
+    return "expired" if facts["expired"] else facts["expires_at"] or "never"
 
 
 @app.command()

@@ -173,7 +173,7 @@ class Client:
         return folder
 
     def _list(self, kind: str, state: str | None, after: str | None, limit: int) -> Page:
-        chosen = {"state": state, "after": after, "limit": limit}
+        chosen = {"state": state, "cursor": after, "limit": limit}
         query = {name: value for name, value in chosen.items() if value is not None}
         return Page.model_validate(
             self._transport.answer(lambda: self._http.get(f"{PREFIX}/{kind}", params=query)).json()

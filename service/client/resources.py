@@ -48,6 +48,7 @@ class Resource(BaseModel):
     state: str
     progress: Progress | None = None
     counts: dict[str, Any] | None = None
+    partial: dict[str, Any] | None = None
     verdict: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     created_at: str | float | None = None
@@ -58,9 +59,11 @@ class Resource(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """Return the verdict of a job's evaluation in words; empty without one."""
-        verdict = self.verdict or {}
-        return verdict.get("sentence") or (f"Not measured: {verdict['detail']}" if verdict.get("detail") else "")
+        """Return what a job's dataset lacks and the verdict of its evaluation in words; empty without both."""
+        partial, verdict = self.partial or {}, self.verdict or {}
+        lacks = f"Smaller than requested: {partial['detail']}" if partial.get("detail") else ""
+        found = verdict.get("sentence") or (f"Not measured: {verdict['detail']}" if verdict.get("detail") else "")
+        return " ".join(filter(None, [lacks, found]))
 
 
 class Page(BaseModel):

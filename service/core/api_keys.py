@@ -20,6 +20,7 @@ from redis.client import Pipeline
 
 from service.core.errors import UsageError
 from service.core.scripts import NAMESPACE, Scripts
+from service.core.settings import Settings
 
 LOCAL = "local"
 """Owner of the records made while no keys were required."""
@@ -31,23 +32,40 @@ _NOBODY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret. `created_at` is a Unix time."""
+    """A key without its secret.
+
+    Attributes:
+        created_at: Unix time.
+        read_only: whether it may only read.
+        expires_at: Unix time from which it is not valid; None if it always is.
+    """
 
     id: str
     name: str
     created_at: float
+    read_only: bool = False
+    expires_at: float | None = None
+
+    @property
+    def expired(self) -> bool:
+        return self.expires_at is not None and time.time() >= self.expires_at
 
 
-def create_key(redis: Redis, name: str) -> str:
-    """Create a key, which cannot be shown again."""
+def create_key(redis: Redis, name: str, *, read_only: bool = False, expires_at: float | None = None) -> str:
+    """Create a key, which cannot be shown again.
+
+    Args:
+        read_only, expires_at: see `ApiKey`.
+    """
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     entry = {"name": name, "created_at": time.time(), "sha256": _digest(secret)}
+    entry |= {"read_only": read_only, "expires_at": expires_at}
     redis.hset(_KEYS, key_id, json.dumps(entry))
     return f"pf_{key_id}_{secret}"
 
 
-def verify(redis: Redis, presented: str) -> str | None:
-    """Return the id of a presented key; None if the key is not valid.
+def verify(redis: Redis, presented: str) -> ApiKey | None:
+    """Return a presented key; None if it is not valid.
 
     The time is the same whether the id or the secret is wrong, and however much of the secret is right.
     """
@@ -57,15 +75,21 @@ def verify(redis: Redis, presented: str) -> str | None:
     key_id, secret = form.groups()
     entry = cast(str | None, redis.hget(_KEYS, key_id))
     stored = json.loads(entry)["sha256"] if entry else _NOBODY
-    return key_id if hmac.compare_digest(_digest(secret), stored) else None
+    if not hmac.compare_digest(_digest(secret), stored) or entry is None:
+        return None
+    found = _parsed(key_id, entry)
+    return None if found.expired else found
 
 
 def list_keys(redis: Redis) -> list[ApiKey]:
     """List all keys, oldest first."""
     entries = cast(dict[str, str], redis.hgetall(_KEYS))
-    found = [(key_id, json.loads(entry)) for key_id, entry in entries.items()]
-    listed = [ApiKey(key_id, entry["name"], entry["created_at"]) for key_id, entry in found]
-    return sorted(listed, key=lambda key: key.created_at)
+    return sorted((_parsed(*item) for item in entries.items()), key=lambda key: key.created_at)
+
+
+def _parsed(key_id: str, entry: str) -> ApiKey:
+    found = json.loads(entry)
+    return ApiKey(key_id, found["name"], found["created_at"], found.get("read_only", False), found.get("expires_at"))
 
 
 def renew_key(redis: Redis, key_id: str) -> str | None:
@@ -97,8 +121,7 @@ def adopt_records(redis: Redis, former: str, key_id: str) -> int:
     Raises:
         UsageError: no key has this id, or the other owner is a key that was not revoked.
     """
-    # The script uses neither leases nor attempts.
-    outcome = Scripts(redis, lease_seconds=0, max_attempts=0).run("adopt", former, key_id)
+    outcome = Scripts(redis, Settings.model_construct()).run("adopt", former, key_id)
     if outcome == "unknown":
         raise UsageError(f"no key has the id {key_id}: see pairforge keys list")
     if outcome == "taken":

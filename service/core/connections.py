@@ -26,36 +26,45 @@ _BACKOFF = ExponentialWithJitterBackoff(base=0.1, cap=1)
 """Renews a broken connection within a second; waiting for a server that is down is up to the callers."""
 
 
-def connect(settings: Settings, telemetry: Telemetry | None = None) -> Redis:
+def connect(
+    settings: Settings, telemetry: Telemetry | None = None, *, timeout: float | None = None, tries: int = _TRIES_AGAIN
+) -> Redis:
     """Create a client that connects when first used, retries after a broken connection, and returns `str`.
 
     Args:
         telemetry: counts and times the commands.
+        timeout: seconds that a connection or a reply may take; None for `TIMEOUT`.
+        tries: how often a command is repeated.
     """
+    timeout = TIMEOUT if timeout is None else timeout
     kind = Redis if telemetry is None else TimedRedis
     client = kind.from_url(
         settings.redis_url,
         decode_responses=True,
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
-        retry=Retry(_BACKOFF, _TRIES_AGAIN),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(_BACKOFF, tries),
     )
     if isinstance(client, TimedRedis) and telemetry is not None:
         client.telemetry = telemetry
     return client
 
 
-def connect_async(settings: Settings, telemetry: Telemetry, connections: int) -> redis.asyncio.Redis:
+def connect_async(
+    settings: Settings, telemetry: Telemetry, connections: int, *, timeout: float | None = None
+) -> redis.asyncio.Redis:
     """Create a client for coroutines; it retries once, which renews a broken connection, without a pause.
 
     Args:
         connections: limit of open connections.
+        timeout: as of `connect`.
     """
+    timeout = TIMEOUT if timeout is None else timeout
     client = _TimedAsyncRedis.from_url(
         settings.redis_url,
         decode_responses=True,
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
         max_connections=connections,
         retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
     )

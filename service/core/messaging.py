@@ -1,7 +1,8 @@
 """Sends messages to the workers through Celery; a message is the id of a record and nothing else.
 
-A message is a hint that a record needs work. A duplicate does no harm, because claiming decides, and a lost one is sent
-again by `service.core.reconcile`. Messages are acknowledged after the work; during the work the worker renews their
+A message is a hint that there is work: the worker takes whichever record is the next (`records.claims.Claims.next`), so
+the message of a record that was cancelled delays nothing. A duplicate does no harm, and a lost one is sent again by
+`service.core.reconcile`. Messages are acknowledged after the work; during the work the worker renews their
 delivery, so that a dead worker's message returns after one lease.
 """
 
@@ -13,9 +14,11 @@ import math
 from typing import Any
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 from redis import Redis
+from redis.exceptions import RedisError
 
-from service.core.object_keys import Kind
+from service.core.object_keys import Kind, kind_of
 from service.core.record import Record
 from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
@@ -26,6 +29,9 @@ TRAIN, GENERATE = "pairforge.train", "pairforge.generate"
 QUEUES = {TRAIN: "train", GENERATE: "generate"}
 
 PREFIX = f"{NAMESPACE}celery:"
+
+MOST_WAITING = 1000
+"""Messages that wait in one queue at most. Each serves any record, so more would only keep idle workers busy."""
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
@@ -75,17 +81,30 @@ class Dispatcher:
     saved by then, and the reconciler sends again.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, redis: Redis) -> None:
         self._settings = settings
+        self._redis = redis
         self._celery = Celery("pairforge", set_as_current=False)
         self._celery.conf.update(celery_config(settings))
 
     def send_training(self, adapter: str) -> None:
-        self._celery.send_task(TRAIN, args=[adapter])
+        self._send(TRAIN, adapter)
 
     def send_generation(self, job: str, workers: int) -> None:
         for _ in range(workers):
-            self._celery.send_task(GENERATE, args=[job])
+            self._send(GENERATE, job)
+
+    def send_one(self, record: str) -> None:
+        """Send one message, whatever the record is."""
+        self._send(TRAIN if kind_of(record) is Kind.ADAPTER else GENERATE, record)
+
+    def _send(self, task: str, record: str) -> None:
+        try:
+            waiting = self._redis.llen(f"{PREFIX}{QUEUES[task]}")
+        except RedisError as error:
+            raise OperationalError(str(error)) from error
+        if waiting < MOST_WAITING:
+            self._celery.send_task(task, args=[record])
 
     def send(self, record: Record) -> None:
         """Send the messages that a record needs."""

@@ -53,14 +53,17 @@ def reconcile(store: RecordStore, dispatcher: Dispatcher, storage: ObjectStore, 
             steps before it are done; the next round does the rest.
     """
     redis, holder = store.redis, uuid4().hex
-    if not redis.set(f"{NAMESPACE}reconciler", holder, nx=True, ex=HELD_SECONDS):
+    if not store.upkeep.lock("reconciler", holder, HELD_SECONDS):
         return False
     try:
-        _reap(store)
-        _send_again(store, dispatcher, settings)
-        housekeeping = redis.set(f"{NAMESPACE}housekeeping", holder, nx=True, ex=HOUSEKEEPING_SECONDS)
+        freed = _reap(store)
+        housekeeping = store.upkeep.lock("housekeeping", holder, HOUSEKEEPING_SECONDS)
         if housekeeping:
             _expire(store, settings)
+        # After what frees memory: messages need some.
+        for record in freed:
+            dispatcher.send_one(record)
+        _send_again(store, dispatcher, settings)
         storage.ensure_bucket()
         _collect(store, storage)
         if housekeeping:
@@ -86,10 +89,15 @@ def reconcile_until(stop: Event, round_of_it: Callable[[], bool], seconds: float
             log.exception("reconcile_failed")
 
 
-def _reap(store: RecordStore) -> None:
+def _reap(store: RecordStore) -> list[str]:
+    """Take records from dead workers; returns those that are queued again."""
+    queued = []
     for record in _in_states(store, State.RUNNING, State.CANCELLING):
         if state := store.upkeep.reap(record):
             log.warning("lease_dead", record=record, state=state)
+            if state is State.QUEUED:
+                queued.append(record)
+    return queued
 
 
 def _in_states(store: RecordStore, *states: State) -> Iterator[str]:

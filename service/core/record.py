@@ -40,7 +40,8 @@ class Record:
         owner: attempt that claimed or finished it last.
         lease_until: end of the longest lease on it; None if nobody holds one.
         attempt: number of starts so far.
-        strikes: number of starts since the last progress.
+        strikes: number of starts since the last progress whose worker did not die.
+        deaths: number of starts since then whose worker died.
         stored_bytes: size of its objects, counted against its key's quota.
         revision: grows with every visible change.
         notes: sentences on the uploads.
@@ -62,6 +63,7 @@ class Record:
     lease_until: float | None
     attempt: int
     strikes: int
+    deaths: int
     checkpoint: Json | None
     stored_bytes: int
     revision: int
@@ -106,10 +108,11 @@ def parse_record(fields: Mapping[str, str]) -> Record:
         lease_until=None if lease is None else float(lease),
         attempt=int(fields["attempt"]),
         strikes=int(fields["strikes"]),
+        deaths=int(fields.get("deaths", 0)),
         checkpoint=parse_json(fields.get("checkpoint")),
         stored_bytes=int(fields["stored_bytes"]),
         revision=int(fields["revision"]),
-        notes=from_json(fields["notes"]),
+        notes=from_json(fields.get("notes", "[]")),
         request_id=fields.get("request_id"),
     )
 

@@ -7,8 +7,10 @@ again when the base is known.
 
 from __future__ import annotations
 
+import json
 import secrets
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -32,15 +34,90 @@ def _seed_or_new(value: Any) -> Any:
     return new_seed() if value is None else value
 
 
+def _json_object(value: Any) -> Any:
+    """Parse the text of a form's field."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        message = 'it must be a JSON object such as {"line": "3"}'
+        raise PydanticCustomError("metadata", message) from error
+
+
+RandomSeed = Annotated[
+    Seed,
+    BeforeValidator(_seed_or_new),
+    Field(description="Seed of every random draw; drawn at random if it is left out."),
+]
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=40)], Annotated[str, Field(max_length=500)]],
+    BeforeValidator(_json_object),
+    Field(
+        max_length=16,
+        description="Up to 16 names and texts of your own, which are shown with the record and change nothing.",
+    ),
+]
+
+
+Webhook = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=500,
+        description="Address on a host that the server allows, to which it sends a signed message when this has ended.",
+    ),
+]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is due, which Python would take for 1 and 0."""
+        if isinstance(value, bool) and not _takes_bool(cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("bool", f"it is {str(value).lower()}, which is no number")
+        return value
+
+
+class _Json(_Request):
+    """A request that is sent as JSON, which has numbers: text is none."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_text(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and not _takes_text(cls.model_fields[str(info.field_name)].annotation):
+            raise PydanticCustomError("text", "it is text; send it without quotes")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation is a union of."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in {Union, UnionType}:
+        return {kind for each in get_args(annotation) for kind in _kinds(each)}
+    return {annotation}
+
+
+def _takes_bool(annotation: Any) -> bool:
+    return bool in _kinds(annotation)
+
+
+def _takes_text(annotation: Any) -> bool:
+    kinds = _kinds(annotation)
+    return any(get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, str)) for kind in kinds)
 
 
 @with_options(offered("training"))
 class TrainingOptions(_Request):
     """Options of a training; which of them apply depends on the method."""
 
-    seed: Annotated[Seed, BeforeValidator(_seed_or_new)] = Field(default_factory=new_seed)
+    seed: RandomSeed = Field(default_factory=new_seed)
 
 
 class AdapterRequest(_Request):
@@ -53,21 +130,26 @@ class AdapterRequest(_Request):
         method: generation method.
     """
 
-    name: Phrase
-    object: Phrase = "product"
-    defect: Phrase = "defect"
-    base: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")] | None = None
-    method: MethodName = DEFAULT_METHOD
+    name: Annotated[Phrase, Field(description="Your name for the adapter.")]
+    object: Annotated[Phrase, Field(description="Name of the product.")] = "product"
+    defect: Annotated[Phrase, Field(description="Name of the defect.")] = "defect"
+    base: Annotated[
+        str | None,
+        Field(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$", description="A base that `GET /bases` lists."),
+    ] = None
+    method: Annotated[MethodName, Field(description="How pairs are generated.")] = DEFAULT_METHOD
     training: TrainingOptions = Field(default_factory=TrainingOptions)
+    metadata: Metadata = Field(default_factory=dict)
+    webhook: Webhook = None
 
 
 @with_options(declared(QualityLimits))
-class QualityOptions(_Request):
+class QualityOptions(_Json):
     """Thresholds of the quality checks."""
 
 
 @with_options(offered("sampling"))
-class JobRequest(_Request):
+class JobRequest(_Json):
     """A request for a dataset of pairs, with the options of sampling; which apply depends on the adapter's method.
 
     Attributes:
@@ -78,12 +160,17 @@ class JobRequest(_Request):
         evaluation: measures the pairs on the adapter's held-out photographs; None for no evaluation.
     """
 
-    adapter_id: Annotated[str, Field(pattern=r"^adp_[0-9a-z]{26}$")]
-    num_pairs: Annotated[int, Field(ge=1)]
-    seed: Annotated[Seed, BeforeValidator(_seed_or_new)] = Field(default_factory=new_seed)
-    formats: Annotated[tuple[Literal["mvtec", "coco", "yolo", "labelstudio"], ...], Field(max_length=4)] = ()
-    limits: QualityOptions = Field(default_factory=QualityOptions)
-    max_attempts: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    adapter_id: Annotated[str, Field(pattern=r"^adp_[0-9a-z]{26}$", description="An adapter that has succeeded.")]
+    num_pairs: Annotated[int, Field(ge=1, description="Pairs to accept.")]
+    seed: RandomSeed = Field(default_factory=new_seed)
+    formats: Annotated[
+        tuple[Literal["mvtec", "coco", "yolo", "labelstudio"], ...],
+        Field(max_length=4, description="Further layouts of the dataset."),
+    ] = ()
+    limits: QualityOptions = Field(default_factory=QualityOptions, description="Thresholds of the quality checks.")
+    max_attempts: Annotated[
+        int | None, Field(ge=1, le=1_000_000, description="Most candidates to try; ten per pair if it is left out.")
+    ] = None
     evaluation: Annotated[
         EvaluationOptions | None,
         Field(
@@ -91,6 +178,9 @@ class JobRequest(_Request):
             "photographs; the verdict is in the job and in `dataset.json`."
         ),
     ] = None
+
+    metadata: Metadata = Field(default_factory=dict)
+    webhook: Webhook = None
 
     @field_validator("max_attempts")
     @classmethod
@@ -100,3 +190,8 @@ class JobRequest(_Request):
             message = "{attempts} attempts cannot yield {pairs} pairs: allow at least {pairs}, better ten per pair"
             raise PydanticCustomError("too_few_attempts", message, {"attempts": max_attempts, "pairs": pairs})
         return max_attempts
+
+
+def unset(wanted: AdapterRequest | JobRequest) -> set[str]:
+    """Names of the fields that are of no work's concern and were left empty, which records need not keep."""
+    return {name for name in ("metadata", "webhook") if not getattr(wanted, name)}

@@ -16,7 +16,7 @@ MOST_KEPT_FREE = 256 * 2**20
 
 @contextmanager
 def scratch_dir(parent: Path | None, prefix: str, name: str = "") -> Iterator[Path]:
-    """Create a folder that is deleted at the end; also delete those of the same prefix whose process has ended.
+    """Create a folder that is deleted at the end; `sweep` those of the same prefix first.
 
     Args:
         parent: existing folder; None for the system's folder of temporary files.
@@ -24,7 +24,7 @@ def scratch_dir(parent: Path | None, prefix: str, name: str = "") -> Iterator[Pa
         name: unique name; random if it is empty.
     """
     root, whole = parent or Path(tempfile.gettempdir()), f"{prefix}{name or secrets.token_hex(8)}"
-    _sweep(root, prefix)
+    sweep(parent, prefix)
     folder = root / whole
     # Locked under another name first, so that no other process deletes the folder before the lock is held.
     aside = root / f".{whole}.new"
@@ -57,7 +57,13 @@ def _usage(folder: Path) -> shutil._ntuple_diskusage:
     return shutil.disk_usage(folder)
 
 
-def _sweep(root: Path, prefix: str) -> None:
+def sweep(parent: Path | None, prefix: str) -> None:
+    """Delete the scratch folders of a prefix whose process has ended.
+
+    Args:
+        parent, prefix: as in `scratch_dir`.
+    """
+    root = parent or Path(tempfile.gettempdir())
     for path in root.glob(f"{prefix}*.lock"):
         try:
             with path.open() as lock:

@@ -26,6 +26,9 @@ class Settings(BaseSettings):
         spool_dir: folder of uploads and unfinished work; None for the system's folder of temporary files.
         page: serve the page at `/`; everything it does goes through the API, which is served in any case.
         require_keys: require an API key of every request; without it, only requests from this machine are served.
+        cors_origins: web pages of which addresses may use the API, separated by commas; none without.
+        webhook_hosts: hosts, with their ports if need be, that webhooks may be sent to, separated by commas.
+        webhook_secret: what webhooks are signed with; none are sent without.
         max_pairs, max_normals, max_file_bytes, max_body_bytes, max_pixels, max_total_pixels: limits of one upload.
         max_held_out, max_held_out_normals: most held-out pairs and normal images of one upload.
         max_uploads, max_uploads_per_key: limits of concurrent uploads.
@@ -35,10 +38,16 @@ class Settings(BaseSettings):
         max_streams, max_streams_per_key: limits of concurrent event streams.
         max_num_pairs: most pairs that one job may request.
         max_active_per_key: quota of queued and running adapters and jobs.
+        max_creates_per_minute_per_key: requests per minute that create an adapter or a job.
+        max_training_work, max_sampling_work: limits of the work of one adapter or job (see `service.core.work`).
+        max_work_per_key: quota of the work of queued and running adapters and jobs.
+        max_run_seconds: longest time that a worker works on a record at a stretch.
         max_records_per_key: quota of adapters and jobs, finished ones included.
         max_stored_bytes_per_key: quota of stored data.
         lease_seconds: duration of a worker's lease on a record without renewal.
-        max_attempts: starts without progress after which a record fails.
+        max_attempts: starts after which a record fails that made no progress, by errors that may pass.
+        max_deaths: deaths of its worker after which a record fails that made no progress.
+        retry_seconds: pause before a record is started again after an error; it doubles with each.
         link_seconds: validity of signed links.
         retention_days: how long finished records and their objects are kept.
         reconcile_seconds: time between two rounds of the reconciler.
@@ -65,6 +74,9 @@ class Settings(BaseSettings):
     spool_dir: Path | None = None
     page: bool = True
     require_keys: bool = True
+    cors_origins: str = ""
+    webhook_hosts: str = ""
+    webhook_secret: SecretStr | None = None
     max_pairs: PositiveInt = 64
     max_normals: PositiveInt = 200
     max_held_out: PositiveInt = 200
@@ -82,10 +94,17 @@ class Settings(BaseSettings):
     max_streams_per_key: PositiveInt = 32
     max_num_pairs: PositiveInt = 10_000
     max_active_per_key: PositiveInt = 20
+    max_creates_per_minute_per_key: PositiveInt = 120
+    max_training_work: PositiveInt = 100 * 10**9
+    max_sampling_work: PositiveInt = 2_000 * 10**9
+    max_work_per_key: PositiveInt = 4_000 * 10**9
+    max_run_seconds: PositiveFloat = 172_800.0
     max_records_per_key: PositiveInt = 10_000
     max_stored_bytes_per_key: Bytes = 20_000_000_000
     lease_seconds: PositiveFloat = 60.0
     max_attempts: PositiveInt = 3
+    max_deaths: PositiveInt = 10
+    retry_seconds: PositiveFloat = 30.0
     link_seconds: Annotated[int, Field(gt=0, le=604_800)] = 900  # the longest that signature version 4 allows
     retention_days: PositiveFloat = 30.0
     reconcile_seconds: PositiveFloat = 5.0

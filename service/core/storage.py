@@ -52,15 +52,18 @@ class ObjectStore:
 
     Args:
         telemetry: counts and times the operations.
+        tries, timeout: requests per operation, and seconds without an answer after which one is given up.
     """
 
-    def __init__(self, settings: Settings, telemetry: Telemetry | None = None) -> None:
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry | None = None, *, tries: int = 5, timeout: float = 30
+    ) -> None:
         self._bucket = settings.s3_bucket
         self._region = settings.s3_region
         # Not the default session, because that is not thread-safe.
         session = boto3.session.Session()
         public = settings.s3_public_endpoint_url
-        self._client = _client(session, settings, settings.s3_endpoint_url)
+        self._client = _client(session, settings, settings.s3_endpoint_url, tries=tries, timeout=timeout)
         self._probe = _client(session, settings, settings.s3_endpoint_url, tries=2, timeout=3)
         self._public = _client(session, settings, public) if public else self._client
         if telemetry is not None:
@@ -128,12 +131,13 @@ class ObjectStore:
             if errors := answer.get("Errors"):
                 raise StorageError(f"{len(errors)} objects under {prefix} were not deleted: {errors[0].get('Message')}")
 
-    def signed_link(self, key: str, *, filename: str, content_type: str, expires: int) -> str:
+    def signed_link(self, key: str, *, filename: str, content_type: str, expires: int, head: bool = False) -> str:
         """Sign a link under the public endpoint by which anyone can download an object.
 
         Args:
             filename: name under which a browser saves it.
             expires: validity in seconds.
+            head: sign for a `HEAD` and not a `GET`.
         """
         plain = re.sub(r"[^A-Za-z0-9._ -]", "_", filename)
         named = f'filename="{plain}"'
@@ -146,7 +150,8 @@ class ObjectStore:
             "ResponseContentDisposition": f"attachment; {named}",
             "ResponseContentType": content_type,
         }
-        return self._public.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires)
+        operation = "head_object" if head else "get_object"
+        return self._public.generate_presigned_url(operation, Params=parameters, ExpiresIn=expires)
 
     def ensure_bucket(self) -> None:
         """Create the bucket if it is missing."""

@@ -87,6 +87,7 @@ def worker_command(number: int, of: int, settings: Mapping[str, str], metrics: P
         "PAIRFORGE_METRICS_PORT": str(metrics_port),
         # The workers share what they compile for a GPU, and keep it between runs.
         "TORCHINDUCTOR_CACHE_DIR": compiled,
+        "TRITON_CACHE_DIR": os.environ.get("TRITON_CACHE_DIR", f"{compiled}/triton"),
     }
     return Command(name, [*PYTHON, "celery", *arguments], environment, WORKER_PATIENCE)
 

@@ -11,6 +11,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,9 @@ from service.core.storage import ObjectStore
 
 ACCESS_KEY, SECRET_KEY = "testaccesskey", "testsecretkey"
 START_SECONDS = 20.0
+
+IMPATIENT = {"retry_seconds": 0.2, "max_deaths": 3}
+"""Settings with which failures end soon."""
 
 
 class Server:
@@ -55,6 +59,16 @@ class Server:
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While the context lasts, it accepts connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
@@ -136,7 +150,7 @@ def redis_settings(redis_server: RedisServer) -> MakeSettings:
     """Settings for the test's Redis, with changes; leases are short."""
 
     def make(**changes: object) -> Settings:
-        return Settings.model_validate({"redis_url": redis_server.url, "lease_seconds": 1.0, **changes})
+        return Settings.model_validate({"redis_url": redis_server.url, "lease_seconds": 1.0, **IMPATIENT, **changes})
 
     return make
 
@@ -166,7 +180,8 @@ def store(redis_client: Redis, redis_settings: MakeSettings) -> RecordStore:
 
 @pytest.fixture
 def dispatcher(redis_settings: MakeSettings) -> Iterator[Dispatcher]:
-    sender = Dispatcher(redis_settings())
+    settings = redis_settings()
+    sender = Dispatcher(settings, connect(settings))
     yield sender
     sender.close()
 

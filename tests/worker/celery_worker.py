@@ -90,5 +90,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "PAIRFORGE_DEVICE": settings.device,
         "PAIRFORGE_SPOOL_DIR": str(settings.spool_dir),
         "PAIRFORGE_LEASE_SECONDS": str(settings.lease_seconds),
+        "PAIRFORGE_RETRY_SECONDS": str(settings.retry_seconds),
+        "PAIRFORGE_MAX_DEATHS": str(settings.max_deaths),
         **({"PAIRFORGE_METRICS_PORT": str(settings.metrics_port)} if settings.metrics_port else {}),
     }

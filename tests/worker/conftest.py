@@ -36,7 +36,7 @@ def service(
         reconcile_seconds=0.5,
     )
     redis = connect(chosen)
-    made = Service(chosen, RecordStore(redis, chosen), ObjectStore(chosen), Dispatcher(chosen))
+    made = Service(chosen, RecordStore(redis, chosen), ObjectStore(chosen), Dispatcher(chosen, redis))
     made.objects.ensure_bucket()
     yield made
     made.dispatcher.close()

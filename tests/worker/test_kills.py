@@ -94,6 +94,21 @@ def test_a_killed_generation_ends_with_the_same_zip(
     assert service.dataset(job) == long_dataset
 
 
+def test_a_dead_childs_training_goes_on_at_once_and_not_after_its_lease(
+    service: Service, start_worker: StartWorker
+) -> None:
+    """With leases of ten minutes, and no reconciler."""
+    adapter = service.create_adapter(steps=100_000, checkpoint_every=5)
+    service.dispatcher.send_training(adapter)
+    worker = start_worker(lease_seconds=600.0)
+    wait_until(lambda: service.record(adapter).checkpoint is not None)
+    for child in worker.children():
+        os.kill(child, signal.SIGKILL)
+    wait_until(lambda: service.record(adapter).attempt == 2)
+    reached = service.record(adapter).checkpoint
+    wait_until(lambda: service.record(adapter).checkpoint != reached)
+
+
 @pytest.mark.faults
 def test_sigterm_hands_over_at_once(
     service: Service, start_worker: StartWorker, long_training: dict[str, bytes], redis_server: RedisServer
@@ -187,7 +202,7 @@ def test_what_kills_its_process_every_time_fails_while_others_go_on(
     assert record.state is State.FAILED
     assert record.error is not None
     assert record.error["code"] == "attempts_exhausted"
-    assert seen == service.settings.max_attempts
+    assert seen == service.settings.max_deaths
     job = service.create_job(adapter, 1)
     service.dispatcher.send_generation(job, 1)
     ended(service, job, logs=worker)

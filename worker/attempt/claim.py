@@ -1,4 +1,4 @@
-"""Claims a record, also from a worker that just died."""
+"""Claims a certain record, or the next one, also from a worker that just died."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from service.core import object_keys
+from service.core.object_keys import Kind
 from service.core.record import Record, State
 from worker.attempt.context import Context
 from worker.attempt.delivery import Delivery
@@ -30,13 +31,35 @@ def claim(
         delivery: delivery of the message.
     """
     taken = _claimed(context, record, attempt)
+    kind = object_keys.kind_of(record)
+    _count(context, kind, taken, owner, delivery)
+    return taken
+
+
+def claim_next(context: Context, kind: Kind, owner: str, delivery: Delivery | None) -> Record | None:
+    """Claim the next record of a kind; returns None if there is nothing to do.
+
+    Waits for a lease that may be a dead worker's, for the message is delivered again at about the time when it ends.
+    """
+    taken, soon = retry(lambda: context.store.claims.next(kind, owner))
+    while taken is None and soon and not context.stopping():
+        wait(0.3)
+        taken, soon = retry(lambda: context.store.claims.next(kind, owner))
+    if taken is None:
+        log.info("nothing_to_do")
+    else:
+        bind_contextvars(record=taken.id, attempt=taken.attempt, request_id=taken.request_id)
+    _count(context, kind, taken, owner, delivery)
+    return taken
+
+
+def _count(context: Context, kind: Kind | None, taken: Record | None, owner: str, delivery: Delivery | None) -> None:
     begun = taken is not None and taken.owner == owner
-    kind, metrics = object_keys.kind_of(record), context.metrics
+    metrics = context.metrics
     if taken is not None and begun:
         metrics.queue_wait.labels(kind).observe(taken.transitions[State.RUNNING] - taken.transitions[State.QUEUED])
     if (delivery is not None and delivery.again) or (taken is not None and begun and taken.attempt > 1):
         metrics.redeliveries.labels(kind).inc()
-    return taken
 
 
 def _claimed(context: Context, record: str, attempt: Callable[[], Record | None]) -> Record | None:

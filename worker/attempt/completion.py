@@ -130,9 +130,11 @@ class Completion:
                 self.ended = RunOutcome.LOST
                 self._metrics.leases_lost.labels(self._record.kind).inc()
                 log.warning("lease_lost")
+            case StopError(reason=StopReason.OVERDUE):
+                hours = self._context.settings.max_run_seconds / 3600
+                self._fail("took_too_long", f"stopped after {hours:g} hours, the longest that this server works on it")
             case StopError():
-                self.ended = RunOutcome.HANDED_OVER
-                self._return(self._context.store.claims.release)
+                self._hand_over()
             case DivergedError():
                 self._fail("diverged", error.summary, error.problems)
             case UsageError():
@@ -159,14 +161,18 @@ class Completion:
         log.info("cancelled")
 
     def _try_again(self, reason: str) -> None:
-        """Queue the record again; the record limits the attempts, and fails with the reason after the last."""
+        """Queue the record again after a pause, when the reconciler sends its message.
+
+        The record limits the attempts, and fails with the reason after the last.
+        """
         self.ended = RunOutcome.RETRIED
         self._metrics.retries.labels(self._record.kind).inc()
         log.warning("attempt_failed", reason=reason)
-        self._return(lambda record, owner: self._context.store.claims.retry(record, owner, reason))
+        self._retried(lambda: self._context.store.claims.retry(self._record.id, self._owner, reason))
 
-    def _return(self, give_back: Callable[[str, str], bool]) -> None:
-        if self._retried(lambda: give_back(self._record.id, self._owner)):
+    def _hand_over(self) -> None:
+        self.ended = RunOutcome.HANDED_OVER
+        if self._retried(lambda: self._context.store.claims.release(self._record.id, self._owner)):
             self._retried(self._send)
 
     def _fail(self, code: str, detail: str, problems: list[str] | None = None) -> None:

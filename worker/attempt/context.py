@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from worker.attempt.model_cache import ModelCache
+from worker.dead_child import owners
 from worker.monitoring.metrics import WorkerMetrics
 
 
@@ -40,4 +41,4 @@ class Context:
 
 def new_owner() -> str:
     """Make a unique name for an attempt, so that its objects differ from those of other attempts."""
-    return f"{socket.gethostname()}-{secrets.token_hex(8)}"
+    return f"{owners(os.getppid())}{secrets.token_hex(8)}"

@@ -32,6 +32,7 @@ class StopReason(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"
     HANDOVER = "handover"
+    OVERDUE = "overdue"
 
 
 class StopError(Exception):
@@ -90,7 +91,7 @@ class Lease:
 
     def _keep(self) -> None:
         pause = min(LOOK_SECONDS, self._context.settings.lease_seconds / RENEWALS_PER_LEASE)
-        renewed = 0.0
+        renewed, began = 0.0, time.monotonic()
         while not self._ended.wait(pause):
             try:
                 if time.monotonic() - renewed >= self._context.settings.lease_seconds / RENEWALS_PER_LEASE:
@@ -106,6 +107,8 @@ class Lease:
                     self._update_reason(found.state if found is not None else None)
             except RedisError as error:
                 log.warning("lease_not_renewed", error=repr(error))
+            if self._reason is None and time.monotonic() - began > self._context.settings.max_run_seconds:
+                self._reason = StopReason.OVERDUE
             if self._reason is None and self._context.stopping():
                 self._reason = StopReason.HANDOVER
 

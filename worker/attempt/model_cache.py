@@ -18,6 +18,7 @@ from model.masks.networks import MaskNetworks, load_mask_networks
 from model.method import Adapter
 from model.methods import load_adapter
 from model.runtime.timing import stage
+from service.core.bases import announce
 from service.core.errors import TransientError, UsageError
 from service.core.record import State
 from service.core.records.store import RecordStore
@@ -26,6 +27,7 @@ from service.core.storage import MissingObject, ObjectStore
 from worker.attempt.inputs import read_normals
 from worker.attempt.retry import retry
 from worker.attempt.workspace import workspace
+from worker.bases import facts_of
 
 ADAPTERS_KEPT = 4
 """Number of cached adapters; they share their base's weights, and each adds a few megabytes and its normal images."""
@@ -72,6 +74,8 @@ class ModelCache:
                 silence_libraries()
                 base = load_base(name, device=self._device())
                 self._base = (base, load_mask_networks(base))
+            if (facts := facts_of(name, base.folder)) is not None:
+                retry(lambda: announce(self._store.redis, facts))
         return self._base
 
     def adapter(self, adapter: str, check: Callable[[], None]) -> Loaded:

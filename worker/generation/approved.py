@@ -122,6 +122,7 @@ class ApprovedPairs:
             request=described["request"],
             adapter_card=described["adapter"],
             base_hash=described["base_hash"],
+            base_license=described.get("base_license"),
             counts=counts,
             selection=approved.described,
         )

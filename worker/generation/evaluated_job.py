@@ -70,8 +70,9 @@ class EvaluatedJob:
     def _measured(self, request: GenerationRequest, loaded: Loaded, accepted: Iterable[Candidate]) -> dict[str, Any]:
         check, objects = self._lease.check, self._context.objects
         record = retry(lambda: self._context.store.records.get(self._lease.record), check)
-        if record is not None and record.strikes >= self._context.settings.max_attempts:
-            raise UsageError(f"left out, because the last {record.strikes} starts of this job ended without progress")
+        starts = record.strikes + record.deaths if record is not None else 0
+        if starts >= self._context.settings.max_attempts:
+            raise UsageError(f"left out, because the last {starts} starts of this job ended without progress")
         self._report.report(Progress(STAGE, 0, 2 * len(self._profile.seeds), "rows"))
         training, held_out = read_inputs(objects, self._adapter, check), read_held_out(objects, self._adapter, check)
         evaluation = prepare_evaluation(request, loaded.networks, accepted, training, held_out, self._profile)

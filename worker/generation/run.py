@@ -27,6 +27,7 @@ from model.runtime.progress import Meter, Progress
 from model.runtime.timing import stage
 from service.core import object_keys
 from service.core.errors import UsageError
+from service.core.object_keys import Kind
 from service.core.record import Record, State
 from worker.attempt.attempt import run_attempt
 from worker.attempt.completion import SCRATCH_PATIENCE, delete_beside, delete_scratch
@@ -53,18 +54,18 @@ IDLE_SECONDS = 0.2
 """Seconds between two attempts to claim a block, while other workers hold all of them."""
 
 
-def run_generation(job: str, context: Context, *, delivery: Delivery | None = None) -> None:
+def run_generation(job: str | None, context: Context, *, delivery: Delivery | None = None) -> None:
     """Work on a job until it is done, and write the result or error to its record.
 
     Args:
+        job: id of the job; None for the next one.
         delivery: delivery of the message that started this.
     """
     run_attempt(
         context,
+        Kind.JOB,
         job,
         delivery,
-        take=context.store.claims.join,
-        send=lambda: context.dispatcher.send_generation(job, 1),
         work=lambda record, lease, folder: _share_of(record)(context, record, lease, folder).run(),
         event="generation_joined",
     )
@@ -148,7 +149,7 @@ class _Generation:
             return True
         if (record.progress or {}).get("stage") != STAGE:
             return False
-        retry(lambda: self._context.store.claims.release(self._record.id, self._lease.owner), self._lease.check)
+        retry(lambda: self._context.store.claims.leave_to_others(self._record.id, self._lease.owner), self._lease.check)
         return True
 
     def _sampled(self, job: GenerationJob, selection: Selection) -> Generator[Progress | _Round, None, None]:
@@ -193,10 +194,13 @@ class _Generation:
 
     def _finish(self, request: GenerationRequest, loaded: Loaded, selection: Selection) -> bool:
         job, owner, check = self._record.id, self._lease.owner, self._lease.check
+        partial = None
         if selection.counts.accepted < request.num_pairs:
             self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
             message = shortfall(selection.counts, request.num_pairs)
-            raise UsageError(f"{message}; allow more attempts, loosen the limits, or train longer")
+            partial = f"{message}; allow more attempts, loosen the limits, or train longer"
+            if not selection.counts.accepted:
+                raise UsageError(partial)
         evaluation = self._evaluated(request, loaded, selection)
         self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
         path, objects = self._folder / "dataset.zip", self._context.objects
@@ -215,6 +219,8 @@ class _Generation:
             stored["rejected"] = object_keys.rejected(job, owner)
         self._report.report(Progress("finish", 1, 1, "parts"), counts)
         result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts, **stored}
+        if partial is not None:
+            result["partial"] = {"num_pairs": counts["accepted"], "code": "attempts_used_up", "detail": partial}
         if evaluation is not None:
             result["verdict"] = evaluation["verdict"]
         stored_bytes = size + len(preview) + kept

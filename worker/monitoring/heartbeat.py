@@ -22,6 +22,14 @@ FORGOTTEN_SECONDS = 3600.0
 """Age of the last heartbeat after which a worker's name is removed by the others; until then its death can be seen."""
 
 
+_ANNOUNCE = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+"""
+"""Forgets others first, since Redis at its memory limit refuses only a script's first write."""
+
+
 class Heartbeat:
     """Announces a worker at intervals, in another thread."""
 
@@ -46,9 +54,7 @@ class Heartbeat:
     def _announce(self) -> None:
         while True:
             try:
-                now = float(self._redis.time()[0])
-                self._redis.zadd(WORKERS, {self._name: now})
-                self._redis.zremrangebyscore(WORKERS, "-inf", now - FORGOTTEN_SECONDS)
+                self._redis.eval(_ANNOUNCE, 1, WORKERS, self._name, FORGOTTEN_SECONDS)
             except RedisError as error:
                 log.warning("presence_not_told", worker=self._name, error=repr(error))
             if self._ended.wait(ANNOUNCE_SECONDS):

@@ -50,6 +50,7 @@ class Checkpoints:
 
     Attributes:
         samples: step → object key of its sample sheet, made by this attempt or an earlier one.
+        restored: whether this attempt goes on from a checkpoint.
     """
 
     def __init__(self, context: Context, record: Record, lease: Lease, folder: Path, staging: Path) -> None:
@@ -62,6 +63,7 @@ class Checkpoints:
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._last: Future[None] | None = None
+        self.restored = False
         self.samples: dict[int, str] = {
             int(step): key for step, key in (record.checkpoint or {}).get("samples", {}).items()
         }
@@ -87,6 +89,7 @@ class Checkpoints:
             self.samples.clear()
             return 0
         aside.rename(target)
+        self.restored = True
         return step
 
     def _fetch(self, key: str, path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from model.method import Adapter, TrainingRequest
 from model.methods import load_adapter, method_named, train_adapter
 from model.runtime.timing import stage
 from service.core import object_keys
+from service.core.object_keys import Kind
 from service.core.options.methods import DEFAULT_METHOD
 from service.core.record import Record
 from worker.attempt.attempt import run_attempt
@@ -32,19 +35,22 @@ from worker.training.step_metrics import StepMetrics
 
 log = structlog.stdlib.get_logger(__name__)
 
+FIRST_CHECKPOINT_SECONDS = 60.0
+"""Training time after which the first checkpoint is stored at the latest, so that a worker's death costs no more."""
 
-def run_training(adapter: str, context: Context, *, delivery: Delivery | None = None) -> None:
+
+def run_training(adapter: str | None, context: Context, *, delivery: Delivery | None = None) -> None:
     """Train an adapter, unless another worker does or did, and write the result or error to its record.
 
     Args:
+        adapter: id of the adapter; None for the next one.
         delivery: delivery of the message that started this.
     """
     run_attempt(
         context,
+        Kind.ADAPTER,
         adapter,
         delivery,
-        take=context.store.claims.claim,
-        send=lambda: context.dispatcher.send_training(adapter),
         work=lambda record, lease, folder: _Training(context, record, lease, folder).run(),
         event="training_claimed",
     )
@@ -171,7 +177,7 @@ class _Training:
 
 
 class _Callback:
-    """Stores checkpoints with a sample sheet; on a handover, asks for a checkpoint at once and stops."""
+    """Stores checkpoints with a sample sheet; asks for a first one soon; on a handover, for a last one."""
 
     def __init__(
         self, lease: Lease, checkpoints: Checkpoints, request: TrainingRequest[Any], step_metrics: StepMetrics
@@ -182,12 +188,16 @@ class _Callback:
         self._step_metrics = step_metrics
         self._sheets: dict[int, bytes | None] = {}
         self._last: int | None = None
+        self._first_due = time.monotonic() + FIRST_CHECKPOINT_SECONDS if not checkpoints.restored else math.inf
 
     def wants_checkpoint(self) -> bool:
         self._lease.check_unless_handover()
-        return self._lease.reason is StopReason.HANDOVER
+        return self._lease.reason is StopReason.HANDOVER or time.monotonic() > self._first_due
 
     def on_checkpoint(self, step: int, adapter: Adapter) -> None:
+        early, self._first_due = time.monotonic() > self._first_due, math.inf
+        if early and self._lease.reason is not StopReason.HANDOVER:
+            return
         if self._lease.reason is StopReason.HANDOVER:
             self._last = step
         else:  # the last sheet is made of the result, with the fine-tuned mask network and the best weights

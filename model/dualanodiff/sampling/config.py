@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any
 
 from model.diffusion.base import Base
-from model.diffusion.schedulers import SCHEDULERS
 from service.core.options.common import MaskMethod
 from service.core.options.declaration import choose, chosen
 from service.core.options.dualanodiff import SamplingConfig
@@ -65,7 +64,4 @@ def _problems(config: SamplingConfig, given: Mapping[str, Any], *, has_normals: 
         problems.append(
             "anchored sampling needs normal images, but none were given: provide some, or turn anchored off"
         )
-    if config.scheduler not in {"dpmsolver++", *SCHEDULERS}:
-        known = ", ".join(("dpmsolver++", *sorted(SCHEDULERS)))
-        problems.append(f"scheduler is {config.scheduler!r}; it must be one of {known}")
     return problems

@@ -10,6 +10,23 @@ from pydantic import Field, FiniteFloat
 CropKind = Literal["whole", "window"]
 PromptStyle = Literal["rare", "names"]
 Precision = Literal["fp32", "bf16"]
+Scheduler = Literal[
+    "dpmsolver++",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+]
 
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]

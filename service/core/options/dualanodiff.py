@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat
 
-from service.core.options.common import CropKind, MaskMethod, Precision, PromptStyle, Seed, Share
+from service.core.options.common import CropKind, MaskMethod, Precision, PromptStyle, Scheduler, Seed, Share
 from service.core.options.declaration import ServedUpTo
 from service.core.options.presets import GUIDANCE, Preset
 
@@ -141,15 +141,9 @@ class SamplingConfig:
         described("Classifier-free guidance, 1 for none. The authors use 2.5, or 2.0 with BCM.", ge=0),
         ServedUpTo(100),
     ] = GUIDANCE
-    scheduler: Annotated[
-        str,
-        described(
-            "dpmsolver++, or the name of a diffusers scheduler class.",
-            min_length=1,
-            max_length=64,
-            pattern=r"^[A-Za-z0-9_+]+$",
-        ),
-    ] = "dpmsolver++"
+    scheduler: Annotated[Scheduler, described("dpmsolver++, or the name of a diffusers scheduler class.")] = (
+        "dpmsolver++"
+    )
     batch: Annotated[
         int,
         described(

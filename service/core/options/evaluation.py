@@ -24,5 +24,11 @@ class EvaluationOptions:
         ),
     ] = "quick"
     seeds: Annotated[
-        int, Field(ge=1, le=10, description="Detectors with and without the pairs; one alone tells nothing of chance.")
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=10,
+            description="Detectors with and without the pairs; one alone tells nothing of chance.",
+        ),
     ] = 3

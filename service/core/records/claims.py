@@ -7,6 +7,7 @@ worker may take the record over.
 
 from __future__ import annotations
 
+from service.core.object_keys import Kind
 from service.core.record import Json, Record, State
 from service.core.records.database import Database, record_from_pairs
 from service.core.strict_json import to_json
@@ -33,6 +34,40 @@ class Claims:
         """Like `claim`, but share a job that other workers hold."""
         return self._claim(record, owner, joining=True)
 
+    def next(self, kind: Kind, owner: str) -> tuple[Record | None, bool]:
+        """Take the next record of a kind: keys take turns, and the oldest record of a key goes first.
+
+        Jobs that want more workers are joined.
+
+        Returns:
+            The record, or None if there is nothing to do; in that case, whether a worker that may be dead holds a
+            record, so that it is worth asking again soon.
+        """
+        while True:
+            answer = self._database.run("next", kind, owner, int(kind is Kind.JOB))
+            match answer:
+                case ["claimed", pairs]:
+                    return record_from_pairs(pairs), False
+                case ["ended", record, state]:
+                    self._database.count_end(record, State(state), poisoned=state == State.FAILED)
+                case _:
+                    return None, answer is not None
+
+    def abandon(self, owners: str) -> dict[str, State]:
+        """Free at once what dead workers held, instead of when their leases end.
+
+        Args:
+            owners: what the names of all of them begin with.
+
+        Returns:
+            Record → new state, where no living worker is left.
+        """
+        answer = self._database.run("abandon", owners)
+        changed = {record: State(state) for record, state in zip(answer[::2], answer[1::2], strict=True)}
+        for record, state in changed.items():
+            self._database.count_end(record, state, poisoned=state is State.FAILED)
+        return changed
+
     def renew(self, record: str, owner: str) -> State | None:
         """Extend the lease by its full length; the record's state, None where the lease is lost."""
         state = self._database.run("renew", record, owner)
@@ -51,8 +86,12 @@ class Claims:
         """Give the record back because the worker stops: running → queued; this attempt does not count."""
         return self._leave(record, owner, counts=False)
 
+    def leave_to_others(self, job: str, owner: str) -> bool:
+        """Like `release`, and want no further worker: those that hold the job finish it."""
+        return self._leave(job, owner, counts=False, enough=True)
+
     def retry(self, record: str, owner: str, reason: str = "") -> bool:
-        """Give the record back after a transient failure: running → queued; this attempt counts.
+        """Give the record back after a transient failure: running → queued after a pause; this attempt counts.
 
         Args:
             reason: a sentence for the user, shown if this was the last attempt.
@@ -86,8 +125,11 @@ class Claims:
             return None
         return None if answer is None else record_from_pairs(answer)
 
-    def _leave(self, record: str, owner: str, *, counts: bool, reason: str = "") -> bool:
-        return self._database.change_state("leave", record, owner, int(counts), reason) is not None
+    def _leave(self, record: str, owner: str, *, counts: bool, reason: str = "", enough: bool = False) -> bool:
+        answer = self._database.run("leave", record, owner, int(counts), reason, int(enough))
+        if answer is not None:
+            self._database.count_end(record, State(answer), poisoned=answer == State.FAILED)
+        return answer is not None
 
     def _finish(self, record: str, owner: str, target: State, outcome: str, stored_bytes: int | str) -> bool:
         return self._database.change_state("finish", record, owner, target, outcome, stored_bytes) is not None

@@ -15,6 +15,12 @@ from service.core.telemetry import Telemetry
 GARBAGE = f"{NAMESPACE}garbage"
 """Entry that ends in a record's id → when the record's objects are to be deleted, in Unix time."""
 
+WEBHOOKS = f"{NAMESPACE}webhooks"
+"""Sorted set: record → when its webhook is to be sent next, in Unix time."""
+
+WEBHOOK_TRIES = f"{NAMESPACE}webhook_tries"
+"""Hash: record → how often its webhook has failed."""
+
 LAST_ROUND = f"{NAMESPACE}last_round"
 """When a round of reconciling was last completed, in Unix time."""
 
@@ -29,7 +35,7 @@ class Database:
     def __init__(self, redis: Redis, settings: Settings, telemetry: Telemetry | None) -> None:
         self.redis = redis
         self._telemetry = telemetry
-        self._scripts = Scripts(redis, settings.lease_seconds, settings.max_attempts)
+        self._scripts = Scripts(redis, settings)
 
     def run(self, script: str, *arguments: str | float) -> Any:
         return self._scripts.run(script, *arguments)

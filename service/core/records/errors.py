@@ -8,11 +8,19 @@ from service.core.record import State
 
 
 class QuotaExceeded(Exception):  # noqa: N818  says what happened, as the errors of service.core.errors do
-    """An API key has used up a quota; `quota` is "active" or "all" (records), or "stored_bytes"."""
+    """An API key has used up a quota; `quota` is "active" or "all" (records), "stored_bytes" or "work"."""
 
     def __init__(self, quota: str, used: int, limit: int) -> None:
         self.quota, self.used, self.limit = quota, used, limit
         super().__init__(f"quota {quota} of this API key: {used} of {limit} in use")
+
+
+class TooFast(Exception):  # noqa: N818  as above
+    """An API key creates more records per minute than it may; the next is accepted after `wait` seconds."""
+
+    def __init__(self, per_minute: int, wait: float) -> None:
+        self.per_minute, self.wait = per_minute, wait
+        super().__init__(f"more than {per_minute} per minute")
 
 
 class AdapterNotReady(Exception):  # noqa: N818  as above

@@ -7,13 +7,14 @@ from typing import cast
 
 from service.core.object_keys import Kind
 from service.core.record import TERMINAL, State
-from service.core.records.database import Database, record_key, state_key
+from service.core.records.database import Database, state_key
 
 
 class States:
     """Finds records by the state that they are in."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._redis = database.redis
 
     def ids(self, kind: Kind, state: State) -> list[str]:
@@ -29,12 +30,11 @@ class States:
             return dict(zip(cells, pipe.execute(), strict=True))
 
     def queue_position(self, record: str) -> int | None:
-        """How many records of its kind are queued before it; None where it is not queued."""
-        kind = cast(Kind | None, self._redis.hget(record_key(record), "kind"))
-        return None if kind is None else cast(int | None, self._redis.zrank(state_key(kind, State.QUEUED), record))
+        """How many records of its kind start before it, if none is added; None where it is not queued."""
+        return cast(int | None, self._database.run("queue_position", record))
 
     def oldest_queued(self, kind: Kind) -> float | None:
-        """When the record that has been queued longest was queued."""
+        """When the record that has been due longest was queued, or due again after a failure."""
         first = self._redis.zrange(state_key(kind, State.QUEUED), 0, 0, withscores=True)
         return cast(list[tuple[str, float]], first)[0][1] if first else None
 

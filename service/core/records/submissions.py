@@ -10,7 +10,7 @@ from typing import cast
 from service.core.object_keys import Kind
 from service.core.record import Json, Record, State, parse_record
 from service.core.records.database import GARBAGE, Database, record_from_pairs, record_key
-from service.core.records.errors import AdapterNotReady, IdempotencyConflict, QuotaExceeded
+from service.core.records.errors import AdapterNotReady, IdempotencyConflict, QuotaExceeded, TooFast
 from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
 from service.core.strict_json import to_json
@@ -39,14 +39,16 @@ class Submissions:
             "active": settings.max_active_per_key,
             "stored_bytes": settings.max_stored_bytes_per_key,
             "all": settings.max_records_per_key,
+            "work": settings.max_work_per_key,
         }
+        self._per_minute = settings.max_creates_per_minute_per_key
 
     def reserve(self, record: str, seconds: int = 3600) -> None:
         """Have the objects of a record that is not created within `seconds` deleted; to call before they are stored."""
         redis = self._database.redis
         redis.zadd(GARBAGE, {record: redis.time()[0] + seconds})
 
-    def create(
+    def create(  # noqa: PLR0913  a record has many parts, all of which one script writes
         self,
         kind: Kind,
         record: str,
@@ -58,12 +60,16 @@ class Submissions:
         idempotency: Idempotency | None = None,
         adapter: str | None = None,
         request_id: str = "",
+        workers: int = 1,
+        work: int = 0,
     ) -> tuple[Record, bool]:
         """Create a queued record, or return the one that the idempotency key has created before.
 
         Args:
             adapter: the adapter that a job needs; it cannot be removed until the job has ended.
             request_id: of the HTTP request, for logs.
+            workers: most workers that may share it.
+            work: see `service.core.work`.
 
         Returns:
             The record, and whether it is new.
@@ -75,8 +81,8 @@ class Submissions:
             "create",
             *(record, kind, key_id, to_json(request), to_json(list(notes)), stored_bytes),
             *((idempotency.digest, idempotency.fingerprint) if idempotency else ("", "")),
-            *(self._idempotency_seconds, *self._quotas.values()),
-            *(adapter or "", request_id),
+            *(self._idempotency_seconds, *(self._quotas[name] for name in ("active", "stored_bytes", "all"))),
+            *(adapter or "", request_id, workers, work, self._quotas["work"], int("webhook" in request)),
         )
         if outcome == "conflict":
             raise IdempotencyConflict
@@ -85,6 +91,15 @@ class Submissions:
         if outcome in self._quotas:
             raise QuotaExceeded(outcome, int(value), self._quotas[outcome])
         return record_from_pairs(value), outcome == "created"
+
+    def require_rate(self, key_id: str) -> None:
+        """Count one request to create a record.
+
+        Raises:
+            TooFast: the key has sent too many in the last minute.
+        """
+        if (wait := self._database.run("rate", key_id, self._per_minute)) is not None:
+            raise TooFast(self._per_minute, float(wait))
 
     def require_quota(self, key_id: str, idempotency_key: str | None) -> None:
         """Refuse early what `create` would refuse at any size, so that no upload is received in vain.

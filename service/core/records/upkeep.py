@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from service.core.record import State
-from service.core.records.database import GARBAGE, LAST_ROUND, Database
+from service.core.records.database import GARBAGE, LAST_ROUND, WEBHOOK_TRIES, WEBHOOKS, Database
 
 
 class Upkeep:
@@ -34,6 +34,28 @@ class Upkeep:
         self._database.count_end(record, state, poisoned=state is State.FAILED)
         return state
 
+    def lock(self, name: str, holder: str, seconds: int) -> bool:
+        """Take a lock, which ends by itself; whether the holder has it. It needs no memory, and so always works."""
+        return bool(self._database.run("lock", name, holder, seconds))
+
+    def due_webhook(self, hold_seconds: float) -> str | None:
+        """Take the record whose webhook is due longest; others are not given it for so many seconds."""
+        return cast(str | None, self._database.run("due_webhook", hold_seconds))
+
+    def webhook_done(self, record: str) -> None:
+        """Forget a record's webhook, which was delivered, or cannot be."""
+        self._redis.zrem(WEBHOOKS, record)
+        self._redis.hdel(WEBHOOK_TRIES, record)
+
+    def webhook_failed(self, record: str, pauses: Sequence[float], share: float) -> int:
+        """Have a webhook tried again after its next pause, times `share`, or give it up; returns the tries so far."""
+        tries = int(self._redis.hincrby(WEBHOOK_TRIES, record, 1))
+        if tries > len(pauses):
+            self.webhook_done(record)
+        else:
+            self._redis.zadd(WEBHOOKS, {record: self.now() + share * pauses[tries - 1]})
+        return tries
+
     def garbage(self) -> Mapping[str, str]:
         """Entry → id of a record whose objects are due for deletion; pass the entry to `collected` afterwards."""
         due = cast(list[str], self._redis.zrange(GARBAGE, "-inf", str(self.now()), byscore=True))
@@ -45,7 +67,7 @@ class Upkeep:
 
     def finish_round(self) -> None:
         """Save that a round of reconciling is complete now."""
-        self._redis.set(LAST_ROUND, self.now())
+        self._database.run("finish_round")
 
     def last_round(self) -> float | None:
         """When any process last completed a round of reconciling."""

@@ -12,6 +12,8 @@ from typing import Any, cast
 from redis import Redis
 from redis.commands.core import Script
 
+from service.core.settings import Settings
+
 NAMESPACE = "pairforge:"
 """Prefix of all keys."""
 
@@ -20,6 +22,9 @@ WORKERS = f"{NAMESPACE}workers"
 
 HEARD_SECONDS = 30.0
 """Age of the last heartbeat after which a worker counts as dead."""
+
+LONGEST_RETRY = 600
+"""Seconds that a record waits at most before it is started again."""
 
 EVENTS_KEPT = 500
 """Approximate number of events kept per record; older ones are dropped."""
@@ -31,23 +36,35 @@ EVENT_SECONDS = 86_400
 """How long they are kept."""
 
 
+_REFUSED_WHEN_FULL = {"create.lua", "rate.lua", "report.lua", "quota.lua", "queue_position.lua"}
+"""Scripts that need not write when Redis has reached its memory limit; the others end work, or free memory."""
+
+_ALLOWED = "redis.call('DEL', NAMESPACE .. 'nothing')"
+"""At its memory limit, Redis refuses only a script's first write, and a deletion not even then."""
+
+
 class Scripts:
     """Runs scripts by name; their settings are inserted as constants."""
 
-    def __init__(self, redis: Redis, lease_seconds: float, max_attempts: int) -> None:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
         constants = {
             "NAMESPACE": f"'{NAMESPACE}'",
-            "LEASE": lease_seconds,
-            "MAX_ATTEMPTS": max_attempts,
+            "LEASE": settings.lease_seconds,
+            "MAX_ATTEMPTS": settings.max_attempts,
+            "MAX_DEATHS": settings.max_deaths,
+            "RETRY": settings.retry_seconds,
+            "LONGEST_RETRY": LONGEST_RETRY,
             "EVENTS": EVENTS_KEPT,
             "LAST_EVENTS": LAST_EVENTS,
             "EVENT_SECONDS": EVENT_SECONDS,
         }
         folder = resources.files(__package__)
         head = "\n".join(f"local {name} = {value}" for name, value in constants.items())
-        common = (folder / "common.lua").read_text("utf-8")
+        head += "\n" + (folder / "common.lua").read_text("utf-8")
         self._scripts: dict[str, Script] = {
-            file.name.removesuffix(".lua"): redis.register_script(f"{head}\n{common}\n{file.read_text('utf-8')}")
+            file.name.removesuffix(".lua"): redis.register_script(
+                "\n".join([head, *([] if file.name in _REFUSED_WHEN_FULL else [_ALLOWED]), file.read_text("utf-8")])
+            )
             for file in folder.iterdir()
             if file.name.endswith(".lua") and file.name != "common.lua"
         }

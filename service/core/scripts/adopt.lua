@@ -11,12 +11,18 @@ for _, kind in ipairs({'adapter', 'job'}) do
     redis.call('ZREM', index(id, state), id)
     redis.call('HSET', key('record', id), 'key_id', heir)
     redis.call('ZADD', index(id, state), 0, id)
+    if state == 'queued' then redis.call('SADD', key('waiting', kind), heir) end
     redis.call('ZADD', key('index', kind .. ':' .. heir), 0, id)
+    local adapter = get(id, 'adapter')
+    if adapter then
+      redis.call('ZREM', key('index', kind .. ':' .. former .. ':' .. adapter), id)
+      redis.call('ZADD', key('index', kind .. ':' .. heir .. ':' .. adapter), 0, id)
+    end
     count = count + 1
   end
   redis.call('DEL', all)
 end
-for _, what in ipairs({'active', 'stored_bytes'}) do
+for _, what in ipairs({'active', 'stored_bytes', 'work'}) do
   redis.call('HINCRBY', key('usage', heir), what, redis.call('HGET', key('usage', former), what) or 0)
 end
 redis.call('DEL', key('usage', former))

@@ -19,13 +19,5 @@ if others then
   hold(id, owner)
   return redis.call('HGETALL', key('record', id))
 end
-if number(id, 'strikes') >= MAX_ATTEMPTS then
-  give_up(id)
-  return 'failed'
-end
-redis.call('HINCRBY', key('record', id), 'attempt', 1)
-redis.call('HINCRBY', key('record', id), 'strikes', 1)
-redis.call('HSET', key('record', id), 'owner', owner)
-hold(id, owner)
-enter(id, 'running')
-return redis.call('HGETALL', key('record', id))
+if state == 'running' and relieve(id) == 'failed' then return 'failed' end
+return start(id, owner)

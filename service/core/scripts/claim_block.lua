@@ -11,7 +11,14 @@ for block = first, last do
     local other = redis.call('HGET', blocks, 'owner:' .. block)
     if other == owner then return block end
     if not other or not live(id, other) then
-      if redis.call('HINCRBY', blocks, 'tries:' .. block, 1) > MAX_ATTEMPTS then
+      if other then -- its worker died, which is no try
+        redis.call('HINCRBY', blocks, 'tries:' .. block, -1)
+        redis.call('HINCRBY', blocks, 'deaths:' .. block, 1)
+      end
+      local tries = redis.call('HINCRBY', blocks, 'tries:' .. block, 1)
+      local deaths = tonumber(redis.call('HGET', blocks, 'deaths:' .. block) or 0)
+      if tries > MAX_ATTEMPTS or deaths >= MAX_DEATHS then
+        redis.call('HSET', key('record', id), 'strikes', tries - 1, 'deaths', deaths)
         give_up(id)
         return 'failed'
       end

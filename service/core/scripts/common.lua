@@ -1,5 +1,5 @@
--- Shared by all scripts. Preceded by the constants NAMESPACE, LEASE (seconds), MAX_ATTEMPTS, EVENTS,
--- LAST_EVENTS and EVENT_SECONDS.
+-- Shared by all scripts. Preceded by the constants NAMESPACE, LEASE (seconds), MAX_ATTEMPTS, MAX_DEATHS, RETRY and
+-- LONGEST_RETRY (seconds), EVENTS, LAST_EVENTS and EVENT_SECONDS.
 -- Times are the server's, because workers' clocks may differ.
 
 local TERMINAL = {succeeded = true, failed = true, cancelled = true}
@@ -38,9 +38,9 @@ local function store(id, bytes)
   redis.call('HSET', key('record', id), 'stored_bytes', bytes)
 end
 
--- The quota that one more record with so many bytes would exceed, and its usage; or nothing.
-local function used_up(key_id, bytes, max_active, max_stored, max_records)
-  local usage = redis.call('HMGET', key('usage', key_id), 'active', 'stored_bytes')
+-- The quota that one more record with so many bytes and so much work would exceed, and its usage; or nothing.
+local function used_up(key_id, bytes, work, max_active, max_stored, max_records, max_work)
+  local usage = redis.call('HMGET', key('usage', key_id), 'active', 'stored_bytes', 'work')
   local active, stored, records = tonumber(usage[1] or 0), tonumber(usage[2] or 0), 0
   for _, kind in ipairs({'adapter', 'job'}) do
     records = records + redis.call('ZCARD', key('index', kind .. ':' .. key_id))
@@ -48,6 +48,8 @@ local function used_up(key_id, bytes, max_active, max_stored, max_records)
   if active + 1 > tonumber(max_active) then return {'active', tostring(active)} end
   if stored + bytes > tonumber(max_stored) then return {'stored_bytes', string.format('%.0f', stored)} end
   if records + 1 > tonumber(max_records) then return {'all', tostring(records)} end
+  local active_work = tonumber(usage[3] or 0)
+  if active_work + work > tonumber(max_work) then return {'work', string.format('%.0f', active_work)} end
 end
 
 local function index(id, state)
@@ -60,13 +62,15 @@ local function forget_state(id, state)
   redis.call('ZREM', index(id, state), id)
 end
 
-local function enter(id, state)
+-- A queued record is not started before `due`.
+local function enter(id, state, due)
   local before = get(id, 'state')
   if before then forget_state(id, before) end
   redis.call('HSET', key('record', id), 'state', state, 'at:' .. state, string.format('%.6f', now))
   redis.call('HINCRBY', key('record', id), 'revision', 1)
-  redis.call('ZADD', key('state', get(id, 'kind') .. ':' .. state), now, id)
+  redis.call('ZADD', key('state', get(id, 'kind') .. ':' .. state), due or now, id)
   redis.call('ZADD', index(id, state), 0, id)
+  if state == 'queued' then redis.call('SADD', key('waiting', get(id, 'kind')), get(id, 'key_id')) end
   if state ~= 'running' and state ~= 'cancelling' then
     redis.call('DEL', key('members', id))
     redis.call('HDEL', key('record', id), 'lease_until')
@@ -74,6 +78,8 @@ local function enter(id, state)
   if TERMINAL[state] then
     redis.call('DEL', key('blocks', id))
     redis.call('HINCRBY', key('usage', get(id, 'key_id')), 'active', -1)
+    local work = get(id, 'work') or '0'
+    if work ~= '0' then redis.call('HINCRBY', key('usage', get(id, 'key_id')), 'work', '-' .. work) end
     local adapter = get(id, 'adapter')
     if adapter then redis.call('SREM', key('users', adapter), id) end
   end
@@ -83,13 +89,15 @@ local function enter(id, state)
   end
   announce(id)
   if TERMINAL[state] then
+    if get(id, 'webhook') then redis.call('ZADD', NAMESPACE .. 'webhooks', now, id) end
     redis.call('XTRIM', key('events', id), 'MAXLEN', LAST_EVENTS)
     redis.call('EXPIRE', key('events', id), EVENT_SECONDS)
   end
 end
 
 local function give_up(id)
-  local detail = string.format('Given up after %d starts that ended without progress.', MAX_ATTEMPTS)
+  local detail = string.format('Given up after %d starts that ended without progress.',
+    number(id, 'strikes') + number(id, 'deaths'))
   local reason = get(id, 'reason')
   if reason then detail = detail .. ' The last one ended with: ' .. reason end
   redis.call('HSET', key('record', id), 'error', cjson.encode({code = 'attempts_exhausted', detail = detail}))
@@ -119,5 +127,28 @@ end
 
 -- Progress was made, so later failures are counted from zero.
 local function advanced(id)
-  redis.call('HSET', key('record', id), 'strikes', 0)
+  redis.call('HSET', key('record', id), 'strikes', 0, 'deaths', 0)
+end
+
+-- Queues a record, to be started again after a pause that doubles with each failure, the first with `doublings` 0.
+local function queue_after(id, doublings)
+  enter(id, 'queued', doublings >= 0 and now + math.min(LONGEST_RETRY, RETRY * 2 ^ doublings) or nil)
+end
+
+-- Queues a running record whose last worker has died. That may be the worker's fault, so it is no strike, and only
+-- many deaths without progress end the record. The first ones cost no pause. Returns the new state.
+local function relieve(id)
+  redis.call('HSET', key('record', id), 'strikes', math.max(0, number(id, 'strikes') - 1))
+  local deaths = redis.call('HINCRBY', key('record', id), 'deaths', 1)
+  if deaths >= MAX_DEATHS then give_up(id) else queue_after(id, deaths - 4) end
+  return get(id, 'state')
+end
+
+local function start(id, owner)
+  redis.call('HINCRBY', key('record', id), 'attempt', 1)
+  redis.call('HINCRBY', key('record', id), 'strikes', 1)
+  redis.call('HSET', key('record', id), 'owner', owner)
+  hold(id, owner)
+  enter(id, 'running')
+  return redis.call('HGETALL', key('record', id))
 end

@@ -1,8 +1,10 @@
--- id, owner, '1' if the attempt counts, reason or ''. With the last member gone: running → queued,
--- cancelling → cancelled. Returns the new state, or nothing.
+-- id, owner, '1' if the attempt counts, reason or '', '1' if no more workers are wanted. With the last member gone:
+-- running → queued, after a pause if the attempt counts, or failed if it was the last; cancelling → cancelled.
+-- Returns the new state, or nothing.
 local id, owner, counts = ARGV[1], ARGV[2], ARGV[3] == '1'
 if not member(id, owner) then return nil end
 if ARGV[4] ~= '' then redis.call('HSET', key('record', id), 'reason', ARGV[4]) end
+if ARGV[5] == '1' then redis.call('HSET', key('record', id), 'workers', 1) end
 
 redis.call('ZREM', key('members', id), owner)
 local blocks = key('blocks', id)
@@ -24,6 +26,10 @@ end
 if not counts then
   redis.call('HINCRBY', key('record', id), 'attempt', -1)
   redis.call('HSET', key('record', id), 'strikes', math.max(0, number(id, 'strikes') - 1))
+  enter(id, 'queued')
+elseif number(id, 'strikes') >= MAX_ATTEMPTS then
+  give_up(id)
+else
+  queue_after(id, number(id, 'strikes') - 1)
 end
-enter(id, 'queued')
-return 'queued'
+return get(id, 'state')

@@ -107,6 +107,7 @@ def test_real_photographs_become_a_dataset(magnetic_tile: Path, base: Base, tmp_
         description = json.loads(archive.read("dataset.json"))
     assert len(records) == description["counts"]["accepted"] == 2
     assert description["base_hash"] == base.digest
+    assert description["base_license"] == base.card.get("license")
     assert description["adapter"] == adapter.card
 
 

@@ -17,6 +17,12 @@ from tests.service.api.conftest import serving
 SECONDS = os.environ.get("PAIRFORGE_TEST_CONTRACT_SECONDS", "30")
 """How long requests are made up; a long run asks for more."""
 
+UNLIMITED = {
+    "max_active_per_key": 100_000,
+    "max_creates_per_minute_per_key": 1_000_000,
+    "max_work_per_key": 10**18,
+}
+
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -33,7 +39,7 @@ CHECKS = (
 def test_schemathesis_finds_nothing(settings: Settings, redis: Redis, tmp_path: Path) -> None:
     key = create_key(redis, "schemathesis")
     program = Path(sys.executable).with_name("schemathesis")
-    with serving(settings.model_copy(update={"max_active_per_key": 100_000})) as url:
+    with serving(settings.model_copy(update=UNLIMITED)) as url:
         command = [str(program), "run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}"]
         command += ["--checks", ",".join(CHECKS), "--phases", "coverage,fuzzing", "--max-time", SECONDS, "--seed", "1"]
         command += ["--exclude-path-regex", "/metrics$|/readyz$", "--generation-database", "none"]

@@ -36,7 +36,13 @@ def found(url: str, *, until: int) -> dict[str, Any]:
 
 def test_readiness_needs_a_worker_that_was_heard_of(address: str, redis: Redis) -> None:
     redis.delete("pairforge:workers")
-    assert found(address, until=503) == {"ready": False, "redis": True, "storage": True, "workers": 0}
+    assert found(address, until=503) == {
+        "ready": False,
+        "redis": True,
+        "redis_writable": True,
+        "storage": True,
+        "workers": 0,
+    }
     appear(redis, late=60, alive=-600)
     assert found(address, until=200)["workers"] == 1
     assert httpx2.get(f"{address}/healthz").text == "ok\n"
@@ -50,13 +56,25 @@ def test_the_api_starts_before_its_servers_and_is_ready_after_them(tmp_path: Pat
     settings = Settings.model_validate({"redis_url": redis_server.url, "s3_endpoint_url": s3_server.url, **chosen})
     with serving(settings) as url:
         assert httpx2.get(f"{url}/healthz").status_code == 200
-        assert found(url, until=503) == {"ready": False, "redis": False, "storage": False, "workers": 0}
+        assert found(url, until=503) == {
+            "ready": False,
+            "redis": False,
+            "redis_writable": False,
+            "storage": False,
+            "workers": 0,
+        }
         redis_server.start()
         s3_server.start()
         try:
             with connect(settings) as redis:
                 appear(redis, alive=-600)
-            assert found(url, until=200) == {"ready": True, "redis": True, "storage": True, "workers": 1}
+            assert found(url, until=200) == {
+                "ready": True,
+                "redis": True,
+                "redis_writable": True,
+                "storage": True,
+                "workers": 1,
+            }
         finally:
             redis_server.kill()
             s3_server.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from redis import Redis
 
@@ -14,9 +16,10 @@ from service.core.records.store import RecordStore
 
 def test_a_key_opens_until_it_is_revoked(redis_client: Redis) -> None:
     key, other = create_key(redis_client, "line 3"), create_key(redis_client, "line 3")
-    key_id = verify(redis_client, key)
-    assert key_id is not None
-    assert verify(redis_client, other) not in {None, key_id}
+    found = verify(redis_client, key)
+    assert found is not None
+    key_id = found.id
+    assert verify(redis_client, other) not in {None, found}
     assert [listed.name for listed in list_keys(redis_client)] == ["line 3", "line 3"]
     assert list_keys(redis_client)[0].id == key_id
     assert revoke_key(redis_client, key_id)
@@ -30,7 +33,7 @@ def test_a_renewed_key_keeps_its_id_and_its_name(redis_client: Redis) -> None:
     before = list_keys(redis_client)
     renewed = renew_key(redis_client, before[0].id)
     assert renewed is not None
-    assert verify(redis_client, renewed) == before[0].id
+    assert verify(redis_client, renewed) == before[0]
     assert verify(redis_client, key) is None
     assert list_keys(redis_client) == before
 
@@ -80,6 +83,15 @@ def test_nothing_is_taken_from_a_key_that_works_nor_given_to_none(redis_client: 
         adopt_records(redis_client, LOCAL, first.id)
     assert adopt_records(redis_client, first.id, second.id) == 1
     assert used(store, second.id)[0] == {job}
+
+
+def test_a_key_ends_when_it_was_said_to(redis_client: Redis) -> None:
+    soon, later = (create_key(redis_client, "x", expires_at=time.time() + seconds) for seconds in (0.5, 60))
+    assert verify(redis_client, soon) is not None
+    time.sleep(0.6)
+    assert verify(redis_client, soon) is None
+    assert verify(redis_client, later) is not None
+    assert [key.expired for key in list_keys(redis_client)] == [True, False]
 
 
 def test_secrets_are_not_stored(redis_client: Redis) -> None:

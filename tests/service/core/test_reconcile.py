@@ -31,7 +31,7 @@ DEAD = 1.2 * LEASE
 
 @pytest.fixture
 def settings(server_settings: MakeSettings) -> Settings:
-    return server_settings(lease_seconds=LEASE, reconcile_seconds=0.2, max_attempts=2)
+    return server_settings(lease_seconds=LEASE, reconcile_seconds=0.2, max_attempts=2, max_deaths=2)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_without_the_store_what_needs_none_is_put_right(
     with pytest.raises(StorageError):
         reconcile(store, dispatcher, objects, settings)
     assert found(store, held).state is State.QUEUED
-    assert pending_ids(redis_client) == {waiting}
+    assert pending_ids(redis_client) == {waiting, held}
     assert store.upkeep.last_round() is None
 
 

@@ -13,7 +13,7 @@ from model.evaluation.profiles import PROFILES
 from model.export.dataset import FORMATS
 from service.core.object_keys import Kind, kind_of, new_id
 from service.core.object_keys import prefix as prefix_of
-from service.core.options.common import MaskMethod
+from service.core.options.common import MaskMethod, Scheduler
 from service.core.options.evaluation import EvaluationOptions, ProfileName
 from service.core.options.methods import METHOD_OPTIONS, offered
 from service.core.options.quality import QualityLimits
@@ -40,7 +40,7 @@ def test_options_are_the_librarys() -> None:
     assert set(TrainingOptions.model_fields) == set(offered("training"))
     assert set(QualityOptions.model_fields) == names(QualityLimits)
     assert set(JobRequest.model_fields) - set(offered("sampling")) == {
-        *("adapter_id", "num_pairs", "formats", "limits", "max_attempts", "evaluation")
+        *("adapter_id", "num_pairs", "formats", "limits", "max_attempts", "evaluation", "metadata", "webhook")
     }
     assert set(offered("sampling")) <= set(JobRequest.model_fields)
 
@@ -63,7 +63,8 @@ def test_the_librarys_defaults_may_be_asked_for() -> None:
 
 
 def test_every_choice_of_the_library_may_be_asked_for() -> None:
-    for scheduler in ("dpmsolver++", *SCHEDULERS):
+    assert set(get_args(Scheduler)) == {"dpmsolver++", *SCHEDULERS}
+    for scheduler in get_args(Scheduler):
         job(scheduler=scheduler)
     for method in MaskMethod:
         job(mask_method=method.value)
@@ -79,7 +80,7 @@ def test_the_seed_is_always_filled_in() -> None:
 
 
 def test_what_was_not_chosen_stays_open() -> None:
-    chosen = job(steps=5).model_dump(exclude={"adapter_id", "num_pairs", "seed", "formats", "limits"})
+    chosen = job(steps=5).model_dump(exclude={"adapter_id", "num_pairs", "seed", "formats", "limits", "metadata"})
     assert {name: value for name, value in chosen.items() if value is not None} == {"steps": 5}
 
 

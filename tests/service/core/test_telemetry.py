@@ -217,7 +217,7 @@ def test_a_record_given_up_is_poisoned(
     telemetry: Telemetry,
     found_by: Callable[[RecordStore, str], None],
 ) -> None:
-    store = RecordStore(redis_client, redis_settings(lease_seconds=0.05, max_attempts=1), telemetry)
+    store = RecordStore(redis_client, redis_settings(lease_seconds=0.05, max_deaths=1), telemetry)
     found_by(store, claimed(store, Kind.JOB))
     found = told(telemetry)
     assert found.value("poisoned_total", kind="job") == 1

@@ -127,7 +127,7 @@ def rows_kept(service: Service, job: str) -> dict[str, str]:
 def work(settings: Settings, job: str) -> None:
     """A worker process of its own."""
     redis = connect(settings)
-    service = Service(settings, RecordStore(redis, settings), ObjectStore(settings), Dispatcher(settings))
+    service = Service(settings, RecordStore(redis, settings), ObjectStore(settings), Dispatcher(settings, redis))
     run_generation(job, service.context(profiles=TINY_PROFILES))
 
 

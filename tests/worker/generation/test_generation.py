@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -84,6 +87,34 @@ def test_a_job_that_cannot_be_filled_fails_with_the_reasons(service: Service, ad
     assert record.counts is not None
     assert record.counts["attempts"] == 3
     assert service.folders(strict) == set()
+
+
+def test_a_job_out_of_attempts_gives_what_it_has_and_says_why(service: Service, adapter: str) -> None:
+    job = service.create_job(adapter, 50, max_attempts=3)
+    run_generation(job, service.context())
+    record = service.record(job)
+    assert record.state is State.SUCCEEDED, record.error
+    assert record.result is not None
+    assert record.counts is not None
+    accepted = record.counts["accepted"]
+    assert 0 < accepted < 50
+    partial = record.result["partial"]
+    assert (partial["num_pairs"], partial["code"]) == (accepted, "attempts_used_up")
+    reason = f"only {accepted} of 50 pairs passed the quality checks in 3 attempts"
+    assert partial["detail"].startswith(reason)
+    with ZipFile(io.BytesIO(service.dataset(job))) as archive:
+        described = json.loads(archive.read("dataset.json"))
+        assert described["num_pairs"] == accepted
+        assert described["partial"].startswith(reason)
+        assert sum(name.startswith("masks/") for name in archive.namelist()) == accepted
+        assert f"smaller than requested: {reason}" in archive.read("README.md").decode()
+
+
+def test_the_next_job_is_taken_whatever_a_message_was_sent_for(service: Service, adapter: str, expected: bytes) -> None:
+    cancelled, job = service.create_job(adapter, NUM_PAIRS), service.create_job(adapter, NUM_PAIRS)
+    service.store.records.request_cancel(cancelled)
+    run_generation(None, service.context())
+    assert service.dataset(job) == expected
 
 
 def test_a_job_whose_adapter_is_gone_says_so(service: Service) -> None:

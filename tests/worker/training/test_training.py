@@ -85,6 +85,26 @@ def test_a_training_that_is_asked_to_end_hands_over_and_is_finished_by_another(
     assert service.artifact(adapter) == files_of(train_by_library(base, tmp_path, **chosen))
 
 
+def test_the_first_checkpoint_is_early_and_changes_nothing(
+    service: Service, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.training.run.FIRST_CHECKPOINT_SECONDS", 0.0)
+    chosen = {"steps": 6, "checkpoint_every": 1000}
+    adapter = service.create_adapter(**chosen)
+    saved: list[int] = []
+    context = service.context()
+    save = context.store.claims.save_checkpoint
+    monkeypatch.setattr(
+        context.store.claims, "save_checkpoint", lambda *given: saved.append(given[2]["step"]) or save(*given)
+    )
+    run_training(adapter, context)
+    assert saved[0] == 1
+    record = service.record(adapter)
+    assert record.result is not None
+    assert "1" not in record.result["samples"]
+    assert service.artifact(adapter) == files_of(train_by_library(base, tmp_path, **chosen))
+
+
 def test_a_training_whose_checkpoint_is_lost_begins_anew(service: Service, library_adapter: Path) -> None:
     adapter = service.create_adapter()
     assert service.store.claims.claim(adapter, "before")

@@ -1,0 +1,58 @@
+"""Reads JSON bodies in the routes themselves, after the API key is known, so that no body of a stranger is read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from service.api.problems import Problem
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+async def read_json(request: Request, model: type[_Model], example: Any) -> tuple[_Model, Any]:
+    """Read and check a body; returns the model, and the body as it was sent.
+
+    Args:
+        example: what is right, for messages.
+
+    Raises:
+        Problem: it is of another media type, or no JSON.
+        RequestValidationError: the model refuses it.
+    """
+    raw = await request.body()
+    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (sent == "application/json" or (sent.startswith("application/") and sent.endswith("+json"))):
+        raise Problem("unsupported_media_type", "send the request as application/json")
+    right = f"send an object such as {json.dumps(example)}"
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        reason = f"{error.msg} in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+        detail = f"it is not JSON ({reason}): {right}"
+        raise Problem("invalid_request", f"the body: {detail}", errors=[{"pointer": "", "detail": detail}]) from error
+    if not isinstance(body, dict):
+        detail = f"it must be a JSON object: {right}"
+        raise Problem("invalid_request", f"the body: {detail}", errors=[{"pointer": "", "detail": detail}])
+    try:
+        return model.model_validate(body), body
+    except ValidationError as error:
+        raise RequestValidationError([{**entry, "loc": ("body", *entry["loc"])} for entry in error.errors()]) from error
+
+
+def documented_body(model: type[BaseModel], *examples: Any) -> dict[str, Any]:
+    """Describe a body that `read_json` reads, for `openapi_extra`; `schemas_of` has the schemas that it refers to."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    content = {"schema": schema, "examples": {f"example-{n}": {"value": each} for n, each in enumerate(examples, 1)}}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def schemas_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return name → schema of a model and of all that it contains."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts: dict[str, Any] = schema.pop("$defs", {})
+    return {**parts, model.__name__: schema}
