@@ -17,6 +17,7 @@ from model.masks.networks import MaskNetworks
 from model.masks.u2net import U2Net
 from model.runtime.cuda_memory import BatchBudget
 from model.runtime.progress import Progress
+from model.training.loop import CheckpointCallback
 from model.types import Candidate, Pair
 from service.core.options.methods import DEFAULT_METHOD
 
@@ -119,30 +120,8 @@ class TrainingRequest(Generic[_Training]):
     method: str = DEFAULT_METHOD
 
 
-class TrainingCallback(Protocol):
-    """Watches a training while it runs; an exception that it raises ends the training."""
-
-    def wants_checkpoint(self) -> bool:
-        """Say after every step whether to write a checkpoint now, besides the regular ones."""
-
-    def on_checkpoint(self, step: int, adapter: Adapter) -> None:
-        """Look at the adapter as it is at a checkpoint, while that is being written.
-
-        The last step is not shown unless its checkpoint was wanted: the finished adapter shows it.
-
-        Args:
-            step: steps done.
-            adapter: good for sampling until this returns, which changes no weights. Its mask network is not adapted
-                yet, its loss curve empty.
-        """
-
-    def on_saved(self, step: int, checkpoint: Path) -> None:
-        """Take note of a complete checkpoint, some steps after it was taken.
-
-        Args:
-            step: steps done when it was taken.
-            checkpoint: its folder; the next checkpoint replaces it.
-        """
+TrainingCallback = CheckpointCallback[Adapter]
+"""Watches the training of an adapter."""
 
 
 class Method(Protocol[_Adapter, _Training, _Sampling]):

@@ -28,7 +28,7 @@ from model.adapter_card import FORMAT_VERSION, describe_pair, image_hash, read_a
 from model.data import references
 from model.data.placement import Placement
 from model.diffusion.base import Base
-from model.dualanodiff.lora import TEXT_ADAPTER
+from model.diffusion.lora import TEXT_ADAPTER
 from model.dualanodiff.model import DualAnoDiffModel, build_model
 from model.dualanodiff.unet import ANOMALY, GLOBAL
 from model.masks.u2net import U2Net, load_u2net, save_u2net

@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from model.dualanodiff.lora import AdapterRouting
+from model.diffusion.lora import AdapterRouting
 from model.dualanodiff.saim import SAIM
 from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet, attentions
 from model.kernels.batch_invariance import pad_single
@@ -166,7 +166,7 @@ def merge_for_sampling(
     """Copy a trained denoiser into one that computes the same in fewer operations.
 
     Args:
-        trained: a denoiser with LoRAs from `model.dualanodiff.lora`.
+        trained: a denoiser with LoRAs from `model.diffusion.lora`.
         base: the original U-Net without LoRAs.
         dtype: type of all weights and of the computation.
     """

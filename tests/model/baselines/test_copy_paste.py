@@ -11,10 +11,10 @@ import pytest
 from model.baselines.adapter import BaselineAdapter
 from model.baselines.blending import faded, lay, membrane
 from model.baselines.copy_paste import draw
-from model.baselines.cutout import SURROUNDINGS, changed, cut_out
 from model.baselines.sampler import Draft, Scene
 from model.data.copy_paste import draw_copy_paste
 from model.data.crops import resize_image
+from model.data.cutout import SURROUNDINGS, changed, cut_out
 from model.data.placement import NormalImage, draw_anchor, inner_border, paste
 from model.data.references import make_references
 from model.diffusion.base import Base, load_base

@@ -1,7 +1,8 @@
-"""Cuts a defect out of a real photograph, and changes it: mirrors, turns and scales it at the photograph's scale."""
+"""Cuts a defect out of a real photograph, changes it at the photograph's own scale, and chooses where it may lie."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from model.data.crops import find_defects
+from model.data.crops import draw_window, find_defects
 from model.types import MaskArray, Pair
+from service.core.options.common import CropKind
 
 TURN, TURN_AT_BORDER = 0.45, 0.1
 """Largest rotation in either direction, radians; and of a defect at its photograph's border, where it has to stay."""
@@ -30,7 +32,15 @@ SURROUNDINGS = 24
 COVERED = 0.4
 """Share of a changed mask's pixel from which it is defect; below a half, so that hairlines do not break up."""
 
+NEARBY = 0.25
+"""Where no product is found, how far a defect may lie from where it lay on its own photograph, as a share of the range
+of possible places along each axis: an object that was not found is likely to be at the same place."""
+
+TRIES, ON_PRODUCT = 64, 0.98
+"""How many places are tried until this share of the defect lies on the product; then the best of them is taken."""
+
 _Value = TypeVar("_Value", bound=np.generic)
+_Drawn = TypeVar("_Drawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +143,67 @@ def _scale(cutout: Cutout, shape: NDArray[np.int_], rng: np.random.Generator) ->
         return float(np.clip((shape[spanned] / cutout.spans[spanned]).max(), *SCALES))
     extent = np.ptp(np.argwhere(cutout.mask), axis=0) + 3
     return max(SCALES[0], min(drawn, float((shape / extent).min())))
+
+
+def draw_best(draw_one: Callable[[], tuple[float, _Drawn]], enough: float, tries: int) -> _Drawn:
+    """Draw until a draw's score is `enough`, at most `tries` times after the first; returns the best one."""
+    most, best = draw_one()
+    for _ in range(tries):
+        if most >= enough:
+            break
+        score, drawn = draw_one()
+        if score > most:
+            most, best = score, drawn
+    return best
+
+
+def draw_start(
+    cutout: Cutout, shape: tuple[int, ...], product: MaskArray | None, rng: np.random.Generator
+) -> NDArray[np.int_]:
+    """Draw where in a picture the cut-out's first row and column lie, so that its defect lies inside."""
+    size, places = np.array(shape[:2]), np.argwhere(cutout.mask)
+    low, high = 1 - places.min(0), size - 2 - places.max(0)
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    if product is None:
+        wanted = cutout.place + np.array([[-NEARBY], [NEARBY]])
+        low, high = (low + np.clip(wanted, 0, 1) * (high - low)).round().astype(int)
+    ends = np.where(cutout.touches == 1, size - cutout.mask.shape, 0)
+
+    def draw_one() -> tuple[float, NDArray[np.int_]]:
+        start = np.where(cutout.touches != 0, ends, rng.integers(low, high + 1))
+        if product is None:
+            return 1.0, start
+        here, there = overlap(cutout.mask.shape, shape, start)
+        return float(product[there][cutout.mask[here]].sum() / cutout.mask.sum()), start
+
+    return draw_best(draw_one, ON_PRODUCT, TRIES)
+
+
+def overlap(
+    patch: tuple[int, ...], picture: tuple[int, ...], start: NDArray[np.int_]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the slices of a patch and of a picture where they overlap, if the patch starts there."""
+    here, there = [], []
+    for length, full, first in zip(patch[:2], picture[:2], start.tolist(), strict=True):
+        low, high = max(0, first), min(full, first + length)
+        there.append(slice(low, high))
+        here.append(slice(low - first, high - first))
+    return tuple(here), tuple(there)
+
+
+def window_around(
+    mask: MaskArray, view: CropKind, resolution: int, rng: np.random.Generator
+) -> tuple[int, int, int, int] | None:
+    """Draw a window that shows the defect as crops of the real ones do; None if no square holds it.
+
+    Args:
+        mask: `(H, W)` bool, not empty.
+        view, resolution: as in `draw_window`.
+    """
+    places = np.argwhere(mask)
+    (top, left), (bottom, right) = places.min(0), places.max(0) + 1
+    if max(bottom - top, right - left) > min(mask.shape):
+        return None
+    box = np.zeros_like(mask)
+    box[top:bottom, left:right] = True
+    return draw_window(box, view, resolution, rng).box
