@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from model.data.placement import NormalImage, Placement
+from model.data.places import Places
 from model.diffusion.base import Base
 from model.masks.networks import MaskNetworks
 from model.masks.u2net import U2Net
@@ -101,6 +102,14 @@ _Sampling = TypeVar("_Sampling", bound=SamplingSettings)
 
 
 @dataclass(frozen=True, slots=True)
+class DefectType:
+    """The few-shot pairs of one type of defect."""
+
+    name: str
+    pairs: Sequence[Pair]
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingRequest(Generic[_Training]):
     """All that decides what is trained.
 
@@ -108,6 +117,7 @@ class TrainingRequest(Generic[_Training]):
         settings: of the method, resolved for the base.
         networks: mask networks; `part` is adapted to the pairs, `object` finds products.
         normals: good parts to learn from.
+        others: further defect types, for methods that learn several in one adapter.
     """
 
     base: Base
@@ -118,6 +128,13 @@ class TrainingRequest(Generic[_Training]):
     networks: MaskNetworks
     normals: Sequence[NormalImage] = ()
     method: str = DEFAULT_METHOD
+    others: Sequence[DefectType] = ()
+
+    def typed_pairs(self) -> tuple[list[str], list[Pair], list[int]]:
+        """Return the names of all defect types, their pairs one after the other, and the number of each one's type."""
+        types = [DefectType(self.defect_name, self.pairs), *self.others]
+        numbered = [(pair, number) for number, each in enumerate(types) for pair in each.pairs]
+        return [each.name for each in types], [pair for pair, _ in numbered], [number for _, number in numbered]
 
 
 TrainingCallback = CheckpointCallback[Adapter]
@@ -130,6 +147,10 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
     @property
     def copies(self) -> bool:
         """Return whether its pairs are copies of real defects by design, so that being one is no reason to reject."""
+
+    @property
+    def takes_places(self) -> bool:
+        """Return whether masks to fill, and an allowed region, can be given."""
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> _Training:
         """Fill in the method's defaults and the base's recommendations where an option was not chosen.
@@ -201,6 +222,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
         *,
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
+        places: Places | None = None,
         compiles: bool = False,
     ) -> Sampler:
         """Make a request ready.
@@ -208,6 +230,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
         Args:
             normals: defect-free images to generate on.
             object_net: finds products.
+            places: where the user wants defects, for methods that take places.
             compiles: whether the process lives long enough for compiling on a GPU to pay.
 
         Raises:

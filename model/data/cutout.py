@@ -32,6 +32,9 @@ SURROUNDINGS = 24
 COVERED = 0.4
 """Share of a changed mask's pixel from which it is defect; below a half, so that hairlines do not break up."""
 
+BEND_CELLS = 4
+"""Cells per side of the coarse grid that a bending is drawn on."""
+
 NEARBY = 0.25
 """Where no product is found, how far a defect may lie from where it lay on its own photograph, as a share of the range
 of possible places along each axis: an object that was not found is likely to be at the same place."""
@@ -41,6 +44,21 @@ TRIES, ON_PRODUCT = 64, 0.98
 
 _Value = TypeVar("_Value", bound=np.generic)
 _Drawn = TypeVar("_Drawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How far a defect is changed.
+
+    Attributes:
+        sizes: range of sizes relative to the real defect.
+        angles: range of rotations, radians; a defect at its photograph's border is turned by `TURN_AT_BORDER` at most.
+        bend: deviation of the bending, as a share of the defect's longer side.
+    """
+
+    sizes: tuple[float, float] = SCALES
+    angles: tuple[float, float] = (-TURN, TURN)
+    bend: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +127,20 @@ def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Va
     return values
 
 
-def changed(cutout: Cutout, shape: tuple[int, ...], rng: np.random.Generator) -> Cutout:
-    """Turn and scale a cut-out at random; at its photograph's border it stays straight.
+def changed(cutout: Cutout, shape: tuple[int, ...], rng: np.random.Generator, changes: Changes | None = None) -> Cutout:
+    """Turn, scale and bend a cut-out at random; at its photograph's border it stays straight.
 
     Args:
         shape: height and width of the picture that it is meant for; a defect that spans its photograph spans it, and
             one that is too large is made smaller as far as the range of sizes allows.
+        changes: how far; by default a little, without bending.
     """
-    limit = TURN_AT_BORDER if cutout.touches.any() else TURN
-    angle = rng.uniform(-limit, limit)
-    scale = _scale(cutout, np.array(shape[:2]), rng)
+    changes = changes or Changes()
+    angles = np.array(changes.angles)
+    if cutout.touches.any():
+        angles = angles.clip(-TURN_AT_BORDER, TURN_AT_BORDER)
+    angle = rng.uniform(*angles)
+    scale = _scale(cutout, np.array(shape[:2]), changes.sizes, rng)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     # Pixel edges relative to the point that stays in place: the middle, or the photograph's border.
     size = np.array(cutout.mask.shape)
@@ -129,6 +151,9 @@ def changed(cutout: Cutout, shape: tuple[int, ...], rng: np.random.Generator) ->
     high = np.where(cutout.touches == 1, 0, np.ceil(moved.max(0)))
     target = np.indices((high - low).astype(int).tolist()) + (low + 0.5)[:, None, None]
     source = np.einsum("ij,iyx->jyx", turn, target) / scale + (fixed - 0.5)[:, None, None]
+    if changes.bend:
+        extent = float((np.ptp(np.argwhere(cutout.mask), axis=0) + 1).max())
+        source += _bending(source[0].shape, changes.bend * extent, cutout.touches, rng)
     bands = [*np.moveaxis(cutout.image, -1, 0), cutout.mask.astype(np.float32), cutout.others.astype(np.float32)]
     *image, mask, others = [ndimage.map_coordinates(band, source, order=1, mode="nearest") for band in bands]
     if not (mask >= COVERED).any():
@@ -136,13 +161,24 @@ def changed(cutout: Cutout, shape: tuple[int, ...], rng: np.random.Generator) ->
     return replace(cutout, image=np.stack(image, -1), mask=mask >= COVERED, others=others >= COVERED)
 
 
-def _scale(cutout: Cutout, shape: NDArray[np.int_], rng: np.random.Generator) -> float:
-    drawn = float(np.exp(rng.uniform(*np.log(SCALES))))
+def _bending(
+    shape: tuple[int, ...], deviation: float, touches: NDArray[np.int_], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw a smooth field `(2, h, w)` of shifts; none across a border of the photograph that the defect touches."""
+    coarse = rng.normal(0, deviation, (2, BEND_CELLS, BEND_CELLS))
+    grid = [np.linspace(0, BEND_CELLS - 1, length) for length in shape]
+    places = np.stack(np.meshgrid(*grid, indexing="ij"))
+    field = np.stack([ndimage.map_coordinates(one, places, order=3, mode="nearest") for one in coarse])
+    return np.asarray(field * (touches == 0)[:, None, None])
+
+
+def _scale(cutout: Cutout, shape: NDArray[np.int_], sizes: tuple[float, float], rng: np.random.Generator) -> float:
+    drawn = float(np.exp(rng.uniform(*np.log(sizes))))
     spanned = cutout.spans > 0
     if spanned.any():
-        return float(np.clip((shape[spanned] / cutout.spans[spanned]).max(), *SCALES))
+        return float(np.clip((shape[spanned] / cutout.spans[spanned]).max(), *sizes))
     extent = np.ptp(np.argwhere(cutout.mask), axis=0) + 3
-    return max(SCALES[0], min(drawn, float((shape / extent).min())))
+    return max(sizes[0], min(drawn, float((shape / extent).min())))
 
 
 def draw_best(draw_one: Callable[[], tuple[float, _Drawn]], enough: float, tries: int) -> _Drawn:
@@ -158,15 +194,28 @@ def draw_best(draw_one: Callable[[], tuple[float, _Drawn]], enough: float, tries
 
 
 def draw_start(
-    cutout: Cutout, shape: tuple[int, ...], product: MaskArray | None, rng: np.random.Generator
+    cutout: Cutout,
+    shape: tuple[int, ...],
+    product: MaskArray | None,
+    rng: np.random.Generator,
+    within: tuple[int, int, int, int] | None = None,
 ) -> NDArray[np.int_]:
-    """Draw where in a picture the cut-out's first row and column lie, so that its defect lies inside."""
+    """Draw where in a picture the cut-out's first row and column lie, so that its defect lies inside.
+
+    Args:
+        shape: height and width of the picture.
+        product: `(H, W)` bool, where it should lie; None where nothing is known.
+        within: top, left, bottom and right of a box that it should lie in; None for the whole picture.
+    """
     size, places = np.array(shape[:2]), np.argwhere(cutout.mask)
     low, high = 1 - places.min(0), size - 2 - places.max(0)
     low, high = np.minimum(low, high), np.maximum(low, high)
     if product is None:
         wanted = cutout.place + np.array([[-NEARBY], [NEARBY]])
         low, high = (low + np.clip(wanted, 0, 1) * (high - low)).round().astype(int)
+    if within is not None:
+        first, last = np.array(within[:2]) - places.min(0), np.array(within[2:]) - 1 - places.max(0)
+        low, high = np.minimum(first, last), np.maximum(first, last)
     ends = np.where(cutout.touches == 1, size - cutout.mask.shape, 0)
 
     def draw_one() -> tuple[float, NDArray[np.int_]]:

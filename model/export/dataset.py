@@ -217,6 +217,8 @@ def _write_pair(
         "bbox": bounding_box(candidate.mask),
         "scores": {name: _finite(score) for name, score in sorted(candidate.scores.items())},
     }
+    if candidate.defect is not None:
+        record["defect"] = candidate.defect
     for layout in layouts:
         _add_all(archive, layout.pair(stored))
     return record

@@ -111,7 +111,7 @@ class TrainingRun:
         trainable: Mapping[str, nn.Parameter],
         groups: Sequence[tuple[Sequence[nn.Parameter], float]],
         loss: Callable[[torch.Generator], Tensor],
-        set_training: Callable[[bool], None],
+        set_training: Callable[[bool], object],
         held: HeldOut | None = None,
     ) -> None:
         self.settings = settings
