@@ -20,8 +20,8 @@ from service.core.options.common import CropKind
 
 _Value = TypeVar("_Value", bound=np.generic)
 
-THIN = 4.0
-"""Thickness below which no reduction takes a defect, model pixels."""
+THIN = 0.25
+"""Thickness below which no reduction takes a defect, as a share of a window's side."""
 
 MARGIN = 0.125
 """Least surroundings of a defect in its canvas, as a share of a window's side."""
@@ -83,7 +83,7 @@ def work_scale(mask: MaskArray, view: CropKind, resolution: int) -> float:
         return smallest
     extent = float((np.ptp(np.argwhere(mask), axis=0) + 1).max())
     fitting = DEFECT_SHARE * resolution / extent
-    return max(smallest, min(1.0, max(fitting, THIN / thickness(mask))))
+    return max(smallest, min(1.0, max(fitting, THIN * resolution / thickness(mask))))
 
 
 def make_canvas(
