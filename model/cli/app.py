@@ -129,6 +129,18 @@ def generate(  # noqa: PLR0913 - every option is a parameter
         str | None, typer.Option(help="The adapter's base, if it can no longer be found under its recorded name.")
     ] = None,
     object_net: ObjectNet = None,
+    place: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of masks to fill, one per pair in turn; one named like a normal goes there. "
+            "Of anomalydiffusion alone.",
+        ),
+    ] = None,
+    allowed: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Mask of where defects may lie: white. Of anomalydiffusion alone."),
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -150,6 +162,8 @@ def generate(  # noqa: PLR0913 - every option is a parameter
             limits=limits,
             max_attempts=max_attempts,
             object_net=object_net,
+            place=place,
+            allowed=allowed,
             brightness=brightness,
             device=device,
             force=force,

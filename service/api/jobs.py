@@ -35,6 +35,7 @@ async def _json_only(request: Request, _: KeyId) -> None:
 
 
 _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "formats": ["coco"]}
+_PLACED = {**_EXAMPLE, "region": [0, 0.5, 0.5, 1], "sizes": [0.5, 1], "on_object": True}
 _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "seeds": 3}}
 
 
@@ -52,7 +53,7 @@ async def create_job(
     request: Request,
     services: UsedServices,
     key_id: KeyId,
-    wanted: Annotated[JobRequest, Body(examples=[_EXAMPLE, _EVALUATED])],
+    wanted: Annotated[JobRequest, Body(examples=[_EXAMPLE, _PLACED, _EVALUATED])],
     idempotency_key: resources.IdempotencyKey = None,
 ) -> Response:
     """Generate `num_pairs` accepted pairs with a trained adapter.
