@@ -4,6 +4,8 @@ card.json            contents: base and its hash, data hashes, defect types, con
 run.json             the training run: when, how long, on what machine (apart, so that the rest is reproducible)
 embeddings.safetensors, spatial.safetensors
                      the learned words of the defect types, and the encoder of masks
+mask_words.safetensors
+                     the learned words of the types' masks, where they were learned
 fill/                `pytorch_lora_weights.safetensors` of the LoRA that fills masks, where one was trained
 masks/               the real masks, whole, from which new ones are made
 reference/           crops of the real defects, which the quality checks compare with
@@ -25,6 +27,7 @@ from safetensors.torch import save_file
 
 from model.adapter_card import FORMAT_VERSION, describe_pair, read_adapter_card
 from model.anomalydiffusion.config import NAME
+from model.anomalydiffusion.mask_generator import MaskWords, new_mask_words
 from model.anomalydiffusion.model import FILL_ADAPTER, AnomalyDiffusionModel, build_model
 from model.data import references
 from model.data.placement import Placement
@@ -36,6 +39,8 @@ from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalyTrainingConfig
 from service.core.strict_json import to_json
+
+MASK_FILE = "mask_words.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class AnomalyDiffusionAdapter:
         masks: the real masks, whole.
         references: crops of the real defects at their photographs' own scale.
         placements: positions of these crops.
+        mask_words: draw masks; None where that was not learned.
     """
 
     model: AnomalyDiffusionModel
@@ -62,6 +68,7 @@ class AnomalyDiffusionAdapter:
     masks: list[RealMask]
     references: list[Pair]
     placements: list[Placement]
+    mask_words: MaskWords | None = None
 
     @property
     def base(self) -> Base:
@@ -126,6 +133,8 @@ def save_adapter(folder: Path, adapter: AnomalyDiffusionAdapter, run: Mapping[st
         if model.config.fill_rank:
             lora = get_peft_model_state_dict(model.unet, adapter_name=FILL_ADAPTER)
             StableDiffusionPipeline.save_lora_weights(aside / FILL_ADAPTER, unet_lora_layers=lora)
+        if adapter.mask_words is not None:
+            save_file(contiguous(adapter.mask_words.embeddings), aside / MASK_FILE)
         (aside / "masks").mkdir()
         for number, real in enumerate(adapter.masks):
             Image.fromarray(real.mask).save(aside / "masks" / f"{number:03d}.png")
@@ -156,13 +165,17 @@ def load_adapter(folder: Path, base: Base) -> AnomalyDiffusionAdapter:
     if model.config.fill_rank:
         tensors = under(read_weights(folder / FILL_ADAPTER / LORA_FILE, problems), "unet.")
         load_lora(model.unet, FILL_ADAPTER, tensors, f"{FILL_ADAPTER}/{LORA_FILE}", problems)
+    words = new_mask_words(model) if model.config.mask_generator_steps else None
+    if words is not None:
+        load_module(words.embeddings, folder / MASK_FILE, problems)
+        words.embeddings.eval().requires_grad_(False)
     masks = _read_masks(folder / "masks", card, problems)
     reals = references.read_pairs(folder / "reference", [place["name"] for place in card["placements"]], problems)
     if problems:
         raise UsageError(problems, f"The adapter {folder} is damaged or incomplete")
     model.networks().eval().requires_grad_(False)
     placements = [Placement(**place) for place in card["placements"]]
-    return AnomalyDiffusionAdapter(model, card, masks, reals, placements)
+    return AnomalyDiffusionAdapter(model, card, masks, reals, placements, words)
 
 
 def _read_masks(folder: Path, card: Mapping[str, Any], problems: list[str]) -> list[RealMask]:

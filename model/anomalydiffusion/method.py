@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.anomalydiffusion.adapter import (
+    MASK_FILE,
     AnomalyDiffusionAdapter,
     RealMask,
     load_adapter,
@@ -15,6 +16,7 @@ from model.anomalydiffusion.adapter import (
     save_adapter,
 )
 from model.anomalydiffusion.config import NO_NORMALS, resolve_sampling, resolve_training
+from model.anomalydiffusion.mask_generator import MASK_WORDS, new_mask_words, train_mask_words
 from model.anomalydiffusion.model import FILL_ADAPTER, build_model
 from model.anomalydiffusion.sampling.sampler import Sampler, prepare_sampling
 from model.anomalydiffusion.trainer import train
@@ -38,12 +40,15 @@ class AnomalyDiffusion:
 
     copies = False
     takes_places = True
+    learns_types = True
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> AnomalyTrainingConfig:
         return resolve_training(base, options)
 
     def check_training(self, request: TrainingRequest[AnomalyTrainingConfig]) -> list[str]:
         spliced_prompt(request.base.tokenizer, ANOMALY_WORDS + (PLACE_WORDS if request.settings.spatial else 0))
+        if request.settings.mask_generator_steps:
+            spliced_prompt(request.base.tokenizer, MASK_WORDS)
         notes = []
         if request.normals and request.settings.steps:
             notes.append("the normals are not used in training: defects are drawn on them when pairs are generated")
@@ -68,13 +73,16 @@ class AnomalyDiffusion:
 
         result = TrainingResult([], 0, 0)
         masks = [RealMask(kind, pair.mask) for kind, pair in zip(types, pairs, strict=True)]
-        adapter = AnomalyDiffusionAdapter(model, described(result), masks, references, placements)
-        for item in train(adapter, pairs, types, workspace, callback=callback):
+        words = new_mask_words(model) if config.mask_generator_steps else None
+        adapter = AnomalyDiffusionAdapter(model, described(result), masks, references, placements, words)
+        for item in train(adapter, pairs, types, workspace, callback=callback, keep_last=words is not None):
             if isinstance(item, Progress):
                 clock.keep()
                 yield item
             else:
                 result = item
+        if words is not None:
+            yield from train_mask_words(words, model, pairs, types, workspace / "masks")
         save_adapter(target, replace(adapter, card=described(result)), clock.record(request.base.device))
 
     def load(self, folder: Path, base: Base) -> AnomalyDiffusionAdapter:
@@ -82,7 +90,7 @@ class AnomalyDiffusion:
 
     def weight_files(self, card: Mapping[str, Any]) -> list[str]:
         config = card["config"]
-        files = ["embeddings.safetensors"]
+        files = ["embeddings.safetensors", *([MASK_FILE] if config["mask_generator_steps"] else [])]
         if config["spatial"]:
             files.append("spatial.safetensors")
         return [*files, f"{FILL_ADAPTER}/{LORA_FILE}"] if config["fill_rank"] else files
@@ -100,8 +108,13 @@ class AnomalyDiffusion:
         has_normals: bool,
         has_object_net: bool,
     ) -> None:
-        if not has_normals:
-            raise UsageError(NO_NORMALS)
+        problems = [] if has_normals else [NO_NORMALS]
+        if settings.mask_source == "learned" and adapter.mask_words is None:
+            problems.append(
+                "the adapter did not learn to draw masks: use mask_source real, or train with mask_generator_steps"
+            )
+        if problems:
+            raise UsageError(problems)
 
     def prepare(
         self,

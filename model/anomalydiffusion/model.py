@@ -152,11 +152,17 @@ def build_model(base: Base, config: AnomalyTrainingConfig, types: Sequence[str])
     )
 
 
-def unet_for_sampling(model: AnomalyDiffusionModel, dtype: torch.dtype) -> UNet2DConditionModel:
-    """Copy the U-Net in one precision, with its LoRA merged and attentions that can be re-weighted."""
+def unet_for_sampling(
+    model: AnomalyDiffusionModel, dtype: torch.dtype, *, filling: bool = True
+) -> UNet2DConditionModel:
+    """Copy the U-Net in one precision, with attentions that can be re-weighted.
+
+    Args:
+        filling: whether to merge the LoRA; without it, the U-Net is the base's.
+    """
     unet = sharing_frozen_weights(model.base.unet)
     for name, module in model.unet.named_modules():
-        if isinstance(module, LoraLayer):
+        if filling and isinstance(module, LoraLayer):
             layer = unet.get_submodule(name)
             merged = module.get_base_layer().weight.detach() + module.get_delta_weight(FILL_ADAPTER).detach()
             layer.weight = nn.Parameter(merged, requires_grad=False)

@@ -22,6 +22,7 @@ def train(
     workspace: Path,
     *,
     callback: TrainingCallback | None = None,
+    keep_last: bool = False,
 ) -> Iterator[Progress | TrainingResult]:
     """Train the adapter's model in place, from the newest checkpoint in `workspace` on.
 
@@ -32,6 +33,7 @@ def train(
         types: number of each pair's defect type.
         workspace: folder of the checkpoints.
         callback: asked whether to make extra checkpoints, and shown the adapter at every checkpoint.
+        keep_last: whether long work follows, which makes a checkpoint of the last step worthwhile.
 
     Yields:
         Progress, and finally the result.
@@ -58,5 +60,5 @@ def train(
         held_out,
     )
     run.resume(workspace)
-    yield from optimise(run, adapter, workspace, callback)
+    yield from optimise(run, adapter, workspace, callback, keep_last=keep_last)
     yield run.finish()

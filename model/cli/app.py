@@ -63,6 +63,13 @@ def train(  # noqa: PLR0913 - every option is a parameter
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the adapter to, e.g. adapters/scratch.")],
     object_name: Annotated[str, typer.Option("--object", help="What the images show, e.g. 'metal nut'.")] = "product",
     defect_name: Annotated[str, typer.Option("--defect", help="The kind of defect, e.g. 'scratch'.")] = "defect",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=IMAGES,MASKS",
+            help="A further defect type of the same product; can be repeated. Of anomalydiffusion alone.",
+        ),
+    ] = None,
     normals: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Defect-free images, used to compose more training images.")
     ] = None,
@@ -97,6 +104,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
             object_name,
             defect_name,
             method=method,
+            also=tuple(also or ()),
             normals=normals,
             device=device,
             mask_net=mask_net,

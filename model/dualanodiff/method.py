@@ -42,6 +42,7 @@ class DualAnoDiff:
 
     copies = False
     takes_places = False
+    learns_types = False
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> TrainingConfig:
         return resolve_config(base, options)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.data.cutout import ON_PRODUCT, Changes, changed, cut_out, draw_best, draw_start, overlap
 from model.data.placement import NormalImage
 from model.data.places import Places, fitting
@@ -18,6 +20,9 @@ from service.core.options.anomalydiffusion import AnomalySamplingConfig
 
 TRIES = 12
 """How many masks are tried until one can be used; then the best of them is taken."""
+
+DRAWN_TRIES = 2
+"""As `TRIES`, of masks that a network draws, which takes much longer."""
 
 SMALLEST, LARGEST = 4, 0.9
 """Least area of a mask, pixels, and its greatest share of the photograph."""
@@ -50,6 +55,7 @@ class MaskSource:
     Attributes:
         objects: finds products in the normals; None without a network.
         places: what the user says about places.
+        generator: draws new masks; None to change real ones.
     """
 
     adapter: AnomalyDiffusionAdapter
@@ -57,6 +63,7 @@ class MaskSource:
     normals: Sequence[NormalImage]
     objects: Objects | None
     places: Places
+    generator: MaskGenerator | None = None
 
     def draw(self, index: int, rng: np.random.Generator) -> Drawn:
         """Draw the mask of candidate `index`; types and given masks take turns."""
@@ -71,10 +78,13 @@ class MaskSource:
         product = self._product(normal)
 
         def draw_one() -> tuple[float, MaskArray]:
-            mask = self._changed_real(normal, kind, wanted, product, rng)
+            if self.generator is None:
+                mask = self._changed_real(normal, kind, wanted, product, rng)
+            else:
+                mask = spread(self.generator.draw(kind, int(rng.integers(2**62))), normal.image.shape, rng)
             return usable(mask, wanted, product), mask
 
-        mask = draw_best(draw_one, ON_PRODUCT, TRIES)
+        mask = draw_best(draw_one, ON_PRODUCT, TRIES if self.generator is None else DRAWN_TRIES)
         if usable(mask, wanted, product) < KEPT:
             return Drawn(normal, np.zeros_like(mask), kind)
         return Drawn(normal, mask if wanted is None else mask & wanted, kind)
@@ -148,6 +158,16 @@ def usable(mask: MaskArray, wanted: MaskArray | None, product: MaskArray | None)
         return 0.0
     shares = [float(where[mask].mean()) for where in (wanted, product) if where is not None]
     return min(shares, default=1.0)
+
+
+def spread(mask: MaskArray, shape: tuple[int, ...], rng: np.random.Generator) -> MaskArray:
+    """Enlarge a square mask to the largest square of a photograph, at a random place along its longer side."""
+    side = min(shape[:2])
+    square = Image.fromarray(mask).resize((side, side), Image.Resampling.NEAREST)
+    top, left = (int(rng.integers(length - side + 1)) for length in shape[:2])
+    found = np.zeros(shape[:2], np.bool_)
+    found[top : top + side, left : left + side] = np.asarray(square)
+    return found
 
 
 def box_of(region: MaskArray) -> tuple[int, int, int, int]:

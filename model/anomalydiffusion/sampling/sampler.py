@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
@@ -187,11 +188,15 @@ def prepare_sampling(
     """
     model, dtype = adapter.model, dtype_of(config.precision)
     objects = Objects(for_inference(object_net, dtype), normals) if object_net is not None else None
-    source = MaskSource(adapter, config, normals, objects, places or Places())
+    vae, generator = autoencoder_for_sampling(model.base.vae, dtype), None
+    if config.mask_source == "learned" and adapter.mask_words is not None:
+        plain = unet_for_sampling(model, dtype, filling=False)
+        generator = MaskGenerator(model, adapter.mask_words, plain, vae, config.scheduler)
+    source = MaskSource(adapter, config, normals, objects, places or Places(), generator)
     source.check()
     painter = Painter(
         unet_for_sampling(model, dtype),
-        autoencoder_for_sampling(model.base.vae, dtype),
+        vae,
         model.schedule,
         model.base.scheduler,
         config,
