@@ -1,7 +1,8 @@
 """Chooses the scale at which a defect is worked on, and covers it with the model's square windows.
 
 Small defects keep the photograph's own scale. Large ones are reduced until they fit into one window, but never so far
-that they become thin: a crack of 1 500 × 3 pixels stays at its own scale and is covered by several overlapping windows.
+that they lose their detail (`model.data.crops.detail_side`): a crack of 1 500 × 3 pixels stays at its own scale and is
+covered by several overlapping windows.
 """
 
 from __future__ import annotations
@@ -14,14 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from model.data.crops import COVERED, DEFECT_SHARE
+from model.data.crops import COVERED, DEFECTS_PER_PAIR, detail_side, find_defects
 from model.types import ImageArray, MaskArray
 from service.core.options.common import CropKind
 
 _Value = TypeVar("_Value", bound=np.generic)
-
-THIN = 0.25
-"""Thickness below which no reduction takes a defect, as a share of a window's side."""
 
 MARGIN = 0.125
 """Least surroundings of a defect in its canvas, as a share of a window's side."""
@@ -59,17 +57,6 @@ class Canvas:
         return np.stack([values[row : row + side, column : column + side] for row, column in self.corners.tolist()])
 
 
-def thickness(mask: MaskArray) -> float:
-    """Measure how thick a mask is, pixels: for a line its width, for a disc two thirds of its diameter.
-
-    Args:
-        mask: `(H, W)` bool, not empty.
-    """
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    # Over a line of width t, depths average to (t + 2) / 4 for even t: a line of one pixel has depth 1.
-    return max(1.0, 4.0 * float(depth[mask].mean()) - 2.0)
-
-
 def work_scale(mask: MaskArray, view: CropKind, resolution: int) -> float:
     """Return model pixels per photograph pixel at which a defect is worked on.
 
@@ -78,12 +65,13 @@ def work_scale(mask: MaskArray, view: CropKind, resolution: int) -> float:
         view: `whole` always shows as much of the photograph as a square can.
         resolution: the model's side, pixels.
     """
-    smallest = resolution / min(mask.shape)
-    if view == "whole" or smallest >= 1:
-        return smallest
-    extent = float((np.ptp(np.argwhere(mask), axis=0) + 1).max())
-    fitting = DEFECT_SHARE * resolution / extent
-    return max(smallest, min(1.0, max(fitting, THIN * resolution / thickness(mask))))
+    largest = min(mask.shape)
+    if view == "whole" or largest <= resolution:
+        return resolution / largest
+    labels, defects = find_defects(mask)
+    boxes = ndimage.find_objects(labels)
+    sides = [detail_side(labels[boxes[each - 1]] == each, resolution) for each in defects[:DEFECTS_PER_PAIR]]
+    return resolution / min(max(sides), largest)
 
 
 def make_canvas(
@@ -127,12 +115,6 @@ def _corners(mask: MaskArray, side: int, cell: int) -> NDArray[np.int_]:
     grid = [(row, column) for row in axes[0].tolist() for column in axes[1].tolist()]
     shown = [(row, column) for row, column in grid if mask[row : row + side, column : column + side].any()]
     return np.array(shown, dtype=int).reshape(-1, 2)
-
-
-def window_weights(side: int) -> NDArray[np.float32]:
-    """Return how much each cell of a window counts where windows overlap, `(side, side)`: least at its border."""
-    ramp = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)).astype(np.float32)
-    return np.asarray(np.outer(ramp, ramp) / ramp.max() ** 2, np.float32)
 
 
 def _resized(image: ImageArray, size: tuple[int, int]) -> ImageArray:

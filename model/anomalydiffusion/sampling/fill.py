@@ -6,7 +6,7 @@ Before every step, what lies outside the mask m is replaced by the noised normal
 
 and once more after the last step, which the released code leaves out. A mask that is larger than the model's window is
 seen through several windows; their predictions are averaged where they overlap, at every step (MultiDiffusion, Bar-Tal
-et al. 2023), so that one defect comes of them.
+et al. 2023; see `model.diffusion.tiling`), so that one defect comes of them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from torch import Tensor
 
 from model.anomalydiffusion.reweighting import Reweighting, attention_weights
 from model.data.pixels import to_pixels
-from model.data.windows import Canvas, window_weights
+from model.data.windows import Canvas
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.schedulers import make_scheduler
+from model.diffusion.tiling import window_weight
 from model.diffusion.vae import decode, encode
 from model.kernels.batch_invariance import FIXED_BATCH, fixed_batches
 from model.runtime.progress import Meter, Progress
@@ -181,7 +182,7 @@ def averaged(windows: Tensor, corners: Any, shape: Sequence[int]) -> Tensor:
         shape: h and w.
     """
     side = windows.shape[-1]
-    share = torch.from_numpy(window_weights(side)).to(windows.device)
+    share = window_weight(side).to(windows)
     total = windows.new_zeros((windows.shape[1], *shape))
     weight = windows.new_zeros((1, *shape))
     for window, (row, column) in zip(windows, corners.tolist(), strict=True):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from model.data.windows import OVERLAP, make_canvas, thickness, window_weights, work_scale
+from model.data.windows import OVERLAP, make_canvas, work_scale
 from model.types import MaskArray
 
 
@@ -20,12 +20,6 @@ def box(shape: tuple[int, int], rows: slice, columns: slice) -> MaskArray:
 CRACK = box((400, 1600), slice(200, 203), slice(50, 1550))
 
 
-@pytest.mark.parametrize("width", [2, 4, 10])
-def test_a_line_is_as_thick_as_it_is_wide(width: int) -> None:
-    line = box((60, 400), slice(20, 20 + width), slice(0, 400))
-    assert thickness(line) == pytest.approx(width, rel=0.1)
-
-
 def test_a_long_crack_stays_at_its_own_scale() -> None:
     assert work_scale(CRACK, "window", 64) == 1.0
     canvas = make_canvas(np.zeros((400, 1600, 3), np.uint8), CRACK, 1.0, 64, 4, np.random.default_rng(0))
@@ -36,7 +30,7 @@ def test_a_long_crack_stays_at_its_own_scale() -> None:
 
 def test_large_compact_defects_are_reduced_small_ones_never() -> None:
     blot = box((400, 400), slice(100, 300), slice(100, 300))
-    assert work_scale(blot, "window", 64) == pytest.approx(0.6 * 64 / 200)
+    assert work_scale(blot, "window", 64) == pytest.approx(0.6 * 64 / 200, rel=0.01)
     assert work_scale(box((400, 400), slice(50, 60), slice(50, 60)), "window", 64) == 1.0
     assert work_scale(CRACK, "whole", 64) == 64 / 400
     assert work_scale(box((32, 40), slice(3, 5), slice(3, 5)), "window", 64) == 2.0
@@ -64,10 +58,3 @@ def test_windows_cover_the_defect_inside_their_photograph(shape: tuple[int, int]
     assert all(after - before <= (1 - OVERLAP) * 64 + 4 for before, after in pairwise(columns))
     if scale == 1:
         assert np.array_equal(canvas.image, image[top:bottom, left:right])
-
-
-def test_a_window_counts_least_at_its_border() -> None:
-    weights = window_weights(8)
-    assert weights.min() > 0
-    assert weights.argmin() == 0
-    assert weights[3:5, 3:5].min() == weights.max() == 1
