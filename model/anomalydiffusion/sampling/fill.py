@@ -29,6 +29,7 @@ from model.diffusion.schedulers import make_scheduler
 from model.diffusion.tiling import window_weight
 from model.diffusion.vae import decode, encode
 from model.kernels.batch_invariance import FIXED_BATCH, fixed_batches
+from model.runtime.cuda_memory import BatchBudget
 from model.runtime.progress import Meter, Progress
 from model.runtime.seeding import draw_noise
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
@@ -42,6 +43,7 @@ class Painter:
         unet: prepared for sampling, see `unet_for_sampling`.
         text_words: positions of the anomaly's words in the prompt.
         empty: `(1, L, D)` the empty prompt, with guidance; otherwise None.
+        budget: how many windows fit in memory together; learnt while filling.
         factor: pixels per latent cell.
     """
 
@@ -52,6 +54,7 @@ class Painter:
     config: AnomalySamplingConfig
     text_words: slice
     empty: Tensor | None
+    budget: BatchBudget
     factor: int
 
     @property
@@ -96,7 +99,8 @@ def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int) -> Filling:
     """Encode a canvas and draw its noise, from the candidate's seed alone."""
     factor, device = painter.factor, painter.device
     height, width = canvas.mask.shape
-    encoded = encode(painter.vae, to_pixels(canvas.windows(canvas.image)))
+    pixels = to_pixels(canvas.windows(canvas.image))
+    encoded = torch.cat([encode(painter.vae, part) for part in pixels.split(FIXED_BATCH)])
     normal = averaged(encoded, canvas.corners // factor, (height // factor, width // factor))
     inside = F.max_pool2d(torch.from_numpy(canvas.mask).float()[None], factor).to(device)
     noise = draw_noise(seed, tuple(normal.shape)).to(device)
@@ -157,8 +161,11 @@ def _predict(painter: Painter, latents: Tensor, timestep: Tensor, text: Tensor, 
         unconditional = denoise(rows, painter.empty.expand(len(rows), -1, -1))
         return unconditional + config.guidance_scale * (conditional - unconditional)
 
-    most = FIXED_BATCH if painter.device.type == "cpu" else config.batch
-    return torch.cat([fixed_batches(guided, rows) for rows in torch.arange(len(latents)).split(most)])
+    def by(most: int) -> Tensor:
+        at_once = FIXED_BATCH if painter.device.type == "cpu" else most
+        return torch.cat([fixed_batches(guided, rows) for rows in torch.arange(len(latents)).split(at_once)])
+
+    return painter.budget.run(by)
 
 
 def _step(painter: Painter, filling: Filling, noisy: Tensor, windows: Tensor, timestep: Tensor) -> None:
@@ -196,5 +203,6 @@ def develop(painter: Painter, filling: Filling) -> tuple[Tensor, Tensor]:
     """Decode a filled canvas, and the normal canvas alike: pixels `(3, H, W)` in about [-1, 1] each."""
     corners, shape = filling.canvas.corners, filling.canvas.mask.shape
     both = [filling.windows(latents, painter.factor) for latents in (filling.latents, filling.normal)]
-    generated, reconstructed = decode(painter.vae, torch.cat(both)).chunk(2)
+    parts = torch.cat(both).split(FIXED_BATCH)
+    generated, reconstructed = torch.cat([decode(painter.vae, part) for part in parts]).chunk(2)
     return averaged(generated, corners, shape), averaged(reconstructed, corners, shape)

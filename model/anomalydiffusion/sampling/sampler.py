@@ -194,6 +194,7 @@ def prepare_sampling(
         generator = MaskGenerator(model, adapter.mask_words, plain, vae, config.scheduler)
     source = MaskSource(adapter, config, normals, objects, places or Places(), generator)
     source.check()
+    budget = BatchBudget(config.batch)
     painter = Painter(
         unet_for_sampling(model, dtype),
         vae,
@@ -202,6 +203,7 @@ def prepare_sampling(
         config,
         model.anomaly_words,
         model.empty_text() if config.guidance_scale != 1 else None,
+        budget,
         model.base.factor,
     )
-    return Sampler(adapter, config, source, painter, BatchBudget(config.batch))
+    return Sampler(adapter, config, source, painter, budget)
