@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from model.data.placement import NormalImage
 from model.types import MaskArray
@@ -78,6 +78,31 @@ class Places:
             problems.append("the allowed region is empty: white is where defects may lie")
         if problems:
             raise UsageError(problems, "The places cannot be used")
+
+
+def outlined(
+    polygons: Sequence[tuple[Sequence[tuple[float, float]], str | None]], normals: Sequence[NormalImage]
+) -> Places:
+    """Fill outlines on photographs.
+
+    Args:
+        polygons: corners, x and y as shares of width and height, and the photograph's name; None for one in turn.
+
+    Raises:
+        UsageError: there is no photograph of a name; names each.
+    """
+    by_stem = {PurePath(normal.name).stem: normal for normal in normals}
+    names = [name for _, name in polygons if name is not None]
+    if unknown := sorted({name for name in names if PurePath(name).stem not in by_stem}):
+        raise UsageError(f"there is no normal {', '.join(unknown)}; there are {', '.join(sorted(by_stem)[:8])}")
+    masks = []
+    for number, (corners, name) in enumerate(polygons):
+        normal = normals[number % len(normals)] if name is None else by_stem[PurePath(name).stem]
+        height, width = normal.image.shape[:2]
+        canvas = Image.new("1", (width, height))
+        ImageDraw.Draw(canvas).polygon([(x * (width - 1), y * (height - 1)) for x, y in corners], fill=1)
+        masks.append(GivenMask(normal.name, np.asarray(canvas)))
+    return Places(tuple(masks))
 
 
 def refuse_places(places: Places | None, method: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 
 from model.data.placement import NormalImage
@@ -47,6 +48,14 @@ def test_from_upload_to_dataset(
         assert "region" in refused.text
         job = succeeded(client, client.post("/v1/jobs", json=asked).headers["location"])
         zipped = client.get(job["links"]["dataset"]).content
+        outline = {"polygon": [[0.2, 0.2], [0.6, 0.2], [0.6, 0.5], [0.2, 0.5]], "normal": "good1.png"}
+        wanted = {**asked, "num_pairs": 1, "placements": [outline]}
+        placed = succeeded(client, client.post("/v1/jobs", json=wanted).headers["location"])
+        (tmp_path / "placed.zip").write_bytes(client.get(placed["links"]["dataset"]).content)
+    ((_, mask),) = shown(tmp_path / "placed.zip")
+    box = np.frombuffer(mask, np.bool_).reshape(NORMALS[1].image.shape[:2])
+    assert box[12:27, 9:25].all()
+    assert box.sum() == box[11:29, 8:27].sum()
     assert adapter["card"]["types"] == ["blot"]
     assert adapter["request"]["training"]["embedding_lr"] > 0
     assert job["request"]["region"] == DRAWN["region"]

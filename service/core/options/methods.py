@@ -39,6 +39,9 @@ METHOD_OPTIONS: dict[str, MethodOptions] = {
 }
 DEFAULT_METHOD: MethodName = "dualanodiff"
 
+PLACED = frozenset({"anomalydiffusion"})
+"""Methods that draw into masks which a request can give."""
+
 
 def methods_with(stage: Stage, name: str) -> list[str]:
     """List the methods that have an option."""
