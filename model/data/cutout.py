@@ -32,6 +32,10 @@ SURROUNDINGS = 24
 COVERED = 0.4
 """Share of a changed mask's pixel from which it is defect; below a half, so that hairlines do not break up."""
 
+LINE_BLUR, LINE_COVERED = 0.6, 0.25
+"""As `COVERED` where hairlines must stay whole: the share from which a pixel is defect after a blur of this deviation,
+in pixels of the changed mask."""
+
 BEND_CELLS = 4
 """Cells per side of the coarse grid that a bending is drawn on."""
 
@@ -54,11 +58,13 @@ class Changes:
         sizes: range of sizes relative to the real defect.
         angles: range of rotations, radians; a defect at its photograph's border is turned by `TURN_AT_BORDER` at most.
         bend: deviation of the bending, as a share of the defect's longer side.
+        whole_lines: whether hairlines must not break up, for which masks grow by up to half a pixel.
     """
 
     sizes: tuple[float, float] = SCALES
     angles: tuple[float, float] = (-TURN, TURN)
     bend: float = 0.0
+    whole_lines: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +160,16 @@ def changed(cutout: Cutout, shape: tuple[int, ...], rng: np.random.Generator, ch
     if changes.bend:
         extent = float((np.ptp(np.argwhere(cutout.mask), axis=0) + 1).max())
         source += _bending(source[0].shape, changes.bend * extent, cutout.touches, rng)
-    bands = [*np.moveaxis(cutout.image, -1, 0), cutout.mask.astype(np.float32), cutout.others.astype(np.float32)]
+    shares = [cutout.mask.astype(np.float32), cutout.others.astype(np.float32)]
+    covered = COVERED
+    if changes.whole_lines:
+        blur = LINE_BLUR / min(scale, 1.0)
+        shares, covered = [ndimage.gaussian_filter(share, blur, mode="nearest") for share in shares], LINE_COVERED
+    bands = [*np.moveaxis(cutout.image, -1, 0), *shares]
     *image, mask, others = [ndimage.map_coordinates(band, source, order=1, mode="nearest") for band in bands]
-    if not (mask >= COVERED).any():
+    if not (mask >= covered).any():
         return cutout
-    return replace(cutout, image=np.stack(image, -1), mask=mask >= COVERED, others=others >= COVERED)
+    return replace(cutout, image=np.stack(image, -1), mask=mask >= covered, others=others >= covered)
 
 
 def _bending(

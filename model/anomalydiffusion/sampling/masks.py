@@ -103,7 +103,7 @@ class MaskSource:
         flips, mirror = self.adapter.model.config.flips, rng.random(2) < 0.5
         mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
         angles = np.deg2rad(self.settings.angles)
-        changes = Changes(self.settings.sizes, (float(angles[0]), float(angles[1])), BEND)
+        changes = Changes(self.settings.sizes, (float(angles[0]), float(angles[1])), BEND, whole_lines=True)
         blank = Pair("", np.zeros((*real.shape, 3), np.uint8), real)
         cutout = changed(cut_out(blank, mirrored, rng), normal.image.shape, rng, changes)
         if wanted is not None:  # what was cut off by its photograph's border need not be at one here

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from model.baselines.adapter import BaselineAdapter
 from model.baselines.blending import faded, lay, membrane
@@ -14,7 +15,7 @@ from model.baselines.copy_paste import draw
 from model.baselines.sampler import Draft, Scene
 from model.data.copy_paste import draw_copy_paste
 from model.data.crops import resize_image
-from model.data.cutout import SURROUNDINGS, changed, cut_out
+from model.data.cutout import SURROUNDINGS, Changes, changed, cut_out
 from model.data.placement import NormalImage, draw_anchor, inner_border, paste
 from model.data.references import make_references
 from model.diffusion.base import Base, load_base
@@ -67,6 +68,20 @@ def test_of_several_defects_one_or_all_are_copied() -> None:
     pair = Pair("two", surface(0, 60, 60), mask)
     areas = {int(cut_out(pair, NONE, np.random.default_rng(seed)).mask.sum()) for seed in range(20)}
     assert areas == {100, 200}
+
+
+def test_hairlines_stay_whole_where_that_is_asked_for() -> None:
+    mask = np.zeros((80, 200), np.bool_)
+    mask[40, 20:180] = True
+    pair = Pair("line", surface(0, 80, 200), mask)
+    parts = []
+    for whole in (False, True):
+        rng = np.random.default_rng(0)
+        changes = Changes((0.6, 0.6), (0.3, 0.3), 0.05, whole_lines=whole)
+        found = changed(cut_out(pair, NONE, rng), (80, 200), rng, changes).mask
+        parts.append(ndimage.label(found, np.ones((3, 3)))[1])
+        assert found.sum() < 3 * 100
+    assert parts[1] == 1 < parts[0]
 
 
 @pytest.mark.parametrize("side", ["top", "left", "bottom", "right"])

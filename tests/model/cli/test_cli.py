@@ -616,17 +616,17 @@ def test_several_defect_types_are_learned_in_one_adapter(tiny_base: Path, tmp_pa
 
 def test_a_region_is_an_option_and_places_that_fit_nothing_are_refused(filler: Path, tmp_path: Path) -> None:
     (tmp_path / "places").mkdir()
-    Image.fromarray(np.eye(7, dtype=np.uint8) * 255).save(tmp_path / "places" / "small.png")
+    Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(tmp_path / "places" / "small.png")
     generate = ("generate", filler, "--out", tmp_path / "dataset.zip", "-n", "1", "--normals", SAMPLES / "normals")
     code, _, told = call(*generate, "--place", tmp_path / "places", "--region", "0.5", "0", "0.2", "1")
     assert code == USAGE
-    assert "small is 7 × 7 pixels, but the normals are" in told
+    assert "small is 9 × 9 pixels, but the normals are" in told
     assert "region is (0.5, 0.0, 0.2, 1.0); it must be left, top, right and bottom" in told
 
 
 def test_a_method_that_chooses_places_refuses_masks_to_fill(adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "places").mkdir()
-    Image.fromarray(np.eye(7, dtype=np.uint8) * 255).save(tmp_path / "places" / "small.png")
+    Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(tmp_path / "places" / "small.png")
     code, _, told = call("generate", adapter, "--out", tmp_path / "x.zip", "-n", "1", "--place", tmp_path / "places")
     assert code == USAGE
     assert "dualanodiff chooses places by itself" in told
