@@ -67,6 +67,10 @@ def test_a_candidate_is_the_same_in_any_batch_and_after_resuming(
     assert not same(sampled(adapter, 0, 1, seed=1, **chosen), whole[:1])
 
 
+def test_reweighting_can_be_turned_off(adapter: AnomalyDiffusionAdapter) -> None:
+    assert not same(sampled(adapter, 0, 1, steps=3), sampled(adapter, 0, 1, steps=3, reweighting=False))
+
+
 def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionAdapter) -> None:
     photograph = NormalImage("long", surface(5, 48, 300))
     crack = np.zeros((48, 300), np.bool_)
