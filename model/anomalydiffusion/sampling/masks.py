@@ -74,6 +74,11 @@ class MaskSource:
             normal = fit[int(rng.integers(len(fit)))]
             return Drawn(normal, given.mask, kind)
         normal = self.normals[int(rng.integers(len(self.normals)))]
+        masks = [self._draw_defect(normal, kind, rng) for _ in range(self.settings.defects_per_picture)]
+        return Drawn(normal, np.logical_or.reduce(masks), kind)
+
+    def _draw_defect(self, normal: NormalImage, kind: int, rng: np.random.Generator) -> MaskArray:
+        """Draw one defect's mask on a photograph; it is empty where none could be used."""
         wanted = self._wanted(normal)
         product = self._product(normal)
 
@@ -86,8 +91,8 @@ class MaskSource:
 
         mask = draw_best(draw_one, ON_PRODUCT, TRIES if self.generator is None else DRAWN_TRIES)
         if usable(mask, wanted, product) < KEPT:
-            return Drawn(normal, np.zeros_like(mask), kind)
-        return Drawn(normal, mask if wanted is None else mask & wanted, kind)
+            return np.zeros_like(mask)
+        return mask if wanted is None else mask & wanted
 
     def _changed_real(
         self,
@@ -109,7 +114,10 @@ class MaskSource:
         if wanted is not None:  # what was cut off by its photograph's border need not be at one here
             cutout = replace(cutout, touches=np.zeros_like(cutout.touches))
         allowed = wanted if product is None else product if wanted is None else wanted & product
-        start = draw_start(cutout, normal.image.shape, allowed, rng, None if wanted is None else box_of(wanted))
+        within = box_of(wanted) if wanted is not None else None
+        if within is None and self.settings.anywhere:
+            within = (1, 1, normal.image.shape[0] - 1, normal.image.shape[1] - 1)
+        start = draw_start(cutout, normal.image.shape, allowed, rng, within)
         here, there = overlap(cutout.mask.shape, normal.image.shape, start)
         mask = np.zeros(normal.image.shape[:2], np.bool_)
         mask[there] = cutout.mask[here]

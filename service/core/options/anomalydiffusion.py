@@ -152,6 +152,13 @@ class AnomalySamplingConfig:
         described("Where defects may lie: left, top, right, bottom as shares of the photograph."),
         AfterValidator(_box),
     ] = (0.0, 0.0, 1.0, 1.0)
+    anywhere: Annotated[
+        bool,
+        described(
+            "Lay defects anywhere, not only near where the real ones lay. On a product that was found they may always."
+        ),
+    ] = False
+    defects_per_picture: Annotated[int, described("Defects per picture; each is a mask of its own.", ge=1, le=8)] = 1
     sizes: Annotated[
         tuple[float, float],
         described("Smallest and largest size of a defect, as multiples of the real one's."),

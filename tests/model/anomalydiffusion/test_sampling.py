@@ -135,6 +135,19 @@ def test_sizes_are_those_that_are_asked_for(adapter: AnomalyDiffusionAdapter) ->
         assert candidate.mask.sum() == pytest.approx(real / 4, rel=0.6)
 
 
+def test_several_defects_lie_in_one_picture_and_anywhere_if_that_is_asked_for(
+    adapter: AnomalyDiffusionAdapter,
+) -> None:
+    wide = [NormalImage("wide", surface(8, 60, 240))]
+    several = [each.mask for each in sampled(adapter, 0, 4, wide, defects_per_picture=3, anywhere=True, steps=1)]
+    assert max(ndimage.label(mask)[1] for mask in several) == 3
+    near, anywhere = (
+        [float(np.argwhere(each.mask)[:, 1].mean()) for each in sampled(adapter, 0, 6, wide, anywhere=free, steps=1)]
+        for free in (False, True)
+    )
+    assert np.std(anywhere) > 1.3 * np.std(near)
+
+
 def test_defects_lie_on_the_product_unless_that_is_turned_off(adapter: AnomalyDiffusionAdapter) -> None:
     """The network finds something in about half of the picture."""
     net = half_seeing_u2net()
