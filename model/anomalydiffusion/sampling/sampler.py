@@ -39,6 +39,9 @@ from service.core.options.anomalydiffusion import AnomalySamplingConfig
 
 Window = tuple[int, int, int, int]
 
+REPLACED = (12.0, 40.0)
+"""Change by filling, grey levels, up to which the photograph keeps its grain, and from which nothing of it is left."""
+
 
 @dataclass(frozen=True, slots=True)
 class FilledPair:
@@ -46,7 +49,8 @@ class FilledPair:
 
     Attributes:
         canvas: None where no mask could be drawn; the candidate then has an empty mask.
-        change: `(h, w, 3)`, what filling changed on the canvas, grey levels.
+        generated, reconstructed: `(h, w, 3)`, grey levels: the filled canvas, and the normal one after the same
+            autoencoder.
         window: of the photograph, that shows the defect as crops of the real ones do.
         defect: name of the defect type, where the adapter has several.
     """
@@ -55,15 +59,16 @@ class FilledPair:
     seed: int
     drawn: Drawn
     canvas: Canvas | None = None
-    change: NDArray[np.float32] | None = None
+    generated: NDArray[np.float32] | None = None
+    reconstructed: NDArray[np.float32] | None = None
     window: Window | None = None
     defect: str | None = None
 
     def to_candidate(self) -> Candidate:
         """Lay the defect on its photograph."""
         image = self.drawn.normal.image
-        if self.canvas is not None and self.change is not None:
-            image = lay_change(image, self.canvas, self.change, self.drawn.mask)
+        if self.canvas is not None and self.generated is not None and self.reconstructed is not None:
+            image = lay_defect(image, self.canvas, self.generated, self.reconstructed, self.drawn.mask)
         return Candidate(
             self.index,
             self.seed,
@@ -75,25 +80,45 @@ class FilledPair:
         )
 
 
-def lay_change(image: ImageArray, canvas: Canvas, change: NDArray[np.float32], mask: MaskArray) -> ImageArray:
-    """Add what filling changed to a photograph: `N + α (G − R)`, as `model.data.placement.paste` does for one window.
+def lay_defect(
+    image: ImageArray,
+    canvas: Canvas,
+    generated: NDArray[np.float32],
+    reconstructed: NDArray[np.float32],
+    mask: MaskArray,
+) -> ImageArray:
+    """Lay what was generated on a photograph: `N + α (G − R − s (N − R))`.
 
-    α is 1 on the mask and falls to 0 a few pixels outside it; farther away the result is the photograph bit for bit.
+    N is the photograph, G the filled canvas and R the normal canvas after the same autoencoder. Where filling changed
+    little, s is 0 and the photograph keeps its own grain, which the autoencoder loses (`model.data.placement.paste`).
+    Where it changed much, s is 1 and the result is G: nothing of what the defect replaced shines through. α is 1 on the
+    mask and falls to 0 a few pixels outside it; farther away the result is the photograph bit for bit.
 
     Args:
         image: `(H, W, 3)` uint8.
-        change: `(h, w, 3)`, generated minus reconstructed canvas, grey levels.
+        generated, reconstructed: `(h, w, 3)`, grey levels.
         mask: `(H, W)` bool, the defect on the photograph.
     """
-    alpha = feathered(canvas.mask)
     top, left, bottom, right = canvas.box
     size = (right - left, bottom - top)
-    bands = [_resized(change[..., band] * alpha, size) for band in range(3)]
     rows, columns = slice(top, min(bottom, image.shape[0])), slice(left, min(right, image.shape[1]))
-    delta = np.stack(bands, -1)[: rows.stop - top, : columns.stop - left].round()
+
+    def placed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _resized(values, size)[: rows.stop - top, : columns.stop - left]
+
+    change = generated - reconstructed
+    alpha = feathered(canvas.mask)
+    strength = ndimage.gaussian_filter(np.abs(change).mean(-1), 1.0)
+    replaced = alpha * np.clip((strength - REPLACED[0]) / (REPLACED[1] - REPLACED[0]), 0, 1).astype(np.float32)
+    share = np.clip(placed(replaced), 0, 1)
+    bands = [
+        placed(change[..., band] * alpha) - share * (image[rows, columns, band] - placed(reconstructed[..., band]))
+        for band in range(3)
+    ]
     near = ndimage.distance_transform_edt(~mask)[rows, columns] <= (2 * REACH + 1) / min(canvas.scale, 1.0)
     laid = image.copy()
-    laid[rows, columns] = np.clip(image[rows, columns] + near[..., None] * delta, 0, 255).astype(np.uint8)
+    delta = near[..., None] * np.stack(bands, -1).round()
+    laid[rows, columns] = np.clip(image[rows, columns] + delta, 0, 255).astype(np.uint8)
     return laid
 
 
@@ -159,12 +184,18 @@ class Sampler:
 
     def _developed(self, pair: FilledPair, filling: Filling) -> FilledPair:
         with stage("decode"):
-            generated, reconstructed = develop(self.painter, filling)
-            change = (generated.clamp(-1, 1) - reconstructed.clamp(-1, 1)) * 127.5
-            if self.adapter.grey:
-                change = change.mean(0, keepdim=True).expand_as(change)
-        levels = np.ascontiguousarray(change.permute(1, 2, 0).float().cpu().numpy())
-        return replace(pair, canvas=filling.canvas, change=levels)
+            generated, reconstructed = (
+                _levels(each, grey=self.adapter.grey) for each in develop(self.painter, filling)
+            )
+        return replace(pair, canvas=filling.canvas, generated=generated, reconstructed=reconstructed)
+
+
+def _levels(pixels: Tensor, *, grey: bool) -> NDArray[np.float32]:
+    """Turn pixels `(3, h, w)` into grey levels `(h, w, 3)`; without the base's tint if the photographs are grey."""
+    levels = (pixels.clamp(-1, 1) + 1) * 127.5
+    if grey:
+        levels = levels.mean(0, keepdim=True).expand_as(levels)
+    return np.ascontiguousarray(levels.permute(1, 2, 0).float().cpu().numpy())
 
 
 @torch.no_grad()

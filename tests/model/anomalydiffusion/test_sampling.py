@@ -12,8 +12,10 @@ from scipy import ndimage
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.sampling.fill import averaged
 from model.anomalydiffusion.sampling.masks import usable
+from model.anomalydiffusion.sampling.sampler import lay_defect
 from model.data.placement import REACH, NormalImage
 from model.data.places import GivenMask, Places
+from model.data.windows import make_canvas
 from model.diffusion.base import Base, load_base
 from model.types import Candidate
 from service.core.errors import UsageError
@@ -80,6 +82,18 @@ def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionA
     differs = changed(candidate, [photograph])
     assert differs[crack].reshape(2, -1).any(0).mean() > 0.9  # drawn from end to end
     assert not differs[ndimage.distance_transform_edt(~crack) > FEATHER].any()
+
+
+def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it() -> None:
+    image, mask = surface(4, 64, 64), np.zeros((64, 64), np.bool_)
+    mask[16:48, 16:48] = True
+    canvas = make_canvas(image, mask, 1.0, 64, 4, np.random.default_rng(0))
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
+    slight = lay_defect(image, canvas, smooth + 6, smooth, mask)
+    assert np.array_equal(slight[mask].astype(int), np.minimum(image[mask].astype(int) + 6, 255))
+    strong = lay_defect(image, canvas, np.full_like(smooth, 20), smooth, mask)
+    assert np.abs(strong[20:44, 20:44].astype(int) - 20).max() <= 1
+    assert np.array_equal(strong[:4], image[:4])
 
 
 def test_overlapping_windows_are_averaged_and_agree_with_a_picture_seen_in_pieces() -> None:
