@@ -131,7 +131,7 @@ def paste(
         The whole image and the mask in it, at the normal image's size.
     """
     side = anchor.window.side
-    alpha = feathered(mask)
+    alpha = _feathered(mask)
     difference = generated.astype(np.float32) - reconstructed
     delta = np.stack([_resize(difference[..., channel] * alpha, side) for channel in range(3)], axis=-1)
     image = anchor.normal.image.copy()
@@ -142,7 +142,7 @@ def paste(
     return image, placed
 
 
-def feathered(mask: MaskArray) -> NDArray[np.float32]:
+def _feathered(mask: MaskArray) -> NDArray[np.float32]:
     if not mask.any():
         return np.zeros(mask.shape, np.float32)
     distance = ndimage.distance_transform_edt(~mask)

@@ -22,7 +22,7 @@ from model.anomalydiffusion.model import unet_for_sampling
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
-from model.data.placement import REACH, NormalImage, feathered
+from model.data.placement import NormalImage
 from model.data.places import Places
 from model.data.windows import Canvas, make_canvas, work_scale
 from model.diffusion.base import dtype_of
@@ -38,6 +38,12 @@ from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 
 Window = tuple[int, int, int, int]
+
+FADE = 2.0
+"""Distance from the mask at which the photograph is reached, model pixels. The mask is exact: a change ends with it."""
+
+BICUBIC = 2.0
+"""How far enlarging spreads a change, model pixels."""
 
 REPLACED = (12.0, 40.0)
 """Change by filling, grey levels, up to which the photograph keeps its grain, and from which nothing of it is left."""
@@ -92,7 +98,7 @@ def lay_defect(
     N is the photograph, G the filled canvas and R the normal canvas after the same autoencoder. Where filling changed
     little, s is 0 and the photograph keeps its own grain, which the autoencoder loses (`model.data.placement.paste`).
     Where it changed much, s is 1 and the result is G: nothing of what the defect replaced shines through. α is 1 on the
-    mask and falls to 0 a few pixels outside it; farther away the result is the photograph bit for bit.
+    mask and falls to 0 `FADE` model pixels outside it; farther away the result is the photograph bit for bit.
 
     Args:
         image: `(H, W, 3)` uint8.
@@ -107,7 +113,7 @@ def lay_defect(
         return _resized(values, size)[: rows.stop - top, : columns.stop - left]
 
     change = generated - reconstructed
-    alpha = feathered(canvas.mask)
+    alpha = np.clip(1 - ndimage.distance_transform_edt(~canvas.mask) / FADE, 0, 1).astype(np.float32)
     strength = ndimage.gaussian_filter(np.abs(change).mean(-1), 1.0)
     replaced = alpha * np.clip((strength - REPLACED[0]) / (REPLACED[1] - REPLACED[0]), 0, 1).astype(np.float32)
     share = np.clip(placed(replaced), 0, 1)
@@ -115,7 +121,8 @@ def lay_defect(
         placed(change[..., band] * alpha) - share * (image[rows, columns, band] - placed(reconstructed[..., band]))
         for band in range(3)
     ]
-    near = ndimage.distance_transform_edt(~mask)[rows, columns] <= (2 * REACH + 1) / min(canvas.scale, 1.0)
+    reach = FADE if canvas.scale >= 1 else (FADE + BICUBIC) / canvas.scale
+    near = ndimage.distance_transform_edt(~mask)[rows, columns] <= reach
     laid = image.copy()
     delta = near[..., None] * np.stack(bands, -1).round()
     laid[rows, columns] = np.clip(image[rows, columns] + delta, 0, 255).astype(np.uint8)

@@ -12,8 +12,8 @@ from scipy import ndimage
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.sampling.fill import averaged
 from model.anomalydiffusion.sampling.masks import usable
-from model.anomalydiffusion.sampling.sampler import lay_defect
-from model.data.placement import REACH, NormalImage
+from model.anomalydiffusion.sampling.sampler import FADE, lay_defect
+from model.data.placement import NormalImage
 from model.data.places import GivenMask, Places
 from model.data.windows import make_canvas
 from model.diffusion.base import Base, load_base
@@ -21,8 +21,6 @@ from model.types import Candidate
 from service.core.errors import UsageError
 from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter
 from tests.support.tiny_data import half_seeing_u2net, surface
-
-FEATHER = 2 * REACH + 1
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def test_outside_the_mask_and_its_feather_the_photograph_is_bit_identical(adapte
         distance = ndimage.distance_transform_edt(~candidate.mask)
         differs = changed(candidate, NORMALS)
         assert differs[candidate.mask].mean() > 0.5
-        assert not differs[distance > FEATHER].any()
+        assert not differs[distance > FADE].any()
         assert candidate.mask.shape == candidate.image.shape[:2]
         assert candidate.part is None
 
@@ -81,7 +79,7 @@ def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionA
     assert np.array_equal(candidate.mask, crack)
     differs = changed(candidate, [photograph])
     assert differs[crack].reshape(2, -1).any(0).mean() > 0.9  # drawn from end to end
-    assert not differs[ndimage.distance_transform_edt(~crack) > FEATHER].any()
+    assert not differs[ndimage.distance_transform_edt(~crack) > FADE].any()
 
 
 def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it() -> None:
