@@ -32,12 +32,12 @@ SURROUNDINGS = 24
 COVERED = 0.4
 """Share of a changed mask's pixel from which it is defect; below a half, so that hairlines do not break up."""
 
-LINE_BLUR, LINE_COVERED = 0.6, 0.25
-"""As `COVERED` where hairlines must stay whole: the share from which a pixel is defect after a blur of this deviation,
-in pixels of the changed mask."""
+LINE_REACH = 0.7
+"""Where hairlines must stay whole: distance from the defect up to which a pixel is defect, pixels of the changed mask.
+A line then is one to two pixels wide, whichever way it runs and however it is bent."""
 
 BEND_CELLS = 4
-"""Cells per side of the coarse grid that a bending is drawn on."""
+"""Cells of the coarse grid that a bending is drawn on, along the defect's longer side."""
 
 NEARBY = 0.25
 """Where no product is found, how far a defect may lie from where it lay on its own photograph, as a share of the range
@@ -58,7 +58,7 @@ class Changes:
         sizes: range of sizes relative to the real defect.
         angles: range of rotations, radians; a defect at its photograph's border is turned by `TURN_AT_BORDER` at most.
         bend: deviation of the bending, as a share of the defect's longer side.
-        whole_lines: whether hairlines must not break up, for which masks grow by up to half a pixel.
+        whole_lines: whether hairlines must not break up, for which masks may grow by a fraction of a pixel.
     """
 
     sizes: tuple[float, float] = SCALES
@@ -159,26 +159,51 @@ def changed(cutout: Cutout, shape: tuple[int, ...], rng: np.random.Generator, ch
     source = np.einsum("ij,iyx->jyx", turn, target) / scale + (fixed - 0.5)[:, None, None]
     if changes.bend:
         extent = float((np.ptp(np.argwhere(cutout.mask), axis=0) + 1).max())
-        source += _bending(source[0].shape, changes.bend * extent, cutout.touches, rng)
-    shares = [cutout.mask.astype(np.float32), cutout.others.astype(np.float32)]
-    covered = COVERED
-    if changes.whole_lines:
-        blur = LINE_BLUR / min(scale, 1.0)
-        shares, covered = [ndimage.gaussian_filter(share, blur, mode="nearest") for share in shares], LINE_COVERED
-    bands = [*np.moveaxis(cutout.image, -1, 0), *shares]
-    *image, mask, others = [ndimage.map_coordinates(band, source, order=1, mode="nearest") for band in bands]
-    if not (mask >= covered).any():
+        source += _bending(source[0].shape, changes.bend * extent, scale * extent / BEND_CELLS, cutout.touches, rng)
+    bands = np.moveaxis(cutout.image, -1, 0)
+    image = [ndimage.map_coordinates(band, source, order=1, mode="nearest") for band in bands]
+    reach = np.maximum(0.5, LINE_REACH * _steps(source)) if changes.whole_lines else None
+    mask, others = (_moved(each, source, reach) for each in (cutout.mask, cutout.others))
+    if not mask.any():
         return cutout
-    return replace(cutout, image=np.stack(image, -1), mask=mask >= covered, others=others >= covered)
+    return replace(cutout, image=np.stack(image, -1), mask=mask, others=others)
+
+
+def _steps(source: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far apart the sources `(2, h, w)` of neighbouring pixels lie, at most, `(h, w)` pixels."""
+    along = [np.hypot(*np.gradient(source, axis=axis)) for axis in (1, 2)]
+    return np.asarray(np.maximum(*along))
+
+
+def _moved(mask: MaskArray, source: NDArray[np.float64], reach: NDArray[np.float64] | None) -> MaskArray:
+    """Return a mask where every pixel comes from `source`.
+
+    Args:
+        reach: `(h, w)`, distance from the defect, pixels, up to which a pixel is defect, so that hairlines stay whole;
+            None to go by the share of it that is covered.
+    """
+    if reach is None:
+        return np.asarray(ndimage.map_coordinates(mask.astype(np.float32), source, order=1, mode="nearest") >= COVERED)
+    distance = ndimage.distance_transform_edt(~mask).astype(np.float32)
+    return np.asarray(ndimage.map_coordinates(distance, source, order=1, mode="nearest") <= reach)
 
 
 def _bending(
-    shape: tuple[int, ...], deviation: float, touches: NDArray[np.int_], rng: np.random.Generator
+    shape: tuple[int, ...],
+    deviation: float,
+    spacing: float,
+    touches: NDArray[np.int_],
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Draw a smooth field `(2, h, w)` of shifts; none across a border of the photograph that the defect touches."""
-    coarse = rng.normal(0, deviation, (2, BEND_CELLS, BEND_CELLS))
-    grid = [np.linspace(0, BEND_CELLS - 1, length) for length in shape]
-    places = np.stack(np.meshgrid(*grid, indexing="ij"))
+    """Draw a smooth field `(2, h, w)` of shifts; none across a border of the photograph that the defect touches.
+
+    Args:
+        deviation: of a shift, pixels of the photograph.
+        spacing: of the points at which shifts are drawn, pixels. Were it less than a few deviations, shapes would fold.
+    """
+    counts = [2 + int(length / spacing) for length in shape]
+    coarse = rng.normal(0, deviation, (2, *counts))
+    places = np.indices(shape) / spacing
     field = np.stack([ndimage.map_coordinates(one, places, order=3, mode="nearest") for one in coarse])
     return np.asarray(field * (touches == 0)[:, None, None])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,13 +76,26 @@ def test_hairlines_stay_whole_where_that_is_asked_for() -> None:
     mask[40, 20:180] = True
     pair = Pair("line", surface(0, 80, 200), mask)
     parts = []
-    for whole in (False, True):
-        rng = np.random.default_rng(0)
+    for whole, seed in itertools.product((False, True), range(6)):
+        rng = np.random.default_rng(seed)
         changes = Changes((0.6, 0.6), (0.3, 0.3), 0.05, whole_lines=whole)
         found = changed(cut_out(pair, NONE, rng), (80, 200), rng, changes).mask
         parts.append(ndimage.label(found, np.ones((3, 3)))[1])
         assert found.sum() < 3 * 100
-    assert parts[1] == 1 < parts[0]
+    assert max(parts[6:]) == 1 < max(parts[:6])
+
+
+def test_a_long_defect_is_bent_without_folding() -> None:
+    """Along a line that is bent, every column shows it once, hardly thicker than it was."""
+    mask = np.zeros((120, 600), np.bool_)
+    mask[60:64, 20:580] = True
+    pair = Pair("line", surface(0, 120, 600), mask)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        found = changed(cut_out(pair, NONE, rng), (120, 600), rng, Changes((1, 1), (0, 0), 0.05)).mask
+        thick = found.sum(0)
+        assert np.median(thick[thick > 0]) < 7
+        assert np.percentile(thick, 95) < 12
 
 
 @pytest.mark.parametrize("side", ["top", "left", "bottom", "right"])
