@@ -9,7 +9,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from model.dualanodiff.lora import AdapterRouting
+from model.diffusion.lora import AdapterRouting
 from model.dualanodiff.reference import TwoTokenAttention
 from model.dualanodiff.sampling.merged_unet import MergedUNet
 from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet, attentions

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from model.data.placement import NormalImage, Placement
+from model.data.places import Places
 from model.diffusion.base import Base
 from model.masks.networks import MaskNetworks
 from model.masks.u2net import U2Net
 from model.runtime.cuda_memory import BatchBudget
 from model.runtime.progress import Progress
+from model.training.loop import CheckpointCallback
 from model.types import Candidate, Pair
 from service.core.options.methods import DEFAULT_METHOD
 
@@ -100,6 +102,14 @@ _Sampling = TypeVar("_Sampling", bound=SamplingSettings)
 
 
 @dataclass(frozen=True, slots=True)
+class DefectType:
+    """The few-shot pairs of one type of defect."""
+
+    name: str
+    pairs: Sequence[Pair]
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingRequest(Generic[_Training]):
     """All that decides what is trained.
 
@@ -107,6 +117,7 @@ class TrainingRequest(Generic[_Training]):
         settings: of the method, resolved for the base.
         networks: mask networks; `part` is adapted to the pairs, `object` finds products.
         normals: good parts to learn from.
+        others: further defect types, for methods that learn several in one adapter.
     """
 
     base: Base
@@ -117,32 +128,17 @@ class TrainingRequest(Generic[_Training]):
     networks: MaskNetworks
     normals: Sequence[NormalImage] = ()
     method: str = DEFAULT_METHOD
+    others: Sequence[DefectType] = ()
+
+    def typed_pairs(self) -> tuple[list[str], list[Pair], list[int]]:
+        """Return the names of all defect types, their pairs one after the other, and the number of each one's type."""
+        types = [DefectType(self.defect_name, self.pairs), *self.others]
+        numbered = [(pair, number) for number, each in enumerate(types) for pair in each.pairs]
+        return [each.name for each in types], [pair for pair, _ in numbered], [number for _, number in numbered]
 
 
-class TrainingCallback(Protocol):
-    """Watches a training while it runs; an exception that it raises ends the training."""
-
-    def wants_checkpoint(self) -> bool:
-        """Say after every step whether to write a checkpoint now, besides the regular ones."""
-
-    def on_checkpoint(self, step: int, adapter: Adapter) -> None:
-        """Look at the adapter as it is at a checkpoint, while that is being written.
-
-        The last step is not shown unless its checkpoint was wanted: the finished adapter shows it.
-
-        Args:
-            step: steps done.
-            adapter: good for sampling until this returns, which changes no weights. Its mask network is not adapted
-                yet, its loss curve empty.
-        """
-
-    def on_saved(self, step: int, checkpoint: Path) -> None:
-        """Take note of a complete checkpoint, some steps after it was taken.
-
-        Args:
-            step: steps done when it was taken.
-            checkpoint: its folder; the next checkpoint replaces it.
-        """
+TrainingCallback = CheckpointCallback[Adapter]
+"""Watches the training of an adapter."""
 
 
 class Method(Protocol[_Adapter, _Training, _Sampling]):
@@ -151,6 +147,14 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
     @property
     def copies(self) -> bool:
         """Return whether its pairs are copies of real defects by design, so that being one is no reason to reject."""
+
+    @property
+    def learns_types(self) -> bool:
+        """Return whether one adapter can learn several defect types."""
+
+    @property
+    def takes_places(self) -> bool:
+        """Return whether masks to fill, and an allowed region, can be given."""
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> _Training:
         """Fill in the method's defaults and the base's recommendations where an option was not chosen.
@@ -222,6 +226,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
         *,
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
+        places: Places | None = None,
         compiles: bool = False,
     ) -> Sampler:
         """Make a request ready.
@@ -229,6 +234,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
         Args:
             normals: defect-free images to generate on.
             object_net: finds products.
+            places: where the user wants defects, for methods that take places.
             compiles: whether the process lives long enough for compiling on a GPU to pay.
 
         Raises:

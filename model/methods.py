@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from model.adapter_card import read_adapter_card
+from model.anomalydiffusion.method import AnomalyDiffusion
 from model.baselines.method import COPY_PASTE, PERLIN
 from model.diffusion.base import Base
 from model.dualanodiff.method import DualAnoDiff
@@ -16,6 +17,7 @@ from service.core.errors import UsageError
 
 METHODS: dict[str, Method[Any, Any, Any]] = {
     "dualanodiff": DualAnoDiff(),
+    "anomalydiffusion": AnomalyDiffusion(),
     COPY_PASTE.name: COPY_PASTE,
     PERLIN.name: PERLIN,
 }

@@ -47,6 +47,7 @@ class Candidate:
         window: `(left, top, right, bottom)` of the generated region in `image`, in pixels; None for the whole image.
         scores: numbers measured on the way (alignment, contrast …), for the manifest.
         review: who approved the pair and when, as JSON; None if nobody has looked at it.
+        defect: its defect type, where an adapter has several; otherwise None.
     """
 
     index: int
@@ -58,16 +59,18 @@ class Candidate:
     window: tuple[int, int, int, int] | None = None
     scores: dict[str, float] = field(default_factory=dict)
     review: dict[str, Any] | None = None
+    defect: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return everything except the images, as JSON."""
-        return {
+        record = {
             "index": self.index,
             "seed": self.seed,
             "normal": self.normal,
             "window": self.window,
             "scores": self.scores,
         }
+        return record if self.defect is None else {**record, "defect": self.defect}
 
     @classmethod
     def from_record(cls, record: dict[str, Any], image: ImageArray, mask: MaskArray, part: ImageArray | None) -> Self:

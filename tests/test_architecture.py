@@ -18,7 +18,10 @@ KERNEL = tuple(
         *("atomic_write", "disk", "errors", "limits", "object_keys", "requests", "strict_json"),
         *(
             f"options.{name}"
-            for name in ("baselines", "common", "declaration", "dualanodiff", "methods", "presets", "quality")
+            for name in (
+                *("anomalydiffusion", "baselines", "common", "declaration", "dualanodiff"),
+                *("learned", "methods", "presets", "quality"),
+            )
         ),
         *(
             f"uploads.{name}"

@@ -13,6 +13,7 @@ from model.baselines import copy_paste, perlin
 from model.baselines.adapter import BaselineAdapter, load_adapter, make_card, save_adapter
 from model.baselines.sampler import BaselineSampler, Draft, Scene
 from model.data.placement import NormalImage
+from model.data.places import Places, refuse_places
 from model.data.references import make_references
 from model.diffusion.base import Base
 from model.masks.objects import Objects
@@ -43,6 +44,8 @@ class Baseline(Generic[_Config]):
     options: type[_Config]
     draw: Callable[[Draft, _Config], Candidate]
     copies: bool
+    takes_places = False
+    learns_types = False
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> CollectionConfig:
         recommended = {name: value for name, value in base.few_shot.items() if name in declared(CollectionConfig)}
@@ -95,8 +98,10 @@ class Baseline(Generic[_Config]):
         *,
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
+        places: Places | None = None,
         compiles: bool = False,
     ) -> BaselineSampler:
+        refuse_places(places, self.name)
         self.check_sampling(adapter, settings, has_normals=bool(normals), has_object_net=object_net is not None)
         objects = Objects(for_inference(object_net, torch.float32), normals) if object_net is not None else None
         scene = Scene(adapter, normals, objects)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from model.baselines.sampler import Draft, Scene, draw_best
+from model.baselines.sampler import Draft, Scene
 from model.baselines.textures import draw_texture
 from model.data.crops import Window
+from model.data.cutout import draw_best
 from model.data.placement import Anchor, NormalImage, inner_border
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.baselines import PerlinConfig

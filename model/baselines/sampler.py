@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -17,20 +16,6 @@ from model.runtime.seeding import pair_seed
 from model.types import Candidate, MaskArray
 
 Draw = Callable[["Draft"], Candidate]
-
-_Drawn = TypeVar("_Drawn")
-
-
-def draw_best(draw_one: Callable[[], tuple[float, _Drawn]], enough: float, tries: int) -> _Drawn:
-    """Draw until a draw's score is `enough`, at most `tries` times after the first; returns the best one."""
-    most, best = draw_one()
-    for _ in range(tries):
-        if most >= enough:
-            break
-        score, drawn = draw_one()
-        if score > most:
-            most, best = score, drawn
-    return best
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,13 @@ def train(  # noqa: PLR0913 - every option is a parameter
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the adapter to, e.g. adapters/scratch.")],
     object_name: Annotated[str, typer.Option("--object", help="What the images show, e.g. 'metal nut'.")] = "product",
     defect_name: Annotated[str, typer.Option("--defect", help="The kind of defect, e.g. 'scratch'.")] = "defect",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=IMAGES,MASKS",
+            help="A further defect type of the same product; can be repeated. Of anomalydiffusion alone.",
+        ),
+    ] = None,
     normals: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Defect-free images, used to compose more training images.")
     ] = None,
@@ -97,6 +104,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
             object_name,
             defect_name,
             method=method,
+            also=tuple(also or ()),
             normals=normals,
             device=device,
             mask_net=mask_net,
@@ -129,6 +137,18 @@ def generate(  # noqa: PLR0913 - every option is a parameter
         str | None, typer.Option(help="The adapter's base, if it can no longer be found under its recorded name.")
     ] = None,
     object_net: ObjectNet = None,
+    place: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of masks to fill, one per pair in turn; one named like a normal goes there. "
+            "Of anomalydiffusion alone.",
+        ),
+    ] = None,
+    allowed: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Mask of where defects may lie: white. Of anomalydiffusion alone."),
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -150,6 +170,8 @@ def generate(  # noqa: PLR0913 - every option is a parameter
             limits=limits,
             max_attempts=max_attempts,
             object_net=object_net,
+            place=place,
+            allowed=allowed,
             brightness=brightness,
             device=device,
             force=force,

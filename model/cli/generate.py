@@ -18,7 +18,9 @@ from model.cli.checks import (
     require_space,
 )
 from model.cli.output import PREPARED, Output, duration
+from model.cli.places import read_places
 from model.data.placement import NormalImage
+from model.data.places import Places, refuse_places
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
 from model.generation.dataset import make_dataset
 from model.generation.filter import Counts
@@ -49,6 +51,8 @@ class GenerateCommand:
     limits: Path | None = None
     max_attempts: int | None = None
     object_net: Path | None = None
+    place: Path | None = None
+    allowed: Path | None = None
     brightness: str | None = None
     device: str = "auto"
     force: bool = False
@@ -60,6 +64,7 @@ class Inputs:
     """Checked inputs that need neither adapter nor base, and notes on them."""
 
     normals: list[NormalImage]
+    places: Places
     notes: list[str]
     formats: list[str]
     limits: QualityLimits
@@ -121,6 +126,10 @@ def prepare(command: GenerateCommand) -> Generation:
             problems.attempt(
                 method.check_sampling, adapter, settings, has_normals=has_normals, has_object_net=has_object_net
             )
+        if inputs is not None and not method.takes_places:
+            problems.attempt(refuse_places, inputs.places, card["method"])
+        elif inputs is not None and inputs.normals:
+            problems.attempt(inputs.places.check, inputs.normals)
     if problems.found or inputs is None or adapter is None or settings is None:
         raise UsageError(problems.found, "the dataset cannot be generated")
     request = GenerationRequest(
@@ -132,6 +141,7 @@ def prepare(command: GenerateCommand) -> Generation:
         limits=inputs.limits,
         formats=inputs.formats,
         max_attempts=command.max_attempts,
+        places=inputs.places,
     )
     require_space(command.target, _estimate(request))
     return Generation(command, request, inputs.notes)
@@ -148,6 +158,7 @@ def read_inputs(command: GenerateCommand) -> Inputs:
     limits = problems.attempt(read_limits, command.limits) if command.limits is not None else None
     reading = problems.attempt(chosen_reading, command.brightness, None)
     found = problems.attempt(load_normals, command.normals, reading)
+    places = problems.attempt(read_places, command.place, command.allowed)
     problems.attempt(check_new_file, command.target, force=command.force)
     if command.num_pairs < 1:
         problems.found.append(f"num-pairs is {command.num_pairs}; it must be at least 1")
@@ -155,9 +166,9 @@ def read_inputs(command: GenerateCommand) -> Inputs:
         problems.found.append(
             f"max-attempts is {command.max_attempts}; it must be at least num-pairs, {command.num_pairs}"
         )
-    if problems.found or formats is None or found is None:
+    if problems.found or formats is None or found is None or places is None:
         raise UsageError(problems.found)
-    return Inputs(*found, formats, QualityLimits(**limits or {}))
+    return Inputs(found[0], places[0], found[1] + places[1], formats, QualityLimits(**limits or {}))
 
 
 def perform(generation: Generation, output: Output) -> DatasetSummary:

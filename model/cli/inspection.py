@@ -14,7 +14,10 @@ from model.export.inspection import read_dataset
 from model.methods import METHODS
 from service.core.errors import UsageError
 
-SHOWN_SETTINGS = ("resolution", "batch", "rank", "lr", "view", "bcm", "lora_targets", "prompts", "precision", "seed")
+SHOWN_SETTINGS = (
+    *("resolution", "batch", "rank", "fill_rank", "embedding_lr", "lr", "view", "bcm", "spatial", "lora_targets"),
+    *("prompts", "precision", "seed"),
+)
 
 
 def inspect(path: Path, output: Output) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from model.cli.checks import (
 )
 from model.cli.output import PREPARED, Output, duration
 from model.masks.networks import load_mask_networks
-from model.method import TrainingRequest
+from model.method import DefectType, TrainingRequest
 from model.methods import method_named, train_adapter
 from model.training.checkpoint import list_checkpoints, read_record
 from service.core.atomic_write import write_text
@@ -45,7 +45,11 @@ COPIES = 9
 
 @dataclass(frozen=True, slots=True)
 class TrainCommand:
-    """What the user asked for; `options` are the training options that were chosen."""
+    """What the user asked for; `options` are the training options that were chosen.
+
+    Attributes:
+        also: further defect types, `NAME=IMAGES,MASKS` each.
+    """
 
     images: Path
     masks: Path
@@ -54,6 +58,7 @@ class TrainCommand:
     object_name: str
     defect_name: str
     method: str = DEFAULT_METHOD
+    also: Sequence[str] = ()
     normals: Path | None = None
     device: str = "auto"
     mask_net: Path | None = None
@@ -84,6 +89,7 @@ class Training:
             "object": self.request.object_name,
             "defect": self.request.defect_name,
             "data": [describe_pair(pair) for pair in self.request.pairs],
+            **{f"data of {each.name}": [describe_pair(pair) for pair in each.pairs] for each in self.request.others},
             "normals": [[normal.name, image_hash(normal.image)] for normal in self.request.normals],
             "mask_net": _file_hash(self.command.mask_net),
             "object_net": _file_hash(self.command.object_net),
@@ -133,6 +139,7 @@ def prepare(command: TrainCommand, output: Output) -> Training:
     method = problems.attempt(method_named, command.method)
     reading = problems.attempt(_reading, command)
     found = problems.attempt(load_pairs, command.images, command.masks, reading)
+    others = problems.attempt(_others, command, reading)
     good = problems.attempt(load_normals, command.normals, reading)
     problems.attempt(check_new_adapter, command.target, force=command.force)
     if method is not None:
@@ -155,11 +162,14 @@ def prepare(command: TrainCommand, output: Output) -> Training:
                 networks,
                 normals=good[0] if good else [],
                 method=command.method,
+                others=others[0] if others else (),
             )
             notes = problems.attempt(method.check_training, request)
-    if problems.found or found is None or good is None or request is None or notes is None:
+    if method is not None and command.also and not method.learns_types:
+        problems.found.append(f"{command.method} learns one defect type per adapter: --also is for anomalydiffusion")
+    if problems.found or found is None or others is None or good is None or request is None or notes is None:
         raise UsageError(problems.found, "the adapter cannot be trained")
-    for note in (*found[1], *good[1], *notes):
+    for note in (*found[1], *others[1], *good[1], *notes):
         output.note(note)
     numbers = sum(parameter.numel() for parameter in request.base.unet.parameters())
     require_space(command.target, int(numbers * TRAINED_SHARE) * 4 * COPIES)
@@ -181,6 +191,31 @@ def perform(training: Training, output: Output) -> float | None:
         loss = item.loss if item.stage == "train" else loss
     shutil.rmtree(workspace)
     return loss
+
+
+def _others(command: TrainCommand, reading: Reading | None) -> tuple[list[DefectType], list[str]]:
+    """Read the pairs of further defect types; also returns notes."""
+    problems = Problems()
+    types: list[DefectType] = []
+    notes: list[str] = []
+    for one in command.also:
+        name, is_there, folders = one.partition("=")
+        images, comma, masks = folders.partition(",")
+        if not (is_there and comma and name.strip() and images and masks):
+            problems.found.append(
+                f"--also is {one!r}; it must be NAME=IMAGES,MASKS, like break=break/images,break/masks"
+            )
+            continue
+        read = problems.attempt_on(name, load_pairs, Path(images), Path(masks), reading)
+        if read is not None:
+            types.append(DefectType(name.strip(), read[0]))
+            notes += read[1]
+    names = [command.defect_name, *(each.name for each in types)]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        problems.found.append(f"two defect types are named {', '.join(doubled)}: give each a name of its own")
+    if problems.found:
+        raise UsageError(problems.found)
+    return types, notes
 
 
 def _reading(command: TrainCommand) -> Reading:

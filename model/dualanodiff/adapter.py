@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import StableDiffusionPipeline
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from peft import get_peft_model_state_dict
+from safetensors.torch import save_file
 
 from model.adapter_card import FORMAT_VERSION, describe_pair, image_hash, read_adapter_card
 from model.data import references
 from model.data.placement import Placement
 from model.diffusion.base import Base
-from model.dualanodiff.lora import TEXT_ADAPTER
+from model.diffusion.lora import TEXT_ADAPTER
+from model.diffusion.stored_weights import LORA_FILE, contiguous, load_lora, load_module, read_weights, under
 from model.dualanodiff.model import DualAnoDiffModel, build_model
 from model.dualanodiff.unet import ANOMALY, GLOBAL
 from model.masks.u2net import U2Net, load_u2net, save_u2net
@@ -40,8 +39,6 @@ from service.core.options.dualanodiff import TrainingConfig
 from service.core.strict_json import to_json
 
 METHOD = "dualanodiff"
-
-LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 @dataclass(slots=True)
@@ -138,9 +135,9 @@ def save_adapter(
                 text_encoder_lora_layers=text,
             )
         if model.config.saim:
-            save_file(_contiguous(model.denoiser.interaction), aside / "interaction.safetensors")
+            save_file(contiguous(model.denoiser.interaction), aside / "interaction.safetensors")
         if model.denoiser.background is not None:
-            save_file(_contiguous(model.denoiser.background), aside / "background.safetensors")
+            save_file(contiguous(model.denoiser.background), aside / "background.safetensors")
         if mask_net is not None:
             save_u2net(mask_net, aside / "mask_net.safetensors")
         references.write_pairs(aside / "reference", reals)
@@ -167,15 +164,15 @@ def load_adapter(folder: Path, base: Base) -> DualAnoDiffAdapter:
     model = build_model(base, config, card["object"], card["defect"])
     problems: list[str] = []
     for branch in (GLOBAL, ANOMALY):
-        tensors = _read(folder / branch / LORA_FILE, problems)
-        _load_lora(model.denoiser.unet, branch, _under(tensors, "unet."), f"{branch}/{LORA_FILE}", problems)
+        tensors = read_weights(folder / branch / LORA_FILE, problems)
+        load_lora(model.denoiser.unet, branch, under(tensors, "unet."), f"{branch}/{LORA_FILE}", problems)
         if branch == GLOBAL and config.text_rank:
-            own = _under(tensors, "text_encoder.")
-            _load_lora(model.text_encoder, TEXT_ADAPTER, own, f"{branch}/{LORA_FILE}", problems)
+            own = under(tensors, "text_encoder.")
+            load_lora(model.text_encoder, TEXT_ADAPTER, own, f"{branch}/{LORA_FILE}", problems)
     if config.saim:
-        _load_module(model.denoiser.interaction, folder / "interaction.safetensors", problems)
+        load_module(model.denoiser.interaction, folder / "interaction.safetensors", problems)
     if model.denoiser.background is not None:
-        _load_module(model.denoiser.background, folder / "background.safetensors", problems)
+        load_module(model.denoiser.background, folder / "background.safetensors", problems)
     reals = references.read_pairs(folder / "reference", [place["name"] for place in card["placements"]], problems)
     if problems:
         raise UsageError(problems, f"The adapter {folder} is damaged or incomplete")
@@ -189,48 +186,3 @@ def load_adapter(folder: Path, base: Base) -> DualAnoDiffAdapter:
         references=reals,
         placements=[Placement(**place) for place in card["placements"]],
     )
-
-
-def _contiguous(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-
-
-def _read(path: Path, problems: list[str]) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        problems.append(f"{path.parent.name}/{path.name} cannot be read: {error}")
-        return {}
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _load_lora(network: nn.Module, adapter: str, found: dict[str, Tensor], source: str, problems: list[str]) -> None:
-    expected = get_peft_model_state_dict(network, adapter_name=adapter)
-    if differing := _differences(found, expected):
-        problems.append(f"{source}: {differing}")
-    else:
-        set_peft_model_state_dict(network, found, adapter_name=adapter)
-
-
-def _load_module(module: nn.Module, path: Path, problems: list[str]) -> None:
-    found = _read(path, problems)
-    if differing := _differences(found, module.state_dict()):
-        problems.append(f"{path.name}: {differing}")
-    else:
-        module.load_state_dict(found)
-
-
-def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    missing = sorted(set(expected) - set(found))
-    surplus = sorted(set(found) - set(expected))
-    shapes = [
-        f"{name} is {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in sorted(set(found) & set(expected))
-        if found[name].shape != expected[name].shape
-    ]
-    differences = [f"{len(missing)} weights are missing, first {missing[0]}"] if missing else []
-    differences += [f"{len(surplus)} weights are unknown, first {surplus[0]}"] if surplus else []
-    return "; ".join(differences + shapes[:3])

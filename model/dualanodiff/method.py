@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
-import platform
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from model.data.placement import NormalImage
+from model.data.places import Places, refuse_places
 from model.diffusion.base import Base
+from model.diffusion.stored_weights import LORA_FILE
 from model.dualanodiff.adapter import (
-    LORA_FILE,
     DualAnoDiffAdapter,
     load_adapter,
     make_card,
@@ -45,6 +41,8 @@ class DualAnoDiff:
     """Implements `model.method.Method`."""
 
     copies = False
+    takes_places = False
+    learns_types = False
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> TrainingConfig:
         return resolve_config(base, options)
@@ -103,13 +101,7 @@ class DualAnoDiff:
                 yield item
             else:
                 result = item
-        run = {
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "seconds": round(clock.seconds, 1),
-            "machine": torch.cuda.get_device_name()
-            if request.base.device.type == "cuda"
-            else f"{platform.machine()}, {os.cpu_count()} cores",
-        }
+        run = clock.record(request.base.device)
         save_adapter(target, model, describe(result), references, mask_net=mask_net, run=run)
 
     def load(self, folder: Path, base: Base) -> DualAnoDiffAdapter:
@@ -147,8 +139,10 @@ class DualAnoDiff:
         *,
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
+        places: Places | None = None,
         compiles: bool = False,
     ) -> Sampler:
+        refuse_places(places, "dualanodiff")
         compiler = _compiler() if compiles and adapter.base.device.type == "cuda" else None
         return prepare_sampling(adapter, settings, normals=normals, object_net=object_net, compiler=compiler)
 

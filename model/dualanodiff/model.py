@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from model.diffusion.base import Base
+from model.diffusion.lora import ALL_TARGETS, ATTENTION_TARGETS, add_branch_lora, add_text_lora, lora_parameters
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.prompts import embed, tokenize
-from model.dualanodiff.lora import ALL_TARGETS, ATTENTION_TARGETS, add_branch_lora, add_text_lora, lora_parameters
 from model.dualanodiff.prompts import good_prompts, nested_prompts
 from model.dualanodiff.unet import ANOMALY, GLOBAL, TwoBranchUNet
 from model.kernels.group_norm import use_channels_last_norms

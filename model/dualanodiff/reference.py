@@ -22,10 +22,10 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from model.data.pixels import to_images
+from model.diffusion.lora import lora_parameters
 from model.diffusion.prompts import embed
 from model.diffusion.schedulers import make_scheduler
 from model.dualanodiff.adapter import DualAnoDiffAdapter
-from model.dualanodiff.lora import lora_parameters
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.saim import SAIM
 from model.dualanodiff.unet import ANOMALY, GLOBAL, TwoBranchAttnProcessor, attentions

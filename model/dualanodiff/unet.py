@@ -23,8 +23,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from model.diffusion.lora import AdapterRouting
 from model.dualanodiff.bcm import BackgroundCompensation
-from model.dualanodiff.lora import AdapterRouting
 from model.dualanodiff.saim import SAIM
 from model.kernels.attention import fused_attention
 from model.runtime import switches

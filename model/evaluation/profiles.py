@@ -12,7 +12,8 @@ from service.core.errors import UsageError
 COMPARED = ("real", "copy-paste", "dualanodiff", "real+copy-paste", "real+dualanodiff")
 EVERY_ROW = (
     *("real", "copy-paste", "perlin", "raw-sketch", "no-lora", "dualanodiff", "no-saim", "bcm", "checks-off"),
-    *("real+copy-paste", "real+perlin", "real+raw-sketch", "real+dualanodiff"),
+    *("anomalydiffusion", "no-spatial", "no-reweighting"),
+    *("real+copy-paste", "real+perlin", "real+raw-sketch", "real+dualanodiff", "real+anomalydiffusion"),
 )
 
 

@@ -44,6 +44,14 @@ SOURCES: dict[str, Source] = {
     "dualanodiff": Source("DualAnoDiff", "dualanodiff"),
     "no-saim": Source("DualAnoDiff without SAIM", "dualanodiff", training={"saim": False}),
     "bcm": Source("DualAnoDiff with BCM", "dualanodiff", training={"bcm": True}),
+    "anomalydiffusion": Source("AnomalyDiffusion", "anomalydiffusion"),
+    "no-spatial": Source("AnomalyDiffusion without place words", "anomalydiffusion", training={"spatial": False}),
+    "no-reweighting": Source(
+        "AnomalyDiffusion without re-weighting",
+        "anomalydiffusion",
+        sampling={"reweighting": False},
+        adapter="anomalydiffusion",
+    ),
     "checks-off": Source("DualAnoDiff, checks off", "dualanodiff", limits=UNCHECKED, adapter="dualanodiff"),
 }
 """Every source by its name in a table. Options are the defaults of method and base but for those named here."""

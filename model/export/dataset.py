@@ -231,6 +231,8 @@ def _write_pair(
         "scores": {name: _finite(score) for name, score in sorted(candidate.scores.items())},
         **({} if candidate.review is None else {"review": candidate.review}),
     }
+    if candidate.defect is not None:
+        record["defect"] = candidate.defect
     for layout in layouts:
         _add_all(archive, layout.pair(stored))
     return record

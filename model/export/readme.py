@@ -34,6 +34,12 @@ DRAWN = """\
 masks are derived from what the model drew and were checked by rules, not by a person.
 """
 
+FILLED = """\
+**Every image under `images/` is generated**: on a photograph of a healthy part, a diffusion model that was adapted to a
+handful of real examples drew a defect into a mask. The mask was there first, so it is exact; away from it, the pixels
+are the photograph's own. `manifest.jsonl` names the defect type where there are several.
+"""
+
 COPIED = """\
 **Every image under `images/` is generated**: a real defect was copied to a healthy photograph, and no model drew
 anything. The mask is that of the copy. It is a baseline, to compare a generative method with.
@@ -44,7 +50,7 @@ PATCHED = """\
 and no model drew anything. The mask is that of the patch. It is a baseline, to compare a generative method with.
 """
 
-ORIGINS = {"dualanodiff": DRAWN, "copy-paste": COPIED, "perlin": PATCHED}
+ORIGINS = {"dualanodiff": DRAWN, "anomalydiffusion": FILLED, "copy-paste": COPIED, "perlin": PATCHED}
 """Method → how its pairs are made."""
 
 REVIEWED = """\

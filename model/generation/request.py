@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from model.data.placement import NormalImage
+from model.data.places import Places
 from model.masks.u2net import U2Net
 from model.method import Adapter, Sampler, SamplingSettings
 from model.methods import method_of
@@ -29,6 +30,7 @@ class GenerationRequest:
         limits: thresholds of the quality checks.
         formats: layouts to add to the dataset.
         max_attempts: limit of candidates; None means ten per pair.
+        places: where the user wants defects, for methods that take places.
     """
 
     adapter: Adapter
@@ -39,6 +41,7 @@ class GenerationRequest:
     limits: QualityLimits = field(default_factory=QualityLimits)
     formats: Sequence[str] = ()
     max_attempts: int | None = None
+    places: Places = field(default_factory=Places)
 
     @property
     def attempts_allowed(self) -> int:
@@ -52,7 +55,12 @@ class GenerationRequest:
             compiles: whether the process runs long enough for compilation on a GPU to pay off.
         """
         return method_of(self.adapter).prepare(
-            self.adapter, self.settings, normals=self.normals, object_net=self.object_net, compiles=compiles
+            self.adapter,
+            self.settings,
+            normals=self.normals,
+            object_net=self.object_net,
+            places=self.places,
+            compiles=compiles,
         )
 
     def described(self) -> dict[str, Any]:
@@ -63,6 +71,7 @@ class GenerationRequest:
             "formats": sorted(self.formats),
             "limits": asdict(self.limits),
             **self.settings.as_dict(),
+            **({"places": self.places.identity()} if self.places else {}),
         }
 
     def identity(self) -> dict[str, Any]:
@@ -77,6 +86,7 @@ class GenerationRequest:
             "object_net": _weights_hash(self.object_net) if self.object_net is not None else None,
             **asdict(self.limits),
             **self.settings.as_dict(),
+            **({"places": self.places.identity()} if self.places else {}),
         }
 
 

@@ -75,6 +75,9 @@ FEW_SHOT: dict[str, Any] = {
     "defect_weight": 0.25,
     "precision": "bf16",
     "mask_steps": 80,
+    "fill_rank": 32,
+    "embedding_lr": 5e-3,
+    "encoder_lr": 1e-3,
 }
 SAMPLING: dict[str, Any] = {"steps": 15, "guidance_scale": 1.5, "strength": 0.95, "precision": "bf16"}
 

@@ -7,11 +7,14 @@ index.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
 from model.runtime import switches
 from model.runtime.switches import Switch
+
+_Result = TypeVar("_Result")
 
 SHARE = 0.8
 """Of the free memory that a batch may take; the rest is for what a measurement of two small ones does not show."""
@@ -33,6 +36,20 @@ class BatchBudget:
         """How many pairs of a batch to denoise together: parts of one size, unless that would waste half the room."""
         even = max(part for part in range(1, min(self.pairs, batch) + 1) if batch % part == 0)
         return even if 2 * even > self.pairs or even == batch else self.pairs
+
+    def run(self, work: Callable[[int], _Result]) -> _Result:
+        """Do a work that takes at most so many pairs at once, with half as many as often as they do not fit.
+
+        Raises:
+            torch.OutOfMemoryError: not even one fits.
+        """
+        while True:
+            try:
+                return work(self.pairs)
+            except torch.OutOfMemoryError:
+                if self.pairs == 1:
+                    raise
+            self.halve(self.pairs)  # outside of the handler, so that the error no longer keeps tensors alive
 
     def halve(self, tried: int) -> None:
         """After `tried` pairs, more than one, did not fit."""

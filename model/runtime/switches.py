@@ -30,7 +30,7 @@ class Switch(StrEnum):
     FUSED_NORM = "fused_norm"
     """Group normalisation of channels-last and half-precision activations (`model.kernels.group_norm`)."""
     FUSED_ADAM = "fused_adam"
-    """The optimiser's step in one kernel (`model.dualanodiff.trainer`)."""
+    """The optimiser's step in one kernel (`model.training.loop`)."""
     MERGED_UNET = "merged_unet"
     """LoRAs merged into the weights for sampling (`model.dualanodiff.sampling.merged_unet`)."""
     FOLDED_U2NET = "folded_u2net"

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import time
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from service.core.atomic_write import write_text
 
@@ -29,3 +34,13 @@ class TrainingClock:
     def keep(self) -> None:
         """Save the seconds for a process that resumes the training."""
         write_text(self._file, json.dumps({"seconds": self.seconds}))
+
+    def record(self, device: torch.device) -> dict[str, Any]:
+        """Describe the training that ends now: when, how long, on what machine."""
+        return {
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": round(self.seconds, 1),
+            "machine": torch.cuda.get_device_name()
+            if device.type == "cuda"
+            else f"{platform.machine()}, {os.cpu_count()} cores",
+        }

@@ -28,6 +28,19 @@ PATIENCE = 10
 """Number of measurements without a new best after which training stops."""
 
 
+def is_due(step: int) -> bool:
+    """Return whether the held-out pair is measured after this step."""
+    return step % MEASURE_EVERY == 0
+
+
+def spare_pair(count: int, steps: int, seed: int) -> int | None:
+    """Choose which of `count` pairs to hold out; None where there are too few.
+
+    With fewer steps a training could not stop early, so holding a pair out would gain nothing.
+    """
+    return seed % count if count >= LEAST_PAIRS and steps > PATIENCE * MEASURE_EVERY else None
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """The result of a training.

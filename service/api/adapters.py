@@ -102,6 +102,10 @@ _SCRATCHES = {
 
 _EXAMPLES = {
     "dualanodiff": {"summary": "Train a model", "value": {**_SCRATCHES, "steps": 1000}},
+    "anomalydiffusion": {
+        "summary": "Learn a defect that is then drawn into masks, where you want it on your good parts",
+        "value": {**_SCRATCHES, "normals[]": ["good_1.png", "good_2.png"], "method": "anomalydiffusion"},
+    },
     "held-out": {
         "summary": "Train a model, and keep photographs back to measure what its pairs are worth",
         "value": {

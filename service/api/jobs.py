@@ -22,7 +22,7 @@ from service.api.representations import POLL_SECONDS
 from service.api.services import UsedServices
 from service.api.submission import Submission, replayed, require_rate, submit
 from service.core.object_keys import Kind
-from service.core.options.methods import DEFAULT_METHOD, own_options, refusals
+from service.core.options.methods import DEFAULT_METHOD, PLACED, own_options, refusals
 from service.core.record import State
 from service.core.requests import JobRequest, unset
 from service.core.webhooks import refusal
@@ -38,6 +38,8 @@ JobId = Annotated[str, Path(description="The id that `POST /jobs` returned.")]
 
 
 _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "formats": ["coco"]}
+_PLACED = {**_EXAMPLE, "region": [0, 0.5, 0.5, 1], "sizes": [0.5, 1], "on_object": True}
+_OUTLINED = {**_EXAMPLE, "placements": [{"polygon": [[0.2, 0.3], [0.6, 0.32], [0.4, 0.4]], "normal": "good_1.png"}]}
 _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "seeds": 3}}
 
 
@@ -53,7 +55,7 @@ _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "s
             *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
         ),
     },
-    openapi_extra=documented_body(JobRequest, _EXAMPLE, _EVALUATED),
+    openapi_extra=documented_body(JobRequest, _EXAMPLE, _PLACED, _OUTLINED, _EVALUATED),
 )
 async def create_job(
     request: Request,
@@ -95,11 +97,12 @@ async def create_job(
             "held_out_masks[] when you create an adapter, or leave evaluation out"
         )
         raise Problem("invalid_request", detail, errors=[{"pointer": "/evaluation", "detail": detail}])
-    method, asked = (
-        adapter.request.get("method", DEFAULT_METHOD),
-        wanted.model_dump(mode="json", exclude={"metadata", "webhook"}),
-    )
-    if refused := refusals("sampling", method, asked):
+    method = adapter.request.get("method", DEFAULT_METHOD)
+    asked = wanted.model_dump(mode="json", exclude={"metadata", "webhook"})
+    refused = refusals("sampling", method, asked)
+    if wanted.placements is not None and method not in PLACED:
+        refused["placements"] = f"{method} chooses places by itself: placements are for {' and '.join(sorted(PLACED))}"
+    if refused:
         errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
         raise Problem("invalid_request", summary(list(refused.values())), errors=errors)
     asked = own_options("sampling", method, asked)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from service.core.options.common import Seed
+from service.core.options.common import Seed, Share
 from service.core.options.declaration import declared, with_options
 from service.core.options.evaluation import EvaluationOptions
 from service.core.options.methods import DEFAULT_METHOD, MethodName, offered
@@ -148,6 +148,23 @@ class QualityOptions(_Json):
     """Thresholds of the quality checks."""
 
 
+class PlacementRequest(_Request):
+    """A place to draw a defect in.
+
+    Attributes:
+        polygon: the outline of the mask, x and y as shares of the photograph's width and height.
+        normal: name of the good part to draw on; None for one of them in turn.
+    """
+
+    polygon: Annotated[
+        tuple[tuple[Share, Share], ...],
+        Field(min_length=3, max_length=1000, description="Outline of the mask: x and y as shares of the photograph."),
+    ]
+    normal: Annotated[
+        str | None, Field(max_length=255, description="Name of the good part to draw on; null for one in turn.")
+    ] = None
+
+
 @with_options(offered("sampling"))
 class JobRequest(_Json):
     """A request for a dataset of pairs, with the options of sampling; which apply depends on the adapter's method.
@@ -157,6 +174,7 @@ class JobRequest(_Json):
         formats: further layouts of the dataset.
         limits: thresholds of the quality checks.
         max_attempts: most candidates to try; None for ten per pair.
+        placements: masks to draw defects in, pair by pair in turn; None where the method chooses them.
         evaluation: measures the pairs on the adapter's held-out photographs; None for no evaluation.
     """
 
@@ -170,6 +188,14 @@ class JobRequest(_Json):
     limits: QualityOptions = Field(default_factory=QualityOptions, description="Thresholds of the quality checks.")
     max_attempts: Annotated[
         int | None, Field(ge=1, le=1_000_000, description="Most candidates to try; ten per pair if it is left out.")
+    ] = None
+    placements: Annotated[
+        tuple[PlacementRequest, ...] | None,
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="Masks to draw defects in, one per candidate in turn. Of anomalydiffusion alone.",
+        ),
     ] = None
     evaluation: Annotated[
         EvaluationOptions | None,

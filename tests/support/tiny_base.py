@@ -16,7 +16,7 @@ from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PredictionType = Literal["epsilon", "v_prediction"]
 
@@ -26,16 +26,23 @@ TEXT_WIDTH = 32
 WORDS = ["a", "with", "of", "the", "vfx", "sks", "metal", "tile", "product", "defect", "anomaly", "crack", "break"]
 
 
-def build_tiny_base(folder: Path, prediction_type: PredictionType = "epsilon", seed: int = 0) -> Path:
-    """Write the base into `folder` and return the folder; the same seed gives the same weights."""
+def build_tiny_base(
+    folder: Path, prediction_type: PredictionType = "epsilon", seed: int = 0, *, words_of_sd: bool = False
+) -> Path:
+    """Write the base into `folder` and return the folder; the same seed gives the same weights.
+
+    Args:
+        words_of_sd: whether prompts have the format of Stable Diffusion 1.5: CLIP's byte pairs, 77 tokens, 768 wide.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tokenizer = _tokenizer()
+        tokenizer = _clip_tokenizer() if words_of_sd else _tokenizer()
+        width = 768 if words_of_sd else TEXT_WIDTH
         pipeline = StableDiffusionPipeline(
             vae=_autoencoder(),
-            text_encoder=_text_encoder(tokenizer),
+            text_encoder=_text_encoder(tokenizer, width),
             tokenizer=tokenizer,
-            unet=_unet(),
+            unet=_unet(width),
             scheduler=_scheduler(prediction_type),
             safety_checker=None,
             feature_extractor=None,
@@ -45,7 +52,7 @@ def build_tiny_base(folder: Path, prediction_type: PredictionType = "epsilon", s
     return folder
 
 
-def _unet() -> UNet2DConditionModel:
+def _unet(text_width: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
@@ -55,7 +62,7 @@ def _unet() -> UNet2DConditionModel:
         block_out_channels=(32, 64),
         layers_per_block=1,
         attention_head_dim=4,
-        cross_attention_dim=TEXT_WIDTH,
+        cross_attention_dim=text_width,
         norm_num_groups=8,
     )
 
@@ -72,15 +79,15 @@ def _autoencoder() -> AutoencoderKL:
     )
 
 
-def _text_encoder(tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
+def _text_encoder(tokenizer: PreTrainedTokenizerBase, width: int) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=2 * TEXT_WIDTH,
+            hidden_size=width,
+            intermediate_size=2 * width,
             num_hidden_layers=2,
             num_attention_heads=4,
-            max_position_embeddings=TOKENS,
+            max_position_embeddings=tokenizer.model_max_length,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -106,6 +113,22 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         eos_token="<end>",
         unk_token="<unk>",
     )
+
+
+def _clip_tokenizer() -> CLIPTokenizer:
+    """CLIP's tokenizer with the letters, and the words of this module, as its only pieces."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces, merges = [*letters, *(f"{letter}</w>" for letter in letters)], []
+    for word in WORDS:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            merged = parts[0] + parts[1]
+            if merged not in pieces:
+                pieces.append(merged)
+                merges.append((parts[0], parts[1]))
+            parts[:2] = [merged]
+    vocabulary = {piece: number for number, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
 
 
 def _scheduler(prediction_type: PredictionType) -> DDIMScheduler:

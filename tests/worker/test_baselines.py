@@ -67,7 +67,7 @@ def test_a_baseline_from_upload_to_dataset(
         asked = {"adapter_id": adapter["id"], "num_pairs": 11, "seed": 5, "limits": LENIENT}
         refused = client.post("/v1/jobs", json={**asked, "steps": 5})
         assert refused.status_code == 422
-        assert f"steps is an option of dualanodiff, not of {method}" in refused.text
+        assert f"steps is an option of dualanodiff and anomalydiffusion, not of {method}" in refused.text
         job = succeeded(client, client.post("/v1/jobs", json=asked).headers["location"])
         zipped = client.get(job["links"]["dataset"]).content
         (sample,) = adapter["samples"]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from model.data.places import Places, outlined
 from model.export.dataset import check_formats
 from model.generation.filter import CandidateFilter
 from model.generation.request import GenerationRequest
@@ -72,5 +73,10 @@ def prepare_job(asked: dict[str, Any], loaded: Loaded) -> GenerationJob:
         limits=QualityLimits(**chosen(asked["limits"])),
         formats=tuple(asked["formats"]),
         max_attempts=asked["max_attempts"],
+        places=_places(asked.get("placements"), loaded),
     )
     return GenerationJob(request, request.sampler(compiles=True))
+
+
+def _places(asked: list[dict[str, Any]] | None, loaded: Loaded) -> Places:
+    return outlined([(place["polygon"], place["normal"]) for place in asked or ()], loaded.normals)

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from model.dualanodiff.lora import AdapterRouting
+from model.diffusion.lora import AdapterRouting
 from model.dualanodiff.saim import SAIM
 from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet, attentions
 from model.kernels.batch_invariance import pad_single
@@ -166,7 +166,7 @@ def merge_for_sampling(
     """Copy a trained denoiser into one that computes the same in fewer operations.
 
     Args:
-        trained: a denoiser with LoRAs from `model.dualanodiff.lora`.
+        trained: a denoiser with LoRAs from `model.diffusion.lora`.
         base: the original U-Net without LoRAs.
         dtype: type of all weights and of the computation.
     """
@@ -209,11 +209,3 @@ def _merged(layer: LoraLayer, router: AdapterRouting, *, same_rows: bool) -> nn.
 def _check_one(timesteps: Tensor) -> None:
     if timesteps.ndim:
         raise ValueError(f"a merged denoiser takes one scalar timestep for all rows, but got {tuple(timesteps.shape)}")
-
-
-def autoencoder_for_sampling(vae: AutoencoderKL, dtype: torch.dtype) -> AutoencoderKL:
-    """Copy an autoencoder in one precision and the faster memory layout."""
-    copied = sharing_frozen_weights(vae)
-    use_full_precision_norms(copied)
-    nn.Module.to(copied, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
-    return copied.requires_grad_(False)

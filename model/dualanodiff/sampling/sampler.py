@@ -16,14 +16,14 @@ from torch import Tensor
 
 from model.data.placement import Anchor, NormalImage, draw_anchor
 from model.diffusion.base import dtype_of
-from model.diffusion.vae import decode
+from model.diffusion.vae import autoencoder_for_sampling, decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, grey_latent
 from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
 from model.dualanodiff.sampling.cuda_graphs import Compiler, predictor
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
-from model.dualanodiff.sampling.merged_unet import autoencoder_for_sampling, denoiser_for_sampling
+from model.dualanodiff.sampling.merged_unet import denoiser_for_sampling
 from model.masks.u2net import U2Net, for_inference
 from model.runtime.concurrency import overlapped
 from model.runtime.cuda_memory import BatchBudget, measured_budget

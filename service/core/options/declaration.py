@@ -156,7 +156,7 @@ def reason(entry: Mapping[str, Any]) -> str:
     if entry["type"] in _REASONS:
         limits = {name: _plain(value) for name, value in entry.get("ctx", {}).items()}
         return _REASONS[entry["type"]].format(**limits)
-    message = str(entry["msg"])
+    message = str(entry["msg"]).removeprefix("Value error, ")
     return message.replace("Input should be", "it must be") if message.startswith("Input") else message
 
 

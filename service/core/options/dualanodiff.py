@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, FiniteFloat
+from pydantic import FiniteFloat
 
-from service.core.options.common import CropKind, MaskMethod, Precision, PromptStyle, Scheduler, Seed, Share
+from service.core.options.common import MaskMethod, PromptStyle, Share
 from service.core.options.declaration import ServedUpTo
+from service.core.options.learned import (
+    Accumulate,
+    CheckpointEvery,
+    ClipNorm,
+    EarlyStop,
+    FlipHorizontal,
+    FlipVertical,
+    GradientCheckpointing,
+    GuidanceScale,
+    LoraRate,
+    LoraTargets,
+    Resolution,
+    SamplingBatch,
+    SamplingPrecision,
+    SamplingSteps,
+    Scheduler,
+    SeedOption,
+    TrainingBatch,
+    TrainingPrecision,
+    TrainingSteps,
+    View,
+    Views,
+    Warmup,
+    described,
+)
 from service.core.options.presets import GUIDANCE, Preset
-
-
-def described(text: str, **limits: Any) -> Any:
-    """Help, and range, of an option."""
-    return Field(description=text, **limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,50 +49,22 @@ class TrainingConfig:
             "no pair held out. Options that are given count before those of the preset."
         ),
     ] = "base"
-    steps: Annotated[
-        int,
-        described("Optimiser steps, at most; the paper's are 5 000. 0 leaves the base as it is, for comparison.", ge=0),
-        ServedUpTo(100_000),
-    ] = 5000
-    early_stop: Annotated[
-        bool,
-        described(
-            "With 5 pairs and 501 steps or more, hold one pair out and keep the weights that predict it best. "
-            "Training stops when that pair is no longer predicted better. Ours; the paper trains to the last step."
-        ),
-    ] = True
-    batch: Annotated[int, described("Pairs per step. The authors' 4, or 2 with BCM.", ge=1), ServedUpTo(64)] = 4
-    accumulate: Annotated[
-        int, described("Batches whose gradients are added up before a step.", ge=1), ServedUpTo(64)
-    ] = 1
+    steps: TrainingSteps = 5000
+    early_stop: EarlyStop = True
+    batch: TrainingBatch = 4
+    accumulate: Accumulate = 1
     rank: Annotated[int, described("Rank of both branches' LoRA.", ge=1), ServedUpTo(256)] = 32
     text_rank: Annotated[int, described("Rank of the text encoder's LoRA, 0 for none.", ge=0), ServedUpTo(256)] = 32
-    lr: Annotated[FiniteFloat, described("Learning rate of the LoRAs.", gt=0)] = 2e-5
+    lr: LoraRate = 2e-5
     interaction_lr: Annotated[FiniteFloat, described("Learning rate of SAIM and BCM.", gt=0)] = 2e-5
-    lora_targets: Annotated[
-        Literal["attention", "all"],
-        described(
-            "Layers with a LoRA: attention (the paper's q, k, v, out) or all. "
-            "All adds feed-forward layers, convolutions and the time embedding."
-        ),
-    ] = "attention"
-    warmup: Annotated[int, described("Steps of linear warm-up of the learning rates.", ge=0), ServedUpTo(100_000)] = 0
-    clip_norm: Annotated[FiniteFloat, described("Norm that gradients are clipped to.", gt=0)] = 1.0
-    resolution: Annotated[
-        int,
-        described("Side of the square the model sees, pixels. 0 takes the base's.", ge=0),
-        ServedUpTo(2048),
-    ] = 0
-    view: Annotated[CropKind, described("Crops of whole images, or of a window around the defect.")] = "whole"
-    views: Annotated[
-        int, described("Augmented crops per pair, encoded once before training.", ge=1), ServedUpTo(256)
-    ] = 16
-    flip_horizontal: Annotated[
-        bool, described("Mirror left and right at random. Off for products that have a handedness.")
-    ] = True
-    flip_vertical: Annotated[
-        bool, described("Mirror top and bottom at random. Off for products that have an upper end.")
-    ] = True
+    lora_targets: LoraTargets = "attention"
+    warmup: Warmup = 0
+    clip_norm: ClipNorm = 1.0
+    resolution: Resolution = 0
+    view: View = "whole"
+    views: Views = 16
+    flip_horizontal: FlipHorizontal = True
+    flip_vertical: FlipVertical = True
     saim: Annotated[
         bool,
         described(
@@ -97,16 +89,13 @@ class TrainingConfig:
     reference_init: Annotated[
         bool, described("Begin with a random SAIM, as the authors' code does. Otherwise its output begins at zero.")
     ] = False
-    precision: Annotated[
-        Precision,
-        described("fp32, or bf16 autocast with fp32 weights. The authors' is fp32; on GPUs the default is bf16."),
-    ] = "fp32"
-    gradient_checkpointing: Annotated[bool, described("Less memory for more time.")] = False
+    precision: TrainingPrecision = "fp32"
+    gradient_checkpointing: GradientCheckpointing = False
     mask_steps: Annotated[
         int, described("Steps of adapting the mask network, 0 for none.", ge=0), ServedUpTo(100_000)
     ] = 150
-    checkpoint_every: Annotated[int, described("Steps between checkpoints.", ge=1), ServedUpTo(100_000)] = 100
-    seed: Annotated[Seed, described("Seed of every random draw.")] = 0
+    checkpoint_every: CheckpointEvery = 100
+    seed: SeedOption = 0
 
     @property
     def flips(self) -> tuple[bool, bool]:
@@ -134,25 +123,11 @@ class SamplingConfig:
             "Options that are given count before those of the preset."
         ),
     ] = "base"
-    seed: Annotated[Seed, described("Seed of every random draw.")] = 0
-    steps: Annotated[int, described("Denoising steps.", ge=1), ServedUpTo(1000)] = 25
-    guidance_scale: Annotated[
-        FiniteFloat,
-        described("Classifier-free guidance, 1 for none. The authors use 2.5, or 2.0 with BCM.", ge=0),
-        ServedUpTo(100),
-    ] = GUIDANCE
-    scheduler: Annotated[Scheduler, described("dpmsolver++, or the name of a diffusers scheduler class.")] = (
-        "dpmsolver++"
-    )
-    batch: Annotated[
-        int,
-        described(
-            "Pairs denoised together at most, fewer where memory is short. "
-            "With guidance and both branches 8 are 32 rows, enough to fill a large GPU at 512².",
-            ge=1,
-        ),
-        ServedUpTo(64),
-    ] = 8
+    seed: SeedOption = 0
+    steps: SamplingSteps = 25
+    guidance_scale: GuidanceScale = GUIDANCE
+    scheduler: Scheduler = "dpmsolver++"
+    batch: SamplingBatch = 8
     mask_method: Annotated[MaskMethod, described("u2net (default with a mask network), attention or threshold.")] = (
         MaskMethod.U2NET
     )
@@ -175,7 +150,7 @@ class SamplingConfig:
     blend_from: Annotated[
         Share, described("Share of the steps after which the background outside the defect is the normal's.")
     ] = 0.5
-    precision: Annotated[Precision, described("fp32 or bf16. On GPUs the default is bf16.")] = "fp32"
+    precision: SamplingPrecision = "fp32"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the dataset."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from service.core.options.anomalydiffusion import AnomalySamplingConfig, AnomalyTrainingConfig
 from service.core.options.baselines import CollectionConfig, CopyPasteConfig, PerlinConfig
 from service.core.options.declaration import Option, declared
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
@@ -14,7 +15,7 @@ from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-MethodName = Literal["dualanodiff", "copy-paste", "perlin"]
+MethodName = Literal["dualanodiff", "anomalydiffusion", "copy-paste", "perlin"]
 Stage = Literal["training", "sampling"]
 
 
@@ -32,10 +33,14 @@ class MethodOptions:
 
 METHOD_OPTIONS: dict[str, MethodOptions] = {
     "dualanodiff": MethodOptions(TrainingConfig, SamplingConfig),
+    "anomalydiffusion": MethodOptions(AnomalyTrainingConfig, AnomalySamplingConfig),
     "copy-paste": MethodOptions(CollectionConfig, CopyPasteConfig),
     "perlin": MethodOptions(CollectionConfig, PerlinConfig),
 }
 DEFAULT_METHOD: MethodName = "dualanodiff"
+
+PLACED = frozenset({"anomalydiffusion"})
+"""Methods that draw into masks which a request can give."""
 
 
 def methods_with(stage: Stage, name: str) -> list[str]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from model.baselines.adapter import BaselineAdapter
 from model.baselines.blending import faded, lay, membrane
 from model.baselines.copy_paste import draw
-from model.baselines.cutout import SURROUNDINGS, changed, cut_out
 from model.baselines.sampler import Draft, Scene
 from model.data.copy_paste import draw_copy_paste
 from model.data.crops import resize_image
+from model.data.cutout import SURROUNDINGS, Changes, changed, cut_out
 from model.data.placement import NormalImage, draw_anchor, inner_border, paste
 from model.data.references import make_references
 from model.diffusion.base import Base, load_base
@@ -67,6 +69,33 @@ def test_of_several_defects_one_or_all_are_copied() -> None:
     pair = Pair("two", surface(0, 60, 60), mask)
     areas = {int(cut_out(pair, NONE, np.random.default_rng(seed)).mask.sum()) for seed in range(20)}
     assert areas == {100, 200}
+
+
+def test_hairlines_stay_whole_where_that_is_asked_for() -> None:
+    mask = np.zeros((80, 200), np.bool_)
+    mask[40, 20:180] = True
+    pair = Pair("line", surface(0, 80, 200), mask)
+    parts = []
+    for whole, seed in itertools.product((False, True), range(6)):
+        rng = np.random.default_rng(seed)
+        changes = Changes((0.6, 0.6), (0.3, 0.3), 0.05, whole_lines=whole)
+        found = changed(cut_out(pair, NONE, rng), (80, 200), rng, changes).mask
+        parts.append(ndimage.label(found, np.ones((3, 3)))[1])
+        assert found.sum() < 3 * 100
+    assert max(parts[6:]) == 1 < max(parts[:6])
+
+
+def test_a_long_defect_is_bent_without_folding() -> None:
+    """Along a line that is bent, every column shows it once, hardly thicker than it was."""
+    mask = np.zeros((120, 600), np.bool_)
+    mask[60:64, 20:580] = True
+    pair = Pair("line", surface(0, 120, 600), mask)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        found = changed(cut_out(pair, NONE, rng), (120, 600), rng, Changes((1, 1), (0, 0), 0.05)).mask
+        thick = found.sum(0)
+        assert np.median(thick[thick > 0]) < 7
+        assert np.percentile(thick, 95) < 12
 
 
 @pytest.mark.parametrize("side", ["top", "left", "bottom", "right"])

@@ -29,7 +29,7 @@ from model.pretrain.procedural.samples import SAMPLES, write_samples
 from model.pretrain.run import Stage
 from model.training.checkpoint import list_checkpoints
 from model.types import anomaly_part
-from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.options.methods import METHOD_OPTIONS
 
 BRIEF = ("--steps", "6", "--batch", "1", "--views", "1", "--rank", "2", "--text-rank", "0", "--mask-steps", "0")
 SAMPLED = ("--steps", "2", "--batch", "2", "--mask-method", "threshold")
@@ -539,9 +539,10 @@ def test_a_base_is_listed_with_what_was_measured_on_it(tiny_base: Path, tmp_path
 
 def test_every_setting_is_an_option() -> None:
     commands = get_group(app).commands
-    for name, settings in (("train", TrainingConfig), ("generate", SamplingConfig)):
-        options = {parameter.name for parameter in commands[name].params}
-        assert {field.name for field in fields(settings)} <= options
+    for method in METHOD_OPTIONS.values():
+        for name, settings in (("train", method.training), ("generate", method.sampling)):
+            options = {parameter.name for parameter in commands[name].params}
+            assert {field.name for field in fields(settings)} <= options
 
 
 def test_an_option_of_another_method_is_refused_naming_the_method(tmp_path: Path) -> None:
@@ -566,6 +567,69 @@ def test_a_baseline_makes_a_dataset_that_says_how_it_was_made(tiny_base: Path, t
     assert call(*generate, *normals, "--blending", "none")[0] == 0
     with ZipFile(target) as file:
         assert "a real defect was copied to a healthy photograph" in file.read("README.md").decode()
+
+
+@pytest.fixture(scope="module")
+def filler(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of AnomalyDiffusion."""
+    target = tmp_path_factory.mktemp("adapters") / "filler"
+    where = ("train", SAMPLES / "images", SAMPLES / "masks", "--out", target, "--base", tiny_base)
+    brief = ("--steps", "2", "--batch", "1", "--views", "1", "--fill-rank", "2", "--defect", "hole")
+    assert call(*where, "--method", "anomalydiffusion", *brief)[0] == 0
+    assert "fill_rank" in call("inspect", target)[1]
+    return target
+
+
+def test_defects_are_drawn_into_masks_of_the_users_own(filler: Path, limits: Path, tmp_path: Path) -> None:
+    normals = sorted((SAMPLES / "normals").iterdir())
+    with Image.open(normals[2]) as image:
+        width, height = image.size
+    wanted = np.zeros((height, width), np.uint8)
+    wanted[height // 2 :, : width // 2] = 255
+    (tmp_path / "places").mkdir()
+    Image.fromarray(wanted).save(tmp_path / "places" / normals[2].name)
+    target = tmp_path / "dataset.zip"
+    generate = ("generate", filler, "--out", target, "-n", "1", "--limits", limits, "--steps", "1")
+    code, _, told = call(*generate)
+    assert (code, told.count("draws defects on normal images, but none were given")) == (USAGE, 1)
+    generate = (*generate, "--normals", SAMPLES / "normals", "--place", tmp_path / "places")
+    assert call(*generate)[0] == 0
+    with ZipFile(target) as file:
+        assert "drew a defect into a mask" in file.read("README.md").decode()
+        record = json.loads(file.read("manifest.jsonl").splitlines()[0])
+        assert record["normal"] == normals[2].stem
+        assert record["mask_area"] == (wanted > 0).sum()
+        assert json.loads(file.read("dataset.json"))["request"]["places"]["masks"][0][0] == normals[2].stem
+
+
+def test_several_defect_types_are_learned_in_one_adapter(tiny_base: Path, tmp_path: Path) -> None:
+    target = tmp_path / "adapter"
+    where = ("train", SAMPLES / "images", SAMPLES / "masks", "--out", target, "--base", tiny_base, "--defect", "hole")
+    also = ("--also", f"pit={SAMPLES / 'images'},{SAMPLES / 'masks'}")
+    code, _, told = call(*where, *also, "--also", "magic")
+    assert code == USAGE
+    assert "dualanodiff learns one defect type per adapter" in told
+    assert "--also is 'magic'; it must be NAME=IMAGES,MASKS" in told
+    assert call(*where, *also, "--method", "anomalydiffusion", "--steps", "0")[0] == 0
+    assert "hole, pit" in call("inspect", target)[1]
+
+
+def test_a_region_is_an_option_and_places_that_fit_nothing_are_refused(filler: Path, tmp_path: Path) -> None:
+    (tmp_path / "places").mkdir()
+    Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(tmp_path / "places" / "small.png")
+    generate = ("generate", filler, "--out", tmp_path / "dataset.zip", "-n", "1", "--normals", SAMPLES / "normals")
+    code, _, told = call(*generate, "--place", tmp_path / "places", "--region", "0.5", "0", "0.2", "1")
+    assert code == USAGE
+    assert "small is 9 × 9 pixels, but the normals are" in told
+    assert "region is (0.5, 0.0, 0.2, 1.0); it must be left, top, right and bottom" in told
+
+
+def test_a_method_that_chooses_places_refuses_masks_to_fill(adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "places").mkdir()
+    Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(tmp_path / "places" / "small.png")
+    code, _, told = call("generate", adapter, "--out", tmp_path / "x.zip", "-n", "1", "--place", tmp_path / "places")
+    assert code == USAGE
+    assert "dualanodiff chooses places by itself" in told
 
 
 def test_every_stage_of_a_pretraining_can_be_chosen(tmp_path: Path) -> None:

@@ -142,3 +142,24 @@ def test_a_single_pair_that_does_not_fit_ends_it(adapter: DualAnoDiffAdapter) ->
     with_memory_for(short, 0)
     with pytest.raises(torch.OutOfMemoryError, match="no room for 4"):
         list(sample_decoded(short, 0, 2))
+
+
+def test_a_work_that_does_not_fit_is_done_with_half_as_many() -> None:
+    tried: list[int] = []
+
+    def work(most: int) -> int:
+        tried.append(most)
+        if most > 2:
+            raise torch.OutOfMemoryError
+        return most
+
+    budget = BatchBudget(9)
+    assert budget.run(work) == 2
+    assert budget.run(work) == 2
+    assert tried == [9, 4, 2, 2]
+    with pytest.raises(torch.OutOfMemoryError):
+        BatchBudget(4).run(never_fits)
+
+
+def never_fits(_: int) -> None:
+    raise torch.OutOfMemoryError

@@ -30,9 +30,8 @@ def base(tiny_base: Path) -> Base:
 
 @pytest.fixture(autouse=True)
 def _measured_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "MEASURE_EVERY", 2)
-    for module in (early_stopping, trainer):
-        monkeypatch.setattr(module, "PATIENCE", 2)
+    for name in ("MEASURE_EVERY", "PATIENCE"):
+        monkeypatch.setattr(early_stopping, name, 2)
 
 
 def built(base: Base, **chosen: object) -> DualAnoDiffModel:
@@ -80,7 +79,8 @@ def test_a_training_that_gets_worse_stops_with_its_best_weights(
     assert [step for step, _ in told.held_out_curve] == list(range(2, told.steps + 1, 2))
     assert isinstance(reports[-1], Progress)
     assert reports[-1].note == f"stopped early: the loss on the held-out pair was lowest after {told.kept} steps"
-    monkeypatch.setattr(trainer, "PATIENCE", 0)  # the same pair is left out of a training that cannot stop early
+    # The same pair is left out of a training that cannot stop early.
+    monkeypatch.setattr(trainer, "spare_pair", lambda count, _, seed: seed % count)
     shorter = built(base, steps=told.kept)
     last(train(shorter, PAIRS, tmp_path / "shorter"))
     assert all(torch.equal(value, weights(shorter)[name]) for name, value in weights(model).items())

@@ -20,6 +20,7 @@ from service.core.requests import JobRequest, QualityOptions, TrainingOptions
 
 DECLARATIONS: tuple[type[Any], ...] = (
     *(METHOD_OPTIONS["dualanodiff"].training, METHOD_OPTIONS["dualanodiff"].sampling),
+    *(METHOD_OPTIONS["anomalydiffusion"].training, METHOD_OPTIONS["anomalydiffusion"].sampling),
     *(METHOD_OPTIONS["copy-paste"].training, METHOD_OPTIONS["copy-paste"].sampling),
     *(METHOD_OPTIONS["perlin"].sampling, QualityLimits),
 )
@@ -123,7 +124,7 @@ def test_an_option_of_several_methods_is_the_same_with_each(stage: Stage) -> Non
 def test_help_names_the_methods_of_an_option_that_not_all_have() -> None:
     shown = offered("sampling")
     assert shown["seed"].help == "Seed of every random draw."
-    assert shown["steps"].help == "Denoising steps. Of dualanodiff alone."
+    assert shown["steps"].help == "Denoising steps. Of dualanodiff and anomalydiffusion alone."
     assert shown["largest_area"].help.endswith(" Of perlin alone.")
     assert offered("training")["view"].help == METHOD_OPTIONS["perlin"].of("training")["view"].help
 
@@ -131,7 +132,7 @@ def test_help_names_the_methods_of_an_option_that_not_all_have() -> None:
 def test_an_option_of_another_method_is_refused_naming_what_the_method_has() -> None:
     values = {"seed": 1, "lr": 0.1, "rank": None, "flip_vertical": False}
     assert refusals("training", "copy-paste", values) == {
-        "lr": "lr is an option of dualanodiff, not of copy-paste; "
+        "lr": "lr is an option of dualanodiff and anomalydiffusion, not of copy-paste; "
         "that has resolution, view, flip_horizontal, flip_vertical, seed"
     }
     assert own_options("training", "copy-paste", values) == {"seed": 1, "flip_vertical": False}

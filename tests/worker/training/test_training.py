@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from model.diffusion.base import Base
-from model.dualanodiff import trainer
 from model.training import early_stopping
 from service.core import object_keys
 from service.core.messaging import pending_ids
@@ -54,10 +53,8 @@ def test_after_an_early_stop_the_last_sheet_is_of_the_weights_that_were_kept(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At this learning rate it soon gets worse; the checkpoint of the last step, for the masks, has no sheet."""
-    for module in (trainer, early_stopping):
-        monkeypatch.setattr(module, "PATIENCE", 2)
-    monkeypatch.setattr(trainer, "MEASURE_EVERY", 2)
-    monkeypatch.setattr(trainer, "LEAST_PAIRS", 2)
+    for name in ("PATIENCE", "MEASURE_EVERY", "LEAST_PAIRS"):
+        monkeypatch.setattr(early_stopping, name, 2)
     adapter = service.create_adapter(steps=40, checkpoint_every=1000, lr=1.0, mask_steps=1)
     run_training(adapter, service.context())
     record = service.record(adapter)

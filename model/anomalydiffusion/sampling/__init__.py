@@ -1,0 +1,1 @@
+"""Sampling of AnomalyDiffusion: masks first, then filling them."""

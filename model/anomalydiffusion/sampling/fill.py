@@ -1,0 +1,208 @@
+"""Fills masks with defects: blended diffusion in overlapping windows.
+
+Before every step, what lies outside the mask m is replaced by the noised normal, and so is what a step implies there:
+
+    x_t ← m ⊙ x_t + (1 − m) ⊙ q(z_0, t),        x̂_0 ← m ⊙ x̂_0 + (1 − m) ⊙ z_0
+
+and once more after the last step, which the released code leaves out. A mask that is larger than the model's window is
+seen through several windows; their predictions are averaged where they overlap, at every step (MultiDiffusion, Bar-Tal
+et al. 2023; see `model.diffusion.tiling`), so that one defect comes of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+
+from model.anomalydiffusion.reweighting import Reweighting, attention_weights
+from model.data.pixels import to_pixels
+from model.data.windows import Canvas
+from model.diffusion.noise_schedule import NoiseSchedule
+from model.diffusion.schedulers import make_scheduler
+from model.diffusion.tiling import window_weight
+from model.diffusion.vae import decode, encode
+from model.kernels.batch_invariance import FIXED_BATCH, fixed_batches
+from model.runtime.cuda_memory import BatchBudget
+from model.runtime.progress import Meter, Progress
+from model.runtime.seeding import draw_noise
+from service.core.options.anomalydiffusion import AnomalySamplingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Painter:
+    """What the windows of a request are filled with.
+
+    Attributes:
+        unet: prepared for sampling, see `unet_for_sampling`.
+        text_words: positions of the anomaly's words in the prompt.
+        empty: `(1, L, D)` the empty prompt, with guidance; otherwise None.
+        budget: how many windows fit in memory together; learnt while filling.
+        factor: pixels per latent cell.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    schedule: NoiseSchedule
+    scheduler: dict[str, Any]
+    config: AnomalySamplingConfig
+    text_words: slice
+    empty: Tensor | None
+    budget: BatchBudget
+    factor: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.unet.device
+
+
+@dataclass(slots=True)
+class Filling:
+    """A canvas while it is filled.
+
+    Attributes:
+        text: `(n, L, D)`, the prompts of its windows.
+        seed: of the candidate.
+        normal: z_0 of the canvas, `(C, h, w)`; cells that no window shows are 0.
+        inside: m, `(1, h, w)` in {0, 1}: cells that show some of the defect.
+        latents: x_t, `(C, h, w)`.
+        weights: attention weights of the next step, `(1, h, w)`.
+    """
+
+    canvas: Canvas
+    text: Tensor
+    seed: int
+    normal: Tensor
+    inside: Tensor
+    latents: Tensor
+    weights: Tensor
+    noise: Tensor
+    scheduler: Any
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def windows(self, values: Tensor, factor: int) -> Tensor:
+        """Cut `(C, h, w)` into the canvas's windows, `(n, C, s, s)`."""
+        side = self.canvas.side // factor
+        corners = (self.canvas.corners // factor).tolist()
+        return torch.stack([values[:, row : row + side, column : column + side] for row, column in corners])
+
+
+@torch.no_grad()
+def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int) -> Filling:
+    """Encode a canvas and draw its noise, from the candidate's seed alone."""
+    factor, device = painter.factor, painter.device
+    height, width = canvas.mask.shape
+    pixels = to_pixels(canvas.windows(canvas.image))
+    encoded = torch.cat([encode(painter.vae, part) for part in pixels.split(FIXED_BATCH)])
+    normal = averaged(encoded, canvas.corners // factor, (height // factor, width // factor))
+    inside = F.max_pool2d(torch.from_numpy(canvas.mask).float()[None], factor).to(device)
+    noise = draw_noise(seed, tuple(normal.shape)).to(device)
+    scheduler = make_scheduler(painter.config.scheduler, painter.scheduler)
+    scheduler.set_timesteps(painter.config.steps, device=device)
+    extra = {}
+    if "generator" in inspect.signature(scheduler.step).parameters:
+        extra["generator"] = torch.Generator().manual_seed(seed)
+    start = noise * scheduler.init_noise_sigma
+    return Filling(canvas, text, seed, normal, inside, start, torch.ones_like(inside), noise, scheduler, extra)
+
+
+@torch.no_grad()
+def fill(painter: Painter, fillings: Sequence[Filling]) -> Generator[Progress, None, None]:
+    """Denoise all canvases together, in place; yields progress after every step."""
+    timesteps = fillings[0].scheduler.timesteps
+    meter = Meter("denoise", len(timesteps), "steps")
+    text = torch.cat([filling.text for filling in fillings])
+    counts = [len(filling.text) for filling in fillings]
+    for number, timestep in enumerate(timesteps):
+        for filling in fillings:
+            _restore_normal(filling, timestep)
+        scaled = [filling.scheduler.scale_model_input(filling.latents, timestep) for filling in fillings]
+        views = [filling.windows(one, painter.factor) for filling, one in zip(fillings, scaled, strict=True)]
+        weights = [filling.windows(filling.weights, painter.factor) for filling in fillings]
+        predicted = _predict(painter, torch.cat(views), timestep.long(), text, torch.cat(weights))
+        for filling, noisy, windows in zip(fillings, scaled, predicted.split(counts), strict=True):
+            _step(painter, filling, noisy, windows, timestep)
+        yield meter.report(number + 1)
+    for filling in fillings:
+        filling.latents = filling.normal + filling.inside * (filling.latents - filling.normal)
+
+
+def _restore_normal(filling: Filling, timestep: Tensor) -> None:
+    """Replace what lies outside the mask by the noised normal."""
+    noised = filling.scheduler.add_noise(filling.normal[None], filling.noise[None], timestep[None])[0]
+    filling.latents = noised + filling.inside * (filling.latents - noised)
+
+
+def _predict(painter: Painter, latents: Tensor, timestep: Tensor, text: Tensor, weights: Tensor) -> Tensor:
+    """Predict for all windows; a row's result does not depend on the others."""
+    config, dtype = painter.config, painter.unet.dtype
+
+    def denoise(rows: Tensor, prompts: Tensor) -> Tensor:
+        run = Reweighting(weights[rows], painter.text_words) if config.reweighting else None
+        output: Tensor = painter.unet(
+            latents[rows].to(dtype, memory_format=torch.channels_last),
+            timestep.expand(len(rows)),
+            prompts.to(dtype),
+            cross_attention_kwargs={"reweighting": run},
+        ).sample
+        return output.float()
+
+    def guided(rows: Tensor) -> Tensor:
+        conditional = denoise(rows, text[rows])
+        if painter.empty is None:
+            return conditional
+        unconditional = denoise(rows, painter.empty.expand(len(rows), -1, -1))
+        return unconditional + config.guidance_scale * (conditional - unconditional)
+
+    def by(most: int) -> Tensor:
+        at_once = FIXED_BATCH if painter.device.type == "cpu" else most
+        return torch.cat([fixed_batches(guided, rows) for rows in torch.arange(len(latents)).split(at_once)])
+
+    return painter.budget.run(by)
+
+
+def _step(painter: Painter, filling: Filling, noisy: Tensor, windows: Tensor, timestep: Tensor) -> None:
+    """Average the windows' predictions, keep the normal outside the mask, and take a step of the scheduler."""
+    schedule, step = painter.schedule, timestep.long()[None]
+    prediction = averaged(windows, filling.canvas.corners // painter.factor, noisy.shape[-2:])[None]
+    clean = schedule.predict_clean(noisy[None], prediction, step)
+    blended = filling.normal + filling.inside * (clean - filling.normal)
+    if painter.config.reweighting:
+        filling.weights = attention_weights(blended[0], filling.normal, filling.inside)
+    prediction = schedule.prediction_of(noisy[None], blended, step)
+    stepped = filling.scheduler.step(prediction, timestep, filling.latents[None], **filling.extra)
+    filling.latents = stepped.prev_sample[0]
+
+
+def averaged(windows: Tensor, corners: Any, shape: Sequence[int]) -> Tensor:
+    """Put windows `(n, C, s, s)` together as `(C, h, w)`: where they overlap, each counts less towards its border.
+
+    Args:
+        corners: `(n, 2)`, first row and column of each window.
+        shape: h and w.
+    """
+    side = windows.shape[-1]
+    share = window_weight(side).to(windows)
+    total = windows.new_zeros((windows.shape[1], *shape))
+    weight = windows.new_zeros((1, *shape))
+    for window, (row, column) in zip(windows, corners.tolist(), strict=True):
+        total[:, row : row + side, column : column + side] += share * window
+        weight[:, row : row + side, column : column + side] += share
+    return total / weight.clamp_min(1e-6)
+
+
+@torch.no_grad()
+def develop(painter: Painter, filling: Filling) -> tuple[Tensor, Tensor]:
+    """Decode a filled canvas, and the normal canvas alike: pixels `(3, H, W)` in about [-1, 1] each."""
+    corners, shape = filling.canvas.corners, filling.canvas.mask.shape
+    both = [filling.windows(latents, painter.factor) for latents in (filling.latents, filling.normal)]
+    parts = torch.cat(both).split(FIXED_BATCH)
+    generated, reconstructed = torch.cat([decode(painter.vae, part) for part in parts]).chunk(2)
+    return averaged(generated, corners, shape), averaged(reconstructed, corners, shape)

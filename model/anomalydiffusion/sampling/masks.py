@@ -1,0 +1,185 @@
+"""Chooses, for every candidate, a photograph, a defect type, and the mask to fill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.mask_generator import MaskGenerator
+from model.data.cutout import ON_PRODUCT, Changes, changed, cut_out, draw_best, draw_start, overlap
+from model.data.placement import NormalImage
+from model.data.places import Places, fitting
+from model.masks.objects import Objects
+from model.types import MaskArray, Pair
+from service.core.errors import UsageError
+from service.core.options.anomalydiffusion import AnomalySamplingConfig
+
+TRIES = 12
+"""How many masks are tried until one can be used; then the best of them is taken."""
+
+DRAWN_TRIES = 2
+"""As `TRIES`, of masks that a network draws, which takes much longer."""
+
+SMALLEST, LARGEST = 4, 0.9
+"""Least area of a mask, pixels, and its greatest share of the photograph."""
+
+BEND = 0.05
+"""Deviation of the bending of real masks, as a share of the defect's longer side."""
+
+KEPT = 0.5
+"""Least share of a drawn mask that lies where defects may be; of what lies elsewhere it is rid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a candidate is made of.
+
+    Attributes:
+        mask: `(H, W)` bool, where the defect is wanted on the photograph; empty where no mask could be used.
+        kind: number of the defect type.
+    """
+
+    normal: NormalImage
+    mask: MaskArray
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaskSource:
+    """Draws masks by a request's settings.
+
+    Attributes:
+        objects: finds products in the normals; None without a network.
+        places: what the user says about places.
+        generator: draws new masks; None to change real ones.
+    """
+
+    adapter: AnomalyDiffusionAdapter
+    settings: AnomalySamplingConfig
+    normals: Sequence[NormalImage]
+    objects: Objects | None
+    places: Places
+    generator: MaskGenerator | None = None
+
+    def draw(self, index: int, rng: np.random.Generator) -> Drawn:
+        """Draw the mask of candidate `index`; types and given masks take turns."""
+        kind = index % len(self.adapter.model.types)
+        if self.places.masks:
+            given = self.places.masks[index % len(self.places.masks)]
+            fit = fitting(given, self.normals)
+            normal = fit[int(rng.integers(len(fit)))]
+            return Drawn(normal, given.mask, kind)
+        normal = self.normals[int(rng.integers(len(self.normals)))]
+        masks = [self._draw_defect(normal, kind, rng) for _ in range(self.settings.defects_per_picture)]
+        return Drawn(normal, np.logical_or.reduce(masks), kind)
+
+    def _draw_defect(self, normal: NormalImage, kind: int, rng: np.random.Generator) -> MaskArray:
+        """Draw one defect's mask on a photograph; it is empty where none could be used."""
+        wanted = self._wanted(normal)
+        product = self._product(normal)
+
+        def draw_one() -> tuple[float, MaskArray]:
+            if self.generator is None:
+                mask = self._changed_real(normal, kind, wanted, product, rng)
+            else:
+                mask = spread(self.generator.draw(kind, int(rng.integers(2**62))), normal.image.shape, rng)
+            return usable(mask, wanted, product), mask
+
+        mask = draw_best(draw_one, ON_PRODUCT, TRIES if self.generator is None else DRAWN_TRIES)
+        if usable(mask, wanted, product) < KEPT:
+            return np.zeros_like(mask)
+        return mask if wanted is None else mask & wanted
+
+    def _changed_real(
+        self,
+        normal: NormalImage,
+        kind: int,
+        wanted: MaskArray | None,
+        product: MaskArray | None,
+        rng: np.random.Generator,
+    ) -> MaskArray:
+        """Mirror, turn, scale, bend and move a real mask of a defect type."""
+        own = [real for real in self.adapter.masks if real.kind == kind]
+        real = own[int(rng.integers(len(own)))].mask
+        flips, mirror = self.adapter.model.config.flips, rng.random(2) < 0.5
+        mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
+        angles = np.deg2rad(self.settings.angles)
+        changes = Changes(self.settings.sizes, (float(angles[0]), float(angles[1])), BEND, whole_lines=True)
+        blank = Pair("", np.zeros((*real.shape, 3), np.uint8), real)
+        cutout = changed(cut_out(blank, mirrored, rng), normal.image.shape, rng, changes)
+        if wanted is not None:  # what was cut off by its photograph's border need not be at one here
+            cutout = replace(cutout, touches=np.zeros_like(cutout.touches))
+        allowed = wanted if product is None else product if wanted is None else wanted & product
+        within = box_of(wanted) if wanted is not None else None
+        if within is None and self.settings.anywhere:
+            within = (1, 1, normal.image.shape[0] - 1, normal.image.shape[1] - 1)
+        start = draw_start(cutout, normal.image.shape, allowed, rng, within)
+        here, there = overlap(cutout.mask.shape, normal.image.shape, start)
+        mask = np.zeros(normal.image.shape[:2], np.bool_)
+        mask[there] = cutout.mask[here]
+        return mask
+
+    def _wanted(self, normal: NormalImage) -> MaskArray | None:
+        """Return where defects may lie at all on a photograph; None for everywhere."""
+        shape = normal.image.shape
+        allowed = self.places.allowed_in(shape)
+        if self.settings.everywhere:
+            return allowed
+        left, top, right, bottom = np.array(self.settings.region) * (shape[1], shape[0], shape[1], shape[0])
+        region = np.zeros(shape[:2], np.bool_)
+        region[round(top) : max(round(bottom), round(top) + 1), round(left) : max(round(right), round(left) + 1)] = True
+        return region if allowed is None else region & allowed
+
+    def _product(self, normal: NormalImage) -> MaskArray | None:
+        if self.objects is None or not self.settings.on_object:
+            return None
+        return self.objects.in_normal(normal.name)
+
+    def check(self) -> None:
+        """Find what the user asks for and cannot get.
+
+        Raises:
+            UsageError: given masks fit no photograph, or the region and what is allowed have nothing in common.
+        """
+        self.places.check(self.normals)
+        empty = [
+            normal.name for normal in self.normals if (wanted := self._wanted(normal)) is not None and not wanted.any()
+        ]
+        if empty and not self.places.masks:
+            raise UsageError(
+                f"no defect may lie on {', '.join(empty[:3])}: the region and the allowed mask have nothing in common"
+            )
+
+
+def usable(mask: MaskArray, wanted: MaskArray | None, product: MaskArray | None) -> float:
+    """Score a mask in [0, 1]: the share that lies where it may; 0 for one that is empty or full.
+
+    Args:
+        wanted, product: `(H, W)` bool, where it may lie, and where the product is; None for everywhere.
+    """
+    area = int(mask.sum())
+    if area < SMALLEST or area > LARGEST * mask.size:
+        return 0.0
+    shares = [float(where[mask].mean()) for where in (wanted, product) if where is not None]
+    return min(shares, default=1.0)
+
+
+def spread(mask: MaskArray, shape: tuple[int, ...], rng: np.random.Generator) -> MaskArray:
+    """Enlarge a square mask to the largest square of a photograph, at a random place along its longer side."""
+    side = min(shape[:2])
+    square = Image.fromarray(mask).resize((side, side), Image.Resampling.NEAREST)
+    top, left = (int(rng.integers(length - side + 1)) for length in shape[:2])
+    found = np.zeros(shape[:2], np.bool_)
+    found[top : top + side, left : left + side] = np.asarray(square)
+    return found
+
+
+def box_of(region: MaskArray) -> tuple[int, int, int, int]:
+    """Return top, left, bottom and right of a region that is not empty."""
+    places = np.argwhere(region)
+    (top, left), (bottom, right) = places.min(0).tolist(), (places.max(0) + 1).tolist()
+    return top, left, bottom, right

@@ -1,0 +1,186 @@
+"""AnomalyDiffusion's options of training and sampling; a base's card may recommend others."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, FiniteFloat
+
+from service.core.options.declaration import ServedUpTo
+from service.core.options.learned import (
+    Accumulate,
+    CheckpointEvery,
+    ClipNorm,
+    EarlyStop,
+    FlipHorizontal,
+    FlipVertical,
+    GradientCheckpointing,
+    GuidanceScale,
+    LoraRate,
+    LoraTargets,
+    Resolution,
+    SamplingBatch,
+    SamplingPrecision,
+    SamplingSteps,
+    Scheduler,
+    SeedOption,
+    TrainingBatch,
+    TrainingPrecision,
+    TrainingSteps,
+    View,
+    Views,
+    Warmup,
+    described,
+)
+
+MaskSource = Literal["real", "learned"]
+
+
+def _box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise ValueError("it must be left, top, right and bottom as shares of the photograph, from 0 to 1")
+    return box
+
+
+def _sizes(sizes: tuple[float, float]) -> tuple[float, float]:
+    if not 0.05 <= sizes[0] <= sizes[1] <= 20:
+        raise ValueError("it must be the smallest and the largest size, from 0.05 to 20")
+    return sizes
+
+
+def _angles(angles: tuple[float, float]) -> tuple[float, float]:
+    if not -180 <= angles[0] <= angles[1] <= 180:
+        raise ValueError("it must be the smallest and the largest angle, from -180 to 180")
+    return angles
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyTrainingConfig:
+    """How to train one adapter. The base stays frozen but for a LoRA, where one is asked for."""
+
+    steps: TrainingSteps = 5000
+    early_stop: EarlyStop = True
+    batch: TrainingBatch = 4
+    accumulate: Accumulate = 1
+    embedding_lr: Annotated[
+        FiniteFloat,
+        described("Learning rate of the anomaly embeddings. The authors' 0.02 is for another text encoder.", gt=0),
+    ] = 2e-3
+    encoder_lr: Annotated[FiniteFloat, described("Learning rate of the encoder of masks.", gt=0)] = 2e-4
+    spatial: Annotated[
+        bool,
+        described("Tell the model where the mask lies, by four more words of the prompt. Off is the paper's ablation."),
+    ] = True
+    fill_rank: Annotated[
+        int,
+        described(
+            "Rank of a LoRA that learns to fill masks, 0 for none. "
+            "Ours: the paper's base stays frozen, and a small base cannot draw a defect from words alone.",
+            ge=0,
+        ),
+        ServedUpTo(256),
+    ] = 0
+    lr: LoraRate = 2e-5
+    lora_targets: LoraTargets = "attention"
+    warmup: Warmup = 0
+    clip_norm: ClipNorm = 1.0
+    resolution: Resolution = 0
+    view: View = "whole"
+    views: Views = 16
+    rotation: Annotated[
+        FiniteFloat, described("Largest angle by which training crops are turned, degrees.", ge=0, le=180)
+    ] = 20.0
+    flip_horizontal: FlipHorizontal = True
+    flip_vertical: FlipVertical = True
+    mask_generator_steps: Annotated[
+        int,
+        described(
+            "Steps of learning to draw masks by textual inversion, 0 for none. "
+            "Worth it on a large base alone; real masks can be changed without.",
+            ge=0,
+        ),
+        ServedUpTo(100_000),
+    ] = 0
+    precision: TrainingPrecision = "fp32"
+    gradient_checkpointing: GradientCheckpointing = False
+    checkpoint_every: CheckpointEvery = 100
+    seed: SeedOption = 0
+
+    @property
+    def flips(self) -> tuple[bool, bool]:
+        """Whether pictures may be mirrored, left to right and top to bottom."""
+        return self.flip_horizontal, self.flip_vertical
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the card."""
+        return asdict(self)
+
+    def with_half_batch(self) -> Self:
+        """Halve the pairs at once, rounded down, and double the batches per step."""
+        return replace(self, batch=self.batch // 2, accumulate=2 * self.accumulate)
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalySamplingConfig:
+    """How masks are chosen, and filled with defects."""
+
+    seed: SeedOption = 0
+    steps: SamplingSteps = 25
+    guidance_scale: GuidanceScale = 2.5
+    scheduler: Scheduler = "dpmsolver++"
+    batch: SamplingBatch = 8
+    reweighting: Annotated[
+        bool,
+        described(
+            "Attend more to the defect where it is still faint (the paper's adaptive attention re-weighting). "
+            "Meant for textures; turn it off for parts that are bent, broken or missing."
+        ),
+    ] = True
+    mask_source: Annotated[
+        MaskSource,
+        described(
+            "Where masks come from: real or learned. "
+            "Real turns, scales, bends, mirrors and moves the real ones; learned draws new ones, if the adapter can."
+        ),
+    ] = "real"
+    on_object: Annotated[bool, described("Lay defects on the product, where one stands out from its background.")] = (
+        True
+    )
+    region: Annotated[
+        tuple[float, float, float, float],
+        described("Where defects may lie: left, top, right, bottom as shares of the photograph."),
+        AfterValidator(_box),
+    ] = (0.0, 0.0, 1.0, 1.0)
+    anywhere: Annotated[
+        bool,
+        described(
+            "Lay defects anywhere, not only near where the real ones lay. On a product that was found they may always."
+        ),
+    ] = False
+    defects_per_picture: Annotated[int, described("Defects per picture; each is a mask of its own.", ge=1, le=8)] = 1
+    sizes: Annotated[
+        tuple[float, float],
+        described("Smallest and largest size of a defect, as multiples of the real one's."),
+        AfterValidator(_sizes),
+    ] = (0.8, 1.25)
+    angles: Annotated[
+        tuple[float, float],
+        described("Smallest and largest angle by which a real mask is turned, degrees."),
+        AfterValidator(_angles),
+    ] = (-25.0, 25.0)
+    precision: SamplingPrecision = "fp32"
+
+    @property
+    def anchored(self) -> bool:
+        """Return True: every defect is drawn on a normal image."""
+        return True
+
+    @property
+    def everywhere(self) -> bool:
+        """Return whether no region was asked for."""
+        return self.region == (0.0, 0.0, 1.0, 1.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the dataset."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -1,0 +1,58 @@
+"""Re-weighting: attention rises where a defect is still faint, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.anomalydiffusion.model import build_model, unet_for_sampling
+from model.anomalydiffusion.reweighting import WEIGHTS, Reweighting, attention_weights
+from model.diffusion.base import Base, load_base
+from tests.support.tiny_anomaly import awaken, tiny_config
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+def test_weights_rise_where_the_defect_is_still_faint() -> None:
+    mask = torch.zeros(1, 8, 8)
+    mask[:, 2:6, 2:6] = 1
+    normal, clean = torch.zeros(4, 8, 8), torch.zeros(4, 8, 8)
+    clean[:, 2:6, 2:4] = 2.0  # the left half of the mask differs, the right half looks as the normal still
+    clean[:, 0, 0] = 5.0
+    weights = attention_weights(clean, normal, mask)
+    assert (weights[:, 2:6, 4:6] > weights[:, 2:6, 2:4].max() + 0.1).all()
+    assert weights.min() >= WEIGHTS[0]
+    assert weights.max() <= WEIGHTS[1]
+    assert (weights[mask == 0] == 1).all()
+
+
+def test_an_even_defect_is_weighed_evenly() -> None:
+    mask = torch.ones(1, 4, 4)
+    torch.testing.assert_close(attention_weights(torch.ones(4, 4, 4), torch.zeros(4, 4, 4), mask), mask)
+    assert torch.equal(attention_weights(torch.ones(4, 4, 4), torch.zeros(4, 4, 4), 0 * mask), mask)
+
+
+def test_the_prepared_unet_predicts_as_the_trained_one_and_weights_change_it(base: Base) -> None:
+    model = build_model(base, tiny_config(lora_targets="all"), ["crack"])
+    awaken(model)
+    model.networks().eval()
+    prepared = unet_for_sampling(model, torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    latents, text = torch.randn((2, 4, 8, 8), generator=generator), torch.randn((2, 16, 32), generator=generator)
+
+    def predicted(weights: torch.Tensor | None) -> torch.Tensor:
+        run = None if weights is None else Reweighting(weights, model.anomaly_words)
+        output: torch.Tensor = prepared(latents, 400, text, cross_attention_kwargs={"reweighting": run}).sample
+        return output
+
+    with torch.no_grad():
+        plain = predicted(None)
+        torch.testing.assert_close(plain, model.unet(latents, 400, text).sample, atol=1e-4, rtol=1e-4)
+        even = torch.ones(2, 1, 8, 8)
+        torch.testing.assert_close(predicted(even), plain, atol=1e-5, rtol=1e-5)
+        assert (predicted(1.5 * even) - plain).abs().max() > 1e-4

@@ -1,0 +1,191 @@
+"""What is drawn: into the mask and nowhere else, the same in any batch, where the user wants it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.sampling.fill import averaged
+from model.anomalydiffusion.sampling.masks import usable
+from model.anomalydiffusion.sampling.sampler import FADE, lay_defect
+from model.data.placement import NormalImage
+from model.data.places import GivenMask, Places
+from model.data.windows import make_canvas
+from model.diffusion.base import Base, load_base
+from model.types import Candidate
+from service.core.errors import UsageError
+from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter
+from tests.support.tiny_data import half_seeing_u2net, surface
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+@pytest.fixture(scope="module")
+def adapter(base: Base) -> AnomalyDiffusionAdapter:
+    return tiny_adapter(base)
+
+
+def changed(candidate: Candidate, normals: list[NormalImage]) -> np.ndarray:
+    """Where a candidate differs from its photograph, `(H, W)` bool."""
+    (normal,) = (each.image for each in normals if each.name == candidate.normal)
+    differs: np.ndarray = (candidate.image != normal).any(-1)
+    return differs
+
+
+def same(one: list[Candidate], other: list[Candidate]) -> bool:
+    return all(
+        np.array_equal(a.image, b.image) and np.array_equal(a.mask, b.mask) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_outside_the_mask_and_its_feather_the_photograph_is_bit_identical(adapter: AnomalyDiffusionAdapter) -> None:
+    for candidate in sampled(adapter, 0, 4):
+        distance = ndimage.distance_transform_edt(~candidate.mask)
+        differs = changed(candidate, NORMALS)
+        assert differs[candidate.mask].mean() > 0.5
+        assert not differs[distance > FADE].any()
+        assert candidate.mask.shape == candidate.image.shape[:2]
+        assert candidate.part is None
+
+
+@pytest.mark.parametrize("chosen", [{}, {"scheduler": "EulerAncestralDiscreteScheduler", "guidance_scale": 2.0}])
+def test_a_candidate_is_the_same_in_any_batch_and_after_resuming(
+    adapter: AnomalyDiffusionAdapter, chosen: dict[str, object]
+) -> None:
+    whole = sampled(adapter, 0, 5, batch=4, **chosen)
+    assert same(sampled(adapter, 0, 5, batch=1, **chosen), whole)
+    assert same(sampled(adapter, 3, 5, batch=2, **chosen), whole[3:])
+    assert [candidate.index for candidate in whole] == list(range(5))
+    assert not same(sampled(adapter, 0, 1, seed=1, **chosen), whole[:1])
+
+
+def test_reweighting_can_be_turned_off(adapter: AnomalyDiffusionAdapter) -> None:
+    assert not same(sampled(adapter, 0, 1, steps=3), sampled(adapter, 0, 1, steps=3, reweighting=False))
+
+
+def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionAdapter) -> None:
+    photograph = NormalImage("long", surface(5, 48, 300))
+    crack = np.zeros((48, 300), np.bool_)
+    crack[20:22, 10:290] = True
+    (candidate,) = sampled(adapter, 0, 1, [photograph], places=Places([GivenMask("long", crack)]))
+    assert np.array_equal(candidate.mask, crack)
+    differs = changed(candidate, [photograph])
+    assert differs[crack].reshape(2, -1).any(0).mean() > 0.9  # drawn from end to end
+    assert not differs[ndimage.distance_transform_edt(~crack) > FADE].any()
+
+
+def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it() -> None:
+    image, mask = surface(4, 64, 64), np.zeros((64, 64), np.bool_)
+    mask[16:48, 16:48] = True
+    canvas = make_canvas(image, mask, 1.0, 64, 4, np.random.default_rng(0))
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
+    slight = lay_defect(image, canvas, smooth + 6, smooth, mask)
+    assert np.array_equal(slight[mask].astype(int), np.minimum(image[mask].astype(int) + 6, 255))
+    strong = lay_defect(image, canvas, np.full_like(smooth, 20), smooth, mask)
+    assert np.abs(strong[20:44, 20:44].astype(int) - 20).max() <= 1
+    assert np.array_equal(strong[:4], image[:4])
+
+
+def test_overlapping_windows_are_averaged_and_agree_with_a_picture_seen_in_pieces() -> None:
+    picture = torch.rand(3, 8, 20, generator=torch.Generator().manual_seed(0))
+    corners = np.array([(0, 0), (0, 6), (0, 12)])
+    windows = torch.stack([picture[:, :, column : column + 8] for _, column in corners])
+    torch.testing.assert_close(averaged(windows, corners, (8, 20)), picture)
+    windows[1] += 1
+    mixed = averaged(windows, corners, (8, 20)) - picture
+    assert (mixed[..., 8:12] == 1).all() or torch.allclose(mixed[..., 8:12], torch.ones(()))
+    assert 0 < mixed[0, 4, 6] < 0.5 < mixed[0, 4, 7]
+
+
+def test_given_masks_take_turns_on_the_photograph_of_their_name(adapter: AnomalyDiffusionAdapter) -> None:
+    shape = NORMALS[0].image.shape[:2]
+    first, second = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    first[4:9, 4:12], second[30:40, 20:30] = True, True
+    places = Places([GivenMask("good1.png", first), GivenMask("anywhere", second)])
+    found = sampled(adapter, 0, 4, places=places)
+    assert [np.array_equal(each.mask, mask) for each, mask in zip(found, [first, second] * 2, strict=True)] == [
+        True
+    ] * 4
+    assert [each.normal for each in found[::2]] == ["good1", "good1"]
+
+
+def test_masks_that_fit_no_photograph_are_refused_with_both_sizes(adapter: AnomalyDiffusionAdapter) -> None:
+    wrong = Places([GivenMask("tall", np.ones((90, 44), np.bool_))], np.zeros((4, 4), np.bool_))
+    with pytest.raises(UsageError) as caught:
+        sampled(adapter, 0, 1, places=wrong)
+    assert caught.value.problems == [
+        "tall is 44 × 90 pixels, but the normals are 44 × 56",
+        "tall is all white: it must be black where no defect is wanted",
+        "the allowed region is empty: white is where defects may lie",
+    ]
+
+
+def test_defects_lie_in_the_region_that_is_asked_for(adapter: AnomalyDiffusionAdapter) -> None:
+    for candidate in sampled(adapter, 0, 4, region=(0.0, 0.5, 0.5, 1.0), steps=1):
+        assert candidate.mask.any()
+        assert not candidate.mask[:28].any()
+        assert not candidate.mask[:, 22:].any()
+    allowed = np.zeros((8, 8), np.bool_)
+    allowed[:, 4:] = True
+    for candidate in sampled(adapter, 0, 2, places=Places(allowed=allowed), steps=1):
+        assert not candidate.mask[:, :22].any()
+    with pytest.raises(UsageError, match="have nothing in common"):
+        sampled(adapter, 0, 1, places=Places(allowed=allowed), region=(0.0, 0.0, 0.4, 1.0))
+
+
+def test_sizes_are_those_that_are_asked_for(adapter: AnomalyDiffusionAdapter) -> None:
+    real = float(np.mean([each.mask.sum() for each in adapter.masks]))
+    for candidate in sampled(adapter, 0, 4, sizes=(0.5, 0.5), steps=1):
+        assert candidate.mask.sum() == pytest.approx(real / 4, rel=0.6)
+
+
+def test_several_defects_lie_in_one_picture_and_anywhere_if_that_is_asked_for(
+    adapter: AnomalyDiffusionAdapter,
+) -> None:
+    wide = [NormalImage("wide", surface(8, 60, 240))]
+    several = [each.mask for each in sampled(adapter, 0, 4, wide, defects_per_picture=3, anywhere=True, steps=1)]
+    assert max(ndimage.label(mask)[1] for mask in several) == 3
+    near, anywhere = (
+        [float(np.argwhere(each.mask)[:, 1].mean()) for each in sampled(adapter, 0, 6, wide, anywhere=free, steps=1)]
+        for free in (False, True)
+    )
+    assert np.std(anywhere) > 1.3 * np.std(near)
+
+
+def test_defects_lie_on_the_product_unless_that_is_turned_off(adapter: AnomalyDiffusionAdapter) -> None:
+    """The network finds something in about half of the picture."""
+    net = half_seeing_u2net()
+    on = [each.mask for each in sampled(adapter, 0, 3, object_net=net, steps=1)]
+    off = [each.mask for each in sampled(adapter, 0, 3, object_net=net, on_object=False, steps=1)]
+    assert any(not np.array_equal(one, other) for one, other in zip(on, off, strict=True))
+
+
+def test_empty_full_and_misplaced_masks_are_not_usable() -> None:
+    half = np.zeros((10, 10), np.bool_)
+    half[:, :5] = True
+    assert usable(np.zeros((10, 10), np.bool_), None, None) == 0
+    assert usable(np.ones((10, 10), np.bool_), None, None) == 0
+    assert usable(half, None, None) == 1
+    assert usable(half, half, ~half) == 0
+
+
+def test_several_types_take_turns_and_are_named(base: Base) -> None:
+    found = sampled(tiny_adapter(base, ["crack", "break"]), 0, 4, steps=1)
+    assert [each.defect for each in found] == ["crack", "break", "crack", "break"]
+    assert found[1].record()["defect"] == "break"
+
+
+def test_grey_photographs_stay_grey(base: Base) -> None:
+    adapter = tiny_adapter(base)
+    adapter.card["greyscale"] = True
+    grey = NormalImage("grey", np.repeat(surface(3)[..., :1], 3, axis=2))
+    (candidate,) = sampled(adapter, 0, 1, [grey])
+    assert int(np.ptp(candidate.image, axis=2).max()) <= 1
