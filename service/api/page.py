@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from starlette.exceptions import HTTPException
@@ -20,8 +20,9 @@ from starlette.exceptions import HTTPException
 from service.api import resources
 from service.api.adapters import AdapterId
 from service.api.auth import KeyId
-from service.api.jobs import JobId, get_job_dataset
+from service.api.jobs import JobId
 from service.api.pairs import looked_at
+from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented
 from service.api.representations import samples
 from service.api.services import UsedServices
@@ -34,7 +35,10 @@ from service.core.requests import JobRequest
 from service.core.settings import Settings
 from service.core.strict_json import to_json
 
-router = APIRouter(responses=documented("unauthorized", "forbidden", "unavailable"))
+router = APIRouter(
+    dependencies=[Depends(known_parameters_only)],
+    responses=documented("unauthorized", "forbidden", "read_only_key", "unavailable"),
+)
 
 FOLDER = Path(__file__).parent.parent / "page"
 
@@ -211,26 +215,6 @@ async def get_adapter_sample_picture(
         raise Problem("not_found", f"no samples at step {step}: `samples` of the adapter lists those that exist")
     content = await to_thread.run_sync(services.storage.get, key)
     return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
-
-
-class Link(_Schema):
-    """A temporary link that needs no API key."""
-
-    url: str
-    expires_in: int = Field(description="Seconds.")
-
-
-@router.get(
-    "/jobs/{job_id}/dataset/link",
-    tags=["jobs"],
-    response_model=Link,
-    responses=documented("not_found", "not_finished", "no_result"),
-)
-async def get_job_dataset_link(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
-    """Get the link that `GET /jobs/{id}/dataset` redirects to, for clients that cannot read a redirect."""
-    redirect = await get_job_dataset(services, key_id, job_id)
-    content = to_json({"url": redirect.headers["location"], "expires_in": services.settings.link_seconds})
-    return Response(content, media_type="application/json", headers={"Cache-Control": "private, no-store"})
 
 
 class Evaluation(BaseModel):

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import pair_pictures, resources
@@ -15,6 +15,7 @@ from service.api.auth import KeyId
 from service.api.jobs import JobId
 from service.api.made_pairs import MadePair, MadePairs, uploaded
 from service.api.pair_pictures import Look
+from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented
 from service.api.services import UsedServices
 from service.core.object_keys import Kind
@@ -22,7 +23,12 @@ from service.core.record import Record
 from service.core.storage import MissingObject, ObjectStore
 from service.core.strict_json import to_json
 
-router = APIRouter(prefix="/jobs", tags=["pairs"], responses=documented("unauthorized", "forbidden", "unavailable"))
+router = APIRouter(
+    prefix="/jobs",
+    tags=["pairs"],
+    dependencies=[Depends(known_parameters_only)],
+    responses=documented("unauthorized", "forbidden", "read_only_key", "unavailable"),
+)
 
 Candidate = Annotated[int, Path(ge=0, le=99_999_999, description="The pair's `candidate` in the list of pairs.")]
 PictureName = Literal["image", "mask", "thumbnail", "outline", "good-part", "nearest-real"]

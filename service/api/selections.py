@@ -12,21 +12,23 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from PIL import Image
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from service.api import resources, schemas
 from service.api.auth import KeyId
-from service.api.jobs import JobId, _json_only
+from service.api.jobs import JobId
+from service.api.json_body import documented_body, read_json
 from service.api.made_pairs import MadePair, uploaded
 from service.api.pair_pictures import encoded
 from service.api.pairs import LookedAt, looked_at
+from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import rfc3339
 from service.api.services import Services, UsedServices
-from service.api.submission import Submission, replayed, submit
+from service.api.submission import Submission, replayed, require_rate, submit
 from service.core import object_keys
 from service.core.errors import TransientError
 from service.core.object_keys import Kind
@@ -34,7 +36,12 @@ from service.core.record import Record
 from service.core.requests import Phrase
 from service.core.storage import MissingObject
 
-router = APIRouter(prefix="/jobs", tags=["pairs"], responses=documented("unauthorized", "forbidden", "unavailable"))
+router = APIRouter(
+    prefix="/jobs",
+    tags=["pairs"],
+    dependencies=[Depends(known_parameters_only)],
+    responses=documented("unauthorized", "forbidden", "read_only_key", "unavailable"),
+)
 
 
 class Approval(BaseModel):
@@ -82,14 +89,13 @@ _EXAMPLE = {
         *("bad_request", "not_found", "not_finished", "no_result", "too_slow", "content_too_large"),
         *("unsupported_media_type", "invalid_request", "quota_exceeded", "idempotency_key_reused"),
     ),
-    dependencies=[Depends(_json_only)],
+    openapi_extra=documented_body(SelectionRequest, _EXAMPLE),
 )
 async def create_selection(
     request: Request,
     services: UsedServices,
     key_id: KeyId,
     job_id: JobId,
-    wanted: Annotated[SelectionRequest, Body(examples=[_EXAMPLE])],
     idempotency_key: resources.IdempotencyKey = None,
 ) -> Response:
     """Make a new dataset of the approved pairs of a job.
@@ -98,17 +104,19 @@ async def create_selection(
     again. The manifest holds who approved each pair and when, and `dataset.json` which dataset they are from. The same
     request with a time for every pair gives the same bytes.
     """
-    fingerprint = f"{job_id}\n{json.dumps(await request.json(), sort_keys=True)}"
+    await to_thread.run_sync(require_rate, services, key_id)
+    wanted, sent = await read_json(request, SelectionRequest, _EXAMPLE)
+    fingerprint = f"{job_id}\n{json.dumps(sent, sort_keys=True)}"
     submission = Submission.of(
         request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(fingerprint.encode()).hexdigest()
     )
     if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
-        return await resources.accepted(request, services, first)
+        return await resources.accepted(request, services, first, replayed=True)
     source = await resources.owned(services, Kind.JOB, job_id, key_id)
     resources.require_result(source, "dataset")
     shared = looked_at(request, services)
     record = await to_thread.run_sync(_stored_and_submitted, services, shared, submission, source, wanted)
-    return await resources.accepted(request, services, record)
+    return await resources.accepted(request, services, record, replayed=record.id != submission.id)
 
 
 def _stored_and_submitted(

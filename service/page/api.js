@@ -138,7 +138,7 @@ export async function events(path, onEvent, signal) {
 
 // A download without leaving the page: the link is temporary and needs no key.
 export async function download(job) {
-  const { url } = await get(`jobs/${job}/dataset/link`);
+  const { url } = await get(`jobs/${job}/dataset?redirect=false`);
   const link = document.createElement("a");
   link.href = url;
   link.rel = "noopener";

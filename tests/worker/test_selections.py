@@ -162,7 +162,9 @@ def test_approved_pairs_become_a_dataset_that_says_who_approved_what_and_when(
         assert service.record(name).stored_bytes == stored
     told = client.get(f"/jobs/{first}").json()
     assert told["dataset"]["bytes"] == len(service.dataset(first))
-    assert httpx2.get(client.get(f"/jobs/{first}/dataset/link").json()["url"]).content == service.dataset(first)
+    assert httpx2.get(client.get(f"/jobs/{first}/dataset?redirect=false").json()["url"]).content == service.dataset(
+        first
+    )
     assert client.get(f"/jobs/{first}/pairs").json()["total"] == 2
 
 
