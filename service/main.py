@@ -18,6 +18,7 @@ from service.api.json_body import schemas_of
 from service.api.methods import Methods, answer_head
 from service.api.metrics import Metrics, RedisCollector
 from service.api.request_log import Observed
+from service.api.selections import SelectionRequest
 from service.api.services import running_services
 from service.core.logs import configure_logs
 from service.core.requests import JobRequest
@@ -112,7 +113,7 @@ def _describe(app: FastAPI) -> None:
         if "Problem" not in models:
             own = schemas.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             models |= own.pop("$defs")
-            models |= schemas_of(JobRequest) | schemas_of(schemas.ProgressEvent)
+            models |= schemas_of(JobRequest) | schemas_of(SelectionRequest) | schemas_of(schemas.ProgressEvent)
             models["Problem"] = own
             document["components"]["securitySchemes"] = SCHEMES
             for path, operations in document["paths"].items():

@@ -36,8 +36,7 @@ from service.core.settings import Settings
 from service.core.strict_json import to_json
 
 router = APIRouter(
-    dependencies=[Depends(known_parameters_only)],
-    responses=documented("unauthorized", "forbidden", "read_only_key", "unavailable"),
+    dependencies=[Depends(known_parameters_only)], responses=documented("unauthorized", "forbidden", "unavailable")
 )
 
 FOLDER = Path(__file__).parent.parent / "page"

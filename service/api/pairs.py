@@ -27,7 +27,7 @@ router = APIRouter(
     prefix="/jobs",
     tags=["pairs"],
     dependencies=[Depends(known_parameters_only)],
-    responses=documented("unauthorized", "forbidden", "read_only_key", "unavailable"),
+    responses=documented("unauthorized", "forbidden", "unavailable"),
 )
 
 Candidate = Annotated[int, Path(ge=0, le=99_999_999, description="The pair's `candidate` in the list of pairs.")]
@@ -66,7 +66,7 @@ class PairList(_Schema):
 
     data: list[Pair]
     total: int = Field(description="Number of pairs on all pages.")
-    next_cursor: str | None = Field(description="`after` of the next page; null on the last one.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one.")
 
 
 class NearestReal(_Schema):
@@ -158,7 +158,7 @@ async def list_job_pairs(
     rejected: Annotated[
         bool, Query(description="List rejected candidates instead; the first ones are kept once the job has ended.")
     ] = False,
-    after: Annotated[
+    cursor: Annotated[
         str | None, Query(pattern=r"^[0-9]{1,8}$", description="The `next_cursor` of the previous page.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="Pairs per page.")] = 100,
@@ -167,10 +167,10 @@ async def list_job_pairs(
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     shared = looked_at(request, services)
     found = await to_thread.run_sync(lambda: shared.pairs.listed(record, accepted=not rejected))
-    rest = found if after is None else [pair for pair in found if pair.candidate > int(after)]
-    cursor = str(rest[limit - 1].candidate) if len(rest) > limit else None
+    rest = found if cursor is None else [pair for pair in found if pair.candidate > int(cursor)]
+    following = str(rest[limit - 1].candidate) if len(rest) > limit else None
     data = [view(record, pair) for pair in rest[:limit]]
-    content = to_json({"data": data, "total": len(found), "next_cursor": cursor})
+    content = to_json({"data": data, "total": len(found), "next_cursor": following})
     return Response(content, media_type="application/json", headers={"Cache-Control": "private, no-cache"})
 
 

@@ -84,11 +84,15 @@ _EXAMPLE = {
 @router.post(
     "/{job_id}/selections",
     status_code=202,
+    response_description="The record was created, or was before by the same request.",
     response_model=schemas.Job,
-    responses=documented(
-        *("bad_request", "not_found", "not_finished", "no_result", "too_slow", "content_too_large"),
-        *("unsupported_media_type", "invalid_request", "quota_exceeded", "idempotency_key_reused"),
-    ),
+    responses={
+        202: {"headers": resources.ACCEPTED},
+        **documented(
+            *("bad_request", "not_found", "not_finished", "no_result", "too_slow", "content_too_large"),
+            *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
+        ),
+    },
     openapi_extra=documented_body(SelectionRequest, _EXAMPLE),
 )
 async def create_selection(

@@ -48,7 +48,7 @@ export const remove = (path) => send(path, { method: "DELETE" });
 export async function all(path, limit) {
   const found = [];
   for (let cursor = null; ;) {
-    const page = await get(`${path}${path.includes("?") ? "&" : "?"}limit=${limit}${cursor ? `&after=${cursor}` : ""}`);
+    const page = await get(`${path}${path.includes("?") ? "&" : "?"}limit=${limit}${cursor ? `&cursor=${cursor}` : ""}`);
     found.push(...page.data);
     cursor = page.next_cursor;
     if (!cursor) return found;

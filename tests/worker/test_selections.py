@@ -74,7 +74,7 @@ def test_the_pairs_of_a_finished_job_are_listed_with_scores_and_pictures(
 ) -> None:
     files = entries(service.dataset(job))
     first = client.get(f"/jobs/{job}/pairs", params={"limit": 2}).json()
-    rest = client.get(f"/jobs/{job}/pairs", params={"after": first["next_cursor"]}).json()
+    rest = client.get(f"/jobs/{job}/pairs", params={"cursor": first["next_cursor"]}).json()
     assert PairList.model_validate(first).total == 3
     listed = first["data"] + rest["data"]
     rows = [json.loads(line) for line in files["manifest.jsonl"].splitlines()]
@@ -162,9 +162,9 @@ def test_approved_pairs_become_a_dataset_that_says_who_approved_what_and_when(
         assert service.record(name).stored_bytes == stored
     told = client.get(f"/jobs/{first}").json()
     assert told["dataset"]["bytes"] == len(service.dataset(first))
-    assert httpx2.get(client.get(f"/jobs/{first}/dataset?redirect=false").json()["url"]).content == service.dataset(
-        first
-    )
+    assert httpx2.get(
+        client.get(f"/jobs/{first}/dataset", params={"redirect": False}).json()["url"]
+    ).content == service.dataset(first)
     assert client.get(f"/jobs/{first}/pairs").json()["total"] == 2
 
 

@@ -76,7 +76,7 @@ class ApprovedPairs:
         objects, claims = self._context.objects, self._context.store.claims
         # A job is ended by the one worker that may judge its candidates; here there are none to judge.
         if not retry(lambda: self._context.store.blocks.claim_judge(job, owner), check):
-            retry(lambda: claims.release(job, owner), check)
+            retry(lambda: claims.leave_to_others(job, owner), check)
             return False
         self._report.stage("prepare")
         approved = self._approved()
