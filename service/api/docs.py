@@ -24,7 +24,7 @@ Json = Mapping[str, Any]
 def serve_docs(app: FastAPI) -> None:
     """Answer `/docs`."""
 
-    @app.get("/docs", include_in_schema=False)
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     def get_docs(request: Request) -> Response:
         base = str(request.base_url).rstrip("/")
         headers = {"Content-Security-Policy": _POLICY}

@@ -64,6 +64,9 @@ HEADERS = {
 
 METHODS_IN_WORDS = {
     "dualanodiff": "Trains a model on your photographs, which then draws new defects and their masks.",
+    "anomalydiffusion": (
+        "Trains a model on your photographs, which then draws the defect into masks on good parts, where you want it."
+    ),
     "copy-paste": "Copies your real defects to photographs of good parts. Needs good parts; nothing is trained.",
     "perlin": "Lays noise-shaped patches on photographs of good parts. Needs good parts; nothing is trained.",
 }
@@ -113,8 +116,8 @@ class _Schema(BaseModel):
 class OptionDescription(_Schema):
     """An option: its JSON Schema, what it means, and its default."""
 
-    name: str
-    help: str
+    name: str = Field(description="As requests name it.")
+    help: str = Field(description="What it means, in a sentence or two.")
     value_schema: dict[str, Any] = Field(description="JSON Schema of its values.")
     default: Any = Field(description="Its default; the base model may recommend another one.")
 
@@ -122,32 +125,32 @@ class OptionDescription(_Schema):
 class MethodDescription(_Schema):
     """A method, with the options that it has."""
 
-    name: str
-    help: str
-    training: list[OptionDescription]
-    sampling: list[OptionDescription]
+    name: str = Field(description="As requests name it.")
+    help: str = Field(description="What it does, in a sentence.")
+    training: list[OptionDescription] = Field(description="Options of `POST /adapters`.")
+    sampling: list[OptionDescription] = Field(description="Options of `POST /jobs`.")
 
 
 class UploadLimits(_Schema):
     """What one upload may hold; sizes in bytes, pictures in pixels."""
 
-    max_pairs: int
-    max_normals: int
-    max_held_out: int
-    max_file_bytes: int
-    max_body_bytes: int
-    max_pixels: int
+    max_pairs: int = Field(description="Photographs with masks.")
+    max_normals: int = Field(description="Photographs of good parts.")
+    max_held_out: int = Field(description="Photographs kept back to measure on.")
+    max_file_bytes: int = Field(description="Size of a file.")
+    max_body_bytes: int = Field(description="Size of all files together.")
+    max_pixels: int = Field(description="Pixels of a picture.")
 
 
 class Options(_Schema):
     """What adapters and jobs may be asked for on this server."""
 
-    default_method: str
-    methods: list[MethodDescription]
+    default_method: str = Field(description="What is used where a request names no method.")
+    methods: list[MethodDescription] = Field(description="Ways to make pairs.")
     limits: list[OptionDescription] = Field(description="Thresholds of a job's quality checks.")
-    evaluation: list[OptionDescription]
-    formats: list[str]
-    max_num_pairs: int
+    evaluation: list[OptionDescription] = Field(description="How a job's pairs are measured.")
+    formats: list[str] = Field(description="Layouts that a dataset can have besides its own.")
+    max_num_pairs: int = Field(description="Most pairs of a job.")
     upload: UploadLimits
 
 
@@ -221,7 +224,9 @@ class Evaluation(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    verdict: dict[str, Any]
+    verdict: dict[str, Any] = Field(
+        description="How much the pairs changed pixel AP, and whether that is more than chance."
+    )
 
 
 @router.get(

@@ -48,12 +48,12 @@ class Pair(_Schema):
 
     candidate: int = Field(description="Index among all candidates of the job.")
     number: int | None = Field(description="Number in the dataset; null if it is not, or not yet, in one.")
-    accepted: bool
+    accepted: bool = Field(description="Whether it passed the checks.")
     reasons: list[str] = Field(description="Why the checks rejected it; empty if they did not.")
-    seed: int
+    seed: int = Field(description="Its own seed.")
     scores: dict[str, float | None] = Field(description="What the checks have measured; `score` sums it up, 0 to 1.")
     width: int | None = Field(description="Pixels; null until the dataset is complete.")
-    height: int | None
+    height: int | None = Field(description="Pixels; null until the dataset is complete.")
     mask_fraction: float | None = Field(description="Share of the image that the mask covers, 0 to 1.")
     window: list[int] | None = Field(description="Left, top, right and bottom of what was generated; null for all.")
     normal: str | None = Field(description="Name of the good part that it was generated on.")
@@ -64,7 +64,7 @@ class Pair(_Schema):
 class PairList(_Schema):
     """A page of pairs, in the order of their candidates."""
 
-    data: list[Pair]
+    data: list[Pair] = Field(description="The pairs of this page.")
     total: int = Field(description="Number of pairs on all pages.")
     next_cursor: str | None = Field(description="`cursor` of the next page; null on the last one.")
 

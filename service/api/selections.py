@@ -67,7 +67,9 @@ class SelectionRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reviewer: Annotated[Phrase, Field(description="Who approved them; a name, for the dataset's manifest.")]
-    approved: Annotated[tuple[Approval, ...], Field(min_length=1, max_length=10_000)]
+    approved: Annotated[
+        tuple[Approval, ...], Field(min_length=1, max_length=10_000, description="The pairs to keep, each once.")
+    ]
     formats: Annotated[
         tuple[Literal["mvtec", "coco", "yolo", "labelstudio"], ...],
         Field(max_length=4, description="Further layouts of the dataset."),

@@ -86,7 +86,7 @@ def test_a_store_that_hangs_keeps_nobody_but_uploads_waiting_and_these_not_long(
             timed(lambda: client.get("/v1/adapters")),
             timed(lambda: client.post("/v1/jobs", json={"adapter_id": adapter, "num_pairs": 2})),
         ]
-        assert client.get("/readyz").json()["storage"] is False
+        wait_until(lambda: client.get("/readyz").json()["storage"] is False, 30)
         refused = [upload.result() for upload in uploads]
     assert [status for status, _ in others] == [200, 202]
     assert max(seconds for _, seconds in others) < SOON / 3
