@@ -13,7 +13,7 @@ COMPARED = ("real", "copy-paste", "dualanodiff", "real+copy-paste", "real+dualan
 EVERY_ROW = (
     *("real", "copy-paste", "perlin", "raw-sketch", "no-lora", "dualanodiff", "no-saim", "bcm", "checks-off"),
     *("anomalydiffusion", "no-spatial", "no-reweighting"),
-    *("real+copy-paste", "real+perlin", "real+raw-sketch", "real+dualanodiff", "real+anomalydiffusion"),
+    *("real+copy-paste", "real+perlin", "real+raw-sketch", "real+anomalydiffusion", "real+dualanodiff"),
 )
 
 

@@ -108,7 +108,7 @@ def test_resumed_training_equals_an_uninterrupted_one_bit_for_bit(base: Base, tm
 
     stopped = built(base, **chosen)
     for item in train(stopped, PAIRS, tmp_path / "cut", object_net=tiny_u2net()):
-        if isinstance(item, Progress) and item.stage == "train":
+        if isinstance(item, Progress) and item.stage == "train" and item.completed:
             break
     assert [path.name for path in list_checkpoints(tmp_path / "cut")] == ["step-0000003"]
     resumed = built(base, **chosen)
@@ -281,7 +281,7 @@ def test_bcm_without_a_network_that_finds_objects_is_refused(base: Base, tmp_pat
 def test_the_mask_network_is_adapted_at_the_end(base: Base, tmp_path: Path) -> None:
     net = tiny_u2net()
     items = list(train(built(base, mask_steps=2, steps=1), PAIRS, tmp_path, mask_net=net))
-    assert [item.stage for item in items[:-1]] == ["encode", "train", "mask network", "mask network"]
+    assert [item.stage for item in items[:-1]] == ["encode", "train", "train", "mask network", "mask network"]
     assert not net.training
     assert not same(dict(net.named_parameters()), dict(tiny_u2net().named_parameters()))
 
@@ -312,6 +312,7 @@ def test_progress_counts_resumed_steps(base: Base, tmp_path: Path) -> None:
     *reports, _ = train(built(base, steps=6, checkpoint_every=4), PAIRS, tmp_path)
     assert [(item.stage, item.completed, item.total) for item in reports] == [
         ("encode", 6, 6),
+        ("train", 4, 6),
         ("train", 5, 6),
         ("train", 6, 6),
     ]

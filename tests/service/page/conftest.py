@@ -19,9 +19,9 @@ SERIOUS = {"serious", "critical"}
 Findings = Callable[[], list[str]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The browser; tests are skipped where none is installed."""
+    """The browser; tests are skipped where none is installed. Playwright's event loop ends with the module."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium; on Debian and Ubuntu: sudo apt-get install chromium")
@@ -42,7 +42,7 @@ def heard() -> list[str]:
 @pytest.fixture
 def page(browser: Browser, heard: list[str]) -> Iterator[Page]:
     """A page with nothing open; whatever its console says is an error at the end."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+    context = browser.new_context(reduced_motion="reduce", viewport={"width": 1280, "height": 900}, locale="en-GB")
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
 

@@ -343,7 +343,7 @@ def test_the_page_speaks_german_and_stays_readable_in_the_dark(
     browser: Browser, heard: list[str], keyless: Settings
 ) -> None:
     with serving(keyless) as url:
-        context = browser.new_context(locale="de-DE", color_scheme="dark")
+        context = browser.new_context(reduced_motion="reduce", locale="de-DE", color_scheme="dark")
         page = context.new_page()
         page.goto(f"{url}/#/adapters/new")
         expect(page.get_by_role("button", name="Trainieren")).to_be_visible()
