@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,28 @@ def read_adapter_card(folder: Path) -> dict[str, Any]:
         )
     if lacking := sorted(CARD_ENTRIES - card.keys()):
         raise UsageError(f"{path} is incomplete: it lacks {', '.join(lacking)}")
+    return card
+
+
+def read_card_on(folder: Path, base: str, digest: str) -> dict[str, Any]:
+    """Read the card of an adapter that is to be loaded onto a base.
+
+    Args:
+        base, digest: the base's name and the hash of its weights.
+
+    Raises:
+        UsageError: as `read_adapter_card`; or it was made on another base, or with options that there are no more.
+    """
+    card = read_adapter_card(folder)
+    made_on = card["base"]
+    if made_on["sha256"] != digest:
+        raise UsageError(
+            f"the adapter {folder} was trained on the base {made_on['name']!r} (sha256 {made_on['sha256'][:12]}…), "
+            f"not on {base!r} (sha256 {digest[:12]}…): load it with its own base"
+        )
+    known = {field.name for field in fields(METHOD_OPTIONS[card["method"]].training)}
+    if unknown := sorted(card["config"].keys() - known):
+        raise UsageError(f"the adapter {folder} was trained with options unknown to this version: {', '.join(unknown)}")
     return card
 
 

@@ -14,7 +14,7 @@ reference/           crops of the real defects, which the quality checks compare
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from peft import get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import save_file
 
-from model.adapter_card import FORMAT_VERSION, describe_pair, read_adapter_card
+from model.adapter_card import FORMAT_VERSION, describe_pair, read_card_on
 from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskWords, new_mask_words
 from model.anomalydiffusion.model import FILL_ADAPTER, AnomalyDiffusionModel, build_model
@@ -149,15 +149,7 @@ def load_adapter(folder: Path, base: Base) -> AnomalyDiffusionAdapter:
     Raises:
         UsageError: if the base, the weights or the files are not as expected; names every difference.
     """
-    card = read_adapter_card(folder)
-    if card["base"]["sha256"] != base.digest:
-        raise UsageError(
-            f"the adapter {folder} was trained on the base {card['base']['name']!r} "
-            f"(sha256 {card['base']['sha256'][:12]}…), not on {base.name!r} (sha256 {base.digest[:12]}…): "
-            "load it with its own base"
-        )
-    if unknown := sorted(card["config"].keys() - {field.name for field in fields(AnomalyTrainingConfig)}):
-        raise UsageError(f"the adapter {folder} was trained with options unknown to this version: {', '.join(unknown)}")
+    card = read_card_on(folder, base.name, base.digest)
     model = build_model(base, AnomalyTrainingConfig(**card["config"]), card["types"])
     problems: list[str] = []
     for name, module in model.learned().items():

@@ -8,12 +8,12 @@ reference/    crops of the defects, which the quality checks compare with
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from model.adapter_card import FORMAT_VERSION, describe_pair, read_adapter_card
+from model.adapter_card import FORMAT_VERSION, describe_pair, read_card_on
 from model.data.placement import Placement
 from model.data.references import read_pairs, write_pairs
 from model.diffusion.base import Base
@@ -99,15 +99,7 @@ def load_adapter(folder: Path, base: Base) -> BaselineAdapter:
     Raises:
         UsageError: if the base or the files are not as expected; names every difference.
     """
-    card = read_adapter_card(folder)
-    if card["base"]["sha256"] != base.digest:
-        raise UsageError(
-            f"the adapter {folder} was made for the base {card['base']['name']!r} "
-            f"(sha256 {card['base']['sha256'][:12]}…), not for {base.name!r} (sha256 {base.digest[:12]}…): "
-            "load it with its own base"
-        )
-    if unknown := sorted(card["config"].keys() - {field.name for field in fields(CollectionConfig)}):
-        raise UsageError(f"the adapter {folder} was made with options unknown to this version: {', '.join(unknown)}")
+    card = read_card_on(folder, base.name, base.digest)
     problems: list[str] = []
     pairs = read_pairs(folder / "pairs", [entry["name"] for entry in card["data"]], problems)
     references = read_pairs(folder / "reference", [place["name"] for place in card["placements"]], problems)

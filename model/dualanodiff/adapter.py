@@ -13,7 +13,7 @@ reference/                 crops of the few-shot defects, which the quality chec
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from diffusers import StableDiffusionPipeline
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from model.adapter_card import FORMAT_VERSION, describe_pair, image_hash, read_adapter_card
+from model.adapter_card import FORMAT_VERSION, describe_pair, image_hash, read_card_on
 from model.data import references
 from model.data.placement import Placement
 from model.diffusion.base import Base
@@ -151,15 +151,7 @@ def load_adapter(folder: Path, base: Base) -> DualAnoDiffAdapter:
     Raises:
         UsageError: if the base, the weights or the files are not as expected; names every difference.
     """
-    card = read_adapter_card(folder)
-    if card["base"]["sha256"] != base.digest:
-        raise UsageError(
-            f"the adapter {folder} was trained on the base {card['base']['name']!r} "
-            f"(sha256 {card['base']['sha256'][:12]}…), not on {base.name!r} (sha256 {base.digest[:12]}…): "
-            "load it with its own base"
-        )
-    if unknown := sorted(card["config"].keys() - {field.name for field in fields(TrainingConfig)}):
-        raise UsageError(f"the adapter {folder} was trained with options unknown to this version: {', '.join(unknown)}")
+    card = read_card_on(folder, base.name, base.digest)
     config = TrainingConfig(**card["config"])
     model = build_model(base, config, card["object"], card["defect"])
     problems: list[str] = []

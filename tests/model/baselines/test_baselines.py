@@ -112,7 +112,7 @@ def test_a_damaged_adapter_names_its_missing_files(base: Base, tmp_path: Path, f
 
 def test_an_adapter_belongs_to_its_base(base: Base, tmp_path: Path) -> None:
     collected(base, tmp_path / "adapter", "copy-paste")
-    with pytest.raises(UsageError, match=r"was made for the base .*, not for .*other"):
+    with pytest.raises(UsageError, match=r"was trained on the base .*, not on .*other"):
         load_adapter(tmp_path / "adapter", replace(base, name="other", digest="0" * 64))
 
 
