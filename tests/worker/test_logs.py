@@ -62,7 +62,9 @@ def test_parent_and_child_tell_lines_of_json_with_ids_and_without_passwords(
     assert [event["record"] for event in broken] == adapters
     assert [event["request_id"] for event in broken] == ["request-0", "request-1"]
     assert {event["attempt"] for event in broken} == {1}
-    assert len({event["task_id"] for event in broken}) == 2
+    # A message that is slow to be taken is delivered again, so one task may have taken both records.
+    received = {event["event"] for event in events if event["logger"] == "celery.worker.strategy"}
+    assert {f"Task pairforge.train[{event['task_id']}] received" for event in broken} <= received
     assert all("JSONDecodeError" in event["exception"] for event in broken)
 
 
