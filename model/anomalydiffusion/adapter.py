@@ -4,6 +4,8 @@ card.json            contents: base and its hash, data hashes, defect types, con
 run.json             the training run: when, how long, on what machine (apart, so that the rest is reproducible)
 embeddings.safetensors, spatial.safetensors
                      the learned words of the defect types, and the encoder of masks
+inpainting.safetensors
+                     the weights by which the U-Net sees masks, where it does
 mask_words.safetensors
                      the learned words of the types' masks, where they were learned
 fill/                `pytorch_lora_weights.safetensors` of the LoRA that fills masks, where one was trained

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from model.anomalydiffusion.inpainting import shown_channels
 from model.anomalydiffusion.latent_dataset import LatentDataset
 from model.anomalydiffusion.model import AnomalyDiffusionModel
 from model.diffusion.noise_schedule import draw_timesteps
@@ -49,6 +50,8 @@ def _loss(model: AnomalyDiffusionModel, batch: LatentDataset, timesteps: Tensor,
     noisy = model.schedule.add_noise(batch.latents, noise, timesteps)
     with _precision(model):
         text = model.text(batch.types, batch.masks)
+        if model.shown is not None:
+            noisy = torch.cat([noisy, shown_channels(batch.latents, batch.masks)], dim=1)
         predicted = model.unet(noisy, timesteps, text).sample
     target = model.schedule.target(batch.latents, noise, timesteps)
     return masked_loss(predicted, target, batch.cells(model.base.factor))

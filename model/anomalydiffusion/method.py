@@ -19,6 +19,7 @@ from model.anomalydiffusion.config import NO_NORMALS, resolve_sampling, resolve_
 from model.anomalydiffusion.mask_generator import MASK_WORDS, new_mask_words, train_mask_words
 from model.anomalydiffusion.model import FILL_ADAPTER, build_model
 from model.anomalydiffusion.sampling.sampler import Sampler, prepare_sampling
+from model.anomalydiffusion.start import take_start
 from model.anomalydiffusion.trainer import train
 from model.anomalydiffusion.words import ANOMALY_WORDS, PLACE_WORDS, spliced_prompt
 from model.data.placement import NormalImage
@@ -66,6 +67,7 @@ class AnomalyDiffusion:
         clock = TrainingClock(workspace)
         names, pairs, types = request.typed_pairs()
         model = build_model(request.base, config, names)
+        take_start(model)
         references, placements = make_references(pairs, config.view, config.resolution, config.seed)
 
         def described(result: TrainingResult) -> dict[str, Any]:
@@ -93,6 +95,8 @@ class AnomalyDiffusion:
         files = ["embeddings.safetensors", *([MASK_FILE] if config["mask_generator_steps"] else [])]
         if config["spatial"]:
             files.append("spatial.safetensors")
+        if config.get("inpainting"):
+            files.append("inpainting.safetensors")
         return [*files, f"{FILL_ADAPTER}/{LORA_FILE}"] if config["fill_rank"] else files
 
     def resolve_sampling(

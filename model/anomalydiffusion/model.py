@@ -1,4 +1,8 @@
-"""The model of AnomalyDiffusion: a frozen base, learned words, the encoder of masks and, for small bases, a LoRA."""
+"""The model of AnomalyDiffusion: a frozen base, learned words and the encoder of masks.
+
+A small base needs more: a LoRA, and sight of the masks (`model.anomalydiffusion.inpainting`). It may come with a start
+of all that, made in pretraining.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from model.anomalydiffusion.inpainting import show_masks
 from model.anomalydiffusion.reweighting import use_reweighting
 from model.anomalydiffusion.words import (
     ANOMALY_WORDS,
@@ -41,6 +46,7 @@ class AnomalyDiffusionModel:
     Attributes:
         types: names of the defect types, in the order of their embeddings.
         unet: the base's U-Net, with a LoRA where one is trained.
+        shown: the weights by which it sees masks, or None.
         embeddings: e_a of every type.
         spatial: the encoder of masks, or None.
         empty: `(1, L)` ids of the empty prompt.
@@ -50,6 +56,7 @@ class AnomalyDiffusionModel:
     config: AnomalyTrainingConfig
     types: Sequence[str]
     unet: UNet2DConditionModel
+    shown: nn.Conv2d | None
     text_encoder: CLIPTextModel
     embeddings: AnomalyEmbeddings
     spatial: SpatialEncoder | None
@@ -86,16 +93,19 @@ class AnomalyDiffusionModel:
 
     def networks(self) -> nn.ModuleList:
         """All networks, to switch them between training and evaluation."""
-        return nn.ModuleList([self.unet, self.text_encoder, *self.learned().values()])
+        return nn.ModuleList([self.unet, self.text_encoder, *self._words().values()])
 
     def learned(self) -> dict[str, nn.Module]:
         """Name → module of what is learned beside the LoRA."""
+        return self._words() if self.shown is None else {**self._words(), "inpainting": self.shown}
+
+    def _words(self) -> dict[str, nn.Module]:
         spatial = {} if self.spatial is None else {"spatial": self.spatial}
         return {"embeddings": self.embeddings, **spatial}
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name → parameter of all that few-shot training changes."""
-        parts: Mapping[str, nn.Module] = {"unet": self.unet, **self.learned()}
+        parts: Mapping[str, nn.Module] = {"unet": self.unet, **self._words()}
         return {
             f"{part}.{name}": parameter
             for part, network in parts.items()
@@ -112,6 +122,8 @@ class AnomalyDiffusionModel:
             groups.append((list(self.spatial.parameters()), self.config.encoder_lr))
         if self.config.fill_rank:
             groups.append((lora_parameters(self.unet), self.config.lr))
+        if self.shown is not None:
+            groups.append((list(self.shown.parameters()), self.config.lr))
         return groups
 
 
@@ -130,6 +142,7 @@ def build_model(base: Base, config: AnomalyTrainingConfig, types: Sequence[str])
             targets = ALL_TARGETS if config.lora_targets == "all" else ATTENTION_TARGETS
             lora = LoraConfig(r=config.fill_rank, lora_alpha=config.fill_rank, target_modules=list(targets))
             inject_adapter_in_model(lora, unet, adapter_name=FILL_ADAPTER)
+        shown = show_masks(unet, base.factor) if config.inpainting else None
         text_encoder = sharing_weights(base.text_encoder)
         table = text_encoder.get_input_embeddings().weight
         embeddings = AnomalyEmbeddings(first_vector(text_encoder, base.tokenizer), len(types))
@@ -143,6 +156,7 @@ def build_model(base: Base, config: AnomalyTrainingConfig, types: Sequence[str])
         config=config,
         types=tuple(types),
         unet=unet,
+        shown=shown,
         text_encoder=text_encoder,
         embeddings=embeddings,
         spatial=spatial,
@@ -158,9 +172,11 @@ def unet_for_sampling(
     """Copy the U-Net in one precision, with attentions that can be re-weighted.
 
     Args:
-        filling: whether to merge the LoRA; without it, the U-Net is the base's.
+        filling: whether to merge the LoRA, and to let the U-Net see masks; without, it is the base's.
     """
     unet = sharing_frozen_weights(model.base.unet)
+    if filling and model.shown is not None:
+        show_masks(unet, model.base.factor).load_state_dict(model.shown.state_dict())
     for name, module in model.unet.named_modules():
         if filling and isinstance(module, LoraLayer):
             layer = unet.get_submodule(name)

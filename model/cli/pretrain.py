@@ -20,6 +20,7 @@ NEEDS = {
     Stage.PAIRS: {"views": Stage.RENDER, "vae": Stage.AUTOENCODER},
     Stage.MASKS: {"views": Stage.RENDER, "vae": Stage.AUTOENCODER},
     Stage.ASSEMBLE: {"vae": Stage.AUTOENCODER, "unet": Stage.PAIRS},
+    Stage.FILLING: {"views": Stage.RENDER, "encoded": Stage.PAIRS},
     Stage.MEASURE: {},
 }
 """Stage → what it reads from the work folder → the stage that writes it."""
@@ -82,7 +83,7 @@ def make_base(request: PretrainRequest, output: Output) -> None:
         work, preset, target, device=place, stages=chosen, photographs=photographs, start=request.start
     ):
         output.progress(item)
-    finished = Stage.ASSEMBLE in chosen or Stage.MEASURE in chosen
+    finished = not {Stage.ASSEMBLE, Stage.FILLING, Stage.MEASURE}.isdisjoint(chosen)
     output.result(
         {"base": str(target) if finished else None, "work": str(work), "stages": [str(stage) for stage in chosen]},
         f"base: {target}\nnext: pairforge bases verify {target}"
@@ -119,9 +120,10 @@ def _check_target(path: Path, stages: Sequence[Stage]) -> None:
     if path.is_file():
         raise UsageError(f"{path} is a file: give the path of a folder to write")
     missing = missing_parts(path)
-    if Stage.MEASURE in stages and Stage.ASSEMBLE not in stages and missing:
+    later = [stage for stage in (Stage.FILLING, Stage.MEASURE) if stage in stages]
+    if later and Stage.ASSEMBLE not in stages and missing:
         raise UsageError(
-            f"stage measure needs a complete base in {path}: {', '.join(missing)}; run stage assemble first"
+            f"stage {later[0]} needs a complete base in {path}: {', '.join(missing)}; run stage assemble first"
         )
     if path.exists() and any(path.iterdir()) and missing:
         raise UsageError(f"{path} contains files that are not a base: choose another --out")

@@ -1,8 +1,8 @@
 """Loads a base: any folder or hub id in diffusers' Stable Diffusion format, such as the shipped mini base.
 
 Widths, latent size, resolution and prediction type are read from the base's configuration. A base may have
-three extras: SAIM weights to start from (`interaction/`), U²-Nets (`u2net/`), and a card (`card.json`) with its origin
-and recommended few-shot settings.
+four extras: SAIM weights to start from (`interaction/`), a start of filling masks (`fill/`), U²-Nets (`u2net/`), and a
+card (`card.json`) with its origin and recommended few-shot settings.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ REQUIRED = {
 }
 """Component → the file that it requires; the tokenizer has several forms."""
 
+FILLING = Path("fill", "fill.safetensors")
+"""Where a base keeps its start of filling masks."""
+
 WEIGHTED = ("unet", "vae", "text_encoder")
 
 
@@ -52,6 +55,8 @@ class Base:
         scheduler: the scheduler's configuration.
         card: the base's own card, empty when it has none.
         interaction: SAIM weights to start from, or None.
+        filling: weights for filling masks to start from (`model.anomalydiffusion.start`), or None. They are no part of
+            the base's identity: an adapter holds all of its own.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Base:
     scheduler: dict[str, Any]
     card: dict[str, Any] = field(default_factory=dict)
     interaction: dict[str, Tensor] | None = None
+    filling: dict[str, Tensor] | None = None
 
     @property
     def factor(self) -> int:
@@ -128,7 +134,7 @@ def locate_base(source: str) -> Path:
         raise UsageError(
             f"base {source!r} does not exist: give a shipped name ({known}), a folder, or a hub id like owner/model"
         )
-    patterns = [f"{part}/*" for part in (*REQUIRED, "interaction", "u2net")] + ["*.json"]
+    patterns = [f"{part}/*" for part in (*REQUIRED, "interaction", "fill", "u2net")] + ["*.json"]
     try:
         return Path(
             snapshot_download(source, allow_patterns=patterns, ignore_patterns=["*.bin", "*.msgpack", "*non_ema*"])
@@ -221,6 +227,7 @@ def load_base(source: str, *, device: str = "cpu") -> Base:
     for network in networks.values():
         network.requires_grad_(False).eval().to(device)
     interaction = folder / "interaction" / "interaction.safetensors"
+    filling = folder / FILLING
     return Base(
         name=source,
         folder=folder,
@@ -230,6 +237,7 @@ def load_base(source: str, *, device: str = "cpu") -> Base:
         scheduler=_attempt(folder / "scheduler" / "scheduler_config.json", _read_json),
         card=read_card(folder),
         interaction=_attempt(interaction, load_file) if interaction.is_file() else None,
+        filling=_attempt(filling, load_file) if filling.is_file() else None,
     )
 
 

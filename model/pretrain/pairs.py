@@ -150,8 +150,7 @@ class PairEncoder:
             if not waiting:
                 return False
             views = load_views(waiting[0])
-            rng = np.random.default_rng([self._config.seed, len(self.encoded)])
-            self._begun = waiting[0], views, _shown(rng, len(views), self._config), []
+            self._begun = waiting[0], views, shown_in(len(self.encoded), len(views), self._config), []
         path, views, shown, latents = self._begun
         begin = len(latents) * ENCODE_BATCH
         latents.append(self._latents(views, shown, torch.arange(begin, min(begin + ENCODE_BATCH, len(views)))))
@@ -196,9 +195,14 @@ class PairEncoder:
         )
 
 
-def _shown(rng: np.random.Generator, count: int, config: PairsConfig) -> list[Shown]:
-    """Draw what each of a shard's images shows."""
-    draws = rng.random(count)
+def shown_in(shard: int, count: int, config: PairsConfig) -> list[Shown]:
+    """Draw what each image of a shard shows.
+
+    Args:
+        shard: its number, in the order of encoding.
+        count: number of its views.
+    """
+    draws = np.random.default_rng([config.seed, shard]).random(count)
     return [
         Shown.MASK if draw < config.mask_share else Shown.GOOD if draw > 1 - config.good_share else Shown.DEFECT
         for draw in draws
@@ -241,7 +245,7 @@ def train_pairs(
         kind = torch.rand(config.batch, generator=generator, device=device)[None, :, None]
         tokens = torch.where(kind < config.rare_share, pairs.rare_tokens[:, chosen], pairs.tokens[:, chosen]).long()
         tokens = torch.where(kind > 1 - config.drop_share, empty, tokens)
-        timesteps = _stratified(config.batch, schedule.steps, generator)
+        timesteps = stratified(config.batch, schedule.steps, generator)
         noise = torch.randn(latents.shape, generator=generator, device=device)
         return latents, masks, tokens, timesteps, noise, step % APART_EVERY != 0
 
@@ -291,7 +295,7 @@ def pair_objective(
     return objective
 
 
-def _stratified(count: int, steps: int, generator: torch.Generator) -> Tensor:
+def stratified(count: int, steps: int, generator: torch.Generator) -> Tensor:
     """Draw `count` timesteps, one in each of `count` equal bands of [0, steps), in order; pairs are shuffled anyway."""
     device = generator.device
     draws = torch.rand(count, generator=generator, device=device)

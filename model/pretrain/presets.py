@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from model.pretrain.autoencoder import AutoencoderConfig
+from model.pretrain.filling import FillingConfig
 from model.pretrain.loop import LoopConfig
 from model.pretrain.pairs import PairsConfig
 
@@ -16,8 +17,8 @@ class Preset:
 
     Attributes:
         minutes: default duration.
-        shares: shares of the minutes for the autoencoder, the pairs and each of the two mask networks; the rest is for
-            starting, rendering the first scenes, encoding, and measuring.
+        shares: shares of the minutes for the autoencoder, the pairs, each of the two mask networks, and filling masks;
+            the rest is for starting, rendering the first scenes, encoding, and measuring.
         scenes: most procedural scenes to render; each gives two views.
         render_size: side of a scene, pixels.
         shard: scenes per file.
@@ -26,11 +27,12 @@ class Preset:
         text_width, text_layers: width and layers of the text encoder.
         mask_batch: views per step of a mask network.
         masks: training loop of each mask network.
+        filling, filling_loop: of the start of AnomalyDiffusion's adapters.
         few_shot, sampling: settings recommended to users of the base, for its card.
     """
 
     minutes: float
-    shares: tuple[float, float, float]
+    shares: tuple[float, float, float, float]
     scenes: int
     render_size: int
     shard: int
@@ -42,6 +44,8 @@ class Preset:
     pairs_loop: LoopConfig
     mask_batch: int
     masks: LoopConfig
+    filling: FillingConfig
+    filling_loop: LoopConfig
     text_width: int
     text_layers: int
     few_shot: dict[str, Any]
@@ -49,7 +53,7 @@ class Preset:
 
     def lasting(self, minutes: float, *, started: bool = False) -> Self:
         """Set every loop's length by the clock; if a base is `started` from, mask networks get no time."""
-        autoencoder, pairs, masks = (60 * minutes * share for share in self.shares)
+        autoencoder, pairs, masks, filling = (60 * minutes * share for share in self.shares)
         if started:
             pairs += 2 * masks
         return replace(
@@ -57,6 +61,7 @@ class Preset:
             autoencoder_loop=replace(self.autoencoder_loop, seconds=autoencoder),
             pairs_loop=replace(self.pairs_loop, seconds=pairs),
             masks=replace(self.masks, seconds=masks),
+            filling_loop=replace(self.filling_loop, seconds=filling),
         )
 
 
@@ -76,6 +81,7 @@ FEW_SHOT: dict[str, Any] = {
     "precision": "bf16",
     "mask_steps": 80,
     "fill_rank": 32,
+    "inpainting": True,
     "embedding_lr": 5e-3,
     "encoder_lr": 1e-3,
 }
@@ -84,7 +90,7 @@ SAMPLING: dict[str, Any] = {"steps": 15, "guidance_scale": 1.5, "strength": 0.95
 PRESETS = {
     "cpu": Preset(
         minutes=600,
-        shares=(0.12, 0.78, 0.03),
+        shares=(0.12, 0.71, 0.03, 0.07),
         scenes=200_000,
         render_size=128,
         shard=500,
@@ -96,6 +102,8 @@ PRESETS = {
         pairs_loop=LoopConfig(lr=8e-4, warmup=300, decay_share=0.25, average_decay=0.998),
         mask_batch=16,
         masks=LoopConfig(lr=2e-3, warmup=50, decay_share=0.6, average_decay=0.99),
+        filling=FillingConfig(batch=32),
+        filling_loop=LoopConfig(lr=1e-3, warmup=100, decay_share=0.4, average_decay=0.998),
         text_width=128,
         text_layers=2,
         few_shot=FEW_SHOT,
@@ -103,7 +111,7 @@ PRESETS = {
     ),
     "gpu": Preset(
         minutes=9,
-        shares=(0.14, 0.54, 0.04),
+        shares=(0.14, 0.48, 0.04, 0.06),
         scenes=60_000,
         render_size=128,
         shard=500,
@@ -115,6 +123,8 @@ PRESETS = {
         pairs_loop=LoopConfig(lr=8e-4, warmup=200, decay_share=0.3, average_decay=0.999),
         mask_batch=64,
         masks=LoopConfig(lr=2e-3, warmup=50, decay_share=0.6, average_decay=0.99),
+        filling=FillingConfig(batch=256),
+        filling_loop=LoopConfig(lr=1e-3, warmup=50, decay_share=0.4, average_decay=0.99),
         text_width=192,
         text_layers=3,
         few_shot=FEW_SHOT,

@@ -1,4 +1,4 @@
-"""Runs the whole pretraining, resumably: render, autoencoder, pairs, mask networks, and the assembled base.
+"""Runs the whole pretraining, resumably: render, autoencoder, pairs, mask networks, the base, and filling masks on it.
 
 Every stage keeps its state in the work folder and is skipped once done, so the command may be stopped at any time and
 run again, or run stage by stage. Other processes render scenes while networks train. A run's duration is divided among
@@ -24,13 +24,14 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
-from model.diffusion.base import base_digest, load_base
+from model.diffusion.base import FILLING, base_digest, load_base
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.dualanodiff.unet import TwoBranchUNet
 from model.masks.u2net import load_u2net, save_u2net
 from model.pretrain.autoencoder import build_autoencoder, fold_latent_statistics, train_autoencoder
 from model.pretrain.data import Views, ViewShards, load_views
 from model.pretrain.evaluate import HELD_OUT_SEED, measure_base, sample_sheet
+from model.pretrain.filling import filled_views, train_filling
 from model.pretrain.loop import is_over, steps_taken
 from model.pretrain.pairs import PairEncoder, build_unet, train_pairs
 from model.pretrain.presets import Preset
@@ -78,6 +79,7 @@ class Stage(StrEnum):
     PAIRS = "pairs"
     MASKS = "masks"
     ASSEMBLE = "assemble"
+    FILLING = "filling"
     MEASURE = "measure"
 
 
@@ -154,6 +156,8 @@ def _run_stage(stage: Stage, work: Path, preset: Preset, target: Path, device: s
         case Stage.ASSEMBLE:
             assemble(work, preset, target)
             yield Progress("assemble", 1, 1, "bases")
+        case Stage.FILLING:
+            yield from _filling(work, preset, target, device)
 
 
 def _autoencoder(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
@@ -234,6 +238,20 @@ def _masks(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
         yield from train_segmentation(net, shards, held_out, work / f"masks-{subject}", config, preset.masks, vae)
         with atomic_file(finished) as aside:
             save_u2net(net, aside)
+
+
+def _filling(work: Path, preset: Preset, target: Path, device: str) -> Iterator[Progress]:
+    """Train on the finished base, and add the result to it."""
+    base = load_base(str(target), device=device)
+    folder, finished = work / "filling", work / FILLING.name
+    if not is_over(folder, preset.filling_loop) or not finished.is_file():
+        encoded = sorted((work / "encoded").glob("*.safetensors"))
+        views = filled_views(encoded, work / "views", preset.pairs, base.device)
+        yield from train_filling(base, views, folder, finished, preset.filling, preset.filling_loop)
+    (target / FILLING).parent.mkdir(exist_ok=True)
+    shutil.copyfile(finished, target / FILLING)
+    card = base.card | {"masks_filled": steps_taken(folder) * preset.filling.batch}
+    write_text(target / "card.json", json.dumps(card, indent=1) + "\n")
 
 
 def _held_out(work: Path, preset: Preset, device: str) -> Views:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
+from model.anomalydiffusion.inpainting import shown_channels
 from model.anomalydiffusion.reweighting import Reweighting, attention_weights
 from model.data.pixels import to_pixels
 from model.data.windows import Canvas
@@ -42,6 +43,7 @@ class Painter:
     Attributes:
         unet: prepared for sampling, see `unet_for_sampling`.
         text_words: positions of the anomaly's words in the prompt.
+        inpainting: whether the U-Net sees masks.
         empty: `(1, L, D)` the empty prompt, with guidance; otherwise None.
         budget: how many windows fit in memory together; learnt while filling.
         factor: pixels per latent cell.
@@ -53,6 +55,7 @@ class Painter:
     scheduler: dict[str, Any]
     config: AnomalySamplingConfig
     text_words: slice
+    inpainting: bool
     empty: Tensor | None
     budget: BatchBudget
     factor: int
@@ -74,6 +77,7 @@ class Filling:
         inside: m, `(1, h, w)` in {0, 1}: cells that show some of the defect.
         latents: x_t, `(C, h, w)`.
         weights: attention weights of the next step, `(1, h, w)`.
+        shown: `(n, C, s, s)`, what the U-Net sees of the mask in every window; None without inpainting.
     """
 
     canvas: Canvas
@@ -85,6 +89,7 @@ class Filling:
     weights: Tensor
     noise: Tensor
     scheduler: Any
+    shown: Tensor | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def windows(self, values: Tensor, factor: int) -> Tensor:
@@ -92,6 +97,11 @@ class Filling:
         side = self.canvas.side // factor
         corners = (self.canvas.corners // factor).tolist()
         return torch.stack([values[:, row : row + side, column : column + side] for row, column in corners])
+
+    def views(self, latents: Tensor, factor: int) -> Tensor:
+        """Cut out what the U-Net sees: windows of noisy latents, and of the mask where it sees masks."""
+        windows = self.windows(latents, factor)
+        return windows if self.shown is None else torch.cat([windows, self.shown], dim=1)
 
 
 @torch.no_grad()
@@ -110,7 +120,11 @@ def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int) -> Filling:
     if "generator" in inspect.signature(scheduler.step).parameters:
         extra["generator"] = torch.Generator().manual_seed(seed)
     start = noise * scheduler.init_noise_sigma
-    return Filling(canvas, text, seed, normal, inside, start, torch.ones_like(inside), noise, scheduler, extra)
+    filling = Filling(canvas, text, seed, normal, inside, start, torch.ones_like(inside), noise, scheduler, extra=extra)
+    if painter.inpainting:
+        masks = torch.from_numpy(canvas.windows(canvas.mask)).float()[:, None].to(device)
+        filling.shown = shown_channels(filling.windows(normal, factor), masks)
+    return filling
 
 
 @torch.no_grad()
@@ -124,7 +138,7 @@ def fill(painter: Painter, fillings: Sequence[Filling]) -> Generator[Progress, N
         for filling in fillings:
             _restore_normal(filling, timestep)
         scaled = [filling.scheduler.scale_model_input(filling.latents, timestep) for filling in fillings]
-        views = [filling.windows(one, painter.factor) for filling, one in zip(fillings, scaled, strict=True)]
+        views = [filling.views(one, painter.factor) for filling, one in zip(fillings, scaled, strict=True)]
         weights = [filling.windows(filling.weights, painter.factor) for filling in fillings]
         predicted = _predict(painter, torch.cat(views), timestep.long(), text, torch.cat(weights))
         for filling, noisy, windows in zip(fillings, scaled, predicted.split(counts), strict=True):

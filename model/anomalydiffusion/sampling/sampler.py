@@ -240,6 +240,7 @@ def prepare_sampling(
         model.base.scheduler,
         config,
         model.anomaly_words,
+        model.shown is not None,
         model.empty_text() if config.guidance_scale != 1 else None,
         budget,
         model.base.factor,

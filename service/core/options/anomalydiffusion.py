@@ -81,6 +81,13 @@ class AnomalyTrainingConfig:
         ),
         ServedUpTo(256),
     ] = 0
+    inpainting: Annotated[
+        bool,
+        described(
+            "Show the model the mask and its surroundings, as models made for inpainting see them. "
+            "Ours: the paper's base learns of the mask by words alone, too coarse for a small base."
+        ),
+    ] = False
     lr: LoraRate = 2e-5
     lora_targets: LoraTargets = "attention"
     warmup: Warmup = 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
-from model.diffusion.base import Base, load_base
+from model.diffusion.base import FILLING, Base, load_base
 from model.diffusion.prompts import tokenize
 from model.dualanodiff.config import resolve_config
 from model.dualanodiff.model import build_model
@@ -28,6 +28,7 @@ from model.pretrain.autoencoder import (
 )
 from model.pretrain.data import Views, ViewShards, as_pixels
 from model.pretrain.evaluate import measure_base, sample_sheet
+from model.pretrain.filling import FillingConfig
 from model.pretrain.loop import LoopConfig
 from model.pretrain.pairs import PairEncoder, PairsConfig
 from model.pretrain.presets import PRESETS
@@ -53,6 +54,8 @@ MINIATURE = replace(
     pairs=PairsConfig(widths=(16, 32), heads=2, batch=2, encode_every=1),
     pairs_loop=SHORT,
     masks=SHORT,
+    filling=FillingConfig(rank=2, batch=2),
+    filling_loop=SHORT,
     text_width=16,
     text_layers=1,
 )
@@ -65,7 +68,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work folder of a finished pretraining, with the base in `base`."""
     folder = tmp_path_factory.mktemp("pretraining")
     stages = {progress.stage for progress in pretrain(folder, MINIATURE, folder / "base", stages=MADE)}
-    assert stages == {"render", "autoencoder", "encode", "pairs", "part masks", "object masks", "assemble"}
+    assert stages == {"render", "autoencoder", "encode", "pairs", "part masks", "object masks", "assemble", "filling"}
     return folder
 
 
@@ -90,6 +93,8 @@ def test_it_loads_as_a_base_with_all_extras(work: Path, base: Base) -> None:
     assert base.interaction is not None
     assert base.few_shot == PRESETS["cpu"].few_shot
     assert base.sampling == PRESETS["cpu"].sampling
+    assert base.filling is not None
+    assert {name.partition(".")[0] for name in base.filling} == {"unet", "inpainting", "spatial", "words"}
     networks = load_mask_networks(base)
     assert networks.part is not None
     assert networks.object is not None
@@ -115,6 +120,7 @@ def test_adapters_train_on_it_with_its_recommended_settings(base: Base) -> None:
 def test_its_card_says_what_went_in(base: Base) -> None:
     assert base.card["samples_rendered"] == SCENES
     assert base.card["pairs_seen_by_unet"] == SHORT.steps * MINIATURE.pairs.batch
+    assert base.card["masks_filled"] == SHORT.steps * MINIATURE.filling.batch
     assert base.card["seconds"].keys() <= {"render", "autoencoder", "pairs", "masks"}
 
 
@@ -132,6 +138,7 @@ def test_what_is_done_is_not_done_again(work: Path) -> None:
     before = [path.stat().st_mtime_ns for path in parts]
     again = [progress.stage for progress in pretrain(work, MINIATURE, work / "again", stages=MADE)]
     assert set(again) == {"render", "assemble"}
+    assert (work / "again" / FILLING).read_bytes() == (work / "base" / FILLING).read_bytes()
     assert [path.stat().st_mtime_ns for path in parts] == before
     assert load_base(str(work / "again")).digest == load_base(str(work / "base")).digest
 
