@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from model.anomalydiffusion.inpainting import shown_channels
 from model.anomalydiffusion.loss import masked_loss
 from model.anomalydiffusion.model import FILL_ADAPTER, AnomalyDiffusionModel, build_model
-from model.anomalydiffusion.start import first_words, save_start
+from model.anomalydiffusion.start import WORDS, first_words, save_start, take_start
 from model.anomalydiffusion.words import ANOMALY_WORDS, FIRST_WORD
 from model.diffusion.base import Base
 from model.pretrain.data import load_views
@@ -103,7 +103,7 @@ def train_filling(
     """Learn to fill masks, resumably, and write the start of adapters to `target`.
 
     Args:
-        base: the finished base.
+        base: the finished base; a start that it has is gone on from.
         folder: folder of the checkpoints.
     """
     options = AnomalyTrainingConfig(
@@ -116,6 +116,8 @@ def train_filling(
     model = build_model(base, options, [FIRST_WORD])
     words = nn.Embedding(ANOMALY_WORDS, model.embeddings.vectors.shape[-1], device=model.device)
     nn.init.zeros_(words.weight)
+    if base.filling is not None and take_start(model):
+        words.load_state_dict({"weight": base.filling[WORDS]})
     parts = learned_parts(model, words)
     model.networks().train()
     precision = faster_precision(model.device)

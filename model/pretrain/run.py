@@ -243,14 +243,17 @@ def _masks(work: Path, preset: Preset, device: str) -> Iterator[Progress]:
 def _filling(work: Path, preset: Preset, target: Path, device: str) -> Iterator[Progress]:
     """Train on the finished base, and add the result to it."""
     base = load_base(str(target), device=device)
-    folder, finished = work / "filling", work / FILLING.name
+    folder, finished, start = work / "filling", work / FILLING.name, work / START / FILLING
+    if start.is_file():
+        base.filling = load_file(start)
     if not is_over(folder, preset.filling_loop) or not finished.is_file():
         encoded = sorted((work / "encoded").glob("*.safetensors"))
         views = filled_views(encoded, work / "views", preset.pairs, base.device)
         yield from train_filling(base, views, folder, finished, preset.filling, preset.filling_loop)
     (target / FILLING).parent.mkdir(exist_ok=True)
     shutil.copyfile(finished, target / FILLING)
-    card = base.card | {"masks_filled": steps_taken(folder) * preset.filling.batch}
+    before = int(_started_card(work).get("masks_filled", 0))
+    card = base.card | {"masks_filled": steps_taken(folder) * preset.filling.batch + before}
     write_text(target / "card.json", json.dumps(card, indent=1) + "\n")
 
 

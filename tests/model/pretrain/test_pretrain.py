@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
 
 from model.diffusion.base import FILLING, Base, load_base
 from model.diffusion.prompts import tokenize
@@ -329,9 +331,9 @@ def test_both_captions_of_a_pair_use_the_same_word_for_the_defect() -> None:
 
 def test_a_base_is_gone_on_from(work: Path, tmp_path: Path) -> None:
     made = list(pretrain(tmp_path, MINIATURE, tmp_path / "base", stages=MADE, start=work / "base"))
-    assert {progress.stage for progress in made} == {"render", "autoencoder", "encode", "pairs", "assemble"}
+    assert {progress.stage for progress in made} == {"render", "autoencoder", "encode", "pairs", "assemble", "filling"}
     card, before = (json.loads((folder / "base" / "card.json").read_text()) for folder in (tmp_path, work))
-    for counted in ("samples_rendered", "crops_seen_by_autoencoder", "pairs_seen_by_unet"):
+    for counted in ("samples_rendered", "crops_seen_by_autoencoder", "pairs_seen_by_unet", "masks_filled"):
         assert card[counted] == 2 * before[counted]
     # Other scenes than those that the first run saw.
     names = [{path.name for path in (folder / "views").iterdir()} for folder in (tmp_path, work)]
@@ -347,6 +349,8 @@ def test_a_base_is_gone_on_from(work: Path, tmp_path: Path) -> None:
     largest = max(float((first[name] - second[name]).abs().max()) for name in first)
     # Two steps from where the other ended, not from new weights.
     assert 0 < largest < 0.02
+    first, second = (load_file(folder / "base" / FILLING) for folder in (tmp_path, work))
+    assert max(float((first[name].float() - second[name].float()).abs().max()) for name in first) < 0.02
 
 
 def test_a_base_with_another_vocabulary_is_not_gone_on_from(work: Path, tmp_path: Path) -> None:
@@ -370,11 +374,16 @@ def test_a_work_folder_belongs_to_one_run(work: Path, tmp_path: Path) -> None:
 def test_minutes_are_shared_out_and_a_started_run_gives_none_to_mask_networks() -> None:
     for preset in PRESETS.values():
         whole, started = preset.lasting(10), preset.lasting(10, started=True)
-        seconds = [whole.autoencoder_loop.seconds, whole.pairs_loop.seconds, whole.masks.seconds, whole.masks.seconds]
-        total = sum(each for each in seconds if each is not None)
-        assert 450 < total < 600
+        masks = (whole.masks, whole.masks)
+        loops = [whole.autoencoder_loop, whole.pairs_loop, *masks, whole.filling_loop]
+        assert 450 < seconds(loops) < 600
         assert started.autoencoder_loop.seconds == whole.autoencoder_loop.seconds
-        assert (started.pairs_loop.seconds or 0) + (started.autoencoder_loop.seconds or 0) == pytest.approx(total)
+        again = [started.autoencoder_loop, started.pairs_loop, started.filling_loop]
+        assert seconds(again) == pytest.approx(seconds(loops))
+
+
+def seconds(loops: Sequence[LoopConfig]) -> float:
+    return sum(loop.seconds or 0.0 for loop in loops)
 
 
 def encoder(work: Path, folder: Path, vae: AutoencoderKL, **shares: float) -> PairEncoder:
