@@ -49,7 +49,7 @@ def resolve_sampling(base: Base, options: Mapping[str, Any], *, has_normals: boo
     Raises:
         UsageError: if values are invalid, or there are no normals; names each.
     """
-    wanted = ("steps", "scheduler", "precision")
+    wanted = ("steps", "scheduler", "precision", "normal_guidance")
     recommended = {name: base.sampling[name] for name in wanted if name in base.sampling}
     suited = {"guidance_scale": 1.0, "precision": "bf16" if base.device.type == "cuda" else "fp32"}
     layers = (suited, recommended, chosen(options))

@@ -2,11 +2,15 @@
 
 Before every step, what lies outside the mask m is replaced by the noised normal, and so is what a step implies there:
 
-    x_t ← m ⊙ x_t + (1 − m) ⊙ q(z_0, t),        x̂_0 ← m ⊙ x̂_0 + (1 − m) ⊙ z_0
+    x_t ← m ⊙ x_t + (1 − m) ⊙ q(z_0, t),        x̂_0 ← z_0 + s m ⊙ (x̂_0 − z_0)
 
-and once more after the last step, which the released code leaves out. A mask that is larger than the model's window is
-seen through several windows; their predictions are averaged where they overlap, at every step (MultiDiffusion, Bar-Tal
-et al. 2023; see `model.diffusion.tiling`), so that one defect comes of them.
+and once more after the last step, which the released code leaves out. The paper's s is 1. A small base draws defects
+fainter than real ones; s > 1 pushes them away from the normal z_0 that they replace, as classifier-free guidance pushes
+away from the unconditional prediction, but without a second pass.
+
+A mask that is larger than the model's window is seen through several windows; their predictions are averaged where they
+overlap, at every step (MultiDiffusion, Bar-Tal et al. 2023; see `model.diffusion.tiling`), so that one defect comes of
+them.
 """
 
 from __future__ import annotations
@@ -187,7 +191,7 @@ def _step(painter: Painter, filling: Filling, noisy: Tensor, windows: Tensor, ti
     schedule, step = painter.schedule, timestep.long()[None]
     prediction = averaged(windows, filling.canvas.corners // painter.factor, noisy.shape[-2:])[None]
     clean = schedule.predict_clean(noisy[None], prediction, step)
-    blended = filling.normal + filling.inside * (clean - filling.normal)
+    blended = filling.normal + painter.config.normal_guidance * filling.inside * (clean - filling.normal)
     if painter.config.reweighting:
         filling.weights = attention_weights(blended[0], filling.normal, filling.inside)
     prediction = schedule.prediction_of(noisy[None], blended, step)

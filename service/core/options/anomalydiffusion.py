@@ -135,6 +135,15 @@ class AnomalySamplingConfig:
     seed: SeedOption = 0
     steps: SamplingSteps = 25
     guidance_scale: GuidanceScale = 2.5
+    normal_guidance: Annotated[
+        FiniteFloat,
+        described(
+            "How far defects are pushed away from the good surface that they replace; 1 leaves them as the model draws "
+            "them. Ours: a small base draws defects fainter than the real ones.",
+            gt=0,
+            le=5,
+        ),
+    ] = 1.0
     scheduler: Scheduler = "dpmsolver++"
     batch: SamplingBatch = 8
     reweighting: Annotated[

@@ -71,6 +71,15 @@ def test_reweighting_can_be_turned_off(adapter: AnomalyDiffusionAdapter) -> None
     assert not same(sampled(adapter, 0, 1, steps=3), sampled(adapter, 0, 1, steps=3, reweighting=False))
 
 
+def test_less_normal_guidance_keeps_defects_near_the_normal(adapter: AnomalyDiffusionAdapter) -> None:
+    """An untrained autoencoder saturates, so that more of it would not show."""
+    (plain,), (weak,) = (sampled(adapter, 0, 1, normal_guidance=scale) for scale in (1.0, 0.05))
+    photograph = next(normal.image for normal in NORMALS if normal.name == plain.normal).astype(int)
+    change, less = (np.abs(candidate.image.astype(int) - photograph) for candidate in (plain, weak))
+    assert np.array_equal(plain.mask, weak.mask)
+    assert 0 < less[plain.mask].mean() < 0.5 * change[plain.mask].mean()
+
+
 def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionAdapter) -> None:
     photograph = NormalImage("long", surface(5, 48, 300))
     crack = np.zeros((48, 300), np.bool_)
