@@ -77,7 +77,7 @@ def test_less_normal_guidance_keeps_defects_near_the_normal(adapter: AnomalyDiff
     photograph = next(normal.image for normal in NORMALS if normal.name == plain.normal).astype(int)
     change, less = (np.abs(candidate.image.astype(int) - photograph) for candidate in (plain, weak))
     assert np.array_equal(plain.mask, weak.mask)
-    assert 0 < less[plain.mask].mean() < 0.5 * change[plain.mask].mean()
+    assert 0 < less[plain.mask].mean() < 0.75 * change[plain.mask].mean()
 
 
 def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionAdapter) -> None:
