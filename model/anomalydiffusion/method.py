@@ -15,7 +15,8 @@ from model.anomalydiffusion.adapter import (
     make_card,
     save_adapter,
 )
-from model.anomalydiffusion.config import NO_NORMALS, resolve_sampling, resolve_training
+from model.anomalydiffusion.calibration import match_contrast
+from model.anomalydiffusion.config import MATCHED, NO_NORMALS, resolve_sampling, resolve_training
 from model.anomalydiffusion.mask_generator import MASK_WORDS, new_mask_words, train_mask_words
 from model.anomalydiffusion.model import FILL_ADAPTER, build_model
 from model.anomalydiffusion.sampling.sampler import Sampler, prepare_sampling
@@ -52,7 +53,9 @@ class AnomalyDiffusion:
             spliced_prompt(request.base.tokenizer, MASK_WORDS)
         notes = []
         if request.normals and request.settings.steps:
-            notes.append("the normals are not used in training: defects are drawn on them when pairs are generated")
+            notes.append(
+                "the normals are not learned from: defects are drawn on them, to compare and to generate pairs"
+            )
         return notes
 
     def train(
@@ -85,7 +88,12 @@ class AnomalyDiffusion:
                 result = item
         if words is not None:
             yield from train_mask_words(words, model, pairs, types, workspace / "masks")
-        save_adapter(target, replace(adapter, card=described(result)), clock.record(request.base.device))
+        card = described(result)
+        if config.match_contrast and config.steps and request.normals:
+            model.networks().eval()
+            drawn = replace(adapter, card=card)
+            card[MATCHED] = yield from match_contrast(drawn, pairs, request.normals, request.networks.object)
+        save_adapter(target, replace(adapter, card=card), clock.record(request.base.device))
 
     def load(self, folder: Path, base: Base) -> AnomalyDiffusionAdapter:
         return load_adapter(folder, base)
@@ -102,7 +110,8 @@ class AnomalyDiffusion:
     def resolve_sampling(
         self, base: Base, options: Mapping[str, Any], *, has_normals: bool, adapter: AnomalyDiffusionAdapter | None
     ) -> AnomalySamplingConfig:
-        return resolve_sampling(base, options, has_normals=has_normals)
+        card = None if adapter is None else adapter.card
+        return resolve_sampling(base, options, has_normals=has_normals, card=card)
 
     def check_sampling(
         self,

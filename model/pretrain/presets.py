@@ -85,7 +85,12 @@ FEW_SHOT: dict[str, Any] = {
     "embedding_lr": 5e-3,
     "encoder_lr": 1e-3,
 }
-SAMPLING: dict[str, Any] = {"steps": 15, "guidance_scale": 1.5, "strength": 0.95, "precision": "bf16"}
+SAMPLING: dict[str, Any] = {
+    "steps": 15,
+    "guidance_scale": 1.5,
+    "strength": 0.95,
+    "precision": "bf16",
+}
 
 PRESETS = {
     "cpu": Preset(

@@ -100,6 +100,13 @@ class AnomalyTrainingConfig:
     ] = 20.0
     flip_horizontal: FlipHorizontal = True
     flip_vertical: FlipVertical = True
+    match_contrast: Annotated[
+        bool,
+        described(
+            "After training, draw a few defects on the good parts, and choose normal_guidance so that they are as "
+            "visible as the real ones. Ours: a small base draws defects too faint. Without good parts it stays 1."
+        ),
+    ] = True
     mask_generator_steps: Annotated[
         int,
         described(
@@ -139,7 +146,7 @@ class AnomalySamplingConfig:
         FiniteFloat,
         described(
             "How far defects are pushed away from the good surface that they replace; 1 leaves them as the model draws "
-            "them. Ours: a small base draws defects fainter than the real ones.",
+            "them. Unless you choose it, it is what match_contrast found in training.",
             gt=0,
             le=5,
         ),
