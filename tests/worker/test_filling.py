@@ -66,12 +66,13 @@ def test_from_upload_to_dataset(
 
 def by_library(base: Base, folder: Path, attempts: int) -> list[tuple[bytes, bytes]]:
     settings = METHOD.resolve_training(base, TRAINED)
-    request = TrainingRequest(base, PAIRS, settings, "", "blot", MaskNetworks(None, None), method="anomalydiffusion")
+    normals = [NormalImage(f"{normal.name}.png", normal.image) for normal in NORMALS]
+    networks = MaskNetworks(None, load_object_net(base))
+    request = TrainingRequest(base, PAIRS, settings, "", "blot", networks, normals=normals, method="anomalydiffusion")
     for _ in train_adapter(request, folder, folder.with_name("work")):
         pass
     adapter = load_adapter(folder, base)
-    normals = [NormalImage(f"{normal.name}.png", normal.image) for normal in NORMALS]
     sampling = METHOD.resolve_sampling(base, DRAWN, has_normals=True, adapter=adapter)
-    sampler = METHOD.prepare(adapter, sampling, normals=normals, object_net=load_object_net(base))
+    sampler = METHOD.prepare(adapter, sampling, normals=normals, object_net=networks.object)
     candidates = [item.to_candidate() for item in sampler.decoded(0, attempts) if not isinstance(item, Progress)]
     return [(each.image.tobytes(), each.mask.tobytes()) for each in candidates if each.mask.any()]
