@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from service.core.object_keys import Upload
-from service.core.uploads.decoding import Source, image_format
+from service.core.uploads.decoding import Source
+from service.core.uploads.formats import image_format
 from service.core.uploads.names import shown_name
 from service.core.uploads.problems import FileProblem, enumerated
 
