@@ -134,9 +134,15 @@ def read_levels(source: Source, name: str, limits: ImageLimits) -> MaskLevels:
         decoded = decode(data, label, limits)
         levels, notes = _levels(decoded, label)
     table, codes = levels
+    counts = tuple(map(int, histogram(codes, len(table))))
     notes = decoded.notes + turning_note(decoded.orientation) + notes
     return MaskLevels(
-        turned(codes, decoded.orientation), table, decoded.lossy, is_soft(codes, table, lossy=decoded.lossy), notes
+        turned(codes, decoded.orientation),
+        table,
+        counts,
+        decoded.lossy,
+        is_soft(codes, table, lossy=decoded.lossy),
+        notes,
     )
 
 
@@ -214,7 +220,7 @@ def _colour_levels(pixels: NDArray[np.uint8], image: Image.Image, label: str) ->
     notes = [f"coloured, the defect is #{int(colours[1]):06x}"] if len(colours) == 2 and colours[0] == 0 else []
     if image.mode == "P" and colours[0] == 0 and not pixels[np.asarray(image) == 0].any():
         return _coded(np.asarray(image)), notes or [_BY_INDEX]
-    if len(colours) > _MOST_COLOURS or colours[0] != 0:
+    if len(colours) > _MOST_COLOURS:
         raise UsageError(
             f"{label} has {len(colours)} colours, so it is unclear which are the defect; save it as grey, 255 = defect "
             "and 0 = good"

@@ -341,9 +341,10 @@ def _paired(entries: list[_Entry], meaning: Meaning, notes: Notes, problems: lis
         photograph = entry.photograph
         turning = turning_note(photograph.orientation)
         image = photograph.turned()
-        if turning and unturned(photograph, mask, preferred=bool(stored)):
+        fits_stored = unturned(photograph, mask, preferred=stored) if turning else False
+        if fits_stored:
             image, turning = photograph.stored, ["EXIF orientation not applied, because its mask was drawn without it"]
-        elif turning and stored is None:
+        elif fits_stored is None:
             turning = ["EXIF orientation applied, but its mask fits about as well without: check the preview"]
         notes.add("image", entry.image_name, photograph.notes + turning)
         for name, _ in entry.masks:
