@@ -1,4 +1,4 @@
-"""Decides whether masks were drawn on the stored picture or on the one with its EXIF orientation applied."""
+"""Decides by their contrast on which pictures masks were drawn: stored or with the EXIF orientation, this or that."""
 
 from __future__ import annotations
 
@@ -49,6 +49,22 @@ def unturned(photograph: Photograph, mask: MaskArray, *, preferred: bool | None)
     if max(contrasts) > _SURELY * max(1.0, min(contrasts)):
         return contrasts[0] > contrasts[1]
     return preferred
+
+
+def lie_on_their_own(pairs: Sequence[tuple[Photograph, MaskArray]]) -> bool:
+    """Whether each mask has a clearly greater contrast on its own picture than on any other of the same size."""
+    own, highest = [0.0] * len(pairs), [0.0] * len(pairs)
+    for place, (photograph, _) in enumerate(pairs):
+        picture = photograph.turned()
+        for number, (_, mask) in enumerate(pairs):
+            if not _fits(picture, mask):
+                continue
+            contrast = _contrast(picture, mask)
+            if number == place:
+                own[number] = contrast
+            else:
+                highest[number] = max(highest[number], contrast)
+    return all(mine >= _CLEARLY * others for mine, others in zip(own, highest, strict=True))
 
 
 def _fits(image: NDArray[np.uint8], mask: MaskArray) -> bool:
