@@ -33,6 +33,8 @@ from service.core.record import Record
 from service.core.records.errors import AdapterInUse
 from service.core.requests import AdapterRequest, TrainingOptions, unset
 from service.core.storage import StorageError
+from service.core.uploads.decoding import ImageLimits
+from service.core.uploads.formats import FORMATS
 from service.core.uploads.reading import chosen_reading
 from service.core.webhooks import refusal
 
@@ -48,6 +50,12 @@ STORING_SECONDS = 60.0
 """Time to store an upload; its client should not wait longer for a store that hangs."""
 
 AdapterId = Annotated[str, Path(description="The id that `POST /adapters` returned.")]
+
+_LIMITS = ImageLimits()
+_KINDS = (
+    f"{FORMATS}, at most {_LIMITS.max_side} pixels a side and {_LIMITS.max_pixels / 1e6:.1f} megapixels each, unless "
+    "the server is set otherwise"
+)
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 
@@ -72,10 +80,11 @@ def _form_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["images[]", "masks[]", "name"],
         "properties": {
-            "images[]": {**_FILES, "description": "Photographs of the defect: PNG, JPEG, BMP, TIFF or WebP."},
+            "images[]": {**_FILES, "description": f"Photographs of the defect: {_KINDS}."},
             "masks[]": {
                 **_FILES,
-                "description": "One mask per image, with the same file name: white marks the defect.",
+                "description": "The images' masks, with the same file names, with or without a suffix such as `_mask` "
+                "or `_mask_0`; several of one image are joined. White marks the defect.",
             },
             "normals[]": {
                 **_FILES,
