@@ -327,7 +327,8 @@ def _put_folders_first(files: Sequence[UploadedFile]) -> None:
 def client_name(name: str) -> str:
     """Make a client's file name fit to be shown: without folders and control characters, of bounded length."""
     base = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
-    shown = "".join(character for character in base if character.isprintable())
+    spaced = (" " if unicodedata.category(character) == "Zs" else character for character in base)
+    shown = "".join(character for character in spaced if character.isprintable())
     if len(shown) > _NAME_LENGTH:
         stem, dot, suffix = shown.rpartition(".")
         shown = stem[: _NAME_LENGTH - 16] + dot + suffix[:15] if dot else shown[:_NAME_LENGTH]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -13,7 +12,7 @@ from pathlib import Path
 from service.core.object_keys import Upload
 from service.core.uploads.decoding import Source
 from service.core.uploads.formats import image_format
-from service.core.uploads.names import shown_name
+from service.core.uploads.names import plain_name, shown_name
 from service.core.uploads.problems import FileProblem, enumerated
 
 Files = Path | Mapping[str, Source]
@@ -93,12 +92,12 @@ def listed(use: Upload, files: Files, notes: Notes, problems: list[FileProblem])
     for entry in found:
         name = shown_name(entry.name)
         if (why := _why_left_out(use, entry)) is not None:
-            notes.leave_out(use, "folder" if entry.is_dir() else "file", name, why)
+            notes.leave_out(use, "folder" if Path(entry.path).is_dir() else "file", name, why)
         elif name in named:
             problems.append(FileProblem.naming(f"two {use} are shown as", use, [name], ": rename one"))
         else:
             if name != entry.name:
-                notes.add("file", name, ["its name is not valid UTF-8, %XX stands for a byte"])
+                notes.add("file", name, ["its name is not valid UTF-8 or has control characters, %XX stands for one"])
             named[name] = Path(entry.path)
     return named
 
@@ -107,13 +106,13 @@ def _why_left_out(use: Upload, entry: os.DirEntry[str]) -> str | None:
     path = Path(entry.path)
     if _is_clutter(entry.name):
         return _HIDDEN
-    if entry.is_dir():
+    if path.is_dir():
         return "subfolders are not searched"
     looks_right = path.suffix.lower() in _PICTURE_SUFFIXES
     if entry.is_symlink() and not path.exists():
         # A link that is meant as a picture is refused with its target when it is read.
         return None if looks_right else f"a link to {shown_name(str(path.readlink()))}, which does not exist"
-    if entry.is_file() and (looks_right or _begins_like_picture(path)):
+    if path.is_file() and (looks_right or _begins_like_picture(path)):
         return None
     instead = _NO_PICTURES.get(path.suffix.lower()) if use is Upload.MASKS else None
     if path.suffix.lower() == ".dvc":
@@ -165,8 +164,8 @@ def stem(name: str) -> str:
 
 
 def key_of(name: str) -> str:
-    """Return the key that identifies a file: its stem, independent of case and of the encoding of accents."""
-    return unicodedata.normalize("NFC", stem(name)).casefold()
+    """Return the key that identifies a file: its stem, independent of case and of how its signs are encoded."""
+    return plain_name(stem(name)).casefold()
 
 
 def counted(count: int, noun: str) -> str:

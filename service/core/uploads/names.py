@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ _WORDS = r"(?:ground[ _-]?truth|masks?|gt|labels?|seg(?:mentation)?s?|annotation
 _SUFFIX = re.compile(rf"[ ._-]{_WORDS}(?:[ ._-]?\(?\d{{1,6}}\)?)?$")
 _PREFIX = re.compile(rf"^{_WORDS}(?:[ ._-](?=.)|(?=\d))")
 _EXTENSION = re.compile(r"\.(?:png|jpe?g|bmp|tiff?|webp)$")
-_IMAGE_SUFFIX = re.compile(r"[ ._-](?:image|img|rgb|orig(?:inal)?|raw|photo|leftimg8bit)$")
+_IMAGE_SUFFIX = re.compile(r"[ ._-](?:image|img|rgb|orig(?:inal)?|raw|photo|ome|leftimg8bit)$")
 _IMAGE_PREFIX = re.compile(r"^(?:image|img)(?:[ ._-](?=.)|(?=\d))")
 _SEPARATORS = " ._-("
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -113,5 +114,17 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def shown_name(name: str) -> str:
-    """Make a file name fit for messages and new files: bytes that are not UTF-8 are written as `%C1`."""
-    return "".join(f"%{ord(sign) - 0xDC00:02X}" if 0xDC80 <= ord(sign) <= 0xDCFF else sign for sign in name)
+    """Make a file name fit for messages and new files: control characters and bytes that are not UTF-8 become `%C1`."""
+    return "".join(_shown(sign) for sign in name)
+
+
+def _shown(sign: str) -> str:
+    if 0xDC80 <= ord(sign) <= 0xDCFF:
+        return f"%{ord(sign) - 0xDC00:02X}"
+    return f"%{ord(sign):02X}" if unicodedata.category(sign) == "Cc" else sign
+
+
+def plain_name(name: str) -> str:
+    """Make names equal that look alike: without invisible characters and outer spaces, with plain spaces and signs."""
+    alike = unicodedata.normalize("NFKC", name)
+    return "".join(sign for sign in alike if unicodedata.category(sign) != "Cf").strip()

@@ -572,6 +572,39 @@ class TestNames:
         pairs = read_pairs(tmp_path / "images", tmp_path / "masks", LIMITS)
         assert [pair.name for pair in pairs.pairs] == ["%C1%D10", "%C1%D11", "%C1%D12"]
 
+    @pytest.mark.parametrize(
+        ("image", "mask"),
+        [
+            ("\ufeff{}.png", "{}.png"),
+            ("{} .png", "{}.png"),
+            ("a\u00a0{}.png", "a {}_mask.png"),
+            ("\uff11{}.png", "1{}.png"),
+            ("A\u0308{}.ome.tif", "\u00e4{}_MASK.png"),
+        ],
+    )
+    def test_names_that_look_alike_are_alike(self, image: str, mask: str) -> None:
+        images = {image.format(n): PICTURES[f"{n}.png"] for n in range(3)}
+        assert is_right(read(images, {mask.format(n): MASKS[f"{n}.png"] for n in range(3)}))
+
+    def test_control_characters_in_names_reach_no_message(self, tmp_path: Path) -> None:
+        images = put(tmp_path / "i", {f"a\n\x1b[31m{n}.png": PICTURES[f"{n}.png"] for n in range(3)})
+        masks = put(tmp_path / "m", {f"a\n\x1b[31m{n}.png": MASKS[f"{n}.png"] for n in range(3)})
+        pairs = read_pairs(images, masks, LIMITS)
+        assert [pair.name for pair in pairs.pairs] == ["a%0A%1B[31m0", "a%0A%1B[31m1", "a%0A%1B[31m2"]
+        assert all(note.isprintable() for note in pairs.notes)
+
+    def test_links_that_lead_to_themselves_and_pipes_are_left_out_or_refused(self, tmp_path: Path) -> None:
+        images, masks = put(tmp_path / "i", PICTURES), put(tmp_path / "m", MASKS)
+        (images / "again").symlink_to(".")
+        (images / "loop").symlink_to("loop")
+        os.mkfifo(images / "pipe.png")
+        notes = read_pairs(images, masks, LIMITS).notes
+        assert "folder again: left out of the images: subfolders are not searched" in notes
+        assert "file loop: left out of the images: a link to loop, which does not exist" in notes
+        assert "file pipe.png: left out of the images: not an image" in notes
+        (images / "loop.png").symlink_to("loop.png")
+        assert "image loop.png is a link to loop.png, which does not exist" in refused(images, masks)
+
     def test_links_and_pointers_are_said_to_be_such(self, tmp_path: Path) -> None:
         pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
         images, masks = put(tmp_path / "i", {**PICTURES, "2.png": pointer}), put(tmp_path / "m", MASKS)
