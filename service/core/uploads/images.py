@@ -68,9 +68,11 @@ def read_image(
     return photograph.turned(), photograph.notes + turning_note(photograph.orientation)
 
 
-def read_photograph(source: Source, name: str, limits: ImageLimits, brightness: Range | None = None) -> Photograph:
-    """Read an image like `read_image`, without applying its EXIF orientation."""
-    label = f"image {name}"
+def read_photograph(
+    source: Source, name: str, limits: ImageLimits, brightness: Range | None = None, *, kind: str = "image"
+) -> Photograph:
+    """Read an image like `read_image`, without applying its EXIF orientation; messages call it by its kind."""
+    label = f"{kind} {name}"
     data = content(source, label, limits)
     with decoding(label):
         decoded = decode(data, label, limits)

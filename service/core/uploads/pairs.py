@@ -135,7 +135,7 @@ def read_normals(folder: Files, limits: ImageLimits, reading: Reading | None = N
     normals: list[NamedImage] = []
     pixels = 0
     for file in [*(file for _, file in sorted(files.items())), *more]:
-        photograph = _attempt(_photograph_in(span), Upload.NORMALS, file, limits, problems)
+        photograph = _attempt(_photograph_in(span, "normal image"), Upload.NORMALS, file, limits, problems)
         if photograph is not None:
             notes.add("normal image", file[0], photograph.notes + turning_note(photograph.orientation))
             image = photograph.turned()
@@ -302,8 +302,8 @@ def _read_each(
     return [] if problems else paired(entries, guessed, meaning, notes, problems)
 
 
-def _photograph_in(span: Range | None) -> Callable[[Source, str, ImageLimits], Photograph]:
-    return lambda source, name, limits: read_photograph(source, name, limits, span)
+def _photograph_in(span: Range | None, kind: str = "image") -> Callable[[Source, str, ImageLimits], Photograph]:
+    return lambda source, name, limits: read_photograph(source, name, limits, span, kind=kind)
 
 
 def _levels_in(reading: Reading, *, alone: bool) -> Callable[[Source, str, ImageLimits], MaskLevels]:

@@ -240,7 +240,7 @@ def test_links_and_pointers_are_said_to_be_such(made: Callable[[str], Path], cli
     told = "\n".join(caught.value.problems)
     assert "image 2.png is a link to ../.git/annex/objects/xx/missing, which does not exist" in told
     assert "image 3.png is a Git LFS pointer" in told
-    with pytest.raises(UsageError, match=r"is a link to /gone/0\.png"):
+    with pytest.raises(UsageError, match=r"normal image 0\.png is a link to /gone/0\.png"):
         read_normals(folder / "good", LIMITS)
     # A link that leads nowhere cannot be sent.
     parts = sent("images", folder / "images") + sent("masks", folder / "masks")
