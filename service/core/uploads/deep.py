@@ -55,7 +55,14 @@ def decode_deep(file: StrippedFile, kind: str, label: str) -> tuple[Image.Image,
         return _of_planes(file.data, image)
     if rawmode is not None:
         return _of_sixteen_bits(file.data, kind, rawmode)
+    premultiplied = any("RGBa" in str(tile.args) for tile in image.tile)
     image.load()
+    if premultiplied and image.getchannel("A").getextrema() == (0, 0):
+        # Dividing by this alpha would make every pixel black.
+        image = _opened(file.data, kind)
+        more = [tile.args[1:] if isinstance(tile.args, tuple) else () for tile in image.tile]
+        image.tile = [tile._replace(args=("RGBA", *rest)) for tile, rest in zip(image.tile, more, strict=True)]
+        image.load()
     return image, _integers(image, label, inverted=file.inverted) if image.mode.startswith("I") else None
 
 

@@ -24,6 +24,9 @@ ImageArray = NDArray[np.uint8]
 MaskArray = NDArray[np.bool_]
 """`(H, W)`, True = defect."""
 
+_LEAST_ALPHA = 26
+"""If no pixel is more opaque than a tenth, the fourth channel is no alpha: as alpha, it would hide the picture."""
+
 _MOST_COLOURS = 32
 """An image with more colours is not a mask of classes."""
 
@@ -168,11 +171,11 @@ def _rgb(decoded: Decoded, label: str, brightness: Range | None) -> tuple[ImageA
         raise UsageError(f"{label} has floating-point pixels, whose range is unknown; save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        least, most = image.getchannel("A").getextrema()
-        if most == 0:
+        opacity = np.asarray(image.getchannel("A"))
+        if opacity.max() < _LEAST_ALPHA:
             notes.append("alpha channel ignored, it would hide every pixel")
             return np.array(image.convert("RGB")), notes
-        opaque = (least, most) == (255, 255)
+        opaque = opacity.min() == 255
         notes.append("opaque alpha channel removed" if opaque else "transparency filled with white")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     elif image.mode != "RGB":
@@ -198,7 +201,7 @@ def _levels(decoded: Decoded, label: str) -> tuple[_Coded, list[str]]:
         return _colour_levels(np.asarray(image.convert("RGB")), image, label)
     rgba = np.asarray(image.convert("RGBA"))
     alpha, notes = rgba[..., 3], []
-    if not alpha.any() and rgba[..., :3].any():
+    if alpha.max() < _LEAST_ALPHA and rgba[..., :3].any():
         notes.append("alpha channel ignored, it would hide every pixel")
         alpha = np.full_like(alpha, 255)
     elif alpha.min() < 255:

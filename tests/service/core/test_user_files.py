@@ -331,6 +331,19 @@ class TestMetadata:
         segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
         assert read_image(data[:2] + segment + data[2:], "a", LIMITS)[0].shape == (HEIGHT, WIDTH, 3)
 
+    @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha", "unspecified"])
+    def test_an_unused_fourth_channel_of_a_tiff_hides_nothing(self, kind: str) -> None:
+        file, colours = io.BytesIO(), [grey(0)] * 3
+        pixels = np.dstack([*colours, np.zeros_like(colours[0])])
+        tifffile.imwrite(file, pixels, photometric="rgb", extrasamples=[kind])
+        np.testing.assert_array_equal(read_image(file.getvalue(), "a", LIMITS)[0], np.dstack(colours))
+
+    def test_an_alpha_that_lets_almost_nothing_through_is_ignored(self) -> None:
+        pixels = np.dstack([*[grey(0)] * 3, np.ones_like(grey(0))])
+        image, notes = read_image(encoded(pixels), "a", LIMITS)
+        np.testing.assert_array_equal(image[..., 0], grey(0))
+        assert notes == ["alpha channel ignored, it would hide every pixel"]
+
     @pytest.mark.parametrize("mode", ["RGBA", "LA"])
     def test_alpha_that_hides_everything_is_ignored(self, mode: str) -> None:
         image = Image.fromarray(grey(0)).convert(mode)
