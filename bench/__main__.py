@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from model.runtime.library_logging import silence_imports
 from model.runtime.malloc import keep_freed_memory
+from service.core.strict_json import to_json
 
 SERVICE_PARTS = ("overhead", "requests", "workers")
 MODEL_PARTS = ("sampling", "training")
@@ -113,7 +113,7 @@ def _measure_service(chosen: argparse.Namespace, parts: Sequence[str], loads: Lo
     text = f"{table(figures)}\n{machine(loads, SERVICE)}; {time.monotonic() - began:.0f} s in all\n"
     chosen.into.mkdir(parents=True, exist_ok=True)
     (chosen.into / "service.md").write_text(text, encoding="utf-8")
-    (chosen.into / "service.json").write_text(json.dumps(asdict(figures), indent=1), encoding="utf-8")
+    (chosen.into / "service.json").write_text(to_json(asdict(figures), indent=1), encoding="utf-8")
     return text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from service.core.errors import UsageError
 from service.core.limits import read_limits
 from service.core.options.declaration import choose
 from service.core.options.dualanodiff import SamplingConfig
+from service.core.strict_json import to_json
 
 DEMO_STEPS = 150
 """Training steps: enough for the embedded base to show the samples' defect, few enough for two CPU cores."""
@@ -178,4 +178,4 @@ def _base_folder(source: str) -> Path:
 
 
 def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:40]
+    return hashlib.sha256(to_json(content, sort_keys=True).encode()).hexdigest()[:40]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -33,6 +32,7 @@ from service.core.record import Record
 from service.core.records.errors import AdapterInUse
 from service.core.requests import AdapterRequest, TrainingOptions, unset
 from service.core.storage import StorageError
+from service.core.strict_json import parse, to_json
 from service.core.uploads.decoding import ImageLimits
 from service.core.uploads.formats import FORMATS
 from service.core.uploads.reading import chosen_reading
@@ -239,7 +239,7 @@ def _training(options: dict[str, str], errors: list[dict[str, Any]]) -> dict[str
     """Join the options that are fields of their own with those in `training`, which is as an adapter shows them."""
     text = options.pop("training", "{}")
     try:
-        nested = json.loads(text)
+        nested = parse(text)
     except ValueError:
         nested = None
     if not isinstance(nested, dict):
@@ -282,7 +282,7 @@ def _stored_and_submitted(
                         "sha256": picture.sha256,
                     }
                 )
-        services.storage.put(object_keys.inputs(adapter), json.dumps(listing).encode(), "application/json")
+        services.storage.put(object_keys.inputs(adapter), to_json(listing).encode(), "application/json")
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
         asked = wanted.model_dump(mode="json", exclude=unset(wanted))
         asked["training"] = own_options("training", wanted.method, asked["training"])
@@ -423,7 +423,7 @@ async def get_adapter_artifact(services: UsedServices, key_id: KeyId, adapter_id
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
     result = resources.require_result(record, "artifact")
     files = await to_thread.run_sync(_links, services, result)
-    return Response(json.dumps({"files": files}), media_type="application/json")
+    return Response(to_json({"files": files}), media_type="application/json")
 
 
 def _expiry(services: Services) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+
+from service.core.strict_json import to_json
 
 _STYLE = """
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -104,7 +105,7 @@ def _curl(method: str, path: str, base: str, operation: Json, example: tuple[str
     if example is not None and example[1] is not None:
         media_type, value = example
         if media_type == "application/json":
-            lines += [f"-H 'Content-Type: {media_type}'", f"-d '{json.dumps(value)}'"]
+            lines += [f"-H 'Content-Type: {media_type}'", f"-d '{to_json(value)}'"]
         else:
             for name, given in value.items():
                 for each in given if isinstance(given, list) else [given]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import unicodedata
 from functools import partial
@@ -25,6 +24,7 @@ from service.core.object_keys import Kind
 from service.core.options.methods import DEFAULT_METHOD, PLACED, own_options, refusals
 from service.core.record import State
 from service.core.requests import JobRequest, unset
+from service.core.strict_json import to_json
 from service.core.webhooks import refusal
 
 router = APIRouter(
@@ -73,7 +73,7 @@ async def create_job(
     await to_thread.run_sync(require_rate, services, key_id)
     wanted, sent = await read_json(request, JobRequest, _EXAMPLE)
     # Hashed as received: parsing may draw a random seed.
-    body = json.dumps(sent, sort_keys=True)
+    body = to_json(sent, sort_keys=True)
     submission = Submission.of(request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
     if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
         return await resources.accepted(request, services, first, replayed=True)

@@ -140,7 +140,7 @@ def answer(
         headers["Location"] = path(record)
     if request.method in {"GET", "HEAD"} and _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    body = to_json(view(record, queue_position, whole_curve=whole_curve))
+    body = to_json(view(record, queue_position, whole_curve=whole_curve), inf_nan_mode="null")
     return Response(body, status, headers, "application/json")
 
 

@@ -49,6 +49,16 @@ def test_a_body_that_is_no_json_is_answered_with_an_example(client: httpx2.Clien
     assert '"num_pairs": 8' in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_no_finite_number_is_refused_wherever_it_is_sent(client: httpx2.Client, number: str) -> None:
+    body = f'{{"adapter_id": "adp_{"0" * 26}", "num_pairs": 2, "limits": {{"min_visibility": {number}}}}}'
+    answer = client.post("/v1/jobs", content=body.encode(), headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    for field in ({"lr": number}, {"training": f'{{"lr": {number}}}'}, {"metadata": f'{{"line": {number}}}'}):
+        answer = client.post("/v1/adapters", data={"name": "a", **field}, files=pairs())
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
 def test_a_forgotten_at_sign_is_recognised(client: httpx2.Client) -> None:
     masks = [each for each in pairs() if each[0] == "masks[]"]
     answer = client.post("/v1/adapters", data={"name": "a", "images[]": "scratch.png"}, files=masks)
