@@ -8,6 +8,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from service.api.problems import CODES
+from service.core.failures import FAILURES
 from service.core.strict_json import to_json
 
 _STYLE = """
@@ -47,6 +49,7 @@ def _page(document: Json, base: str) -> Iterator[str]:
     yield f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>{title}</h1>'
     yield f"<p>{_text(document['info'].get('description', ''))}</p>"
     yield '<p>The same for programs: <a href="/openapi.json">openapi.json</a>.</p><nav><ul>'
+    yield '<li><a href="#errors">Error codes</a></li>'
     operations = [
         (method.upper(), path, operation)
         for path, methods in document["paths"].items()
@@ -58,11 +61,21 @@ def _page(document: Json, base: str) -> Iterator[str]:
     yield "</ul></nav>"
     for method, path, operation in operations:
         yield from _operation(document, method, path, operation, base)
+    yield from _errors()
     yield "<section><h2>Schemas</h2>"
     for name, schema in sorted(document["components"]["schemas"].items()):
         yield f'<h3 id="schema-{name}"><code>{name}</code></h3><p>{_text(schema.get("description", ""))}</p>'
         yield from _properties(schema)
     yield "</section></html>"
+
+
+def _errors() -> Iterator[str]:
+    yield '<section id="errors"><h2>Error codes</h2><p>In <code>code</code> of a refused request:</p>'
+    refused = [(f"<code>{code}</code>", str(status), escape(title)) for code, (status, title) in CODES.items()]
+    yield _table(("Code", "Status", "When"), refused)
+    yield "<p>In <code>error.code</code> of an adapter or a job that has failed:</p>"
+    yield _table(("Code", "When"), [(f"<code>{code}</code>", escape(text)) for code, text in FAILURES.items()])
+    yield "</section>"
 
 
 def _operation(document: Json, method: str, path: str, operation: Json, base: str) -> Iterator[str]:

@@ -201,7 +201,7 @@ async def get_options(services: UsedServices, key_id: KeyId) -> Response:
     response_class=Response,
     responses={
         200: {"content": {"image/png": {}}, "description": "A PNG."},
-        **documented("adapter_not_found", "invalid_request"),
+        **documented("adapter_not_found", "not_found", "invalid_request"),
     },
 )
 async def get_adapter_sample_picture(
@@ -232,7 +232,7 @@ class Evaluation(BaseModel):
     "/jobs/{job_id}/evaluation",
     tags=["jobs"],
     response_model=Evaluation,
-    responses=documented("not_found", "not_finished", "no_result"),
+    responses=documented("job_not_found", "not_found", "not_finished", "no_result"),
 )
 async def get_job_evaluation(request: Request, services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
     """Get the verdict on a job's pairs with the table of numbers behind it."""

@@ -91,7 +91,7 @@ _EXAMPLE = {
     responses={
         202: {"headers": resources.ACCEPTED},
         **documented(
-            *("bad_request", "not_found", "not_finished", "no_result", "too_slow", "content_too_large"),
+            *("bad_request", "job_not_found", "not_finished", "no_result", "too_slow", "content_too_large"),
             *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
         ),
     },

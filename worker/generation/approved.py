@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from worker.attempt.inputs import read_normals
 from worker.attempt.lease import Lease
 from worker.attempt.progress import Reporter
 from worker.attempt.retry import retry
-from worker.attempt.upload import upload
+from worker.generation.stored import store_dataset
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -87,20 +86,12 @@ class ApprovedPairs:
             raise UsageError(GONE) from error
         with ZipFile(source) as file:
             counts = self._write(file, approved, path)
-        with path.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        with ZipFile(path) as file:
-            preview = file.read("preview.png")
-        stored = {"dataset": object_keys.dataset(job, owner), "preview": object_keys.preview(job, owner)}
-        with stage("store"):
-            upload(objects, stored["dataset"], path, "application/zip", check)
-            retry(lambda: objects.put(stored["preview"], preview, content_type="image/png"), check)
-        size = path.stat().st_size
-        result = {"bytes": size, "sha256": digest, "request": {}, "counts": counts, **stored}
-        stored_bytes = self._record.stored_bytes + size + len(preview)  # the list of pairs is stored already
+        stored, size = store_dataset(self._context, self._record, self._lease, path)
+        result = {"request": {}, "counts": counts, **stored}
+        stored_bytes = self._record.stored_bytes + size  # the list of pairs is stored already
         succeeded = retry(lambda: claims.succeed(job, owner, result, stored_bytes), check)
         if succeeded:
-            log.info("selection_succeeded", bytes=size)
+            log.info("selection_succeeded", bytes=stored["bytes"])
         return succeeded
 
     def _approved(self) -> _Approved:

@@ -138,6 +138,13 @@ def finished_job(client: httpx2.Client, store: RecordStore, storage: ObjectStore
     storage.put(stored["dataset"], b"zip", "application/zip")
     storage.put(stored["preview"], b"png", "image/png")
     counts = {"accepted": 2, "rejected": {"empty": 1}, "attempts": 3}
-    result = {"bytes": 3, "sha256": "0" * 64, "counts": counts, "request": {}, **stored}
+    result = {
+        "name": object_keys.dataset_name("scratches", job),
+        "bytes": 3,
+        "sha256": "0" * 64,
+        "counts": counts,
+        "request": {},
+        **stored,
+    }
     assert store.claims.succeed(job, "worker", result, 6)
     return job
