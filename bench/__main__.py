@@ -18,9 +18,9 @@ from service.core.strict_json import to_json
 
 SERVICE_PARTS = ("overhead", "requests", "workers")
 MODEL_PARTS = ("sampling", "training")
-PARTS = (*SERVICE_PARTS, *MODEL_PARTS, "pretraining", "steps")
+PARTS = (*SERVICE_PARTS, *MODEL_PARTS, "pretraining", "steps", "neighbour")
 
-DURATIONS = {"overhead": 4, "requests": 2, "workers": 4, "pretraining": 4, "steps": 15}
+DURATIONS = {"overhead": 4, "requests": 2, "workers": 4, "pretraining": 4, "steps": 15, "neighbour": 8}
 """Approximate minutes on two idle cores; the parts that measure the model take the minutes they are given."""
 
 Loads = tuple[float, float, float]
@@ -64,13 +64,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         report(f"steps: about {DURATIONS['steps']} minutes")
         sys.stdout.write(run_steps(chosen.adapter, chosen.normals, chosen.candidates, loads, chosen.into, report))
+    if "neighbour" in chosen.parts:
+        from bench.neighbour import run_neighbour
+
+        report(f"neighbour: about {DURATIONS['neighbour']} minutes")
+        sys.stdout.write(run_neighbour(chosen.into, loads, chosen.seconds, report))
     report("done")
 
 
 def _service_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--pairs", type=int, default=64, help="pairs of every dataset")
     group.add_argument("--rounds", type=int, default=1, help="datasets per side")
-    group.add_argument("--seconds", type=float, default=15, help="duration of every load of requests")
+    group.add_argument(
+        "--seconds",
+        type=float,
+        default=15,
+        help="duration of every load of requests, and of every training",
+    )
     cores = len(os.sched_getaffinity(0))
     group.add_argument(
         "--threads", type=int, default=cores, help="threads of the library, and of the worker it is compared with"
