@@ -392,6 +392,7 @@ async def stream_adapter_events(
 @router.get(
     "/{adapter_id}/samples/{step}",
     status_code=303,
+    response_class=Response,
     responses={**resources.LINKED, **documented("adapter_not_found", "not_found", "invalid_request")},
 )
 async def get_adapter_sample(

@@ -181,6 +181,7 @@ async def stream_job_events(
 @router.get(
     "/{job_id}/dataset",
     status_code=303,
+    response_class=Response,
     responses={**resources.LINKED, **documented("job_not_found", "not_finished", "no_result")},
 )
 async def get_job_dataset(
@@ -200,6 +201,7 @@ async def get_job_dataset(
 @router.get(
     "/{job_id}/preview",
     status_code=303,
+    response_class=Response,
     responses={**resources.LINKED, **documented("job_not_found", "not_finished", "no_result")},
 )
 async def get_job_preview(

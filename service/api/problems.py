@@ -15,7 +15,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from starlette.exceptions import HTTPException
 
 from service.api.request_log import HEADER
@@ -159,7 +159,7 @@ def install(app: FastAPI, allowed: Callable[[str], str] = lambda _: "") -> None:
 
     async def unavailable(request: Request, error: Exception) -> Response:
         log.warning("unavailable", error=repr(error))
-        return response(request, unavailable_problem())
+        return response(request, _full() if isinstance(error, OutOfMemoryError) else unavailable_problem())
 
     app.add_exception_handler(RedisError, unavailable)
     app.add_exception_handler(OperationalError, unavailable)
@@ -178,6 +178,14 @@ def unavailable_problem() -> Problem:
     return Problem(
         "unavailable",
         "Redis or the object store cannot be reached: try again soon; an Idempotency-Key prevents duplicates",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
+def _full() -> Problem:
+    return Problem(
+        "unavailable",
+        "Redis has no memory left for new records, which can still be read, cancelled and deleted: try again later",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
 

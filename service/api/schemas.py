@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from service.core.failures import FAILURES
 from service.core.record import State
@@ -27,7 +27,7 @@ class ProblemEntry(BaseModel):
     )
 
 
-class ProblemDocument(BaseModel):
+class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
     type: str = Field(description="Identifier of the kind of problem.")
@@ -106,6 +106,10 @@ class Failure(_Schema):
     problems: list[str] = Field(default=[], description="All that was wrong, if it was more than one thing.")
 
 
+class ResolvedRequest(RootModel[dict[str, Any]]):
+    """The request, with its seed and the defaults that are known so far."""
+
+
 class Resource(_Schema):
     """Fields that adapters and jobs share."""
 
@@ -119,7 +123,7 @@ class Resource(_Schema):
     error: Failure | None = Field(description="Why it failed; null unless it did.")
     stored_bytes: int = Field(description="Bytes that it takes of the key's quota of stored data.")
     metadata: dict[str, str] = Field(description="What was sent as `metadata`.")
-    request: dict[str, Any] = Field(description="The request, with its seed and the defaults that are known so far.")
+    request: ResolvedRequest
     links: dict[str, str] = Field(description="Paths of what can be done with it in its state.")
 
 

@@ -53,9 +53,9 @@ RandomSeed = Annotated[
 
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=40)], Annotated[str, Field(max_length=500)]],
+    Field(max_length=16),
     BeforeValidator(_json_object),
     Field(
-        max_length=16,
         description="Up to 16 names and texts of your own, which are shown with the record and change nothing.",
     ),
 ]

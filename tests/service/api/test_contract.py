@@ -1,21 +1,26 @@
-"""What the OpenAPI document promises holds for whatever a client may send, of records that exist and of those that do not."""
+"""What the OpenAPI document promises holds for whatever a client may send, whether or not the record exists."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import httpx2
 import pytest
 from redis import Redis
 
+from service.core import object_keys
 from service.core.api_keys import create_key
 from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import finished_job, serving
+from tests.service.api.uploads import SIDE, encoded, mask, picture
 
 SECONDS = int(os.environ.get("PAIRFORGE_TEST_CONTRACT_SECONDS", "30"))
 """How long requests are made up, of both kinds together; `make fuzz` asks for ten minutes."""
@@ -50,6 +55,7 @@ REAL = """
 "path.adapter_id" = "{adapter}"
 "path.job_id" = "{job}"
 "path.step" = 5
+"path.candidate" = 0
 """
 
 
@@ -65,6 +71,19 @@ def schemathesis(
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+def dataset() -> bytes:
+    """A zip of one pair, as workers write it."""
+    row = {"candidate": 0, "image": "images/000000.png", "mask": "masks/000000.png", "seed": 1, "scores": {"area": 0.1}}
+    row |= {"width": SIDE, "height": SIDE, "mask_fraction": 0.1, "window": None, "normal": None}
+    file = io.BytesIO()
+    with ZipFile(file, "w") as archive:
+        archive.writestr("dataset.json", json.dumps({"evaluation": {"verdict": {"status": "measured"}}}))
+        archive.writestr("manifest.jsonl", json.dumps(row) + "\n")
+        archive.writestr(row["image"], encoded(picture(0)))
+        archive.writestr(row["mask"], encoded(mask()))
+    return file.getvalue()
+
+
 @pytest.mark.timeout(SECONDS + 240)
 def test_schemathesis_finds_nothing(
     settings: Settings, redis: Redis, store: RecordStore, storage: ObjectStore, tmp_path: Path
@@ -73,8 +92,9 @@ def test_schemathesis_finds_nothing(
     with serving(settings.model_copy(update=UNLIMITED)) as url:
         made_up = schemathesis(url, key, CONFIGURATION, tmp_path / "made up")
         with httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
-            job = finished_job(client, store, storage)
+            job = finished_job(client, store, storage, dataset())
             adapter = client.get(f"/v1/jobs/{job}").json()["adapter_id"]
+        storage.put(object_keys.sample(adapter, 5, "worker"), encoded(picture(5)), "image/png")
         existing = CONFIGURATION + REAL.format(adapter=adapter, job=job)
         # What is deleted would be missing from then on.
         real = schemathesis(url, key, existing, tmp_path / "real", "--exclude-method", "DELETE")
