@@ -15,7 +15,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from kombu.exceptions import OperationalError
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
 from service.api.request_log import HEADER
@@ -64,6 +64,9 @@ _SUMMED_UP = 5
 
 _SHOWN = 2_000
 """Longest text in characters; a sentence on many files with long names takes more than a thousand."""
+
+REDIS_IS_FULL = "used memory > 'maxmemory'"
+"""What Redis says at its memory limit, of a command and of one inside a script."""
 
 RETRY_SECONDS = 5
 """`Retry-After` when Redis, the object store or the disk has failed."""
@@ -159,7 +162,7 @@ def install(app: FastAPI, allowed: Callable[[str], str] = lambda _: "") -> None:
 
     async def unavailable(request: Request, error: Exception) -> Response:
         log.warning("unavailable", error=repr(error))
-        return response(request, _full() if isinstance(error, OutOfMemoryError) else unavailable_problem())
+        return response(request, _full() if REDIS_IS_FULL in str(error) else unavailable_problem())
 
     app.add_exception_handler(RedisError, unavailable)
     app.add_exception_handler(OperationalError, unavailable)
