@@ -76,6 +76,10 @@ bench-neighbour: $(READY) ## Measure training beside a busy process; about eight
 dashboards: $(READY) ## Write Grafana's dashboards anew from their code.
 	$(BIN)/python -m deploy.grafana.boards
 
+.PHONY: pin-images
+pin-images: $(READY) ## Add digests to the images of others; needs Docker and the network.
+	$(BIN)/python -m deploy.pin_images
+
 .PHONY: clean
 clean: ## Remove .venv, caches and build results.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

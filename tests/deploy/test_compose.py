@@ -300,7 +300,7 @@ def test_a_base_of_the_operators_own_is_looked_at_and_not_fetched(tmp_path: Path
 def test_an_image_is_made_of_pinned_versions_and_is_not_root(name: str) -> None:
     text = (ROOT / name).read_text()
     assert re.findall(r"^FROM (.*?)(?: AS .*)?$", text, re.MULTILINE) == ["${PYTHON_IMAGE}"] * 2
-    assert re.search(r"^ARG PYTHON_IMAGE=\S+:\d+\.\d+-\S+$", text, re.MULTILINE)
+    assert re.search(r"^ARG PYTHON_IMAGE=\S+:\d+\.\d+\.\d+-\S+$", text, re.MULTILINE)
     installs = [line for line in text.splitlines() if "pip install" in line and "--no-deps" not in line]
     assert installs
     assert all("-c constraints.txt" in line for line in installs)
