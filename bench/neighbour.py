@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from bench.sides import ROOT, Service
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from model.runtime.threads import ASLEEP
 from service.core.strict_json import to_json
+from service.embedded.processes import marked
 from service.embedded.stack import Stack, StackOptions
 
 SPINNING = {"OMP_WAIT_POLICY": "active", "KMP_BLOCKTIME": "infinite"}
@@ -151,16 +153,21 @@ def _read(process: subprocess.Popen[str], reports: queue.SimpleQueue[int | None]
 
 @contextmanager
 def _up(environment: Mapping[str, str], folder: Path) -> Iterator[Steps]:
-    with _stack(environment, folder, workers=1) as (asked, _):
+    with _stack(environment, folder) as (asked, _):
         yield _polled(asked)
 
 
 @contextmanager
 def _worker(environment: Mapping[str, str], folder: Path) -> Iterator[Steps]:
-    with _stack(environment, folder, workers=0) as (asked, settings):
+    with _stack(environment, folder) as (asked, stack):
+        _end_workers(stack)
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-Q", "train,generate", "-c", "1"]
         process = subprocess.Popen(  # noqa: S603
-            command, env={**environment, **settings}, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            env={**environment, **asked.environment},
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         try:
             yield _polled(asked)
@@ -170,19 +177,31 @@ def _worker(environment: Mapping[str, str], folder: Path) -> Iterator[Steps]:
 
 
 @contextmanager
-def _stack(environment: Mapping[str, str], folder: Path, workers: int) -> Iterator[tuple[Service, dict[str, str]]]:
-    """Start a stack as `pairforge up` does; yields access to it, and the settings of a further worker."""
+def _stack(environment: Mapping[str, str], folder: Path) -> Iterator[tuple[Service, Path]]:
+    """Start a stack as `pairforge up` does; yields access to it, and its folder."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(environment)
     try:
-        with Stack(StackOptions(folder / "neighbour-stack", workers=workers, require_keys=True), _ignore) as stack:
+        with Stack(StackOptions(folder / "neighbour-stack", require_keys=True), _ignore) as stack:
             asked = Service(stack.start(), stack.path, None)
             with asked.client:
-                yield asked, asked.environment
+                yield asked, stack.path
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _end_workers(stack: Path) -> None:
+    """End the stack's own worker, which nothing starts again while nobody supervises the stack."""
+
+    def workers() -> list[int]:
+        return [each for each in marked(stack) if b"worker.app" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+    for process in workers():
+        os.kill(process, signal.SIGTERM)
+    while workers():
+        time.sleep(0.1)
 
 
 def _polled(asked: Service) -> Steps:
