@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -162,13 +162,8 @@ def _worker(environment: Mapping[str, str], folder: Path) -> Iterator[Steps]:
     with _stack(environment, folder) as (asked, stack):
         _end_workers(stack)
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-Q", "train,generate", "-c", "1"]
-        process = subprocess.Popen(  # noqa: S603
-            command,
-            env={**environment, **asked.environment},
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        variables, nowhere = {**environment, **asked.environment}, subprocess.DEVNULL
+        process = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=nowhere, stderr=nowhere)  # noqa: S603
         try:
             yield _polled(asked)
         finally:
@@ -194,14 +189,18 @@ def _stack(environment: Mapping[str, str], folder: Path) -> Iterator[tuple[Servi
 
 def _end_workers(stack: Path) -> None:
     """End the stack's own worker, which nothing starts again while nobody supervises the stack."""
+    while workers := [process for process in marked(stack) if _is_worker(process)]:
+        for process in workers:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+        time.sleep(1)
 
-    def workers() -> list[int]:
-        return [each for each in marked(stack) if b"worker.app" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
-    for process in workers():
-        os.kill(process, signal.SIGTERM)
-    while workers():
-        time.sleep(0.1)
+def _is_worker(process: int) -> bool:
+    try:
+        return b"worker.app" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return False
 
 
 def _polled(asked: Service) -> Steps:
