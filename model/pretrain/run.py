@@ -255,7 +255,7 @@ def _filling(work: Path, preset: Preset, target: Path, device: str) -> Iterator[
     shutil.copyfile(finished, target / FILLING)
     before = int(_started_card(work).get("masks_filled", 0))
     card = base.card | {"masks_filled": steps_taken(folder) * preset.filling.batch + before}
-    write_text(target / "card.json", json.dumps(card, indent=1) + "\n")
+    write_text(target / "card.json", to_json(card, indent=1) + "\n")
 
 
 def _held_out(work: Path, preset: Preset, device: str) -> Views:
