@@ -124,8 +124,15 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     *,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Dataset file to write, e.g. dataset.zip.")],
     num_pairs: Annotated[
-        int, typer.Option("--num-pairs", "-n", help="Number of pairs that must pass the quality checks.")
-    ],
+        int | None, typer.Option("--num-pairs", "-n", help="Number of pairs that must pass the quality checks.")
+    ] = None,
+    defects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=N,NAME=N",
+            help="Pairs of each defect type, of an adapter that has several; by default --num-pairs, spread evenly.",
+        ),
+    ] = None,
     normals: Normals = None,
     formats: Annotated[
         str, typer.Option(metavar="NAMES", help="Dataset layouts to add: mvtec,coco,yolo,labelstudio, or all.")
@@ -172,6 +179,7 @@ def generate(  # noqa: PLR0913 - every option is a parameter
             object_net=object_net,
             place=place,
             allowed=allowed,
+            defects=defects,
             brightness=brightness,
             device=device,
             force=force,

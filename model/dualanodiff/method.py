@@ -11,6 +11,7 @@ from typing import Any
 
 from model.data.placement import NormalImage
 from model.data.places import Places, refuse_places
+from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE
 from model.dualanodiff.adapter import (
@@ -140,6 +141,7 @@ class DualAnoDiff:
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
+        plan: TypePlan | None = None,
         compiles: bool = False,
     ) -> Sampler:
         refuse_places(places, "dualanodiff")

@@ -27,6 +27,23 @@ Set = Annotated[
 ]
 
 
+def parse_counts(text: str) -> dict[str, int]:
+    """Parse `crack=8,break=4` to `{"crack": 8, "break": 4}`.
+
+    Raises:
+        UsageError: an entry is not NAME=N, or a name is there twice.
+    """
+    counts: dict[str, int] = {}
+    for entry in text.split(","):
+        name, sign, number = (part.strip() for part in entry.rpartition("="))
+        if not (sign and name and number.isdecimal()):
+            raise UsageError(f"--defects: {entry.strip()!r} is not NAME=N, as in crack=8,break=4")
+        if name in counts:
+            raise UsageError(f"--defects: {name} is named twice")
+        counts[name] = int(number)
+    return counts
+
+
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     """Parse `["rank=8", "bcm=true"]` to `{"rank": 8, "bcm": True}`; a value that is not JSON is taken as text.
 

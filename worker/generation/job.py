@@ -74,6 +74,7 @@ def prepare_job(asked: dict[str, Any], loaded: Loaded) -> GenerationJob:
         formats=tuple(asked["formats"]),
         max_attempts=asked["max_attempts"],
         places=_places(asked.get("placements"), loaded),
+        defects=asked.get("defects"),
     )
     return GenerationJob(request, request.sampler(compiles=True))
 

@@ -167,14 +167,19 @@ class _Generation:
             if number is None:
                 yield _Round()
                 continue
-            decoded = yield from self._sample_block(job, job.indices(number))
+            decoded = yield from self._sample_block(job, job.indices(number), selection)
             yield _Round(number, decoded)
             made = number
 
-    def _sample_block(self, job: GenerationJob, indices: Sequence[int]) -> Generator[Progress, None, list[DecodedPair]]:
+    def _sample_block(
+        self, job: GenerationJob, indices: Sequence[int], selection: Selection
+    ) -> Generator[Progress, None, list[DecodedPair]]:
+        def is_needed(index: int) -> bool:
+            return job.request.is_needed(index, selection.counts.defects)
+
         began, metrics, budget = time.perf_counter(), self._context.metrics, job.sampler.budget
         halvings, decoded = budget.halvings, list[DecodedPair]()
-        for item in job.sampler.decoded(indices[0], indices[-1] + 1):
+        for item in job.sampler.decoded(indices[0], indices[-1] + 1, is_needed):
             if isinstance(item, Progress):
                 yield item
             else:
@@ -182,7 +187,7 @@ class _Generation:
         if budget.halvings > halvings:  # if a single pair does not fit, the attempt ends, which counts it
             log.warning("batch_halved", batch=budget.pairs)
             metrics.out_of_memory.labels(self._record.kind).inc(budget.halvings - halvings)
-        metrics.sampled(len(indices), min(job.block_size, budget.pairs), time.perf_counter() - began)
+        metrics.sampled(len(decoded), min(job.block_size, budget.pairs), time.perf_counter() - began)
         return decoded
 
     def _store(self, number: int, decoded: Sequence[DecodedPair]) -> None:

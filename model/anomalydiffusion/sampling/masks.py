@@ -13,6 +13,7 @@ from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.data.cutout import ON_PRODUCT, Changes, changed, cut_out, draw_best, draw_start, overlap
 from model.data.placement import NormalImage
 from model.data.places import Places, fitting
+from model.data.type_plan import TypePlan
 from model.masks.objects import Objects
 from model.types import MaskArray, Pair
 from service.core.errors import UsageError
@@ -55,6 +56,7 @@ class MaskSource:
     Attributes:
         objects: finds products in the normals; None without a network.
         places: what the user says about places.
+        plan: the type of each candidate; None where the adapter has a single one.
         generator: draws new masks; None to change real ones.
     """
 
@@ -63,11 +65,12 @@ class MaskSource:
     normals: Sequence[NormalImage]
     objects: Objects | None
     places: Places
+    plan: TypePlan | None = None
     generator: MaskGenerator | None = None
 
     def draw(self, index: int, rng: np.random.Generator) -> Drawn:
-        """Draw the mask of candidate `index`; types and given masks take turns."""
-        kind = index % len(self.adapter.model.types)
+        """Draw the mask of candidate `index`; given masks take turns."""
+        kind = self.plan.number(index) if self.plan is not None else 0
         if self.places.masks:
             given = self.places.masks[index % len(self.places.masks)]
             fit = fitting(given, self.normals)

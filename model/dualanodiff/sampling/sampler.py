@@ -7,7 +7,7 @@ With normal images, sampling is *anchored* on them, see `model.dualanodiff.sampl
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
 from model.dualanodiff.sampling.merged_unet import denoiser_for_sampling
 from model.masks.u2net import U2Net, for_inference
+from model.method import always
 from model.runtime.concurrency import overlapped
 from model.runtime.cuda_memory import BatchBudget, measured_budget
 from model.runtime.progress import Progress
@@ -68,9 +69,15 @@ class Sampler:
         """Return whether the empty prompt is also denoised, for guidance."""
         return self.text.shape[1] == 2
 
-    def decoded(self, start: int, stop: int) -> Generator[Progress | DecodedPair, None, None]:
-        """Sample candidates `start` to `stop - 1`, see `sample_decoded`."""
-        return sample_decoded(self, start, stop)
+    def decoded(
+        self, start: int, stop: int, is_needed: Callable[[int], bool] = always
+    ) -> Generator[Progress | DecodedPair, None, None]:
+        """Sample candidates `start` to `stop - 1`, see `sample_decoded`; of a batch, all or none."""
+        batch = self.config.batch
+        for begin in range(start - start % batch, stop, batch):
+            first, end = max(start, begin), min(stop, begin + batch)
+            if any(map(is_needed, range(first, end))):
+                yield from sample_decoded(self, first, end)
 
 
 @torch.no_grad()
