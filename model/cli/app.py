@@ -26,6 +26,7 @@ from model.cli.options import (
 from model.cli.output import PREPARING
 from model.cli.session import Session
 from service.cli.app import app as service_app
+from service.cli.options import Also
 from service.core.options.methods import DEFAULT_METHOD
 
 app = typer.Typer(
@@ -63,13 +64,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the adapter to, e.g. adapters/scratch.")],
     object_name: Annotated[str, typer.Option("--object", help="What the images show, e.g. 'metal nut'.")] = "product",
     defect_name: Annotated[str, typer.Option("--defect", help="The kind of defect, e.g. 'scratch'.")] = "defect",
-    also: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=IMAGES,MASKS",
-            help="A further defect type of the same product; can be repeated. Of anomalydiffusion alone.",
-        ),
-    ] = None,
+    also: Also = None,
     normals: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Defect-free images, used to compose more training images.")
     ] = None,

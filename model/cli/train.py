@@ -27,6 +27,7 @@ from model.masks.networks import load_mask_networks
 from model.method import DefectType, TrainingRequest
 from model.methods import method_named, train_adapter
 from model.training.checkpoint import list_checkpoints, read_record
+from service.cli.options import parse_also
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 from service.core.options.declaration import choose
@@ -198,21 +199,12 @@ def _others(command: TrainCommand, reading: Reading | None) -> tuple[list[Defect
     problems = Problems()
     types: list[DefectType] = []
     notes: list[str] = []
-    for one in command.also:
-        name, is_there, folders = one.partition("=")
-        images, comma, masks = folders.partition(",")
-        if not (is_there and comma and name.strip() and images and masks):
-            problems.found.append(
-                f"--also is {one!r}; it must be NAME=IMAGES,MASKS, like break=break/images,break/masks"
-            )
-            continue
-        read = problems.attempt_on(name, load_pairs, Path(images), Path(masks), reading)
+    also = problems.attempt(parse_also, command.also, command.defect_name) or {}
+    for name, (images, masks) in also.items():
+        read = problems.attempt_on(name, load_pairs, images, masks, reading)
         if read is not None:
-            types.append(DefectType(name.strip(), read[0]))
+            types.append(DefectType(name, read[0]))
             notes += read[1]
-    names = [command.defect_name, *(each.name for each in types)]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        problems.found.append(f"two defect types are named {', '.join(doubled)}: give each a name of its own")
     if problems.found:
         raise UsageError(problems.found)
     return types, notes

@@ -38,6 +38,7 @@ JobId = Annotated[str, Path(description="The id that `POST /jobs` returned.")]
 
 
 _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "formats": ["coco"]}
+_TYPED = {"adapter_id": _EXAMPLE["adapter_id"], "defects": {"crack": 8, "break": 4}}
 _PLACED = {**_EXAMPLE, "region": [0, 0.5, 0.5, 1], "sizes": [0.5, 1], "on_object": True}
 _OUTLINED = {**_EXAMPLE, "placements": [{"polygon": [[0.2, 0.3], [0.6, 0.32], [0.4, 0.4]], "normal": "good_1.png"}]}
 _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "seeds": 3}}
@@ -55,7 +56,7 @@ _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "s
             *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
         ),
     },
-    openapi_extra=documented_body(JobRequest, _EXAMPLE, _PLACED, _OUTLINED, _EVALUATED),
+    openapi_extra=documented_body(JobRequest, _EXAMPLE, _TYPED, _PLACED, _OUTLINED, _EVALUATED),
 )
 async def create_job(
     request: Request,
@@ -100,6 +101,9 @@ async def create_job(
     method = adapter.request.get("method", DEFAULT_METHOD)
     asked = wanted.model_dump(mode="json", exclude={"metadata", "webhook"})
     refused = refusals("sampling", method, asked)
+    known = [each["name"] for each in adapter.request.get("defects", [])] or [adapter.request["defect"]]
+    if unknown := [name for name in wanted.defects or () if name not in known]:
+        refused["defects"] = f"adapter {adapter.id} did not learn {', '.join(unknown)}; it knows {', '.join(known)}"
     if wanted.placements is not None and method not in PLACED:
         refused["placements"] = f"{method} chooses places by itself: placements are for {' and '.join(sorted(PLACED))}"
     if refused:

@@ -31,6 +31,11 @@ from service.core.uploads.names import shown_name
 KINDS = tuple(Upload)
 """Form fields that hold files; `images[]` is the same as `images`."""
 
+TYPED = (Upload.IMAGES, Upload.MASKS)
+"""Those that may name the defect type of their files: `images[crack]`."""
+
+_FIELD = re.compile(r"(?P<kind>[a-z_]+)(\[(?P<defect>[^\[\]]*)\])?")
+
 SCRATCH = "upload-"
 """Prefix of the folders that uploads are received in."""
 
@@ -45,11 +50,12 @@ class UploadedFile:
 
     Attributes:
         kind: one of `KINDS`.
-        index: position among those of its kind, from 0.
+        index: position among those of its kind and defect type, from 0.
         name: last part of the client's file name, for messages and metadata only.
         path: the file on the server's disk.
         size: bytes kept; at most one more than the limit.
         sha256: of its content, hexadecimal.
+        defect: the defect type that the form names; empty for none.
     """
 
     kind: str
@@ -58,10 +64,11 @@ class UploadedFile:
     path: Path
     size: int = 0
     sha256: str = ""
+    defect: str = ""
 
     @property
     def pointer(self) -> str:
-        return pointer(self.kind, self.index)
+        return pointer(self.kind, *filter(None, [self.defect]), self.index)
 
 
 @dataclass(slots=True)
@@ -73,13 +80,19 @@ class Form:
     files: list[UploadedFile] = field(default_factory=list)
     errors: list[dict[str, str]] = field(default_factory=list)
 
-    def of(self, kind: str) -> list[UploadedFile]:
-        return [file for file in self.files if file.kind == kind]
+    def of(self, kind: str, defect: str = "") -> list[UploadedFile]:
+        """List the files of a kind that show a defect type; by default those whose type is not named."""
+        return [file for file in self.files if (file.kind, file.defect) == (kind, defect)]
+
+    @property
+    def defects(self) -> list[str]:
+        """The named defect types, in alphabetical order, whatever order they were sent in."""
+        return sorted({file.defect for file in self.files} - {""})
 
     def fingerprint(self) -> str:
         """Hash fields and files, independent of their order and of the form's boundary."""
         parts = [f"{name}={value!r}" for name, value in self.fields.items()]
-        parts += [f"{file.kind}:{file.name!r}:{file.sha256}" for file in self.files]
+        parts += [f"{file.kind}{file.defect and [file.defect]}:{file.name!r}:{file.sha256}" for file in self.files]
         return hashlib.sha256("\n".join(sorted(parts)).encode(errors="surrogatepass")).hexdigest()
 
 
@@ -224,21 +237,23 @@ class _Receiver:
             self._text.clear()
 
     def _start_file(self, part: str, name: str) -> None:
-        kind = part.removesuffix("[]")
-        if kind not in KINDS:
+        kind, defect = kind_and_defect(part)
+        if kind not in KINDS or (defect and kind not in TYPED):
             raise Problem(
                 "invalid_request",
-                f"unknown file field {part}: send files as {', '.join(f'{known}[]' for known in KINDS)}",
+                f"unknown file field {part}: send files as {', '.join(f'{known}[]' for known in KINDS)}, or, with the "
+                "name of a defect type, as images[crack] and masks[crack]",
                 errors=[{"pointer": pointer(part), "detail": "unknown file field"}],
             )
-        index = len(self.form.of(kind))
-        if index >= self._max_files[kind]:
+        taken = sum(file.kind == kind for file in self.form.files)
+        if taken >= self._max_files[kind]:
             raise Problem(
                 "content_too_large",
                 f"more than {self._max_files[kind]} {kind}: send at most {self._max_files[kind]} for one adapter",
                 errors=[{"pointer": pointer(kind), "detail": f"at most {self._max_files[kind]} files"}],
             )
-        self._file = UploadedFile(kind, index, name, self.form.folder / f"{kind}-{index:03}")
+        index, path = len(self.form.of(kind, defect)), self.form.folder / f"{kind}-{taken:03}"
+        self._file = UploadedFile(kind, index, name, path, defect=defect)
         self._hash = hashlib.sha256()
         self._open = self._file.path.open("wb")
 
@@ -271,7 +286,7 @@ class _Receiver:
         if not file.name:
             detail = f"one of the {file.kind} has no file name: every file needs one"
             self.form.errors.append({"pointer": file.pointer, "detail": detail})
-        elif any(file.name == other.name for other in self.form.of(file.kind)):
+        elif any(file.name == other.name for other in self.form.of(file.kind, file.defect)):
             detail = f"two of the {file.kind} are called {file.name}: keep one of them, or rename one"
             self.form.errors.append({"pointer": file.pointer, "detail": detail})
         self.form.files.append(file)
@@ -289,6 +304,12 @@ class _Receiver:
         # A browser sends empty text for fields that were left empty.
         if text.strip():
             self.form.fields[name] = text.strip()
+
+
+def kind_and_defect(field: str) -> tuple[str, str]:
+    """Split the name of a form's field, `images[crack]`, into kind and defect type; that of `images[]` is empty."""
+    found = _FIELD.fullmatch(unicodedata.normalize("NFC", field))
+    return (found["kind"], (found["defect"] or "").strip()) if found else (field, "")
 
 
 def client_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from service.client import HeldOut
@@ -27,6 +28,16 @@ def pair_pictures(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     if problems:
         raise UnusableFilesError(problems)
     return found[0], found[1]
+
+
+def typed_pictures(folders: Mapping[str, tuple[Path, Path]]) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """Find the images and masks of several defect types, type → files each.
+
+    Raises:
+        UnusableFilesError: a folder cannot be read.
+    """
+    found = {name: pair_pictures(images, masks) for name, (images, masks) in folders.items()}
+    return {name: pair[0] for name, pair in found.items()}, {name: pair[1] for name, pair in found.items()}
 
 
 def held_out_pictures(images: Path | None, masks: Path | None, normals: Path | None) -> HeldOut | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_settings
+from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_counts, parse_settings
 from service.cli.resources import cancel_one, list_some, remove_one, report_created, show_one
 from service.core.limits import read_limits
 
@@ -18,7 +18,16 @@ app = typer.Typer(no_args_is_help=True, help="Generate datasets on a server (PAI
 def create(  # noqa: PLR0913 - every option is a parameter
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Id of a trained adapter.")],
     *,
-    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Number of pairs that pass the quality checks.")],
+    num_pairs: Annotated[
+        int | None, typer.Option("--num-pairs", "-n", help="Number of pairs that pass the quality checks.")
+    ] = None,
+    defects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=N,NAME=N",
+            help="Pairs of each defect type, of an adapter that has several; by default --num-pairs, spread evenly.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     formats: Annotated[str, typer.Option(metavar="NAMES", help="Further layouts: mvtec,coco,yolo,labelstudio.")] = "",
@@ -43,6 +52,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
 
     with session(json=json, interrupted="if the job was created, it continues; see: pairforge jobs list") as output:
         options = {
+            "defects": parse_counts(defects) if defects is not None else None,
             "seed": seed,
             "steps": steps,
             "formats": [name.strip() for name in formats.split(",") if name.strip()] or None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx2
 
-from service.client.resources import HeldOut, Page, Resource
+from service.client.resources import HeldOut, Page, Pictures, Resource
 from service.client.transport import UNAVAILABLE, ApiError, Transport
 from service.core.atomic_write import atomic_file
 from service.core.errors import TransientError, UsageError
@@ -60,8 +60,8 @@ class Client:
 
     def create_adapter(
         self,
-        images: Sequence[Path],
-        masks: Sequence[Path],
+        images: Pictures,
+        masks: Pictures,
         normals: Sequence[Path] = (),
         *,
         held_out: HeldOut | None = None,
@@ -71,15 +71,14 @@ class Client:
         """Upload pairs and train an adapter on them.
 
         Args:
-            images: photographs of the defect.
-            masks: their masks; the names are the same except for the suffix.
+            images: photographs of the defect; of several defect types of one product, type → photographs.
+            masks: their masks, likewise; the names are the same except for the suffix.
             normals: photographs without a defect.
             held_out: what jobs of this adapter can be evaluated on.
             idempotency_key: key of an earlier process's request; repeating it returns the same adapter.
             options: `name`, `object`, `defect`, `base` and training options; those that are None are not sent.
         """
-        parts = [("images[]", path) for path in images]
-        parts += [("masks[]", path) for path in masks]
+        parts = [*_parts("images", images), *_parts("masks", masks)]
         parts += [("normals[]", path) for path in normals]
         if held_out is not None:
             for kind, paths in zip(held_out._fields, held_out, strict=True):
@@ -96,16 +95,19 @@ class Client:
         return Resource.model_validate(self._transport.answer(send).json())
 
     def create_job(
-        self, adapter_id: str, num_pairs: int, *, idempotency_key: str | None = None, **options: Any
+        self, adapter_id: str, num_pairs: int | None = None, *, idempotency_key: str | None = None, **options: Any
     ) -> Resource:
         """Generate a dataset of `num_pairs` accepted pairs; options that are None are not sent.
 
         Args:
+            num_pairs: may be left out where `defects` says how many of each defect type, as in `{"crack": 8}`.
             idempotency_key: key of an earlier process's request; repeating it returns the same job.
-            options: of sampling, `formats`, `limits`, `max_attempts`, and `evaluation` with `profile` and `seeds`.
+            options: of sampling, `defects`, `formats`, `limits`, `max_attempts`, `placements`, `allowed`, `forbidden`,
+                and `evaluation` with `profile` and `seeds`.
         """
-        chosen = {name: value for name, value in options.items() if value is not None}
-        body = {"adapter_id": adapter_id, "num_pairs": num_pairs, **chosen}
+        given = {"num_pairs": num_pairs, **options}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        body = {"adapter_id": adapter_id, **chosen}
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         answer = self._transport.request("POST", f"{PREFIX}/jobs", json=body, headers=headers)
         return Resource.model_validate(answer.json())
@@ -247,6 +249,12 @@ def _path(resource_id: str) -> str:
     if kind is None or not resource_id.replace("_", "").isalnum():
         raise UsageError(f"{resource_id!r} is not an id: ids begin with adp_ or job_")
     return f"{PREFIX}/{kind}/{resource_id}"
+
+
+def _parts(field: str, pictures: Pictures) -> list[tuple[str, Path]]:
+    """Name the form's field of each file, with the defect type where there are several."""
+    typed = pictures.items() if isinstance(pictures, Mapping) else [("", pictures)]
+    return [(f"{field}[{name}]", path) for name, paths in typed for path in paths]
 
 
 def _form_text(value: object) -> str:

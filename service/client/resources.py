@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+
+
+Pictures = Sequence[Path] | Mapping[str, Sequence[Path]]
+"""Files, or defect type → files."""
 
 
 class HeldOut(NamedTuple):

@@ -12,7 +12,7 @@ import secrets
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.core.options.common import Seed, Share
@@ -165,12 +165,18 @@ class PlacementRequest(_Request):
     ] = None
 
 
+def _without_num_pairs(schema: dict[str, Any]) -> None:
+    """`defects` can stand for it."""
+    schema["required"].remove("num_pairs")
+
+
 @with_options(offered("sampling"))
 class JobRequest(_Json):
     """A request for a dataset of pairs, with the options of sampling; which apply depends on the adapter's method.
 
     Attributes:
         num_pairs: number of accepted pairs.
+        defects: how many of them show each defect type; None to spread them evenly over those that the adapter learned.
         formats: further layouts of the dataset.
         limits: thresholds of the quality checks.
         max_attempts: most candidates to try; None for ten per pair.
@@ -178,8 +184,22 @@ class JobRequest(_Json):
         evaluation: measures the pairs on the adapter's held-out photographs; None for no evaluation.
     """
 
+    model_config = ConfigDict(json_schema_extra=_without_num_pairs)
+
     adapter_id: Annotated[str, Field(pattern=r"^adp_[0-9a-z]{26}$", description="An adapter that has succeeded.")]
-    num_pairs: Annotated[int, Field(ge=1, description="Pairs to accept.")]
+    num_pairs: Annotated[
+        int, Field(ge=1, description="Pairs to accept; may be left out with `defects`, whose sum it is then.")
+    ]
+    defects: Annotated[
+        dict[Phrase, Annotated[int, Field(strict=True, ge=1)]] | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="Pairs of each defect type, of an adapter that learned several; types that are not named get "
+            "none. By default `num_pairs` is spread evenly, and the first types, in alphabetical order, get what is "
+            "left over.",
+        ),
+    ] = None
     seed: RandomSeed = Field(default_factory=new_seed)
     formats: Annotated[
         tuple[Literal["mvtec", "coco", "yolo", "labelstudio"], ...],
@@ -207,6 +227,24 @@ class JobRequest(_Json):
 
     metadata: Metadata = Field(default_factory=dict)
     webhook: Webhook = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _summed(cls, values: Any) -> Any:
+        """Take the sum of the types' pairs where their number is left out."""
+        defects = values.get("defects") if isinstance(values, dict) and "num_pairs" not in values else None
+        if not isinstance(defects, dict) or not all(type(count) is int for count in defects.values()):
+            return values
+        return {**values, "num_pairs": sum(defects.values())}
+
+    @field_validator("defects")
+    @classmethod
+    def _as_many(cls, defects: dict[str, int] | None, others: ValidationInfo) -> dict[str, int] | None:
+        pairs = others.data.get("num_pairs")
+        if defects is not None and pairs is not None and sum(defects.values()) != pairs:
+            message = "they are {sum} pairs together, and num_pairs is {pairs}: leave num_pairs out"
+            raise PydanticCustomError("other_sum", message, {"sum": sum(defects.values()), "pairs": pairs})
+        return defects
 
     @field_validator("max_attempts")
     @classmethod

@@ -42,6 +42,9 @@ DEFAULT_METHOD: MethodName = "dualanodiff"
 PLACED = frozenset({"anomalydiffusion"})
 """Methods that draw into masks which a request can give."""
 
+TYPED = frozenset({"anomalydiffusion"})
+"""Methods that learn several defect types in one adapter."""
+
 
 def methods_with(stage: Stage, name: str) -> list[str]:
     """List the methods that have an option."""
