@@ -160,14 +160,6 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
     def copies(self) -> bool:
         """Return whether its pairs are copies of real defects by design, so that being one is no reason to reject."""
 
-    @property
-    def learns_types(self) -> bool:
-        """Return whether one adapter can learn several defect types."""
-
-    @property
-    def takes_places(self) -> bool:
-        """Return whether masks to fill, and an allowed region, can be given."""
-
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> _Training:
         """Fill in the method's defaults and the base's recommendations where an option was not chosen.
 

@@ -42,8 +42,6 @@ class AnomalyDiffusion:
     """Implements `model.method.Method`."""
 
     copies = False
-    takes_places = True
-    learns_types = True
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> AnomalyTrainingConfig:
         return resolve_training(base, options)

@@ -45,8 +45,6 @@ class Baseline(Generic[_Config]):
     options: type[_Config]
     draw: Callable[[Draft, _Config], Candidate]
     copies: bool
-    takes_places = False
-    learns_types = False
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> CollectionConfig:
         recommended = {name: value for name, value in base.few_shot.items() if name in declared(CollectionConfig)}

@@ -143,13 +143,21 @@ def generate(  # noqa: PLR0913 - every option is a parameter
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of masks to fill, one per pair in turn; one named like a normal goes there. "
-            "Of anomalydiffusion alone.",
+            help="Folder of masks to fill, one per pair in turn; one named like a normal goes there. Subfolders that "
+            "are named like defect types hold the masks of these. Of anomalydiffusion alone.",
         ),
     ] = None,
     allowed: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Mask of where defects may lie: white. Of anomalydiffusion alone."),
+        typer.Option(
+            metavar="FILE|DIR",
+            help="Where defects may lie: a mask for all normals, white; or a folder of masks named like the normals, "
+            "of which those without one are not used. Of dualanodiff and anomalydiffusion.",
+        ),
+    ] = None,
+    forbidden: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|DIR", help="Where defects may not lie, likewise; normals without a mask are free."),
     ] = None,
     device: Device = "auto",
     force: Force = False,
@@ -174,6 +182,7 @@ def generate(  # noqa: PLR0913 - every option is a parameter
             object_net=object_net,
             place=place,
             allowed=allowed,
+            forbidden=forbidden,
             defects=defects,
             brightness=brightness,
             device=device,

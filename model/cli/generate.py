@@ -32,6 +32,7 @@ from service.cli.options import parse_counts
 from service.core.errors import UsageError
 from service.core.limits import read_limits
 from service.core.options.declaration import choose
+from service.core.options.learned import WHOLE
 from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
 from service.core.uploads.reading import chosen_reading
@@ -55,6 +56,7 @@ class GenerateCommand:
     object_net: Path | None = None
     place: Path | None = None
     allowed: Path | None = None
+    forbidden: Path | None = None
     defects: str | None = None
     brightness: str | None = None
     device: str = "auto"
@@ -131,12 +133,12 @@ def prepare(command: GenerateCommand) -> Generation:
             problems.attempt(
                 method.check_sampling, adapter, settings, has_normals=has_normals, has_object_net=has_object_net
             )
-        if inputs is not None and not method.takes_places:
-            problems.attempt(refuse_places, inputs.places, card["method"])
-        elif inputs is not None and inputs.normals:
-            problems.attempt(inputs.places.check, inputs.normals)
         if inputs is not None:
+            problems.attempt(refuse_places, inputs.places, card["method"])
             problems.attempt(plan_types, types_of(card), inputs.num_pairs, inputs.defects)
+        if inputs is not None and inputs.normals:
+            box = getattr(settings, "region", WHOLE)
+            problems.attempt(inputs.places.check, inputs.normals, types_of(card), box)
     if problems.found or inputs is None or adapter is None or settings is None:
         raise UsageError(problems.found, "the dataset cannot be generated")
     request = GenerationRequest(
@@ -166,7 +168,7 @@ def read_inputs(command: GenerateCommand) -> Inputs:
     limits = problems.attempt(read_limits, command.limits) if command.limits is not None else None
     reading = problems.attempt(chosen_reading, command.brightness, None)
     found = problems.attempt(load_normals, command.normals, reading)
-    places = problems.attempt(read_places, command.place, command.allowed)
+    places = problems.attempt(read_places, command.place, command.allowed, command.forbidden)
     problems.attempt(check_new_file, command.target, force=command.force)
     wanted = problems.attempt(wanted_pairs, command.num_pairs, command.defects)
     if wanted is not None and command.max_attempts is not None and command.max_attempts < wanted[0]:

@@ -31,7 +31,7 @@ from service.cli.options import parse_also
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 from service.core.options.declaration import choose
-from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS
+from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, TYPED
 from service.core.uploads.pairs import shared_reading
 from service.core.uploads.reading import Reading, chosen_reading
 
@@ -166,7 +166,7 @@ def prepare(command: TrainCommand, output: Output) -> Training:
                 others=others[0] if others else (),
             )
             notes = problems.attempt(method.check_training, request)
-    if method is not None and command.also and not method.learns_types:
+    if method is not None and command.also and command.method not in TYPED:
         problems.found.append(f"{command.method} learns one defect type per adapter: --also is for anomalydiffusion")
     if problems.found or found is None or others is None or good is None or request is None or notes is None:
         raise UsageError(problems.found, "the adapter cannot be trained")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.data.crops import draw_window, find_defects
+from model.data.drawing import draw_best
 from model.types import MaskArray, Pair
 from service.core.options.common import CropKind
 
@@ -47,7 +47,6 @@ TRIES, ON_PRODUCT = 64, 0.98
 """How many places are tried until this share of the defect lies on the product; then the best of them is taken."""
 
 _Value = TypeVar("_Value", bound=np.generic)
-_Drawn = TypeVar("_Drawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,18 +214,6 @@ def _scale(cutout: Cutout, shape: NDArray[np.int_], sizes: tuple[float, float], 
         return float(np.clip((shape[spanned] / cutout.spans[spanned]).max(), *sizes))
     extent = np.ptp(np.argwhere(cutout.mask), axis=0) + 3
     return max(sizes[0], min(drawn, float((shape / extent).min())))
-
-
-def draw_best(draw_one: Callable[[], tuple[float, _Drawn]], enough: float, tries: int) -> _Drawn:
-    """Draw until a draw's score is `enough`, at most `tries` times after the first; returns the best one."""
-    most, best = draw_one()
-    for _ in range(tries):
-        if most >= enough:
-            break
-        score, drawn = draw_one()
-        if score > most:
-            most, best = score, drawn
-    return best
 
 
 def draw_start(

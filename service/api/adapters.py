@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import structlog
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
-from redis.exceptions import RedisError
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
@@ -23,10 +21,10 @@ from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import rfc3339, samples
 from service.api.services import Services, UsedServices
-from service.api.submission import Submission, replayed, require_quota, submit
+from service.api.submission import Submission, kept_if_created, replayed, require_quota, submit
 from service.api.uploads import KINDS, Form, kind_and_defect, receive_form
 from service.core import object_keys
-from service.core.errors import TransientError, UsageError
+from service.core.errors import UsageError
 from service.core.object_keys import Kind, Upload
 from service.core.options.declaration import reason
 from service.core.options.methods import TYPED, own_options, refusals
@@ -37,7 +35,6 @@ from service.core.storage import StorageError
 from service.core.uploads.reading import chosen_reading
 from service.core.webhooks import refusal
 
-log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(
     prefix="/adapters",
     tags=["adapters"],
@@ -307,10 +304,7 @@ def _stored_and_submitted(
         StorageError: the store has not taken them by the time `due`, of the monotonic clock.
     """
     adapter = submission.id
-    # If no record follows, the reconciler deletes what was stored.
-    services.store.submissions.reserve(adapter)
-    kept = False
-    try:
+    with kept_if_created(services, adapter) as created:
         listing: dict[str, Any] = {"version": 1, "notes": pictures.notes}
         for kind in Upload:
             listing[kind] = []
@@ -340,22 +334,7 @@ def _stored_and_submitted(
         if held_out := pictures.of(Upload.HELD_OUT_IMAGES):
             asked["held_out"] = {"pairs": len(held_out), "normals": len(pictures.of(Upload.HELD_OUT_NORMALS))}
         work = work_of_adapter(services, asked)
-        record = submit(services, submission, asked, pictures.notes, size, work)
-        kept = record.id == adapter
-    except RedisError:
-        kept = True  # the record may exist, and it would need the pictures
-        raise
-    finally:
-        if not kept:
-            _free(services, adapter)
-    return record
-
-
-def _free(services: Services, adapter: str) -> None:
-    try:
-        services.storage.delete_prefix(object_keys.prefix(adapter))
-    except TransientError as error:
-        log.warning("free_postponed", record=adapter, error=repr(error))
+        return created(submit(services, submission, asked, pictures.notes, size, work))
 
 
 @router.get("", response_model=schemas.AdapterList, responses=documented("invalid_request"))

@@ -6,8 +6,9 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -16,15 +17,19 @@ from service.api import events, resources, schemas
 from service.api.auth import KeyId
 from service.api.bases import unfit_for_sampling, work_of_job
 from service.api.json_body import documented_body, read_json
+from service.api.made_pairs import uploaded
 from service.api.parameters import known_parameters_only
+from service.api.places import LISTS, CheckedPlaces, check_places
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import POLL_SECONDS
-from service.api.services import UsedServices
-from service.api.submission import Submission, replayed, require_rate, submit
+from service.api.services import Services, UsedServices
+from service.api.submission import Submission, kept_if_created, replayed, require_rate, submit
+from service.core import object_keys
 from service.core.object_keys import Kind
-from service.core.options.methods import DEFAULT_METHOD, PLACED, own_options, refusals
-from service.core.record import State
+from service.core.options.methods import BOUNDED, DEFAULT_METHOD, PLACED, own_options, refusals
+from service.core.record import Record, State
 from service.core.requests import JobRequest, unset
+from service.core.storage import MissingObject
 from service.core.webhooks import refusal
 
 router = APIRouter(
@@ -100,23 +105,67 @@ async def create_job(
         raise Problem("invalid_request", detail, errors=[{"pointer": "/evaluation", "detail": detail}])
     method = adapter.request.get("method", DEFAULT_METHOD)
     asked = wanted.model_dump(mode="json", exclude={"metadata", "webhook"})
-    refused = refusals("sampling", method, asked)
     known = [each["name"] for each in adapter.request.get("defects", [])] or [adapter.request["defect"]]
-    if unknown := [name for name in wanted.defects or () if name not in known]:
-        refused["defects"] = f"adapter {adapter.id} did not learn {', '.join(unknown)}; it knows {', '.join(known)}"
-    if wanted.placements is not None and method not in PLACED:
-        refused["placements"] = f"{method} chooses places by itself: placements are for {' and '.join(sorted(PLACED))}"
+    refused = _refused(wanted, asked, method, known)
     if refused:
         errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
         raise Problem("invalid_request", summary(list(refused.values())), errors=errors)
-    asked = own_options("sampling", method, asked)
+    places = await to_thread.run_sync(_checked_places, services, wanted, known)
+    asked = own_options("sampling", method, asked) | places.fields
     asked |= wanted.model_dump(mode="json", include={"metadata", "webhook"} - unset(wanted))
     work = await to_thread.run_sync(work_of_job, services, adapter, asked)
     if errors := unfit_for_sampling(services, work):
         raise Problem("invalid_request", summary([error["detail"] for error in errors]), errors=errors)
-    create = partial(submit, work=work.total if work is not None else 0)
-    record = await to_thread.run_sync(create, services, submission, asked)
+    store = partial(_stored_and_submitted, places, work=work.total if work is not None else 0)
+    record = await to_thread.run_sync(store, services, submission, asked)
     return await resources.accepted(request, services, record, replayed=record.id != submission.id)
+
+
+def _refused(wanted: JobRequest, asked: dict[str, Any], method: str, types: Sequence[str]) -> dict[str, str]:
+    """Return field → why it is refused, for what the adapter or its method does not have.
+
+    Args:
+        types: the defect types that the adapter learned.
+    """
+    refused = refusals("sampling", method, asked)
+    if untypes := [name for name in wanted.defects or () if name not in types]:
+        refused["defects"] = (
+            f"adapter {wanted.adapter_id} did not learn {', '.join(untypes)}; it knows {', '.join(types)}"
+        )
+    if wanted.placements is not None and method not in PLACED:
+        reason = "finds masks on what it made" if method in BOUNDED else "chooses places by itself"
+        refused["placements"] = f"{method} {reason}: placements are for {' and '.join(sorted(PLACED))}"
+    for name in {"allowed", "forbidden"} if method not in BOUNDED else ():
+        if asked[name] is not None:
+            refused[name] = f"{method} chooses places by itself: {name} is for {' and '.join(sorted(BOUNDED))}"
+    return refused
+
+
+def _checked_places(services: Services, wanted: JobRequest, types: Sequence[str]) -> CheckedPlaces:
+    """Check what is said about places, if anything is.
+
+    Raises:
+        Problem: naming all that cannot be, or the adapter was deleted.
+    """
+    if all(getattr(wanted, name) is None for name in LISTS):
+        return CheckedPlaces()
+    try:
+        normals = uploaded(services.storage, wanted.adapter_id)["normals"]
+    except MissingObject as error:
+        raise Problem("adapter_not_found", f"adapter {wanted.adapter_id} was deleted") from error
+    return check_places(wanted, normals, types)
+
+
+def _stored_and_submitted(
+    places: CheckedPlaces, services: Services, submission: Submission, asked: dict[str, Any], *, work: int
+) -> Record:
+    """Store drawn masks, if there are any, then create the record; delete them if the record is refused."""
+    if not places.masks:
+        return submit(services, submission, asked, work=work)
+    stored = json.dumps({"version": 1, "masks": places.masks}).encode()
+    with kept_if_created(services, submission.id) as created:
+        services.storage.put(object_keys.places(submission.id), stored, "application/json")
+        return created(submit(services, submission, asked, stored_bytes=len(stored), work=work))
 
 
 @router.get("", response_model=schemas.JobList, responses=documented("invalid_request"))

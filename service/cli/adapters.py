@@ -43,6 +43,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
     """Upload images and masks, and train an adapter on them."""
     from service.cli.files import held_out_pictures, pair_pictures, pictures, typed_pictures
     from service.cli.session import connect, session
+    from service.client.resources import Pictures
     from service.core.object_keys import Upload
 
     with session(
@@ -59,13 +60,11 @@ def create(  # noqa: PLR0913 - every option is a parameter
         }
         if also:
             types = {defect_name or "defect": (images, masks), **parse_also(also, defect_name or "defect")}
-            uploads = [*typed_pictures(types), pictures(normals, Upload.NORMALS)]
             options["defect"] = None  # the files name theirs
-        else:
-            uploads = [*pair_pictures(images, masks), pictures(normals, Upload.NORMALS)]
+        uploads: tuple[Pictures, Pictures] = typed_pictures(types) if also else pair_pictures(images, masks)
         held_out = held_out_pictures(held_out_images, held_out_masks, held_out_normals)
         with connect() as client:
-            created = client.create_adapter(*uploads, held_out=held_out, **options)
+            created = client.create_adapter(*uploads, pictures(normals, Upload.NORMALS), held_out=held_out, **options)
             report_created(
                 client, created, output, wait=wait, then=f"pairforge jobs create {created.id} --num-pairs 16"
             )

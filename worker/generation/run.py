@@ -43,6 +43,7 @@ from worker.generation.blocks import Blocks
 from worker.generation.evaluated_job import EvaluatedJob
 from worker.generation.evaluation import STAGE
 from worker.generation.job import GenerationJob, prepare_job
+from worker.generation.places import read_drawn
 from worker.generation.rejected import REJECTED_KEPT, pack_rejected
 from worker.generation.selection import Selection
 
@@ -100,7 +101,8 @@ class _Generation:
             self._report.stage("prepare")
         asked = self._record.request
         loaded = self._context.model_cache.adapter(asked["adapter_id"], self._lease.check)
-        job = prepare_job(asked, loaded)
+        drawn = read_drawn(self._context.objects, self._record.id, asked, self._lease.check)
+        job = prepare_job(asked, loaded, drawn)
         self._report.request = {**asked, **job.request.settings.as_dict(), "limits": asdict(job.request.limits)}
         selection = Selection(self._context, self._lease, self._blocks, job)
         selection.look()
@@ -228,7 +230,7 @@ class _Generation:
             result["partial"] = {"num_pairs": counts["accepted"], "code": "attempts_used_up", "detail": partial}
         if evaluation is not None:
             result["verdict"] = evaluation["verdict"]
-        stored_bytes = size + len(preview) + kept
+        stored_bytes = self._record.stored_bytes + size + len(preview) + kept  # drawn masks are stored already
         succeeded = retry(lambda: self._context.store.claims.succeed(job, owner, result, stored_bytes), check)
         if succeeded:
             log.info("generation_succeeded", bytes=size)

@@ -84,6 +84,7 @@ class FilledPair:
             self.drawn.mask,
             normal=self.drawn.normal.name,
             window=self.window,
+            scores={"outside_region": self.drawn.outside} if self.drawn.outside else {},
             defect=self.defect,
         )
 

@@ -42,6 +42,9 @@ DEFAULT_METHOD: MethodName = "dualanodiff"
 PLACED = frozenset({"anomalydiffusion"})
 """Methods that draw into masks which a request can give."""
 
+BOUNDED = frozenset({"dualanodiff", "anomalydiffusion"})
+"""Methods that keep to regions which a request can give."""
+
 TYPED = frozenset({"anomalydiffusion"})
 """Methods that learn several defect types in one adapter."""
 

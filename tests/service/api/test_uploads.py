@@ -423,4 +423,4 @@ def test_a_photograph_may_show_two_types_and_what_is_held_out_none_of_them(clien
     answer = client.post("/v1/adapters", data=form, files=[*parts, *leaked])
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]
-    assert error["files"] == ["/held_out_images/0", "/images/crack/1"]
+    assert error["files"] == ["/held_out_images/0", "/images/break/1"]
