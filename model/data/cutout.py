@@ -228,17 +228,19 @@ def draw_start(
     Args:
         shape: height and width of the picture.
         product: `(H, W)` bool, where it should lie; None where nothing is known.
-        within: top, left, bottom and right of a box that it should lie in; None for the whole picture.
+        within: top, left, bottom and right of a box that it should lie in, as far as it fits; None for the whole
+            picture.
     """
     size, places = np.array(shape[:2]), np.argwhere(cutout.mask)
     low, high = 1 - places.min(0), size - 2 - places.max(0)
     low, high = np.minimum(low, high), np.maximum(low, high)
+    inside = low, high
     if product is None:
         wanted = cutout.place + np.array([[-NEARBY], [NEARBY]])
         low, high = (low + np.clip(wanted, 0, 1) * (high - low)).round().astype(int)
     if within is not None:
         first, last = np.array(within[:2]) - places.min(0), np.array(within[2:]) - 1 - places.max(0)
-        low, high = np.minimum(first, last), np.maximum(first, last)
+        low, high = (np.clip(each, *inside) for each in (np.minimum(first, last), np.maximum(first, last)))
     ends = np.where(cutout.touches == 1, size - cutout.mask.shape, 0)
 
     def draw_one() -> tuple[float, NDArray[np.int_]]:
