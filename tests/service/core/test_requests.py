@@ -40,8 +40,8 @@ def test_options_are_the_librarys() -> None:
     assert set(TrainingOptions.model_fields) == set(offered("training"))
     assert set(QualityOptions.model_fields) == names(QualityLimits)
     assert set(JobRequest.model_fields) - set(offered("sampling")) == {
-        *("adapter_id", "num_pairs", "formats", "limits", "max_attempts", "placements"),
-        *("evaluation", "metadata", "webhook"),
+        *("adapter_id", "num_pairs", "defects", "formats", "limits", "max_attempts"),
+        *("placements", "allowed", "forbidden", "evaluation", "metadata", "webhook"),
     }
     assert set(offered("sampling")) <= set(JobRequest.model_fields)
 
