@@ -54,7 +54,7 @@ def test_from_upload_to_dataset(
         job = succeeded(client, client.post("/v1/jobs", json=asked).headers["location"])
         zipped = client.get(job["links"]["dataset"]).content
         outline = {"polygon": [[0.2, 0.2], [0.6, 0.2], [0.6, 0.5], [0.2, 0.5]], "normal": "good1.png"}
-        wanted = {**asked, "num_pairs": 1, "placements": [outline]}
+        wanted = {**asked, "num_pairs": 1, "region": None, "placements": [outline]}
         placed = succeeded(client, client.post("/v1/jobs", json=wanted).headers["location"])
         (tmp_path / "placed.zip").write_bytes(client.get(placed["links"]["dataset"]).content)
         drawn = np.zeros(NORMALS[0].image.shape[:2], np.uint8)

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
-from model.anomalydiffusion.sampling.fill import averaged
 from model.anomalydiffusion.sampling.masks import usable
 from model.anomalydiffusion.sampling.sampler import FADE, lay_defect
 from model.data.placement import NormalImage
@@ -102,17 +100,6 @@ def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it() 
     strong = lay_defect(image, canvas, np.full_like(smooth, 20), smooth, mask)
     assert np.abs(strong[20:44, 20:44].astype(int) - 20).max() <= 1
     assert np.array_equal(strong[:4], image[:4])
-
-
-def test_overlapping_windows_are_averaged_and_agree_with_a_picture_seen_in_pieces() -> None:
-    picture = torch.rand(3, 8, 20, generator=torch.Generator().manual_seed(0))
-    corners = np.array([(0, 0), (0, 6), (0, 12)])
-    windows = torch.stack([picture[:, :, column : column + 8] for _, column in corners])
-    torch.testing.assert_close(averaged(windows, corners, (8, 20)), picture)
-    windows[1] += 1
-    mixed = averaged(windows, corners, (8, 20)) - picture
-    assert (mixed[..., 8:12] == 1).all() or torch.allclose(mixed[..., 8:12], torch.ones(()))
-    assert 0 < mixed[0, 4, 6] < 0.5 < mixed[0, 4, 7]
 
 
 def test_given_masks_take_turns_on_the_photograph_of_their_name(adapter: AnomalyDiffusionAdapter) -> None:
