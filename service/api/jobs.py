@@ -46,6 +46,11 @@ _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "for
 _TYPED = {"adapter_id": _EXAMPLE["adapter_id"], "defects": {"crack": 8, "break": 4}}
 _PLACED = {**_EXAMPLE, "region": [0, 0.5, 0.5, 1], "sizes": [0.5, 1], "on_object": True}
 _OUTLINED = {**_EXAMPLE, "placements": [{"polygon": [[0.2, 0.3], [0.6, 0.32], [0.4, 0.4]], "normal": "good_1.png"}]}
+_BOUNDED = {
+    **_EXAMPLE,
+    "allowed": [{"polygon": [[0, 0.5], [1, 0.5], [1, 1], [0, 1]]}],
+    "forbidden": [{"polygon": [[0.4, 0.6], [0.6, 0.6], [0.6, 0.8], [0.4, 0.8]], "normal": "good_1.png"}],
+}
 _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "seeds": 3}}
 
 
@@ -61,7 +66,7 @@ _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "s
             *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
         ),
     },
-    openapi_extra=documented_body(JobRequest, _EXAMPLE, _TYPED, _PLACED, _OUTLINED, _EVALUATED),
+    openapi_extra=documented_body(JobRequest, _EXAMPLE, _TYPED, _PLACED, _OUTLINED, _BOUNDED, _EVALUATED),
 )
 async def create_job(
     request: Request,
@@ -72,6 +77,9 @@ async def create_job(
     """Generate `num_pairs` accepted pairs with a trained adapter.
 
     Replace the adapter id of the example with that of an adapter that has succeeded; `GET /v1/adapters` lists yours.
+    `defects` says how many pairs of each type an adapter of several is asked for. `region`, `allowed` and `forbidden` say
+    where defects may lie, `placements` where each of them does; outlines are shares of the photograph, and a `mask` is
+    drawn at its size.
     With `evaluation`, the job also measures what its pairs are worth, on the held-out pictures that were uploaded with
     the adapter. Detectors are trained for that, which takes longer than generating the pairs; should it fail, the job
     succeeds all the same, and `verdict` says why there are no numbers.

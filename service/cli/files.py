@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
+
+from PIL import Image
 
 from service.client import HeldOut
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
+from service.core.uploads.decoding import ImageLimits
+from service.core.uploads.images import read_mask
 from service.core.uploads.layouts import normals_folder, pair_folders
 from service.core.uploads.listing import Notes, listed
 from service.core.uploads.problems import FileProblem, UnusableFilesError
@@ -38,6 +44,31 @@ def typed_pictures(folders: Mapping[str, tuple[Path, Path]]) -> tuple[dict[str, 
     """
     found = {name: pair_pictures(images, masks) for name, (images, masks) in folders.items()}
     return {name: pair[0] for name, pair in found.items()}, {name: pair[1] for name, pair in found.items()}
+
+
+def regions(path: Path | None) -> list[dict[str, str]] | None:
+    """Read a region of all good parts, or a folder of one for each, as a job's `allowed` or `forbidden`.
+
+    Args:
+        path: a mask; or a folder of masks that are named like the good parts. None for no region.
+
+    Raises:
+        UnusableFilesError: the folder cannot be read.
+        UsageError: a file is no mask.
+    """
+    if path is None:
+        return None
+    if not path.is_dir():
+        return [{"mask": _drawn(path)}]
+    return [{"mask": _drawn(file), "normal": file.name} for file in pictures(path, Upload.MASKS)]
+
+
+def _drawn(path: Path) -> str:
+    """Return a mask as base64 of a PNG, whatever kind of file it is."""
+    mask, _ = read_mask(path, path.name, ImageLimits())
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def held_out_pictures(images: Path | None, masks: Path | None, normals: Path | None) -> HeldOut | None:

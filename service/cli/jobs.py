@@ -31,6 +31,17 @@ def create(  # noqa: PLR0913 - every option is a parameter
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     formats: Annotated[str, typer.Option(metavar="NAMES", help="Further layouts: mvtec,coco,yolo,labelstudio.")] = "",
+    allowed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="Where defects may lie: a mask for all good parts, white; or a folder of masks named like the good "
+            "parts, of which those without one are not used.",
+        ),
+    ] = None,
+    forbidden: Annotated[
+        Path | None, typer.Option(metavar="FILE|DIR", help="Where defects may not lie, likewise.")
+    ] = None,
     limits: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON file with limits of the quality checks.")
     ] = None,
@@ -48,6 +59,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
     json: Json = False,
 ) -> None:
     """Generate a dataset of image-mask pairs."""
+    from service.cli.files import regions
     from service.cli.session import connect, session
 
     with session(json=json, interrupted="if the job was created, it continues; see: pairforge jobs list") as output:
@@ -58,6 +70,8 @@ def create(  # noqa: PLR0913 - every option is a parameter
             "formats": [name.strip() for name in formats.split(",") if name.strip()] or None,
             "limits": read_limits(limits) if limits is not None else None,
             "max_attempts": max_attempts,
+            "allowed": regions(allowed),
+            "forbidden": regions(forbidden),
             "evaluation": _evaluation(evaluate, evaluation_seeds),
             **parse_settings(settings or ()),
         }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
+import numpy as np
 import pytest
+from PIL import Image
 from redis import Redis
 from typer.testing import CliRunner
 
@@ -53,13 +53,16 @@ def test_the_commands_do_too(
     folders: Folders,
     store: RecordStore,
     monkeypatch: pytest.MonkeyPatch,
-    new_client: Callable[..., httpx2.Client],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("PAIRFORGE_URL", address)
     monkeypatch.setenv("PAIRFORGE_API_KEY", key)
     images, masks = folders["crack"]
     also = ",".join(map(str, folders["break"]))
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "fine.png").write_bytes(encoded(picture(50)))
     command = ["adapters", "create", str(images), str(masks), "--defect", "crack", "--also", f"break={also}"]
+    command += ["--normals", str(tmp_path / "good")]
     run = CliRunner().invoke(app, [*command, "--set", "method=anomalydiffusion", "--json"])
     assert run.exit_code == 0, run.output
     adapter = json.loads(run.output.splitlines()[-1])["id"]
@@ -74,6 +77,14 @@ def test_the_commands_do_too(
     assert job is not None
     assert job.request["num_pairs"] == 4
     assert job.request["defects"] == {"crack": 3, "break": 1}
+    Image.fromarray(np.eye(32, dtype=np.uint8) * 200).save(tmp_path / "region.bmp")
+    run = CliRunner().invoke(
+        app, ["jobs", "create", adapter, "-n", "1", "--forbidden", str(tmp_path / "region.bmp"), "--json"]
+    )
+    assert run.exit_code == 0, run.output
+    job = store.records.get(json.loads(run.output.splitlines()[-1])["id"])
+    assert job is not None
+    assert job.request["forbidden"][0]["mask"].startswith("sha256:")
     for wrong, reason in (("crack", "is not NAME=N"), ("crack=1,crack=2", "crack is named twice")):
         run = CliRunner().invoke(app, ["jobs", "create", adapter, "--defects", wrong])
         assert run.exit_code != 0
