@@ -77,9 +77,9 @@ async def create_job(
     """Generate `num_pairs` accepted pairs with a trained adapter.
 
     Replace the adapter id of the example with that of an adapter that has succeeded; `GET /v1/adapters` lists yours.
-    `defects` says how many pairs of each type an adapter of several is asked for. `region`, `allowed` and `forbidden` say
-    where defects may lie, `placements` where each of them does; outlines are shares of the photograph, and a `mask` is
-    drawn at its size.
+    `defects` says how many pairs of each type an adapter of several is asked for. `region`, `allowed` and `forbidden`
+    say where defects may lie, `placements` where each of them does; outlines are shares of the photograph, and a `mask`
+    is drawn at its size.
     With `evaluation`, the job also measures what its pairs are worth, on the held-out pictures that were uploaded with
     the adapter. Detectors are trained for that, which takes longer than generating the pairs; should it fail, the job
     succeeds all the same, and `verdict` says why there are no numbers.
