@@ -110,11 +110,12 @@ def train(command: TrainCommand, output: Output) -> None:
     output.progress(PREPARED)
     loss = perform(training, output)
     seconds = round(time.monotonic() - began, 1)
-    steps, pairs = read_adapter_card(command.target)["steps"], len(training.request.pairs)
+    card = read_adapter_card(command.target)
+    steps, pairs = card["steps"], len(card["data"])
     facts = {
         "adapter": str(command.target),
         "object": command.object_name,
-        "defect": command.defect_name,
+        "defect": card["defect"],
         "base": command.base,
         "pairs": pairs,
         "steps": steps,
