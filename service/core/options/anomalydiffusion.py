@@ -96,8 +96,8 @@ class AnomalyTrainingConfig:
     match_contrast: Annotated[
         bool,
         described(
-            "After training, draw some defects on good parts, and choose normal_guidance so that they are as visible as "
-            "real ones. Ours: a small base draws defects too faint. Without good parts it stays 1."
+            "After training, draw some defects on good parts, and choose normal_guidance so that they are as visible "
+            "as real ones. Ours: a small base draws defects too faint. Without good parts it stays 1."
         ),
     ] = True
     mask_generator_steps: Annotated[
