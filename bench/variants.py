@@ -9,10 +9,11 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from model.diffusion.attention import attentions
 from model.diffusion.lora import AdapterRouting
 from model.dualanodiff.reference import TwoTokenAttention
 from model.dualanodiff.sampling.merged_unet import MergedUNet
-from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet, attentions
+from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet
 
 Change = Callable[[MergedUNet, TwoBranchUNet], None]
 """Removes an optimisation from a merged denoiser in place; the second argument is the trained one."""

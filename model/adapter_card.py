@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ def read_card_on(folder: Path, base: str, digest: str) -> dict[str, Any]:
     if unknown := sorted(card["config"].keys() - known):
         raise UsageError(f"the adapter {folder} was trained with options unknown to this version: {', '.join(unknown)}")
     return card
+
+
+def types_of(card: Mapping[str, Any]) -> list[str]:
+    """Return the defect types that an adapter of this card learned, one or several."""
+    return list(card.get("types") or [card["defect"]])
 
 
 def describe_pair(pair: Pair) -> dict[str, Any]:

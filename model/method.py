@@ -6,13 +6,14 @@ by these protocols only.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from model.data.placement import NormalImage, Placement
 from model.data.places import Places
+from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.masks.networks import MaskNetworks
 from model.masks.u2net import U2Net
@@ -83,6 +84,11 @@ class DecodedPair(Protocol):
         """Tidy its mask and place it on its normal image, if it has one."""
 
 
+def always(_: int) -> bool:
+    """Return that every candidate is needed."""
+    return True
+
+
 class Sampler(Protocol):
     """A request made ready: all that is the same for all of its batches, computed once.
 
@@ -92,8 +98,14 @@ class Sampler(Protocol):
 
     @property
     def budget(self) -> BatchBudget: ...
-    def decoded(self, start: int, stop: int) -> Generator[Progress | DecodedPair, None, None]:
-        """Sample candidates `start` to `stop - 1` in order; each depends on the request and its index alone."""
+    def decoded(
+        self, start: int, stop: int, is_needed: Callable[[int], bool] = always
+    ) -> Generator[Progress | DecodedPair, None, None]:
+        """Sample candidates `start` to `stop - 1` in order; each depends on the request and its index alone.
+
+        Args:
+            is_needed: asked with an index before it is sampled; those that are not may be left out.
+        """
 
 
 _Adapter = TypeVar("_Adapter", bound=Adapter)
@@ -147,14 +159,6 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
     @property
     def copies(self) -> bool:
         """Return whether its pairs are copies of real defects by design, so that being one is no reason to reject."""
-
-    @property
-    def learns_types(self) -> bool:
-        """Return whether one adapter can learn several defect types."""
-
-    @property
-    def takes_places(self) -> bool:
-        """Return whether masks to fill, and an allowed region, can be given."""
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> _Training:
         """Fill in the method's defaults and the base's recommendations where an option was not chosen.
@@ -227,6 +231,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
+        plan: TypePlan | None = None,
         compiles: bool = False,
     ) -> Sampler:
         """Make a request ready.
@@ -235,6 +240,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
             normals: defect-free images to generate on.
             object_net: finds products.
             places: where the user wants defects, for methods that take places.
+            plan: which candidate is of which defect type, for an adapter of several; by default they take turns.
             compiles: whether the process lives long enough for compiling on a GPU to pay.
 
         Raises:

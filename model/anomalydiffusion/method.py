@@ -26,6 +26,7 @@ from model.anomalydiffusion.words import ANOMALY_WORDS, PLACE_WORDS, spliced_pro
 from model.data.placement import NormalImage
 from model.data.places import Places
 from model.data.references import make_references
+from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE
 from model.masks.u2net import U2Net
@@ -41,8 +42,6 @@ class AnomalyDiffusion:
     """Implements `model.method.Method`."""
 
     copies = False
-    takes_places = True
-    learns_types = True
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> AnomalyTrainingConfig:
         return resolve_training(base, options)
@@ -137,7 +136,8 @@ class AnomalyDiffusion:
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
+        plan: TypePlan | None = None,
         compiles: bool = False,
     ) -> Sampler:
         self.check_sampling(adapter, settings, has_normals=bool(normals), has_object_net=object_net is not None)
-        return prepare_sampling(adapter, settings, normals=normals, object_net=object_net, places=places)
+        return prepare_sampling(adapter, settings, normals=normals, object_net=object_net, places=places, plan=plan)

@@ -19,6 +19,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
+from model.diffusion.attention import attend, attentions, merge, project, rescaled
+
 WEIGHTS = (1.0, 1.5)
 """Range that weights are clamped to."""
 
@@ -74,17 +76,13 @@ class ReweightedAttnProcessor:
     ) -> Tensor:
         """`(B, N, C)` hidden states → `(B, N, C)` attention output, before the block's residual."""
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (
-            projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for projected in (attn.to_q(hidden_states), attn.to_k(source), attn.to_v(source))
-        )
+        query, key, value = project(attn, hidden_states, source)
         if reweighting is None or encoder_hidden_states is None:
-            hidden = F.scaled_dot_product_attention(query, key, value)
+            hidden = attend(query, key, value)
         else:
             scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
             hidden = _reweighted(scores.float().softmax(-1), reweighting).to(value.dtype) @ value
-        hidden = attn.to_out[1](attn.to_out[0](hidden.transpose(1, 2).flatten(2)))
-        return hidden if attn.rescale_output_factor == 1 else hidden / attn.rescale_output_factor
+        return rescaled(attn, merge(attn, hidden))
 
 
 def _reweighted(attention: Tensor, reweighting: Reweighting) -> Tensor:
@@ -99,6 +97,5 @@ def _reweighted(attention: Tensor, reweighting: Reweighting) -> Tensor:
 
 def use_reweighting(unet: UNet2DConditionModel) -> None:
     """Give all attentions of a U-Net the processor that understands `cross_attention_kwargs={"reweighting": …}`."""
-    for module in unet.modules():
-        if isinstance(module, Attention):
-            module.set_processor(ReweightedAttnProcessor())
+    for attn in attentions(unet).values():
+        attn.set_processor(ReweightedAttnProcessor())

@@ -15,6 +15,7 @@ from model.baselines.sampler import BaselineSampler, Draft, Scene
 from model.data.placement import NormalImage
 from model.data.places import Places, refuse_places
 from model.data.references import make_references
+from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
@@ -44,8 +45,6 @@ class Baseline(Generic[_Config]):
     options: type[_Config]
     draw: Callable[[Draft, _Config], Candidate]
     copies: bool
-    takes_places = False
-    learns_types = False
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> CollectionConfig:
         recommended = {name: value for name, value in base.few_shot.items() if name in declared(CollectionConfig)}
@@ -99,6 +98,7 @@ class Baseline(Generic[_Config]):
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
+        plan: TypePlan | None = None,
         compiles: bool = False,
     ) -> BaselineSampler:
         refuse_places(places, self.name)

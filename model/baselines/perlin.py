@@ -13,7 +13,7 @@ from scipy import ndimage
 from model.baselines.sampler import Draft, Scene
 from model.baselines.textures import draw_texture
 from model.data.crops import Window
-from model.data.cutout import draw_best
+from model.data.drawing import draw_best
 from model.data.placement import Anchor, NormalImage, inner_border
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.baselines import PerlinConfig

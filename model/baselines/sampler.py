@@ -10,6 +10,7 @@ import numpy as np
 from model.baselines.adapter import BaselineAdapter
 from model.data.placement import NormalImage
 from model.masks.objects import Objects
+from model.method import always
 from model.runtime.cuda_memory import BatchBudget
 from model.runtime.progress import Progress
 from model.runtime.seeding import pair_seed
@@ -79,9 +80,11 @@ class BaselineSampler:
     draw: Draw
     budget: BatchBudget
 
-    def decoded(self, start: int, stop: int) -> Generator[Progress | DrawnPair, None, None]:
-        """Draw candidates `start` to `stop - 1`."""
-        for index in range(start, stop):
+    def decoded(
+        self, start: int, stop: int, is_needed: Callable[[int], bool] = always
+    ) -> Generator[Progress | DrawnPair, None, None]:
+        """Draw the candidates `start` to `stop - 1` that are needed."""
+        for index in filter(is_needed, range(start, stop)):
             seed = pair_seed(self.seed, index)
             draft = Draft(self.scene, index, seed, np.random.default_rng(seed))
             yield DrawnPair(self.draw(draft))

@@ -26,6 +26,7 @@ from model.cli.options import (
 from model.cli.output import PREPARING
 from model.cli.session import Session
 from service.cli.app import app as service_app
+from service.cli.options import Also
 from service.core.options.methods import DEFAULT_METHOD
 
 app = typer.Typer(
@@ -69,13 +70,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the adapter to, e.g. adapters/scratch.")],
     object_name: Annotated[str, typer.Option("--object", help="What the images show, e.g. 'metal nut'.")] = "product",
     defect_name: Annotated[str, typer.Option("--defect", help="The kind of defect, e.g. 'scratch'.")] = "defect",
-    also: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=IMAGES,MASKS",
-            help="A further defect type of the same product; can be repeated. Of anomalydiffusion alone.",
-        ),
-    ] = None,
+    also: Also = None,
     normals: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Defect-free images, used to compose more training images.")
     ] = None,
@@ -130,8 +125,15 @@ def generate(  # noqa: PLR0913 - every option is a parameter
     *,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Dataset file to write, e.g. dataset.zip.")],
     num_pairs: Annotated[
-        int, typer.Option("--num-pairs", "-n", help="Number of pairs that must pass the quality checks.")
-    ],
+        int | None, typer.Option("--num-pairs", "-n", help="Number of pairs that must pass the quality checks.")
+    ] = None,
+    defects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=N,NAME=N",
+            help="Pairs of each defect type, of an adapter that has several; by default --num-pairs, spread evenly.",
+        ),
+    ] = None,
     normals: Normals = None,
     formats: Annotated[
         str, typer.Option(metavar="NAMES", help="Dataset layouts to add: mvtec,coco,yolo,labelstudio, or all.")
@@ -147,13 +149,21 @@ def generate(  # noqa: PLR0913 - every option is a parameter
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of masks to fill, one per pair in turn; one named like a normal goes there. "
-            "Of anomalydiffusion alone.",
+            help="Folder of masks to fill, one per pair in turn; one named like a normal goes there. Subfolders that "
+            "are named like defect types hold the masks of these. Of anomalydiffusion alone.",
         ),
     ] = None,
     allowed: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Mask of where defects may lie: white. Of anomalydiffusion alone."),
+        typer.Option(
+            metavar="FILE|DIR",
+            help="Where defects may lie: a mask for all normals, white; or a folder of masks named like the normals, "
+            "of which those without one are not used. Of dualanodiff and anomalydiffusion.",
+        ),
+    ] = None,
+    forbidden: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|DIR", help="Where defects may not lie, likewise; normals without a mask are free."),
     ] = None,
     device: Device = "auto",
     force: Force = False,
@@ -178,6 +188,8 @@ def generate(  # noqa: PLR0913 - every option is a parameter
             object_net=object_net,
             place=place,
             allowed=allowed,
+            forbidden=forbidden,
+            defects=defects,
             brightness=brightness,
             device=device,
             force=force,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.adapter_card import read_adapter_card
+from model.adapter_card import read_adapter_card, types_of
 from model.cli.checks import (
     Problems,
     check_new_file,
@@ -21,15 +21,18 @@ from model.cli.output import PREPARED, Output, duration
 from model.cli.places import read_places
 from model.data.placement import NormalImage
 from model.data.places import Places, refuse_places
+from model.data.type_plan import plan_types
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
 from model.generation.dataset import make_dataset
 from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_object_net
 from model.methods import METHODS, load_adapter
+from service.cli.options import parse_counts
 from service.core.errors import UsageError
 from service.core.limits import read_limits
 from service.core.options.declaration import choose
+from service.core.options.learned import WHOLE
 from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
 from service.core.uploads.reading import chosen_reading
@@ -44,7 +47,7 @@ class GenerateCommand:
 
     adapter: Path
     target: Path
-    num_pairs: int
+    num_pairs: int | None
     base: str | None = None
     normals: Path | None = None
     formats: str = ""
@@ -53,6 +56,8 @@ class GenerateCommand:
     object_net: Path | None = None
     place: Path | None = None
     allowed: Path | None = None
+    forbidden: Path | None = None
+    defects: str | None = None
     brightness: str | None = None
     device: str = "auto"
     force: bool = False
@@ -66,6 +71,8 @@ class Inputs:
     normals: list[NormalImage]
     places: Places
     notes: list[str]
+    num_pairs: int
+    defects: dict[str, int] | None
     formats: list[str]
     limits: QualityLimits
 
@@ -126,22 +133,25 @@ def prepare(command: GenerateCommand) -> Generation:
             problems.attempt(
                 method.check_sampling, adapter, settings, has_normals=has_normals, has_object_net=has_object_net
             )
-        if inputs is not None and not method.takes_places:
+        if inputs is not None:
             problems.attempt(refuse_places, inputs.places, card["method"])
-        elif inputs is not None and inputs.normals:
-            problems.attempt(inputs.places.check, inputs.normals)
+            problems.attempt(plan_types, types_of(card), inputs.num_pairs, inputs.defects)
+        if inputs is not None and inputs.normals:
+            box = getattr(settings, "region", WHOLE)
+            problems.attempt(inputs.places.check, inputs.normals, types_of(card), box)
     if problems.found or inputs is None or adapter is None or settings is None:
         raise UsageError(problems.found, "the dataset cannot be generated")
     request = GenerationRequest(
         adapter,
         settings,
-        command.num_pairs,
+        inputs.num_pairs,
         normals=inputs.normals,
         object_net=object_net,
         limits=inputs.limits,
         formats=inputs.formats,
         max_attempts=command.max_attempts,
         places=inputs.places,
+        defects=inputs.defects,
     )
     require_space(command.target, _estimate(request))
     return Generation(command, request, inputs.notes)
@@ -158,17 +168,31 @@ def read_inputs(command: GenerateCommand) -> Inputs:
     limits = problems.attempt(read_limits, command.limits) if command.limits is not None else None
     reading = problems.attempt(chosen_reading, command.brightness, None)
     found = problems.attempt(load_normals, command.normals, reading)
-    places = problems.attempt(read_places, command.place, command.allowed)
+    places = problems.attempt(read_places, command.place, command.allowed, command.forbidden)
     problems.attempt(check_new_file, command.target, force=command.force)
-    if command.num_pairs < 1:
-        problems.found.append(f"num-pairs is {command.num_pairs}; it must be at least 1")
-    elif command.max_attempts is not None and command.max_attempts < command.num_pairs:
-        problems.found.append(
-            f"max-attempts is {command.max_attempts}; it must be at least num-pairs, {command.num_pairs}"
-        )
-    if problems.found or formats is None or found is None or places is None:
+    wanted = problems.attempt(wanted_pairs, command.num_pairs, command.defects)
+    if wanted is not None and command.max_attempts is not None and command.max_attempts < wanted[0]:
+        problems.found.append(f"max-attempts is {command.max_attempts}; it must be at least num-pairs, {wanted[0]}")
+    if problems.found or formats is None or found is None or places is None or wanted is None:
         raise UsageError(problems.found)
-    return Inputs(found[0], places[0], found[1] + places[1], formats, QualityLimits(**limits or {}))
+    return Inputs(found[0], places[0], found[1] + places[1], *wanted, formats, QualityLimits(**limits or {}))
+
+
+def wanted_pairs(num_pairs: int | None, defects: str | None) -> tuple[int, dict[str, int] | None]:
+    """Return how many pairs are wanted, and of each defect type where that is said, as `crack=8,break=4`.
+
+    Raises:
+        UsageError: neither is given, one cannot be, or they contradict each other.
+    """
+    counts = None if defects is None else parse_counts(defects)
+    if counts is None and num_pairs is None:
+        raise UsageError("say how many pairs: --num-pairs 16, or of each type, --defects crack=8,break=4")
+    total = num_pairs if counts is None else sum(counts.values())
+    if num_pairs is not None and total != num_pairs:
+        raise UsageError(f"num-pairs is {num_pairs}, but --defects asks for {total}: leave --num-pairs out")
+    if total is None or total < 1:
+        raise UsageError(f"num-pairs is {total}; it must be at least 1")
+    return total, counts
 
 
 def perform(generation: Generation, output: Output) -> DatasetSummary:

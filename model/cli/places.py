@@ -1,49 +1,83 @@
-"""Reads what `pairforge generate` is told about places: a folder of masks to fill, and the allowed region."""
+"""Reads what `pairforge generate` is told about places: a folder of masks to fill, allowed and forbidden regions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from model.cli.checks import OWN_FILES
-from model.data.places import GivenMask, Places
+from model.data.places import GivenMask, Places, Region
+from model.types import MaskArray
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
+from service.core.uploads.decoding import Source
 from service.core.uploads.images import read_mask
-from service.core.uploads.listing import Notes, listed, stem
+from service.core.uploads.listing import Notes, has_pictures, listed, stem
 from service.core.uploads.problems import FileProblem
 
 
-def read_places(masks: Path | None, allowed: Path | None) -> tuple[Places, list[str]]:
-    """Read the masks to fill, in the order of their names, and the allowed region; also returns notes.
+def read_places(masks: Path | None, allowed: Path | None, forbidden: Path | None) -> tuple[Places, list[str]]:
+    """Read the masks to fill, in the order of their names, and the regions; also returns notes.
+
+    Args:
+        masks: a folder; its subfolders hold masks of the defect types that they are named like.
+        allowed, forbidden: a mask for all normals, or a folder of masks that are named like the normals.
 
     Raises:
         UsageError: lists all problems of all files.
     """
-    notes = Notes()
-    problems: list[str] = []
+    reader = _Reader()
     given: list[GivenMask] = []
-    region = None
     if masks is not None:
+        types = sorted(path for path in masks.iterdir() if has_pictures(path)) if masks.is_dir() else []
+        for folder in types:
+            given += [GivenMask(name, mask, folder.name) for name, mask in reader.folder(folder)]
+        if has_pictures(masks) or not types:
+            given += [GivenMask(name, mask) for name, mask in reader.folder(masks)]
+        if not given and not reader.problems:
+            reader.problems.append(
+                f"{masks} holds no masks to fill: --place takes a folder of pictures, white = defect"
+            )
+    regions = [list(reader.regions(path, option)) for path, option in ((allowed, "allowed"), (forbidden, "forbidden"))]
+    if reader.problems:
+        reader.problems += [problem.brief for problem in reader.notes.left_out()]
+        raise UsageError(reader.problems, "The places cannot be used")
+    return Places(tuple(given), *map(tuple, regions)), reader.notes.sentences()
+
+
+class _Reader:
+    """Reads masks, and collects notes and problems."""
+
+    def __init__(self) -> None:
+        self.notes = Notes()
+        self.problems: list[str] = []
+
+    def regions(self, path: Path | None, option: str) -> Iterator[Region]:
+        """Read a region for all normals, or one each."""
+        if path is None:
+            return
+        if not path.is_dir():
+            yield from (Region(mask) for mask in self._mask(path, path.name))
+            return
+        before = len(self.problems)
+        found = [Region(mask, name) for name, mask in self.folder(path)]
+        if not found and len(self.problems) == before:
+            self.problems.append(f"{path} holds no masks: --{option} takes a mask, or a folder of one for each normal")
+        yield from found
+
+    def folder(self, folder: Path) -> Iterator[tuple[str, MaskArray]]:
+        """Read the masks of a folder, with their names."""
         found: list[FileProblem] = []
-        files = listed(Upload.MASKS, masks, notes, found)
-        problems += [problem.brief for problem in found]
-        if not files and not problems:
-            problems.append(f"{masks} holds no masks to fill: --place takes a folder of pictures, white = defect")
+        files = listed(Upload.MASKS, folder, self.notes, found)
+        self.problems += [problem.brief for problem in found]
         for name, source in files.items():
-            try:
-                mask, decisions = read_mask(source, name, OWN_FILES)
-            except UsageError as error:
-                problems += error.problems
-                continue
-            notes.add("mask", name, decisions)
-            given.append(GivenMask(stem(name), mask))
-    if allowed is not None:
+            yield from ((stem(name), mask) for mask in self._mask(source, name))
+
+    def _mask(self, source: Source, name: str) -> Iterator[MaskArray]:
         try:
-            region, decisions = read_mask(allowed, allowed.name, OWN_FILES)
-            notes.add("mask", allowed.name, decisions)
+            mask, decisions = read_mask(source, name, OWN_FILES)
         except UsageError as error:
-            problems += error.problems
-    if problems:
-        problems += [problem.brief for problem in notes.left_out()]
-        raise UsageError(problems, "The places cannot be used")
-    return Places(tuple(given), region), notes.sentences()
+            self.problems += error.problems
+            return
+        self.notes.add("mask", name, decisions)
+        yield mask

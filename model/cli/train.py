@@ -27,10 +27,11 @@ from model.masks.networks import load_mask_networks
 from model.method import DefectType, TrainingRequest
 from model.methods import method_named, train_adapter
 from model.training.checkpoint import list_checkpoints, read_record
+from service.cli.options import parse_also
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 from service.core.options.declaration import choose
-from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS
+from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, TYPED
 from service.core.strict_json import to_json
 from service.core.uploads.pairs import shared_reading
 from service.core.uploads.reading import Reading, chosen_reading
@@ -110,11 +111,12 @@ def train(command: TrainCommand, output: Output) -> None:
     output.progress(PREPARED)
     loss = perform(training, output)
     seconds = round(time.monotonic() - began, 1)
-    steps, pairs = read_adapter_card(command.target)["steps"], len(training.request.pairs)
+    card = read_adapter_card(command.target)
+    steps, pairs = card["steps"], len(card["data"])
     facts = {
         "adapter": str(command.target),
         "object": command.object_name,
-        "defect": command.defect_name,
+        "defect": card["defect"],
         "base": command.base,
         "pairs": pairs,
         "steps": steps,
@@ -166,7 +168,7 @@ def prepare(command: TrainCommand, output: Output) -> Training:
                 others=others[0] if others else (),
             )
             notes = problems.attempt(method.check_training, request)
-    if method is not None and command.also and not method.learns_types:
+    if method is not None and command.also and command.method not in TYPED:
         problems.found.append(f"{command.method} learns one defect type per adapter: --also is for anomalydiffusion")
     if problems.found or found is None or others is None or good is None or request is None or notes is None:
         raise UsageError(problems.found, "the adapter cannot be trained")
@@ -199,21 +201,12 @@ def _others(command: TrainCommand, reading: Reading | None) -> tuple[list[Defect
     problems = Problems()
     types: list[DefectType] = []
     notes: list[str] = []
-    for one in command.also:
-        name, is_there, folders = one.partition("=")
-        images, comma, masks = folders.partition(",")
-        if not (is_there and comma and name.strip() and images and masks):
-            problems.found.append(
-                f"--also is {one!r}; it must be NAME=IMAGES,MASKS, like break=break/images,break/masks"
-            )
-            continue
-        read = problems.attempt_on(name, load_pairs, Path(images), Path(masks), reading)
+    also = problems.attempt(parse_also, command.also, command.defect_name) or {}
+    for name, (images, masks) in also.items():
+        read = problems.attempt_on(name, load_pairs, images, masks, reading)
         if read is not None:
-            types.append(DefectType(name.strip(), read[0]))
+            types.append(DefectType(name, read[0]))
             notes += read[1]
-    names = [command.defect_name, *(each.name for each in types)]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        problems.found.append(f"two defect types are named {', '.join(doubled)}: give each a name of its own")
     if problems.found:
         raise UsageError(problems.found)
     return types, notes

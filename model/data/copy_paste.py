@@ -64,12 +64,14 @@ class CopyPaste:
         image, part: the whole image and the anomaly part, `(r, r, 3)` uint8 each.
         mask: `(r, r)` bool, the defect: outside of it the image is the normal one, bit for bit.
         nearby: `(r, r)` bool, the defect and its close surroundings.
+        inside: share of the changed defect that lay where it may; what lay elsewhere was cut off.
     """
 
     image: ImageArray
     part: ImageArray
     mask: MaskArray
     nearby: MaskArray
+    inside: float = 1.0
 
 
 def draw_copy_paste(
@@ -87,22 +89,25 @@ def draw_copy_paste(
     Args:
         reference: a square crop of a real pair.
         normal: `(r, r, 3)` uint8, the window of the normal image at the model's resolution.
-        inner: `(r, r)` bool, the borders of that window that lie inside the normal image; no defect is laid there.
+        inner: `(r, r)` bool, where no defect is laid: the borders of that window that lie inside the normal image, and
+            what lies outside the region where defects may lie.
         mirrored: whether horizontally, and vertically.
         rng: source of the randomness.
     """
     side = normal.shape[0]
     image = _mirror(resize_image(reference.image, side), mirrored)
     real = _mirror(resize_mask(reference.mask, side), mirrored)
-    mask, defect = _changed(image, real, _touched(real, inner), rng)
-    mask = mask & ~inner
+    whole, defect = _changed(image, real, _touched(real, inner), rng)
+    mask = whole & ~inner
+    inside = float(mask.sum() / max(1, whole.sum()))
     if not mask.any():
         mask, defect = real, image.astype(np.float32)
     surroundings = np.maximum(_surroundings(image, real), 1.0)
     gain = np.clip(_surroundings(normal, mask) / surroundings, *GAINS)
     alpha = (mask * ndimage.gaussian_filter(mask.astype(np.float32), SOFTNESS))[..., None]
     composite = np.clip(normal + alpha * (defect * gain - normal), 0, 255).round().astype(np.uint8)
-    return CopyPaste(composite, anomaly_part(composite, mask), mask, ndimage.distance_transform_edt(~mask) <= NEARBY)
+    nearby = ndimage.distance_transform_edt(~mask) <= NEARBY
+    return CopyPaste(composite, anomaly_part(composite, mask), mask, nearby, inside)
 
 
 def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Value]:

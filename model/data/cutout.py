@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.data.crops import draw_window, find_defects
+from model.data.drawing import draw_best
 from model.types import MaskArray, Pair
 from service.core.options.common import CropKind
 
@@ -47,7 +47,6 @@ TRIES, ON_PRODUCT = 64, 0.98
 """How many places are tried until this share of the defect lies on the product; then the best of them is taken."""
 
 _Value = TypeVar("_Value", bound=np.generic)
-_Drawn = TypeVar("_Drawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,18 +216,6 @@ def _scale(cutout: Cutout, shape: NDArray[np.int_], sizes: tuple[float, float], 
     return max(sizes[0], min(drawn, float((shape / extent).min())))
 
 
-def draw_best(draw_one: Callable[[], tuple[float, _Drawn]], enough: float, tries: int) -> _Drawn:
-    """Draw until a draw's score is `enough`, at most `tries` times after the first; returns the best one."""
-    most, best = draw_one()
-    for _ in range(tries):
-        if most >= enough:
-            break
-        score, drawn = draw_one()
-        if score > most:
-            most, best = score, drawn
-    return best
-
-
 def draw_start(
     cutout: Cutout,
     shape: tuple[int, ...],
@@ -241,17 +228,19 @@ def draw_start(
     Args:
         shape: height and width of the picture.
         product: `(H, W)` bool, where it should lie; None where nothing is known.
-        within: top, left, bottom and right of a box that it should lie in; None for the whole picture.
+        within: top, left, bottom and right of a box that it should lie in, as far as it fits; None for the whole
+            picture.
     """
     size, places = np.array(shape[:2]), np.argwhere(cutout.mask)
     low, high = 1 - places.min(0), size - 2 - places.max(0)
     low, high = np.minimum(low, high), np.maximum(low, high)
+    inside = low, high
     if product is None:
         wanted = cutout.place + np.array([[-NEARBY], [NEARBY]])
         low, high = (low + np.clip(wanted, 0, 1) * (high - low)).round().astype(int)
     if within is not None:
         first, last = np.array(within[:2]) - places.min(0), np.array(within[2:]) - 1 - places.max(0)
-        low, high = np.minimum(first, last), np.maximum(first, last)
+        low, high = (np.clip(each, *inside) for each in (np.minimum(first, last), np.maximum(first, last)))
     ends = np.where(cutout.touches == 1, size - cutout.mask.shape, 0)
 
     def draw_one() -> tuple[float, NDArray[np.int_]]:

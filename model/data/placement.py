@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from model.data.crops import Window
+from model.data.drawing import draw_best
 from model.types import GREY, ImageArray, MaskArray
 
 JITTER = 0.08
@@ -21,6 +22,13 @@ FEATHER = 1.5
 
 REACH = 3
 """How far the pasted region extends beyond the mask, model pixels."""
+
+
+MIDDLE = 0.25
+"""How far from a window's middle, as a share of its side, the place may lie that it is drawn around."""
+
+WINDOW_TRIES, MOSTLY = 12, 0.5
+"""How many windows are tried until defects may lie in this share of one; then the best of them is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +62,28 @@ class Anchor:
     Attributes:
         place: number of the placement that it follows.
         mirrored: whether the placement's position was mirrored horizontally, vertically.
+        size: of the window, as a multiple of the placement's.
+        bounds: `(H, W)` bool, where the defect may lie on the normal image; None for everywhere.
     """
 
     normal: NormalImage
     window: Window
     place: int = 0
     mirrored: tuple[bool, bool] = (False, False)
+    size: float = 1.0
+    bounds: MaskArray | None = None
 
     @property
     def pixels(self) -> ImageArray:
         """Return the window's pixels."""
         return self.normal.image[self.window.slices]
+
+    def bounds_at(self, side: int) -> MaskArray | None:
+        """Return where the defect may lie in the window, `(side, side)` bool; None for everywhere."""
+        if self.bounds is None:
+            return None
+        shown = Image.fromarray(self.bounds[self.window.slices])
+        return np.asarray(shown.resize((side, side), Image.Resampling.NEAREST))
 
 
 def draw_anchor(
@@ -72,6 +91,8 @@ def draw_anchor(
     placements: Sequence[Placement],
     rng: np.random.Generator,
     flips: tuple[bool, bool],
+    bounds: Callable[[NormalImage], MaskArray | None] | None = None,
+    sizes: tuple[float, float] = (1.0, 1.0),
 ) -> Anchor:
     """Draw a normal image and a window on it, placed like one of the real defects, mirrored if allowed.
 
@@ -79,6 +100,9 @@ def draw_anchor(
 
     Args:
         flips: whether positions may be mirrored horizontally and vertically.
+        bounds: returns where on a normal image defects may lie, `(H, W)` bool with some place in it; None for
+            everywhere. Windows then lie around these places, wherever the real defects lay.
+        sizes: smallest and largest size of the window, as multiples of the real one's.
     """
     normal = normals[int(rng.integers(len(normals)))]
     names = list(dict.fromkeys(place.name for place in placements))
@@ -87,13 +111,33 @@ def draw_anchor(
     number = own[int(rng.integers(len(own)))]
     place = placements[number]
     height, width = normal.image.shape[:2]
-    side = min(place.side, height, width)
+    size = float(np.exp(rng.uniform(*np.log(sizes)))) if sizes != (1.0, 1.0) else 1.0
+    side = min(max(1, round(size * place.side)), height, width)
     mirror = rng.random(2) < 0.5
     mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
     jitter = rng.uniform(-JITTER, JITTER, 2)
     left = _start(1 - place.x if mirrored[0] else place.x, jitter[0], width - side)
     top = _start(1 - place.y if mirrored[1] else place.y, jitter[1], height - side)
-    return Anchor(normal, Window(left, top, side), number, mirrored)
+    where = bounds(normal) if bounds is not None else None
+    window = Window(left, top, side) if where is None else _window_at(where, side, rng)
+    return Anchor(normal, window, number, mirrored, size, where)
+
+
+def _window_at(where: MaskArray, side: int, rng: np.random.Generator) -> Window:
+    """Draw a window around one of the places where defects may lie, most of it such places if that can be."""
+    rows, columns = np.nonzero(where)
+
+    def draw_one() -> tuple[float, Window]:
+        number = int(rng.integers(len(rows)))
+        offsets = (side * rng.uniform(0.5 - MIDDLE, 0.5 + MIDDLE, 2)).astype(int)
+        top, left = (
+            int(np.clip(place[number] - offset, 0, full - side))
+            for place, offset, full in zip((rows, columns), offsets, where.shape, strict=True)
+        )
+        window = Window(left, top, side)
+        return float(where[window.slices].mean()), window
+
+    return draw_best(draw_one, MOSTLY, WINDOW_TRIES)
 
 
 def inner_border(anchor: Anchor, side: int, width: int) -> MaskArray:

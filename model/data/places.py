@@ -1,4 +1,4 @@
-"""Where a user wants defects: masks of their own, and the region that is allowed."""
+"""Where a user wants defects: masks of their own, and regions that are allowed or forbidden."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw
 from model.data.placement import NormalImage
 from model.types import MaskArray
 from service.core.errors import UsageError
+from service.core.options.learned import WHOLE, Box
+from service.core.options.methods import BOUNDED, PLACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +24,35 @@ class GivenMask:
 
     Attributes:
         name: its file's; a normal image of the same name, apart from the ending, is the photograph to use.
+        defect: the defect type that it is for; None for any.
     """
 
     name: str
     mask: MaskArray
+    defect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of photographs, `(H, W)` bool.
+
+    Attributes:
+        normal: name of the normal image that it is a part of, apart from the ending; None for all, whose sizes it is
+            stretched to.
+    """
+
+    mask: MaskArray
+    normal: str | None = None
+
+    def is_of(self, normal: NormalImage) -> bool:
+        """Return whether it is a part of a photograph."""
+        return self.normal is None or PurePath(self.normal).stem == PurePath(normal.name).stem
+
+    def stretched(self, shape: tuple[int, ...]) -> MaskArray:
+        """Return it at a photograph's size."""
+        if self.mask.shape == shape[:2]:
+            return self.mask
+        return np.asarray(Image.fromarray(self.mask).resize((shape[1], shape[0]), Image.Resampling.NEAREST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,87 +61,121 @@ class Places:
 
     Attributes:
         masks: pair `i` gets mask `i`, in turn; empty to have masks made.
-        allowed: `(H, W)` bool, where defects may lie on every photograph; None for everywhere.
+        allowed: where defects may lie: in any of these. Photographs that none is a part of are not used. Empty for
+            everywhere.
+        forbidden: where they may not, even if it is allowed.
     """
 
     masks: Sequence[GivenMask] = ()
-    allowed: MaskArray | None = None
+    allowed: Sequence[Region] = ()
+    forbidden: Sequence[Region] = ()
 
     def __bool__(self) -> bool:
         """Return whether anything is said."""
-        return bool(self.masks) or self.allowed is not None
+        return bool(self.masks or self.allowed or self.forbidden)
 
     def identity(self) -> dict[str, Any]:
         """Return what is said as JSON, with hashes instead of pixels."""
+        types = {"defects": [each.defect for each in self.masks]} if any(each.defect for each in self.masks) else {}
         return {
             "masks": [[each.name, _hash(each.mask)] for each in self.masks],
-            "allowed": None if self.allowed is None else _hash(self.allowed),
+            **types,
+            **{
+                kind: [[region.normal, _hash(region.mask)] for region in regions]
+                for kind, regions in (("allowed", self.allowed), ("forbidden", self.forbidden))
+            },
         }
 
-    def allowed_in(self, shape: tuple[int, ...]) -> MaskArray | None:
-        """Return the allowed region at a photograph's size."""
-        if self.allowed is None or self.allowed.shape == shape[:2]:
-            return self.allowed
-        return np.asarray(Image.fromarray(self.allowed).resize((shape[1], shape[0]), Image.Resampling.NEAREST))
+    def used(self, normals: Sequence[NormalImage]) -> list[NormalImage]:
+        """Return the photographs that defects may be put on."""
+        if not self.allowed:
+            return list(normals)
+        return [normal for normal in normals if any(region.is_of(normal) for region in self.allowed)]
 
-    def check(self, normals: Sequence[NormalImage]) -> None:
-        """Find masks that fit no photograph.
+    def where(self, normal: NormalImage, box: Box = WHOLE) -> MaskArray | None:
+        """Return where defects may lie on a photograph, `(H, W)` bool; None for everywhere.
+
+        Args:
+            box: left, top, right and bottom of where they may lie, too, as shares of the photograph.
+        """
+        own = [region for region in self.allowed if region.is_of(normal)]
+        barred = [region for region in self.forbidden if region.is_of(normal)]
+        if not (own or barred) and box == WHOLE:
+            return None
+        shape = normal.image.shape
+        found = np.zeros(shape[:2], np.bool_)
+        left, top, right, bottom = (np.array(box) * (shape[1], shape[0], shape[1], shape[0])).round().astype(int)
+        found[top : max(bottom, top + 1), left : max(right, left + 1)] = True
+        if own:
+            found &= np.logical_or.reduce([region.stretched(shape) for region in own])
+        for region in barred:
+            found &= ~region.stretched(shape)
+        return found
+
+    def check(self, normals: Sequence[NormalImage], types: Sequence[str] = (), box: Box = WHOLE) -> None:
+        """Find what cannot be met: masks that fit no photograph, photographs without a place.
+
+        Args:
+            types: the defect types that the adapter learned.
+            box: as in `where`.
 
         Raises:
             UsageError: naming each, and what would be right.
         """
+        problems = [*self._faulty_regions(normals), *self._faulty_masks(normals, types)]
+        if not problems:
+            problems = self._unmet(normals, box)
+        if problems:
+            raise UsageError(problems, "The places cannot be used")
+
+    def _faulty_masks(self, normals: Sequence[NormalImage], types: Sequence[str]) -> list[str]:
         problems = []
-        sizes = sorted({normal.image.shape[1::-1] for normal in normals})
         for given in self.masks:
             if not fitting(given, normals):
-                shown = ", ".join(f"{width} × {height}" for width, height in sizes[:4])
                 height, width = given.mask.shape
-                problems.append(f"{given.name} is {width} × {height} pixels, but the normals are {shown}")
+                problems.append(f"{given.name} is {width} × {height} pixels, but the normals are {_sizes(normals)}")
             if not given.mask.any():
                 problems.append(f"{given.name} is empty: it must show in white where the defect is wanted")
             elif given.mask.all():
                 problems.append(f"{given.name} is all white: it must be black where no defect is wanted")
-        if self.allowed is not None and not self.allowed.any():
-            problems.append("the allowed region is empty: white is where defects may lie")
-        if problems:
-            raise UsageError(problems, "The places cannot be used")
+            if given.defect is not None and given.defect not in types:
+                problems.append(f"{given.name} is for {given.defect}; the adapter knows {', '.join(types)}")
+        return problems
 
+    def _faulty_regions(self, normals: Sequence[NormalImage]) -> list[str]:
+        problems = []
+        for kind, regions in (("allowed", self.allowed), ("forbidden", self.forbidden)):
+            for region in regions:
+                own = [normal for normal in normals if region.is_of(normal)]
+                height, width = region.mask.shape
+                if region.normal is not None and not own:
+                    problems.append(f"the {kind} region {region.normal} is of no normal: there are {_names(normals)}")
+                elif region.normal is not None and own[0].image.shape[:2] != region.mask.shape:
+                    size = _sizes(own)
+                    problems.append(
+                        f"the {kind} region of {own[0].name} is {width} × {height} pixels, the photograph {size}"
+                    )
+        return problems
 
-def outlined(
-    polygons: Sequence[tuple[Sequence[tuple[float, float]], str | None]], normals: Sequence[NormalImage]
-) -> Places:
-    """Fill outlines on photographs.
-
-    Args:
-        polygons: corners, x and y as shares of width and height, and the photograph's name; None for one in turn.
-
-    Raises:
-        UsageError: there is no photograph of a name; names each.
-    """
-    by_stem = {PurePath(normal.name).stem: normal for normal in normals}
-    names = [name for _, name in polygons if name is not None]
-    if unknown := sorted({name for name in names if PurePath(name).stem not in by_stem}):
-        raise UsageError(f"there is no normal {', '.join(unknown)}; there are {', '.join(sorted(by_stem)[:8])}")
-    masks = []
-    for number, (corners, name) in enumerate(polygons):
-        normal = normals[number % len(normals)] if name is None else by_stem[PurePath(name).stem]
-        height, width = normal.image.shape[:2]
-        canvas = Image.new("1", (width, height))
-        ImageDraw.Draw(canvas).polygon([(x * (width - 1), y * (height - 1)) for x, y in corners], fill=1)
-        masks.append(GivenMask(normal.name, np.asarray(canvas)))
-    return Places(tuple(masks))
-
-
-def refuse_places(places: Places | None, method: str) -> None:
-    """Refuse what a user says about places where a method chooses them by itself.
-
-    Raises:
-        UsageError: something is said.
-    """
-    if places:
-        raise UsageError(
-            f"{method} chooses places by itself: masks to fill, and an allowed region, are for anomalydiffusion"
-        )
+    def _unmet(self, normals: Sequence[NormalImage], box: Box) -> list[str]:
+        """Find photographs without a place, and masks that lie where no defect may."""
+        found = {normal.name: self.where(normal, box) for normal in self.used(normals)}
+        problems = []
+        if self.masks:
+            for given in self.masks:
+                shares = [
+                    1.0 if (where := found.get(normal.name)) is None else float(where[given.mask].mean())
+                    for normal in fitting(given, self.used(normals))
+                ]
+                if not shares or max(shares) < 1:
+                    share = 1 - max(shares, default=0.0)
+                    problems.append(f"{share:.0%} of the mask {given.name} lies where no defect may")
+            return problems
+        empty = [name for name, where in found.items() if where is not None and not where.any()]
+        if empty:
+            reason = "the region, what is allowed and what is forbidden leave no place there"
+            problems.append(f"no defect may lie on {', '.join(empty[:3])}: {reason}")
+        return problems
 
 
 def fitting(given: GivenMask, normals: Sequence[NormalImage]) -> list[NormalImage]:
@@ -122,6 +183,56 @@ def fitting(given: GivenMask, normals: Sequence[NormalImage]) -> list[NormalImag
     same_size = [normal for normal in normals if normal.image.shape[:2] == given.mask.shape]
     named = [normal for normal in same_size if PurePath(normal.name).stem == PurePath(given.name).stem]
     return named or same_size
+
+
+def refuse_places(places: Places | None, method: str) -> None:
+    """Refuse what a user says about places and a method cannot follow.
+
+    Raises:
+        UsageError: naming each, and the methods that can.
+    """
+    places = places or Places()
+    problems = []
+    if places.masks and method not in PLACED:
+        problems.append(f"{method} finds masks on what it made: masks to fill are for {' and '.join(sorted(PLACED))}")
+    if (places.allowed or places.forbidden) and method not in BOUNDED:
+        problems.append(f"{method} chooses places by itself: regions are for {' and '.join(sorted(BOUNDED))}")
+    if problems:
+        raise UsageError(problems)
+
+
+Corners = Sequence[tuple[float, float]]
+"""Of an outline: x and y as shares of a photograph's width and height."""
+
+
+def filled(corners: Corners, normal: NormalImage) -> MaskArray:
+    """Fill an outline on a photograph, `(H, W)` bool."""
+    height, width = normal.image.shape[:2]
+    canvas = Image.new("1", (width, height))
+    ImageDraw.Draw(canvas).polygon([(x * (width - 1), y * (height - 1)) for x, y in corners], fill=1)
+    return np.asarray(canvas)
+
+
+def named_normal(name: str, normals: Sequence[NormalImage]) -> NormalImage:
+    """Find a photograph by its name, apart from the ending.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for normal in normals:
+        if PurePath(normal.name).stem == PurePath(name).stem:
+            return normal
+    raise UsageError(f"there is no normal {name}; there are {_names(normals)}")
+
+
+def _names(normals: Sequence[NormalImage]) -> str:
+    names = sorted(PurePath(normal.name).stem for normal in normals)
+    return ", ".join([*names[:8], *(["…"] if len(names) > 8 else [])])
+
+
+def _sizes(normals: Sequence[NormalImage]) -> str:
+    sizes = sorted({normal.image.shape[1::-1] for normal in normals})
+    return ", ".join(f"{width} × {height}" for width, height in sizes[:4])
 
 
 def _hash(mask: MaskArray) -> str:

@@ -26,18 +26,18 @@ MARGIN = 8
 
 @dataclass(frozen=True)
 class Tiling:
-    """Windows on a batch of square canvases, all padded to one size at the right and bottom.
+    """Windows on a batch of canvases, all padded to one size at the right and bottom.
 
     Attributes:
         places: canvas, top and left of every window, in latent cells.
         side: of a window, cells.
-        canvas: side of the padded canvases, cells.
+        shape: height and width of the padded canvases, cells.
         count: number of canvases.
     """
 
     places: tuple[tuple[int, int, int], ...]
     side: int
-    canvas: int
+    shape: tuple[int, int]
     count: int
 
     @cached_property
@@ -47,7 +47,7 @@ class Tiling:
 
     @cached_property
     def _weights(self) -> Tensor:
-        total = torch.zeros(self.count, 1, self.canvas, self.canvas)
+        total = torch.zeros(self.count, 1, *self.shape)
         for canvas, top, left in self.places:
             total[canvas, :, top : top + self.side, left : left + self.side] += window_weight(self.side)
         return total
@@ -55,7 +55,8 @@ class Tiling:
     def scaled(self, factor: int) -> Tiling:
         """Return the same windows in cells that are `factor` times as fine."""
         places = tuple((canvas, top * factor, left * factor) for canvas, top, left in self.places)
-        return Tiling(places, self.side * factor, self.canvas * factor, self.count)
+        height, width = self.shape
+        return Tiling(places, self.side * factor, (height * factor, width * factor), self.count)
 
     def cut(self, canvases: Tensor) -> Tensor:
         """Cut the windows out: `(..., B, C, H, W)` → `(..., N, C, side, side)`."""
@@ -66,7 +67,7 @@ class Tiling:
     def join(self, windows: Tensor) -> Tensor:
         """Average windows `(..., N, C, side, side)` to canvases `(..., B, C, H, W)`; 0 where there is none."""
         weight = window_weight(self.side).to(windows)
-        shape = (*windows.shape[:-4], self.count, windows.shape[-3], self.canvas, self.canvas)
+        shape = (*windows.shape[:-4], self.count, windows.shape[-3], *self.shape)
         joined = torch.zeros(shape, device=windows.device, dtype=windows.dtype)
         for number, (canvas, top, left) in enumerate(self.places):
             area = joined[..., canvas, :, top : top + self.side, left : left + self.side]
@@ -98,7 +99,7 @@ def tile(wanted: Tensor, sides: Sequence[int], side: int) -> Tiling | None:
         starts = _starts(canvas, side)
         own = [(number, top, left) for top in starts for left in starts]
         places += [place for place in own if len(own) == 1 or _is_needed(wanted, place, side, canvas)]
-    return Tiling(tuple(places), side, int(wanted.shape[-1]), len(sides))
+    return Tiling(tuple(places), side, (wanted.shape[-2], wanted.shape[-1]), len(sides))
 
 
 def _starts(canvas: int, side: int) -> list[int]:

@@ -122,7 +122,7 @@ def _composite(
     scale = anchor.window.side / side
     start = (anchor.window.left + round(window.left * scale), anchor.window.top + round(window.top * scale))
     seen = replace(anchor, window=Window(*start, max(1, round(window.side * scale))))
-    return CopyPaste(image, anomaly_part(image, masks[0]), *masks), seen
+    return CopyPaste(image, anomaly_part(image, masks[0]), masks[0], masks[1]), seen
 
 
 def _with_backgrounds(crops: Crops, anchors: Sequence[Anchor], objects: Objects) -> Crops:

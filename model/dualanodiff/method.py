@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from model.data.placement import NormalImage
-from model.data.places import Places, refuse_places
+from model.data.places import Places
+from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE
 from model.dualanodiff.adapter import (
@@ -41,8 +42,6 @@ class DualAnoDiff:
     """Implements `model.method.Method`."""
 
     copies = False
-    takes_places = False
-    learns_types = False
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> TrainingConfig:
         return resolve_config(base, options)
@@ -140,11 +139,13 @@ class DualAnoDiff:
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
+        plan: TypePlan | None = None,
         compiles: bool = False,
     ) -> Sampler:
-        refuse_places(places, "dualanodiff")
         compiler = _compiler() if compiles and adapter.base.device.type == "cuda" else None
-        return prepare_sampling(adapter, settings, normals=normals, object_net=object_net, compiler=compiler)
+        return prepare_sampling(
+            adapter, settings, normals=normals, object_net=object_net, places=places, compiler=compiler
+        )
 
 
 @functools.cache

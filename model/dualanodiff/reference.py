@@ -22,13 +22,14 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from model.data.pixels import to_images
+from model.diffusion.attention import attentions
 from model.diffusion.lora import lora_parameters
 from model.diffusion.prompts import embed
 from model.diffusion.schedulers import make_scheduler
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.saim import SAIM
-from model.dualanodiff.unet import ANOMALY, GLOBAL, TwoBranchAttnProcessor, attentions
+from model.dualanodiff.unet import ANOMALY, GLOBAL, TwoBranchAttnProcessor
 from model.masks.extraction import threshold_mask, tidy_mask, u2net_mask
 from model.types import ImageArray, MaskArray
 

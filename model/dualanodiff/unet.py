@@ -18,17 +18,14 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from model.diffusion.attention import attend, attentions, merge, project, rescaled
 from model.diffusion.lora import AdapterRouting
 from model.dualanodiff.bcm import BackgroundCompensation
 from model.dualanodiff.saim import SAIM
-from model.kernels.attention import fused_attention
-from model.runtime import switches
-from model.runtime.switches import Switch
 
 GLOBAL, ANOMALY = "global", "anomaly"
 
@@ -85,18 +82,15 @@ class TwoBranchAttnProcessor:
             compensated = self.injection(hidden_states[:count], run.background[self.name])
             source = torch.cat([compensated, hidden_states[count:]])
 
-        query = _split_heads(attn.to_q(hidden_states), attn.heads)
-        key = _split_heads(attn.to_k(source), attn.heads)
-        value = _split_heads(attn.to_v(source), attn.heads)
+        query, key, value = project(attn, hidden_states, source)
         if run.attention_maps is not None and not is_self:
             half = len(query) // 2 if run.interact else 0
             scores = query[half:] @ key[half:].transpose(-1, -2) / math.sqrt(query.shape[-1])
             run.attention_maps.append(scores.softmax(-1))
-        hidden = _merge_heads(_attend(query, key, value))
-        hidden = attn.to_out[1](attn.to_out[0](hidden))
+        hidden = merge(attn, attend(query, key, value))
         if run.interact and self.interaction is not None:
             hidden = hidden + self.interaction(hidden.unflatten(0, (2, -1))).flatten(0, 1)
-        return hidden if attn.rescale_output_factor == 1 else hidden / attn.rescale_output_factor
+        return rescaled(attn, hidden)
 
 
 class TwoBranchUNet(nn.Module):
@@ -198,25 +192,5 @@ class TwoBranchUNet(nn.Module):
         return record
 
 
-def attentions(unet: nn.Module) -> dict[str, Attention]:
-    """Module path → attention, in module order."""
-    return {name: module for name, module in unet.named_modules() if isinstance(module, Attention)}
-
-
 def _key(name: str) -> str:
     return name.replace(".", "/")
-
-
-def _split_heads(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _merge_heads(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Compute softmax(Q Kᵀ / √c) V over `(B, heads, N, c)`."""
-    if switches.on(Switch.FUSED_ATTENTION):
-        return fused_attention(query, key, value)
-    return F.scaled_dot_product_attention(query, key, value)

@@ -6,30 +6,27 @@ the same masks. Paths of images are relative to the dataset's folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from model.export.formats import Entry, StoredNormal, StoredPair
-from model.export.names import label
+from model.export.names import label, labels
 from model.export.outlines import bounding_box, components, edge_ring
 from model.types import MaskArray
 from service.core.strict_json import to_json
-
-CATEGORY = 1
 
 
 class CocoLayout:
     """Writes `coco/instances_rle.json` and `coco/instances_polygons.json`, collected until the end."""
 
-    def __init__(self, object_name: str, defect_name: str) -> None:
-        self._category = {
-            "id": CATEGORY,
-            "name": label(defect_name, "defect"),
-            "supercategory": label(object_name, "object"),
-        }
+    def __init__(self, object_name: str, defects: Sequence[str]) -> None:
+        self._categories = [
+            {"id": number, "name": name, "supercategory": label(object_name, "object")}
+            for number, name in enumerate(labels(defects), start=1)
+        ]
         self._images: list[dict[str, Any]] = []
         # Kept as text, which takes a tenth of the memory of lists of numbers.
         self._rle: list[str] = []
@@ -42,7 +39,7 @@ class CocoLayout:
             shared = {
                 "id": len(self._rle) + 1,
                 "image_id": image,
-                "category_id": CATEGORY,
+                "category_id": 1 + pair.defect,
                 "bbox": bounding_box(component),
                 "area": int(component.sum()),
                 "iscrowd": 0,
@@ -70,7 +67,7 @@ class CocoLayout:
         head = {
             "info": {"description": "Generated image-mask pairs; the images are not photographs"},
             "licenses": [],
-            "categories": [self._category],
+            "categories": self._categories,
             "images": self._images,
         }
         return f'{to_json(head)[:-1]}, "annotations": [{", ".join(annotations)}]}}\n'.encode("ascii")

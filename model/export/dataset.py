@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from model.adapter_card import types_of
 from model.export.archive import Archive, new_archive
 from model.export.coco import CocoLayout
 from model.export.formats import Entry, Layout, StoredNormal, StoredPair
@@ -64,6 +65,15 @@ class Provenance:
     selection: Mapping[str, Any] | None = None
     partial: str | None = None
     base_license: str | None = None
+
+    @property
+    def defects(self) -> list[str]:
+        """The defect types, whose classes and folders are apart."""
+        return (
+            [self.defect_name]
+            if self.adapter_card is None
+            else types_of({"defect": self.defect_name, **self.adapter_card})
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +133,8 @@ def write_dataset(
     records: list[dict[str, Any]] = []
     with new_archive(path) as archive:
         threads = min(ENCODING_THREADS, os.cpu_count() or 1)
-        for candidate, stored in threaded(enumerate(pairs), _encoded, threads=threads):
+        for candidate, plain in threaded(enumerate(pairs), _encoded, threads=threads):
+            stored = replace(plain, defect=provenance.defects.index(candidate.defect) if candidate.defect else 0)
             records.append(_write_pair(archive, layouts, candidate, stored))
             sheet.add(stored.number, candidate)
         if not records or len(records) != provenance.counts["accepted"]:
@@ -188,13 +199,13 @@ def summarise(path: Path, description: dict[str, Any], records: Sequence[Mapping
 def _layout(name: str, provenance: Provenance) -> Layout:
     match name:
         case "mvtec":
-            return MVTecLayout(provenance.object_name, provenance.defect_name, provenance.counts["accepted"])
+            return MVTecLayout(provenance.object_name, provenance.defects, provenance.counts["accepted"])
         case "coco":
-            return CocoLayout(provenance.object_name, provenance.defect_name)
+            return CocoLayout(provenance.object_name, provenance.defects)
         case "yolo":
-            return YoloLayout(provenance.defect_name)
+            return YoloLayout(provenance.defects)
         case _:
-            return LabelStudioLayout(provenance.defect_name)
+            return LabelStudioLayout(provenance.defects)
 
 
 def _add_all(archive: Archive, entries: Iterable[Entry]) -> None:

@@ -19,6 +19,7 @@ class StoredPair:
     Attributes:
         number: position in the dataset, from 0.
         mask: `(H, W)` bool; the image has the same size.
+        defect: number of its defect type among the layout's.
     """
 
     number: int
@@ -26,6 +27,7 @@ class StoredPair:
     image_png: bytes
     mask_png: bytes
     mask: MaskArray
+    defect: int = 0
 
     @property
     def image_path(self) -> str:

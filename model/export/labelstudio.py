@@ -7,14 +7,14 @@ in that many bits, and the value. The values are the RGBA bytes of the whole can
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
 from model.export.formats import Entry, StoredNormal, StoredPair
-from model.export.names import label
+from model.export.names import labels
 from model.types import MaskArray
 from service.core.strict_json import to_json
 
@@ -28,8 +28,8 @@ LOCAL_FILES = "/data/local-files/?d="
 class LabelStudioLayout:
     """Writes `labelstudio/tasks.json` and `labelstudio/config.xml`; one brush region per pair."""
 
-    def __init__(self, defect_name: str) -> None:
-        self._defect = label(defect_name, "defect")
+    def __init__(self, defects: Sequence[str]) -> None:
+        self._defects = labels(defects)
         self._tasks: list[str] = []
 
     def pair(self, pair: StoredPair) -> Iterator[Entry]:
@@ -43,7 +43,7 @@ class LabelStudioLayout:
             "original_width": width,
             "original_height": height,
             "image_rotation": 0,
-            "value": {"format": "rle", "rle": brush_rle(pair.mask), "brushlabels": [self._defect]},
+            "value": {"format": "rle", "rle": brush_rle(pair.mask), "brushlabels": [self._defects[pair.defect]]},
         }
         self._add_task(pair.image_path, [region])
         yield from ()
@@ -57,9 +57,10 @@ class LabelStudioLayout:
         """Yield both files."""
         tasks = ",\n".join(self._tasks)
         yield "labelstudio/tasks.json", f"[{tasks}]\n".encode()
+        choices = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in self._defects)
         config = (
             '<View>\n  <Image name="image" value="$image" zoom="true"/>\n  <BrushLabels name="tag" toName="image">\n'
-            f"    <Label value={quoteattr(self._defect)}/>\n  </BrushLabels>\n</View>\n"
+            f"{choices}  </BrushLabels>\n</View>\n"
         )
         yield "labelstudio/config.xml", config.encode()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from model.export.formats import Entry, StoredNormal, StoredPair
 from model.export.names import folder_name
@@ -19,11 +19,15 @@ class MVTecLayout:
             `1000.png` sorts after `100.png` but `1000_mask.png` before `100_mask.png`.
     """
 
-    def __init__(self, object_name: str, defect_name: str, num_pairs: int) -> None:
+    def __init__(self, object_name: str, defects: Sequence[str], num_pairs: int) -> None:
         self._root = f"mvtec/{folder_name(object_name, 'object')}"
-        defect = folder_name(defect_name, "defect")
-        # Every reader takes `good` for healthy, and some file systems ignore the case of `Good`.
-        self._defect = f"defect_{defect}" if defect.lower() == "good" else defect
+        self._defects: list[str] = []
+        for number, name in enumerate(defects, start=1):
+            folder = folder_name(name, "defect")
+            # Every reader takes `good` for healthy, and some file systems ignore the case of `Good`.
+            folder = f"defect_{folder}" if folder.lower() == "good" else folder
+            taken = folder.lower() in (other.lower() for other in self._defects)
+            self._defects.append(f"{folder}_{number}" if taken else folder)
         self._digits = max(3, len(str(num_pairs - 1)))
 
     def stem(self, number: int) -> str:
@@ -32,9 +36,9 @@ class MVTecLayout:
 
     def pair(self, pair: StoredPair) -> Iterator[Entry]:
         """Yield the image and its mask, `000.png` and `000_mask.png`."""
-        stem = self.stem(pair.number)
-        yield f"{self._root}/test/{self._defect}/{stem}.png", pair.image_png
-        yield f"{self._root}/ground_truth/{self._defect}/{stem}_mask.png", pair.mask_png
+        stem, defect = self.stem(pair.number), self._defects[pair.defect]
+        yield f"{self._root}/test/{defect}/{stem}.png", pair.image_png
+        yield f"{self._root}/ground_truth/{defect}/{stem}_mask.png", pair.mask_png
 
     def normal(self, normal: StoredNormal) -> Iterator[Entry]:
         """Yield the image, for training or for testing."""

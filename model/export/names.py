@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 MAX_BYTES = 80
 """File systems allow 255 bytes per name; shorter names also fit into Windows' 260 characters per path."""
@@ -23,6 +24,15 @@ def folder_name(text: str, fallback: str) -> str:
     if not name:
         return fallback
     return f"{name}_" if RESERVED.fullmatch(name) else name
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Make labels of defect types; one that another already has gets its number behind it."""
+    found: list[str] = []
+    for number, name in enumerate(names, start=1):
+        one = label(name, "defect")
+        found.append(one if one not in found else f"{one} {number}")
+    return found
 
 
 def label(text: str, fallback: str) -> str:

@@ -87,7 +87,8 @@ class PairSheet:
         """Add a pair, unless the sheet is full."""
         if len(self._generated) < MAX_PAIRS:
             place, score = _generated_region(candidate), candidate.scores.get("score", 0.0)
-            name = f"{number:06d}: score {score:.2f}"
+            shown = f"{number:06d}" if candidate.defect is None else f"{number:06d} {candidate.defect}"
+            name = f"{shown}: score {score:.2f}"
             self._generated.append((score, _tiles(candidate.image[place], candidate.mask[place], name)))
 
     def render(self) -> Image.Image:

@@ -11,7 +11,7 @@ line half a pixel larger on each side: its outline has two tips without area, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,9 @@ import yaml
 from numpy.typing import NDArray
 
 from model.export.formats import Entry, StoredNormal, StoredPair
-from model.export.names import label
+from model.export.names import labels
 from model.export.outlines import components, inner_ring
 from model.types import MaskArray
-
-CLASS = 0
 
 _THIN = 4
 """Width in pixels up to which half of it may be too little for the trainer."""
@@ -35,13 +33,13 @@ _TIP = 0.49
 class YoloLayout:
     """Writes `labels/*.txt` beside `images/`, `normals/labels/*.txt` beside `normals/images/`, and `data.yaml`."""
 
-    def __init__(self, defect_name: str) -> None:
-        self._defect = label(defect_name, "defect")
+    def __init__(self, defects: Sequence[str]) -> None:
+        self._names = dict(enumerate(labels(defects)))
         self._has_normals = False
 
     def pair(self, pair: StoredPair) -> Iterator[Entry]:
         """Yield the labels of one image."""
-        yield f"labels/{pair.stem}.txt", label_lines(pair.mask).encode("ascii")
+        yield f"labels/{pair.stem}.txt", label_lines(pair.mask, pair.defect).encode("ascii")
 
     def normal(self, normal: StoredNormal) -> Iterator[Entry]:
         """Yield an empty file, which means no defect; a missing file would mean unlabelled."""
@@ -51,14 +49,14 @@ class YoloLayout:
     def close(self) -> Iterator[Entry]:
         """Yield `data.yaml`, relative to its own folder. The reader requires `val`, which should be real images."""
         folders = ["images", "normals/images"] if self._has_normals else ["images"]
-        data: dict[str, Any] = {"train": folders, "val": [*folders], "names": {CLASS: self._defect}}
+        data: dict[str, Any] = {"train": folders, "val": [*folders], "names": self._names}
         note = "# Replace `val` by real images: generated ones do not show how good a model is.\n"
         yield "data.yaml", (note + yaml.safe_dump(data, sort_keys=False)).encode("ascii")
 
 
-def label_lines(mask: MaskArray) -> str:
-    """Return one line per component of an `(H, W)` bool mask; empty for an empty mask."""
-    return "".join(f"{CLASS} {_coordinates(component)}\n" for component in components(mask))
+def label_lines(mask: MaskArray, number: int = 0) -> str:
+    """Return one line per component of an `(H, W)` bool mask of the class `number`; empty for an empty mask."""
+    return "".join(f"{number} {_coordinates(component)}\n" for component in components(mask))
 
 
 def _coordinates(component: MaskArray) -> str:

@@ -111,8 +111,10 @@ def finish_dataset(
 def shortfall(counts: Counts, num_pairs: int) -> str:
     """Describe how many pairs are missing, and why candidates were rejected."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.rejected.most_common()) or "none"
+    types = "".join(f", {name} {count}" for name, count in sorted(counts.defects.items()))
+    made = f" ({types[2:]})" if types else ""
     return (
-        f"only {counts.accepted} of {num_pairs} pairs passed the quality checks in {counts.attempts} attempts "
+        f"only {counts.accepted} of {num_pairs} pairs{made} passed the quality checks in {counts.attempts} attempts "
         f"(rejected: {reasons})"
     )
 
@@ -125,5 +127,5 @@ def _too_few(store: PairStore, counts: Counts, num_pairs: int) -> UsageError:
         return UsageError(f"{message}; allow more attempts, loosen the limits, or train longer")
     return UsageError(
         f"{message}; accepted pairs are kept in {store.folder}: repeat the request with max-attempts above "
-        f"{counts.attempts} to continue with them, start over with looser limits, or train longer"
+        f"{counts.reached} to continue with them, start over with looser limits, or train longer"
     )

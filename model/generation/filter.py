@@ -24,31 +24,49 @@ class Counts:
     """Counts accepted and rejected candidates.
 
     Attributes:
-        attempts: candidates made.
+        attempts: candidates checked.
         accepted: candidates that are part of the dataset.
         rejected: reason → how often; a candidate with two reasons counts under both.
+        skipped: candidates of types that were complete, which are neither checked nor necessarily made.
+        defects: defect type → accepted pairs, where the adapter has several.
     """
 
     attempts: int = 0
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    skipped: int = 0
+    defects: dict[str, int] = field(default_factory=dict)
 
-    def count(self, verdict: Verdict) -> None:
-        """Count the next candidate."""
+    @property
+    def reached(self) -> int:
+        """Return the index of the next candidate."""
+        return self.attempts + self.skipped
+
+    def count(self, verdict: Verdict, defect: str | None = None) -> None:
+        """Count the next candidate.
+
+        Args:
+            defect: its type, where the adapter has several.
+        """
         self.attempts += 1
         if verdict.accepted:
             self.accepted += 1
         else:
             self.rejected.update(str(reason) for reason in verdict.reasons)
+        if defect is not None:
+            self.defects[defect] = self.defects.get(defect, 0) + verdict.accepted
 
     def as_dict(self) -> dict[str, object]:
         """Return the counts as plain values, for the dataset."""
-        return {"attempts": self.attempts, "accepted": self.accepted, "rejected": dict(sorted(self.rejected.items()))}
+        typed = {"skipped": self.skipped, "defects": dict(sorted(self.defects.items()))} if self.defects else {}
+        rejected = dict(sorted(self.rejected.items()))
+        return {"attempts": self.attempts, "accepted": self.accepted, "rejected": rejected, **typed}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what `as_dict` returned; other entries are ignored."""
-        return cls(values["attempts"], values["accepted"], Counter(values["rejected"]))
+        rejected, defects = Counter(values["rejected"]), dict(values.get("defects", {}))
+        return cls(values["attempts"], values["accepted"], rejected, values.get("skipped", 0), defects)
 
 
 COPIES = frozenset({RejectReason.COPY_OF_REAL, RejectReason.COPY_OF_ACCEPTED})

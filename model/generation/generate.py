@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 
@@ -40,10 +41,10 @@ def generate_pairs(
         candidate_filter.remember(candidate)
     num_pairs, allowed = request.num_pairs, request.attempts_allowed
     meter = Meter("sample", num_pairs, "pairs", resumed=counts.accepted)
-    if counts.accepted >= num_pairs or counts.attempts >= allowed:
+    if counts.accepted >= num_pairs or counts.reached >= allowed:
         return
-    finishing = _Finishing(candidate_filter, keep, counts.accepted)
-    decoded = request.sampler().decoded(counts.attempts, allowed)
+    finishing = _Finishing(request, candidate_filter, keep, counts)
+    decoded = request.sampler().decoded(counts.reached, allowed, finishing.is_needed)
     with closing(
         overlapped(
             decoded,
@@ -58,7 +59,10 @@ def generate_pairs(
                 yield item
                 continue
             candidate, verdict = item
-            counts.count(verdict)
+            counts.skipped += candidate.index - counts.reached
+            if verdict is None:
+                continue
+            counts.count(verdict, candidate.defect)
             if verdict.accepted:
                 yield candidate
             elif on_rejected is not None:
@@ -66,25 +70,43 @@ def generate_pairs(
             yield meter.report(counts.accepted, note=f"{counts.attempts - counts.accepted} rejected")
             if counts.accepted >= num_pairs:
                 return
+    counts.skipped += allowed - counts.reached
 
 
 class _Finishing:
     """Completes and checks sampled pairs, in the order of indices.
 
     Args:
-        first: number of the first pair that will be accepted.
+        counts: at which it begins.
     """
 
     def __init__(
-        self, candidate_filter: CandidateFilter, keep: Callable[[int, Candidate], None] | None, first: int
+        self,
+        request: GenerationRequest,
+        candidate_filter: CandidateFilter,
+        keep: Callable[[int, Candidate], None] | None,
+        counts: Counts,
     ) -> None:
+        self._request = request
         self._candidate_filter = candidate_filter
         self._keep = keep
-        self._numbers = itertools.count(first)
+        self._numbers = itertools.count(counts.accepted)
+        self._accepted = Counter(counts.defects)
 
-    def __call__(self, decoded_pair: DecodedPair) -> tuple[Candidate, Verdict]:
+    def is_needed(self, index: int) -> bool:
+        """Return whether the type of a candidate lacks pairs; asked before it is made."""
+        return self._request.is_needed(index, self._accepted)
+
+    def __call__(self, decoded_pair: DecodedPair) -> tuple[Candidate, Verdict | None]:
+        """Return the candidate, and the verdict; None where its type became complete after it was begun."""
         candidate = decoded_pair.to_candidate()
+        if not self.is_needed(candidate.index):
+            return candidate, None
         verdict = self._candidate_filter.verdict(candidate)
-        if verdict.accepted and self._keep is not None:
-            self._keep(next(self._numbers), candidate)
+        if verdict.accepted:
+            number = next(self._numbers)
+            if candidate.defect is not None:
+                self._accepted[candidate.defect] += 1
+            if self._keep is not None:
+                self._keep(number, candidate)
         return candidate, verdict

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class PairStore:
             left = Counts()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write(REQUEST_FILE, now)
-        counts.attempts, counts.accepted, counts.rejected = left.attempts, left.accepted, left.rejected
+        for field in fields(Counts):
+            setattr(counts, field.name, getattr(left, field.name))
 
     def add(self, number: int, candidate: Candidate) -> None:
         """Write an accepted pair, without its `part`, which is no longer needed.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
+from model.adapter_card import types_of
 from model.data.placement import NormalImage
 from model.data.places import Places
+from model.data.type_plan import TypePlan, plan_types
 from model.masks.u2net import U2Net
 from model.method import Adapter, Sampler, SamplingSettings
 from model.methods import method_of
@@ -18,7 +21,7 @@ ATTEMPTS_PER_PAIR = 10
 """Default limit of candidates per requested pair."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GenerationRequest:
     """What to make a dataset from.
 
@@ -31,6 +34,7 @@ class GenerationRequest:
         formats: layouts to add to the dataset.
         max_attempts: limit of candidates; None means ten per pair.
         places: where the user wants defects, for methods that take places.
+        defects: defect type → accepted pairs, together `num_pairs`; None to spread them evenly.
     """
 
     adapter: Adapter
@@ -42,6 +46,27 @@ class GenerationRequest:
     formats: Sequence[str] = ()
     max_attempts: int | None = None
     places: Places = field(default_factory=Places)
+    defects: Mapping[str, int] | None = None
+
+    @cached_property
+    def plan(self) -> TypePlan | None:
+        """The pairs of each defect type; None for an adapter of a single one.
+
+        Raises:
+            UsageError: naming types that the adapter did not learn.
+        """
+        return plan_types(types_of(self.adapter.card), self.num_pairs, self.defects)
+
+    def is_needed(self, index: int, accepted: Mapping[str, int]) -> bool:
+        """Return whether a candidate's type lacks pairs.
+
+        Args:
+            accepted: type → pairs so far. As they only grow, what is not needed once never is.
+        """
+        if self.plan is None:
+            return True
+        name = self.plan.name(index)
+        return accepted.get(name, 0) < self.plan.pairs[name]
 
     @property
     def attempts_allowed(self) -> int:
@@ -60,6 +85,7 @@ class GenerationRequest:
             normals=self.normals,
             object_net=self.object_net,
             places=self.places,
+            plan=self.plan,
             compiles=compiles,
         )
 
@@ -71,7 +97,7 @@ class GenerationRequest:
             "formats": sorted(self.formats),
             "limits": asdict(self.limits),
             **self.settings.as_dict(),
-            **({"places": self.places.identity()} if self.places else {}),
+            **self._wishes(),
         }
 
     def identity(self) -> dict[str, Any]:
@@ -86,8 +112,12 @@ class GenerationRequest:
             "object_net": _weights_hash(self.object_net) if self.object_net is not None else None,
             **asdict(self.limits),
             **self.settings.as_dict(),
-            **({"places": self.places.identity()} if self.places else {}),
+            **self._wishes(),
         }
+
+    def _wishes(self) -> dict[str, Any]:
+        defects = {"defects": dict(self.plan.pairs)} if self.plan is not None else {}
+        return {**defects, **({"places": self.places.identity()} if self.places else {})}
 
 
 def _weights_hash(net: U2Net) -> str:

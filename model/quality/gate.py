@@ -35,6 +35,7 @@ class RejectReason(StrEnum):
     MASK_TOO_LARGE = "mask_too_large"
     BORDER_HUGGING = "border_hugging"
     OFF_OBJECT = "off_object"
+    OUTSIDE_REGION = "outside_region"
     PART_DISAGREES = "part_disagrees"
     INVISIBLE = "invisible"
     MASK_DIFFERS_FROM_CHANGE = "mask_differs_from_change"
@@ -43,7 +44,7 @@ class RejectReason(StrEnum):
     COPY_OF_ACCEPTED = "copy_of_accepted"
 
 
-UNUSABLE = {RejectReason.EMPTY_MASK, RejectReason.FULL_MASK}
+UNUSABLE = {RejectReason.EMPTY_MASK, RejectReason.FULL_MASK, RejectReason.OUTSIDE_REGION}
 """Reasons that hold even where nothing else is rejected."""
 
 SMALLEST = 1e-6
@@ -59,6 +60,9 @@ than their number: few of them hardly show how far it goes."""
 
 DARK = 16.0
 """Grey levels added to the surroundings' brightness, of which visibility is a share: a dark photograph shows less."""
+
+MOST_OUTSIDE = 0.1
+"""Greatest share of a defect, as it was drawn, outside the region where the user wants it; that much is cut off."""
 
 OFF_OBJECT_RATIO = 1.1
 """Greatest share of a mask off the object, as a multiple of the real masks' greatest."""
@@ -142,8 +146,10 @@ class QualityGate:
         """
         image, mask, part = _windowed(candidate)
         area = float(mask.mean())
+        outside = candidate.scores.get("outside_region", 0.0) > MOST_OUTSIDE
         if not mask.any():
-            return self._verdict([RejectReason.EMPTY_MASK], {"area": area, "score": 0.0})
+            empty = RejectReason.OUTSIDE_REGION if outside else RejectReason.EMPTY_MASK
+            return self._verdict([empty], {"area": area, "score": 0.0})
         if area >= self.limits.full_area:
             return self._verdict([RejectReason.FULL_MASK], {"area": area, "score": 0.0})
 
@@ -175,6 +181,7 @@ class QualityGate:
             RejectReason.MASK_TOO_LARGE: area > self._area_range[1],
             RejectReason.BORDER_HUGGING: scores["border"] > self._max_border or scores["cut"] > limits.max_cut_share,
             RejectReason.OFF_OBJECT: scores.get("off_object", 0.0) > max_off_object,
+            RejectReason.OUTSIDE_REGION: outside,
             RejectReason.PART_DISAGREES: scores.get("disagreement", 0.0) > limits.max_disagreement,
             RejectReason.INVISIBLE: faint or self._invisible(image, mask, visibility),
             RejectReason.MASK_DIFFERS_FROM_CHANGE: change is not None and self._differs(change),

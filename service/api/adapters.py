@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import structlog
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import ValidationError
-from redis.exceptions import RedisError
+from pydantic import TypeAdapter, ValidationError
 
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
@@ -21,16 +20,16 @@ from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import rfc3339, samples
 from service.api.services import Services, UsedServices
-from service.api.submission import Submission, replayed, require_quota, submit
-from service.api.uploads import KINDS, Form, receive_form
+from service.api.submission import Submission, kept_if_created, replayed, require_quota, submit
+from service.api.uploads import KINDS, Form, kind_and_defect, receive_form
 from service.core import object_keys
-from service.core.errors import TransientError, UsageError
+from service.core.errors import UsageError
 from service.core.object_keys import Kind, Upload
 from service.core.options.declaration import reason
-from service.core.options.methods import own_options, refusals
+from service.core.options.methods import TYPED, own_options, refusals
 from service.core.record import Record
 from service.core.records.errors import AdapterInUse
-from service.core.requests import AdapterRequest, TrainingOptions, unset
+from service.core.requests import AdapterRequest, Phrase, TrainingOptions, unset
 from service.core.storage import StorageError
 from service.core.strict_json import parse, to_json
 from service.core.uploads.decoding import ImageLimits
@@ -38,7 +37,6 @@ from service.core.uploads.formats import FORMATS
 from service.core.uploads.reading import chosen_reading
 from service.core.webhooks import refusal
 
-log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(
     prefix="/adapters",
     tags=["adapters"],
@@ -56,6 +54,7 @@ _KINDS = (
     f"{FORMATS}, at most {_LIMITS.max_side} pixels a side and {_LIMITS.max_pixels / 1e6:.1f} megapixels each, unless "
     "the server is set otherwise"
 )
+_NAME: TypeAdapter[str] = TypeAdapter(Phrase)
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 
@@ -78,13 +77,22 @@ def _form_schema() -> dict[str, Any]:
     fields["metadata"] = {"type": "string", "description": fields["metadata"]["description"] + " As a JSON object."}
     return {
         "type": "object",
-        "required": ["images[]", "masks[]", "name"],
+        "required": ["name"],
+        "patternProperties": {
+            r"^images\[[^\[\]]+\]$": {**_FILES, "description": "Photographs of a defect type, as in `images[crack]`."},
+            r"^masks\[[^\[\]]+\]$": {**_FILES, "description": "Their masks, as in `masks[crack]`."},
+        },
         "properties": {
-            "images[]": {**_FILES, "description": f"Photographs of the defect: {_KINDS}."},
+            "images[]": {
+                **_FILES,
+                "description": f"Photographs of the defect: {_KINDS}. Of several defect types of one product, name the "
+                "type in the field: `images[crack]`, `images[break]`.",
+            },
             "masks[]": {
                 **_FILES,
                 "description": "The images' masks, with the same file names, with or without a suffix such as `_mask` "
-                "or `_mask_0`; several of one image are joined. White marks the defect.",
+                "or `_mask_0`; several of one image are joined. White marks the defect. Of several types: "
+                "`masks[crack]`, `masks[break]`.",
             },
             "normals[]": {
                 **_FILES,
@@ -114,6 +122,18 @@ _EXAMPLES = {
     "anomalydiffusion": {
         "summary": "Learn a defect that is then drawn into masks, where you want it on your good parts",
         "value": {**_SCRATCHES, "normals[]": ["good_1.png", "good_2.png"], "method": "anomalydiffusion"},
+    },
+    "defect-types": {
+        "summary": "Learn several defect types of one product; jobs say how many pairs of each they want",
+        "value": {
+            "images[crack]": ["001.png", "002.png"],
+            "masks[crack]": ["001.png", "002.png"],
+            "images[break]": ["001.png", "005.png"],
+            "masks[break]": ["001.png", "005.png"],
+            "normals[]": ["good_1.png", "good_2.png"],
+            "name": "tiles",
+            "method": "anomalydiffusion",
+        },
     },
     "held-out": {
         "summary": "Train a model, and keep photographs back to measure what its pairs are worth",
@@ -157,6 +177,8 @@ async def create_adapter(
 ) -> Response:
     """Train an adapter on 2 to 64 (better 3 to 10) images of a defect and their masks, paired by file name.
 
+    With `method=anomalydiffusion`, several defect types of one product fit into one adapter: send each one's files in
+    fields that name it, `images[crack]` and `masks[crack]`.
     Held-out pictures are kept apart from the training; jobs of this adapter can be evaluated on them.
     If a file or field is wrong, the response lists every mistake at once, and nothing is stored.
     """
@@ -210,7 +232,7 @@ def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
     values: dict[str, Any] = {name: text for name, text in form.fields.items() if name in own}
     errors: list[dict[str, Any]] = list(form.errors)
     options = {name: text for name, text in form.fields.items() if name not in own | _READING.keys()}
-    for name in [name for name in options if name.removesuffix("[]") in KINDS]:
+    for name in [name for name in options if kind_and_defect(name)[0] in KINDS]:
         text = options.pop(name)
         detail = (
             f"{name} is the text {text!r:.60} and not a file: with curl, write an @ before the file's name, "
@@ -232,7 +254,37 @@ def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
         return None, errors
     refused = refusals("training", wanted.method, wanted.training.model_dump())
     errors += [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
+    errors += _unfit_types(form, wanted.method)
+    if form.defects:
+        wanted = wanted.model_copy(update={"defect": ", ".join(form.defects)})
     return wanted, errors
+
+
+def _unfit_types(form: Form, method: str) -> list[dict[str, Any]]:
+    """Find what is wrong with the defect types that a form names."""
+    types, errors = form.defects, []
+    for name in types:
+        try:
+            _NAME.validate_python(name)
+        except ValidationError:
+            detail = f"{name!r:.100} is no name of a defect type: at most 80 printable characters"
+            errors.append({"pointer": pointer("images", name), "detail": detail})
+    if types and (form.of(Upload.IMAGES) or form.of(Upload.MASKS)):
+        detail = (
+            f"some files name a defect type ({', '.join(types)}) and some do not: name the type of all, as in "
+            f"images[{types[0]}], or of none"
+        )
+        errors.append({"pointer": pointer("images"), "detail": detail})
+    if types and "defect" in form.fields:
+        detail = f"defect names the one type of an upload, and the files name theirs, {', '.join(types)}: leave it out"
+        errors.append({"pointer": pointer("defect"), "detail": detail})
+    if len(types) > 1 and method not in TYPED:
+        detail = (
+            f"{method} learns one defect type per adapter, and these are {len(types)} ({', '.join(types)}): choose "
+            f"{' or '.join(sorted(TYPED))}, or send each type as an adapter of its own"
+        )
+        errors.append({"pointer": pointer("method"), "detail": detail})
+    return errors
 
 
 def _training(options: dict[str, str], errors: list[dict[str, Any]]) -> dict[str, Any]:
@@ -260,10 +312,7 @@ def _stored_and_submitted(
         StorageError: the store has not taken them by the time `due`, of the monotonic clock.
     """
     adapter = submission.id
-    # If no record follows, the reconciler deletes what was stored.
-    services.store.submissions.reserve(adapter)
-    kept = False
-    try:
+    with kept_if_created(services, adapter) as created:
         listing: dict[str, Any] = {"version": 1, "notes": pictures.notes}
         for kind in Upload:
             listing[kind] = []
@@ -280,31 +329,20 @@ def _stored_and_submitted(
                         "height": picture.height,
                         "bytes": picture.bytes,
                         "sha256": picture.sha256,
+                        **({"defect": picture.defect} if picture.defect else {}),
                     }
                 )
         services.storage.put(object_keys.inputs(adapter), to_json(listing).encode(), "application/json")
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
         asked = wanted.model_dump(mode="json", exclude=unset(wanted))
         asked["training"] = own_options("training", wanted.method, asked["training"])
+        shown = Counter(picture.defect for picture in pictures.of(Upload.IMAGES))
+        if defects := [{"name": name, "pairs": count} for name, count in sorted(shown.items()) if name]:
+            asked["defects"] = defects
         if held_out := pictures.of(Upload.HELD_OUT_IMAGES):
             asked["held_out"] = {"pairs": len(held_out), "normals": len(pictures.of(Upload.HELD_OUT_NORMALS))}
         work = work_of_adapter(services, asked)
-        record = submit(services, submission, asked, pictures.notes, size, work)
-        kept = record.id == adapter
-    except RedisError:
-        kept = True  # the record may exist, and it would need the pictures
-        raise
-    finally:
-        if not kept:
-            _free(services, adapter)
-    return record
-
-
-def _free(services: Services, adapter: str) -> None:
-    try:
-        services.storage.delete_prefix(object_keys.prefix(adapter))
-    except TransientError as error:
-        log.warning("free_postponed", record=adapter, error=repr(error))
+        return created(submit(services, submission, asked, pictures.notes, size, work))
 
 
 @router.get("", response_model=schemas.AdapterList, responses=documented("invalid_request"))

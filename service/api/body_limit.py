@@ -14,11 +14,11 @@ from service.core.settings import Settings
 MAX_JSON_BYTES = 64_000
 """Many times the size of the largest valid request."""
 
-MAX_SELECTION_BYTES = 16_000_000
-"""Some thousand pairs, hundreds of them with a mask of their own."""
+MAX_MASKS_BYTES = 16_000_000
+"""Of selections and jobs: some thousand pairs, hundreds of them with a mask of their own."""
 
 _UPLOADS = frozenset({"/adapters", "/v1/adapters"})
-_SELECTION = re.compile(r"(/v1)?/jobs/[^/]*/selections")
+_WITH_MASKS = re.compile(r"(/v1)?/jobs(/[^/]*/selections)?")
 
 
 class BodyLimit:
@@ -64,7 +64,7 @@ class BodyLimit:
     def _most(self, path: str) -> int:
         if path in _UPLOADS:
             return self._max_upload
-        return MAX_SELECTION_BYTES if _SELECTION.fullmatch(path) else MAX_JSON_BYTES
+        return MAX_MASKS_BYTES if _WITH_MASKS.fullmatch(path) else MAX_JSON_BYTES
 
 
 def _too_large(most: int) -> Problem:

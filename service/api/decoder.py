@@ -10,10 +10,14 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+
+if TYPE_CHECKING:
+    from service.core.object_keys import Upload
 
 from service.core.strict_json import to_json
 
@@ -23,6 +27,7 @@ class Inspection(TypedDict):
 
     Attributes:
         files: kind (see `Upload`) → name → path.
+        defects: defect type → kind → name → path, of pairs whose types are named.
         limits: fields of `ImageLimits`.
         max_held_out: most held-out pairs.
         brightness, mask_values: the form's fields of these names.
@@ -32,6 +37,7 @@ class Inspection(TypedDict):
     """
 
     files: dict[str, dict[str, str]]
+    defects: NotRequired[dict[str, dict[str, dict[str, str]]]]
     limits: dict[str, int]
     max_held_out: int
     brightness: NotRequired[str | None]
@@ -58,8 +64,8 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
     """Check all files, and write the pictures if none of them is faulty.
 
     Returns:
-        `problems`: the fields of a `FileProblem` each; `notes`; and `pictures`: by kind a list of name (the file's
-        stem), width, height, bytes and sha256 of the new file.
+        `problems`: detail, brief and files (kind, name and defect type) each; `notes`; and `pictures`: by kind a list
+        of name (the file's stem), defect type, width, height, bytes and sha256 of the new file.
     """
     from service.api.inspected import Inspected
     from service.core.errors import UsageError
@@ -68,9 +74,11 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
     from service.core.uploads.pairs import shared_reading
     from service.core.uploads.reading import Reading, chosen_reading
 
-    files = {
-        Upload(kind): {name: Path(path) for name, path in named.items()} for kind, named in inspection["files"].items()
-    }
+    def placed(named: Mapping[str, Mapping[str, str]]) -> dict[Upload, dict[str, Path]]:
+        return {Upload(kind): {name: Path(path) for name, path in paths.items()} for kind, paths in named.items()}
+
+    files = placed(inspection["files"])
+    typed = {name: placed(named) for name, named in inspection.get("defects", {}).items()}
     limits = ImageLimits(**inspection["limits"])
     inspected = Inspected(Path(inspection["folder"]))
     reading = Reading()
@@ -78,13 +86,30 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
     with suppress(UsageError):
         reading = chosen_reading(inspection.get("brightness"), inspection.get("mask_values"))
     # Nothing of the held-out pictures may decide how the others are read.
-    reading = shared_reading(reading, files[Upload.IMAGES], files[Upload.MASKS], files[Upload.NORMALS], limits)
-    inspected.read({kind: (kind, files[kind]) for kind in TRAINING_UPLOADS}, limits, reading)
+    images, masks = (_of_all_types(files, typed, kind) for kind in (Upload.IMAGES, Upload.MASKS))
+    reading = shared_reading(reading, images, masks, files[Upload.NORMALS], limits)
+    for name, pairs in (typed or {"": files}).items():
+        inspected.read_pairs(
+            (Upload.IMAGES, pairs[Upload.IMAGES]), (Upload.MASKS, pairs[Upload.MASKS]), limits, reading, name
+        )
+    inspected.read_normals(Upload.NORMALS, files[Upload.NORMALS], limits, reading)
     if any(files[kind] for kind in HELD_OUT.values()):
         fewer = replace(limits, min_pairs=1, max_pairs=inspection["max_held_out"])
-        inspected.read({kind: (held_out, files[held_out]) for kind, held_out in HELD_OUT.items()}, fewer, reading)
-        inspected.refuse_leaks(files)
+        kinds = (HELD_OUT[kind] for kind in TRAINING_UPLOADS)
+        images_held_out, masks_held_out, normals_held_out = ((kind, files[kind]) for kind in kinds)
+        inspected.read_pairs(images_held_out, masks_held_out, fewer, reading)
+        inspected.read_normals(*normals_held_out, fewer, reading)
+        inspected.refuse_leaks()
     return {"problems": inspected.problems, "notes": inspected.notes, "pictures": inspected.pictures}
+
+
+def _of_all_types(
+    files: Mapping[Upload, Mapping[str, Path]], typed: Mapping[str, Mapping[Upload, Mapping[str, Path]]], kind: Upload
+) -> dict[str, Path]:
+    """Join the files of a kind; those of several types may have the same names."""
+    return {f"{name}/{file}": path for name, pairs in typed.items() for file, path in pairs[kind].items()} or dict(
+        files[kind]
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import structlog
 
 from service.api.decoder import Inspection
 from service.api.problems import Problem
-from service.api.uploads import KINDS, Form
+from service.api.uploads import KINDS, TYPED, Form, UploadedFile
 from service.core.errors import TransientError
 from service.core.object_keys import Upload
 from service.core.settings import Settings
@@ -52,6 +52,7 @@ class Picture:
     Attributes:
         name: stem of the client's file name.
         path: the new file.
+        defect: the defect type that the form names; empty for none.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Picture:
     height: int
     bytes: int
     sha256: str
+    defect: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:
     """
     limits = limits_of(settings)
     inspection = Inspection(
-        files={kind: {file.name: str(file.path) for file in form.of(kind)} for kind in KINDS},
+        files={kind: _paths(form.of(kind)) for kind in KINDS},
+        defects={name: {kind: _paths(form.of(kind, name)) for kind in TYPED} for name in form.defects},
         limits=asdict(limits),
         max_held_out=settings.max_held_out,
         brightness=form.fields.get("brightness"),
@@ -133,7 +136,7 @@ async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:
         return Refused([{"detail": answer}], [answer])
     if problems := answer["problems"]:
         # Of several files with one name, which the form's own errors report, only the last was decoded.
-        pointers = {(file.kind, file.name): file.pointer for file in form.files}
+        pointers = {(file.kind, file.name, file.defect): file.pointer for file in form.files}
         return Refused([_placed(problem, pointers) for problem in problems], [each["brief"] for each in problems])
     folder = form.folder / "accepted"
     pictures = {
@@ -200,7 +203,11 @@ def _environment() -> dict[str, str]:
     return {**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 
-def _placed(problem: dict[str, Any], pointers: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+def _paths(files: Sequence[UploadedFile]) -> dict[str, str]:
+    return {file.name: str(file.path) for file in files}
+
+
+def _placed(problem: dict[str, Any], pointers: Mapping[tuple[str, str, str], str]) -> dict[str, Any]:
     """Make an entry of `errors`: the sentence, pointers to its files, and a pointer to the first of them."""
-    files = [pointers[kind, name] for kind, name in problem["files"]]
+    files = [pointers[kind, name, defect] for kind, name, defect in problem["files"]]
     return {"detail": problem["detail"], **({"pointer": files[0], "files": files} if files else {})}

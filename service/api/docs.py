@@ -122,7 +122,7 @@ def _curl(method: str, path: str, base: str, operation: Json, example: tuple[str
         else:
             for name, given in value.items():
                 for each in given if isinstance(given, list) else [given]:
-                    lines.append(f"-F '{name}=@\"{each}\"'" if name.endswith("[]") else f"-F '{name}={each}'")
+                    lines.append(f"-F '{name}=@\"{each}\"'" if name.endswith("]") else f"-F '{name}={each}'")
     return " \\\n  ".join(lines)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -13,15 +14,19 @@ from service.api import events, resources, schemas
 from service.api.auth import KeyId
 from service.api.bases import unfit_for_sampling, work_of_job
 from service.api.json_body import documented_body, read_json
+from service.api.made_pairs import uploaded
 from service.api.parameters import known_parameters_only
+from service.api.places import LISTS, CheckedPlaces, check_places
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import POLL_SECONDS
-from service.api.services import UsedServices
-from service.api.submission import Submission, replayed, require_rate, submit
+from service.api.services import Services, UsedServices
+from service.api.submission import Submission, kept_if_created, replayed, require_rate, submit
+from service.core import object_keys
 from service.core.object_keys import Kind, dataset_name
-from service.core.options.methods import DEFAULT_METHOD, PLACED, own_options, refusals
-from service.core.record import State
+from service.core.options.methods import BOUNDED, DEFAULT_METHOD, PLACED, own_options, refusals
+from service.core.record import Record, State
 from service.core.requests import JobRequest, unset
+from service.core.storage import MissingObject
 from service.core.strict_json import to_json
 from service.core.webhooks import refusal
 
@@ -36,8 +41,14 @@ JobId = Annotated[str, Path(description="The id that `POST /jobs` returned.")]
 
 
 _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "formats": ["coco"]}
+_TYPED = {"adapter_id": _EXAMPLE["adapter_id"], "defects": {"crack": 8, "break": 4}}
 _PLACED = {**_EXAMPLE, "region": [0, 0.5, 0.5, 1], "sizes": [0.5, 1], "on_object": True}
 _OUTLINED = {**_EXAMPLE, "placements": [{"polygon": [[0.2, 0.3], [0.6, 0.32], [0.4, 0.4]], "normal": "good_1.png"}]}
+_BOUNDED = {
+    **_EXAMPLE,
+    "allowed": [{"polygon": [[0, 0.5], [1, 0.5], [1, 1], [0, 1]]}],
+    "forbidden": [{"polygon": [[0.4, 0.6], [0.6, 0.6], [0.6, 0.8], [0.4, 0.8]], "normal": "good_1.png"}],
+}
 _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "seeds": 3}}
 
 
@@ -53,7 +64,7 @@ _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "s
             *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
         ),
     },
-    openapi_extra=documented_body(JobRequest, _EXAMPLE, _PLACED, _OUTLINED, _EVALUATED),
+    openapi_extra=documented_body(JobRequest, _EXAMPLE, _TYPED, _PLACED, _OUTLINED, _BOUNDED, _EVALUATED),
 )
 async def create_job(
     request: Request,
@@ -64,6 +75,9 @@ async def create_job(
     """Generate `num_pairs` accepted pairs with a trained adapter.
 
     Replace the adapter id of the example with that of an adapter that has succeeded; `GET /v1/adapters` lists yours.
+    `defects` says how many pairs of each type an adapter of several is asked for. `region`, `allowed` and `forbidden`
+    say where defects may lie, `placements` where each of them does; outlines are shares of the photograph, and a `mask`
+    is drawn at its size.
     With `evaluation`, the job also measures what its pairs are worth, on the held-out pictures that were uploaded with
     the adapter. Detectors are trained for that, which takes longer than generating the pairs; should it fail, the job
     succeeds all the same, and `verdict` says why there are no numbers.
@@ -97,20 +111,67 @@ async def create_job(
         raise Problem("invalid_request", detail, errors=[{"pointer": "/evaluation", "detail": detail}])
     method = adapter.request.get("method", DEFAULT_METHOD)
     asked = wanted.model_dump(mode="json", exclude={"metadata", "webhook"})
-    refused = refusals("sampling", method, asked)
-    if wanted.placements is not None and method not in PLACED:
-        refused["placements"] = f"{method} chooses places by itself: placements are for {' and '.join(sorted(PLACED))}"
+    known = [each["name"] for each in adapter.request.get("defects", [])] or [adapter.request["defect"]]
+    refused = _refused(wanted, asked, method, known)
     if refused:
         errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
         raise Problem("invalid_request", summary(list(refused.values())), errors=errors)
-    asked = own_options("sampling", method, asked)
+    places = await to_thread.run_sync(_checked_places, services, wanted, known)
+    asked = own_options("sampling", method, asked) | places.fields
     asked |= wanted.model_dump(mode="json", include={"metadata", "webhook"} - unset(wanted))
     work = await to_thread.run_sync(work_of_job, services, adapter, asked)
     if errors := unfit_for_sampling(services, work):
         raise Problem("invalid_request", summary([error["detail"] for error in errors]), errors=errors)
-    create = partial(submit, work=work.total if work is not None else 0)
-    record = await to_thread.run_sync(create, services, submission, asked)
+    store = partial(_stored_and_submitted, places, work=work.total if work is not None else 0)
+    record = await to_thread.run_sync(store, services, submission, asked)
     return await resources.accepted(request, services, record, replayed=record.id != submission.id)
+
+
+def _refused(wanted: JobRequest, asked: dict[str, Any], method: str, types: Sequence[str]) -> dict[str, str]:
+    """Return field → why it is refused, for what the adapter or its method does not have.
+
+    Args:
+        types: the defect types that the adapter learned.
+    """
+    refused = refusals("sampling", method, asked)
+    if untypes := [name for name in wanted.defects or () if name not in types]:
+        refused["defects"] = (
+            f"adapter {wanted.adapter_id} did not learn {', '.join(untypes)}; it knows {', '.join(types)}"
+        )
+    if wanted.placements is not None and method not in PLACED:
+        reason = "finds masks on what it made" if method in BOUNDED else "chooses places by itself"
+        refused["placements"] = f"{method} {reason}: placements are for {' and '.join(sorted(PLACED))}"
+    for name in {"allowed", "forbidden"} if method not in BOUNDED else ():
+        if asked[name] is not None:
+            refused[name] = f"{method} chooses places by itself: {name} is for {' and '.join(sorted(BOUNDED))}"
+    return refused
+
+
+def _checked_places(services: Services, wanted: JobRequest, types: Sequence[str]) -> CheckedPlaces:
+    """Check what is said about places, if anything is.
+
+    Raises:
+        Problem: naming all that cannot be, or the adapter was deleted.
+    """
+    if all(getattr(wanted, name) is None for name in LISTS):
+        return CheckedPlaces()
+    try:
+        normals = uploaded(services.storage, wanted.adapter_id)["normals"]
+    except MissingObject as error:
+        raise Problem("adapter_not_found", f"adapter {wanted.adapter_id} was deleted") from error
+    return check_places(wanted, normals, types)
+
+
+def _stored_and_submitted(
+    places: CheckedPlaces, services: Services, submission: Submission, asked: dict[str, Any], *, work: int
+) -> Record:
+    """Store drawn masks, if there are any, then create the record; delete them if the record is refused."""
+    if not places.masks:
+        return submit(services, submission, asked, work=work)
+    stored = to_json({"version": 1, "masks": places.masks}).encode()
+    with kept_if_created(services, submission.id) as created:
+        services.storage.put(object_keys.places(submission.id), stored, "application/json")
+        return created(submit(services, submission, asked, stored_bytes=len(stored), work=work))
 
 
 @router.get("", response_model=schemas.JobList, responses=documented("invalid_request"))

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from pydantic_core import to_json
 
 from service.core.object_keys import Kind, dataset_name
+from service.core.options.methods import DEFAULT_METHOD
 from service.core.record import Record, State
 
 POLL_SECONDS = {State.QUEUED: 5, State.RUNNING: 2, State.CANCELLING: 1}
@@ -50,13 +51,19 @@ def summary(record: Record, queue_position: int | None = None) -> dict[str, Any]
         "request": _overlaid(record.request, (record.result or {}).get("request") or resolved),
         "links": _links(record),
     }
-    return {**common, "name": record.request["name"]} if record.kind == Kind.ADAPTER else {**common, **_job(record)}
+    return {**common, **(_adapter(record) if record.kind == Kind.ADAPTER else _job(record))}
 
 
 def view(record: Record, queue_position: int | None = None, *, whole_curve: bool = False) -> dict[str, Any]:
     """Render an adapter or a job as `service.api.schemas` describes it."""
     whole = {**summary(record, queue_position), "notes": record.notes}
     return {**whole, **_trained(record, whole_curve=whole_curve)} if record.kind == Kind.ADAPTER else whole
+
+
+def _adapter(record: Record) -> dict[str, Any]:
+    request = record.request
+    types = [each["name"] for each in request.get("defects", [])] or [request["defect"]]
+    return {"name": request["name"], "method": request.get("method", DEFAULT_METHOD), "defects": types}
 
 
 def _links(record: Record) -> dict[str, str]:

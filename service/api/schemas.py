@@ -58,6 +58,13 @@ class Counts(_Schema):
     attempts: int = Field(description="Candidates generated and checked.")
     accepted: int = Field(description="Candidates that are pairs of the dataset.")
     rejected: dict[str, int] = Field(description="Number of rejected candidates by reason.")
+    skipped: int | None = Field(
+        default=None,
+        description="Candidates of defect types that had all their pairs; of an adapter with several types.",
+    )
+    defects: dict[str, int] | None = Field(
+        default=None, description="Accepted pairs by defect type, of an adapter with several."
+    )
 
 
 class Sample(_Schema):
@@ -131,6 +138,8 @@ class AdapterSummary(Resource):
     """An adapter in a list."""
 
     name: str = Field(description="The name that it was given.")
+    method: str = Field(description="How it generates pairs.")
+    defects: list[str] = Field(description="The defect types that it learns, one or several.")
 
 
 class Adapter(AdapterSummary):

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import io
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
-from PIL import Image
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from redis.exceptions import RedisError
 
 from service.api import resources, schemas
 from service.api.auth import KeyId
+from service.api.drawn_masks import drawn_mask
 from service.api.jobs import JobId
 from service.api.json_body import documented_body, read_json
-from service.api.made_pairs import MadePair, uploaded
-from service.api.pair_pictures import encoded
+from service.api.made_pairs import uploaded
 from service.api.pairs import LookedAt, looked_at
 from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import rfc3339
 from service.api.services import Services, UsedServices
-from service.api.submission import Submission, replayed, require_rate, submit
+from service.api.submission import Submission, kept_if_created, replayed, require_rate, submit
 from service.core import object_keys
-from service.core.errors import TransientError
 from service.core.object_keys import Kind
 from service.core.record import Record
 from service.core.requests import Phrase
@@ -157,27 +150,9 @@ def _stored_and_submitted(
         "selection": {name: described[name] for name in ("job_id", "by", "approved", "touched_up")},
     }
     job, listed = submission.id, to_json(content).encode()
-    # If no record follows, the reconciler deletes what was stored.
-    services.store.submissions.reserve(job)
-    kept = False
-    try:
+    with kept_if_created(services, job) as created:
         services.storage.put(object_keys.approved(job), listed, "application/json")
-        record = submit(services, submission, request, stored_bytes=len(listed))
-        kept = record.id == job
-    except RedisError:
-        kept = True  # the record may exist, and it would need the list
-        raise
-    finally:
-        if not kept:
-            _free(services, job)
-    return record
-
-
-def _free(services: Services, job: str) -> None:
-    try:
-        services.storage.delete_prefix(object_keys.prefix(job))
-    except TransientError:
-        return  # the reconciler does it
+        return created(submit(services, submission, request, stored_bytes=len(listed)))
 
 
 def _adapter_has_normals(shared: LookedAt, source: Record) -> bool:
@@ -206,8 +181,9 @@ def _checked(shared: LookedAt, source: Record, wanted: SelectionRequest) -> list
             errors.append({"pointer": where, "detail": f"candidate {approval.candidate} is named twice"})
             continue
         if approval.mask is not None:
+            facts = pair.facts
             try:
-                mask = _mask(approval.mask, pair)
+                mask = drawn_mask(approval.mask, {(facts["width"], facts["height"])}, f"candidate {pair.candidate}")
             except ValueError as error:
                 errors.append({"pointer": pointer("approved", place, "mask"), "detail": str(error)})
         at = rfc3339(approval.at.timestamp()) if approval.at is not None else now
@@ -216,26 +192,3 @@ def _checked(shared: LookedAt, source: Record, wanted: SelectionRequest) -> list
         details = [error["detail"] for error in errors]
         raise Problem("invalid_request", summary(details), errors=errors)
     return [found[candidate] for candidate in sorted(found)]
-
-
-def _mask(text: str, pair: MadePair) -> str:
-    """Check a mask and encode it anew, as base64 of a PNG of 0 and 255.
-
-    Raises:
-        ValueError: says what is wrong with it.
-    """
-    facts: Mapping[str, Any] = pair.facts
-    size = (facts["width"], facts["height"])
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as file:
-            if file.size != size:  # known before anything is decoded
-                detail = f"the mask of candidate {pair.candidate} is {file.width} × {file.height} pixels, "
-                raise ValueError(f"{detail}its image {size[0]} × {size[1]}")
-            grey = file.convert("RGBA").convert("L")
-    except (OSError, SyntaxError, binascii.Error) as error:
-        raise ValueError(f"the mask of candidate {pair.candidate} is not base64 of a PNG") from error
-    binary = grey.point(lambda level: 255 * (level > 127))
-    low, high = binary.getextrema()
-    if low == high:
-        raise ValueError(f"the mask of candidate {pair.candidate} is {'full' if high else 'empty'}")
-    return base64.b64encode(encoded(binary)).decode("ascii")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from redis.exceptions import RedisError
 from service.api.problems import Problem
 from service.api.services import Services
 from service.core import object_keys
+from service.core.errors import TransientError
 from service.core.messaging import workers_for
 from service.core.object_keys import Kind
 from service.core.record import Record
@@ -139,6 +141,33 @@ def submit(
             # The record is saved, and the reconciler sends missing messages.
             log.warning("send_postponed", record=record.id, error=repr(error))
     return record
+
+
+@contextmanager
+def kept_if_created(services: Services, record: str) -> Iterator[Callable[[Record], Record]]:
+    """Keep what the block stores for a new record only if the record is created; the block passes that on.
+
+    If the process dies in between, the reconciler deletes what was stored.
+    """
+    services.store.submissions.reserve(record)
+    kept = False
+
+    def created(found: Record) -> Record:
+        nonlocal kept
+        kept = found.id == record
+        return found
+
+    try:
+        yield created
+    except RedisError:
+        kept = True  # the record may exist, and it would need what was stored
+        raise
+    finally:
+        if not kept:
+            try:
+                services.storage.delete_prefix(object_keys.prefix(record))
+            except TransientError as error:
+                log.warning("free_postponed", record=record, error=repr(error))
 
 
 def _conflict(submission: Submission) -> Problem:

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +31,11 @@ from service.core.uploads.names import shown_name
 
 KINDS = tuple(Upload)
 """Form fields that hold files; `images[]` is the same as `images`."""
+
+TYPED = (Upload.IMAGES, Upload.MASKS)
+"""Those that may name the defect type of their files: `images[crack]`."""
+
+_FIELD = re.compile(r"(?P<kind>[a-z_]+)(\[(?P<defect>[^\[\]]*)\])?")
 
 SCRATCH = "upload-"
 """Prefix of the folders that uploads are received in."""
@@ -51,13 +57,14 @@ class UploadedFile:
 
     Attributes:
         kind: one of `KINDS`.
-        index: position among those of its kind, from 0.
+        index: position among those of its kind and defect type, from 0.
         name: the client's name for it without folders, for messages and metadata only; where two files of its kind
             would have the same one, the folders that tell them apart are before it.
         given: the client's name as it was sent, with folders.
         path: the file on the server's disk.
         size: bytes kept; at most one more than the limit.
         sha256: of its content, hexadecimal.
+        defect: the defect type that the form names; empty for none.
     """
 
     kind: str
@@ -67,10 +74,11 @@ class UploadedFile:
     path: Path
     size: int = 0
     sha256: str = ""
+    defect: str = ""
 
     @property
     def pointer(self) -> str:
-        return pointer(self.kind, self.index)
+        return pointer(self.kind, *filter(None, [self.defect]), self.index)
 
 
 @dataclass(slots=True)
@@ -82,19 +90,25 @@ class Form:
     files: list[UploadedFile] = field(default_factory=list)
     errors: list[dict[str, str]] = field(default_factory=list)
 
-    def of(self, kind: str) -> list[UploadedFile]:
-        return [file for file in self.files if file.kind == kind]
+    def of(self, kind: str, defect: str = "") -> list[UploadedFile]:
+        """List the files of a kind that show a defect type; by default those whose type is not named."""
+        return [file for file in self.files if (file.kind, file.defect) == (kind, defect)]
+
+    @property
+    def defects(self) -> list[str]:
+        """The named defect types, in alphabetical order, whatever order they were sent in."""
+        return sorted({file.defect for file in self.files} - {""})
 
     def name_apart(self) -> None:
         """Put folders before the names of files that have the same one, and report those that still do."""
-        for kinds in _NAMED_TOGETHER:
-            together = [file for kind in kinds for file in self.of(kind)]
+        for kinds, defect in product(_NAMED_TOGETHER, ("", *self.defects)):
+            together = [file for kind in kinds for file in self.of(kind, defect)]
             if len({(file.kind, file.name) for file in together}) < len(together):
                 for kind in kinds:
-                    _put_folders_first(self.of(kind))
-        for kind in KINDS:
+                    _put_folders_first(self.of(kind, defect))
+        for kind, defect in product(KINDS, ("", *self.defects)):
             found: set[str] = set()
-            for file in self.of(kind):
+            for file in self.of(kind, defect):
                 if file.name in found:
                     detail = f"two of the {kind} are called {file.name}: keep one of them, or rename one"
                     self.errors.append({"pointer": file.pointer, "detail": detail})
@@ -103,7 +117,7 @@ class Form:
     def fingerprint(self) -> str:
         """Hash fields and files, independent of their order and of the form's boundary."""
         parts = [f"{name}={value!r}" for name, value in self.fields.items()]
-        parts += [f"{file.kind}:{file.name!r}:{file.sha256}" for file in self.files]
+        parts += [f"{file.kind}{file.defect and [file.defect]}:{file.name!r}:{file.sha256}" for file in self.files]
         return hashlib.sha256("\n".join(sorted(parts)).encode(errors="surrogatepass")).hexdigest()
 
 
@@ -249,22 +263,23 @@ class _Receiver:
             self._text.clear()
 
     def _start_file(self, part: str, given: str) -> None:
-        kind = part.removesuffix("[]")
-        if kind not in KINDS:
+        kind, defect = kind_and_defect(part)
+        if kind not in KINDS or (defect and kind not in TYPED):
             raise Problem(
                 "invalid_request",
-                f"unknown file field {part}: send files as {', '.join(f'{known}[]' for known in KINDS)}",
+                f"unknown file field {part}: send files as {', '.join(f'{known}[]' for known in KINDS)}, or, with the "
+                "name of a defect type, as images[crack] and masks[crack]",
                 errors=[{"pointer": pointer(part), "detail": "unknown file field"}],
             )
-        index = len(self.form.of(kind))
-        if index >= self._max_files[kind]:
+        taken = sum(file.kind == kind for file in self.form.files)
+        if taken >= self._max_files[kind]:
             raise Problem(
                 "content_too_large",
                 f"more than {self._max_files[kind]} {kind}: send at most {self._max_files[kind]} for one adapter",
                 errors=[{"pointer": pointer(kind), "detail": f"at most {self._max_files[kind]} files"}],
             )
-        path = self.form.folder / f"{kind}-{index:03}"
-        self._file = UploadedFile(kind, index, client_name(given), given, path)
+        index, path = len(self.form.of(kind, defect)), self.form.folder / f"{kind}-{taken:03}"
+        self._file = UploadedFile(kind, index, client_name(given), given, path, defect=defect)
         self._hash = hashlib.sha256()
         self._open = self._file.path.open("wb")
 
@@ -322,6 +337,12 @@ def _put_folders_first(files: Sequence[UploadedFile]) -> None:
     shared = next(differing, min(map(len, folders), default=0))
     for file, path in zip(files, paths, strict=True):
         file.name = client_name("_".join(path[shared:]))
+
+
+def kind_and_defect(field: str) -> tuple[str, str]:
+    """Split the name of a form's field, `images[crack]`, into kind and defect type; that of `images[]` is empty."""
+    found = _FIELD.fullmatch(unicodedata.normalize("NFC", field))
+    return (found["kind"], (found["defect"] or "").strip()) if found else (field, "")
 
 
 def client_name(name: str) -> str:

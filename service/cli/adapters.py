@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_settings
+from service.cli.options import After, Also, Json, Limit, Name, Set, State, Wait, parse_also, parse_settings
 from service.cli.resources import cancel_one, list_some, remove_one, report_created, show_one
 
 app = typer.Typer(no_args_is_help=True, help="Train adapters on a server (PAIRFORGE_URL, PAIRFORGE_API_KEY).")
@@ -32,6 +32,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
         str | None, typer.Option("--object", help="Name of the product, such as metal plate.")
     ] = None,
     defect_name: Annotated[str | None, typer.Option("--defect", help="Name of the defect, such as scratch.")] = None,
+    also: Also = None,
     base: Annotated[str | None, typer.Option(help="Base model; default: the server's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
@@ -40,8 +41,9 @@ def create(  # noqa: PLR0913 - every option is a parameter
     json: Json = False,
 ) -> None:
     """Upload images and masks, and train an adapter on them."""
-    from service.cli.files import held_out_pictures, normal_pictures, pair_pictures
+    from service.cli.files import held_out_pictures, normal_pictures, pair_pictures, typed_pictures
     from service.cli.session import connect, session
+    from service.client.resources import Pictures
 
     with session(
         json=json, interrupted="if the adapter was created, its training continues; see: pairforge adapters list"
@@ -55,7 +57,14 @@ def create(  # noqa: PLR0913 - every option is a parameter
             "seed": seed,
             **parse_settings(settings or ()),
         }
-        found_images, found_masks, pair_notes = pair_pictures(images, masks)
+        found_images: Pictures
+        found_masks: Pictures
+        if also:
+            types = {defect_name or "defect": (images, masks), **parse_also(also, defect_name or "defect")}
+            options["defect"] = None  # the files name theirs
+            found_images, found_masks, pair_notes = typed_pictures(types)
+        else:
+            found_images, found_masks, pair_notes = pair_pictures(images, masks)
         good, normal_notes = normal_pictures(normals)
         held_out, held_out_notes = held_out_pictures(held_out_images, held_out_masks, held_out_normals)
         for note in (*pair_notes, *normal_notes, *held_out_notes):

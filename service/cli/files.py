@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from collections.abc import Mapping
 from pathlib import Path
+
+from PIL import Image
 
 from service.client import HeldOut
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
 from service.core.uploads.decoding import ImageLimits
+from service.core.uploads.images import read_mask
 from service.core.uploads.layouts import normals_folder
 from service.core.uploads.listing import Notes, listed
 from service.core.uploads.pairs import files_to_send
@@ -24,6 +30,48 @@ def pair_pictures(images: Path, masks: Path) -> tuple[Named, Named, list[str]]:
         UnusableFilesError: a folder cannot be read, or contains several kinds of defect.
     """
     return files_to_send(images, masks, ImageLimits())
+
+
+def typed_pictures(
+    folders: Mapping[str, tuple[Path, Path]],
+) -> tuple[dict[str, Named], dict[str, Named], list[str]]:
+    """Find the images and masks of several defect types, type → files each; notes say what is left out.
+
+    Raises:
+        UnusableFilesError: a folder cannot be read.
+    """
+    found = {name: pair_pictures(images, masks) for name, (images, masks) in folders.items()}
+    notes = [f"{name}: {note}" for name, (*_, left_out) in found.items() for note in left_out]
+    return {name: pair[0] for name, pair in found.items()}, {name: pair[1] for name, pair in found.items()}, notes
+
+
+def regions(path: Path | None) -> list[dict[str, str]] | None:
+    """Read a region of all good parts, or a folder of one for each, as a job's `allowed` or `forbidden`.
+
+    Args:
+        path: a mask; or a folder of masks that are named like the good parts. None for no region.
+
+    Raises:
+        UnusableFilesError: the folder cannot be read.
+        UsageError: a file is no mask.
+    """
+    if path is None:
+        return None
+    if not path.is_dir():
+        return [{"mask": _drawn(path)}]
+    problems: list[FileProblem] = []
+    files = listed(Upload.MASKS, path, Notes(), problems)
+    if problems:
+        raise UnusableFilesError(problems)
+    return [{"mask": _drawn(file), "normal": name} for name, file in files.items() if isinstance(file, Path)]
+
+
+def _drawn(path: Path) -> str:
+    """Return a mask as base64 of a PNG, whatever kind of file it is."""
+    mask, _ = read_mask(path, path.name, ImageLimits())
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def held_out_pictures(

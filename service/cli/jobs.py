@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_settings
+from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_counts, parse_settings
 from service.cli.resources import cancel_one, list_some, remove_one, report_created, show_one
 from service.core.limits import read_limits
 
@@ -18,10 +18,30 @@ app = typer.Typer(no_args_is_help=True, help="Generate datasets on a server (PAI
 def create(  # noqa: PLR0913 - every option is a parameter
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Id of a trained adapter.")],
     *,
-    num_pairs: Annotated[int, typer.Option("--num-pairs", "-n", help="Number of pairs that pass the quality checks.")],
+    num_pairs: Annotated[
+        int | None, typer.Option("--num-pairs", "-n", help="Number of pairs that pass the quality checks.")
+    ] = None,
+    defects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=N,NAME=N",
+            help="Pairs of each defect type, of an adapter that has several; by default --num-pairs, spread evenly.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     formats: Annotated[str, typer.Option(metavar="NAMES", help="Further layouts: mvtec,coco,yolo,labelstudio.")] = "",
+    allowed: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="Where defects may lie: a mask for all good parts, white; or a folder of masks named like the good "
+            "parts, of which those without one are not used.",
+        ),
+    ] = None,
+    forbidden: Annotated[
+        Path | None, typer.Option(metavar="FILE|DIR", help="Where defects may not lie, likewise.")
+    ] = None,
     limits: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON file with limits of the quality checks.")
     ] = None,
@@ -39,15 +59,19 @@ def create(  # noqa: PLR0913 - every option is a parameter
     json: Json = False,
 ) -> None:
     """Generate a dataset of image-mask pairs."""
+    from service.cli.files import regions
     from service.cli.session import connect, session
 
     with session(json=json, interrupted="if the job was created, it continues; see: pairforge jobs list") as output:
         options = {
+            "defects": parse_counts(defects) if defects is not None else None,
             "seed": seed,
             "steps": steps,
             "formats": [name.strip() for name in formats.split(",") if name.strip()] or None,
             "limits": read_limits(limits) if limits is not None else None,
             "max_attempts": max_attempts,
+            "allowed": regions(allowed),
+            "forbidden": regions(forbidden),
             "evaluation": _evaluation(evaluate, evaluation_seeds),
             **parse_settings(settings or ()),
         }

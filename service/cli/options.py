@@ -27,6 +27,58 @@ Set = Annotated[
 ]
 
 
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=IMAGES,MASKS",
+        help="A further defect type of the same product; can be repeated. Of anomalydiffusion alone.",
+    ),
+]
+
+
+def parse_also(given: Sequence[str], first: str) -> dict[str, tuple[Path, Path]]:
+    """Parse `["break=break/images,break/masks"]` to defect type → folders of images and masks.
+
+    Args:
+        first: name of the type that the command's own folders show.
+
+    Raises:
+        UsageError: naming every entry that is not of that form, and names that are there twice.
+    """
+    types: dict[str, tuple[Path, Path]] = {}
+    problems, names = [], [first]
+    for one in given:
+        name, is_there, folders = (part.strip() for part in one.partition("="))
+        images, comma, masks = (part.strip() for part in folders.partition(","))
+        if not (is_there and comma and name and images and masks):
+            problems.append(f"--also is {one!r}; it must be NAME=IMAGES,MASKS, like break=break/images,break/masks")
+            continue
+        names.append(name)
+        types[name] = Path(images), Path(masks)
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"two defect types are named {', '.join(doubled)}: give each a name of its own")
+    if problems:
+        raise UsageError(problems)
+    return types
+
+
+def parse_counts(text: str) -> dict[str, int]:
+    """Parse `crack=8,break=4` to `{"crack": 8, "break": 4}`.
+
+    Raises:
+        UsageError: an entry is not NAME=N, or a name is there twice.
+    """
+    counts: dict[str, int] = {}
+    for entry in text.split(","):
+        name, sign, number = (part.strip() for part in entry.rpartition("="))
+        if not (sign and name and number.isdecimal()):
+            raise UsageError(f"--defects: {entry.strip()!r} is not NAME=N, as in crack=8,break=4")
+        if name in counts:
+            raise UsageError(f"--defects: {name} is named twice")
+        counts[name] = int(number)
+    return counts
+
+
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     """Parse `["rank=8", "bcm=true"]` to `{"rank": 8, "bcm": True}`; a value that is not JSON is taken as text.
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx2
 
-from service.client.resources import Files, HeldOut, Page, Resource
+from service.client.resources import Files, HeldOut, Page, Pictures, Resource
 from service.client.transport import UNAVAILABLE, ApiError, Transport
 from service.core.atomic_write import atomic_file
 from service.core.errors import TransientError, UsageError
@@ -60,8 +60,8 @@ class Client:
 
     def create_adapter(
         self,
-        images: Files,
-        masks: Files,
+        images: Pictures,
+        masks: Pictures,
         normals: Files = (),
         *,
         held_out: HeldOut | None = None,
@@ -71,8 +71,8 @@ class Client:
         """Upload pairs and train an adapter on them.
 
         Args:
-            images: photographs of the defect.
-            masks: their masks; the names are the same except for the suffix.
+            images: photographs of the defect; of several defect types of one product, type → photographs.
+            masks: their masks, likewise; the names are the same except for the suffix.
             normals: photographs without a defect.
             held_out: what jobs of this adapter can be evaluated on.
             idempotency_key: key of an earlier process's request; repeating it returns the same adapter.
@@ -93,16 +93,19 @@ class Client:
         return Resource.model_validate(self._transport.answer(send).json())
 
     def create_job(
-        self, adapter_id: str, num_pairs: int, *, idempotency_key: str | None = None, **options: Any
+        self, adapter_id: str, num_pairs: int | None = None, *, idempotency_key: str | None = None, **options: Any
     ) -> Resource:
         """Generate a dataset of `num_pairs` accepted pairs; options that are None are not sent.
 
         Args:
+            num_pairs: may be left out where `defects` says how many of each defect type, as in `{"crack": 8}`.
             idempotency_key: key of an earlier process's request; repeating it returns the same job.
-            options: of sampling, `formats`, `limits`, `max_attempts`, and `evaluation` with `profile` and `seeds`.
+            options: of sampling, `defects`, `formats`, `limits`, `max_attempts`, `placements`, `allowed`, `forbidden`,
+                and `evaluation` with `profile` and `seeds`.
         """
-        chosen = {name: value for name, value in options.items() if value is not None}
-        body = {"adapter_id": adapter_id, "num_pairs": num_pairs, **chosen}
+        given = {"num_pairs": num_pairs, **options}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        body = {"adapter_id": adapter_id, **chosen}
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         answer = self._transport.request("POST", f"{PREFIX}/jobs", json=body, headers=headers)
         return Resource.model_validate(answer.json())
@@ -250,7 +253,18 @@ def _form_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _parts(kind: str, files: Files) -> list[tuple[str, str, Path]]:
-    """List the parts of a form: field, name and path of each file."""
-    named = files.items() if isinstance(files, Mapping) else ((path.name, path) for path in files)
-    return [(f"{kind}[]", shown_name(name), path) for name, path in named]
+def _parts(kind: str, pictures: Pictures) -> list[tuple[str, str, Path]]:
+    """List the parts of a form: field, with the defect type where there are several; name and path of each file."""
+    parts = []
+    for defect, files in _by_type(pictures).items():
+        named = files.items() if isinstance(files, Mapping) else ((path.name, path) for path in files)
+        parts += [(f"{kind}[{defect}]", shown_name(name), path) for name, path in named]
+    return parts
+
+
+def _by_type(pictures: Pictures) -> Mapping[str, Files]:
+    """Return defect type → files; the type of files without one is empty."""
+    if not isinstance(pictures, Mapping):
+        return {"": pictures}
+    typed = {name: files for name, files in pictures.items() if not isinstance(files, Path)}
+    return typed or {"": {name: path for name, path in pictures.items() if isinstance(path, Path)}}

@@ -14,6 +14,9 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 Files = Sequence[Path] | Mapping[str, Path]
 """Files to upload; those of a mapping are sent with its keys as names."""
 
+Pictures = Files | Mapping[str, Files]
+"""Files of one defect type, or defect type → files."""
+
 
 class HeldOut(NamedTuple):
     """Files on which jobs are evaluated; no training sees them.

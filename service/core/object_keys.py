@@ -148,6 +148,11 @@ def rejected(job: str, owner: str) -> str:
     return f"{results(job, owner)}rejected.zip"
 
 
+def places(job: str) -> str:
+    """Return the key of the masks that were drawn for a job, stored before its record is created."""
+    return f"{prefix(job)}places.json"
+
+
 def approved(job: str) -> str:
     """Return the key of the list of pairs that a selection consists of, stored before its record is created."""
     return f"{prefix(job)}approved.json"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import secrets
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.core.options.common import Seed, Share
@@ -44,6 +44,9 @@ def _json_object(value: Any) -> Any:
         message = 'it must be a JSON object such as {"line": "3"}'
         raise PydanticCustomError("metadata", message) from error
 
+
+MOST_CORNERS = 4000
+"""Of all outlines of one list together."""
 
 RandomSeed = Annotated[
     Seed,
@@ -148,21 +151,56 @@ class QualityOptions(_Json):
     """Thresholds of the quality checks."""
 
 
-class PlacementRequest(_Request):
-    """A place to draw a defect in.
+class RegionRequest(_Request):
+    """A part of a photograph, as an outline or as a drawn mask.
 
     Attributes:
-        polygon: the outline of the mask, x and y as shares of the photograph's width and height.
-        normal: name of the good part to draw on; None for one of them in turn.
+        polygon: the outline, x and y as shares of the photograph's width and height.
+        mask: base64 of a PNG of the photograph's size, white is the part.
+        normal: name of the good part that it is a part of; None for all.
     """
 
     polygon: Annotated[
-        tuple[tuple[Share, Share], ...],
-        Field(min_length=3, max_length=1000, description="Outline of the mask: x and y as shares of the photograph."),
-    ]
+        tuple[tuple[Share, Share], ...] | None,
+        Field(min_length=3, max_length=1000, description="Outline: x and y as shares of the photograph."),
+    ] = None
+    mask: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=4_000_000,
+            description="Drawn mask, instead of an outline: base64 of a PNG of the photograph's size, white is the "
+            "part. Records show `sha256:` and its hash.",
+        ),
+    ] = None
+    normal: Annotated[str | None, Field(max_length=255, description="Name of the good part; null for all.")] = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.polygon is None) == (self.mask is None):
+            raise PydanticCustomError("one_of_both", "give either polygon or mask")
+        return self
+
+
+class PlacementRequest(RegionRequest):
+    """A place to draw a defect in, as an outline or as a drawn mask.
+
+    Attributes:
+        normal: name of the good part to draw on; None for one in turn that it fits.
+        defect: the defect type to draw; None for any.
+    """
+
     normal: Annotated[
         str | None, Field(max_length=255, description="Name of the good part to draw on; null for one in turn.")
     ] = None
+    defect: Annotated[
+        Phrase | None, Field(description="Defect type to draw, of an adapter that learned several; null for any.")
+    ] = None
+
+
+def _without_num_pairs(schema: dict[str, Any]) -> None:
+    """`defects` can stand for it."""
+    schema["required"].remove("num_pairs")
 
 
 @with_options(offered("sampling"))
@@ -171,15 +209,31 @@ class JobRequest(_Json):
 
     Attributes:
         num_pairs: number of accepted pairs.
+        defects: how many of them show each defect type; None to spread them evenly over those that the adapter learned.
         formats: further layouts of the dataset.
         limits: thresholds of the quality checks.
         max_attempts: most candidates to try; None for ten per pair.
         placements: masks to draw defects in, pair by pair in turn; None where the method chooses them.
+        allowed, forbidden: where defects may lie, and where not; None for everywhere, and nowhere.
         evaluation: measures the pairs on the adapter's held-out photographs; None for no evaluation.
     """
 
+    model_config = ConfigDict(json_schema_extra=_without_num_pairs)
+
     adapter_id: Annotated[str, Field(pattern=r"^adp_[0-9a-z]{26}$", description="An adapter that has succeeded.")]
-    num_pairs: Annotated[int, Field(ge=1, description="Pairs to accept.")]
+    num_pairs: Annotated[
+        int, Field(ge=1, description="Pairs to accept; may be left out with `defects`, whose sum it is then.")
+    ]
+    defects: Annotated[
+        dict[Phrase, Annotated[int, Field(strict=True, ge=1)]] | None,
+        Field(
+            min_length=1,
+            max_length=64,
+            description="Pairs of each defect type, of an adapter that learned several; types that are not named get "
+            "none. By default `num_pairs` is spread evenly, and the first types, in alphabetical order, get what is "
+            "left over.",
+        ),
+    ] = None
     seed: RandomSeed = Field(default_factory=new_seed)
     formats: Annotated[
         tuple[Literal["mvtec", "coco", "yolo", "labelstudio"], ...],
@@ -197,6 +251,23 @@ class JobRequest(_Json):
             description="Masks to draw defects in, one per candidate in turn. Of anomalydiffusion alone.",
         ),
     ] = None
+    allowed: Annotated[
+        tuple[RegionRequest, ...] | None,
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="Where defects may lie: in any of these. Good parts that none is a part of are not used. Of "
+            "dualanodiff and anomalydiffusion.",
+        ),
+    ] = None
+    forbidden: Annotated[
+        tuple[RegionRequest, ...] | None,
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="Where defects may not lie, even if it is allowed. Of dualanodiff and anomalydiffusion.",
+        ),
+    ] = None
     evaluation: Annotated[
         EvaluationOptions | None,
         Field(
@@ -207,6 +278,34 @@ class JobRequest(_Json):
 
     metadata: Metadata = Field(default_factory=dict)
     webhook: Webhook = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _summed(cls, values: Any) -> Any:
+        """Take the sum of the types' pairs where their number is left out."""
+        defects = values.get("defects") if isinstance(values, dict) and "num_pairs" not in values else None
+        if not isinstance(defects, dict) or not all(type(count) is int for count in defects.values()):
+            return values
+        return {**values, "num_pairs": sum(defects.values())}
+
+    @field_validator("defects")
+    @classmethod
+    def _as_many(cls, defects: dict[str, int] | None, others: ValidationInfo) -> dict[str, int] | None:
+        pairs = others.data.get("num_pairs")
+        if defects is not None and pairs is not None and sum(defects.values()) != pairs:
+            message = "they are {sum} pairs together, and num_pairs is {pairs}: leave num_pairs out"
+            raise PydanticCustomError("other_sum", message, {"sum": sum(defects.values()), "pairs": pairs})
+        return defects
+
+    @field_validator("placements", "allowed", "forbidden")
+    @classmethod
+    def _few_corners(cls, parts: tuple[RegionRequest, ...] | None) -> tuple[RegionRequest, ...] | None:
+        """Keep records small: they hold the outlines."""
+        corners = sum(len(part.polygon or ()) for part in parts or ())
+        if corners > MOST_CORNERS:
+            message = "the outlines have {corners} corners together, at most {most} are accepted: send masks instead"
+            raise PydanticCustomError("too_many_corners", message, {"corners": corners, "most": MOST_CORNERS})
+        return parts
 
     @field_validator("max_attempts")
     @classmethod

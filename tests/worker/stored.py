@@ -21,6 +21,7 @@ from model.generation.dataset import make_dataset
 from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_mask_networks
+from model.method import DefectType, TrainingRequest
 from model.methods import load_adapter, train_adapter
 from model.types import Pair
 from service.core import object_keys
@@ -32,6 +33,7 @@ from service.core.record import Record
 from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
+from tests.support import tiny_anomaly
 from tests.support.tiny_data import PERMISSIVE, drawn_normal, drawn_pair, last, tiny_config, training_request
 from worker.attempt.context import Context
 from worker.attempt.model_cache import ModelCache
@@ -39,6 +41,8 @@ from worker.monitoring.metrics import WorkerMetrics
 
 TRAINING = asdict(tiny_config(steps=6, checkpoint_every=3))
 PAIRS = [drawn_pair(0), drawn_pair(1)]
+TYPES = {"break": [drawn_pair(2), drawn_pair(3)], "crack": PAIRS}
+TYPED_TRAINING = asdict(tiny_anomaly.tiny_config(steps=6, checkpoint_every=3))
 NORMALS = [drawn_normal(0), drawn_normal(1)]
 SAMPLING = {"steps": 2, "batch": 2, "mask_method": "threshold", "seed": 5}
 
@@ -92,13 +96,24 @@ class Service:
         return Context(chosen, redis, store, objects, self.dispatcher, model_cache, stopping, metrics, profiles)
 
     def create_adapter(
-        self, *, normals: list[NormalImage] = NORMALS, held_out: HeldOut | None = None, **training: Any
+        self,
+        *,
+        normals: list[NormalImage] = NORMALS,
+        held_out: HeldOut | None = None,
+        types: Mapping[str, list[Pair]] | None = None,
+        **training: Any,
     ) -> str:
-        """A queued adapter with its uploads, listed as before there were held-out ones if it has none; no message."""
+        """A queued adapter with its uploads, listed as before there were held-out ones if it has none; no message.
+
+        Args:
+            types: defect type → pairs, for AnomalyDiffusion; else DualAnoDiff learns `PAIRS`.
+        """
         adapter = object_keys.new_id(Kind.ADAPTER)
+        pairs = PAIRS if types is None else [pair for each in types.values() for pair in each]
+        defects = [name for name, each in (types or {}).items() for _ in each]
         pictures = {
-            Upload.IMAGES: [(pair.name, pair.image) for pair in PAIRS],
-            Upload.MASKS: [(pair.name, pair.mask) for pair in PAIRS],
+            Upload.IMAGES: [(pair.name, pair.image) for pair in pairs],
+            Upload.MASKS: [(pair.name, pair.mask) for pair in pairs],
             Upload.NORMALS: [(normal.name, normal.image) for normal in normals],
         }
         if held_out is not None:
@@ -113,17 +128,26 @@ class Service:
                 content, key = png(pixels), object_keys.upload(adapter, kind, number)
                 self.objects.put(key, content, "image/png")
                 digest = hashlib.sha256(content).hexdigest()
-                listed[kind].append({"name": name, "key": key, "bytes": len(content), "sha256": digest})
+                named_type = {"defect": defects[number]} if defects and kind in {Upload.IMAGES, Upload.MASKS} else {}
+                listed[kind].append({"name": name, "key": key, "bytes": len(content), "sha256": digest, **named_type})
         self.objects.put(object_keys.inputs(adapter), json.dumps(listed).encode(), "application/json")
-        request = {"name": "tiles", "object": "metal tile", "defect": "crack", "base": None}
-        self.store.submissions.create(Kind.ADAPTER, adapter, "me", {**request, "training": {**TRAINING, **training}})
+        request: dict[str, Any] = {"name": "tiles", "object": "metal tile", "defect": "crack", "base": None}
+        request["training"] = {**(TRAINING if types is None else TYPED_TRAINING), **training}
+        if types is not None:
+            request |= {"method": "anomalydiffusion", "defect": ", ".join(types)}
+            request["defects"] = [{"name": name, "pairs": len(each)} for name, each in types.items()]
+        self.store.submissions.create(Kind.ADAPTER, adapter, "me", request)
         return adapter
 
     def succeeded_adapter(
-        self, made: Path, normals: list[NormalImage] = NORMALS, held_out: HeldOut | None = None
+        self,
+        made: Path,
+        normals: list[NormalImage] = NORMALS,
+        held_out: HeldOut | None = None,
+        types: Mapping[str, list[Pair]] | None = None,
     ) -> str:
         """An adapter that has the files of a folder."""
-        adapter, owner = self.create_adapter(normals=normals, held_out=held_out), "library"
+        adapter, owner = self.create_adapter(normals=normals, held_out=held_out, types=types), "library"
         assert self.store.claims.claim(adapter, owner)
         files = []
         for path in sorted(path for path in made.rglob("*") if path.is_file()):
@@ -171,6 +195,25 @@ def train_by_library(base: Base, folder: Path, **training: Any) -> Path:
     pairs = [Pair(pair.name, pair.image, pair.mask) for pair in PAIRS]
     config = replace(tiny_config(), **{**TRAINING, **training})
     last(train_adapter(training_request(base, pairs, config, load_mask_networks(base)), target, folder / "workspace"))
+    return target
+
+
+def train_typed_by_library(base: Base, folder: Path, **training: Any) -> Path:
+    """AnomalyDiffusion on `TYPES`, likewise."""
+    target = folder / "typed"
+    (first, pairs), *others = TYPES.items()
+    request = TrainingRequest(
+        base,
+        pairs,
+        tiny_anomaly.tiny_config(**{**TYPED_TRAINING, **training}),
+        "metal tile",
+        first,
+        load_mask_networks(base),
+        normals=NORMALS,
+        method="anomalydiffusion",
+        others=[DefectType(name, each) for name, each in others],
+    )
+    last(train_adapter(request, target, folder / "typed-workspace"))
     return target
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import httpx2
 import numpy as np
@@ -18,8 +22,9 @@ from model.methods import METHODS, load_adapter, train_adapter
 from model.runtime.progress import Progress
 from tests.service.api.conftest import serving
 from tests.service.embedded.running import LENIENT
+from tests.support.waiting import wait_until
 from tests.worker.celery_worker import CeleryWorker
-from tests.worker.stored import NORMALS, PAIRS, Service
+from tests.worker.stored import NORMALS, PAIRS, Service, png
 from tests.worker.test_baselines import shown, succeeded, uploads
 
 METHOD = METHODS["anomalydiffusion"]
@@ -49,9 +54,29 @@ def test_from_upload_to_dataset(
         job = succeeded(client, client.post("/v1/jobs", json=asked).headers["location"])
         zipped = client.get(job["links"]["dataset"]).content
         outline = {"polygon": [[0.2, 0.2], [0.6, 0.2], [0.6, 0.5], [0.2, 0.5]], "normal": "good1.png"}
-        wanted = {**asked, "num_pairs": 1, "placements": [outline]}
+        wanted = {**asked, "num_pairs": 1, "region": None, "placements": [outline]}
         placed = succeeded(client, client.post("/v1/jobs", json=wanted).headers["location"])
         (tmp_path / "placed.zip").write_bytes(client.get(placed["links"]["dataset"]).content)
+        drawn = np.zeros(NORMALS[0].image.shape[:2], np.uint8)
+        drawn[30:33, 5:30] = drawn[20:30, 5:9] = 255
+        right = {"polygon": [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]}
+        mask = {"mask": base64.b64encode(png(drawn)).decode(), "normal": "good0.png", "defect": "blot"}
+        wanted = {**asked, "num_pairs": 1, "region": None, "placements": [mask]}
+        unmet = ended(client, client.post("/v1/jobs", json={**wanted, "forbidden": [right]}).headers["location"])
+        exact = succeeded(client, client.post("/v1/jobs", json=wanted).headers["location"])
+        (tmp_path / "exact.zip").write_bytes(client.get(exact["links"]["dataset"]).content)
+        bounded = {**asked, "num_pairs": 2, "region": None, "allowed": [{**right, "normal": "good1.png"}]}
+        bounded = succeeded(client, client.post("/v1/jobs", json=bounded).headers["location"])
+        (tmp_path / "bounded.zip").write_bytes(client.get(bounded["links"]["dataset"]).content)
+    assert unmet["error"]["code"] == "unusable_input"
+    assert "of the mask good0 lies where no defect may" in unmet["error"]["problems"][0]
+    ((_, mask_bytes),) = shown(tmp_path / "exact.zip")
+    assert mask_bytes == (drawn > 0).tobytes()
+    assert exact["request"]["placements"][0]["mask"].startswith("sha256:")
+    assert exact["stored_bytes"] > exact["dataset"]["bytes"]
+    for _, content in shown(tmp_path / "bounded.zip"):
+        assert not np.frombuffer(content, np.bool_).reshape(drawn.shape)[:, : drawn.shape[1] // 2].any()
+    assert {pair["normal"] for pair in manifest(tmp_path / "bounded.zip")} == {"good1"}
     ((_, mask),) = shown(tmp_path / "placed.zip")
     box = np.frombuffer(mask, np.bool_).reshape(NORMALS[1].image.shape[:2])
     assert box[12:27, 9:25].all()
@@ -62,6 +87,17 @@ def test_from_upload_to_dataset(
     (tmp_path / "dataset.zip").write_bytes(zipped)
     assert read_dataset(tmp_path / "dataset.zip").num_pairs == 3
     assert shown(tmp_path / "dataset.zip") == by_library(base, tmp_path / "adapter", job["counts"]["attempts"])[:3]
+
+
+def ended(client: httpx2.Client, path: str) -> dict[str, Any]:
+    """A job's or adapter's last state."""
+    wait_until(lambda: client.get(path).json()["state"] in {"succeeded", "failed"})
+    return dict(client.get(path).json())
+
+
+def manifest(path: Path) -> list[dict[str, Any]]:
+    with ZipFile(path) as file:
+        return [json.loads(line) for line in file.read("manifest.jsonl").splitlines()]
 
 
 def by_library(base: Base, folder: Path, attempts: int) -> list[tuple[bytes, bytes]]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from model.data.placement import NormalImage
+from model.method import DefectType
 from model.types import ImageArray, MaskArray, Pair
 from service.core import object_keys
 from service.core.errors import TransientError
@@ -23,10 +24,26 @@ from worker.attempt.retry import retry
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Pairs and normal images of an adapter: those that it is trained on, or those that are held out."""
+    """Pairs and normal images of an adapter: those that it is trained on, or those that are held out.
+
+    Attributes:
+        defects: the defect type of each pair; empty where the upload named none.
+    """
 
     pairs: list[Pair]
     normals: list[NormalImage]
+    defects: list[str]
+
+    def types(self, name: str) -> list[DefectType]:
+        """Group the pairs by defect type, in the order of the types' names.
+
+        Args:
+            name: of the type of an upload that named none.
+        """
+        found: dict[str, list[Pair]] = {}
+        for pair, defect in zip(self.pairs, self.defects, strict=True):
+            found.setdefault(defect or name, []).append(pair)
+        return [DefectType(each, pairs) for each, pairs in sorted(found.items())]
 
 
 def read_inputs(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> Inputs:
@@ -68,7 +85,8 @@ def _read(
         Pair(image["name"], _image(objects, image, check), _mask(objects, mask, check))
         for image, mask in zip(images, masks, strict=True)
     ]
-    return Inputs(pairs, [NormalImage(each["name"], _image(objects, each, check)) for each in normals])
+    good = [NormalImage(each["name"], _image(objects, each, check)) for each in normals]
+    return Inputs(pairs, good, [image.get("defect", "") for image in images])
 
 
 def _listed(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> dict[str, list[dict[str, Any]]]:

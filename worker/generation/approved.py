@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class ApprovedPairs:
         described = json.loads(source.read("dataset.json"))
         rows = [json.loads(line) for line in source.read("manifest.jsonl").splitlines()]
         chosen = [row for row in rows if row["candidate"] in approved.pairs]
-        counts = _counts(described["counts"], len(rows), len(chosen))
+        counts = _counts(described["counts"], len(rows), chosen)
         formats = list(self._record.request["formats"])
         provenance = Provenance(
             object_name=described["object"],
@@ -139,6 +139,7 @@ class ApprovedPairs:
                 normal=row["normal"],
                 window=tuple(row["window"]) if row["window"] else None,
                 scores={name: score for name, score in row["scores"].items() if score is not None},
+                defect=row.get("defect"),
                 review={"by": review["by"], "at": review["at"], "mask_touched_up": drawn is not None},
             )
         self._report.report(Progress("finish", len(rows), len(rows), "pairs"))
@@ -158,12 +159,21 @@ class ApprovedPairs:
                 yield each.name, each.image
 
 
-def _counts(made: dict[str, Any], accepted: int, approved: int) -> dict[str, Any]:
-    """Count what a reviewer left out beside what the checks rejected."""
+def _counts(made: dict[str, Any], accepted: int, approved: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count what a reviewer left out beside what the checks rejected.
+
+    Args:
+        made, accepted: counts of the dataset that was reviewed, and its pairs.
+        approved: the manifest's rows that were approved.
+    """
     rejected = dict(made["rejected"])
-    if left_out := accepted - approved + rejected.get(NOT_APPROVED, 0):
+    if left_out := accepted - len(approved) + rejected.get(NOT_APPROVED, 0):
         rejected[NOT_APPROVED] = left_out
-    return {"attempts": made["attempts"], "accepted": approved, "rejected": dict(sorted(rejected.items()))}
+    counts = {"attempts": made["attempts"], "accepted": len(approved), "rejected": dict(sorted(rejected.items()))}
+    if "defects" in made:
+        defects = {name: sum(row["defect"] == name for row in approved) for name in made["defects"]}
+        counts |= {"skipped": made["skipped"], "defects": defects}
+    return counts
 
 
 def _image(content: bytes) -> ImageArray:

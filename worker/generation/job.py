@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.data.places import Places, outlined
 from model.export.dataset import check_formats
 from model.generation.filter import CandidateFilter
 from model.generation.request import GenerationRequest
 from model.method import Sampler
 from model.methods import method_of
+from model.types import MaskArray
 from service.core.options.declaration import chosen
 from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
 from worker.attempt.model_cache import Loaded
+from worker.generation.places import places_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,11 @@ class GenerationJob:
         return CandidateFilter(self.request)
 
 
-def prepare_job(asked: dict[str, Any], loaded: Loaded) -> GenerationJob:
+def prepare_job(asked: dict[str, Any], loaded: Loaded, drawn: Mapping[str, MaskArray]) -> GenerationJob:
     """Fill in the defaults of a `JobRequest` and prepare its adapter.
+
+    Args:
+        drawn: the masks that were drawn for the job, see `worker.generation.places.read_drawn`.
 
     Raises:
         UsageError: if options do not fit the adapter or its base; names each.
@@ -73,10 +78,7 @@ def prepare_job(asked: dict[str, Any], loaded: Loaded) -> GenerationJob:
         limits=QualityLimits(**chosen(asked["limits"])),
         formats=tuple(asked["formats"]),
         max_attempts=asked["max_attempts"],
-        places=_places(asked.get("placements"), loaded),
+        places=places_of(asked, drawn, loaded.normals),
+        defects=asked.get("defects"),
     )
     return GenerationJob(request, request.sampler(compiles=True))
-
-
-def _places(asked: list[dict[str, Any]] | None, loaded: Loaded) -> Places:
-    return outlined([(place["polygon"], place["normal"]) for place in asked or ()], loaded.normals)

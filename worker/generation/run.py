@@ -41,6 +41,7 @@ from worker.generation.blocks import Blocks
 from worker.generation.evaluated_job import EvaluatedJob
 from worker.generation.evaluation import STAGE
 from worker.generation.job import GenerationJob, prepare_job
+from worker.generation.places import read_drawn
 from worker.generation.rejected import REJECTED_KEPT, pack_rejected
 from worker.generation.selection import Selection
 from worker.generation.stored import store_dataset
@@ -99,7 +100,8 @@ class _Generation:
             self._report.stage("prepare")
         asked = self._record.request
         loaded = self._context.model_cache.adapter(asked["adapter_id"], self._lease.check)
-        job = prepare_job(asked, loaded)
+        drawn = read_drawn(self._context.objects, self._record.id, asked, self._lease.check)
+        job = prepare_job(asked, loaded, drawn)
         self._report.request = {**asked, **job.request.settings.as_dict(), "limits": asdict(job.request.limits)}
         selection = Selection(self._context, self._lease, self._blocks, job)
         selection.look()
@@ -166,14 +168,19 @@ class _Generation:
             if number is None:
                 yield _Round()
                 continue
-            decoded = yield from self._sample_block(job, job.indices(number))
+            decoded = yield from self._sample_block(job, job.indices(number), selection)
             yield _Round(number, decoded)
             made = number
 
-    def _sample_block(self, job: GenerationJob, indices: Sequence[int]) -> Generator[Progress, None, list[DecodedPair]]:
+    def _sample_block(
+        self, job: GenerationJob, indices: Sequence[int], selection: Selection
+    ) -> Generator[Progress, None, list[DecodedPair]]:
+        def is_needed(index: int) -> bool:
+            return job.request.is_needed(index, selection.counts.defects)
+
         began, metrics, budget = time.perf_counter(), self._context.metrics, job.sampler.budget
         halvings, decoded = budget.halvings, list[DecodedPair]()
-        for item in job.sampler.decoded(indices[0], indices[-1] + 1):
+        for item in job.sampler.decoded(indices[0], indices[-1] + 1, is_needed):
             if isinstance(item, Progress):
                 yield item
             else:
@@ -181,7 +188,7 @@ class _Generation:
         if budget.halvings > halvings:  # if a single pair does not fit, the attempt ends, which counts it
             log.warning("batch_halved", batch=budget.pairs)
             metrics.out_of_memory.labels(self._record.kind).inc(budget.halvings - halvings)
-        metrics.sampled(len(indices), min(job.block_size, budget.pairs), time.perf_counter() - began)
+        metrics.sampled(len(decoded), min(job.block_size, budget.pairs), time.perf_counter() - began)
         return decoded
 
     def _store(self, number: int, decoded: Sequence[DecodedPair]) -> None:
@@ -215,7 +222,8 @@ class _Generation:
             result["partial"] = {"num_pairs": counts["accepted"], "code": "attempts_used_up", "detail": partial}
         if evaluation is not None:
             result["verdict"] = evaluation["verdict"]
-        succeeded = retry(lambda: self._context.store.claims.succeed(job, owner, result, size + kept), check)
+        stored_bytes = self._record.stored_bytes + size + kept  # drawn masks are stored already
+        succeeded = retry(lambda: self._context.store.claims.succeed(job, owner, result, stored_bytes), check)
         if succeeded:
             log.info("generation_succeeded", bytes=stored["bytes"])
             retry(lambda: self._delete_others(stored["dataset"]), patience=SCRATCH_PATIENCE)

@@ -43,7 +43,7 @@ class Selection:
         return self._ends(self.counts)
 
     def _ends(self, counts: Counts) -> bool:
-        return counts.accepted >= self._job.request.num_pairs or counts.attempts >= self._job.request.attempts_allowed
+        return counts.accepted >= self._job.request.num_pairs or counts.reached >= self._job.request.attempts_allowed
 
     def look(self) -> None:
         """Update the counts from the worker that filters the candidates."""
@@ -88,12 +88,17 @@ class Selection:
         accepted: dict[int, dict[str, float]] = {}
         rejected: dict[int, tuple[list[str], dict[str, float]]] = {}
         before, counts = self.counts, copy.deepcopy(self.counts)
-        for candidate in self._blocks.candidates(self._blocks_done[number]):
+        made = {candidate.index: candidate for candidate in self._blocks.candidates(self._blocks_done[number])}
+        for index in self._job.indices(number):
             self._lease.check()
             if self._ends(counts):
                 break
+            if not self._job.request.is_needed(index, counts.defects):
+                counts.skipped += 1
+                continue
+            candidate = made[index]
             verdict = candidate_filter.verdict(candidate)
-            counts.count(verdict)
+            counts.count(verdict, candidate.defect)
             if verdict.accepted:
                 accepted[candidate.index] = candidate.scores
             else:

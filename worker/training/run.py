@@ -74,15 +74,17 @@ class _Training:
         base, networks = self._context.model_cache.base(asked.get("base"))
         name = asked.get("method", DEFAULT_METHOD)
         method = method_named(name)
+        first, *others = inputs.types(asked["defect"])
         request = TrainingRequest(
             base,
-            inputs.pairs,
+            first.pairs,
             method.resolve_training(base, asked["training"]),
             asked["object"],
-            asked["defect"],
+            first.name,
             networks,
             normals=inputs.normals,
             method=name,
+            others=others,
         )
         for note in method.check_training(request):
             log.info("training_note", note=note)

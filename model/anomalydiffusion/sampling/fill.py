@@ -31,7 +31,7 @@ from model.data.pixels import to_pixels
 from model.data.windows import Canvas
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.schedulers import make_scheduler
-from model.diffusion.tiling import window_weight
+from model.diffusion.tiling import Tiling
 from model.diffusion.vae import decode, encode
 from model.kernels.batch_invariance import FIXED_BATCH, fixed_batches
 from model.runtime.cuda_memory import BatchBudget
@@ -75,6 +75,7 @@ class Filling:
     """A canvas while it is filled.
 
     Attributes:
+        tiling: its windows, in latent cells.
         text: `(n, L, D)`, the prompts of its windows.
         seed: of the candidate.
         normal: z_0 of the canvas, `(C, h, w)`; cells that no window shows are 0.
@@ -85,6 +86,7 @@ class Filling:
     """
 
     canvas: Canvas
+    tiling: Tiling
     text: Tensor
     seed: int
     normal: Tensor
@@ -96,15 +98,13 @@ class Filling:
     shown: Tensor | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def windows(self, values: Tensor, factor: int) -> Tensor:
+    def windows(self, values: Tensor) -> Tensor:
         """Cut `(C, h, w)` into the canvas's windows, `(n, C, s, s)`."""
-        side = self.canvas.side // factor
-        corners = (self.canvas.corners // factor).tolist()
-        return torch.stack([values[:, row : row + side, column : column + side] for row, column in corners])
+        return self.tiling.cut(values[None])
 
-    def views(self, latents: Tensor, factor: int) -> Tensor:
+    def views(self, latents: Tensor) -> Tensor:
         """Cut out what the U-Net sees: windows of noisy latents, and of the mask where it sees masks."""
-        windows = self.windows(latents, factor)
+        windows = self.windows(latents)
         return windows if self.shown is None else torch.cat([windows, self.shown], dim=1)
 
 
@@ -115,7 +115,9 @@ def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int) -> Filling:
     height, width = canvas.mask.shape
     pixels = to_pixels(canvas.windows(canvas.image))
     encoded = torch.cat([encode(painter.vae, part) for part in pixels.split(FIXED_BATCH)])
-    normal = averaged(encoded, canvas.corners // factor, (height // factor, width // factor))
+    places = tuple((0, row, column) for row, column in (canvas.corners // factor).tolist())
+    tiling = Tiling(places, canvas.side // factor, (height // factor, width // factor), 1)
+    normal = tiling.join(encoded)[0]
     inside = F.max_pool2d(torch.from_numpy(canvas.mask).float()[None], factor).to(device)
     noise = draw_noise(seed, tuple(normal.shape)).to(device)
     scheduler = make_scheduler(painter.config.scheduler, painter.scheduler)
@@ -124,10 +126,11 @@ def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int) -> Filling:
     if "generator" in inspect.signature(scheduler.step).parameters:
         extra["generator"] = torch.Generator().manual_seed(seed)
     start = noise * scheduler.init_noise_sigma
-    filling = Filling(canvas, text, seed, normal, inside, start, torch.ones_like(inside), noise, scheduler, extra=extra)
+    ones = torch.ones_like(inside)
+    filling = Filling(canvas, tiling, text, seed, normal, inside, start, ones, noise, scheduler, extra=extra)
     if painter.inpainting:
         masks = torch.from_numpy(canvas.windows(canvas.mask)).float()[:, None].to(device)
-        filling.shown = shown_channels(filling.windows(normal, factor), masks)
+        filling.shown = shown_channels(filling.windows(normal), masks)
     return filling
 
 
@@ -142,8 +145,8 @@ def fill(painter: Painter, fillings: Sequence[Filling]) -> Generator[Progress, N
         for filling in fillings:
             _restore_normal(filling, timestep)
         scaled = [filling.scheduler.scale_model_input(filling.latents, timestep) for filling in fillings]
-        views = [filling.views(one, painter.factor) for filling, one in zip(fillings, scaled, strict=True)]
-        weights = [filling.windows(filling.weights, painter.factor) for filling in fillings]
+        views = [filling.views(one) for filling, one in zip(fillings, scaled, strict=True)]
+        weights = [filling.windows(filling.weights) for filling in fillings]
         predicted = _predict(painter, torch.cat(views), timestep.long(), text, torch.cat(weights))
         for filling, noisy, windows in zip(fillings, scaled, predicted.split(counts), strict=True):
             _step(painter, filling, noisy, windows, timestep)
@@ -189,7 +192,7 @@ def _predict(painter: Painter, latents: Tensor, timestep: Tensor, text: Tensor, 
 def _step(painter: Painter, filling: Filling, noisy: Tensor, windows: Tensor, timestep: Tensor) -> None:
     """Average the windows' predictions, keep the normal outside the mask, and take a step of the scheduler."""
     schedule, step = painter.schedule, timestep.long()[None]
-    prediction = averaged(windows, filling.canvas.corners // painter.factor, noisy.shape[-2:])[None]
+    prediction = filling.tiling.join(windows)
     clean = schedule.predict_clean(noisy[None], prediction, step)
     blended = filling.normal + painter.config.normal_guidance * filling.inside * (clean - filling.normal)
     if painter.config.reweighting:
@@ -199,28 +202,11 @@ def _step(painter: Painter, filling: Filling, noisy: Tensor, windows: Tensor, ti
     filling.latents = stepped.prev_sample[0]
 
 
-def averaged(windows: Tensor, corners: Any, shape: Sequence[int]) -> Tensor:
-    """Put windows `(n, C, s, s)` together as `(C, h, w)`: where they overlap, each counts less towards its border.
-
-    Args:
-        corners: `(n, 2)`, first row and column of each window.
-        shape: h and w.
-    """
-    side = windows.shape[-1]
-    share = window_weight(side).to(windows)
-    total = windows.new_zeros((windows.shape[1], *shape))
-    weight = windows.new_zeros((1, *shape))
-    for window, (row, column) in zip(windows, corners.tolist(), strict=True):
-        total[:, row : row + side, column : column + side] += share * window
-        weight[:, row : row + side, column : column + side] += share
-    return total / weight.clamp_min(1e-6)
-
-
 @torch.no_grad()
 def develop(painter: Painter, filling: Filling) -> tuple[Tensor, Tensor]:
     """Decode a filled canvas, and the normal canvas alike: pixels `(3, H, W)` in about [-1, 1] each."""
-    corners, shape = filling.canvas.corners, filling.canvas.mask.shape
-    both = [filling.windows(latents, painter.factor) for latents in (filling.latents, filling.normal)]
+    both = [filling.windows(latents) for latents in (filling.latents, filling.normal)]
     parts = torch.cat(both).split(FIXED_BATCH)
     generated, reconstructed = torch.cat([decode(painter.vae, part) for part in parts]).chunk(2)
-    return averaged(generated, corners, shape), averaged(reconstructed, corners, shape)
+    fine = filling.tiling.scaled(painter.factor)
+    return fine.join(generated)[0], fine.join(reconstructed)[0]

@@ -10,9 +10,11 @@ from PIL import Image
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
-from model.data.cutout import ON_PRODUCT, Changes, changed, cut_out, draw_best, draw_start, overlap
+from model.data.cutout import ON_PRODUCT, Changes, changed, cut_out, draw_start, overlap
+from model.data.drawing import draw_best
 from model.data.placement import NormalImage
-from model.data.places import Places, fitting
+from model.data.places import GivenMask, Places, fitting
+from model.data.type_plan import TypePlan
 from model.masks.objects import Objects
 from model.types import MaskArray, Pair
 from service.core.errors import UsageError
@@ -41,11 +43,13 @@ class Drawn:
     Attributes:
         mask: `(H, W)` bool, where the defect is wanted on the photograph; empty where no mask could be used.
         kind: number of the defect type.
+        outside: share of the best mask that lay where no defect may, if so much that it could not be used; otherwise 0.
     """
 
     normal: NormalImage
     mask: MaskArray
     kind: int
+    outside: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class MaskSource:
     Attributes:
         objects: finds products in the normals; None without a network.
         places: what the user says about places.
+        plan: the type of each candidate; None where the adapter has a single one.
         generator: draws new masks; None to change real ones.
     """
 
@@ -63,22 +68,41 @@ class MaskSource:
     normals: Sequence[NormalImage]
     objects: Objects | None
     places: Places
+    plan: TypePlan | None = None
     generator: MaskGenerator | None = None
 
     def draw(self, index: int, rng: np.random.Generator) -> Drawn:
-        """Draw the mask of candidate `index`; types and given masks take turns."""
-        kind = index % len(self.adapter.model.types)
+        """Draw the mask of candidate `index`; given masks take turns."""
+        kind = self.plan.number(index) if self.plan is not None else 0
         if self.places.masks:
-            given = self.places.masks[index % len(self.places.masks)]
-            fit = fitting(given, self.normals)
+            masks = self._given(kind)
+            given = masks[(self.plan.rank(index) if self.plan is not None else index) % len(masks)]
+            fit = self._fitting(given)
             normal = fit[int(rng.integers(len(fit)))]
             return Drawn(normal, given.mask, kind)
-        normal = self.normals[int(rng.integers(len(self.normals)))]
-        masks = [self._draw_defect(normal, kind, rng) for _ in range(self.settings.defects_per_picture)]
-        return Drawn(normal, np.logical_or.reduce(masks), kind)
+        normals = self.places.used(self.normals)
+        normal = normals[int(rng.integers(len(normals)))]
+        drawn = [self._draw_defect(normal, kind, rng) for _ in range(self.settings.defects_per_picture)]
+        mask = np.logical_or.reduce([mask for mask, _ in drawn])
+        outside = 0.0 if mask.any() else max(outside for _, outside in drawn)
+        return Drawn(normal, mask, kind, outside)
 
-    def _draw_defect(self, normal: NormalImage, kind: int, rng: np.random.Generator) -> MaskArray:
-        """Draw one defect's mask on a photograph; it is empty where none could be used."""
+    def _given(self, kind: int) -> list[GivenMask]:
+        """Return the masks that may be filled with a defect type."""
+        name = self.adapter.model.types[kind]
+        return [given for given in self.places.masks if given.defect in {None, name}]
+
+    def _fitting(self, given: GivenMask) -> list[NormalImage]:
+        """Return the photographs that a mask can be filled on, where it keeps to the places that are allowed."""
+        fit = fitting(given, self.places.used(self.normals))
+        return [normal for normal in fit if (where := self._wanted(normal)) is None or where[given.mask].all()]
+
+    def _draw_defect(self, normal: NormalImage, kind: int, rng: np.random.Generator) -> tuple[MaskArray, float]:
+        """Draw one defect's mask on a photograph, empty where none could be used.
+
+        Returns:
+            Also the share of the best one that lay outside the wanted region, if that is why; otherwise 0.
+        """
         wanted = self._wanted(normal)
         product = self._product(normal)
 
@@ -91,8 +115,9 @@ class MaskSource:
 
         mask = draw_best(draw_one, ON_PRODUCT, TRIES if self.generator is None else DRAWN_TRIES)
         if usable(mask, wanted, product) < KEPT:
-            return np.zeros_like(mask)
-        return mask if wanted is None else mask & wanted
+            outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
+            return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0
+        return mask if wanted is None else mask & wanted, 0.0
 
     def _changed_real(
         self,
@@ -125,14 +150,7 @@ class MaskSource:
 
     def _wanted(self, normal: NormalImage) -> MaskArray | None:
         """Return where defects may lie at all on a photograph; None for everywhere."""
-        shape = normal.image.shape
-        allowed = self.places.allowed_in(shape)
-        if self.settings.everywhere:
-            return allowed
-        left, top, right, bottom = np.array(self.settings.region) * (shape[1], shape[0], shape[1], shape[0])
-        region = np.zeros(shape[:2], np.bool_)
-        region[round(top) : max(round(bottom), round(top) + 1), round(left) : max(round(right), round(left) + 1)] = True
-        return region if allowed is None else region & allowed
+        return self.places.where(normal, self.settings.region)
 
     def _product(self, normal: NormalImage) -> MaskArray | None:
         if self.objects is None or not self.settings.on_object:
@@ -143,16 +161,16 @@ class MaskSource:
         """Find what the user asks for and cannot get.
 
         Raises:
-            UsageError: given masks fit no photograph, or the region and what is allowed have nothing in common.
+            UsageError: given masks fit no photograph or none is for a type, or there is no place for a defect.
         """
-        self.places.check(self.normals)
-        empty = [
-            normal.name for normal in self.normals if (wanted := self._wanted(normal)) is not None and not wanted.any()
-        ]
-        if empty and not self.places.masks:
-            raise UsageError(
-                f"no defect may lie on {', '.join(empty[:3])}: the region and the allowed mask have nothing in common"
-            )
+        types = self.adapter.model.types
+        self.places.check(self.normals, types, self.settings.region)
+        if not self.places.masks:
+            return
+        wanted = self.plan.pairs if self.plan is not None else dict.fromkeys(types, 1)
+        lacking = [name for kind, name in enumerate(types) if wanted[name] and not self._given(kind)]
+        if lacking:
+            raise UsageError(f"no mask is for {', '.join(lacking)}: give one, or ask for no pairs of it")
 
 
 def usable(mask: MaskArray, wanted: MaskArray | None, product: MaskArray | None) -> float:

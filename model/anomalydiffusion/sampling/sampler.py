@@ -6,7 +6,7 @@ any batch: exactly on CPUs, up to rounding on GPUs.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,12 +24,14 @@ from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
 from model.data.placement import NormalImage
 from model.data.places import Places
+from model.data.type_plan import TypePlan, spread_evenly
 from model.data.windows import Canvas, make_canvas, work_scale
 from model.diffusion.base import dtype_of
 from model.diffusion.vae import autoencoder_for_sampling
 from model.kernels.batch_invariance import FIXED_BATCH, fixed_batches
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
+from model.method import always
 from model.runtime.cuda_memory import BatchBudget
 from model.runtime.progress import Progress
 from model.runtime.seeding import pair_seed
@@ -82,6 +84,7 @@ class FilledPair:
             self.drawn.mask,
             normal=self.drawn.normal.name,
             window=self.window,
+            scores={"outside_region": self.drawn.outside} if self.drawn.outside else {},
             defect=self.defect,
         )
 
@@ -146,11 +149,13 @@ class Sampler:
     budget: BatchBudget
 
     @torch.no_grad()
-    def decoded(self, start: int, stop: int) -> Generator[Progress | FilledPair, None, None]:
-        """Sample candidates `start` to `stop - 1`, batch after batch."""
+    def decoded(
+        self, start: int, stop: int, is_needed: Callable[[int], bool] = always
+    ) -> Generator[Progress | FilledPair, None, None]:
+        """Sample the candidates `start` to `stop - 1` that are needed, batch after batch."""
         batch = self.config.batch
         for first in range(start - start % batch, stop, batch):
-            pairs = yield from self._batch(range(first, first + batch))
+            pairs = yield from self._batch(list(filter(is_needed, range(first, first + batch))))
             yield from (pair for pair in pairs if start <= pair.index < stop)
 
     def _batch(self, indices: Sequence[int]) -> Generator[Progress, None, list[FilledPair]]:
@@ -213,6 +218,7 @@ def prepare_sampling(
     normals: Sequence[NormalImage],
     object_net: U2Net | None = None,
     places: Places | None = None,
+    plan: TypePlan | None = None,
 ) -> Sampler:
     """Prepare a request.
 
@@ -220,6 +226,7 @@ def prepare_sampling(
         normals: defect-free photographs to draw defects on.
         object_net: finds products.
         places: where the user wants defects.
+        plan: the type of each candidate; None to have the adapter's types take turns.
 
     Raises:
         UsageError: the places cannot be used.
@@ -230,7 +237,9 @@ def prepare_sampling(
     if config.mask_source == "learned" and adapter.mask_words is not None:
         plain = unet_for_sampling(model, dtype, filling=False)
         generator = MaskGenerator(model, adapter.mask_words, plain, vae, config.scheduler)
-    source = MaskSource(adapter, config, normals, objects, places or Places(), generator)
+    types = model.types
+    plan = plan or (TypePlan(spread_evenly(types, len(types))) if len(types) > 1 else None)
+    source = MaskSource(adapter, config, normals, objects, places or Places(), plan, generator)
     source.check()
     budget = BatchBudget(config.batch)
     painter = Painter(

@@ -21,17 +21,21 @@ from torch import Tensor
 
 from model.data.copy_paste import CopyPaste, draw_copy_paste
 from model.data.crops import canvas_side, resize_image
+from model.data.drawing import draw_best
 from model.data.pixels import to_pixels
 from model.data.placement import Anchor, inner_border
 from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import grey_cell
-from model.types import ImageArray, anomaly_part
+from model.types import ImageArray, MaskArray, Pair, anomaly_part
 
 PART_VISIBLE = (0.15, 0.45)
 """A part's latent differs from grey by less than the first where there is no defect, by more than the second where
 there is; in units of the latents' deviation (1 after the scaling factor)."""
+
+SKETCH_TRIES, INSIDE = 12, 0.98
+"""How many copies are tried until this share of one lies in the region that the user wants; then the best is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,12 @@ def anchor_on(
     factor = model.base.factor
     sides = [canvas_of(adapter, anchor) for anchor in anchors]
     windows = [resize_image(anchor.pixels, side) for anchor, side in zip(anchors, sides, strict=True)]
-    allowed = [~inner_border(anchor, side, factor) for anchor, side in zip(anchors, sides, strict=True)]
+    allowed = [_open(anchor, side, factor) for anchor, side in zip(anchors, sides, strict=True)]
     laid: list[CopyPaste] = []
     for number, (anchor, window, rng) in enumerate(zip(anchors, windows, rngs, strict=True)):
         if sketched or sides[number] > model.config.resolution:
             reference = adapter.references[anchor.place]
-            laid.append(draw_copy_paste(reference, window, ~allowed[number], anchor.mirrored, rng))
+            laid.append(_sketch(reference, window, anchor, ~allowed[number], rng))
             allowed[number] &= laid[-1].nearby
     places = torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in allowed])
     cells = F.avg_pool2d(places, factor)
@@ -113,7 +117,30 @@ def canvas_of(adapter: DualAnoDiffAdapter, anchor: Anchor) -> int:
     if config.bcm:
         return config.resolution
     mask = adapter.references[anchor.place].mask
-    return canvas_side(mask, anchor.window.side, config.view, config.resolution)
+    return canvas_side(mask, round(anchor.window.side / anchor.size), config.view, config.resolution)
+
+
+def _open(anchor: Anchor, side: int, cell: int) -> MaskArray:
+    """Return where a defect may be drawn in a window, `(side, side)` bool: not at borders that lie in the photograph.
+
+    Args:
+        cell: pixels per latent cell, along one side.
+    """
+    found = ~inner_border(anchor, side, cell)
+    bounds = anchor.bounds_at(side)
+    return found if bounds is None else found & bounds
+
+
+def _sketch(
+    reference: Pair, window: ImageArray, anchor: Anchor, inner: MaskArray, rng: np.random.Generator
+) -> CopyPaste:
+    """Lay a changed copy of a real defect on a window; where there are bounds, the best of some that lies in them."""
+
+    def draw_one() -> tuple[float, CopyPaste]:
+        laid = draw_copy_paste(reference, window, inner, anchor.mirrored, rng)
+        return laid.inside, laid
+
+    return draw_best(draw_one, INSIDE, SKETCH_TRIES if anchor.bounds is not None else 0)
 
 
 def _padded(values: Tensor, side: int) -> Tensor:

@@ -51,9 +51,13 @@ class DecodedPair:
             mask = tidy_mask(self._found())
             if self.anchor is None or self.reconstructed is None:
                 return Candidate(self.index, self.seed, self.image, mask, self.part)
+            mask, scores = within_bounds(mask, self.anchor)
             image, placed = paste(self.anchor, self.image, self.reconstructed, mask)
+            if self.anchor.bounds is not None:
+                placed &= self.anchor.bounds
             part = place_part(self.anchor, self.part)
-        return Candidate(self.index, self.seed, image, placed, part, self.anchor.normal.name, self.anchor.window.box)
+        normal, window = self.anchor.normal.name, self.anchor.window.box
+        return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 
     def _found(self) -> MaskArray:
         if self.mask is not None:
@@ -61,6 +65,21 @@ class DecodedPair:
         if self.attention is not None:
             return attention_mask(self.attention, self.part.shape[:2])
         return threshold_mask(self.part)
+
+
+def within_bounds(mask: MaskArray, anchor: Anchor) -> tuple[MaskArray, dict[str, float]]:
+    """Cut off what of a mask lies where the user wants no defect.
+
+    Args:
+        mask: `(s, s)` bool, of the anchor's window.
+
+    Returns:
+        Also the share that lay there, as a score for the checks, where there are bounds.
+    """
+    bounds = anchor.bounds_at(mask.shape[0])
+    if bounds is None or not mask.any():
+        return mask, {}
+    return mask & bounds, {"outside_region": 1 - float(bounds[mask].mean())}
 
 
 def decode_pairs(

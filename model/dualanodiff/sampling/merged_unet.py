@@ -19,9 +19,10 @@ from diffusers import UNet2DConditionModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from model.diffusion.attention import attentions
 from model.diffusion.lora import AdapterRouting
 from model.dualanodiff.saim import SAIM
-from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet, attentions
+from model.dualanodiff.unet import ForwardOptions, TwoBranchUNet
 from model.kernels.batch_invariance import pad_single
 from model.kernels.group_norm import use_full_precision_norms
 from model.kernels.saim import fold, folded_saim

@@ -7,7 +7,7 @@ With normal images, sampling is *anchored* on them, see `model.dualanodiff.sampl
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from model.data.placement import Anchor, NormalImage, draw_anchor
+from model.data.places import Places, refuse_places
 from model.diffusion.base import dtype_of
 from model.diffusion.vae import autoencoder_for_sampling, decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
@@ -24,21 +25,28 @@ from model.dualanodiff.sampling.cuda_graphs import Compiler, predictor
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
 from model.dualanodiff.sampling.merged_unet import denoiser_for_sampling
+from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
+from model.method import always
 from model.runtime.concurrency import overlapped
 from model.runtime.cuda_memory import BatchBudget, measured_budget
 from model.runtime.progress import Progress
 from model.runtime.seeding import draw_noise, pair_seed
 from model.runtime.timing import stage
-from model.types import Candidate
+from model.types import Candidate, MaskArray
 from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.learned import WHOLE
 
 ANCHORED_BCM = (
     "bcm has next to no effect here, because pairs are generated on your normals, whose own background is kept: "
     "turn anchored off to see what bcm does"
 )
+
+
+Bounds = Callable[[NormalImage], MaskArray | None]
+"""Returns where on a normal image defects may lie, `(H, W)` bool; None for everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Sampler:
         compensation: makes BCM's features for an adapter with BCM, otherwise None.
         budget: how many pairs fit into memory together; learnt while sampling.
         predict: runs the adapter's denoiser as fast as the device can.
+        bounds: where on a normal image defects may lie; None for everywhere.
     """
 
     adapter: DualAnoDiffAdapter
@@ -62,15 +71,22 @@ class Sampler:
     compensation: Compensation | None
     budget: BatchBudget
     predict: Predict
+    bounds: Bounds
 
     @property
     def guided(self) -> bool:
         """Return whether the empty prompt is also denoised, for guidance."""
         return self.text.shape[1] == 2
 
-    def decoded(self, start: int, stop: int) -> Generator[Progress | DecodedPair, None, None]:
-        """Sample candidates `start` to `stop - 1`, see `sample_decoded`."""
-        return sample_decoded(self, start, stop)
+    def decoded(
+        self, start: int, stop: int, is_needed: Callable[[int], bool] = always
+    ) -> Generator[Progress | DecodedPair, None, None]:
+        """Sample candidates `start` to `stop - 1`, see `sample_decoded`; of a batch, all or none."""
+        batch = self.config.batch
+        for begin in range(start - start % batch, stop, batch):
+            first, end = max(start, begin), min(stop, begin + batch)
+            if any(map(is_needed, range(first, end))):
+                yield from sample_decoded(self, first, end)
 
 
 @torch.no_grad()
@@ -80,23 +96,28 @@ def prepare_sampling(
     *,
     normals: Sequence[NormalImage] = (),
     object_net: U2Net | None = None,
+    places: Places | None = None,
     compiler: Compiler | None = None,
 ) -> Sampler:
     """Prepare a request; an adapter that is trained further must be prepared again.
 
     Args:
         normals: defect-free images; needed for anchored sampling, and for the backgrounds of an adapter with BCM.
-        object_net: finds objects for BCM's backgrounds.
+        object_net: finds objects for BCM's backgrounds, and products to lay defects on.
+        places: where the user wants defects.
         compiler: compiles passes on CUDA devices, for processes that run long enough; None to compile nothing.
 
     Raises:
         UsageError: if an adapter with BCM gets no normals or no network that finds objects, or the mask method needs a
-            network that the adapter does not have.
+            network that the adapter does not have; or regions leave no place.
     """
     given = {"has_normals": bool(normals), "has_object_net": object_net is not None}
     if missing := missing_for_sampling(adapter, config, **given):
         raise UsageError(missing)
+    places = places or Places()
     dtype, model = dtype_of(config.precision), adapter.model
+    bounds = _bounds(config, places, normals, for_inference(object_net, dtype) if object_net is not None else None)
+    normals = places.used(normals)
     denoiser = denoiser_for_sampling(model.denoiser, model.base.unet, dtype)
     ready = replace(
         adapter,
@@ -118,7 +139,31 @@ def prepare_sampling(
     works = (lambda pairs: _passed(ready, text, pairs), lambda pairs: _decoded(ready, pairs))
     budget = measured_budget(model.device, works, config.batch, kept=MOST_KEPT if compensation is not None else 0)
     predict = predictor(denoiser, model.device, compiler)
-    return Sampler(ready, config, normals, text, grey, compensation, budget, predict)
+    return Sampler(ready, config, normals, text, grey, compensation, budget, predict, bounds)
+
+
+def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage], object_net: U2Net | None) -> Bounds:
+    """Return what says where defects may lie: in the regions, and on the product where that is wanted.
+
+    Raises:
+        UsageError: regions leave no place, or pairs are not generated on normals.
+    """
+    refuse_places(places, "dualanodiff")
+    if not config.anchored and (places or config.region != WHOLE):
+        raise UsageError("regions are parts of normal images, but pairs are not generated on them: turn anchored on")
+    places.check(normals, box=config.region)
+    objects = Objects(object_net, normals) if config.on_object and object_net is not None else None
+
+    def bounds(normal: NormalImage) -> MaskArray | None:
+        where = places.where(normal, config.region)
+        product = objects.in_normal(normal.name) if objects is not None else None
+        if product is not None and (where is None or (where & product).any()):
+            where = product if where is None else where & product
+        if where is None and config.anywhere:
+            where = np.ones(normal.image.shape[:2], np.bool_)
+        return where
+
+    return bounds
 
 
 def missing_for_sampling(
@@ -245,7 +290,10 @@ def _anchored(sampler: Sampler, seeds: Sequence[int]) -> tuple[list[Anchor] | No
         return None, None
     adapter, training = sampler.adapter, sampler.adapter.model.config
     rngs = [np.random.default_rng(seed) for seed in seeds]
-    anchors = [draw_anchor(sampler.normals, adapter.placements, rng, training.flips) for rng in rngs]
+    anchors = [
+        draw_anchor(sampler.normals, adapter.placements, rng, training.flips, sampler.bounds, sampler.config.sizes)
+        for rng in rngs
+    ]
     sketched = sampler.config.sketch_strength > 0
     return anchors, anchor_on(adapter, anchors, rngs, sampler.grey, sketched=sketched)
 

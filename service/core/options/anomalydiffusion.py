@@ -9,7 +9,9 @@ from pydantic import AfterValidator, FiniteFloat
 
 from service.core.options.declaration import ServedUpTo
 from service.core.options.learned import (
+    WHOLE,
     Accumulate,
+    Anywhere,
     CheckpointEvery,
     ClipNorm,
     EarlyStop,
@@ -19,12 +21,15 @@ from service.core.options.learned import (
     GuidanceScale,
     LoraRate,
     LoraTargets,
+    OnObject,
+    Region,
     Resolution,
     SamplingBatch,
     SamplingPrecision,
     SamplingSteps,
     Scheduler,
     SeedOption,
+    Sizes,
     TrainingBatch,
     TrainingPrecision,
     TrainingSteps,
@@ -35,18 +40,6 @@ from service.core.options.learned import (
 )
 
 MaskSource = Literal["real", "learned"]
-
-
-def _box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    if not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-        raise ValueError("it must be left, top, right and bottom as shares of the photograph, from 0 to 1")
-    return box
-
-
-def _sizes(sizes: tuple[float, float]) -> tuple[float, float]:
-    if not 0.05 <= sizes[0] <= sizes[1] <= 20:
-        raise ValueError("it must be the smallest and the largest size, from 0.05 to 20")
-    return sizes
 
 
 def _angles(angles: tuple[float, float]) -> tuple[float, float]:
@@ -103,8 +96,8 @@ class AnomalyTrainingConfig:
     match_contrast: Annotated[
         bool,
         described(
-            "After training, draw a few defects on the good parts, and choose normal_guidance so that they are as "
-            "visible as the real ones. Ours: a small base draws defects too faint. Without good parts it stays 1."
+            "After training, draw some defects on good parts, and choose normal_guidance so that they are as visible "
+            "as real ones. Ours: a small base draws defects too faint. Without good parts it stays 1."
         ),
     ] = True
     mask_generator_steps: Annotated[
@@ -167,26 +160,11 @@ class AnomalySamplingConfig:
             "Real turns, scales, bends, mirrors and moves the real ones; learned draws new ones, if the adapter can."
         ),
     ] = "real"
-    on_object: Annotated[bool, described("Lay defects on the product, where one stands out from its background.")] = (
-        True
-    )
-    region: Annotated[
-        tuple[float, float, float, float],
-        described("Where defects may lie: left, top, right, bottom as shares of the photograph."),
-        AfterValidator(_box),
-    ] = (0.0, 0.0, 1.0, 1.0)
-    anywhere: Annotated[
-        bool,
-        described(
-            "Lay defects anywhere, not only near where the real ones lay. On a product that was found they may always."
-        ),
-    ] = False
+    on_object: OnObject = True
+    region: Region = WHOLE
+    anywhere: Anywhere = False
     defects_per_picture: Annotated[int, described("Defects per picture; each is a mask of its own.", ge=1, le=8)] = 1
-    sizes: Annotated[
-        tuple[float, float],
-        described("Smallest and largest size of a defect, as multiples of the real one's."),
-        AfterValidator(_sizes),
-    ] = (0.8, 1.25)
+    sizes: Sizes = (0.8, 1.25)
     angles: Annotated[
         tuple[float, float],
         described("Smallest and largest angle by which a real mask is turned, degrees."),
@@ -198,11 +176,6 @@ class AnomalySamplingConfig:
     def anchored(self) -> bool:
         """Return True: every defect is drawn on a normal image."""
         return True
-
-    @property
-    def everywhere(self) -> bool:
-        """Return whether no region was asked for."""
-        return self.region == (0.0, 0.0, 1.0, 1.0)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the dataset."""

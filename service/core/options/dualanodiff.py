@@ -10,7 +10,9 @@ from pydantic import FiniteFloat
 from service.core.options.common import MaskMethod, PromptStyle, Share
 from service.core.options.declaration import ServedUpTo
 from service.core.options.learned import (
+    WHOLE,
     Accumulate,
+    Anywhere,
     CheckpointEvery,
     ClipNorm,
     EarlyStop,
@@ -20,12 +22,15 @@ from service.core.options.learned import (
     GuidanceScale,
     LoraRate,
     LoraTargets,
+    OnObject,
+    Region,
     Resolution,
     SamplingBatch,
     SamplingPrecision,
     SamplingSteps,
     Scheduler,
     SeedOption,
+    Sizes,
     TrainingBatch,
     TrainingPrecision,
     TrainingSteps,
@@ -150,8 +155,12 @@ class SamplingConfig:
     blend_from: Annotated[
         Share, described("Share of the steps after which the background outside the defect is the normal's.")
     ] = 0.5
+    on_object: OnObject = False
+    region: Region = WHOLE
+    anywhere: Anywhere = False
+    sizes: Sizes = (1.0, 1.0)
     precision: SamplingPrecision = "fp32"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the dataset."""
-        return asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from service.core.options.common import CropKind, Precision, Seed
 from service.core.options.common import Scheduler as SchedulerName
@@ -15,6 +15,23 @@ def described(text: str, **limits: Any) -> Any:
     """Help, and range, of an option."""
     return Field(description=text, **limits)
 
+
+def _box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise ValueError("it must be left, top, right and bottom as shares of the photograph, from 0 to 1")
+    return box
+
+
+def _sizes(sizes: tuple[float, float]) -> tuple[float, float]:
+    if not 0.05 <= sizes[0] <= sizes[1] <= 20:
+        raise ValueError("it must be the smallest and the largest size, from 0.05 to 20")
+    return sizes
+
+
+Box = tuple[float, float, float, float]
+
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+"""The whole photograph."""
 
 TrainingSteps = Annotated[
     int,
@@ -75,3 +92,21 @@ SamplingBatch = Annotated[
 ]
 SamplingPrecision = Annotated[Precision, described("fp32 or bf16. On GPUs the default is bf16.")]
 SeedOption = Annotated[Seed, described("Seed of every random draw.")]
+Region = Annotated[
+    Box,
+    described("Where defects may lie: left, top, right, bottom as shares of the photograph."),
+    AfterValidator(_box),
+]
+Anywhere = Annotated[
+    bool,
+    described(
+        "Lay defects anywhere, not only near where the real ones lay. "
+        "On a product that was found, and in a region, they may always."
+    ),
+]
+OnObject = Annotated[bool, described("Lay defects on the product, where one stands out from its background.")]
+Sizes = Annotated[
+    tuple[float, float],
+    described("Smallest and largest size of a defect, as multiples of the real one's."),
+    AfterValidator(_sizes),
+]

@@ -42,6 +42,12 @@ DEFAULT_METHOD: MethodName = "dualanodiff"
 PLACED = frozenset({"anomalydiffusion"})
 """Methods that draw into masks which a request can give."""
 
+BOUNDED = frozenset({"dualanodiff", "anomalydiffusion"})
+"""Methods that keep to regions which a request can give."""
+
+TYPED = frozenset({"anomalydiffusion"})
+"""Methods that learn several defect types in one adapter."""
+
 
 def methods_with(stage: Stage, name: str) -> list[str]:
     """List the methods that have an option."""

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
-from model.anomalydiffusion.sampling.fill import averaged
 from model.anomalydiffusion.sampling.masks import usable
 from model.anomalydiffusion.sampling.sampler import FADE, lay_defect
 from model.data.placement import NormalImage
-from model.data.places import GivenMask, Places
+from model.data.places import GivenMask, Places, Region
 from model.data.windows import make_canvas
 from model.diffusion.base import Base, load_base
+from model.quality.gate import QualityGate, RejectReason
 from model.types import Candidate
 from service.core.errors import UsageError
 from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter
@@ -103,17 +102,6 @@ def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it() 
     assert np.array_equal(strong[:4], image[:4])
 
 
-def test_overlapping_windows_are_averaged_and_agree_with_a_picture_seen_in_pieces() -> None:
-    picture = torch.rand(3, 8, 20, generator=torch.Generator().manual_seed(0))
-    corners = np.array([(0, 0), (0, 6), (0, 12)])
-    windows = torch.stack([picture[:, :, column : column + 8] for _, column in corners])
-    torch.testing.assert_close(averaged(windows, corners, (8, 20)), picture)
-    windows[1] += 1
-    mixed = averaged(windows, corners, (8, 20)) - picture
-    assert (mixed[..., 8:12] == 1).all() or torch.allclose(mixed[..., 8:12], torch.ones(()))
-    assert 0 < mixed[0, 4, 6] < 0.5 < mixed[0, 4, 7]
-
-
 def test_given_masks_take_turns_on_the_photograph_of_their_name(adapter: AnomalyDiffusionAdapter) -> None:
     shape = NORMALS[0].image.shape[:2]
     first, second = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
@@ -127,13 +115,12 @@ def test_given_masks_take_turns_on_the_photograph_of_their_name(adapter: Anomaly
 
 
 def test_masks_that_fit_no_photograph_are_refused_with_both_sizes(adapter: AnomalyDiffusionAdapter) -> None:
-    wrong = Places([GivenMask("tall", np.ones((90, 44), np.bool_))], np.zeros((4, 4), np.bool_))
+    wrong = Places([GivenMask("tall", np.ones((90, 44), np.bool_))])
     with pytest.raises(UsageError) as caught:
         sampled(adapter, 0, 1, places=wrong)
     assert caught.value.problems == [
         "tall is 44 × 90 pixels, but the normals are 44 × 56",
         "tall is all white: it must be black where no defect is wanted",
-        "the allowed region is empty: white is where defects may lie",
     ]
 
 
@@ -144,10 +131,35 @@ def test_defects_lie_in_the_region_that_is_asked_for(adapter: AnomalyDiffusionAd
         assert not candidate.mask[:, 22:].any()
     allowed = np.zeros((8, 8), np.bool_)
     allowed[:, 4:] = True
-    for candidate in sampled(adapter, 0, 2, places=Places(allowed=allowed), steps=1):
+    right = Places(allowed=[Region(allowed)])
+    for candidate in sampled(adapter, 0, 2, places=right, steps=1):
         assert not candidate.mask[:, :22].any()
-    with pytest.raises(UsageError, match="have nothing in common"):
-        sampled(adapter, 0, 1, places=Places(allowed=allowed), region=(0.0, 0.0, 0.4, 1.0))
+    for candidate in sampled(adapter, 0, 2, places=Places(forbidden=[Region(allowed)]), steps=1):
+        assert candidate.mask.any()
+        assert not candidate.mask[:, 22:].any()
+    with pytest.raises(UsageError, match="leave no place there"):
+        sampled(adapter, 0, 1, places=right, region=(0.0, 0.0, 0.4, 1.0))
+
+
+def test_a_region_in_which_no_mask_fits_is_the_reason_for_the_rejection(adapter: AnomalyDiffusionAdapter) -> None:
+    (candidate,) = sampled(adapter, 0, 1, region=(0.0, 0.0, 0.03, 0.03), sizes=(3.0, 3.0), steps=1)
+    assert not candidate.mask.any()
+    assert candidate.scores["outside_region"] > 0.5
+    assert QualityGate(adapter.references).check(candidate).reasons == (RejectReason.OUTSIDE_REGION,)
+
+
+def test_each_type_goes_through_its_own_masks_and_those_for_any(base: Base) -> None:
+    typed, shape = tiny_adapter(base, ("crack", "break")), NORMALS[0].image.shape[:2]
+    masks = [np.zeros(shape, np.bool_) for _ in range(3)]
+    for number, mask in enumerate(masks):
+        mask[10 * number + 4 : 10 * number + 9, 4:12] = True
+    places = Places([GivenMask("a", masks[0], "crack"), GivenMask("b", masks[1]), GivenMask("c", masks[2], "break")])
+    found = sampled(typed, 0, 6, places=places, steps=1)
+    shown = [next(number for number, mask in enumerate(masks) if mask[each.mask].all()) for each in found]
+    assert [each.defect for each in found] == ["crack", "break"] * 3
+    assert shown == [0, 1, 1, 2, 0, 1]
+    with pytest.raises(UsageError, match="no mask is for break"):
+        sampled(typed, 0, 1, places=Places([GivenMask("a", masks[0], "crack")]))
 
 
 def test_sizes_are_those_that_are_asked_for(adapter: AnomalyDiffusionAdapter) -> None:

@@ -614,7 +614,9 @@ def test_several_defect_types_are_learned_in_one_adapter(tiny_base: Path, tmp_pa
     assert code == USAGE
     assert "dualanodiff learns one defect type per adapter" in told
     assert "--also is 'magic'; it must be NAME=IMAGES,MASKS" in told
-    assert call(*where, *also, "--method", "anomalydiffusion", "--steps", "0")[0] == 0
+    code, said, _ = call(*where, *also, "--method", "anomalydiffusion", "--steps", "0")
+    assert code == 0
+    assert "(0 steps on 12 pairs" in said
     assert "hole, pit" in call("inspect", target)[1]
 
 
@@ -628,12 +630,55 @@ def test_a_region_is_an_option_and_places_that_fit_nothing_are_refused(filler: P
     assert "region is (0.5, 0.0, 0.2, 1.0); it must be left, top, right and bottom" in told
 
 
+def test_regions_are_masks_for_all_normals_or_one_each(filler: Path, limits: Path, tmp_path: Path) -> None:
+    normals = sorted((SAMPLES / "normals").iterdir())[:2]
+    with Image.open(normals[0]) as image:
+        upper = np.zeros(image.size[::-1], np.uint8)
+    upper[: len(upper) // 2] = 255
+    for folder, name in (("allowed", normals[1].name), ("forbidden", "bad.png")):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(upper).save(tmp_path / folder / name)
+    Image.fromarray(255 - upper[::8, ::8]).save(tmp_path / "lower.png")
+    target = tmp_path / "dataset.zip"
+    generate = ("generate", filler, "--out", target, "-n", "2", "--limits", limits, "--steps", "1")
+    generate = (*generate, "--normals", SAMPLES / "normals", "--no-on-object")
+    code, _, told = call(*generate, "--allowed", tmp_path / "allowed", "--forbidden", tmp_path / "forbidden")
+    assert code == USAGE
+    assert "the forbidden region bad is of no normal" in told
+    assert call(*generate, "--allowed", tmp_path / "allowed", "--forbidden", tmp_path / "lower.png")[0] == 0
+    with ZipFile(target) as file:
+        records = [json.loads(line) for line in file.read("manifest.jsonl").splitlines()]
+    assert {record["normal"] for record in records} == {normals[1].stem}
+    assert all(record["bbox"][1] + record["bbox"][3] <= len(upper) // 2 for record in records)
+
+
+def test_pairs_are_counted_by_type(tiny_base: Path, limits: Path, tmp_path: Path) -> None:
+    adapter, pairs = tmp_path / "adapter", f"{SAMPLES / 'images'},{SAMPLES / 'masks'}"
+    where = ("train", SAMPLES / "images", SAMPLES / "masks", "--out", adapter, "--base", tiny_base, "--defect", "hole")
+    assert call(*where, "--also", f"pit={pairs}", "--method", "anomalydiffusion", "--steps", "0")[0] == 0
+    generate = ("generate", adapter, "--out", tmp_path / "x.zip", "--limits", limits, "--steps", "1")
+    generate = (*generate, "--normals", SAMPLES / "normals")
+    for wrong, reason in (
+        ((), "say how many pairs: --num-pairs 16, or of each type, --defects crack=8,break=4"),
+        (("-n", "3", "--defects", "hole=2"), "num-pairs is 3, but --defects asks for 2: leave --num-pairs out"),
+        (("--defects", "hole=two"), "--defects: 'hole=two' is not NAME=N"),
+        (("--defects", "dent=2"), "the adapter did not learn dent; it knows hole, pit"),
+    ):
+        code, _, told = call(*generate, *wrong)
+        assert code == USAGE
+        assert reason in told
+    assert call(*generate, "--defects", "pit=2,hole=1")[0] == 0
+    with ZipFile(tmp_path / "x.zip") as file:
+        records = [json.loads(line) for line in file.read("manifest.jsonl").splitlines()]
+    assert sorted(record["defect"] for record in records) == ["hole", "pit", "pit"]
+
+
 def test_a_method_that_chooses_places_refuses_masks_to_fill(adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "places").mkdir()
     Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(tmp_path / "places" / "small.png")
     code, _, told = call("generate", adapter, "--out", tmp_path / "x.zip", "-n", "1", "--place", tmp_path / "places")
     assert code == USAGE
-    assert "dualanodiff chooses places by itself" in told
+    assert "dualanodiff finds masks on what it made: masks to fill are for anomalydiffusion" in told
 
 
 def test_every_stage_of_a_pretraining_can_be_chosen(tmp_path: Path) -> None:

@@ -1,43 +1,118 @@
-"""Places that a user gives: outlines, masks of photographs' sizes, and their identity."""
+"""Places that a user gives: masks of photographs' sizes, regions, what of them cannot be met, and their identity."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from model.data.places import GivenMask, Places, fitting, outlined, refuse_places
+from model.data.places import GivenMask, Places, Region, filled, fitting, named_normal, refuse_places
+from model.types import MaskArray
 from service.core.errors import UsageError
 from tests.support.tiny_data import drawn_normal
 
 NORMALS = [drawn_normal(0), drawn_normal(1)]
+SHAPE = NORMALS[0].image.shape[:2]
 SQUARE = [(0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.0, 0.5)]
 
 
-def test_outlines_are_filled_on_the_named_photograph_or_on_one_in_turn() -> None:
-    places = outlined([(SQUARE, "good1.png"), (SQUARE, None), (SQUARE, None)], NORMALS)
-    assert [each.name for each in places.masks] == ["good1", "good1", "good0"]
-    mask = places.masks[0].mask
-    assert mask.shape == NORMALS[1].image.shape[:2]
+def rows(first: int, last: int) -> MaskArray:
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[first:last] = True
+    return mask
+
+
+def test_an_outline_is_filled_at_the_size_of_the_named_photograph() -> None:
+    mask = filled(SQUARE, named_normal("good1.png", NORMALS))
+    assert mask.shape == SHAPE
     assert mask[:27, :21].all()
     assert not mask[30:].any()
     with pytest.raises(UsageError, match=r"there is no normal bad\.png; there are good0, good1"):
-        outlined([(SQUARE, "bad.png")], NORMALS)
-    assert not outlined([], [])
+        named_normal("bad.png", NORMALS)
 
 
 def test_a_mask_fits_the_photograph_of_its_name_or_all_of_its_size() -> None:
-    mask = np.ones(NORMALS[0].image.shape[:2], np.bool_)
+    mask = np.ones(SHAPE, np.bool_)
     assert fitting(GivenMask("good1.bmp", mask), NORMALS) == [NORMALS[1]]
     assert fitting(GivenMask("other", mask), NORMALS) == NORMALS
     assert fitting(GivenMask("good1", mask[1:]), NORMALS) == []
 
 
-def test_other_pixels_are_another_identity() -> None:
-    mask = np.zeros((4, 4), np.bool_)
+def test_defects_may_lie_in_any_allowed_region_of_the_box_that_is_not_forbidden() -> None:
+    assert Places().where(NORMALS[0]) is None
+    allowed = [Region(rows(10, 30)), Region(rows(40, 50), "good0.png")]
+    places = Places(allowed=allowed, forbidden=[Region(rows(20, 45), "good0")])
+    assert np.array_equal(places.where(NORMALS[0]), rows(10, 20) | rows(45, 50))
+    assert np.array_equal(places.where(NORMALS[1]), rows(10, 30))
+    half = places.where(NORMALS[1], (0.5, 0.0, 1.0, 1.0))
+    assert half is not None
+    assert not half[:, : SHAPE[1] // 2].any()
+    assert half[10:30, SHAPE[1] // 2 :].all()
+
+
+def test_a_region_for_all_is_stretched_to_each_photograph() -> None:
+    lower = np.zeros((4, 4), np.bool_)
+    lower[2:] = True
+    assert np.array_equal(Places(allowed=[Region(lower)]).where(NORMALS[0]), rows(SHAPE[0] // 2, SHAPE[0]))
+
+
+def test_photographs_without_an_allowed_region_are_not_used_once_others_have_one() -> None:
+    assert Places(forbidden=[Region(rows(0, 5), "good0")]).used(NORMALS) == NORMALS
+    assert Places(allowed=[Region(rows(0, 5), "good1")]).used(NORMALS) == [NORMALS[1]]
+    assert Places(allowed=[Region(rows(0, 5))]).used(NORMALS) == NORMALS
+
+
+@pytest.mark.parametrize(
+    ("places", "reason"),
+    [
+        (Places(allowed=[Region(rows(0, 9), "bad")]), "allowed region bad is of no normal: there are good0, good1"),
+        (
+            Places(forbidden=[Region(rows(0, 9)[1:], "good0")]),
+            "forbidden region of good0 is 44 × 55 pixels, the photograph 44 × 56",
+        ),
+        (
+            Places(allowed=[Region(rows(0, 9))], forbidden=[Region(rows(0, 20), "good1")]),
+            "no defect may lie on good1: the region, what is allowed and what is forbidden leave no place there",
+        ),
+        (
+            Places([GivenMask("stroke", rows(10, 20))], forbidden=[Region(rows(15, 30))]),
+            "50% of the mask stroke lies where no defect may",
+        ),
+        (Places([GivenMask("stroke", rows(0, 2), "dent")]), "stroke is for dent; the adapter knows crack"),
+        (Places([GivenMask("stroke", rows(0, 0))]), "stroke is empty"),
+    ],
+)
+def test_what_cannot_be_met_is_refused_with_the_reason(places: Places, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        places.check(NORMALS, ["crack"])
+
+
+def test_what_can_be_met_is_not() -> None:
+    lower = Region(rows(28, 56))
+    Places([GivenMask("stroke", rows(30, 35))], [lower], [Region(rows(30, 40), "good0")]).check(NORMALS, ["crack"])
+    Places(allowed=[lower]).check(NORMALS, box=(0.0, 0.5, 0.5, 1.0))
+    with pytest.raises(UsageError, match="no defect may lie on good0, good1"):
+        Places(allowed=[lower]).check(NORMALS, box=(0.0, 0.0, 0.5, 0.4))
+
+
+def test_other_pixels_and_types_are_another_identity() -> None:
+    mask = rows(0, 4)
     places = Places([GivenMask("a", mask)])
+    others = [Places([GivenMask("a", ~mask)]), Places([GivenMask("a", mask, "crack")])]
+    others += [Places(allowed=[Region(mask)]), Places(forbidden=[Region(mask)]), Places(forbidden=[Region(mask, "b")])]
     assert places
     assert not Places()
-    assert places.identity() != Places([GivenMask("a", ~mask)]).identity()
-    with pytest.raises(UsageError, match="perlin chooses places by itself"):
-        refuse_places(places, "perlin")
-    refuse_places(Places(), "perlin")
+    assert len({repr(each.identity()) for each in (places, *others)}) == 1 + len(others)
+
+
+def test_a_method_refuses_what_it_cannot_follow() -> None:
+    drawn, bounded = Places([GivenMask("a", rows(0, 4))]), Places(forbidden=[Region(rows(0, 4))])
+    for places, method, reason in (
+        (drawn, "dualanodiff", "dualanodiff finds masks on what it made"),
+        (drawn, "perlin", "masks to fill are for anomalydiffusion"),
+        (bounded, "perlin", "perlin chooses places by itself: regions are for anomalydiffusion and dualanodiff"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            refuse_places(places, method)
+    refuse_places(bounded, "dualanodiff")
+    refuse_places(drawn, "anomalydiffusion")
+    refuse_places(None, "perlin")

@@ -21,8 +21,14 @@ def test_what_is_cut_and_joined_unchanged_is_what_it_was() -> None:
     assert not tiling.covered[1, :, 24:].any()
 
 
+def test_windows_of_a_canvas_that_is_no_square_are_put_together_again() -> None:
+    picture = torch.rand(1, 3, 8, 20, generator=torch.Generator().manual_seed(0))
+    tiling = Tiling(((0, 0, 0), (0, 0, 6), (0, 0, 12)), 8, (8, 20), 1)
+    assert torch.allclose(tiling.join(tiling.cut(picture)), picture, atol=1e-6)
+
+
 def test_overlaps_are_averaged_and_the_middle_of_a_window_counts_most() -> None:
-    tiling = Tiling(((0, 0, 0), (0, 0, 8)), 16, 24, 1)
+    tiling = Tiling(((0, 0, 0), (0, 0, 8)), 16, (24, 24), 1)
     windows = torch.stack([torch.zeros(1, 16, 16), torch.ones(1, 16, 16)])
     row = tiling.join(windows)[0, 0, 8]
     assert not row[:8].any()
@@ -57,9 +63,9 @@ def test_every_cell_to_be_filled_lies_in_some_window(canvas: int) -> None:
 
 
 def test_the_same_windows_on_a_finer_grid_lie_in_the_same_place() -> None:
-    tiling = Tiling(((0, 8, 16),), 16, 32, 1)
+    tiling = Tiling(((0, 8, 16),), 16, (32, 32), 1)
     fine = tiling.scaled(4)
-    assert (fine.places, fine.side, fine.canvas) == (((0, 32, 64),), 64, 128)
+    assert (fine.places, fine.side, fine.shape) == (((0, 32, 64),), 64, (128, 128))
     assert torch.equal(fine.covered[..., ::4, ::4], tiling.covered)
 
 

@@ -48,6 +48,6 @@ def test_a_defect_called_good_is_not_mistaken_for_healthy(write: Any, defect: st
 
 @pytest.mark.parametrize("num_pairs", [1, 1000, 1001, 10001])
 def test_images_and_masks_sort_alike_however_many_there_are(num_pairs: int) -> None:
-    layout = MVTecLayout("nut", "scratch", num_pairs)
+    layout = MVTecLayout("nut", ["scratch"], num_pairs)
     stems = [layout.stem(number) for number in range(num_pairs)]
     assert sorted(stems, key=lambda stem: f"{stem}.png") == sorted(stems, key=lambda stem: f"{stem}_mask.png") == stems

@@ -115,9 +115,9 @@ def client(new_client: Callable[..., httpx2.Client]) -> httpx2.Client:
     return new_client()
 
 
-def trained(client: httpx2.Client, store: RecordStore, more: Sequence[Part] = ()) -> str:
+def trained(client: httpx2.Client, store: RecordStore, more: Sequence[Part] = (), **fields: str) -> str:
     """The id of a client's adapter that has succeeded, as far as records tell."""
-    answer = client.post("/v1/adapters", data={"name": "scratches"}, files=[*pairs(), *more])
+    answer = client.post("/v1/adapters", data={"name": "scratches", **fields}, files=[*pairs(), *more])
     adapter = str(answer.json()["id"])
     assert store.claims.claim(adapter, "worker")
     artifact, sample = object_keys.artifact(adapter, "worker"), object_keys.sample(adapter, 5, "worker")

@@ -23,11 +23,11 @@ FRAMEWORK = {
     "a trailing slash": ("GET", "/v1/jobs/", {}, 404, "not_found"),
     "a wrong method": ("PUT", "/v1/jobs", {}, 405, "method_not_allowed"),
     "a wrong value": ("GET", "/v1/jobs?limit=x", {}, 422, "invalid_request"),
-    "a large body": ("POST", "/v1/jobs", {"content": bytes(1_100_000)}, 413, "content_too_large"),
+    "a large body": ("POST", "/v1/jobs", {"content": bytes(17_000_000)}, 413, "content_too_large"),
     "a large body of unknown length": (
         "POST",
         "/v1/jobs",
-        {"content": (bytes(100_000) for _ in range(11))},
+        {"content": (bytes(1_000_000) for _ in range(17))},
         413,
         "content_too_large",
     ),

@@ -425,3 +425,90 @@ def test_what_was_left_out_is_named_also_when_the_rest_is_refused(client: httpx2
     details = [error["detail"] for error in answer.json()["errors"]]
     assert "image tile_2.png is an empty file (0 bytes)" in details
     assert "left out of the images: ._tile_0.png (a hidden or system file)" in details
+
+
+def typed(kind: str, defect: str, name: str, content: bytes) -> uploads.Part:
+    return f"{kind}[{defect}]", (name, content, "application/octet-stream")
+
+
+def typed_pairs(*types: str, offset: int = 0) -> uploads.Parts:
+    """Two pairs of each type, of the same names in every type, as folders of their own have them."""
+    parts = []
+    for number, defect in enumerate(types):
+        for index in range(2):
+            seed = offset + 10 * number + index
+            parts.append(typed("images", defect, f"{index:03}.png", encoded(picture(seed))))
+            parts.append(typed("masks", defect, f"{index:03}.png", encoded(mask(seed % 20))))
+    return parts
+
+
+def test_the_types_of_an_upload_are_stored_and_shown(client: httpx2.Client, storage: ObjectStore) -> None:
+    parts = [*typed_pairs("crack", "break"), part("normals", "good.png", encoded(picture(50)))]
+    answer = client.post("/v1/adapters", data={"name": "tiles", "method": "anomalydiffusion"}, files=parts)
+    assert answer.status_code == 202, answer.text
+    adapter = answer.json()
+    assert (adapter["method"], adapter["defects"]) == ("anomalydiffusion", ["break", "crack"])
+    assert adapter["request"]["defects"] == [{"name": "break", "pairs": 2}, {"name": "crack", "pairs": 2}]
+    assert adapter["request"]["defect"] == "break, crack"
+    listed = json.loads(storage.get(object_keys.inputs(adapter["id"])))
+    for kind in ("images", "masks"):
+        assert [(each["defect"], each["name"]) for each in listed[kind]] == [
+            (defect, name) for defect in ("break", "crack") for name in ("000", "001")
+        ]
+        assert len({each["key"] for each in listed[kind]}) == 4
+    assert "defect" not in listed["normals"][0]
+    single = post(client, pairs()).json()
+    assert (single["method"], single["defects"]) == ("dualanodiff", ["scratch"])
+
+
+def test_one_named_type_is_for_every_method(client: httpx2.Client) -> None:
+    answer = client.post("/v1/adapters", data={"name": "tiles"}, files=typed_pairs("Riss"))
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["defects"] == ["Riss"]
+    assert answer.json()["request"]["defect"] == "Riss"
+
+
+def test_the_same_upload_in_another_order_is_the_same_request(client: httpx2.Client) -> None:
+    def sent(parts: uploads.Parts) -> httpx2.Response:
+        form = {"name": "tiles", "method": "anomalydiffusion"}
+        return client.post("/v1/adapters", data=form, files=parts, headers={"Idempotency-Key": "typed"})
+
+    parts = typed_pairs("crack", "break")
+    first, again = sent(parts), sent(parts[::-1])
+    assert first.json()["id"] == again.json()["id"]
+    assert sent(typed_pairs("crack", "dent")).json()["code"] == "idempotency_key_reused"
+
+
+def test_mistakes_are_told_at_the_type_and_the_file(client: httpx2.Client, storage: ObjectStore) -> None:
+    before = all_objects(storage)
+    parts = typed_pairs("crack", "break")
+    parts[6] = typed("images", "break", "001.png", encoded(picture(3))[:-500])
+    parts.append(typed("masks", "crack", "002.png", encoded(mask())))
+    errors = refused(client, [*parts, *pairs()])
+    told = {error["pointer"]: error["detail"] for error in errors}
+    assert told["/images/break/1"].startswith("break: image 001.png is truncated")
+    assert told["/masks/crack/2"].startswith("crack: 1 mask without an image: 002.png")
+    assert told["/defect"].startswith("defect names the one type of an upload, and the files name theirs, break, crack")
+    assert told["/images"].startswith("some files name a defect type (break, crack) and some do not")
+    assert told["/method"] == (
+        "dualanodiff learns one defect type per adapter, and these are 2 (break, crack): choose anomalydiffusion, or "
+        "send each type as an adapter of its own"
+    )
+    lonely = client.post("/v1/adapters", data={"name": "a"}, files=typed_pairs("crack")[:2])
+    assert "crack: 1 pair of image and mask: at least 2 are needed" in lonely.text
+    strange = client.post("/v1/adapters", data={"name": "a"}, files=typed_pairs("x" * 81))
+    assert "is no name of a defect type" in strange.text
+    unknown = client.post("/v1/adapters", data={"name": "a"}, files=[typed("normals", "crack", "a.png", b"x")])
+    assert "unknown file field normals[crack]" in unknown.text
+    assert all_objects(storage) <= before
+
+
+def test_a_photograph_may_show_two_types_and_what_is_held_out_none_of_them(client: httpx2.Client) -> None:
+    parts = [*typed_pairs("crack"), *typed_pairs("break")]
+    form = {"name": "tiles", "method": "anomalydiffusion"}
+    assert client.post("/v1/adapters", data=form, files=parts).status_code == 202
+    leaked = [part("held_out_images", "x.png", encoded(picture(1))), part("held_out_masks", "x.png", encoded(mask()))]
+    answer = client.post("/v1/adapters", data=form, files=[*parts, *leaked])
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["files"] == ["/held_out_images/0", "/images/break/1"]

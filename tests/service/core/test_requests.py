@@ -40,8 +40,8 @@ def test_options_are_the_librarys() -> None:
     assert set(TrainingOptions.model_fields) == set(offered("training"))
     assert set(QualityOptions.model_fields) == names(QualityLimits)
     assert set(JobRequest.model_fields) - set(offered("sampling")) == {
-        *("adapter_id", "num_pairs", "formats", "limits", "max_attempts", "placements"),
-        *("evaluation", "metadata", "webhook"),
+        *("adapter_id", "num_pairs", "defects", "formats", "limits", "max_attempts"),
+        *("placements", "allowed", "forbidden", "evaluation", "metadata", "webhook"),
     }
     assert set(offered("sampling")) <= set(JobRequest.model_fields)
 
@@ -140,3 +140,15 @@ def test_a_preset_is_a_field_of_both_requests() -> None:
     assert TrainingOptions.model_validate({"preset": "paper"}).model_dump(exclude_none=True)["preset"] == "paper"
     assert job(preset="paper").model_dump(exclude_none=True)["preset"] == "paper"
     assert refused(job, preset="moon") == refused(TrainingOptions, preset="moon") == {("preset",)}
+
+
+def test_pairs_by_type_add_up() -> None:
+    adapter = "adp_01k0000000000000000000000a"
+    typed = JobRequest.model_validate({"adapter_id": adapter, "defects": {"crack": 3, "break": 2}})
+    assert typed.num_pairs == 5
+    with pytest.raises(ValidationError, match="they are 3 pairs together, and num_pairs is 4: leave num_pairs out"):
+        JobRequest.model_validate({"adapter_id": adapter, "num_pairs": 4, "defects": {"crack": 3}})
+    for wrong in ({"crack": 0}, {"crack": 1.5}, {"crack": "3"}, {"": 3}, {}):
+        with pytest.raises(ValidationError):
+            JobRequest.model_validate({"adapter_id": adapter, "defects": wrong})
+    assert "num_pairs" not in JobRequest.model_json_schema()["required"]

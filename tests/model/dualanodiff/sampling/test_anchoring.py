@@ -8,9 +8,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.data.placement import draw_anchor
+from model.data.crops import Window
+from model.data.placement import Anchor, NormalImage, draw_anchor
 from model.diffusion.base import load_base
-from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, blend, grey_latent, visible_defect, widened
+from model.dualanodiff.sampling.anchoring import (
+    Anchoring,
+    anchor_on,
+    blend,
+    canvas_of,
+    grey_latent,
+    visible_defect,
+    widened,
+)
+from model.dualanodiff.sampling.decode import DecodedPair, within_bounds
 from tests.support.tiny_data import drawn_normal, tiny_adapter
 
 
@@ -61,3 +71,55 @@ def test_the_grey_latent_is_that_of_the_surroundings_of_real_parts(tiny_base: Pa
     grey = grey_latent(adapter)
     assert grey.shape == (1, 4, 1, 1)
     assert torch.equal(grey, grey_latent(adapter))
+
+
+def lower_left(normal: NormalImage) -> np.ndarray:
+    height, width = normal.image.shape[:2]
+    where = np.zeros((height, width), np.bool_)
+    where[height // 2 :, : width // 2] = True
+    return where
+
+
+def test_a_region_is_where_windows_lie_and_all_that_may_hold_a_defect(tiny_base: Path) -> None:
+    """Also of sketches, which are tried again until they lie in it."""
+    adapter, normal = tiny_adapter(load_base(str(tiny_base))), drawn_normal(0, 96, 96)
+    rngs = [np.random.default_rng(seed) for seed in range(6)]
+    anchors = [draw_anchor([normal], adapter.placements, rng, (True, True), lower_left) for rng in rngs]
+    where = lower_left(normal)
+    for anchor in anchors:
+        assert where[anchor.window.slices].mean() > 0.3
+        assert 0 <= anchor.window.left <= 96 - anchor.window.side
+    found = anchor_on(adapter, anchors, rngs, grey_latent(adapter), sketched=True)
+    for anchor, allowed in zip(anchors, found.allowed[:, 0], strict=True):
+        bounds = anchor.bounds_at(32)
+        assert bounds is not None
+        cells = bounds.reshape(8, 4, 8, 4).any((1, 3))
+        assert not allowed[~torch.from_numpy(cells)].any()
+        assert allowed.any()
+
+
+def test_larger_sizes_are_larger_windows_of_the_same_canvas(tiny_base: Path) -> None:
+    adapter, normal = tiny_adapter(load_base(str(tiny_base))), drawn_normal(0, 200, 200)
+    for size in (0.5, 2.0):
+        rng, other = np.random.default_rng(0), np.random.default_rng(0)
+        plain = draw_anchor([normal], adapter.placements, other, (True, True))
+        anchor = draw_anchor([normal], adapter.placements, rng, (True, True), sizes=(size, size))
+        assert anchor.window.side == round(size * plain.window.side)
+        assert canvas_of(adapter, anchor) == canvas_of(adapter, plain)
+
+
+def test_what_of_a_mask_leaves_the_region_is_cut_off_and_told() -> None:
+    normal = drawn_normal(0, 64, 64)
+    where = lower_left(normal)
+    anchor = Anchor(normal, Window(0, 16, 32), bounds=where)
+    mask = np.zeros((32, 32), np.bool_)
+    mask[8:24, :8] = True
+    kept, scores = within_bounds(mask, anchor)
+    assert scores == {"outside_region": 0.5}
+    assert kept.sum() == mask.sum() / 2
+    assert not kept[:16].any()
+    assert within_bounds(mask, replace(anchor, bounds=None)) == (mask, {})
+    drawn = normal.image[:32, :32]
+    made = DecodedPair(0, 0, drawn, drawn, mask, None, anchor, drawn).to_candidate()
+    assert not made.mask[~where].any()
+    assert made.scores["outside_region"] > 0.4

@@ -1,0 +1,110 @@
+"""Where a job's defects go: outlines and drawn masks are checked against the adapter's good parts, and stored apart."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image
+
+from service.core import object_keys
+from service.core.records.store import RecordStore
+from service.core.storage import ObjectStore
+from tests.service.api.conftest import trained
+from tests.service.api.uploads import encoded, mask, part, picture
+
+GOOD = [part("normals", "good_1.png", encoded(picture(50))), part("normals", "good_2.png", encoded(picture(51, 40)))]
+TRIANGLE = [[0.1, 0.1], [0.9, 0.1], [0.5, 0.8]]
+
+
+def drawn(image: Image.Image) -> str:
+    return base64.b64encode(encoded(image)).decode()
+
+
+@pytest.fixture
+def filler(client: httpx2.Client, store: RecordStore) -> str:
+    return trained(client, store, GOOD, method="anomalydiffusion", defect="crack")
+
+
+def test_masks_are_stored_with_the_job_and_the_record_keeps_their_hash(
+    client: httpx2.Client, store: RecordStore, storage: ObjectStore, filler: str
+) -> None:
+    places = {
+        "placements": [{"mask": drawn(mask()), "normal": "good_1", "defect": "crack"}],
+        "allowed": [{"polygon": TRIANGLE}, {"mask": drawn(mask(side=40)), "normal": "good_2.png"}],
+        "forbidden": [{"mask": drawn(mask(20))}],
+    }
+    answer = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, **places})
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    stored = json.loads(storage.get(object_keys.places(job["id"])))["masks"]
+    kept = [
+        job["request"][name][number]["mask"] for name, number in (("placements", 0), ("allowed", 1), ("forbidden", 0))
+    ]
+    assert set(kept) == set(stored)
+    assert all(name.startswith("sha256:") for name in kept)
+    assert job["stored_bytes"] > 0
+    record = store.records.get(job["id"])
+    assert record is not None
+    assert drawn(mask()) not in json.dumps(record.request)
+    plain = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, "allowed": [{"polygon": TRIANGLE}]})
+    assert plain.json()["request"]["allowed"] == [{"polygon": TRIANGLE}]
+    assert not list(storage.list(object_keys.prefix(plain.json()["id"])))
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "where", "reason"),
+    [
+        (
+            "allowed",
+            {"polygon": TRIANGLE, "normal": "bad.png"},
+            "normal",
+            "no normal bad.png: there are good_1, good_2",
+        ),
+        ("allowed", {"mask": drawn(mask(side=36))}, "mask", "is 36 × 36 pixels, its image 32 × 32 or 40 × 40"),
+        ("forbidden", {"mask": drawn(mask()), "normal": "good_2"}, "mask", "is 32 × 32 pixels, its image 40 × 40"),
+        ("forbidden", {"mask": "bm8="}, "mask", "is not base64 of a PNG"),
+        ("forbidden", {"mask": drawn(Image.new("L", (32, 32)))}, "mask", "is empty"),
+        ("placements", {"polygon": TRIANGLE, "defect": "dent"}, "defect", "did not learn dent; it knows crack"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_at_its_field(
+    client: httpx2.Client, filler: str, name: str, place: dict[str, Any], where: str, reason: str
+) -> None:
+    answer = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, name: [{"polygon": TRIANGLE}, place]})
+    assert answer.status_code == 422, answer.text
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == f"/{name}/1/{where}"
+    assert reason in error["detail"]
+
+
+def test_malformed_places_are_refused(client: httpx2.Client, filler: str) -> None:
+    for places, reason in (
+        ({"allowed": [{"polygon": TRIANGLE, "mask": drawn(mask())}]}, "give either polygon or mask"),
+        ({"allowed": [{}]}, "give either polygon or mask"),
+        ({"forbidden": [{"polygon": TRIANGLE[:2]}]}, "polygon"),
+        ({"allowed": [{"polygon": [[0.5, 0.5]] * 1000}] * 5}, "have 5000 corners together, at most 4000"),
+    ):
+        answer = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, **places})
+        assert answer.status_code == 422
+        assert reason in answer.text
+
+
+def test_methods_refuse_places_and_types_that_they_do_not_have(client: httpx2.Client, store: RecordStore) -> None:
+    region = [{"polygon": TRIANGLE}]
+    both = {"placements": region, "allowed": region, "forbidden": region, "num_pairs": 2}
+    told = {}
+    for method in ("dualanodiff", "perlin"):
+        adapter = trained(client, store, GOOD, method=method, defect="crack")
+        answer = client.post("/v1/jobs", json={"adapter_id": adapter, **both, "defects": {"dent": 2}})
+        told[method] = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
+    assert set(told["dualanodiff"]) == {"/placements", "/defects"}
+    assert told["dualanodiff"]["/placements"].startswith("dualanodiff finds masks on what it made")
+    assert "did not learn dent; it knows crack" in told["dualanodiff"]["/defects"]
+    assert set(told["perlin"]) == {"/placements", "/allowed", "/forbidden", "/defects"}
+    assert told["perlin"]["/allowed"] == (
+        "perlin chooses places by itself: allowed is for anomalydiffusion and dualanodiff"
+    )
