@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -19,11 +19,11 @@ from service.api.json_body import documented_body, read_json
 from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import POLL_SECONDS
-from service.api.services import UsedServices
+from service.api.services import Services, UsedServices
 from service.api.submission import Submission, replayed, require_rate, submit
 from service.core.object_keys import Kind
 from service.core.options.methods import DEFAULT_METHOD, PLACED, own_options, refusals
-from service.core.record import State
+from service.core.record import Record, State
 from service.core.requests import JobRequest, unset
 from service.core.webhooks import refusal
 
@@ -79,10 +79,7 @@ async def create_job(
         return await resources.accepted(request, services, first, replayed=True)
     if wanted.webhook and (why := refusal(wanted.webhook, services.settings)):
         raise Problem("invalid_request", why, errors=[{"pointer": "/webhook", "detail": why}])
-    most = services.settings.max_num_pairs
-    if wanted.num_pairs > most:
-        detail = f"one job generates at most {most} pairs: ask for fewer, or create several jobs"
-        raise Problem("invalid_request", detail, errors=[{"pointer": "/num_pairs", "detail": detail}])
+    require_num_pairs(services, wanted.num_pairs)
     adapter = await resources.owned(services, Kind.ADAPTER, wanted.adapter_id, key_id)
     if adapter.state != State.SUCCEEDED:
         detail = f"adapter {adapter.id} is {adapter.state}: a job needs one that has succeeded"
@@ -107,12 +104,33 @@ async def create_job(
         raise Problem("invalid_request", summary(list(refused.values())), errors=errors)
     asked = own_options("sampling", method, asked)
     asked |= wanted.model_dump(mode="json", include={"metadata", "webhook"} - unset(wanted))
+    record = await submitted(services, submission, adapter, asked)
+    return await resources.accepted(request, services, record, replayed=record.id != submission.id)
+
+
+def require_num_pairs(services: Services, num_pairs: int) -> None:
+    """Refuse a job of more pairs than one may have.
+
+    Raises:
+        Problem: it has more.
+    """
+    most = services.settings.max_num_pairs
+    if num_pairs > most:
+        detail = f"one job generates at most {most} pairs: ask for fewer, or create several jobs"
+        raise Problem("invalid_request", detail, errors=[{"pointer": "/num_pairs", "detail": detail}])
+
+
+async def submitted(services: Services, submission: Submission, adapter: Record, asked: dict[str, Any]) -> Record:
+    """Create the record of a checked request.
+
+    Raises:
+        Problem: it is too much work, or `submit` refuses it.
+    """
     work = await to_thread.run_sync(work_of_job, services, adapter, asked)
     if errors := unfit_for_sampling(services, work):
         raise Problem("invalid_request", summary([error["detail"] for error in errors]), errors=errors)
     create = partial(submit, work=work.total if work is not None else 0)
-    record = await to_thread.run_sync(create, services, submission, asked)
-    return await resources.accepted(request, services, record, replayed=record.id != submission.id)
+    return await to_thread.run_sync(create, services, submission, asked)
 
 
 @router.get("", response_model=schemas.JobList, responses=documented("invalid_request"))
