@@ -3,7 +3,7 @@ import htm from "./vendor/htm.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
 import { h } from "./vendor/preact.js";
 import * as api from "./api.js";
-import { number, t } from "./texts.js";
+import { number, optionHelp, t } from "./texts.js";
 
 export const html = htm.bind(h);
 export { useEffect, useRef, useState };
@@ -144,7 +144,7 @@ export function Dialog({ title, onClose, children, wide = false }) {
 }
 
 // An input for an option that the API describes; empty means its default.
-export function OptionInput({ option, value, onChange }) {
+export function OptionInput({ option, kind, value, onChange }) {
   const id = `option-${option.name}`;
   const schema = option.value_schema.anyOf ? option.value_schema.anyOf[0] : option.value_schema;
   const described = `${id}-help`;
@@ -161,7 +161,7 @@ export function OptionInput({ option, value, onChange }) {
     input = html`<input id=${id} aria-describedby=${described} type=${numeric ? "number" : "text"} step=${schema.type === "integer" ? 1 : "any"}
       min=${schema.minimum} max=${schema.maximum} value=${value ?? ""} placeholder=${t("default_is", { value: shown(option.default) })} onInput=${set} />`;
   }
-  return html`<div class="option"><label for=${id}>${option.name.replaceAll("_", " ")}</label>${input}<small id=${described}>${option.help}</small></div>`;
+  return html`<div class="option"><label for=${id}>${option.name.replaceAll("_", " ")}</label>${input}<small id=${described}>${optionHelp(option, kind)}</small></div>`;
 }
 
 function shown(value) {

@@ -352,16 +352,3 @@ def test_the_page_speaks_german_and_stays_readable_in_the_dark(
         page.get_by_role("combobox", name="Sprache").select_option("EN")
         expect(page.get_by_role("button", name="Train")).to_be_visible()
         context.close()
-
-
-def test_every_text_is_in_every_language() -> None:
-    text = Path("service/page/texts.js").read_text(encoding="utf-8")
-    english, german = (re.findall(r"(?m)(\w+): \"", part) for part in text.split("  de: {"))
-    assert set(english) == set(german)
-    used = {
-        key
-        for path in Path("service/page").rglob("*.js")
-        if "vendor" not in path.parts
-        for key in re.findall(r"\bt\(\"(\w+)\"", path.read_text(encoding="utf-8"))
-    }
-    assert used <= set(english)

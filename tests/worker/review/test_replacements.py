@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from service.core import object_keys
 from service.core.record import State
@@ -16,6 +17,8 @@ from tests.support.waiting import wait_until
 from tests.worker.review.approving import entries, selection
 from tests.worker.stored import Service
 from worker.generation.run import run_generation
+
+pytestmark = pytest.mark.timeout(300)
 
 AT = "2026-11-28T10:15:00.000Z"
 
@@ -50,7 +53,7 @@ def test_a_job_and_its_replacements_have_the_pairs_of_one_larger_job(
     service: Service, client: httpx2.Client, adapter: str
 ) -> None:
     # So strict that later candidates are rejected as copies of pairs of the jobs before.
-    copies = {"defect_copy": 0.24, "max_copy": 0.24}
+    copies = {"defect_copy": 0.3, "max_copy": 0.3}
     limits = {**asdict(PERMISSIVE), "max_disagreement": 62.0, **copies}
     whole = run(service, service.create_job(adapter, 4, limits=limits, max_attempts=100))
     assert client.get(f"/jobs/{whole}").json()["counts"]["rejected"]["copy_of_accepted"]
