@@ -12,7 +12,7 @@ export function JobsView() {
     ${jobs?.length === 0 && html`<p>${t("no_jobs")}</p>`}
     ${jobs?.length > 0 && html`<div class="scroll"><table>
       <thead><tr><th scope="col">${t("job")}</th><th scope="col">${t("pairs")}</th><th scope="col">${t("state")}</th><th scope="col">${t("created")}</th></tr></thead>
-      <tbody>${jobs.map((job) => html`<tr key=${job.id}><td><a href=${`#/jobs/${job.id}`}>${name(job.adapter_id)}</a> <small>${job.request.selection ? t("selection_of", { by: job.request.selection.by }) : `${t("seed")} ${job.request.seed}`}</small></td>
+      <tbody>${jobs.map((job) => html`<tr key=${job.id}><td><a href=${`#/jobs/${job.id}`}>${name(job.adapter_id)}</a> <small>${job.request.selection ? t("selection_of", { by: job.request.selection.by }) : job.request.follows ? t("follows") : `${t("seed")} ${job.request.seed}`}</small></td>
         <td>${job.counts?.accepted ?? 0} / ${job.request.num_pairs}</td><td><${State} state=${job.state} /></td><td>${when(job.created_at)}</td></tr>`)}</tbody></table></div>`}</div>`;
 }
 
@@ -122,7 +122,7 @@ export function JobView({ id }) {
         ${["queued", "running"].includes(job.state) && html`<button type="button" class="secondary" onClick=${() => tried(async () => setJob(await api.act(`jobs/${id}/cancel`)))}>${t("cancel")}</button>`}
         ${ENDED.includes(job.state) && html`<button type="button" class="secondary outline" onClick=${remove}>${t("delete")}</button>`}
       </div></div>
-    <p>${chosen ? html`${t("selection_of", { by: chosen.by })} · <a href=${`#/jobs/${chosen.job_id}`}>${t("job")}</a>` : html`<a href=${`#/adapters/${job.adapter_id}`}>${t("adapter")}</a> · ${t("seed")} ${job.request.seed}`} ${job.request.formats.length > 0 && `· ${job.request.formats.map((name) => t(`format_${name}`)).join(", ")}`}</p>
+    <p>${chosen ? html`${t("selection_of", { by: chosen.by })} · <a href=${`#/jobs/${chosen.job_id}`}>${t("job")}</a>` : html`<a href=${`#/adapters/${job.adapter_id}`}>${t("adapter")}</a> · ${t("seed")} ${job.request.seed}${job.request.follows ? html` · <a href=${`#/jobs/${job.request.follows.first_job_id}`}>${t("follows")}</a>` : ""}`} ${job.request.formats.length > 0 && `· ${job.request.formats.map((name) => t(`format_${name}`)).join(", ")}`}</p>
     <${Refused} error=${refused} />
     <${Progress} record=${job} />
     ${job.counts && html`<p role="status">${t("accepted_of", { n: job.counts.accepted, all: job.request.num_pairs })} · ${t("attempts", { n: job.counts.attempts })}</p>`}

@@ -1,14 +1,10 @@
-"""The page in a real browser: the whole way with a worker, and what needs the API alone."""
+"""The page in a real browser: what needs the API alone, and no worker."""
 
 from __future__ import annotations
 
-import io
-import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import httpx2
 import numpy as np
@@ -17,7 +13,6 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 from redis import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model.diffusion.base import SHIPPED
 from model.export.dataset import Provenance, write_dataset
 from model.types import Candidate
 from service.core import api_keys, object_keys
@@ -26,8 +21,8 @@ from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import serving
-from tests.service.embedded.running import Up, pictures
 from tests.service.page.conftest import serious_findings
+from tests.service.page.way import files
 from tests.support.servers import MakeSettings
 
 pytestmark = pytest.mark.timeout(300)
@@ -38,133 +33,9 @@ IN_VIEW = 80
 """More tiles than that are never in the document, however many pairs there are."""
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with Up(tmp_path_factory.mktemp("stacks") / "page", SHIPPED / "mini", lease_seconds=20) as up:
-        yield up
-
-
 @pytest.fixture
 def keyless(server_settings: MakeSettings, objects: ObjectStore, tmp_path: Path) -> Settings:
     return server_settings(require_keys=False, spool_dir=tmp_path)
-
-
-def files(kind: str, count: int) -> list[Path]:
-    return pictures(kind)[:count]
-
-
-def test_from_a_drawn_mask_to_an_approved_dataset(browser: Browser, page: Page, stack: Up, tmp_path: Path) -> None:
-    page.goto(stack.url)
-    expect(page.get_by_role("heading", name="Adapters", exact=True)).to_be_visible()
-    assert serious_findings(page) == []
-    page.get_by_role("button", name="New adapter").click()
-    # Three photographs come with masks, in any order; the fourth mask is drawn.
-    page.locator("#files-pairs").set_input_files(files("masks", 3))
-    page.locator("#files-pairs").set_input_files(files("images", 4))
-    page.locator("#files-normals").set_input_files(pictures("normals"))
-    expect(page.get_by_text("1 of 4 photographs have no mask yet")).to_be_visible()
-    draw_the_missing_mask(page)
-    train(page)
-    job = generate(page)
-    look_through(page)
-    content = approved(page, tmp_path / "approved.zip")
-    with ZipFile(io.BytesIO(content)) as file:
-        described = json.loads(file.read("dataset.json"))
-        rows = [json.loads(line) for line in file.read("manifest.jsonl").splitlines()]
-        assert "coco/instances_rle.json" in file.namelist()
-    assert described["selection"]["job_id"] == job
-    assert described["selection"]["by"] == "Ada"
-    assert [row["review"]["mask_touched_up"] for row in rows] == [False, False, True]
-
-
-def draw_the_missing_mask(page: Page) -> None:
-    """Brush over the hole, take it back, do it again, and fill what looks alike."""
-    page.get_by_role("button", name="Draw the mask").click()
-    canvas = page.get_by_role("application")
-    use = page.get_by_role("button", name="Use this mask")
-    expect(use).to_be_disabled()
-    box = canvas.bounding_box()
-    assert box is not None
-    x, y = box["x"] + box["width"] * 0.467, box["y"] + box["height"] * 0.763
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 15, y + 5, steps=4)
-    page.mouse.up()
-    expect(use).to_be_enabled()
-    page.get_by_role("button", name="Undo").click()
-    expect(use).to_be_disabled()
-    page.get_by_role("button", name="Redo").click()
-    expect(use).to_be_enabled()
-    page.get_by_role("button", name="Fill").click()
-    page.mouse.click(x, y)
-    assert serious_findings(page) == []
-    use.click()
-    expect(page.get_by_text("drawn here")).to_be_visible()
-
-
-def train(page: Page) -> None:
-    page.get_by_label("Name", exact=True).fill("plates")
-    page.get_by_label("Object", exact=True).fill("steel plate")
-    page.get_by_label("Defect", exact=True).fill("hole")
-    page.get_by_label("copy-paste").check()
-    assert serious_findings(page) == []
-    page.get_by_role("button", name="Train").click()
-    expect(page.get_by_role("button", name="Generate pairs")).to_be_visible(timeout=120_000)
-    expect(page.get_by_role("img", name="Samples at step 0")).to_be_visible()
-    assert serious_findings(page) == []
-
-
-def generate(page: Page) -> str:
-    """The id of the job."""
-    page.get_by_role("button", name="Generate pairs").click()
-    page.get_by_label("Number of pairs").fill("12")
-    page.get_by_label("Seed").fill("7")
-    page.get_by_label("COCO").check()
-    assert serious_findings(page) == []
-    page.get_by_role("button", name="Generate", exact=True).click()
-    expect(page.get_by_role("img", name=re.compile("Image of pair")).first).to_be_visible(timeout=120_000)
-    expect(page.get_by_role("button", name="Review the pairs")).to_be_visible(timeout=120_000)
-    expect(page.get_by_text("12 of 12 accepted")).to_be_visible()
-    assert serious_findings(page) == []
-    return page.url.rpartition("/")[2]
-
-
-def look_through(page: Page) -> None:
-    """Approve two by key, reject one, and change the mask of a fourth by the keyboard alone."""
-    page.get_by_role("button", name="Review the pairs").click()
-    page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
-    for key in ("a", "a", "r"):
-        page.keyboard.press(key)
-    expect(page.get_by_text("2 approved, 1 rejected, 9 open of 12")).to_be_visible()
-    page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog", name="Pair 3")
-    expect(dialog.get_by_role("img", name=re.compile("Nearest real defect"))).to_be_visible()
-    dialog.get_by_role("slider").fill("40")
-    assert serious_findings(page) == []
-    dialog.get_by_role("button", name="Change the mask").click()
-    painter = page.get_by_role("dialog", name="Mask of pair 3")
-    painter.get_by_role("application").focus()
-    for key in ("ArrowRight", "ArrowDown", " "):
-        page.keyboard.press(key)
-    painter.get_by_role("button", name="Use this mask").click()
-    expect(dialog.get_by_text("mask changed")).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.get_by_text("3 approved, 1 rejected, 8 open of 12")).to_be_visible()
-    assert serious_findings(page) == []
-
-
-def approved(page: Page, path: Path) -> bytes:
-    """The dataset of what was approved, which is still known when the page is opened again."""
-    page.reload()
-    expect(page.get_by_text("3 approved, 1 rejected, 8 open of 12")).to_be_visible()
-    page.get_by_label("Your name").fill("Ada")
-    page.get_by_role("button", name="Make the dataset").click()
-    download = page.get_by_role("button", name="Download the dataset")
-    expect(download).to_be_visible(timeout=60_000)
-    with page.expect_download() as downloading:
-        download.click()
-    downloading.value.save_as(path)
-    return path.read_bytes()
 
 
 def test_a_refusal_is_shown_at_the_file_it_is_about(browser: Browser, page: Page, keyless: Settings) -> None:
