@@ -64,6 +64,10 @@ bench: $(READY) ## Measure the service, and the model beside its plain form; abo
 bench-steps: $(READY) ## Measure quality against the number of denoising steps; about a quarter of an hour.
 	$(BIN)/python -m bench --parts steps
 
+.PHONY: bench-page
+bench-page: $(READY) ## Measure the page in Chromium, with a thousand pairs to review; about two minutes.
+	$(BIN)/python -m bench --parts page
+
 .PHONY: dashboards
 dashboards: $(READY) ## Write Grafana's dashboards anew from their code.
 	$(BIN)/python -m deploy.grafana.boards

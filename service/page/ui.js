@@ -1,12 +1,12 @@
 // Small parts that all views use.
 import htm from "./vendor/htm.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
-import { h } from "./vendor/preact.js";
+import { Component, h } from "./vendor/preact.js";
 import * as api from "./api.js";
 import { number, optionHelp, t } from "./texts.js";
 
 export const html = htm.bind(h);
-export { useEffect, useRef, useState };
+export { Component, useEffect, useRef, useState };
 export { useLayoutEffect, useMemo } from "./vendor/hooks.js";
 
 export const ENDED = ["succeeded", "failed", "cancelled"];

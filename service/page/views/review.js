@@ -1,7 +1,7 @@
 // Every pair of a job: look, approve, reject, change the mask; the approved ones become a dataset.
 import * as api from "../api.js";
-import { number, t } from "../texts.js";
-import { Dialog, ENDED, Field, go, html, Picture, Progress, Refused, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
+import { language, number, t } from "../texts.js";
+import { Component, Dialog, ENDED, Field, go, html, Picture, Progress, Refused, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
 import { Formats } from "./jobs.js";
 import { Painter } from "./painter.js";
 
@@ -34,16 +34,17 @@ async function seriesOf(job) {
   return [job, ...following.sort((a, b) => (a.id < b.id ? -1 : 1))];
 }
 
-// The pairs of all finished jobs of a series, or their rejected candidates, numbered through.
-async function pairsOf(series, rejected = false) {
+// The pairs of jobs, or their rejected candidates, numbered through.
+async function pairsOf(jobs, rejected = false) {
   const found = [];
-  for (const job of series.filter(({ state }) => state === "succeeded")) {
-    for (const pair of await api.all(`jobs/${job.id}/pairs${rejected ? "?rejected=true" : ""}`, 1000)) {
-      found.push({ ...pair, job: job.id, key: `${job.id}/${pair.candidate}`, name: rejected ? pair.candidate : found.length });
-    }
-  }
-  return found;
+  for (const job of jobs) found.push(...named(job, await api.all(`jobs/${job}/pairs${rejected ? "?rejected=true" : ""}`, 1000)));
+  return rejected ? found : numbered(found);
 }
+
+const named = (job, pairs) => pairs.map((pair) => ({ ...pair, job, key: `${job}/${pair.candidate}`, name: pair.candidate }));
+const numbered = (pairs) => pairs.map((pair, name) => ({ ...pair, name }));
+
+const FIRST = 60; // pairs that are shown before the others have come
 
 export function Review({ id }) {
   const [series, setSeries] = useState(null);
@@ -65,12 +66,14 @@ export function Review({ id }) {
 
   const load = async () => {
     try {
+      if (!pairs) api.get(`jobs/${id}/pairs?limit=${FIRST}`).then(({ data }) => setPairs((known) => known || numbered(named(id, data))), () => {});
       const job = await api.get(`jobs/${id}`);
       if (job.request.follows) { location.replace(`#/jobs/${job.request.follows.first_job_id}/review`); return; }
       const found = await seriesOf(job);
-      setPairs(await pairsOf(found));
+      const made = found.filter(({ state: reached }) => reached === "succeeded").map((each) => each.id);
+      setPairs(await pairsOf(made));
       setSeries(found);
-      setRejected(await pairsOf(found, true));
+      setRejected(await pairsOf(made, true));
     } catch (problem) { setError(problem); }
   };
   useEffect(() => {
@@ -92,7 +95,7 @@ export function Review({ id }) {
   }, [pairs, rejected, filter, order, decided ? decisions : null]);
 
   if (error) return html`<${Refused} error=${error} />`;
-  if (!pairs || !series) return html`<p aria-busy="true"></p>`;
+  if (!pairs) return html`<p aria-busy="true"></p>`;
   const approved = pairs.filter((pair) => state(pair) === "approved");
   const left = pairs.filter((pair) => state(pair) === "rejected").length;
   const undecided = pairs.length - approved.length - left;
@@ -147,16 +150,16 @@ export function Review({ id }) {
         ${reasons.length > 0 && html`<optgroup label=${t("rejected_reasons")}>${reasons.map((reason) => html`<option value=${`reason:${reason}`}>${t(`reason_${reason}`)}</option>`)}</optgroup>`}</select></label>
       <label>${t("order")} <select value=${order} onChange=${(event) => { setOrder(event.target.value); here.current = 0; setAt(0); }}>${["made", "score_down", "score_up"].map((name) => html`<option value=${name}>${t(`order_${name}`)}</option>`)}</select></label>
       <label class="choice"><input type="checkbox" checked=${outlines} onChange=${(event) => setOutlines(event.target.checked)} /> ${t("outlines")}</label>
-      ${!readOnly && html`<button type="button" class="small outline" onClick=${() => decide(shown.filter((pair) => state(pair) === "open").map((pair) => pair.key), { decision: "approved" })}>${t("all_of_them")}</button>`}
+      ${!readOnly && html`<button type="button" class="small outline" disabled=${!series} onClick=${() => decide(shown.filter((pair) => state(pair) === "open").map((pair) => pair.key), { decision: "approved" })}>${t("all_of_them")}</button>`}
     </form>
     <p id="review-help"><small>${t("review_help")}</small></p>
     ${shown.length ? html`<${Grid} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${at} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${open !== null || painting !== null} />` : html`<p>${t("no_pairs_here")}</p>`}
-    ${!series[0].request.selection && html`<${Replacements} series=${series} approved=${approved.length} undecided=${undecided} onChange=${load} />`}
+    ${series && !series[0].request.selection && html`<${Replacements} series=${series} approved=${approved.length} undecided=${undecided} onChange=${load} />`}
     <form class="deliver" onSubmit=${deliver}>
       <h2>${t("delivered")}</h2><p>${t("selection_help", { n: approved.length })}</p><${Refused} error=${refused} />
       <${Field} id="reviewer" label=${t("reviewer")} help=${t("reviewer_help")} required maxlength="80" value=${reviewer} onInput=${(event) => setReviewer(event.target.value)} />
       <${Formats} names=${names} chosen=${formats} onChange=${setFormats} />
-      <button type="submit" disabled=${!approved.length}>${t("delivered")}</button>
+      <button type="submit" disabled=${!series || !approved.length}>${t("delivered")}</button>
     </form>
     ${open !== null && shown[open] && html`<${Large} key=${shown[open].key} pair=${shown[open]} decision=${decisions.get(shown[open].key)} readOnly=${readOnly}
       onDecide=${(decision) => set(shown[open], decision)} onMove=${(by) => { const next = Math.min(shown.length - 1, Math.max(0, open + by)); setOpen(next); move(next); }}
@@ -217,6 +220,8 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
     if (top + TILE.height > box.current.scrollTop + view.height) box.current.scrollTop = top + TILE.height - view.height;
     box.current.querySelector(`[data-index="${focused}"] .open`)?.focus({ preventScroll: true });
   }, [focused, view, paused]);
+  const on = useRef({});
+  Object.assign(on.current, { at: onAt, open: onOpen, key: onKey, decide: onDecide });
   const move = (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -pairs.length, End: pairs.length, PageDown: columns * 3, PageUp: -columns * 3 }[event.key];
     if (step === undefined) return;
@@ -229,19 +234,31 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
     <ul style=${{ height: `${rows * TILE.height}px` }} aria-describedby="review-help">
       ${visible.map((pair, offset) => {
         const index = first * columns + offset;
-        const own = readOnly ? "rejected" : state(pair);
         const [left, top] = [Math.floor((index % columns) * (view.width / columns)), Math.floor(index / columns) * TILE.height];
-        const label = t("pair_state", { n: pair.name, score: score(pair), state: t(own) });
-        return html`<li key=${pair.key} data-index=${index} class="tile ${own}" aria-setsize=${pairs.length} aria-posinset=${index + 1} style=${{ transform: `translate(${left}px, ${top}px)` }}>
-          <button type="button" class="open" tabindex=${index === focused ? 0 : -1} aria-label=${label}  onClick=${() => { onAt(index); onOpen(index); }} onKeyDown=${onKey}>
-            <${Picture} path=${`jobs/${pair.job}/pairs/${pair.candidate}/${outlines ? "outline" : "thumbnail"}`} alt="" delay=${DELAY} /></button>
-          <p><span>${pair.name}</span> <span>${score(pair)}</span>${decisions.get(pair.key)?.mask ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
-          ${readOnly ? html`<small>${pair.reasons.map((reason) => t(`reason_${reason}`)).join(", ")}</small>` : html`<div class="choose">
-            <button type="button" tabindex="-1" aria-pressed=${own === "approved"} aria-label=${`${t("accept")}: ${t("pair", { n: pair.name })}`} class="yes" onClick=${() => onDecide(pair, own === "approved" ? null : "approved")}>✓</button>
-            <button type="button" tabindex="-1" aria-pressed=${own === "rejected"} aria-label=${`${t("reject")}: ${t("pair", { n: pair.name })}`} class="no" onClick=${() => onDecide(pair, own === "rejected" ? null : "rejected")}>✗</button></div>`}
-        </li>`;
+        return html`<${Tile} key=${pair.key} pair=${pair} index=${index} left=${left} top=${top} count=${pairs.length} own=${readOnly ? "rejected" : state(pair)} changed=${!!decisions.get(pair.key)?.mask}
+          picture=${outlines ? "outline" : "thumbnail"} focusable=${index === focused} readOnly=${readOnly} language=${language()} on=${on} />`;
       })}
     </ul></div>`;
+}
+
+// One pair; drawn again when something of it has changed, and not because others came into sight.
+class Tile extends Component {
+  shouldComponentUpdate(next) {
+    return Object.keys(next).some((name) => next[name] !== this.props[name]);
+  }
+
+  render({ pair, index, left, top, count, own, changed, picture, focusable, readOnly, on }) {
+    const label = t("pair_state", { n: pair.name, score: score(pair), state: t(own) });
+    const choice = (name, action, decision, sign) => html`<button type="button" tabindex="-1" aria-pressed=${own === decision} aria-label=${`${action}: ${t("pair", { n: pair.name })}`} class=${name}
+      onClick=${() => on.current.decide(pair, own === decision ? null : decision)}>${sign}</button>`;
+    return html`<li data-index=${index} class="tile ${own}" aria-setsize=${count} aria-posinset=${index + 1} style=${{ transform: `translate(${left}px, ${top}px)` }}>
+      <button type="button" class="open" tabindex=${focusable ? 0 : -1} aria-label=${label} onClick=${() => { on.current.at(index); on.current.open(index); }} onKeyDown=${(event) => on.current.key(event)}>
+        <${Picture} path=${`jobs/${pair.job}/pairs/${pair.candidate}/${picture}`} alt="" delay=${DELAY} /></button>
+      <p><span>${pair.name}</span> <span>${score(pair)}</span>${changed ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
+      ${readOnly ? html`<small>${pair.reasons.map((reason) => t(`reason_${reason}`)).join(", ")}</small>` : html`<div class="choose">
+        ${choice("yes", t("accept"), "approved", "✓")}${choice("no", t("reject"), "rejected", "✗")}</div>`}
+    </li>`;
+  }
 }
 
 // The outline of a mask over the picture, as wide on every screen.

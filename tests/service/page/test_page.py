@@ -223,3 +223,10 @@ def test_the_page_speaks_german_and_stays_readable_in_the_dark(
         page.get_by_role("combobox", name="Sprache").select_option("EN")
         expect(page.get_by_role("button", name="Train")).to_be_visible()
         context.close()
+
+
+def test_a_browser_is_told_at_once_of_every_module_that_the_page_consists_of() -> None:
+    folder = Path("service/page")
+    told = re.findall(r'href="page/([\w/.]+\.js)"', (folder / "index.html").read_text(encoding="utf-8"))
+    modules = {path.relative_to(folder).as_posix() for path in folder.rglob("*.js")}
+    assert sorted(told) == sorted(modules - {"app.js"})

@@ -18,7 +18,7 @@ from tests.worker.review.approving import entries, selection
 from tests.worker.stored import Service
 from worker.generation.run import run_generation
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 AT = "2026-11-28T10:15:00.000Z"
 
@@ -57,17 +57,19 @@ def test_a_job_and_its_replacements_have_the_pairs_of_one_larger_job(
     limits = {**asdict(PERMISSIVE), "max_disagreement": 62.0, **copies}
     whole = run(service, service.create_job(adapter, 4, limits=limits, max_attempts=100))
     assert client.get(f"/jobs/{whole}").json()["counts"]["rejected"]["copy_of_accepted"]
-    first = run(service, service.create_job(adapter, 2, limits=limits, max_attempts=100))
+    first = run(service, service.create_job(adapter, 3, limits=limits, max_attempts=100))
     second = replacements(service, client, first, 1)
-    third = replacements(service, client, second, 1)
-    assert pairs_of(service, first, second, third) == pairs_of(service, whole)
-    follows = client.get(f"/jobs/{third}").json()["request"]["follows"]
-    assert (follows["job_id"], follows["first_job_id"]) == (second, first)
-    described = json.loads(entries(service.dataset(third))["dataset.json"])["follows"]
-    assert described["first_candidate"] == follows["first_candidate"] > 2
-    assert described["dataset_sha256"] == [
-        client.get(f"/jobs/{job}").json()["dataset"]["sha256"] for job in (first, second)
-    ]
+    assert pairs_of(service, first, second) == pairs_of(service, whole)
+    described = json.loads(entries(service.dataset(second))["dataset.json"])["follows"]
+    attempts = [client.get(f"/jobs/{job}").json()["counts"]["attempts"] for job in (first, second)]
+    assert described["first_candidate"] == attempts[0]
+    assert described["dataset_sha256"] == [client.get(f"/jobs/{first}").json()["dataset"]["sha256"]]
+    third = client.post(f"/jobs/{second}/replacements", json={"num_pairs": 1}).json()
+    assert third["request"]["follows"] == {
+        "job_id": second,
+        "first_job_id": first,
+        "first_candidate": sum(attempts),
+    }
 
 
 def test_replacements_are_the_same_after_their_worker_died(service: Service, client: httpx2.Client, job: str) -> None:
