@@ -27,6 +27,9 @@ from tests.service.page.way import approved, draw_the_missing_mask, files, gener
 
 pytestmark = pytest.mark.timeout(600)
 
+CORNERS = 24
+"""Corners of an outline that is clicked around a defect."""
+
 MANY = 400
 """Pairs that take a worker so long that it can be killed meanwhile."""
 
@@ -72,15 +75,18 @@ def read(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def test_real_photographs_without_masks_become_an_approved_dataset(
     browser: Browser, page: Page, stack: Up, magnetic_tile: Path, tmp_path: Path
 ) -> None:
-    names = json.loads((magnetic_tile / "splits.json").read_text())["defects"]["blowhole"]["train"][:4]
-    photographs = [magnetic_tile / "blowhole" / "image" / f"{name}.jpg" for name in names]
+    splits = json.loads((magnetic_tile / "splits.json").read_text())
+    photographs = [
+        magnetic_tile / "blowhole/image" / f"{name}.jpg" for name in splits["defects"]["blowhole"]["train"][:4]
+    ]
+    normals = [magnetic_tile / "normal/image" / f"{name}.jpg" for name in splits["normal"]["train"][:12]]
     page.goto(f"{stack.url}/#/adapters/new")
     page.locator("#files-pairs").set_input_files(photographs)
-    page.locator("#files-normals").set_input_files(sorted((magnetic_tile / "normal" / "image").iterdir())[:6])
+    page.locator("#files-normals").set_input_files(normals)
     expect(page.get_by_text("4 of 4 photographs have no mask yet")).to_be_visible()
     for number, photograph in enumerate(photographs):
         page.get_by_role("button", name=f"Draw the mask: {photograph.name}").click()
-        outline(page, magnetic_tile / "blowhole" / "mask" / f"{photograph.stem}.png")
+        outline(page, magnetic_tile / "blowhole/mask" / f"{photograph.stem}.png")
         page.get_by_role("button", name="Use this mask").click()
         expect(page.get_by_text("drawn here")).to_have_count(number + 1)
     train(page, "magnetic tile", "blowhole")
@@ -94,24 +100,31 @@ def test_real_photographs_without_masks_become_an_approved_dataset(
 
 
 def outline(page: Page, mask: Path) -> None:
-    """Click a box around what a mask covers, as somebody would who sees the defect."""
+    """Zoom in and click around what a mask covers, as somebody would who sees the defect."""
     with Image.open(mask) as file:
         covered = np.asarray(file.convert("L")) > 127
     height, width = covered.shape
-    rows, columns = np.nonzero(covered.any(1))[0], np.nonzero(covered.any(0))[0]
-    left, top, right, bottom = columns[0] - 3, rows[0] - 3, columns[-1] + 4, rows[-1] + 4
+    rows = np.nonzero(covered.any(1))[0]
+    chosen = np.unique(np.linspace(rows[0], rows[-1], CORNERS // 2).astype(int))
+    edges = [(np.nonzero(covered[row])[0][[0, -1]], row) for row in chosen]
+    corners = [(sides[0], row) for sides, row in edges] + [(sides[1] + 1, row + 1) for sides, row in edges[::-1]]
+    middle = np.mean(corners, axis=0)
     box = page.get_by_role("application").bounding_box()
     assert box is not None
     scale = 0.96 * min(box["width"] / width, box["height"] / height)
-    x0, y0 = box["x"] + (box["width"] - scale * width) / 2, box["y"] + (box["height"] - scale * height) / 2
+    corner = np.array([box["x"] + (box["width"] - scale * width) / 2, box["y"] + (box["height"] - scale * height) / 2])
+    pointed = corner + scale * middle
+    closer = 300 / (scale * np.ptp(corners, axis=0).max())
+    page.mouse.move(*pointed)
+    page.mouse.wheel(0, -400 * float(np.log(closer)))
     page.get_by_role("button", name="Polygon").click()
-    for x, y in ((left, top), (right, top), (right, bottom), (left, bottom)):
-        page.mouse.click(x0 + scale * x, y0 + scale * y)
-    page.keyboard.press("Enter")
+    for x, y in pointed + closer * scale * (np.array(corners) - middle):
+        page.mouse.click(x, y)
+    page.get_by_role("application").press("Enter")
     told = page.locator(".painter footer [role=status]")
     expect(told).not_to_have_text("Mask: 0 %")
     share = float(told.inner_text().removeprefix("Mask: ").removesuffix(" %")) / 100
-    assert share == pytest.approx((right - left) * (bottom - top) / (width * height), rel=0.2)
+    assert share == pytest.approx(covered.mean(), rel=0.35)
 
 
 def test_a_worker_is_killed_meanwhile_and_the_page_goes_on(browser: Browser, page: Page, stack: Up) -> None:
