@@ -103,7 +103,7 @@ export default {
   offline: "Der Server ist nicht erreichbar.",
   open: "offen",
   open_review: "Paare prüfen",
-  options_help: "Ein leeres Feld nimmt, was das Basismodell empfiehlt, und wo es nichts empfiehlt, die gezeigte Vorgabe.",
+  options_help: "Ein leeres Feld nimmt den gezeigten Wert: was das Basismodell empfiehlt, sonst die Vorgabe.",
   order: "Reihenfolge",
   order_made: "Nummer",
   order_score_down: "beste zuerst",

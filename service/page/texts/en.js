@@ -103,7 +103,7 @@ export default {
   offline: "The server cannot be reached.",
   open: "open",
   open_review: "Review the pairs",
-  options_help: "An empty field takes what the base model recommends, and where it recommends nothing the default that is shown.",
+  options_help: "An empty field takes the value that it shows: what the base model recommends, otherwise the default.",
   order: "Sort by",
   order_made: "number",
   order_score_down: "best score first",

@@ -1,7 +1,7 @@
 // The list of jobs, a new job, and one job.
 import * as api from "../api.js";
 import { number, size, t } from "../texts.js";
-import { asJson, ENDED, Field, go, html, OptionInput, Picture, Progress, Refused, State, useEffect, useList, useRecord, useState, when } from "../ui.js";
+import { asJson, ENDED, Field, go, html, OptionInput, Picture, Progress, Refused, State, useEffect, useList, useRecommended, useRecord, useState, when } from "../ui.js";
 
 export function JobsView() {
   const [jobs, error] = useList("jobs");
@@ -26,6 +26,7 @@ export function NewJob({ adapter: id }) {
   const [evaluates, setEvaluates] = useState(false);
   const [measured, setMeasured] = useState({});
   const [refused, setRefused] = useState(null);
+  const base = useRecommended(adapter?.request.base);
   useEffect(() => { api.get("options").then(setOptions, setRefused); }, []);
   if (error) return html`<${Refused} error=${error} />`;
   if (!adapter || !options) return html`<p aria-busy="true"></p>`;
@@ -48,7 +49,7 @@ export function NewJob({ adapter: id }) {
     ${adapter.request.held_out ? html`<label class="choice"><input type="checkbox" checked=${evaluates} onChange=${(event) => setEvaluates(event.target.checked)} /> ${t("evaluate")}</label>
       ${evaluates && html`<div class="options">${options.evaluation.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${measured[option.name]} onChange=${(value) => setMeasured({ ...measured, [option.name]: value })} />`)}</div>`}` : html`<p><small>${t("evaluate_none")}</small></p>`}
     <details><summary>${t("advanced")} (${sampling.length + options.limits.length})</summary><p><small>${t("options_help")}</small></p>
-      <div class="options">${sampling.map((option) => html`<${OptionInput} key=${option.name} kind="sampling" option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}
+      <div class="options">${sampling.map((option) => html`<${OptionInput} key=${option.name} kind="sampling" recommended=${chosen.preset === "paper" ? {} : base.sampling} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}
       ${options.limits.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${limits[option.name]} onChange=${(value) => setLimits({ ...limits, [option.name]: value })} />`)}</div></details>
     <button type="submit">${t("generating")}</button></form>`;
 }

@@ -51,6 +51,7 @@ def test_from_a_drawn_mask_to_an_approved_dataset(browser: Browser, page: Page, 
     page.locator("#files-normals").set_input_files(pictures("normals"))
     expect(page.get_by_text("1 of 4 photographs have no mask yet")).to_be_visible()
     draw_the_missing_mask(page)
+    what_an_empty_field_means_is_shown(page, stack)
     train(page, "steel plate", "hole")
     job = generate(page, 12)
     made(page, 12)
@@ -62,6 +63,14 @@ def test_from_a_drawn_mask_to_an_approved_dataset(browser: Browser, page: Page, 
     assert [each["approved"] for each in described["selection"]["jobs"]] == [11, 1]
     assert [row["review"]["job_id"] == job for row in rows] == 11 * [True] + [False]
     assert [row["review"]["mask_touched_up"] for row in rows] == [False, False, True, *9 * [False]]
+
+
+def what_an_empty_field_means_is_shown(page: Page, stack: Up) -> None:
+    """The base recommends another number of steps than the method's own."""
+    (base,) = httpx2.get(f"{stack.url}/v1/bases").json()["data"]
+    page.get_by_text("All options").click()
+    expect(page.get_by_placeholder(f"default: {base['training']['steps']}", exact=True)).to_have_id("option-steps")
+    page.get_by_text("All options").click()
 
 
 def read(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
