@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,15 @@ pytestmark = pytest.mark.timeout(300)
 
 PAIRS = 1000
 PREFIX = "/tools/pairforge"
+TRANSFER = """(files) => {
+  const transfer = new DataTransfer();
+  for (const { name, content } of files) {
+    transfer.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name, { type: "image/png" }));
+  }
+  return transfer;
+}"""
+"""What a browser hands over when files are dropped."""
+
 IN_VIEW = 80
 """More tiles than that are never in the document, however many pairs there are."""
 
@@ -55,6 +65,31 @@ def test_a_refusal_is_shown_at_the_file_it_is_about(browser: Browser, page: Page
         expect(cards.nth(0).get_by_role("alert")).to_have_count(0)
         assert serious_findings(page) == []
         assert httpx2.get(f"{url}/v1/adapters").json()["data"] == []
+
+
+def test_files_that_are_dropped_together_are_matched_by_name_and_by_look(
+    browser: Browser, page: Page, keyless: Settings
+) -> None:
+    dropped = [
+        {"name": name, "content": base64.b64encode(path.read_bytes()).decode()}
+        for name, path in (
+            ("007.png", files("masks", 1)[0]),  # of one name with its photograph
+            ("007.PNG", files("images", 1)[0]),
+            ("008_mask.png", files("masks", 2)[1]),
+            ("008.png", files("images", 2)[1]),
+            ("009_mask.png", files("masks", 3)[2]),  # of nothing
+        )
+    ]
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/adapters/new")
+        transfer = page.evaluate_handle(TRANSFER, dropped)
+        page.locator(".drop").first.dispatch_event("drop", {"dataTransfer": transfer})
+        cards = page.locator(".uploads li")
+        expect(cards).to_have_count(3)
+        expect(cards.nth(0).get_by_role("img", name="Mask for 007.PNG")).to_be_visible()
+        expect(cards.nth(1).get_by_role("img", name="Mask for 008.png")).to_be_visible()
+        expect(cards.nth(2).get_by_text("No photograph has a name that fits this mask.")).to_be_visible()
+        assert serious_findings(page) == []
 
 
 def payload(name: str, content: bytes) -> FilePayload:
