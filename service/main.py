@@ -10,7 +10,19 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import adapters, bases, health, jobs, page, pairs, problems, replacements, schemas, selections
+from service.api import (
+    adapters,
+    bases,
+    good_parts,
+    health,
+    jobs,
+    page,
+    pairs,
+    problems,
+    replacements,
+    schemas,
+    selections,
+)
 from service.api.auth import SCHEMES, KeyCache
 from service.api.body_limit import BodyLimit
 from service.api.docs import serve_docs
@@ -25,15 +37,7 @@ from service.core.logs import configure_logs
 from service.core.requests import JobRequest
 from service.core.settings import Settings, load_settings
 
-ROUTERS = (
-    jobs.router,
-    adapters.router,
-    bases.router,
-    pairs.router,
-    selections.router,
-    replacements.router,
-    page.router,
-)
+ROUTERS = tuple(module.router for module in (jobs, adapters, good_parts, bases, pairs, selections, replacements, page))
 """Served under `/v1`, and as they are."""
 
 DESCRIPTION = """Few-shot generation of image-mask pairs of manufacturing defects.

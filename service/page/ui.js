@@ -175,7 +175,7 @@ export function OptionInput({ option, kind, recommended = {}, value, onChange })
 function shown(value) {
   if (value === null || value === undefined) return t("by_base");
   if (value === true || value === false) return t(value ? "yes" : "no");
-  return String(value);
+  return Array.isArray(value) ? value.join(", ") : String(value);
 }
 
 // The values of options as JSON wants them; the API checks them.
@@ -187,6 +187,7 @@ export function asJson(options, values) {
     const schema = option.value_schema.anyOf ? option.value_schema.anyOf[0] : option.value_schema;
     if (schema.type === "boolean") found[option.name] = value === "true";
     else if (["integer", "number"].includes(schema.type)) found[option.name] = Number(value);
+    else if (schema.type === "array") found[option.name] = value.split(/[\s,;]+/).filter(Boolean).map(Number);
     else found[option.name] = value;
   }
   return found;

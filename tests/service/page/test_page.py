@@ -130,6 +130,37 @@ def test_a_mask_is_drawn_by_polygon_zoomed_in_and_by_the_keyboard_alone(
         expect(covered).not_to_have_text("Mask: 0 %")
 
 
+def test_where_defects_may_lie_is_painted_on_a_good_part(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore
+) -> None:
+    named = [*(("images", path) for path in files("images", 3)), *(("masks", path) for path in files("masks", 3))]
+    named += [("normals", path) for path in files("normals", 2)]
+    parts = [(f"{kind}[]", (path.name, path.read_bytes(), "image/png")) for kind, path in named]
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        answer = client.post("/adapters", data={"name": "plates", "method": "anomalydiffusion"}, files=parts)
+        adapter = str(answer.json()["id"])
+        assert store.claims.claim(adapter, "w")
+        assert store.claims.succeed(adapter, "w", {"card": {}, "loss": [], "bytes": 1, "request": {}, "samples": {}}, 1)
+        page.goto(f"{url}/#/adapters/{adapter}/generate")
+        page.get_by_role("combobox", name="Good part").select_option(label=files("normals", 2)[1].stem)
+        page.get_by_role("button", name="Paint the place").click()
+        box = page.get_by_role("application").bounding_box()
+        assert box is not None
+        side = 0.96 * min(box["width"], box["height"])  # the samples are square
+        x, y = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+        page.get_by_role("button", name="Polygon").click()
+        for right, down in ((0.5, 0.25), (0.75, 0.25), (0.75, 0.5), (0.5, 0.5)):
+            page.mouse.click(x + right * side, y + down * side)
+        page.get_by_role("application").press("Enter")
+        page.get_by_role("button", name="Use this place").click()
+        expect(page.locator(".region .box")).to_be_visible()
+        assert serious_findings(page) == []
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(page.get_by_text("Waiting for a worker.")).to_be_visible()
+        request = client.get(f"/jobs/{page.url.rpartition('/')[2]}").json()["request"]
+        assert request["region"] == pytest.approx([0.5, 0.25, 0.75, 0.5], abs=0.02)
+
+
 def share(text: str) -> float:
     """The number of `Mask: 1.2 %`."""
     return float(text.removeprefix("Mask: ").removesuffix(" %"))
