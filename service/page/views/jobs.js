@@ -101,7 +101,7 @@ function MadePairs({ job }) {
     return () => { alive = false; };
   }, [made, job.state]);
   if (!pairs.length) return null;
-  return html`<section><h2>${t(job.state === "succeeded" ? "pairs" : "pairs_so_far")}</h2><ul class="strip">${pairs.map((pair) => html`<li key=${pair.candidate}><${Picture} path=${`jobs/${job.id}/pairs/${pair.candidate}/outline`} alt=${t("image_of", { n: pair.number ?? pair.candidate })} /></li>`)}</ul></section>`;
+  return html`<section><h2>${t(job.state === "succeeded" ? "pairs" : "pairs_so_far")} ${made > pairs.length ? html`<small>${t("of_all", { n: pairs.length, all: made })}</small>` : ""}</h2><ul class="strip">${pairs.map((pair) => html`<li key=${pair.candidate}><${Picture} path=${`jobs/${job.id}/pairs/${pair.candidate}/outline`} alt=${t("image_of", { n: pair.number ?? pair.candidate })} /></li>`)}</ul></section>`;
 }
 
 function RejectedPairs({ job }) {

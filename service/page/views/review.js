@@ -305,12 +305,13 @@ function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose })
     <div class="picture"><div class="stack">
       ${pair.normal && html`<${Picture} path=${`${base}/good-part`} alt=${t("good_part")} />`}
       <span class=${pair.normal ? "over" : ""} style=${pair.normal ? { clipPath: `inset(0 ${100 - share}% 0 0)` } : {}}><${Picture} path=${`${base}/image`} alt=${t("image_of", { n: name })} />${outline && mask && html`<${Outline} source=${mask} />`}</span>
-      </div>
+      ${pair.normal && share > 0 && share < 100 && html`<span class="split" style=${{ left: `${share}%` }}></span>`}</div>
       ${pair.normal && html`<label>${t("compare")}<input type="range" min="0" max="100" value=${share} onInput=${(event) => setShare(Number(event.target.value))} /></label>`}
       <label class="choice"><input type="checkbox" checked=${outline} onChange=${() => setOutline(!outline)} /> ${t("outline")} (O)</label>
     </div>
     <div class="side">
-      <p><span class="state ${own === "approved" ? "succeeded" : own === "rejected" ? "failed" : ""}">${t(own)}</span> ${decision?.mask ? t("touched_up") : ""}</p>
+      <div class="actions"><button type="button" class="small outline secondary" onClick=${() => onMove(-1)}>← ${t("previous")}</button><button type="button" class="small outline secondary" onClick=${() => onMove(1)}>${t("next")} →</button>
+        <span class="state ${own === "approved" ? "succeeded" : own === "rejected" ? "failed" : ""}">${t(own)}</span> ${decision?.mask ? t("touched_up") : ""}</div>
       ${pair.reasons.map((reason) => html`<p>${t(`reason_${reason}`)}</p>`)}
       <p><strong>${t("score")} ${score(pair)}</strong>${pair.normal ? html`<br /><small>${t("background_on", { name: pair.normal })}</small>` : ""}</p>
       ${!readOnly && html`<div class="actions"><button type="button" onClick=${() => onDecide("approved")}>${t("accept")} (A)</button><button type="button" class="secondary" onClick=${() => onDecide("rejected")}>${t("reject")} (R)</button>
@@ -318,6 +319,5 @@ function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose })
       <div class="pictures"><figure><${Picture} path=${`${base}/mask`} alt=${t("mask_of", { n: name })} /><figcaption>${t("mask")} ${pair.mask_fraction != null ? `${number(100 * pair.mask_fraction)} %` : ""}</figcaption></figure>
         ${detail?.nearest_real && html`<figure><${Picture} path=${`${base}/nearest-real`} alt=${t("looks_like", { name: detail.nearest_real.name })} /><figcaption>${t("looks_like", { name: detail.nearest_real.name })}, ${t("likeness", { n: number(detail.nearest_real.likeness) })}</figcaption></figure>`}</div>
       <details><summary>${t("scores")}</summary><dl class="facts">${Object.entries(pair.scores).map(([key, value]) => html`<dt>${key.replaceAll("_", " ")}</dt><dd>${value == null ? "–" : number(value)}</dd>`)}</dl></details>
-      <div class="actions"><button type="button" class="small outline secondary" onClick=${() => onMove(-1)}>← ${t("previous")}</button><button type="button" class="small outline secondary" onClick=${() => onMove(1)}>${t("next")} →</button></div>
     </div></div><//>`;
 }
