@@ -7,6 +7,7 @@ import { Painter } from "./painter.js";
 
 const score = (pair) => (pair.scores.score ?? 0).toFixed(2);
 const TILE = { width: 184, height: 236 };
+const GAP = 8;
 const AHEAD = 2;
 const DELAY = 60;
 
@@ -68,7 +69,8 @@ export function Review({ id }) {
     try {
       if (!pairs) api.get(`jobs/${id}/pairs?limit=${FIRST}`).then(({ data }) => setPairs((known) => known || numbered(named(id, data))), () => {});
       const job = await api.get(`jobs/${id}`);
-      if (job.request.follows) { location.replace(`#/jobs/${job.request.follows.first_job_id}/review`); return; }
+      const first = job.request.follows?.first_job_id;
+      if (first && await api.get(`jobs/${first}`).catch(() => null)) { location.replace(`#/jobs/${first}/review`); return; }
       const found = await seriesOf(job);
       const made = found.filter(({ state: reached }) => reached === "succeeded").map((each) => each.id);
       setPairs(await pairsOf(made));
@@ -184,7 +186,7 @@ function Replacements({ series, approved, undecided, onChange }) {
     <${Field} id="wanted" label=${t("wanted")} help=${t("wanted_help")} type="number" min="1" required value=${wanted} onInput=${(event) => setWanted(event.target.value)} />
     <p role="status">${t("missing", { n: missing, a: approved, u: undecided })}</p>
     ${running.map((job) => html`<${Following} key=${job.id} id=${job.id} onEnd=${onChange} />`)}
-    ${series.filter((job) => job.state === "failed").map((job) => html`<${Refused} key=${job.id} error=${{ message: job.error.detail, errors: [] }} />`)}
+    ${series.at(-1).state === "failed" && html`<${Refused} error=${{ message: series.at(-1).error.detail, errors: [] }} />`}
     <button type="submit" disabled=${!missing || running.length > 0}>${t(missing === 1 ? "replace_one" : "replace", { n: missing })}</button></form>`;
 }
 
@@ -201,7 +203,7 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
   const [view, setView] = useState({ top: 0, height: 600, width: 920, columns: 5 });
   const wanted = useRef(false);
   useLayoutEffect(() => {
-    const measure = () => setView({ top: box.current.scrollTop, height: box.current.clientHeight, width: box.current.clientWidth, columns: Math.max(1, Math.floor(box.current.clientWidth / TILE.width)) });
+    const measure = () => setView({ top: box.current.scrollTop, height: box.current.clientHeight, width: box.current.clientWidth, columns: Math.max(1, Math.floor((box.current.clientWidth + GAP) / TILE.width)) });
     const watcher = new ResizeObserver(measure);
     watcher.observe(box.current);
     measure();
@@ -229,7 +231,7 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
     wanted.current = true;
     onAt(here.current + step);
   };
-  return html`<div class="grid" ref=${box} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
+  return html`<div class="grid" ref=${box} style=${{ height: `min(72vh, 900px, ${rows * TILE.height + GAP}px)` }} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
     onScroll=${() => setView((before) => (Math.abs(before.top - box.current.scrollTop) < TILE.height / 2 && box.current.scrollTop > 0 ? before : { ...before, top: box.current.scrollTop }))}>
     <ul style=${{ height: `${rows * TILE.height}px` }} aria-describedby="review-help">
       ${visible.map((pair, offset) => {
