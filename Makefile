@@ -17,7 +17,7 @@ JOBS ?= 2
 
 .PHONY: help
 help: ## List the commands.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## Create .venv with pinned versions of all that is needed (once; again when the pins change).
@@ -50,6 +50,10 @@ test: lint ## Check style and types, then run the tests.
 test-faults: $(READY) ## Run the slow tests, in which servers, workers and networks fail; DAY=2026-11-28: those of a day.
 	$(BIN)/pytest -m faults $(if $(DAY),--day $(DAY))
 
+.PHONY: fuzz
+fuzz: $(READY) ## Send the API made-up requests for ten minutes and compare its answers with its documentation.
+	PAIRFORGE_TEST_CONTRACT_SECONDS=600 $(BIN)/pytest tests/service/api/test_contract.py
+
 .PHONY: lint
 lint: $(READY) ## Check style (ruff) and types (mypy).
 	$(BIN)/ruff check
@@ -68,9 +72,17 @@ bench-steps: $(READY) ## Measure quality against the number of denoising steps; 
 bench-page: $(READY) ## Measure the page in Chromium, with a thousand pairs to review; about two minutes.
 	$(BIN)/python -m bench --parts page
 
+.PHONY: bench-neighbour
+bench-neighbour: $(READY) ## Measure training beside a busy process; about eight minutes on two idle cores.
+	$(BIN)/python -m bench --parts neighbour
+
 .PHONY: dashboards
 dashboards: $(READY) ## Write Grafana's dashboards anew from their code.
 	$(BIN)/python -m deploy.grafana.boards
+
+.PHONY: pin-images
+pin-images: $(READY) ## Add digests to the images of others; needs Docker and the network.
+	$(BIN)/python -m deploy.pin_images
 
 .PHONY: clean
 clean: ## Remove .venv, caches and build results.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -15,12 +14,13 @@ from pathlib import Path
 
 from model.runtime.library_logging import silence_imports
 from model.runtime.malloc import keep_freed_memory
+from service.core.strict_json import to_json
 
 SERVICE_PARTS = ("overhead", "requests", "workers")
 MODEL_PARTS = ("sampling", "training")
-PARTS = (*SERVICE_PARTS, *MODEL_PARTS, "pretraining", "steps", "page")
+PARTS = (*SERVICE_PARTS, *MODEL_PARTS, "pretraining", "steps", "page", "neighbour")
 
-DURATIONS = {"overhead": 4, "requests": 2, "workers": 4, "pretraining": 4, "steps": 15, "page": 2}
+DURATIONS = {"overhead": 4, "requests": 2, "workers": 4, "pretraining": 4, "steps": 15, "page": 2, "neighbour": 8}
 """Approximate minutes on two idle cores; the parts that measure the model take the minutes they are given."""
 
 Loads = tuple[float, float, float]
@@ -72,13 +72,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         report(f"page: about {DURATIONS['page']} minutes")
         sys.stdout.write(run_page(chosen.reviewed, chosen.side, chosen.into, loads, report))
+    if "neighbour" in chosen.parts:
+        from bench.neighbour import run_neighbour
+
+        report(f"neighbour: about {DURATIONS['neighbour']} minutes")
+        sys.stdout.write(run_neighbour(chosen.into, loads, chosen.seconds, report))
     report("done")
 
 
 def _service_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--pairs", type=int, default=64, help="pairs of every dataset")
     group.add_argument("--rounds", type=int, default=1, help="datasets per side")
-    group.add_argument("--seconds", type=float, default=15, help="duration of every load of requests")
+    group.add_argument(
+        "--seconds",
+        type=float,
+        default=15,
+        help="duration of every load of requests, and of every training",
+    )
     cores = len(os.sched_getaffinity(0))
     group.add_argument(
         "--threads", type=int, default=cores, help="threads of the library, and of the worker it is compared with"
@@ -121,7 +131,7 @@ def _measure_service(chosen: argparse.Namespace, parts: Sequence[str], loads: Lo
     text = f"{table(figures)}\n{machine(loads, SERVICE)}; {time.monotonic() - began:.0f} s in all\n"
     chosen.into.mkdir(parents=True, exist_ok=True)
     (chosen.into / "service.md").write_text(text, encoding="utf-8")
-    (chosen.into / "service.json").write_text(json.dumps(asdict(figures), indent=1), encoding="utf-8")
+    (chosen.into / "service.json").write_text(to_json(asdict(figures), indent=1), encoding="utf-8")
     return text
 
 

@@ -28,6 +28,7 @@ from model.evaluation.given import read_given_pairs, refuse_held_out
 from model.generation.pair_store import STATE_FILE, PairStore
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 SHEET_FILE, KEY_FILE = "sheet.png", "key.json"
 
@@ -207,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number, each in enumerate(windows, 1)
     ]
     facts = {"data": str(chosen.data), "dataset": str(chosen.dataset), "type": defect, "seed": chosen.seed}
-    key.write_text(json.dumps({**facts, "windows": listed}, indent=1), encoding="utf-8")
+    key.write_text(to_json({**facts, "windows": listed}, indent=1), encoding="utf-8")
     sys.stdout.write(f"{len(windows)} windows of {defect}: {chosen.out / SHEET_FILE}; the key is {key}\n")
 
 

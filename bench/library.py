@@ -25,6 +25,7 @@ from model.method import Adapter
 from model.methods import load_adapter, method_of
 from model.runtime.malloc import keep_freed_memory
 from service.core.options.quality import QualityLimits
+from service.core.strict_json import to_json
 
 
 def make(
@@ -64,7 +65,7 @@ def main() -> None:
     base = open_base(str(read_adapter_card(folder)["base"]["name"]))
     adapter, object_net = load_adapter(folder, base), load_object_net(base)
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(make(adapter, object_net, normals, json.loads(line))) + "\n")
+        sys.stdout.write(to_json(make(adapter, object_net, normals, json.loads(line))) + "\n")
         sys.stdout.flush()
 
 

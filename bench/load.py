@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import re
 import resource
@@ -21,6 +20,8 @@ from itertools import count
 from urllib.parse import urlsplit
 
 import uvloop
+
+from service.core.strict_json import to_json
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -112,7 +113,7 @@ def main() -> None:
     chosen = parser.parse_args()
     key = os.environ.get("PAIRFORGE_API_KEY", "")
     load = uvloop.run(measure(chosen.url, key, chosen.connections, chosen.seconds, chosen.rate))
-    sys.stdout.write(json.dumps(asdict(load)) + "\n")
+    sys.stdout.write(to_json(asdict(load)) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from bench.hardware import Peak, clocked
+from service.core.strict_json import to_json
 
 PAIRS = 500
 """Pairs of a dataset whose price is reported; the papers generate as many per defect."""
@@ -118,7 +118,7 @@ def write_results(results: Results, machine: str, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     text = markdown(results, machine)
     facts = {"machine": machine, **asdict(results)}
-    for ending, content in (("md", text), ("json", json.dumps(facts, indent=1))):
+    for ending, content in (("md", text), ("json", to_json(facts, indent=1))):
         (folder / f"model-{results.size}.{ending}").write_text(content, encoding="utf-8")
     return text
 

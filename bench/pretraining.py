@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from model.pretrain.presets import PRESETS
 from model.pretrain.procedural import vocabulary
 from model.pretrain.run import SCHEDULER
 from model.pretrain.text import MAX_TOKENS, build_text_encoder, build_tokenizer
+from service.core.strict_json import to_json
 
 BATCHES = (16, 32, 64)
 THREADS = (1, 2)
@@ -53,7 +53,7 @@ def run_pretraining(
     text += machine(loads, MODEL, device_name(device)) + "\n"
     into.mkdir(parents=True, exist_ok=True)
     (into / "pretraining.md").write_text(text, encoding="utf-8")
-    (into / "pretraining.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    (into / "pretraining.json").write_text(to_json([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     return text
 
 

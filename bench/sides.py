@@ -20,6 +20,7 @@ from bench.lenient import LENIENT
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
 from service.client import Client, Resource
 from service.core.api_keys import create_key
+from service.core.strict_json import to_json
 from service.embedded.folder import Running
 from service.embedded.processes import marked
 from service.embedded.stack import Stack, StackOptions
@@ -60,7 +61,7 @@ class Library:
         assert self._process.stdin is not None  # noqa: S101 - pipes were asked for
         assert self._process.stdout is not None  # noqa: S101 - as above
         request = {"num_pairs": num_pairs, "seed": seed, "limits": LENIENT, "target": str(self._target)}
-        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.write(to_json(request) + "\n")
         self._process.stdin.flush()
         return Made(**json.loads(self._process.stdout.readline()))
 

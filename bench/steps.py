@@ -7,7 +7,6 @@ quality gate with its default limits.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from model.types import Candidate, ImageArray
 from service.core.options.common import Scheduler
 from service.core.options.dualanodiff import SamplingConfig
 from service.core.options.methods import DEFAULT_METHOD
+from service.core.strict_json import to_json
 
 CONVERGED = 200
 """Steps of DPM-Solver++ after which results have converged."""
@@ -248,5 +248,5 @@ def write_steps(found: Sequence[Distance], count: int, machine: str, folder: Pat
     text = f"{steps_table(found, count)}\n{machine}\n"
     facts = {"machine": machine, "candidates": count, "distances": [asdict(each) for each in found]}
     (folder / "steps.md").write_text(text, encoding="utf-8")
-    (folder / "steps.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (folder / "steps.json").write_text(to_json(facts, indent=1), encoding="utf-8")
     return text

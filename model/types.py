@@ -7,11 +7,14 @@ the global branch (the whole image `I`), index 1 the anomaly branch (the anomaly
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service.core.strict_json import without_nan
 
 ImageArray = NDArray[np.uint8]
 """`(H, W, 3)` RGB, 0–255."""
@@ -68,15 +71,19 @@ class Candidate:
             "seed": self.seed,
             "normal": self.normal,
             "window": self.window,
-            "scores": self.scores,
+            "scores": without_nan(self.scores),
         }
         return record if self.defect is None else {**record, "defect": self.defect}
 
     @classmethod
     def from_record(cls, record: dict[str, Any], image: ImageArray, mask: MaskArray, part: ImageArray | None) -> Self:
         """Create a candidate from its `record` and its images."""
-        window = record["window"]
-        return cls(**record | {"window": tuple(window) if window else None}, image=image, mask=mask, part=part)
+        window, scores = record["window"], record["scores"]
+        read = {
+            "window": tuple(window) if window else None,
+            "scores": {name: math.nan if score is None else score for name, score in scores.items()},
+        }
+        return cls(**record | read, image=image, mask=mask, part=part)
 
 
 def is_grey(image: ImageArray) -> bool:

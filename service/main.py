@@ -108,7 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             expose_headers=["ETag", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed"],
         )
     app.add_middleware(Observed, metrics=app.state.metrics)
-    _describe(app)
+    _describe(app, chosen.max_num_pairs)
     return app
 
 
@@ -116,7 +116,7 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _describe(app: FastAPI) -> None:
+def _describe(app: FastAPI, most_pairs: int) -> None:
     """Add problem documents and API keys to the OpenAPI document, which FastAPI does not derive from the routes."""
     generate = app.openapi
 
@@ -124,15 +124,17 @@ def _describe(app: FastAPI) -> None:
         document = generate()
         models = document["components"]["schemas"]
         if "Problem" not in models:
-            own = schemas.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            own = schemas.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             models |= own.pop("$defs")
             models |= schemas_of(JobRequest) | schemas_of(SelectionRequest) | schemas_of(ReplacementRequest)
             models |= schemas_of(schemas.ProgressEvent)
             models["Problem"] = own
+            models["JobRequest"]["properties"]["num_pairs"]["maximum"] = most_pairs
             document["components"]["securitySchemes"] = SCHEMES
             for path, operations in document["paths"].items():
                 for operation in operations.values():
                     _only_problems(operation)
+                    _left_out_not_null(operation)
                     if path.startswith("/v1/"):
                         operation["security"] = [{name: []} for name in SCHEMES]
             for unused in ("HTTPValidationError", "ValidationError"):
@@ -147,3 +149,11 @@ def _only_problems(operation: dict[str, Any]) -> None:
     refusal = operation["responses"].get("422")
     if refusal is not None and problems.MEDIA_TYPE not in refusal["content"]:
         operation["responses"]["422"] = problems.documented("invalid_request")[422]
+
+
+def _left_out_not_null(operation: dict[str, Any]) -> None:
+    """Document an optional parameter by its own type: it is left out, and never null."""
+    for parameter in operation.get("parameters", ()):
+        kinds = [kind for kind in parameter["schema"].pop("anyOf", ()) if kind != {"type": "null"}]
+        for kind in kinds:
+            parameter["schema"] |= kind

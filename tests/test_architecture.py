@@ -186,3 +186,14 @@ def test_no_file_names_a_folder_of_the_place_it_was_written_in() -> None:
 def test_no_file_is_too_large_for_a_git_host() -> None:
     wrong = [f"{file.relative_to(ROOT)}: {size} bytes" for file in in_tree() if (size := file.stat().st_size) > LARGEST]
     assert not wrong, "\n".join(wrong)
+
+
+def test_json_is_written_by_the_one_function_that_refuses_nan() -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in sources(*PARTS, "bench")
+        if file != ROOT / "service/core/strict_json.py"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"json.dump", "json.dumps"}
+    ]
+    assert not wrong, "\n".join(wrong)

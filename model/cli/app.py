@@ -55,7 +55,13 @@ def _pairforge(
 @app.command()
 @takes_options("training", TRAINING)
 def train(  # noqa: PLR0913 - every option is a parameter
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images with the defect.")],
+    images: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IMAGES",
+            help="Folder of images with the defect: at most 32768 pixels a side and 178 megapixels each.",
+        ),
+    ],
     masks: Annotated[
         Path, typer.Argument(metavar="MASKS", help="Folder of their masks: same file names, white = defect.")
     ],

@@ -134,7 +134,7 @@ def _succeeded(final: Resource) -> Resource:
 
 def _report_result(request: DemoRequest, inputs: Inputs, job: Resource, seconds: float, output: Output) -> None:
     adapter, dataset, preview = request.adapter, request.dataset, request.preview
-    normals = f" --normals {inputs.normals[0].parent}" if inputs.normals else ""
+    normals = f" --normals {next(iter(inputs.normals.values())).parent}" if inputs.normals else ""
     output.result(
         {
             "adapter": str(adapter),

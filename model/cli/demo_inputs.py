@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ from model.cli.checks import (
 from model.cli.output import Output
 from model.diffusion.base import locate_base, missing_parts
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
-from service.cli.files import pair_pictures, pictures
+from service.cli.files import normal_pictures, pair_pictures
 from service.core.errors import UsageError
 from service.core.limits import read_limits
-from service.core.object_keys import Upload
 from service.core.options.declaration import choose
 from service.core.options.dualanodiff import SamplingConfig
+from service.core.strict_json import to_json
 
 DEMO_STEPS = 150
 """Training steps: enough for the embedded base to show the samples' defect, few enough for two CPU cores."""
@@ -73,26 +72,26 @@ class Inputs:
     """Checked inputs of the requests to the service.
 
     Attributes:
-        images, masks, normals: files to upload.
+        images, masks, normals: files to upload, by the name that they are sent with.
         base: the base's folder.
         training, sampling: options of the adapter and of the job.
     """
 
-    images: list[Path]
-    masks: list[Path]
-    normals: list[Path]
+    images: dict[str, Path]
+    masks: dict[str, Path]
+    normals: dict[str, Path]
     base: Path
     device: str
     training: dict[str, Any]
     sampling: dict[str, Any]
 
     @property
-    def files(self) -> list[Path]:
-        return [*self.images, *self.masks, *self.normals]
+    def files(self) -> list[tuple[str, Path]]:
+        return [*self.images.items(), *self.masks.items(), *self.normals.items()]
 
     def adapter_key(self) -> str:
         """Return an idempotency key: the same for the same adapter."""
-        files = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in self.files]
+        files = [[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in self.files]
         return _digest([files, self.training, str(self.base)])
 
     def job_key(self, adapter_id: str, num_pairs: int) -> str:
@@ -105,7 +104,7 @@ class Inputs:
             "BASE": self.base,
             "DEVICE": self.device,
             "MAX_FILE_BYTES": OWN_FILES.max_file_bytes,
-            "MAX_BODY_BYTES": 2 * sum(path.stat().st_size for path in self.files) + 10**6,
+            "MAX_BODY_BYTES": 2 * sum(path.stat().st_size for _, path in self.files) + 10**6,
             "MAX_PIXELS": OWN_FILES.max_pixels,
             "MAX_TOTAL_PIXELS": OWN_FILES.max_total_pixels,
             "MAX_PAIRS": max(1, len(self.images)),
@@ -151,11 +150,12 @@ def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
     sampling: dict[str, Any] = {"seed": request.seed, "batch": DEMO_BATCH}
     if limits is not None:
         sampling["limits"] = limits
-    given = pair_pictures(images, masks)
+    found_images, found_masks, _ = pair_pictures(images, masks)
+    good, _ = normal_pictures(normals)
     return Inputs(
-        images=given[0],
-        masks=given[1],
-        normals=pictures(normals, Upload.NORMALS),
+        images=found_images,
+        masks=found_masks,
+        normals=good,
         base=folder,
         device=device,
         training={
@@ -178,4 +178,4 @@ def _base_folder(source: str) -> Path:
 
 
 def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:40]
+    return hashlib.sha256(to_json(content, sort_keys=True).encode()).hexdigest()[:40]

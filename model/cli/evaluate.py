@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shlex
 import sys
 import time
@@ -25,6 +24,7 @@ from model.evaluation.sources import MadePairs
 from model.masks.networks import load_mask_networks
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 GIVEN = "pairs"
 """Name of the source of pairs that were given."""
@@ -66,7 +66,7 @@ def evaluate_data(command: EvaluateCommand, output: Output) -> None:
     for item in evaluate(request, work, force=command.force):
         if isinstance(item, dict):
             result = item
-            write_text(command.target / RESULT_FILE, json.dumps(item, indent=1, allow_nan=False))
+            write_text(command.target / RESULT_FILE, to_json(item, indent=1, allow_nan=False))
             write_report(item, work / PICTURES_FOLDER, command.target / REPORT_FILE)
         else:
             output.progress(item)

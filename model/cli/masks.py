@@ -22,7 +22,7 @@ from service.core.errors import UsageError
 from service.core.object_keys import Upload
 from service.core.options.common import MaskMethod
 from service.core.uploads.images import read_image
-from service.core.uploads.listing import Notes, left_out, listed, stem
+from service.core.uploads.listing import Notes, elsewhere, listed, stem
 from service.core.uploads.pairs import shared_reading
 from service.core.uploads.problems import FileProblem
 from service.core.uploads.reading import Reading
@@ -47,14 +47,16 @@ def make_masks(request: MasksRequest, output: Output) -> None:
     """Check every part, then write one mask for each to a new folder, which appears when it is complete."""
     problems = Problems()
     problems.attempt(check_new_folder, request.target)
-    files, notes = problems.attempt(_part_files, request.parts) or ({}, [])
+    files, notes = problems.attempt(_part_files, request.parts) or ({}, Notes())
     reading = shared_reading(Reading(), files, {}, None, OWN_FILES)
     for name, path in files.items():
-        problems.attempt(read_image, path, name, OWN_FILES, reading.brightness)
+        if (read := problems.attempt(read_image, path, name, OWN_FILES, reading.brightness)) is not None:
+            notes.add("part", name, read[1])
     find = problems.attempt(_finder, request)
     if problems.found or find is None:
-        raise UsageError(problems.found, "the masks cannot be made")
-    for note in notes:
+        omissions = [problem.brief for problem in notes.left_out()]
+        raise UsageError([*problems.found, *omissions], "the masks cannot be made")
+    for note in notes.sentences():
         output.note(note)
     empty = []
     meter = Meter("masks", len(files), "masks")
@@ -72,7 +74,7 @@ def make_masks(request: MasksRequest, output: Output) -> None:
     output.result({"masks": str(request.target), "count": len(files), "empty": empty}, text)
 
 
-def _part_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def _part_files(folder: Path) -> tuple[dict[str, Path], Notes]:
     """Return the image files by name, and notes on files left out."""
     if not folder.is_dir():
         raise UsageError(
@@ -84,9 +86,8 @@ def _part_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
         name: path for name, path in listed(Upload.IMAGES, folder, notes, problems).items() if isinstance(path, Path)
     }
     if not files:
-        raise UsageError(
-            [f"{folder} contains no images", *(problem.detail for problem in left_out(Upload.IMAGES, folder))]
-        )
+        problems += [*notes.left_out(), *elsewhere(Upload.IMAGES, folder)]
+        raise UsageError([f"{folder} contains no images", *(problem.detail for problem in problems)])
     stems: dict[str, str] = {}
     clashes = [
         f"{stems[stem(name)]} and {name} would both be written to {stem(name)}.png: rename one"
@@ -94,8 +95,8 @@ def _part_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
         if stems.setdefault(stem(name), name) != name
     ]
     if clashes or problems:
-        raise UsageError([*clashes, *(problem.detail for problem in problems)])
-    return files, notes.sentences()
+        raise UsageError([*clashes, *(problem.detail for problem in (*problems, *notes.left_out()))])
+    return files, notes
 
 
 def _finder(request: MasksRequest) -> Callable[[ImageArray], MaskArray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from model.runtime.progress import Progress
+from service.core.strict_json import to_json, without_nan
 
 PLAIN_EVERY = 5.0
 """Seconds between two progress lines in a log."""
@@ -86,7 +86,7 @@ class JsonOutput:
         pass
 
     def _write(self, event: str, facts: Mapping[str, Any]) -> None:
-        line = json.dumps({"event": event, **facts}, ensure_ascii=False, default=str)
+        line = to_json(without_nan({"event": event, **facts}), ensure_ascii=False, default=str)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

@@ -44,5 +44,6 @@ def read_places(masks: Path | None, allowed: Path | None) -> tuple[Places, list[
         except UsageError as error:
             problems += error.problems
     if problems:
+        problems += [problem.brief for problem in notes.left_out()]
         raise UsageError(problems, "The places cannot be used")
     return Places(tuple(given), region), notes.sentences()

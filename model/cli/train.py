@@ -31,6 +31,7 @@ from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 from service.core.options.declaration import choose
 from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS
+from service.core.strict_json import to_json
 from service.core.uploads.pairs import shared_reading
 from service.core.uploads.reading import Reading, chosen_reading
 
@@ -182,7 +183,7 @@ def perform(training: Training, output: Output) -> float | None:
     """Train and write the adapter, then remove the workspace. Returns the last loss."""
     workspace = training.workspace
     workspace.mkdir(parents=True, exist_ok=True)
-    write_text(workspace / REQUEST_FILE, json.dumps(training.record()))
+    write_text(workspace / REQUEST_FILE, to_json(training.record()))
     if found := list_checkpoints(workspace):
         output.note(f"resuming after step {read_record(found[-1])[0]} of {training.request.settings.steps}")
     loss = None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model.data.pixels import to_pixels
 from model.runtime.progress import Meter, Progress
+from model.training.divergence import OTHER_DRAWS, require_finite_loss, require_finite_weights
 from model.types import ImageArray, Pair
 from service.core.errors import UsageError
 
@@ -77,6 +78,7 @@ def train_classifier(
 
     Raises:
         UsageError: there are fewer than two types, or a type has no pairs.
+        DivergedError: if a loss, or a weight after the last step, is not finite.
     """
     types = tuple(groups_by_type)
     if len(types) < 2 or not all(any(groups) for groups in groups_by_type.values()):
@@ -101,7 +103,8 @@ def train_classifier(
         optimizer.step()
         rate.step()
         if (step + 1) % 20 == 0 or step + 1 == settings.steps:
-            yield meter.report(step + 1, loss=float(loss.detach()))
+            yield meter.report(step + 1, loss=require_finite_loss(float(loss.detach()), step + 1, OTHER_DRAWS))
+    require_finite_weights(net.parameters(), settings.steps, OTHER_DRAWS)
     yield Classifier(net.eval(), types, settings.resolution)
 
 

@@ -7,7 +7,6 @@ training photographs alone, because nothing of the held-out ones may be known be
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from model.evaluation.leaks import note_same_parts
 from model.types import ImageArray, Pair
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
+from service.core.strict_json import to_json
 from service.core.uploads.decoding import ImageLimits, Source
 from service.core.uploads.images import read_levels
 from service.core.uploads.listing import Notes, counted, key_of, listed, stem
@@ -141,7 +141,7 @@ def assemble_data(
     _refuse_leaks(name, *sides)
     notes += note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
     groups = {kind: split.groups for kind, split in defects.items()}
-    digest = hashlib.sha256(json.dumps([layout, sides, groups], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(to_json([layout, sides, groups], sort_keys=True).encode()).hexdigest()
     return EvaluationData(name, layout, defects, normals[0], normals[1], _condensed(notes), digest)
 
 
@@ -175,7 +175,7 @@ def leave_out(data: EvaluationData, names: Sequence[str]) -> EvaluationData:
     ]
     if problems:
         raise UsageError(problems, "these photographs cannot be left out")
-    digest = hashlib.sha256(json.dumps([data.digest, sorted(gone)]).encode()).hexdigest()
+    digest = hashlib.sha256(to_json([data.digest, sorted(gone)]).encode()).hexdigest()
     before = data.normals_train, data.normals_test
     outdated = note_same_parts(*(_named(data.defects, before, side) for side in (0, 1)))
     notes = [note for note in data.notes if note not in outdated]

@@ -6,7 +6,6 @@ Three layouts are read: ours with a `splits.json`, one category of MVTec AD, and
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
+from service.core.strict_json import to_json
 from service.core.uploads.decoding import Source
 from service.core.uploads.listing import Notes, counted, has_pictures, listed, stem
 from service.core.uploads.problems import FileProblem, enumerated
@@ -150,7 +150,7 @@ def _example(folder: Path, defects: Sequence[Path]) -> str:
         if (folder / "normal" / "image").is_dir()
         else Division().model_dump(),
     }
-    return json.dumps(example, ensure_ascii=False)
+    return to_json(example, ensure_ascii=False)
 
 
 def _ours(folder: Path, types: Sequence[str]) -> FoundFiles:

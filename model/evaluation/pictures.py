@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from model.evaluation.data import EvaluationData
 from model.evaluation.sources import MadePairs
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.atomic_write import write_text
+from service.core.strict_json import to_json
 
 SHOWN = 6
 """Pairs per source and defect type, spread over all of them, not chosen."""
@@ -76,7 +76,7 @@ def write_pictures(data: EvaluationData, sources: Mapping[str, Mapping[str, Show
                         "reasons": reasons,
                     }
                 )
-    write_text(folder / "pictures.json", json.dumps(entries))
+    write_text(folder / "pictures.json", to_json(entries))
 
 
 def _close_up(image: ImageArray, mask: MaskArray, *, outlined: bool = False) -> Image.Image:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from model.evaluation.classification import ClassifierSettings
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 COMPARED = ("real", "copy-paste", "dualanodiff", "real+copy-paste", "real+dualanodiff")
 EVERY_ROW = (
@@ -61,7 +62,7 @@ class Profile:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the profile as JSON."""
-        return dict(json.loads(json.dumps(asdict(self))))
+        return dict(json.loads(to_json(asdict(self))))
 
     def with_choices(
         self, *, pairs: int | None = None, seeds: int | None = None, rows: tuple[str, ...] | None = None

@@ -37,6 +37,7 @@ from model.masks.networks import MaskNetworks
 from model.runtime.progress import Meter, Progress
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 VERSION = 1
 """Of the result's shape."""
@@ -224,7 +225,7 @@ def _summed(row: Row, seeds: Sequence[Mapping[str, Any]], sources: Mapping[str, 
 
 def _begin(request: EvaluationRequest, work: Path, *, force: bool) -> None:
     """Check that the work folder is new or of the same request."""
-    path, now = work / REQUEST_FILE, json.loads(json.dumps(request.identity()))
+    path, now = work / REQUEST_FILE, json.loads(to_json(request.identity()))
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
         differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
@@ -238,7 +239,7 @@ def _begin(request: EvaluationRequest, work: Path, *, force: bool) -> None:
     elif work.is_dir() and any(work.iterdir()):
         raise UsageError(f"{work} contains other files: choose another --out")
     work.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(now))
+    write_text(path, to_json(now))
 
 
 def _draw_pictures(trial: Trial, rows: Sequence[Row], work: Path) -> Generator[Progress, None, None]:

@@ -27,6 +27,7 @@ from model.data.crops import COVERED
 from model.data.pixels import to_pixels
 from model.evaluation.profiles import Profile
 from model.runtime.progress import Meter, Progress
+from model.training.divergence import OTHER_DRAWS, require_finite_loss, require_finite_weights
 from model.types import ImageArray, MaskArray
 
 GAMMA = 2.0
@@ -136,6 +137,9 @@ def train_detector(
     Args:
         defective: groups of defective examples that are drawn from equally often, each not empty.
         good: good parts; without any, whole batches show defects.
+
+    Raises:
+        DivergedError: if a loss, or a weight after the last step, is not finite.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -154,7 +158,8 @@ def train_detector(
         optimizer.step()
         rate.step()
         if (step + 1) % 5 == 0 or step + 1 == profile.steps:
-            yield meter.report(step + 1, loss=float(loss.detach()))
+            yield meter.report(step + 1, loss=require_finite_loss(float(loss.detach()), step + 1, OTHER_DRAWS))
+    require_finite_weights(net.parameters(), profile.steps, OTHER_DRAWS)
     return net.eval()
 
 

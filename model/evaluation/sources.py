@@ -32,6 +32,7 @@ from service.core.atomic_write import write_text
 from service.core.options.declaration import chosen, declared
 from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
+from service.core.strict_json import to_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -221,7 +222,7 @@ def _facts_of(folder: Path) -> Path:
 
 
 def _write_facts(folder: Path, **facts: Any) -> None:
-    write_text(_facts_of(folder), json.dumps(facts))
+    write_text(_facts_of(folder), to_json(facts))
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
@@ -242,7 +243,7 @@ def _keep_rejected(folder: Path, candidate: Candidate, verdict: Verdict) -> None
     name = f"{candidate.index:06d}"
     Image.fromarray(candidate.image).save(folder / f"{name}.png")
     Image.fromarray(candidate.mask).save(folder / f"{name}_mask.png")
-    write_text(folder / f"{name}.json", json.dumps({"record": candidate.record(), "reasons": reasons}))
+    write_text(folder / f"{name}.json", to_json({"record": candidate.record(), "reasons": reasons}))
 
 
 def _read_rejected(folder: Path) -> Iterator[Rejected]:

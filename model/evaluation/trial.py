@@ -22,6 +22,7 @@ from model.runtime.progress import Meter, Progress
 from model.types import Candidate, Pair
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 PairsByType = Mapping[str, MadePairs]
 
@@ -62,7 +63,7 @@ class Trial:
             numbers |= yield from self._measured(row, made)
         except UsageError as error:
             numbers["skipped"] = str(error)
-        write_text(path, json.dumps(numbers, allow_nan=False))
+        write_text(path, to_json(numbers, allow_nan=False))
 
     def numbers(self, row: Row) -> dict[str, Any]:
         """Read a row's numbers, which are there."""

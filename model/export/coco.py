@@ -6,7 +6,6 @@ the same masks. Paths of images are relative to the dataset's folder.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from model.export.formats import Entry, StoredNormal, StoredPair
 from model.export.names import label
 from model.export.outlines import bounding_box, components, edge_ring
 from model.types import MaskArray
+from service.core.strict_json import to_json
 
 CATEGORY = 1
 
@@ -47,8 +47,8 @@ class CocoLayout:
                 "area": int(component.sum()),
                 "iscrowd": 0,
             }
-            self._rle.append(json.dumps(shared | {"segmentation": run_lengths(component)}))
-            self._polygons.append(json.dumps(shared | {"segmentation": [edge_ring(component).ravel().tolist()]}))
+            self._rle.append(to_json(shared | {"segmentation": run_lengths(component)}))
+            self._polygons.append(to_json(shared | {"segmentation": [edge_ring(component).ravel().tolist()]}))
         yield from ()
 
     def normal(self, normal: StoredNormal) -> Iterator[Entry]:
@@ -73,7 +73,7 @@ class CocoLayout:
             "categories": [self._category],
             "images": self._images,
         }
-        return f'{json.dumps(head)[:-1]}, "annotations": [{", ".join(annotations)}]}}\n'.encode("ascii")
+        return f'{to_json(head)[:-1]}, "annotations": [{", ".join(annotations)}]}}\n'.encode("ascii")
 
 
 def run_lengths(mask: MaskArray) -> dict[str, Any]:

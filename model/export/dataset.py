@@ -6,7 +6,6 @@ Pairs are written one by one and not kept in memory. The same pairs, request and
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from model.runtime.concurrency import threaded
 from model.types import Candidate, ImageArray, Pair
 from service.core.errors import UsageError
 from service.core.options.methods import DEFAULT_METHOD
-from service.core.strict_json import to_json
+from service.core.strict_json import to_json, without_nan
 
 FORMATS = ("mvtec", "coco", "yolo", "labelstudio")
 FORMAT_VERSION = 1
@@ -231,7 +230,7 @@ def _write_pair(
         "mask_area": int(candidate.mask.sum()),
         "mask_fraction": round(float(candidate.mask.mean()), 6),
         "bbox": bounding_box(candidate.mask),
-        "scores": {name: _finite(score) for name, score in sorted(candidate.scores.items())},
+        "scores": without_nan(dict(sorted(candidate.scores.items()))),
         **({} if candidate.review is None else {"review": candidate.review}),
     }
     if candidate.defect is not None:
@@ -250,11 +249,6 @@ def _write_normal(
     for layout in layouts:
         _add_all(archive, layout.normal(stored))
     return {"image": stored.image_path, "name": name, "image_sha256": sha256}
-
-
-def _finite(score: float) -> float | None:
-    """Replace NaN and infinity by None, because JSON has neither."""
-    return float(score) if math.isfinite(score) else None
 
 
 def _software_version() -> str:

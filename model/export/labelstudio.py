@@ -7,7 +7,6 @@ in that many bits, and the value. The values are the RGBA bytes of the whole can
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -17,6 +16,7 @@ import numpy as np
 from model.export.formats import Entry, StoredNormal, StoredPair
 from model.export.names import label
 from model.types import MaskArray
+from service.core.strict_json import to_json
 
 CHANNELS = 4
 WORD_BITS = 8
@@ -65,7 +65,7 @@ class LabelStudioLayout:
 
     def _add_task(self, path: str, regions: list[dict[str, Any]]) -> None:
         task = {"data": {"image": LOCAL_FILES + path}, "annotations": [{"result": regions}]}
-        self._tasks.append(json.dumps(task, ensure_ascii=False, separators=(",", ":")))
+        self._tasks.append(to_json(task, ensure_ascii=False, separators=(",", ":")))
 
 
 def brush_rle(mask: MaskArray) -> list[int]:

@@ -2,9 +2,11 @@
 
 One line per connected component: `class x1 y1 x2 y2 …`, normalised by the image's size. The reader multiplies, cuts off
 the fraction and fills the polygon with its border included. Vertices lie just inside the outer edges of border pixels:
-what it fills at the image's own size is the mask, and rounding cannot move a vertex into another pixel. The boxes that
-it takes around them are as large as the defect, so that thin lines are not dropped in training, where boxes of up to 2
-pixels are.
+what it fills at the image's own size is the mask, and rounding cannot move a vertex into another pixel.
+
+In training it drops boxes that are at most 2 pixels wide or high after they were scaled, to half at the least, or 100
+times longer than wide (`RandomPerspective.box_candidates`). So the boxes are as large as the defect, and around a thin
+line half a pixel larger on each side: its outline has two tips without area, which add at most a pixel each.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from model.export.formats import Entry, StoredNormal, StoredPair
 from model.export.names import label
@@ -20,6 +24,12 @@ from model.export.outlines import components, inner_ring
 from model.types import MaskArray
 
 CLASS = 0
+
+_THIN = 4
+"""Width in pixels up to which half of it may be too little for the trainer."""
+
+_TIP = 0.49
+"""Length of a tip in pixels."""
 
 
 class YoloLayout:
@@ -53,4 +63,19 @@ def label_lines(mask: MaskArray) -> str:
 
 def _coordinates(component: MaskArray) -> str:
     height, width = component.shape
-    return " ".join(f"{x / width:.6f} {y / height:.6f}" for x, y in inner_ring(component))
+    ring = _with_tips(inner_ring(component), (width, height))
+    return " ".join(f"{x / width:.6f} {y / height:.6f}" for x, y in ring)
+
+
+def _with_tips(ring: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Add tips to a thin ring, `(K, 2)` vertices `(x, y)`, at its extreme vertices; `size` is the image's."""
+    for axis, most in enumerate(size):
+        places = ring[:, axis]
+        if np.ptp(places) > _THIN:
+            continue
+        for extreme, length in ((float(places.min()), -_TIP), (float(places.max()), _TIP)):
+            at = int(np.flatnonzero(ring[:, axis] == extreme)[0])
+            tip = ring[at].copy()
+            tip[axis] = np.clip(extreme + length, 0, most)
+            ring = np.insert(ring, at + 1, [tip, ring[at]], axis=0)
+    return ring

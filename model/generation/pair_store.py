@@ -20,6 +20,7 @@ from model.generation.filter import Counts
 from model.types import Candidate, anomaly_part
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 REQUEST_FILE, STATE_FILE = "request.json", "state.json"
 
@@ -58,7 +59,7 @@ class PairStore:
         """
         found = self._read_request()
         left = self._read_counts()
-        now = json.loads(json.dumps(request))
+        now = json.loads(to_json(request))
         if found is not None and found != now:
             if left.accepted and not force:
                 raise UsageError(
@@ -81,7 +82,7 @@ class PairStore:
         name = _name(number)
         Image.fromarray(candidate.image).save(self.folder / f"{name}.png", compress_level=COMPRESSION)
         Image.fromarray(candidate.mask).save(self.folder / f"{name}_mask.png")
-        (self.folder / f"{name}.json").write_text(json.dumps(candidate.record()), encoding="utf-8")
+        (self.folder / f"{name}.json").write_text(to_json(candidate.record()), encoding="utf-8")
 
     def record(self, counts: Counts) -> None:
         """Write the counts; only then do the pairs added before belong to the dataset."""
@@ -130,7 +131,7 @@ class PairStore:
         return Candidate.from_record(dict(record), image, mask, anomaly_part(image, mask))
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        write_text(self.folder / name, json.dumps(content))
+        write_text(self.folder / name, to_json(content))
 
 
 def _name(number: int) -> str:

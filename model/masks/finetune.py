@@ -13,7 +13,7 @@ from model.data.pixels import to_pixels
 from model.masks.u2net import U2Net, normalise
 from model.runtime.progress import Meter, Progress
 from model.runtime.seeding import step_generator
-from model.training.divergence import require_finite_loss
+from model.training.divergence import require_finite_loss, require_finite_weights
 from model.types import ImageArray, MaskArray
 from service.core.errors import UsageError
 
@@ -46,7 +46,7 @@ def adapt_u2net(
 
     Raises:
         UsageError: if there are no parts, or numbers or sizes differ.
-        DivergedError: if the loss is not finite.
+        DivergedError: if a loss, or a weight after the last step, is not finite.
     """
     shapes = sorted({part.shape[:2] for part in parts} | {mask.shape for mask in masks})
     if not parts or len(parts) != len(masks) or len(shapes) > 1:
@@ -74,6 +74,7 @@ def adapt_u2net(
         optimizer.step()
         schedule.step()
         yield meter.report(step + 1, loss=require_finite_loss(loss.item(), step + 1, KEEP_NETWORK))
+    require_finite_weights(net.parameters(), steps, KEEP_NETWORK)
 
 
 def deep_loss(logits: Sequence[Tensor], target: Tensor) -> Tensor:

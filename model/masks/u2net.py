@@ -29,6 +29,7 @@ from model.kernels.batch_invariance import fixed_batches
 from model.runtime import switches
 from model.runtime.switches import Switch
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 
 class Width(NamedTuple):
@@ -280,7 +281,7 @@ def save_u2net(net: U2Net, path: Path, *, half: bool = False) -> None:
         name: (tensor.half() if half and tensor.ndim == 4 else tensor).detach().cpu().contiguous()
         for name, tensor in net.state_dict().items()
     }
-    save_file(tensors, path, metadata={"preprocessing": json.dumps(asdict(net.preprocessing))})
+    save_file(tensors, path, metadata={"preprocessing": to_json(asdict(net.preprocessing))})
 
 
 def load_u2net(path: Path) -> U2Net:

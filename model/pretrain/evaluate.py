@@ -180,14 +180,17 @@ def sample_base(base: Base, count: int, seed: int = 0) -> tuple[list[ImageArray]
     return to_images(decode(base.vae, latents[0])), to_images(decode(base.vae, latents[1])), captions
 
 
-def measure_alignment(images: Sequence[ImageArray], parts: Sequence[ImageArray]) -> dict[str, float]:
-    """Measure the mean |I − I_a| inside the part's mask, and the same with images shifted by one pair."""
+def measure_alignment(images: Sequence[ImageArray], parts: Sequence[ImageArray]) -> dict[str, float | None]:
+    """Measure the mean |I − I_a| inside the part's mask, and the same with images shifted by one pair.
+
+    Both are None where no part shows a defect.
+    """
     masks = [threshold_mask(part) for part in parts]
     known = [number for number, mask in enumerate(masks) if mask.any()]
 
-    def difference(shift: int) -> float:
+    def difference(shift: int) -> float | None:
         gaps = [_gap(images[(number + shift) % len(images)], parts[number], masks[number]) for number in known]
-        return round(float(np.mean(gaps)), 2) if gaps else float("nan")
+        return round(float(np.mean(gaps)), 2) if gaps else None
 
     return {
         "pairs": len(images),

@@ -19,12 +19,19 @@ from torch import Tensor, nn
 
 from model.runtime.progress import Meter, Progress
 from model.training.checkpoint import list_checkpoints, read_record, read_tensors, restore_optimizer, save_checkpoint
+from model.training.divergence import require_finite_loss, require_finite_weights
 
 LossFunction = Callable[[int], Tensor]
 """Step number → scalar loss; all randomness comes from `draws_of(seed, step, device)`."""
 
 REPORT_EVERY = 20
 """Steps between two progress reports, which read the clock and wait for the GPU."""
+
+AGAIN = (
+    "run the same command again, which goes on from the last checkpoint; if it diverges there again, begin in another "
+    "folder, or lower the rate of this stage in model/pretrain/presets.py"
+)
+"""What to do if a training diverges: the learning rates belong to the presets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,9 @@ def run_loop(
         folder: folder of the checkpoints.
         stage: its name in progress reports.
 
+    Raises:
+        DivergedError: if a loss is not finite, or a weight that would be kept.
+
     Yields:
         Progress in steps, or in seconds if these set the length; its note then has the steps.
     """
@@ -138,7 +148,7 @@ def run_loop(
             _update_average(averages[name], module, decay)
         smooth = loss.detach() if smooth is None else smooth.lerp(loss.detach(), 0.02)
         if report := step % REPORT_EVERY == 0 or step == config.steps:
-            value = float(smooth)
+            value = require_finite_loss(float(smooth), step, AGAIN)
             curve.append([step, round(value, 5)])
         now = time.monotonic()
         spent = before + now - started
@@ -148,6 +158,8 @@ def run_loop(
         )
         if due or over:
             saved_at = now
+            require_finite_loss(float(smooth), step, AGAIN)
+            require_finite_weights(parameters, step, AGAIN)
             states: dict[str, nn.Module | Mapping[str, Tensor]] = dict(modules)
             states.update({averaged_name(name): average for name, average in averages.items()})
             save_checkpoint(folder, step, states, optimizer, {"curve": curve, "seconds": spent})

@@ -43,6 +43,7 @@ from model.runtime.progress import Meter, Progress
 from model.types import Pair
 from service.core.atomic_write import atomic_file, atomic_folder, write_text
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 SHARD_BYTES = 15 * 2**20
 """Largest safetensors file of a base, for hosts that limit the size of files."""
@@ -254,7 +255,7 @@ def _filling(work: Path, preset: Preset, target: Path, device: str) -> Iterator[
     shutil.copyfile(finished, target / FILLING)
     before = int(_started_card(work).get("masks_filled", 0))
     card = base.card | {"masks_filled": steps_taken(folder) * preset.filling.batch + before}
-    write_text(target / "card.json", json.dumps(card, indent=1) + "\n")
+    write_text(target / "card.json", to_json(card, indent=1) + "\n")
 
 
 def _held_out(work: Path, preset: Preset, device: str) -> Views:
@@ -304,7 +305,7 @@ def assemble(work: Path, preset: Preset, target: Path) -> None:
     with atomic_folder(target) as aside:
         _put_together(work, aside)
         card = _card(work, preset, target.name)
-        (aside / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        (aside / "card.json").write_text(to_json(card, indent=1) + "\n", encoding="utf-8")
 
 
 def _put_together(work: Path, aside: Path) -> None:
@@ -331,8 +332,8 @@ def _put_together(work: Path, aside: Path) -> None:
         # diffusers records the path that a network was loaded from; remove it.
         config = json.loads(file.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)
-        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (aside / "model_index.json").write_text(json.dumps(_model_index(), indent=2) + "\n", encoding="utf-8")
+        file.write_text(to_json(config, indent=2) + "\n", encoding="utf-8")
+    (aside / "model_index.json").write_text(to_json(_model_index(), indent=2) + "\n", encoding="utf-8")
 
 
 def measure(target: Path, photographs: Sequence[Pair], device: str) -> None:
@@ -341,7 +342,7 @@ def measure(target: Path, photographs: Sequence[Pair], device: str) -> None:
     part = target / "u2net" / f"{Subject.PART}.safetensors"
     net = load_u2net(part).to(device) if part.is_file() else None
     card = base.card | {"measured": measure_base(base, net, photographs, MEASURED_PAIRS)}
-    (target / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    (target / "card.json").write_text(to_json(card, indent=1) + "\n", encoding="utf-8")
     sample_sheet(base).save(target / "samples.png")
 
 
@@ -398,7 +399,7 @@ def _add_time(work: Path, stage: Stage, seconds: float, device: str) -> None:
     machine = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {os.cpu_count()} cores, {platform.machine()}"
     spent = times.setdefault(stage, {})
     spent[machine] = spent.get(machine, 0.0) + seconds
-    write_text(work / "times.json", json.dumps(times))
+    write_text(work / "times.json", to_json(times))
 
 
 def _save_aside(network: AutoencoderKL | UNet2DConditionModel, folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from service.core.atomic_write import write_text
+from service.core.strict_json import to_json
 
 CLOCK_FILE = "elapsed.json"
 """File beside the checkpoints."""
@@ -33,7 +34,7 @@ class TrainingClock:
 
     def keep(self) -> None:
         """Save the seconds for a process that resumes the training."""
-        write_text(self._file, json.dumps({"seconds": self.seconds}))
+        write_text(self._file, to_json({"seconds": self.seconds}))
 
     def record(self, device: torch.device) -> dict[str, Any]:
         """Describe the training that ends now: when, how long, on what machine."""

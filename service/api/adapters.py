@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -33,6 +32,9 @@ from service.core.record import Record
 from service.core.records.errors import AdapterInUse
 from service.core.requests import AdapterRequest, TrainingOptions, unset
 from service.core.storage import StorageError
+from service.core.strict_json import parse, to_json
+from service.core.uploads.decoding import ImageLimits
+from service.core.uploads.formats import FORMATS
 from service.core.uploads.reading import chosen_reading
 from service.core.webhooks import refusal
 
@@ -48,6 +50,12 @@ STORING_SECONDS = 60.0
 """Time to store an upload; its client should not wait longer for a store that hangs."""
 
 AdapterId = Annotated[str, Path(description="The id that `POST /adapters` returned.")]
+
+_LIMITS = ImageLimits()
+_KINDS = (
+    f"{FORMATS}, at most {_LIMITS.max_side} pixels a side and {_LIMITS.max_pixels / 1e6:.1f} megapixels each, unless "
+    "the server is set otherwise"
+)
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 
@@ -72,10 +80,11 @@ def _form_schema() -> dict[str, Any]:
         "type": "object",
         "required": ["images[]", "masks[]", "name"],
         "properties": {
-            "images[]": {**_FILES, "description": "Photographs of the defect: PNG, JPEG, BMP, TIFF or WebP."},
+            "images[]": {**_FILES, "description": f"Photographs of the defect: {_KINDS}."},
             "masks[]": {
                 **_FILES,
-                "description": "One mask per image, with the same file name: white marks the defect.",
+                "description": "The images' masks, with the same file names, with or without a suffix such as `_mask` "
+                "or `_mask_0`; several of one image are joined. White marks the defect.",
             },
             "normals[]": {
                 **_FILES,
@@ -230,7 +239,7 @@ def _training(options: dict[str, str], errors: list[dict[str, Any]]) -> dict[str
     """Join the options that are fields of their own with those in `training`, which is as an adapter shows them."""
     text = options.pop("training", "{}")
     try:
-        nested = json.loads(text)
+        nested = parse(text)
     except ValueError:
         nested = None
     if not isinstance(nested, dict):
@@ -273,7 +282,7 @@ def _stored_and_submitted(
                         "sha256": picture.sha256,
                     }
                 )
-        services.storage.put(object_keys.inputs(adapter), json.dumps(listing).encode(), "application/json")
+        services.storage.put(object_keys.inputs(adapter), to_json(listing).encode(), "application/json")
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
         asked = wanted.model_dump(mode="json", exclude=unset(wanted))
         asked["training"] = own_options("training", wanted.method, asked["training"])
@@ -383,7 +392,8 @@ async def stream_adapter_events(
 @router.get(
     "/{adapter_id}/samples/{step}",
     status_code=303,
-    responses={**resources.LINKED, **documented("adapter_not_found", "invalid_request")},
+    response_class=Response,
+    responses={**resources.LINKED, **documented("adapter_not_found", "not_found", "invalid_request")},
 )
 async def get_adapter_sample(
     request: Request,
@@ -414,7 +424,7 @@ async def get_adapter_artifact(services: UsedServices, key_id: KeyId, adapter_id
     record = await resources.owned(services, Kind.ADAPTER, adapter_id, key_id)
     result = resources.require_result(record, "artifact")
     files = await to_thread.run_sync(_links, services, result)
-    return Response(json.dumps({"files": files}), media_type="application/json")
+    return Response(to_json({"files": files}), media_type="application/json")
 
 
 def _expiry(services: Services) -> str:

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from service.core.strict_json import to_json
+
 
 class Inspection(TypedDict):
     """A request to decode files.
@@ -49,7 +51,7 @@ def main() -> None:
     # If the machine runs out of memory, the kernel kills this process and not the server.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    json.dump(inspect(inspection), sys.stdout)
+    sys.stdout.write(to_json(inspect(inspection)))
 
 
 def inspect(inspection: Inspection) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from service.api.uploads import KINDS, Form
 from service.core.errors import TransientError
 from service.core.object_keys import Upload
 from service.core.settings import Settings
+from service.core.strict_json import to_json
 from service.core.uploads.decoding import ImageLimits
 from service.core.uploads.sizes import declared_pixels
 
@@ -160,7 +161,7 @@ async def _inspected(inspection: Inspection) -> dict[str, Any] | str:
         raise _busy("the process that decodes the pictures cannot be started") from error
     try:
         async with asyncio.timeout(SECONDS):
-            output, errors = await process.communicate(json.dumps(inspection).encode())
+            output, errors = await process.communicate(to_json(inspection).encode())
     except TimeoutError as error:
         log.warning("inspection_too_slow", seconds=SECONDS)
         raise _busy(f"the pictures were not decoded within {SECONDS} seconds") from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+
+from service.api.problems import CODES
+from service.core.failures import FAILURES
+from service.core.strict_json import to_json
 
 _STYLE = """
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -46,6 +49,7 @@ def _page(document: Json, base: str) -> Iterator[str]:
     yield f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><h1>{title}</h1>'
     yield f"<p>{_text(document['info'].get('description', ''))}</p>"
     yield '<p>The same for programs: <a href="/openapi.json">openapi.json</a>.</p><nav><ul>'
+    yield '<li><a href="#errors">Error codes</a></li>'
     operations = [
         (method.upper(), path, operation)
         for path, methods in document["paths"].items()
@@ -57,11 +61,21 @@ def _page(document: Json, base: str) -> Iterator[str]:
     yield "</ul></nav>"
     for method, path, operation in operations:
         yield from _operation(document, method, path, operation, base)
+    yield from _errors()
     yield "<section><h2>Schemas</h2>"
     for name, schema in sorted(document["components"]["schemas"].items()):
         yield f'<h3 id="schema-{name}"><code>{name}</code></h3><p>{_text(schema.get("description", ""))}</p>'
         yield from _properties(schema)
     yield "</section></html>"
+
+
+def _errors() -> Iterator[str]:
+    yield '<section id="errors"><h2>Error codes</h2><p>In <code>code</code> of a refused request:</p>'
+    refused = [(f"<code>{code}</code>", str(status), escape(title)) for code, (status, title) in CODES.items()]
+    yield _table(("Code", "Status", "When"), refused)
+    yield "<p>In <code>error.code</code> of an adapter or a job that has failed:</p>"
+    yield _table(("Code", "When"), [(f"<code>{code}</code>", escape(text)) for code, text in FAILURES.items()])
+    yield "</section>"
 
 
 def _operation(document: Json, method: str, path: str, operation: Json, base: str) -> Iterator[str]:
@@ -104,7 +118,7 @@ def _curl(method: str, path: str, base: str, operation: Json, example: tuple[str
     if example is not None and example[1] is not None:
         media_type, value = example
         if media_type == "application/json":
-            lines += [f"-H 'Content-Type: {media_type}'", f"-d '{json.dumps(value)}'"]
+            lines += [f"-H 'Content-Type: {media_type}'", f"-d '{to_json(value)}'"]
         else:
             for name, given in value.items():
                 for each in given if isinstance(given, list) else [given]:

@@ -22,15 +22,28 @@ from service.core.record import Event, Record, State
 from service.core.records.events import last_event_id, read_events, read_record
 from service.core.strict_json import to_json
 
-ID_PATTERN = r"^\d{1,19}-\d{1,19}$"
+ID_PATTERN = r"^[0-9]{1,19}-[0-9]{1,19}$"
 
 LastEventId = Annotated[
     str | None, Header(pattern=ID_PATTERN, description="The `id` of the last event that was received.")
 ]
 
+_EVENT = {
+    "type": "object",
+    "required": ["id", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "Grows; `Last-Event-ID` resumes after it."},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/ProgressEvent"},
+        },
+    },
+}
+
 DESCRIBED: dict[str, Any] = {
     "description": "Events whose `data` is JSON (`ProgressEvent`); every event tells the whole state.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {"schema": _EVENT}},
 }
 
 _PING_SECONDS = 15.0

@@ -23,7 +23,9 @@ router = APIRouter(
     prefix="/adapters",
     tags=["adapters"],
     dependencies=[Depends(known_parameters_only)],
-    responses=documented("unauthorized", "forbidden", "unavailable", "adapter_not_found", "invalid_request"),
+    responses=documented(
+        "unauthorized", "forbidden", "unavailable", "adapter_not_found", "not_found", "invalid_request"
+    ),
 )
 
 

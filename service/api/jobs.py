@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-import unicodedata
 from functools import partial
 from typing import Annotated, Any
 
@@ -21,10 +18,11 @@ from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import POLL_SECONDS
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, replayed, require_rate, submit
-from service.core.object_keys import Kind
+from service.core.object_keys import Kind, dataset_name
 from service.core.options.methods import DEFAULT_METHOD, PLACED, own_options, refusals
 from service.core.record import Record, State
 from service.core.requests import JobRequest, unset
+from service.core.strict_json import to_json
 from service.core.webhooks import refusal
 
 router = APIRouter(
@@ -73,7 +71,7 @@ async def create_job(
     await to_thread.run_sync(require_rate, services, key_id)
     wanted, sent = await read_json(request, JobRequest, _EXAMPLE)
     # Hashed as received: parsing may draw a random seed.
-    body = json.dumps(sent, sort_keys=True)
+    body = to_json(sent, sort_keys=True)
     submission = Submission.of(request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(body.encode()).hexdigest())
     if (first := await to_thread.run_sync(replayed, services, submission)) is not None:
         return await resources.accepted(request, services, first, replayed=True)
@@ -152,7 +150,7 @@ def list_jobs(
 @router.get(
     "/{job_id}",
     response_model=schemas.Job,
-    responses={304: {"description": "`If-None-Match` names the present state."}, **documented("not_found")},
+    responses={304: {"description": "`If-None-Match` names the present state."}, **documented("job_not_found")},
 )
 async def get_job(request: Request, services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
     """Get the state, progress, counts of accepted and rejected candidates, and links of a job."""
@@ -164,7 +162,7 @@ async def get_job(request: Request, services: UsedServices, key_id: KeyId, job_i
     response_model=schemas.Job,
     responses={
         202: {"model": schemas.Job, "description": "The worker was asked to stop."},
-        **documented("not_found", "already_finished"),
+        **documented("job_not_found", "already_finished"),
     },
 )
 async def cancel_job(request: Request, services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
@@ -172,7 +170,7 @@ async def cancel_job(request: Request, services: UsedServices, key_id: KeyId, jo
     return await resources.cancel(request, services, Kind.JOB, job_id, key_id)
 
 
-@router.delete("/{job_id}", status_code=204, responses=documented("not_found", "not_finished"))
+@router.delete("/{job_id}", status_code=204, responses=documented("job_not_found", "not_finished"))
 async def delete_job(services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
     """Delete a finished job and its dataset."""
     return await resources.delete(services, Kind.JOB, job_id, key_id)
@@ -184,7 +182,7 @@ async def delete_job(services: UsedServices, key_id: KeyId, job_id: JobId) -> Re
     responses={
         200: events.DESCRIBED,
         204: {"description": "The job has ended: there are no more events."},
-        **documented("not_found", "invalid_request", "too_many_open"),
+        **documented("job_not_found", "invalid_request", "too_many_open"),
     },
 )
 async def stream_job_events(
@@ -201,7 +199,8 @@ async def stream_job_events(
 @router.get(
     "/{job_id}/dataset",
     status_code=303,
-    responses={**resources.LINKED, **documented("not_found", "not_finished", "no_result")},
+    response_class=Response,
+    responses={**resources.LINKED, **documented("job_not_found", "not_finished", "no_result")},
 )
 async def get_job_dataset(
     request: Request, services: UsedServices, key_id: KeyId, job_id: JobId, *, redirect: resources.Redirect = True
@@ -212,18 +211,16 @@ async def get_job_dataset(
     """
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     result = resources.require_result(record, "dataset")
-    adapter = await to_thread.run_sync(services.store.records.get, record.request["adapter_id"])
-    name = _file_stem(adapter.request["name"]) if adapter is not None else "dataset"
-    file = resources.File(
-        result["dataset"], f"{name}-{job_id}.zip", "application/zip", result["bytes"], result["sha256"]
-    )
+    name = result.get("name") or dataset_name("", job_id)  # earlier versions stored none
+    file = resources.File(result["dataset"], name, "application/zip", result["bytes"], result["sha256"])
     return await resources.signed(services, file, redirect=redirect, head=request.method == "HEAD")
 
 
 @router.get(
     "/{job_id}/preview",
     status_code=303,
-    responses={**resources.LINKED, **documented("not_found", "not_finished", "no_result")},
+    response_class=Response,
+    responses={**resources.LINKED, **documented("job_not_found", "not_finished", "no_result")},
 )
 async def get_job_preview(
     request: Request, services: UsedServices, key_id: KeyId, job_id: JobId, *, redirect: resources.Redirect = True
@@ -233,8 +230,3 @@ async def get_job_preview(
     result = resources.require_result(record, "preview")
     file = resources.File(result["preview"], f"{job_id}-preview.png", "image/png")
     return await resources.signed(services, file, redirect=redirect, head=request.method == "HEAD")
-
-
-def _file_stem(name: str) -> str:
-    """Turn an adapter's name, in any script, into a file name that is valid on every system."""
-    return re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", name)).strip("-.") or "dataset"

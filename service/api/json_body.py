@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -10,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from service.api.problems import Problem
+from service.core.strict_json import parse, to_json
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -28,12 +28,11 @@ async def read_json(request: Request, model: type[_Model], example: Any) -> tupl
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not (sent == "application/json" or (sent.startswith("application/") and sent.endswith("+json"))):
         raise Problem("unsupported_media_type", "send the request as application/json")
-    right = f"send an object such as {json.dumps(example)}"
+    right = f"send an object such as {to_json(example)}"
     try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        reason = f"{error.msg} in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "not UTF-8"
-        detail = f"it is not JSON ({reason}): {right}"
+        body = parse(raw)
+    except ValueError as error:
+        detail = f"it is not JSON ({error}): {right}"
         raise Problem("invalid_request", f"the body: {detail}", errors=[{"pointer": "", "detail": detail}]) from error
     if not isinstance(body, dict):
         detail = f"it must be a JSON object: {right}"

@@ -6,7 +6,6 @@ The page is a client like any other: all that it does goes through the public AP
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -192,7 +191,7 @@ def describe_options(settings: Settings) -> dict[str, Any]:
 @router.get("/options", tags=["options"], response_model=Options)
 async def get_options(services: UsedServices, key_id: KeyId) -> Response:
     """Get the methods, their options with ranges, defaults and meaning, and the limits of this server."""
-    content = json.dumps(describe_options(services.settings))
+    content = to_json(describe_options(services.settings))
     return Response(content, media_type="application/json", headers={"Cache-Control": "private, max-age=60"})
 
 
@@ -202,7 +201,7 @@ async def get_options(services: UsedServices, key_id: KeyId) -> Response:
     response_class=Response,
     responses={
         200: {"content": {"image/png": {}}, "description": "A PNG."},
-        **documented("adapter_not_found", "invalid_request"),
+        **documented("adapter_not_found", "not_found", "invalid_request"),
     },
 )
 async def get_adapter_sample_picture(
@@ -233,7 +232,7 @@ class Evaluation(BaseModel):
     "/jobs/{job_id}/evaluation",
     tags=["jobs"],
     response_model=Evaluation,
-    responses=documented("not_found", "not_finished", "no_result"),
+    responses=documented("job_not_found", "not_found", "not_finished", "no_result"),
 )
 async def get_job_evaluation(request: Request, services: UsedServices, key_id: KeyId, job_id: JobId) -> Response:
     """Get the verdict on a job's pairs with the table of numbers behind it."""

@@ -150,7 +150,7 @@ def view(record: Record, pair: MadePair) -> dict[str, Any]:
     }
 
 
-@router.get("/{job_id}/pairs", response_model=PairList, responses=documented("not_found", "invalid_request"))
+@router.get("/{job_id}/pairs", response_model=PairList, responses=documented("job_not_found", "invalid_request"))
 async def list_job_pairs(
     request: Request,
     services: UsedServices,
@@ -176,7 +176,9 @@ async def list_job_pairs(
     return Response(content, media_type="application/json", headers={"Cache-Control": "private, no-cache"})
 
 
-@router.get("/{job_id}/pairs/{candidate}", response_model=PairDetail, responses=documented("not_found"))
+@router.get(
+    "/{job_id}/pairs/{candidate}", response_model=PairDetail, responses=documented("job_not_found", "not_found")
+)
 async def get_job_pair(
     request: Request, services: UsedServices, key_id: KeyId, job_id: JobId, candidate: Candidate
 ) -> Response:
@@ -195,7 +197,10 @@ async def get_job_pair(
 @router.get(
     "/{job_id}/pairs/{candidate}/{picture}",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}, "description": "A PNG."}, **documented("not_found")},
+    responses={
+        200: {"content": {"image/png": {}}, "description": "A PNG."},
+        **documented("job_not_found", "not_found"),
+    },
 )
 async def get_job_pair_picture(
     request: Request,

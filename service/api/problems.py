@@ -33,8 +33,9 @@ CODES: dict[str, tuple[int, str]] = {
     "unauthorized": (401, "API key missing or not valid"),
     "forbidden": (403, "Refused: this server runs without API keys"),
     "read_only_key": (403, "This API key may only read"),
-    "not_found": (404, "Not found"),
-    "adapter_not_found": (404, "Not found: no adapter has this id"),
+    "not_found": (404, "Nothing at this address"),
+    "adapter_not_found": (404, "No adapter has this id"),
+    "job_not_found": (404, "No job has this id"),
     "method_not_allowed": (405, "Method not allowed at this address"),
     "too_slow": (408, "The request took too long to arrive"),
     "already_finished": (409, "Already finished"),
@@ -63,6 +64,9 @@ _SUMMED_UP = 5
 
 _SHOWN = 2_000
 """Longest text in characters; a sentence on many files with long names takes more than a thousand."""
+
+REDIS_IS_FULL = "used memory > 'maxmemory'"
+"""What Redis says at its memory limit, of a command and of one inside a script."""
 
 RETRY_SECONDS = 5
 """`Retry-After` when Redis, the object store or the disk has failed."""
@@ -158,7 +162,7 @@ def install(app: FastAPI, allowed: Callable[[str], str] = lambda _: "") -> None:
 
     async def unavailable(request: Request, error: Exception) -> Response:
         log.warning("unavailable", error=repr(error))
-        return response(request, unavailable_problem())
+        return response(request, _full() if REDIS_IS_FULL in str(error) else unavailable_problem())
 
     app.add_exception_handler(RedisError, unavailable)
     app.add_exception_handler(OperationalError, unavailable)
@@ -177,6 +181,14 @@ def unavailable_problem() -> Problem:
     return Problem(
         "unavailable",
         "Redis or the object store cannot be reached: try again soon; an Idempotency-Key prevents duplicates",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
+def _full() -> Problem:
+    return Problem(
+        "unavailable",
+        "Redis has no memory left for new records, which can still be read, cancelled and deleted: try again later",
         headers={"Retry-After": str(RETRY_SECONDS)},
     )
 

@@ -48,7 +48,15 @@ _EXAMPLE = {"num_pairs": 3}
     responses={
         202: {"headers": resources.ACCEPTED},
         **documented(
-            *("bad_request", "not_found", "adapter_not_ready", "not_finished", "no_result", "too_slow"),
+            *(
+                "bad_request",
+                "job_not_found",
+                "adapter_not_found",
+                "adapter_not_ready",
+                "not_finished",
+                "no_result",
+                "too_slow",
+            ),
             *("content_too_large", "unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited"),
             "idempotency_key_reused",
         ),

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic_core import to_json
 
-from service.core.object_keys import Kind
+from service.core.object_keys import Kind, dataset_name
 from service.core.record import Record, State
 
 POLL_SECONDS = {State.QUEUED: 5, State.RUNNING: 2, State.CANCELLING: 1}
@@ -67,8 +67,12 @@ def _links(record: Record) -> dict[str, str]:
         links["cancel"] = f"{base}/cancel"
     if record.kind == Kind.JOB:
         links["adapter"] = f"/v1/adapters/{record.request['adapter_id']}"
+    if record.kind == Kind.JOB and record.state not in {State.FAILED, State.CANCELLED}:
+        links["pairs"] = f"{base}/pairs"
     if record.state == State.SUCCEEDED:
-        results = ("artifact",) if record.kind == Kind.ADAPTER else ("dataset", "preview")
+        results = ["artifact"] if record.kind == Kind.ADAPTER else ["dataset", "preview", "selections"]
+        if "verdict" in (record.result or {}):
+            results.append("evaluation")
         links |= {result: f"{base}/{result}" for result in results}
     return links
 
@@ -110,10 +114,18 @@ def _job(record: Record) -> dict[str, Any]:
     return {
         "adapter_id": record.request["adapter_id"],
         "counts": record.counts or result.get("counts"),
-        "dataset": {name: result[name] for name in ("bytes", "sha256") if name in result} or None,
+        "dataset": _dataset(record),
         "partial": result.get("partial"),
         "verdict": result.get("verdict"),
     }
+
+
+def _dataset(record: Record) -> dict[str, Any] | None:
+    result = record.result
+    if result is None or "sha256" not in result:
+        return None
+    name = result.get("name") or dataset_name("", record.id)  # earlier versions stored none
+    return {"name": name, "bytes": result["bytes"], "sha256": result["sha256"]}
 
 
 def _overlaid(request: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +152,7 @@ def answer(
         headers["Location"] = path(record)
     if request.method in {"GET", "HEAD"} and _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    body = to_json(view(record, queue_position, whole_curve=whole_curve))
+    body = to_json(view(record, queue_position, whole_curve=whole_curve), inf_nan_mode="null")
     return Response(body, status, headers, "application/json")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -67,8 +68,7 @@ async def owned(services: Services, kind: Kind, record_id: str, key_id: str) -> 
     """
     record = await read_record(services.async_redis, record_id) if object_keys.kind_of(record_id) == kind else None
     if record is None or record.key_id != key_id:
-        code = "adapter_not_found" if kind == Kind.ADAPTER else "not_found"
-        raise Problem(code, f"no {kind} has the id {record_id!r:.60}; it may have been deleted")
+        raise Problem(f"{kind}_not_found", f"no {kind} has the id {record_id!r:.60}; it may have been deleted")
     bind_contextvars(record=record.id)
     return record
 
@@ -148,7 +148,7 @@ async def delete(services: Services, kind: Kind, record_id: str, key_id: str) ->
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A stored file to download; its size and hash are None where they are not known."""
+    """A stored file to download; a small one is read for its size and hash, which are None here."""
 
     key: str
     name: str
@@ -173,7 +173,11 @@ async def signed(services: Services, file: File, *, redirect: bool, head: bool) 
     link, headers = await to_thread.run_sync(sign), {"Cache-Control": "private, no-store"}
     if redirect:
         return Response(status_code=303, headers={"Location": link, **headers})
-    facts = {"name": file.name, "bytes": file.bytes, "sha256": file.sha256}
+    size, digest = file.bytes, file.sha256
+    if digest is None:
+        content = await to_thread.run_sync(services.storage.get, file.key)
+        size, digest = len(content), hashlib.sha256(content).hexdigest()
+    facts = {"name": file.name, "bytes": size, "sha256": digest}
     body = {"url": link, "expires_at": representations.rfc3339(time.time() + seconds), **facts}
     return Response(to_json(body), headers=headers, media_type="application/json")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from service.core.failures import FAILURES
 from service.core.record import State
 
 
@@ -26,7 +27,7 @@ class ProblemEntry(BaseModel):
     )
 
 
-class ProblemDocument(BaseModel):
+class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
     type: str = Field(description="Identifier of the kind of problem.")
@@ -34,7 +35,7 @@ class ProblemDocument(BaseModel):
     status: int = Field(description="The status of the response.")
     detail: str = Field(description="All that is wrong, in words.")
     instance: str = Field(description="Path of the request.")
-    code: str = Field(description="Stable identifier of the kind of problem, for programs.")
+    code: str = Field(description="Stable identifier of the kind of problem, for programs; `/docs` lists all.")
     request_id: str = Field(description="The same as `X-Request-Id` of the response and in the logs.")
     errors: list[ProblemEntry] | None = Field(default=None, description="One entry for each mistake.")
 
@@ -67,8 +68,9 @@ class Sample(_Schema):
 
 
 class Dataset(_Schema):
-    """Size and hash of a job's zip."""
+    """Name, size and hash of a job's zip."""
 
+    name: str = Field(description="The name that it is saved under.")
     bytes: int = Field(description="Size of the zip.")
     sha256: str = Field(description="Hexadecimal hash of the zip.")
 
@@ -97,9 +99,15 @@ class Verdict(_Schema):
 class Failure(_Schema):
     """Reason of a failure."""
 
-    code: str = Field(description="Stable identifier of the reason, for programs.")
+    code: str = Field(
+        description="Stable identifier of the reason, for programs; `/docs` lists all.", examples=list(FAILURES)
+    )
     detail: str = Field(description="The reason in words.")
     problems: list[str] = Field(default=[], description="All that was wrong, if it was more than one thing.")
+
+
+class ResolvedRequest(RootModel[dict[str, Any]]):
+    """The request, with its seed and the defaults that are known so far."""
 
 
 class Resource(_Schema):
@@ -115,7 +123,7 @@ class Resource(_Schema):
     error: Failure | None = Field(description="Why it failed; null unless it did.")
     stored_bytes: int = Field(description="Bytes that it takes of the key's quota of stored data.")
     metadata: dict[str, str] = Field(description="What was sent as `metadata`.")
-    request: dict[str, Any] = Field(description="The request, with its seed and the defaults that are known so far.")
+    request: ResolvedRequest
     links: dict[str, str] = Field(description="Paths of what can be done with it in its state.")
 
 
@@ -139,7 +147,7 @@ class JobSummary(Resource):
 
     adapter_id: str = Field(description="The adapter that generates its pairs.")
     counts: Counts | None = Field(description="Its candidates so far; null before the first.")
-    dataset: Dataset | None = Field(description="Size and hash of the dataset, once it is complete.")
+    dataset: Dataset | None = Field(description="Name, size and hash of the dataset, once it is complete.")
     partial: Partial | None = Field(description="Why the dataset is smaller than requested; null if it is not.")
     verdict: Verdict | None = Field(description="What its evaluation found, once it is complete; null without one.")
 
@@ -170,8 +178,8 @@ class Link(_Schema):
     url: str = Field(description="The link; `curl --output FILE URL` downloads it.")
     expires_at: datetime = Field(description="When it ends.")
     name: str = Field(description="A name for the file.")
-    bytes: int | None = Field(description="Size of the file; null if it is not known.")
-    sha256: str | None = Field(description="Hexadecimal hash of the file; null if it is not known.")
+    bytes: int = Field(description="Size of the file.")
+    sha256: str = Field(description="Hexadecimal hash of the file.")
 
 
 class ArtifactFile(_Schema):

@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -35,6 +34,7 @@ from service.core.object_keys import Kind
 from service.core.record import Record, State
 from service.core.requests import Phrase
 from service.core.storage import MissingObject
+from service.core.strict_json import to_json
 
 router = APIRouter(
     prefix="/jobs",
@@ -98,7 +98,7 @@ _EXAMPLE = {
     responses={
         202: {"headers": resources.ACCEPTED},
         **documented(
-            *("bad_request", "not_found", "not_finished", "no_result", "too_slow", "content_too_large"),
+            *("bad_request", "job_not_found", "not_finished", "no_result", "too_slow", "content_too_large"),
             *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
         ),
     },
@@ -120,7 +120,7 @@ async def create_selection(
     """
     await to_thread.run_sync(require_rate, services, key_id)
     wanted, sent = await read_json(request, SelectionRequest, _EXAMPLE)
-    fingerprint = f"{job_id}\n{json.dumps(sent, sort_keys=True)}"
+    fingerprint = f"{job_id}\n{to_json(sent, sort_keys=True)}"
     submission = Submission.of(
         request, Kind.JOB, key_id, idempotency_key, hashlib.sha256(fingerprint.encode()).hexdigest()
     )
@@ -167,7 +167,7 @@ def _stored_and_submitted(
         "formats": list(wanted.formats),
         "selection": {name: described[name] for name in ("job_id", "jobs", "by", "approved", "touched_up")},
     }
-    job, listed = submission.id, json.dumps(content).encode()
+    job, listed = submission.id, to_json(content).encode()
     # If no record follows, the reconciler deletes what was stored.
     services.store.submissions.reserve(job)
     kept = False

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import re
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,12 @@ KINDS = tuple(Upload)
 SCRATCH = "upload-"
 """Prefix of the folders that uploads are received in."""
 
+_NAMED_TOGETHER = (
+    *((Upload.IMAGES, Upload.MASKS), (Upload.NORMALS,)),
+    *((Upload.HELD_OUT_IMAGES, Upload.HELD_OUT_MASKS), (Upload.HELD_OUT_NORMALS,)),
+)
+"""Kinds whose names must fit together."""
+
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 4096
 _NAME_LENGTH = 200
@@ -46,7 +52,9 @@ class UploadedFile:
     Attributes:
         kind: one of `KINDS`.
         index: position among those of its kind, from 0.
-        name: last part of the client's file name, for messages and metadata only.
+        name: the client's name for it without folders, for messages and metadata only; where two files of its kind
+            would have the same one, the folders that tell them apart are before it.
+        given: the client's name as it was sent, with folders.
         path: the file on the server's disk.
         size: bytes kept; at most one more than the limit.
         sha256: of its content, hexadecimal.
@@ -55,6 +63,7 @@ class UploadedFile:
     kind: str
     index: int
     name: str
+    given: str
     path: Path
     size: int = 0
     sha256: str = ""
@@ -75,6 +84,21 @@ class Form:
 
     def of(self, kind: str) -> list[UploadedFile]:
         return [file for file in self.files if file.kind == kind]
+
+    def name_apart(self) -> None:
+        """Put folders before the names of files that have the same one, and report those that still do."""
+        for kinds in _NAMED_TOGETHER:
+            together = [file for kind in kinds for file in self.of(kind)]
+            if len({(file.kind, file.name) for file in together}) < len(together):
+                for kind in kinds:
+                    _put_folders_first(self.of(kind))
+        for kind in KINDS:
+            found: set[str] = set()
+            for file in self.of(kind):
+                if file.name in found:
+                    detail = f"two of the {kind} are called {file.name}: keep one of them, or rename one"
+                    self.errors.append({"pointer": file.pointer, "detail": detail})
+                found.add(file.name)
 
     def fingerprint(self) -> str:
         """Hash fields and files, independent of their order and of the form's boundary."""
@@ -119,6 +143,7 @@ async def receive_form(request: Request, settings: Settings) -> AsyncIterator[Fo
             raise _disk_problem(error) from error
         finally:
             receiver.abandon()
+        receiver.form.name_apart()
         yield receiver.form
     finally:
         await to_thread.run_sync(scratch.close)
@@ -216,14 +241,14 @@ class _Receiver:
             )
         self._name = options[b"name"].decode(errors="replace")
         if b"filename" in options:
-            self._start_file(self._name, client_name(shown_name(options[b"filename"].decode(errors="surrogateescape"))))
+            self._start_file(self._name, shown_name(options[b"filename"].decode(errors="surrogateescape")))
         else:
             self._fields += 1
             if self._fields > MAX_FIELDS:
                 raise Problem("bad_request", f"the form has more than {MAX_FIELDS} fields, which is the limit")
             self._text.clear()
 
-    def _start_file(self, part: str, name: str) -> None:
+    def _start_file(self, part: str, given: str) -> None:
         kind = part.removesuffix("[]")
         if kind not in KINDS:
             raise Problem(
@@ -238,7 +263,8 @@ class _Receiver:
                 f"more than {self._max_files[kind]} {kind}: send at most {self._max_files[kind]} for one adapter",
                 errors=[{"pointer": pointer(kind), "detail": f"at most {self._max_files[kind]} files"}],
             )
-        self._file = UploadedFile(kind, index, name, self.form.folder / f"{kind}-{index:03}")
+        path = self.form.folder / f"{kind}-{index:03}"
+        self._file = UploadedFile(kind, index, client_name(given), given, path)
         self._hash = hashlib.sha256()
         self._open = self._file.path.open("wb")
 
@@ -271,9 +297,6 @@ class _Receiver:
         if not file.name:
             detail = f"one of the {file.kind} has no file name: every file needs one"
             self.form.errors.append({"pointer": file.pointer, "detail": detail})
-        elif any(file.name == other.name for other in self.form.of(file.kind)):
-            detail = f"two of the {file.kind} are called {file.name}: keep one of them, or rename one"
-            self.form.errors.append({"pointer": file.pointer, "detail": detail})
         self.form.files.append(file)
 
     def _end_field(self, name: str) -> None:
@@ -291,10 +314,21 @@ class _Receiver:
             self.form.fields[name] = text.strip()
 
 
+def _put_folders_first(files: Sequence[UploadedFile]) -> None:
+    """Name files by their folders, without those that all of them share."""
+    paths = [re.split(r"[/\\]", file.given) for file in files]
+    folders = [path[:-1] for path in paths]
+    differing = (depth for depth, names in enumerate(zip(*folders, strict=False)) if len({*names}) > 1)
+    shared = next(differing, min(map(len, folders), default=0))
+    for file, path in zip(files, paths, strict=True):
+        file.name = client_name("_".join(path[shared:]))
+
+
 def client_name(name: str) -> str:
     """Make a client's file name fit to be shown: without folders and control characters, of bounded length."""
     base = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
-    shown = "".join(character for character in base if character.isprintable())
+    spaced = (" " if unicodedata.category(character) == "Zs" else character for character in base)
+    shown = "".join(character for character in spaced if character.isprintable())
     if len(shown) > _NAME_LENGTH:
         stem, dot, suffix = shown.rpartition(".")
         shown = stem[: _NAME_LENGTH - 16] + dot + suffix[:15] if dot else shown[:_NAME_LENGTH]

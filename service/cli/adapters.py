@@ -40,9 +40,8 @@ def create(  # noqa: PLR0913 - every option is a parameter
     json: Json = False,
 ) -> None:
     """Upload images and masks, and train an adapter on them."""
-    from service.cli.files import held_out_pictures, pair_pictures, pictures
+    from service.cli.files import held_out_pictures, normal_pictures, pair_pictures
     from service.cli.session import connect, session
-    from service.core.object_keys import Upload
 
     with session(
         json=json, interrupted="if the adapter was created, its training continues; see: pairforge adapters list"
@@ -56,10 +55,13 @@ def create(  # noqa: PLR0913 - every option is a parameter
             "seed": seed,
             **parse_settings(settings or ()),
         }
-        uploads = [*pair_pictures(images, masks), pictures(normals, Upload.NORMALS)]
-        held_out = held_out_pictures(held_out_images, held_out_masks, held_out_normals)
+        found_images, found_masks, pair_notes = pair_pictures(images, masks)
+        good, normal_notes = normal_pictures(normals)
+        held_out, held_out_notes = held_out_pictures(held_out_images, held_out_masks, held_out_normals)
+        for note in (*pair_notes, *normal_notes, *held_out_notes):
+            output.note(note)
         with connect() as client:
-            created = client.create_adapter(*uploads, held_out=held_out, **options)
+            created = client.create_adapter(found_images, found_masks, good, held_out=held_out, **options)
             report_created(
                 client, created, output, wait=wait, then=f"pairforge jobs create {created.id} --num-pairs 16"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from service.client import Resource
+from service.core.strict_json import to_json, without_nan
 
 PLAIN_EVERY, JSON_EVERY = 5.0, 1.0
 """Seconds between two lines of progress, and between two JSON events."""
@@ -64,7 +64,7 @@ class Output:
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """Write one JSON line."""
-        _say(json.dumps({"event": name, **facts}, ensure_ascii=False, default=str))
+        _say(to_json(without_nan({"event": name, **facts}), ensure_ascii=False, default=str))
 
     def progress(self, resource: Resource) -> None:
         """Show the progress of an adapter or a job."""

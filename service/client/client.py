@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx2
 
-from service.client.resources import HeldOut, Page, Resource
+from service.client.resources import Files, HeldOut, Page, Resource
 from service.client.transport import UNAVAILABLE, ApiError, Transport
 from service.core.atomic_write import atomic_file
 from service.core.errors import TransientError, UsageError
@@ -60,9 +60,9 @@ class Client:
 
     def create_adapter(
         self,
-        images: Sequence[Path],
-        masks: Sequence[Path],
-        normals: Sequence[Path] = (),
+        images: Files,
+        masks: Files,
+        normals: Files = (),
         *,
         held_out: HeldOut | None = None,
         idempotency_key: str | None = None,
@@ -78,20 +78,17 @@ class Client:
             idempotency_key: key of an earlier process's request; repeating it returns the same adapter.
             options: `name`, `object`, `defect`, `base` and training options; those that are None are not sent.
         """
-        parts = [("images[]", path) for path in images]
-        parts += [("masks[]", path) for path in masks]
-        parts += [("normals[]", path) for path in normals]
+        parts = [*_parts("images", images), *_parts("masks", masks), *_parts("normals", normals)]
         if held_out is not None:
-            for kind, paths in zip(held_out._fields, held_out, strict=True):
-                parts += [(f"held_out_{kind}[]", path) for path in paths]
+            for kind, files in zip(held_out._fields, held_out, strict=True):
+                parts += _parts(f"held_out_{kind}", files)
         fields = {name: _form_text(value) for name, value in options.items() if value is not None}
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
 
         def send() -> httpx2.Response:
             with ExitStack() as open_files:
-                opened = [(part, path.name, open_files.enter_context(path.open("rb"))) for part, path in parts]
-                files = [(part, (shown_name(name), file)) for part, name, file in opened]
-                return self._http.post(f"{PREFIX}/adapters", data=fields, files=files, headers=headers)
+                opened = [(part, (name, open_files.enter_context(path.open("rb")))) for part, name, path in parts]
+                return self._http.post(f"{PREFIX}/adapters", data=fields, files=opened, headers=headers)
 
         return Resource.model_validate(self._transport.answer(send).json())
 
@@ -251,3 +248,9 @@ def _path(resource_id: str) -> str:
 
 def _form_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parts(kind: str, files: Files) -> list[tuple[str, str, Path]]:
+    """List the parts of a form: field, name and path of each file."""
+    named = files.items() if isinstance(files, Mapping) else ((path.name, path) for path in files)
+    return [(f"{kind}[]", shown_name(name), path) for name, path in named]

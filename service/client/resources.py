@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+
+
+Files = Sequence[Path] | Mapping[str, Path]
+"""Files to upload; those of a mapping are sent with its keys as names."""
 
 
 class HeldOut(NamedTuple):
@@ -20,9 +24,9 @@ class HeldOut(NamedTuple):
         normals: photographs without a defect.
     """
 
-    images: Sequence[Path]
-    masks: Sequence[Path]
-    normals: Sequence[Path] = ()
+    images: Files
+    masks: Files
+    normals: Files = ()
 
 
 class Progress(BaseModel):

@@ -21,6 +21,7 @@ from redis.client import Pipeline
 from service.core.errors import UsageError
 from service.core.scripts import NAMESPACE, Scripts
 from service.core.settings import Settings
+from service.core.strict_json import to_json
 
 LOCAL = "local"
 """Owner of the records made while no keys were required."""
@@ -60,7 +61,7 @@ def create_key(redis: Redis, name: str, *, read_only: bool = False, expires_at: 
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     entry = {"name": name, "created_at": time.time(), "sha256": _digest(secret)}
     entry |= {"read_only": read_only, "expires_at": expires_at}
-    redis.hset(_KEYS, key_id, json.dumps(entry))
+    redis.hset(_KEYS, key_id, to_json(entry))
     return f"pf_{key_id}_{secret}"
 
 
@@ -104,7 +105,7 @@ def renew_key(redis: Redis, key_id: str) -> str | None:
         entry = cast(str | None, pipe.hget(_KEYS, key_id))
         pipe.multi()
         if entry is not None:
-            pipe.hset(_KEYS, key_id, json.dumps({**json.loads(entry), "sha256": _digest(secret)}))
+            pipe.hset(_KEYS, key_id, to_json({**json.loads(entry), "sha256": _digest(secret)}))
 
     written = redis.transaction(replace, _KEYS)
     return f"pf_{key_id}_{secret}" if written else None

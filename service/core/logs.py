@@ -23,6 +23,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from service.core.settings import Settings
+from service.core.strict_json import to_json, without_nan
 
 OWN = ("service", "worker", "model")
 """Loggers of this project, the only ones that log below "info"."""
@@ -55,7 +56,8 @@ def configure_logs(settings: Settings) -> None:
         structlog.processors.format_exc_info,
     ]
     chosen = settings.log_format or ("text" if sys.stderr.isatty() else "json")
-    rendering: list[Processor] = [structlog.processors.JSONRenderer() if chosen == "json" else as_text, without_secrets]
+    as_json = structlog.processors.JSONRenderer(serializer=_line)
+    rendering: list[Processor] = [as_json if chosen == "json" else as_text, without_secrets]
     # Our own events bypass the standard library, which would take most of the time of a line.
     structlog.configure(
         processors=[*shared, *rendering],
@@ -73,6 +75,10 @@ def configure_logs(settings: Settings) -> None:
     _install(handler, level)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+
+
+def _line(event: EventDict, **layout: Any) -> str:
+    return to_json(without_nan(event), **layout)
 
 
 def _install(handler: logging.Handler, level: int) -> None:

@@ -136,7 +136,8 @@ def renew_delivery(redis: Redis, delivery_tag: str) -> bool:
 
 def message_counts(redis: Redis) -> tuple[dict[str, int], int]:
     """Count the waiting messages of each queue, and the delivered messages that are not acknowledged yet."""
-    with redis.pipeline(transaction=True) as pipe:
+    # Redis at its memory limit refuses every transaction, and then these numbers are wanted.
+    with redis.pipeline(transaction=False) as pipe:
         for queue in QUEUES.values():
             pipe.llen(f"{PREFIX}{queue}")
         pipe.hlen(f"{PREFIX}unacked")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import unicodedata
 from enum import StrEnum
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, which sorts like the numbers
@@ -130,6 +131,12 @@ def results(job: str, owner: str = "") -> str:
 
 def dataset(job: str, owner: str) -> str:
     return f"{results(job, owner)}dataset.zip"
+
+
+def dataset_name(adapter_name: str, job: str) -> str:
+    """Return the name under which a dataset is saved: valid on every system, for names in any script."""
+    stem = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", adapter_name)).strip("-.")
+    return f"{stem or 'dataset'}-{job}.zip"
 
 
 def preview(job: str, owner: str) -> str:

@@ -7,7 +7,6 @@ again when the base is known.
 
 from __future__ import annotations
 
-import json
 import secrets
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -20,6 +19,7 @@ from service.core.options.declaration import declared, with_options
 from service.core.options.evaluation import EvaluationOptions
 from service.core.options.methods import DEFAULT_METHOD, MethodName, offered
 from service.core.options.quality import QualityLimits
+from service.core.strict_json import parse
 
 Phrase = Annotated[
     str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
@@ -39,7 +39,7 @@ def _json_object(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return parse(value)
     except ValueError as error:
         message = 'it must be a JSON object such as {"line": "3"}'
         raise PydanticCustomError("metadata", message) from error
@@ -53,9 +53,9 @@ RandomSeed = Annotated[
 
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=40)], Annotated[str, Field(max_length=500)]],
+    Field(max_length=16),
     BeforeValidator(_json_object),
     Field(
-        max_length=16,
         description="Up to 16 names and texts of your own, which are shown with the record and change nothing.",
     ),
 ]
@@ -72,7 +72,7 @@ Webhook = Annotated[
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -21,6 +21,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 BUCKET = "pairforge"
 
@@ -146,7 +147,7 @@ def write_private(path: Path, content: object) -> None:
     aside = path.with_name(f".{path.name}.part")
     aside.unlink(missing_ok=True)
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(content, file)
+        file.write(to_json(content))
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)

@@ -59,7 +59,7 @@ def record_in(stack: Path, name: str) -> Record:
     assert running is not None
     url = running.environment["PAIRFORGE_REDIS_URL"]
     with Redis.from_url(url, decode_responses=True) as client:
-        found = RecordStore(client, Settings(redis_url=url)).get(name)
+        found = RecordStore(client, Settings(redis_url=url)).records.get(name)
     assert found is not None
     return found
 

@@ -105,6 +105,15 @@ def test_our_images_are_built_here_and_asked_of_no_registry() -> None:
     assert {name for name, service in SERVICES.items() if service.get("pull_policy") == "build"} == ours
 
 
+def test_the_limits_of_memory_add_up_to_what_the_runbook_says() -> None:
+    units = {"m": 1 / 1024, "g": 1}
+    lasting = [service for name, service in SERVICES.items() if name not in ONE_SHOT and "profiles" not in service]
+    total = sum(int(service["mem_limit"][:-1]) * units[service["mem_limit"][-1]] for service in lasting)
+    runbook = (ROOT / "deploy" / "RUNBOOK.md").read_text()
+    (told,) = re.findall(r"or (\d+) for all containers to reach their limits", runbook)
+    assert int(told) - 1 < total <= int(told)
+
+
 def test_ports_are_open_on_this_machine_alone() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert set(published) == {"api", "s3", "prometheus", "grafana"}
@@ -300,7 +309,7 @@ def test_a_base_of_the_operators_own_is_looked_at_and_not_fetched(tmp_path: Path
 def test_an_image_is_made_of_pinned_versions_and_is_not_root(name: str) -> None:
     text = (ROOT / name).read_text()
     assert re.findall(r"^FROM (.*?)(?: AS .*)?$", text, re.MULTILINE) == ["${PYTHON_IMAGE}"] * 2
-    assert re.search(r"^ARG PYTHON_IMAGE=\S+:\d+\.\d+-\S+$", text, re.MULTILINE)
+    assert re.search(r"^ARG PYTHON_IMAGE=\S+:\d+\.\d+\.\d+-\S+$", text, re.MULTILINE)
     installs = [line for line in text.splitlines() if "pip install" in line and "--no-deps" not in line]
     assert installs
     assert all("-c constraints.txt" in line for line in installs)

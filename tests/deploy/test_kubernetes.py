@@ -151,10 +151,13 @@ def test_the_ingress_leads_to_what_the_api_serves_and_to_no_figures(
     ingress = the(composed(tmp_path, "cpu", "ingress"), "Ingress", "pairforge-api")
     (rule,) = ingress["spec"]["rules"]
     paths = {entry["path"] for entry in rule["http"]["paths"]}
-    assert {path.partition("/")[2].partition("/")[0] for path in paths} == {"v1", "docs", "openapi.json"}
+    assert {path.partition("/")[2].partition("/")[0] for path in paths} == {"", "page", "v1", "docs", "openapi.json"}
     with serving(server_settings()) as url:
         assert httpx2.get(f"{url}/openapi.json").status_code == 200
         assert httpx2.get(f"{url}/docs").status_code == 200
+        asked = re.findall(r'(?:src|href)="([^"]+)"', httpx2.get(f"{url}/").text)
+        assert asked
+        assert all(each.startswith("page/") for each in asked)
     size = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
     assert int(size.removesuffix("m")) * 2**20 >= Settings().max_body_bytes
     wait = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-read-timeout"]

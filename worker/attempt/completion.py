@@ -176,6 +176,7 @@ class Completion:
             self._retried(self._send)
 
     def _fail(self, code: str, detail: str, problems: list[str] | None = None) -> None:
+        """Mark the record as failed and delete what it no longer needs; `code` is one of `service.core.failures`."""
         self.ended = RunOutcome.FAILED
         error: dict[str, Any] = {"code": code, "detail": detail, "problems": problems or []}
         record = self._record.id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +27,8 @@ from worker.attempt.inputs import read_normals
 from worker.attempt.lease import Lease
 from worker.attempt.progress import Reporter
 from worker.attempt.retry import retry
-from worker.attempt.upload import upload
 from worker.generation.delivered import decode_image, decode_mask, delivered_pair, manifest
+from worker.generation.stored import store_dataset
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -86,7 +85,7 @@ class ApprovedPairs:
             UsageError: the job or the adapter that it is made from was deleted.
         """
         job, owner, check = self._record.id, self._lease.owner, self._lease.check
-        objects, claims = self._context.objects, self._context.store.claims
+        claims = self._context.store.claims
         # A job is ended by the one worker that may judge its candidates; here there are none to judge.
         if not retry(lambda: self._context.store.blocks.claim_judge(job, owner), check):
             retry(lambda: claims.leave_to_others(job, owner), check)
@@ -100,20 +99,12 @@ class ApprovedPairs:
                 for number, source in enumerate(approved.sources)
             ]
             counts = self._write(sources, approved, path)
-        with path.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        with ZipFile(path) as file:
-            preview = file.read("preview.png")
-        stored = {"dataset": object_keys.dataset(job, owner), "preview": object_keys.preview(job, owner)}
-        with stage("store"):
-            upload(objects, stored["dataset"], path, "application/zip", check)
-            retry(lambda: objects.put(stored["preview"], preview, content_type="image/png"), check)
-        size = path.stat().st_size
-        result = {"bytes": size, "sha256": digest, "request": {}, "counts": counts, **stored}
-        stored_bytes = self._record.stored_bytes + size + len(preview)  # the list of pairs is stored already
+        stored, size = store_dataset(self._context, self._record, self._lease, path)
+        result = {"request": {}, "counts": counts, **stored}
+        stored_bytes = self._record.stored_bytes + size  # the list of pairs is stored already
         succeeded = retry(lambda: claims.succeed(job, owner, result, stored_bytes), check)
         if succeeded:
-            log.info("selection_succeeded", bytes=size)
+            log.info("selection_succeeded", bytes=stored["bytes"])
         return succeeded
 
     def _approved(self) -> _Approved:

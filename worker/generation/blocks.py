@@ -21,6 +21,7 @@ from PIL import Image
 from model.types import Candidate
 from service.core import object_keys
 from service.core.atomic_write import atomic_file
+from service.core.strict_json import to_json, without_nan
 from worker.attempt.context import Context
 from worker.attempt.retry import retry
 
@@ -80,7 +81,7 @@ class Blocks:
         """Upload a verdict; returns its key."""
         key = object_keys.verdict(self._job, number, self._owner)
         rejected = [(index, reasons, scores) for index, (reasons, scores) in verdict.rejected.items()]
-        content = json.dumps({"accepted": list(verdict.accepted.items()), "rejected": rejected}).encode()
+        content = to_json(without_nan({"accepted": list(verdict.accepted.items()), "rejected": rejected})).encode()
         retry(lambda: self._objects.put(key, content, content_type="application/json"), self._check)
         return key
 
@@ -107,7 +108,7 @@ def pack(path: Path, candidates: Iterable[Candidate]) -> None:
             if candidate.part is not None:
                 file.writestr(f"{name}_part.png", _png(candidate.part))
             listed.append(candidate.record())
-        file.writestr(LIST_FILE, json.dumps(listed))
+        file.writestr(LIST_FILE, to_json(listed))
 
 
 def unpack(path: Path, only: Sequence[int] | None = None) -> list[Candidate]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from model.export.png import encode_png
 from model.types import Candidate
 from service.core.atomic_write import atomic_file
+from service.core.strict_json import to_json
 
 REJECTED_KEPT = 64
 """At most so many rejected candidates of a job are kept."""
@@ -40,5 +40,5 @@ def pack_rejected(path: Path, rejected: Iterable[tuple[Candidate, list[str]]]) -
             file.writestr(f"{name}.png", encode_png(image))
             file.writestr(f"{name}_mask.png", encode_png(mask.resize(image.size, Image.Resampling.BILINEAR)))
             listed.append({**candidate.record(), "window": None, "reasons": reasons})
-        file.writestr(LIST_FILE, json.dumps(listed))
+        file.writestr(LIST_FILE, to_json(listed))
     return len(listed)

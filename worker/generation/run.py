@@ -7,7 +7,6 @@ filtered in the order of indices, so the dataset does not depend on how the work
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -15,7 +14,6 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import ZipFile
 
 import structlog
 
@@ -46,6 +44,7 @@ from worker.generation.evaluation import STAGE
 from worker.generation.job import GenerationJob, prepare_job
 from worker.generation.rejected import REJECTED_KEPT, pack_rejected
 from worker.generation.selection import Selection
+from worker.generation.stored import store_dataset
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -205,30 +204,22 @@ class _Generation:
                 raise UsageError(partial)
         evaluation = self._evaluated(request, loaded, selection)
         self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
-        path, objects = self._folder / "dataset.zip", self._context.objects
+        path = self._folder / "dataset.zip"
         self._write(request, selection, evaluation, path)
-        with path.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        with ZipFile(path) as file:
-            preview = file.read("preview.png")
-        stored = {"dataset": object_keys.dataset(job, owner), "preview": object_keys.preview(job, owner)}
-        with stage("store"):
-            upload(objects, stored["dataset"], path, "application/zip", check)
-            retry(lambda: objects.put(stored["preview"], preview, content_type="image/png"), check)
-        counts, size = selection.counts.as_dict(), path.stat().st_size
+        stored, size = store_dataset(self._context, self._record, self._lease, path)
+        counts = selection.counts.as_dict()
         kept = self._keep_rejected(selection, self._folder / "rejected.zip")
         if kept:
             stored["rejected"] = object_keys.rejected(job, owner)
         self._report.report(Progress("finish", 1, 1, "parts"), counts)
-        result = {"bytes": size, "sha256": digest, "request": self._report.request, "counts": counts, **stored}
+        result = {"request": self._report.request, "counts": counts, **stored}
         if partial is not None:
             result["partial"] = {"num_pairs": counts["accepted"], "code": "attempts_used_up", "detail": partial}
         if evaluation is not None:
             result["verdict"] = evaluation["verdict"]
-        stored_bytes = size + len(preview) + kept
-        succeeded = retry(lambda: self._context.store.claims.succeed(job, owner, result, stored_bytes), check)
+        succeeded = retry(lambda: self._context.store.claims.succeed(job, owner, result, size + kept), check)
         if succeeded:
-            log.info("generation_succeeded", bytes=size)
+            log.info("generation_succeeded", bytes=stored["bytes"])
             retry(lambda: self._delete_others(stored["dataset"]), patience=SCRATCH_PATIENCE)
         return succeeded
 

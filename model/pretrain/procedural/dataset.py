@@ -7,7 +7,6 @@ shrunk as photographs are (`model.data.crops`).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,6 +24,7 @@ from model.pretrain.procedural.noise import Rng
 from model.pretrain.procedural.scene import Sample, render
 from model.types import ImageArray, MaskArray
 from service.core.atomic_write import atomic_file
+from service.core.strict_json import to_json
 
 VIEWS = 2
 """Views per scene: the close one, then the wider one."""
@@ -88,7 +88,7 @@ def render_shard(path: Path, first_seed: int, scenes: int, size: int, pixels: in
         "object_masks": np.stack([view.object_mask for view in views]),
     }
     with atomic_file(path) as aside:
-        save_file(arrays, aside, metadata={"names": json.dumps(names)})
+        save_file(arrays, aside, metadata={"names": to_json(names)})
 
 
 def shard_path(folder: Path, first_seed: int, scenes: int, size: int, pixels: int) -> Path:

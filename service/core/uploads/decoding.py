@@ -7,9 +7,7 @@ limits before a pixel is decoded, so that a small file which claims to be huge c
 from __future__ import annotations
 
 import filecmp
-import re
 import struct
-import sys
 import threading
 import warnings
 import zlib
@@ -18,21 +16,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from service.core.errors import UsageError
 from service.core.uploads.brightness import Deep
-from service.core.uploads.metadata import StrippedFile, strip_metadata
+from service.core.uploads.deep import decode_deep, is_deep
+from service.core.uploads.formats import HEAD_BYTES, image_format, what_else
+from service.core.uploads.metadata import FIRST_USED, StrippedFile, strip_metadata
 from service.core.uploads.names import shown_name
 
 Source = Path | bytes | BinaryIO
 """A file on disk, its content, or an open file, which is read from its current position."""
-
-FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
 
 # Without a filter, Pillow's warnings about odd files are written to stderr; under an error filter they become
 # exceptions. Filters belong to the process, so images are decoded one at a time; that also bounds the memory in use.
@@ -96,27 +93,6 @@ class Decoded:
     notes: list[str]
 
 
-_POINTERS = {
-    b"version https://git-lfs": "a Git LFS pointer, not the picture: fetch it with git lfs pull",
-    b"/annex/objects/": "a git-annex pointer, not the picture: fetch it with git annex get",
-    b"outs:": "a DVC pointer, not the picture: fetch it with dvc pull",
-}
-"""Placeholders of version control systems, by their first bytes."""
-
-
-def image_format(head: bytes) -> str | None:
-    """Recognise an accepted format by a file's first 12 bytes; returns Pillow's name of it, or None."""
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
-        return "TIFF"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "WEBP"
-    return "BMP" if head.startswith(b"BM") else None
-
-
 def content(source: Source, label: str, limits: ImageLimits) -> bytes:
     """Read the file's bytes, at most one more than allowed."""
     if isinstance(source, bytes):
@@ -160,7 +136,9 @@ def decoding(label: str) -> Iterator[None]:
         try:
             yield
         except UnidentifiedImageError as error:
-            raise UsageError(f"{label} has a broken header; save it again as PNG") from error
+            raise UsageError(
+                f"{label} has a broken header, or a kind of pixels that cannot be read; save it again as PNG"
+            ) from error
         except _DECODER_ERRORS as error:
             detail = str(error) or type(error).__name__
             raise UsageError(f"{label} is truncated or broken ({detail}); save it again as PNG") from error
@@ -171,14 +149,7 @@ def decode(data: bytes, label: str, limits: ImageLimits) -> Decoded:
     stripped, kind = _checked(data, label, limits)
     with Image.open(BytesIO(stripped.data), formats=[kind]) as checked:
         checked.verify()
-    image: Image.Image = _opened(stripped.data, kind)
-    rawmode = _deep_rawmode(image)
-    deep = None
-    if rawmode is not None:
-        image, deep = _of_sixteen_bits(stripped.data, kind, rawmode)
-    image.load()
-    if image.mode.startswith("I"):
-        deep = _integers(image, label, inverted=stripped.inverted)
+    image, deep = decode_deep(stripped, kind, label)
     lossy = kind == "JPEG" or (kind == "WEBP" and data[12:16] != b"VP8L")
     return Decoded(image, deep, stripped.orientation, lossy, stripped.notes)
 
@@ -186,8 +157,8 @@ def decode(data: bytes, label: str, limits: ImageLimits) -> Decoded:
 def deep_values(data: bytes, label: str, limits: ImageLimits) -> Deep | None:
     """Decode the values of a picture with more than 8 bits; others are not decoded."""
     stripped, kind = _checked(data, label, limits)
-    with _opened(stripped.data, kind) as image:
-        if not image.mode.startswith("I") and _deep_rawmode(image) is None:
+    with Image.open(BytesIO(stripped.data), formats=[kind]) as image:
+        if not is_deep(image):
             return None
     return decode(data, label, limits).deep
 
@@ -195,10 +166,7 @@ def deep_values(data: bytes, label: str, limits: ImageLimits) -> Deep | None:
 def _checked(data: bytes, label: str, limits: ImageLimits) -> tuple[StrippedFile, str]:
     kind = image_format(data[:12])
     if kind is None:
-        what = next((what for head, what in _POINTERS.items() if data.startswith(head)), None)
-        raise UsageError(
-            f"{label} is {what}" if what else f"{label} is not a {FORMATS} image (it begins with {data[:8]!r})"
-        )
+        raise UsageError(f"{label} {what_else(data[:HEAD_BYTES])}")
     if kind == "WEBP":
         # Pillow's decoder allocates the whole canvas when the file is opened.
         _check_size(_webp_size(data), label, limits)
@@ -215,69 +183,21 @@ def _checked(data: bytes, label: str, limits: ImageLimits) -> tuple[StrippedFile
         _check_size(probe.size, label, limits)
         if isinstance(probe, TiffImageFile):
             _check_tile(probe, label, limits)
-        if _has_second_frame(probe):
+            if probe.tag_v2.get(_SUBFILE_TYPE, 0) & _PREVIEW or _DNG_VERSION in probe.tag_v2:
+                raise UsageError(
+                    f"{label} begins with a preview, as a camera's raw file does: develop it, and save it as PNG"
+                )
+        if _has_second_picture(probe):
             raise UsageError(
                 f"{label} is animated or has several pages; save the picture that you need as its own file"
             )
+        if getattr(probe, "n_frames", 1) > 1:
+            stripped.notes.append(FIRST_USED)
     return stripped, kind
 
 
-def _opened(data: bytes, kind: str) -> ImageFile.ImageFile:
-    return Image.open(BytesIO(data), formats=[kind])
-
-
-def _deep_rawmode(image: Image.Image) -> str | None:
-    """Return Pillow's raw mode of a picture with 16 bits per channel of colour or grey with alpha, else None."""
-    found = re.search(
-        r"(?:RGB[AX]?|LA|[RGBA]);16[BLN]", " ".join(str(tile.args) for tile in getattr(image, "tile", ()))
-    )
-    return found[0] if found and image.mode in {"RGB", "RGBA", "LA"} else None
-
-
-def _of_sixteen_bits(data: bytes, kind: str, rawmode: str) -> tuple[Image.Image, Deep]:
-    """Decode a picture with 8 bits per channel, and its colours with 16.
-
-    Pillow keeps only the upper byte of each number. With the byte order swapped, it keeps the lower one.
-    """
-    if rawmode.startswith("LA"):
-        image = _opened(data, kind)
-        image.tile = [tile._replace(args="RGBA") for tile in image.tile]
-        image.load()
-        parts = np.asarray(image).astype(np.uint16)
-        grey: Deep = (parts[..., 0] << 8 | parts[..., 1]).astype(np.uint16)
-        return Image.fromarray(np.stack([parts[..., 0], parts[..., 2]], 2).astype(np.uint8), "LA"), grey
-    upper, lower = _opened(data, kind), _opened(data, kind)
-    other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-    lower.tile = [tile._replace(args=_swapped(tile.args, other)) for tile in lower.tile]
-    upper.load()
-    lower.load()
-    deep = np.asarray(upper)[..., :3].astype(np.uint16)
-    deep *= np.uint16(256)
-    deep += np.asarray(lower)[..., :3]
-    return upper, deep
-
-
-def _swapped(args: Any, other: dict[str, str]) -> Any:
-    """Swap the byte order of the raw mode in a tile's arguments."""
-    if isinstance(args, str):
-        return re.sub(r"(;16)([BLN])", lambda found: found[1] + other[found[2]], args)
-    return tuple(_swapped(arg, other) for arg in args) if isinstance(args, tuple) else args
-
-
-def _integers(image: Image.Image, label: str, *, inverted: bool) -> Deep:
-    values = np.asarray(image)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise UsageError(f"{label} has the values {low}..{high}: save it with at most 16 bits (0..65535) per channel")
-    deep = values.astype(np.uint16)
-    if inverted:
-        deep = (4095 if _is_twelve_bits(image) else 65535) - deep
-    return deep
-
-
-def _is_twelve_bits(image: Image.Image) -> bool:
-    return isinstance(image, TiffImageFile) and image.tag_v2.get(258, (16,))[0] == 12
-
+_SUBFILE_TYPE, _PREVIEW, _DNG_VERSION = 254, 1, 50706
+_MOST_PREVIEWS = 16
 
 _CUT = "cut it into pieces, or scale it down"
 
@@ -315,10 +235,14 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return width & 0x3FFF, height & 0x3FFF
 
 
-def _has_second_frame(image: Image.Image) -> bool:
+def _has_second_picture(image: Image.Image) -> bool:
+    """Whether there are several frames or pages; the previews behind the first page of a TIFF do not count."""
     # `n_frames` would walk through every page of a TIFF.
-    try:
-        image.seek(1)
-    except EOFError:
-        return False
+    for page in range(1, _MOST_PREVIEWS + 2):
+        try:
+            image.seek(page)
+        except EOFError:
+            return False
+        if not isinstance(image, TiffImageFile) or not image.tag_v2.get(_SUBFILE_TYPE, 0) & _PREVIEW:
+            return True
     return True

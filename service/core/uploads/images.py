@@ -24,6 +24,9 @@ ImageArray = NDArray[np.uint8]
 MaskArray = NDArray[np.bool_]
 """`(H, W)`, True = defect."""
 
+_LEAST_ALPHA = 26
+"""If no pixel is more opaque than a tenth, the fourth channel is no alpha: as alpha, it would hide the picture."""
+
 _MOST_COLOURS = 32
 """An image with more colours is not a mask of classes."""
 
@@ -68,9 +71,11 @@ def read_image(
     return photograph.turned(), photograph.notes + turning_note(photograph.orientation)
 
 
-def read_photograph(source: Source, name: str, limits: ImageLimits, brightness: Range | None = None) -> Photograph:
-    """Read an image like `read_image`, without applying its EXIF orientation."""
-    label = f"image {name}"
+def read_photograph(
+    source: Source, name: str, limits: ImageLimits, brightness: Range | None = None, *, kind: str = "image"
+) -> Photograph:
+    """Read an image like `read_image`, without applying its EXIF orientation; messages call it by its kind."""
+    label = f"{kind} {name}"
     data = content(source, label, limits)
     with decoding(label):
         decoded = decode(data, label, limits)
@@ -134,9 +139,15 @@ def read_levels(source: Source, name: str, limits: ImageLimits) -> MaskLevels:
         decoded = decode(data, label, limits)
         levels, notes = _levels(decoded, label)
     table, codes = levels
+    counts = tuple(map(int, histogram(codes, len(table))))
     notes = decoded.notes + turning_note(decoded.orientation) + notes
     return MaskLevels(
-        turned(codes, decoded.orientation), table, decoded.lossy, is_soft(codes, table, lossy=decoded.lossy), notes
+        turned(codes, decoded.orientation),
+        table,
+        counts,
+        decoded.lossy,
+        is_soft(codes, table, lossy=decoded.lossy),
+        notes,
     )
 
 
@@ -160,11 +171,11 @@ def _rgb(decoded: Decoded, label: str, brightness: Range | None) -> tuple[ImageA
         raise UsageError(f"{label} has floating-point pixels, whose range is unknown; save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        least, most = image.getchannel("A").getextrema()
-        if most == 0:
+        opacity = np.asarray(image.getchannel("A"))
+        if opacity.max() < _LEAST_ALPHA:
             notes.append("alpha channel ignored, it would hide every pixel")
             return np.array(image.convert("RGB")), notes
-        opaque = (least, most) == (255, 255)
+        opaque = opacity.min() == 255
         notes.append("opaque alpha channel removed" if opaque else "transparency filled with white")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     elif image.mode != "RGB":
@@ -190,7 +201,7 @@ def _levels(decoded: Decoded, label: str) -> tuple[_Coded, list[str]]:
         return _colour_levels(np.asarray(image.convert("RGB")), image, label)
     rgba = np.asarray(image.convert("RGBA"))
     alpha, notes = rgba[..., 3], []
-    if not alpha.any() and rgba[..., :3].any():
+    if alpha.max() < _LEAST_ALPHA and rgba[..., :3].any():
         notes.append("alpha channel ignored, it would hide every pixel")
         alpha = np.full_like(alpha, 255)
     elif alpha.min() < 255:
@@ -214,7 +225,7 @@ def _colour_levels(pixels: NDArray[np.uint8], image: Image.Image, label: str) ->
     notes = [f"coloured, the defect is #{int(colours[1]):06x}"] if len(colours) == 2 and colours[0] == 0 else []
     if image.mode == "P" and colours[0] == 0 and not pixels[np.asarray(image) == 0].any():
         return _coded(np.asarray(image)), notes or [_BY_INDEX]
-    if len(colours) > _MOST_COLOURS or colours[0] != 0:
+    if len(colours) > _MOST_COLOURS:
         raise UsageError(
             f"{label} has {len(colours)} colours, so it is unclear which are the defect; save it as grey, 255 = defect "
             "and 0 = good"

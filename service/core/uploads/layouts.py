@@ -1,4 +1,4 @@
-"""Finds images and masks in the folder layouts of public data sets: MVTec AD, VisA, KolektorSDD.
+"""Finds images and masks in the folder layouts of public data sets and annotation tools: MVTec AD, VisA, KolektorSDD.
 
 A subfolder of the given folders is used only if there is exactly one way to understand them.
 """
@@ -15,8 +15,13 @@ from service.core.uploads.listing import Files, Notes, has_pictures, key_of, lis
 from service.core.uploads.names import image_of, mask_suffix, shown_name
 from service.core.uploads.problems import FileProblem, enumerated
 
-# The layouts of MVTec AD and VisA, and common ones of users' own folders.
-_PARTS = (("test", "ground_truth"), ("Data/Images", "Data/Masks"), ("Images", "Masks"), ("images", "masks"))
+# The layouts of MVTec AD, MVTec AD 2 and VisA, of annotation tools, and common ones of users' own folders.
+_PARTS = (
+    *(("test", "ground_truth"), ("test_public", "test_public/ground_truth"), ("Data/Images", "Data/Masks")),
+    *(("JPEGImages", "SegmentationClass"), ("img", "masks_machine"), ("Images", "Masks"), ("images", "masks")),
+    *(("image", "mask"), ("img", "mask"), ("imgs", "masks"), ("images", "ground_truth"), ("images", "labels")),
+)
+_SPLITS = {"train", "test", "val", "valid"}
 _NORMALS = ("train/good", "good", "Data/Images/Normal", "Images/Normal", "Normal", "normal")
 
 
@@ -50,6 +55,7 @@ def normals_folder(folder: Files, notes: Notes) -> Files:
             if has_pictures(folder / part):
                 notes.add("folder", shown_name(folder.name), [f"the defect-free images in {part} are used"])
                 return folder / part
+        return _only_subfolder(folder, notes)
     return folder
 
 
@@ -58,20 +64,25 @@ def _of_paths(images: Path, masks: Path, notes: Notes, problems: list[FileProble
     for part, mask_part in _PARTS:
         if same and (images / part).is_dir() and (masks / mask_part).is_dir():
             images, masks, same = images / part, masks / mask_part, False
-        if not has_pictures(images) and (images / part).is_dir():
+        elif not same and not has_pictures(images) and (images / part).is_dir():
             images = images / part
-        if not has_pictures(masks) and (masks / mask_part).is_dir():
+        if not same and not has_pictures(masks) and (masks / mask_part).is_dir():
             masks = masks / mask_part
     if same:
         return _of_one_folder(images, notes, problems)
-    if has_pictures(images) or has_pictures(masks):
-        return Folders(images, masks)
-    return _of_kinds(images, masks, notes, problems)
+    if not has_pictures(images) and not has_pictures(masks):
+        images, masks = _of_kinds(images, masks, notes, problems)
+    images, masks = _only_subfolder(images, notes), _only_subfolder(masks, notes)
+    if has_pictures(images) and not has_pictures(masks) and _subfolders(masks):
+        # One folder per image, with one file per region, as in MVTec LOCO.
+        return Folders(images, _gathered(Upload.MASKS, masks, notes, problems))
+    return Folders(images, masks)
 
 
-def _of_kinds(images: Path, masks: Path, notes: Notes, problems: list[FileProblem]) -> Folders:
+def _of_kinds(images: Path, masks: Path, notes: Notes, problems: list[FileProblem]) -> tuple[Path, Path]:
     """Find the pairs in folders with one subfolder per kind of defect."""
-    found, others = _subfolders(images), _subfolders(masks)
+    found = _subfolders(images)
+    others = {name: path for name, path in _folders(masks).items() if has_pictures(path) or _subfolders(path)}
     kinds = sorted(found.keys() & others.keys())
     if len(kinds) > 1:
         first = kinds[0]
@@ -82,22 +93,34 @@ def _of_kinds(images: Path, masks: Path, notes: Notes, problems: list[FileProble
             )
         )
     if not kinds:
-        return Folders(images, masks)
+        return images, masks
     for name in sorted(found.keys() - set(kinds)):
         notes.add("folder", shown_name(name), ["left out because it has no masks; give defect-free images as normals"])
     notes.add("folder", shown_name(kinds[0]), ["its images and masks are used"])
-    return Folders(found[kinds[0]], others[kinds[0]])
+    return found[kinds[0]], others[kinds[0]]
+
+
+def _only_subfolder(folder: Path, notes: Notes) -> Path:
+    """Return the only subfolder with pictures of a folder without any."""
+    inside = list(_subfolders(folder).items())
+    if has_pictures(folder) or len(inside) != 1:
+        return folder
+    [(name, path)] = inside
+    notes.add("folder", shown_name(folder.name), [f"the pictures in {shown_name(name)} are used"])
+    return path
 
 
 def _of_one_folder(folder: Path, notes: Notes, problems: list[FileProblem]) -> Folders:
     """Find images and masks side by side, in the folder itself or in one subfolder per part."""
-    files: dict[str, Source] = {}
-    if has_pictures(folder) or not _subfolders(folder):
-        files |= listed(Upload.IMAGES, folder, notes, problems)
+    inside = _subfolders(folder)
+    if not has_pictures(folder) and "train" in inside and inside.keys() <= _SPLITS:
+        # As in KolektorSDD2: what tests must not train.
+        notes.add("folder", shown_name(folder.name), ["the pictures in train are used, those to test with left out"])
+        folder = inside["train"]
+    if has_pictures(folder) or not inside:
+        files = listed(Upload.IMAGES, folder, notes, problems)
     else:
-        for name, place in sorted(_subfolders(folder).items()):
-            inside = listed(Upload.IMAGES, place, notes, problems)
-            files |= {f"{shown_name(name)}_{file}": path for file, path in inside.items()}
+        files = _gathered(Upload.IMAGES, folder, notes, problems)
     split = _split(files)
     if files and not split.masks:
         problems.append(
@@ -127,9 +150,23 @@ def _split(files: Mapping[str, Source]) -> Folders:
     return Folders(images, {name: files[name] for name in sorted(masks)}, mixed=True)
 
 
+def _gathered(use: Upload, folder: Path, notes: Notes, problems: list[FileProblem]) -> dict[str, Source]:
+    """List the pictures in all subfolders, each with its folder's name before its own."""
+    files: dict[str, Source] = {}
+    for name, place in sorted(_subfolders(folder).items()):
+        inside = listed(use, place, notes, problems)
+        files |= {f"{shown_name(name)}_{file}": path for file, path in inside.items()}
+    return files
+
+
 def _subfolders(folder: Path) -> dict[str, Path]:
+    """Return the subfolders that contain pictures."""
+    return {name: path for name, path in _folders(folder).items() if has_pictures(path)}
+
+
+def _folders(folder: Path) -> dict[str, Path]:
     try:
-        return {path.name: path for path in folder.iterdir() if path.is_dir() and has_pictures(path)}
+        return {path.name: path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
     except OSError:
         return {}
 

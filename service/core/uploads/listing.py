@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from service.core.object_keys import Upload
-from service.core.uploads.decoding import Source, image_format
-from service.core.uploads.names import shown_name
+from service.core.uploads.decoding import Source
+from service.core.uploads.formats import image_format
+from service.core.uploads.names import plain_name, shown_name
 from service.core.uploads.problems import FileProblem, enumerated
 
 Files = Path | Mapping[str, Source]
@@ -32,7 +33,11 @@ _NO_PICTURES = {
 }
 """Other files that are found in place of masks, and what would be right."""
 
-_CLUTTER = {"thumbs.db", "desktop.ini"}
+_CLUTTER = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx"}
+_HIDDEN = "a hidden or system file"
+
+_MOST_FOLDERS = 500
+"""Folders looked into in search of pictures."""
 
 
 class Notes:
@@ -40,10 +45,23 @@ class Notes:
 
     def __init__(self) -> None:
         self._files: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._left_out: dict[tuple[Upload, str], list[str]] = defaultdict(list)
 
     def add(self, kind: str, name: str, notes: Sequence[str]) -> None:
         for note in notes:
             self._files[kind, note].append(name)
+
+    def leave_out(self, use: Upload, kind: str, name: str, why: str) -> None:
+        """Note that a file or folder was left out."""
+        self.add(kind, name, [f"left out of the {use}: {why}"])
+        self._left_out[use, why].append(name)
+
+    def left_out(self) -> list[FileProblem]:
+        """List what was left out, for when the files are refused."""
+        return [
+            FileProblem.naming(f"left out of the {use}:", use, names, f" ({why})")
+            for (use, why), names in self._left_out.items()
+        ]
 
     def sentences(self) -> list[str]:
         return [
@@ -61,7 +79,7 @@ def listed(use: Upload, files: Files, notes: Notes, problems: list[FileProblem])
     if not isinstance(files, Path):
         named = {name: source for name, source in sorted(files.items()) if not _is_clutter(name)}
         for name in sorted(files.keys() - named.keys()):
-            notes.add("file", name, [f"left out of the {use}: a hidden or system file"])
+            notes.leave_out(use, "file", name, _HIDDEN)
         return named
     try:
         with os.scandir(files) as entries:
@@ -74,12 +92,12 @@ def listed(use: Upload, files: Files, notes: Notes, problems: list[FileProblem])
     for entry in found:
         name = shown_name(entry.name)
         if (why := _why_left_out(use, entry)) is not None:
-            notes.add("folder" if entry.is_dir() else "file", name, [f"left out of the {use}: {why}"])
+            notes.leave_out(use, "folder" if Path(entry.path).is_dir() else "file", name, why)
         elif name in named:
             problems.append(FileProblem.naming(f"two {use} are shown as", use, [name], ": rename one"))
         else:
             if name != entry.name:
-                notes.add("file", name, ["its name is not valid UTF-8, %XX stands for a byte"])
+                notes.add("file", name, ["its name is not valid UTF-8 or has control characters, %XX stands for one"])
             named[name] = Path(entry.path)
     return named
 
@@ -87,14 +105,14 @@ def listed(use: Upload, files: Files, notes: Notes, problems: list[FileProblem])
 def _why_left_out(use: Upload, entry: os.DirEntry[str]) -> str | None:
     path = Path(entry.path)
     if _is_clutter(entry.name):
-        return "a hidden or system file"
-    if entry.is_dir():
+        return _HIDDEN
+    if path.is_dir():
         return "subfolders are not searched"
     looks_right = path.suffix.lower() in _PICTURE_SUFFIXES
     if entry.is_symlink() and not path.exists():
         # A link that is meant as a picture is refused with its target when it is read.
         return None if looks_right else f"a link to {shown_name(str(path.readlink()))}, which does not exist"
-    if entry.is_file() and (looks_right or _begins_like_picture(path)):
+    if path.is_file() and (looks_right or _begins_like_picture(path)):
         return None
     instead = _NO_PICTURES.get(path.suffix.lower()) if use is Upload.MASKS else None
     if path.suffix.lower() == ".dvc":
@@ -102,23 +120,16 @@ def _why_left_out(use: Upload, entry: os.DirEntry[str]) -> str | None:
     return f"not an image but {instead}" if instead else "not an image"
 
 
-def left_out(use: Upload, files: Files) -> list[FileProblem]:
-    """List the files that were left out, for when too few files remain."""
-    if isinstance(files, Path):
-        try:
-            with os.scandir(files) as entries:
-                found = sorted((shown_name(entry.name), why) for entry in entries if (why := _why_left_out(use, entry)))
-        except OSError:
-            return []
-        reasons: dict[str, list[str]] = defaultdict(list)
-        for name, why in found:
-            reasons[why].append(name)
-        return [
-            FileProblem.about(f"left out of the {use}: {enumerated(names)} ({why})") for why, names in reasons.items()
-        ]
-    clutter = sorted(name for name in files if _is_clutter(name))
-    after = f": hidden and system files do not count among the {use}"
-    return [FileProblem.naming("left out", use, clutter, after)] if clutter else []
+def elsewhere(use: Upload, folder: Files) -> list[FileProblem]:
+    """Say in which subfolders there are pictures, for when a folder itself contains none."""
+    if not isinstance(folder, Path) or has_pictures(folder):
+        return []
+    inside = (Path(place) for place, _, _ in islice(os.walk(folder), _MOST_FOLDERS))
+    found = sorted(shown_name(str(place.relative_to(folder))) for place in inside if has_pictures(place))
+    if not found:
+        return []
+    named = f"the folder of {use} contains no pictures, but {enumerated(found)} inside it"
+    return [FileProblem.about(f"{named} {'do' if len(found) > 1 else 'does'}: give one of these")]
 
 
 def has_pictures(folder: Path) -> bool:
@@ -153,8 +164,8 @@ def stem(name: str) -> str:
 
 
 def key_of(name: str) -> str:
-    """Return the key that identifies a file: its stem, independent of case and of the encoding of accents."""
-    return unicodedata.normalize("NFC", stem(name)).casefold()
+    """Return the key that identifies a file: its stem, independent of case and of how its signs are encoded."""
+    return plain_name(stem(name)).casefold()
 
 
 def counted(count: int, noun: str) -> str:

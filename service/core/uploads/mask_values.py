@@ -27,6 +27,11 @@ _SMALL = 31
 """Levels up to this one are ids, because shades of an edge reach further."""
 
 _WHITE_NOISE = 247
+_FEW_SHADES = 4
+
+_BORDER_SHARE = 0.02
+"""A border to ignore surrounds ids: all ids together have at least this share of the border's pixels."""
+
 _MID = range(32, 224)
 """Levels that are neither black nor white, even after lossy compression."""
 
@@ -38,6 +43,7 @@ class MaskLevels:
     Attributes:
         codes: `(H, W)` uint8, the index of each pixel's value in `values`.
         values: the values in ascending order; a colour is `COLOUR` + its number.
+        counts: the number of pixels of each value.
         lossy: the file's format adds shades.
         soft: the levels between lowest and highest are shades of an edge and not ids.
         notes: conversions, one phrase each.
@@ -45,6 +51,7 @@ class MaskLevels:
 
     codes: NDArray[np.uint8]
     values: tuple[int, ...]
+    counts: tuple[int, ...]
     lossy: bool
     soft: bool
     notes: list[str]
@@ -88,43 +95,54 @@ def meaning_of(masks: Sequence[MaskLevels], chosen: frozenset[int] | None) -> Me
             held = ", ".join(map(shown, sorted(present)[:12]))
             raise UsageError(f"mask values {_listed(chosen)} occur in no mask: the masks contain {held}")
         return Meaning(chosen=chosen)
-    sets = [mask.ids for mask in masks if len(mask.values) > 1 and not mask.soft]
-    ignored = frozenset(
-        value
-        for value in _IGNORE
-        for ids in sets
-        if value in ids and len(ids) > 1 and max(ids - {value}) <= (_SMALL if value == 255 else 255)
-    )
-    counts = Counter(value for ids in sets for value in ids - ignored)
-    several = any(len(ids - ignored) > 1 for ids in sets)
+    exact = [mask for mask in masks if len(mask.values) > 1 and not mask.soft]
+    ignored = frozenset(value for value in _IGNORE if _is_border(value, exact))
+    counts = Counter(value for mask in exact for value in mask.ids - ignored)
+    several = any(len(mask.ids - ignored) > 1 for mask in exact)
     if several or len(counts.keys() - set(_IGNORE)) > 1:
         classes = ", ".join(f"{shown(value)} (in {counts[value]} of {len(masks)})" for value in sorted(counts)[:12])
+        border = f", beside {_listed(ignored)} as a border" if ignored else ""
         first, every = shown(min(counts)), _listed(frozenset(counts))
         raise UsageError(
-            f"the masks contain several classes: {classes}, but an adapter learns only one kind of defect; choose one "
-            f"with --mask-values {first} (form field mask_values), or give {every} to treat them as one"
+            f"the masks contain several classes: {classes}{border}, but an adapter learns only one kind of defect; "
+            f"choose one with --mask-values {first} (form field mask_values), or give {every} to treat them as one"
         )
     return Meaning(ignored)
 
 
+def _is_border(value: int, masks: Sequence[MaskLevels]) -> bool:
+    """Whether a value is a border to ignore: the highest beside small ids, which are no mere dust."""
+    highest_id = _SMALL if value == 255 else 255
+    beside = [
+        mask for mask in masks if mask.values[-1] == value and len(mask.ids) > 1 and mask.values[-2] <= highest_id
+    ]
+    ids = sum(
+        count for mask in beside for level, count in zip(mask.values, mask.counts, strict=True) if 0 < level < value
+    )
+    return ids > _BORDER_SHARE * sum(mask.counts[-1] for mask in beside)
+
+
 def is_soft(codes: NDArray[np.uint8], values: tuple[int, ...], *, lossy: bool) -> bool:
     """Whether the levels between lowest and highest are shades of an edge and not ids of classes."""
-    if len(values) <= 2 or values[-1] >= COLOUR:
+    dark = values[-1] < 128
+    if values[-1] >= COLOUR or len(values) == 1 or (len(values) == 2 and not (lossy and dark)):
         return False
     if lossy or len(values) > _MOST_IDS:
         return True
     if max(values) >= _WHITE_NOISE and not any(_SMALL < value < _WHITE_NOISE for value in values):
-        return any(_WHITE_NOISE <= value < 255 for value in values)
-    if max(values) < 128:
+        return sum(_WHITE_NOISE <= value <= 255 for value in values) > 1
+    if dark:
         return False
     inner = (codes > 0) & (codes < len(values) - 1)
-    return bool(_is_between(codes)[inner].mean() >= 0.5)
+    # A wide edge has many levels: a wide band of only one or two is a class.
+    reach = 3 if len(values) <= _FEW_SHADES else 5
+    return bool(_is_between(codes, reach)[inner].mean() >= 0.5)
 
 
-def _is_between(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Find the pixels with a lower and a higher level within two pixels."""
+def _is_between(codes: NDArray[np.uint8], window: int) -> NDArray[np.bool_]:
+    """Find the pixels with a lower and a higher level in the window of this size around them."""
     image = Image.fromarray(codes)
-    low, high = (np.asarray(image.filter(rank(5))) for rank in (ImageFilter.MinFilter, ImageFilter.MaxFilter))
+    low, high = (np.asarray(image.filter(rank(window))) for rank in (ImageFilter.MinFilter, ImageFilter.MaxFilter))
     return (low < codes) & (codes < high)
 
 
@@ -137,7 +155,11 @@ def binary(mask: MaskLevels, meaning: Meaning, label: str) -> tuple[NDArray[np.b
     found, notes = _decided(mask, meaning, label)
     if not found.any():
         if meaning != Meaning():
-            raise UsageError(f"{label} has no defect: it contains only {_listed(mask.ids) or '0'}")
+            border = ", a border to ignore" if mask.ids and mask.ids <= meaning.ignored else ""
+            raise UsageError(
+                f"{label} has no defect: it contains only {_listed(mask.ids) or '0'}{border} (--mask-values, form "
+                "field mask_values, chooses what is the defect)"
+            )
         raise UsageError(f"{label} is empty: the defect must be white (255) on black (0)")
     if found.all():
         raise UsageError(f"{label} is full: only the defect may be white (255), the rest must be black (0)")
@@ -162,20 +184,25 @@ def _decided(mask: MaskLevels, meaning: Meaning, label: str) -> tuple[NDArray[np
         return _thresholded(mask, label)
     notes = []
     if ignored := meaning.ignored & mask.ids:
+        defect = _listed(mask.ids - ignored) or "nothing"
         notes.append(
-            f"{_listed(ignored)} ignored as a border, not used as defect (--mask-values, form field mask_values, "
-            "changes this)"
+            f"{defect} used as defect, {_listed(ignored)} ignored as a border, not used as defect (--mask-values, form "
+            "field mask_values, changes this)"
         )
     wanted = np.isin(values, sorted(mask.ids - meaning.ignored))
     if len(values) == 2:
         if low > high / 2 or (mask.coloured and low):
             raise UsageError(
-                f"{label} has only the values {shown(low)} and {shown(high)}: use 255 = defect and 0 = good"
+                f"{label} has only the values {shown(low)} and {shown(high)}: use 255 = defect and 0 = good, "
+                f"or choose with --mask-values {shown(low)} or {shown(high)} (form field mask_values)"
             )
         if not mask.coloured and not ignored and not (low == 0 and high in {1, *_IGNORE}):
             notes.append(f"has the values {low} and {high}, {high} used as defect")
     elif low > 0:
-        raise UsageError(f"{label} has no background: 0 must be good; it contains {_listed(frozenset(mask.values))}")
+        raise UsageError(
+            f"{label} has no background: 0 must be good, or choose the defect with --mask-values (form field "
+            f"mask_values); it contains {_listed(frozenset(mask.values))}"
+        )
     return mask.where(wanted), notes
 
 

@@ -16,8 +16,12 @@ from PIL import Image
 
 ORIENTATION = 0x0112
 
-_PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
-"""Chunks of the picture itself, and those that mark an animation."""
+FIRST_USED = "contains several pictures, the first is used"
+
+_PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+"""Chunks of the picture itself."""
+
+_PNG_ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
 
 _JPEG_PIXELS = {0xE0, 0xEE}
 """JFIF and Adobe segments, which define the colours."""
@@ -58,10 +62,11 @@ def strip_metadata(data: bytes, kind: str) -> StrippedFile:
 def _png(stripped: StrippedFile) -> None:
     data, kept, at = stripped.data, bytearray(stripped.data[:8]), 8
     exif = None
+    wanted = _PNG_PIXELS | _PNG_ANIMATION if data.count(b"fcTL") > 1 else _PNG_PIXELS
     while at < len(data):
         (length,) = struct.unpack_from(">I", data, at)
         name, end = data[at + 4 : at + 8], at + 12 + length
-        if name in _PNG_PIXELS or end > len(data):
+        if name in wanted or end > len(data):
             kept += data[at:end]
         elif name == b"eXIf":
             exif = data[at + 8 : end - 4]
@@ -94,7 +99,7 @@ def _jpeg(stripped: StrippedFile) -> None:
     if exif:
         _oriented(stripped, exif)
     if several and _frames(data) > 1:
-        stripped.notes.append("contains several pictures, the first is used")
+        stripped.notes.append(FIRST_USED)
 
 
 def _frames(data: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Decides whether masks were drawn on the stored picture or on the one with its EXIF orientation applied."""
+"""Decides by their contrast on which pictures masks were drawn: stored or with the EXIF orientation, this or that."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from service.core.uploads.images import ImageArray, MaskArray, Photograph, turned
+from service.core.uploads.images import ImageArray, MaskArray, Photograph
 
 _CLEARLY = 1.25
+
+_SURELY = 3.0
+"""By this factor, and this contrast, a single mask decides for itself whatever the others say."""
+
 _REACH = 8
 
 
@@ -35,11 +39,32 @@ def is_unturned(pairs: Sequence[tuple[Photograph, MaskArray]]) -> bool | None:
     return False if seen > _CLEARLY * stored else None
 
 
-def unturned(photograph: Photograph, mask: MaskArray, *, preferred: bool) -> bool:
-    """Whether this mask fits the stored picture: by its size, or else as preferred."""
-    stored = _fits(photograph.stored, mask)
-    seen = _fits(turned(photograph.stored[..., 0], photograph.orientation), mask)
-    return preferred if stored == seen else stored
+def unturned(photograph: Photograph, mask: MaskArray, *, preferred: bool | None) -> bool | None:
+    """Whether this mask fits the stored picture: by its size, by a clear contrast, or else as preferred."""
+    seen_image = photograph.turned()
+    stored, seen = _fits(photograph.stored, mask), _fits(seen_image, mask)
+    if stored != seen:
+        return stored
+    contrasts = _contrast(photograph.stored, mask), _contrast(seen_image, mask)
+    if max(contrasts) > _SURELY * max(1.0, min(contrasts)):
+        return contrasts[0] > contrasts[1]
+    return preferred
+
+
+def lie_on_their_own(pairs: Sequence[tuple[Photograph, MaskArray]]) -> bool:
+    """Whether each mask has a clearly greater contrast on its own picture than on any other of the same size."""
+    own, highest = [0.0] * len(pairs), [0.0] * len(pairs)
+    for place, (photograph, _) in enumerate(pairs):
+        picture = photograph.turned()
+        for number, (_, mask) in enumerate(pairs):
+            if not _fits(picture, mask):
+                continue
+            contrast = _contrast(picture, mask)
+            if number == place:
+                own[number] = contrast
+            else:
+                highest[number] = max(highest[number], contrast)
+    return all(mine >= _CLEARLY * others for mine, others in zip(own, highest, strict=True))
 
 
 def _fits(image: NDArray[np.uint8], mask: MaskArray) -> bool:

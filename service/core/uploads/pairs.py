@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,40 +13,23 @@ import numpy as np
 
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
+from service.core.uploads.assembly import EMPTY, Entry, Pair, paired, unequal
 from service.core.uploads.brightness import Deep, common_range
 from service.core.uploads.decoding import ImageLimits, Source, content, decoding, deep_values, is_same_file
-from service.core.uploads.images import ImageArray, MaskArray, Photograph, read_levels, read_photograph, turning_note
+from service.core.uploads.images import ImageArray, Photograph, read_levels, read_photograph, turning_note
 from service.core.uploads.layouts import normals_folder, pair_folders
-from service.core.uploads.listing import Files, NamedSource, Notes, by_stem, counted, left_out, listed
+from service.core.uploads.listing import Files, NamedSource, Notes, by_stem, counted, elsewhere, listed
 from service.core.uploads.listing import stem as stem_of
 from service.core.uploads.mask_values import MaskLevels, Meaning, binary, meaning_of
-from service.core.uploads.names import TASK_EXPORT, image_of
-from service.core.uploads.orientation import is_unturned, unturned
+from service.core.uploads.matching import Matched, NamedFiles, matched
+from service.core.uploads.names import TASK_EXPORT
 from service.core.uploads.problems import FileProblem, UnusableFilesError
 from service.core.uploads.reading import Range, Reading
-
-NamedFiles = Mapping[str, NamedSource]
-"""Stem → name and file."""
 
 _Match = tuple[NamedSource | None, Sequence[NamedSource]]
 """An image and its masks; either may be missing."""
 
 _Pixels = TypeVar("_Pixels")
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A real few-shot example, with the same fields as the model's `Pair`, which the service must not import.
-
-    Attributes:
-        name: the image's file stem.
-        image: `(H, W, 3)` uint8.
-        mask: `(H, W)` bool, True = defect; some of it, but not all.
-    """
-
-    name: str
-    image: ImageArray
-    mask: MaskArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,30 +90,25 @@ def read_pairs(images: Files, masks: Files, limits: ImageLimits, reading: Readin
         UnusableFilesError: lists all problems of all files.
     """
     reading = reading or Reading()
-    notes = Notes()
-    problems: list[FileProblem] = []
-    folders = pair_folders(images, masks, notes, problems)
-    images, masks = folders.images, folders.masks
-    image_files, more_images = by_stem(Upload.IMAGES, listed(Upload.IMAGES, images, notes, problems), problems)
-    masks_by_stem, more_masks = by_stem(Upload.MASKS, listed(Upload.MASKS, masks, notes, problems), problems)
-    mask_files = _matched(masks_by_stem, image_files, notes)
-    if folders.mixed:
-        image_files, mask_files = _defective(image_files, mask_files, limits, notes)
+    selected = _select(images, masks, limits)
+    notes, problems = selected.notes, selected.problems
+    image_files, mask_files = selected.images, selected.matched.masks
     stems = sorted(image_files.keys() & mask_files.keys())
     lonely_images = [image_files[stem] for stem in sorted(image_files.keys() - mask_files.keys())]
     lonely_masks = [file for stem in sorted(mask_files.keys() - image_files.keys()) for file in mask_files[stem]]
     problems += [*_unpaired(lonely_images, lonely_masks), *_miscounted(len(stems), limits)]
     if len(stems) < limits.min_pairs:
-        problems += [*left_out(Upload.IMAGES, images), *left_out(Upload.MASKS, masks)]
+        problems += [*elsewhere(Upload.IMAGES, images), *elsewhere(Upload.MASKS, masks)]
     # Files without a partner are checked, too, so that all mistakes are reported at once; the limit bounds the work.
     files: list[_Match] = [(image_files[stem], mask_files[stem]) for stem in stems[: limits.max_pairs]]
-    files += [(image, []) for image in [*lonely_images, *more_images][: limits.max_pairs]]
-    files += [(None, [mask]) for mask in [*lonely_masks, *more_masks][: limits.max_pairs]]
+    files += [(image, []) for image in [*lonely_images, *selected.more_images][: limits.max_pairs]]
+    files += [(None, [mask]) for mask in [*lonely_masks, *selected.more_masks][: limits.max_pairs]]
     if reading.brightness is None:
         reading = replace(reading, brightness=_brightness([image for image, _ in files if image], limits))
-    pairs = _read_each(files, limits, reading, notes, problems)
+    guessed = frozenset(image_files[stem][0] for stem in selected.matched.guessed)
+    pairs = _read_each(files, guessed, limits, reading, notes, problems)
     if problems:
-        raise UnusableFilesError(problems, "the images and masks cannot be used")
+        raise UnusableFilesError([*problems, *notes.left_out()], "the images and masks cannot be used")
     return PairSet(pairs, notes.sentences())
 
 
@@ -151,13 +129,13 @@ def read_normals(folder: Files, limits: ImageLimits, reading: Reading | None = N
     files, more = by_stem(Upload.NORMALS, listed(Upload.NORMALS, folder, notes, problems), problems)
     if not files and not problems:
         problems.append(FileProblem.about("there are no defect-free images: at least 1 is needed"))
-        problems += left_out(Upload.NORMALS, folder)
+        problems += elsewhere(Upload.NORMALS, folder)
     span = reading.brightness if reading is not None else None
     span = span or _brightness([*files.values(), *more], limits)
     normals: list[NamedImage] = []
     pixels = 0
     for file in [*(file for _, file in sorted(files.items())), *more]:
-        photograph = _attempt(_photograph_in(span), Upload.NORMALS, file, limits, problems)
+        photograph = _attempt(_photograph_in(span, "normal image"), Upload.NORMALS, file, limits, problems)
         if photograph is not None:
             notes.add("normal image", file[0], photograph.notes + turning_note(photograph.orientation))
             image = photograph.turned()
@@ -169,7 +147,7 @@ def read_normals(folder: Files, limits: ImageLimits, reading: Reading | None = N
             problems.append(_too_many_pixels(limits, file[0]))
             break
     if problems:
-        raise UnusableFilesError(problems, "the defect-free images cannot be used")
+        raise UnusableFilesError([*problems, *notes.left_out()], "the defect-free images cannot be used")
     return ImageSet(normals, notes.sentences())
 
 
@@ -187,17 +165,59 @@ def _deep(files: Iterable[NamedSource], limits: ImageLimits) -> Iterator[Deep]:
                     yield values
 
 
-def _matched(masks: NamedFiles, images: NamedFiles, notes: Notes) -> dict[str, list[NamedSource]]:
-    """Group masks by the stem of their image, or by their own if they have none."""
-    matched: dict[str, list[NamedSource]] = {}
-    for stem, file in masks.items():
-        matched.setdefault(image_of(stem, images) or stem, []).append(file)
-    for stem, files in matched.items():
-        if len(files) > 1:
-            joined = "joined, because they belong to the same image"
-            for name, _ in files:
-                notes.add("mask", name, [f"{joined} {images[stem][0]}"])
-    return matched
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    """The files that count, before any pixel is read.
+
+    Attributes:
+        images: stem → name and file.
+        more_images, more_masks: files whose stem another one has, too.
+    """
+
+    images: dict[str, NamedSource]
+    matched: Matched
+    more_images: list[NamedSource]
+    more_masks: list[NamedSource]
+    notes: Notes
+    problems: list[FileProblem]
+
+
+def _select(images: Files, masks: Files, limits: ImageLimits) -> _Selected:
+    notes = Notes()
+    problems: list[FileProblem] = []
+    folders = pair_folders(images, masks, notes, problems)
+    image_files, more_images = by_stem(Upload.IMAGES, listed(Upload.IMAGES, folders.images, notes, problems), problems)
+    mask_files, more_masks = by_stem(Upload.MASKS, listed(Upload.MASKS, folders.masks, notes, problems), problems)
+    found = matched(mask_files, image_files, notes, problems)
+    if folders.mixed:
+        image_files, with_defect = _defective(image_files, found.masks, limits, notes)
+        found = Matched(with_defect, found.guessed)
+    return _Selected(image_files, found, more_images, more_masks, notes, problems)
+
+
+def files_to_send(
+    images: Files, masks: Files, limits: ImageLimits
+) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
+    """Find the images and masks that `read_pairs` would read, for a program that uploads them.
+
+    Returns:
+        Images and masks by the name that they are sent with, and one sentence per omission.
+
+    Raises:
+        UnusableFilesError: a folder cannot be read, or contains several kinds of defect.
+    """
+    selected = _select(images, masks, limits)
+    if selected.problems:
+        raise UnusableFilesError([*selected.problems, *selected.notes.left_out()])
+    return (
+        dict(_paths([*selected.images.values(), *selected.more_images])),
+        dict(_paths([*(file for files in selected.matched.masks.values() for file in files), *selected.more_masks])),
+        selected.notes.sentences(),
+    )
+
+
+def _paths(files: Iterable[NamedSource]) -> Iterator[tuple[str, Path]]:
+    return ((name, source) for name, source in files if isinstance(source, Path))
 
 
 def _defective(
@@ -207,7 +227,7 @@ def _defective(
     kept = dict(masks)
     for stem, files in masks.items():
         with suppress(UsageError):
-            if stem in images and all(read_levels(file, name, limits).values == (0,) for name, file in files):
+            if stem in images and all(read_levels(file, name, limits).values == EMPTY for name, file in files):
                 notes.add("image", images[stem][0], ["left out because its mask is empty; give such images as normals"])
                 del kept[stem]
     return {stem: file for stem, file in images.items() if stem in kept or stem not in masks}, kept
@@ -237,20 +257,16 @@ def _miscounted(count: int, limits: ImageLimits) -> list[FileProblem]:
     return []
 
 
-@dataclass(slots=True)
-class _Entry:
-    """An image and its masks as read, before the masks are decided."""
-
-    image_name: str
-    photograph: Photograph
-    masks: list[tuple[str, MaskLevels]]
-
-
 def _read_each(
-    files: Sequence[_Match], limits: ImageLimits, reading: Reading, notes: Notes, problems: list[FileProblem]
+    files: Sequence[_Match],
+    guessed: Collection[str],
+    limits: ImageLimits,
+    reading: Reading,
+    notes: Notes,
+    problems: list[FileProblem],
 ) -> list[Pair]:
     """Check every file; the pixels are kept only while there is no problem."""
-    entries: list[_Entry] = []
+    entries: list[Entry] = []
     without_pixels: list[tuple[str, MaskLevels]] = []
     first_with: dict[bytes, str] = {}
     pixels = 0
@@ -258,7 +274,8 @@ def _read_each(
         photograph = _attempt(_photograph_in(reading.brightness), Upload.IMAGES, image_file, limits, problems)
         masks = []
         for file in mask_files:
-            levels = _attempt(_levels_in(reading), Upload.MASKS, file, limits, problems)
+            read = _levels_in(reading, alone=len(mask_files) == 1)
+            levels = _attempt(read, Upload.MASKS, file, limits, problems)
             if levels is not None:
                 masks.append((file[0], levels))
                 without_pixels.append((file[0], replace(levels, codes=levels.codes[:0].copy())))
@@ -273,8 +290,8 @@ def _read_each(
                 problems.append(FileProblem.naming("images", Upload.IMAGES, [twin, name], after))
             pixels += photograph.stored.shape[0] * photograph.stored.shape[1]
             if mask_files and len(masks) == len(mask_files):
-                entries.append(_Entry(name, photograph, masks))
-                problems += _unequal(entries[-1])
+                entries.append(Entry(name, photograph, masks))
+                problems += unequal(entries[-1])
         if problems:
             entries.clear()
         del photograph, masks
@@ -282,17 +299,17 @@ def _read_each(
             problems.append(_too_many_pixels(limits, image_file[0]))
             break
     meaning = _meaning(without_pixels, reading, problems)
-    return [] if problems else _paired(entries, meaning, notes, problems)
+    return [] if problems else paired(entries, guessed, meaning, notes, problems)
 
 
-def _photograph_in(span: Range | None) -> Callable[[Source, str, ImageLimits], Photograph]:
-    return lambda source, name, limits: read_photograph(source, name, limits, span)
+def _photograph_in(span: Range | None, kind: str = "image") -> Callable[[Source, str, ImageLimits], Photograph]:
+    return lambda source, name, limits: read_photograph(source, name, limits, span, kind=kind)
 
 
-def _levels_in(reading: Reading) -> Callable[[Source, str, ImageLimits], MaskLevels]:
+def _levels_in(reading: Reading, *, alone: bool) -> Callable[[Source, str, ImageLimits], MaskLevels]:
     def read(source: Source, name: str, limits: ImageLimits) -> MaskLevels:
         levels = read_levels(source, name, limits)
-        if reading.mask_values is None:
+        if reading.mask_values is None and (alone or levels.values != EMPTY):
             # A mistake that does not depend on the other masks is reported together with the others.
             binary(levels, Meaning(), f"mask {name}")
         return levels
@@ -307,49 +324,6 @@ def _meaning(masks: Sequence[tuple[str, MaskLevels]], reading: Reading, problems
         files = [(Upload.MASKS, name) for name, _ in masks]
         problems += [FileProblem.about(problem, *files) for problem in error.problems]
         return Meaning()
-
-
-def _paired(entries: list[_Entry], meaning: Meaning, notes: Notes, problems: list[FileProblem]) -> list[Pair]:
-    """Build the pairs: decide and join the masks, and orient the images as the masks were drawn."""
-    masks: list[MaskArray] = []
-    mask_notes: dict[str, list[str]] = {}
-    for entry in entries:
-        joined = np.zeros(entry.masks[0][1].codes.shape, np.bool_)
-        for name, levels in entry.masks:
-            try:
-                mask, decisions = binary(levels, meaning, f"mask {name}")
-            except UsageError as error:
-                problems += [FileProblem.about(problem, (Upload.MASKS, name)) for problem in error.problems]
-                continue
-            mask_notes[name] = levels.notes + decisions
-            joined |= mask
-        masks.append(joined)
-    if problems:
-        return []
-    oriented = [
-        (entry.photograph, mask)
-        for entry, mask in zip(entries, masks, strict=True)
-        if entry.photograph.orientation != 1
-    ]
-    stored = is_unturned(oriented)
-    del oriented
-    pairs = []
-    entries.reverse()
-    for mask in masks:
-        # Removed from the list, so that no picture is held in memory twice.
-        entry = entries.pop()
-        photograph = entry.photograph
-        turning = turning_note(photograph.orientation)
-        image = photograph.turned()
-        if turning and unturned(photograph, mask, preferred=bool(stored)):
-            image, turning = photograph.stored, ["EXIF orientation not applied, because its mask was drawn without it"]
-        elif turning and stored is None:
-            turning = ["EXIF orientation applied, but its mask fits about as well without: check the preview"]
-        notes.add("image", entry.image_name, photograph.notes + turning)
-        for name, _ in entry.masks:
-            notes.add("mask", name, mask_notes[name])
-        pairs.append(Pair(stem_of(entry.image_name), image, mask))
-    return pairs
 
 
 def _attempt(
@@ -374,23 +348,6 @@ def _digest(image: ImageArray) -> bytes:
     digest = hashlib.sha256(f"{image.shape}".encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.digest()
-
-
-def _unequal(entry: _Entry) -> list[FileProblem]:
-    """Report masks that fit the image neither with nor without its EXIF orientation."""
-    height, width = entry.photograph.turned().shape[:2]
-    fitting = {(height, width), entry.photograph.stored.shape[:2]}
-    problems = []
-    first = entry.masks[0][1].codes.shape
-    for name, levels in entry.masks:
-        mask_height, mask_width = levels.codes.shape
-        sizes = f"image {entry.image_name} is {width}×{height} pixels, but mask {name} is {mask_width}×{mask_height}"
-        rotated = (height, width) == (mask_width, mask_height)
-        reason = "one of them is rotated by 90°, perhaps by EXIF" if rotated else "both must have the same size"
-        if levels.codes.shape not in fitting or levels.codes.shape != first:
-            files = (Upload.IMAGES, entry.image_name), (Upload.MASKS, name)
-            problems.append(FileProblem.about(f"{sizes}: {reason}", *files))
-    return problems
 
 
 def _too_many_pixels(limits: ImageLimits, last: str) -> FileProblem:

@@ -5,8 +5,8 @@ import { Field, go, html, OptionInput, Refused, useEffect, useMemo, useRecommend
 import { Painter } from "./painter.js";
 
 const WORDS = "(?:ground[ _-]?truth|masks?|gt|labels?|seg(?:mentation)?s?|annotations?|anno|defects?)";
-const SUFFIX = new RegExp(`[ ._-]${WORDS}(?:[ ._-]?\\d{1,4})?$`);
-const PREFIX = new RegExp(`^${WORDS}[ ._-](?=.)`);
+const SUFFIX = new RegExp(`[ ._-]${WORDS}(?:[ ._-]?\\(?\\d{1,6}\\)?)?$`);
+const PREFIX = new RegExp(`^(?:${WORDS}(?:[ ._-](?=.)|(?=\\d))|task-\\d+-annotation-)`);
 const PICTURE = /\.(png|jpe?g|bmp|tiff?|webp)$/i;
 
 const stem = (name) => name.replace(PICTURE, "").toLowerCase();

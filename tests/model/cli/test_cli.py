@@ -22,6 +22,7 @@ from typer.main import get_group
 from typer.testing import CliRunner
 
 from model.cli.app import app
+from model.cli.checks import OWN_FILES
 from model.cli.session import INTERRUPTED, TRANSIENT, USAGE
 from model.masks.extraction import iou
 from model.masks.u2net import SMALL, U2Net, save_u2net
@@ -30,6 +31,9 @@ from model.pretrain.run import Stage
 from model.training.checkpoint import list_checkpoints
 from model.types import anomaly_part
 from service.core.options.methods import METHOD_OPTIONS
+from service.core.settings import Settings
+from service.core.uploads.decoding import ImageLimits
+from service.main import create_app
 
 BRIEF = ("--steps", "6", "--batch", "1", "--views", "1", "--rank", "2", "--text-rank", "0", "--mask-steps", "0")
 SAMPLED = ("--steps", "2", "--batch", "2", "--mask-method", "threshold")
@@ -657,3 +661,22 @@ def test_a_pretraining_that_cannot_begin_says_why(tmp_path: Path) -> None:
     assert "--minutes is 0; it must be greater than 0" in told
     assert f"{tmp_path / 'nowhere'} cannot be continued from, it lacks interaction/interaction.safetensors" in told
     assert tree(tmp_path) == []
+
+
+def test_the_limits_of_pictures_are_said_alike_everywhere() -> None:
+    """Readme, help and the API's description name what the code checks."""
+    own, uploaded = OWN_FILES, ImageLimits()
+    assert own.max_side == uploaded.max_side == 32_768
+    most, most_uploaded = f"{own.max_pixels / 1e6:.0f} megapixels", f"{uploaded.max_pixels / 1e6:.1f}"
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert f"sides up to 32 768 pixels, {most} each (the API: {most_uploaded})" in readme
+    told = " ".join(call("train", "--help")[1].replace("│", " ").split())
+    assert f"at most 32768 pixels a side and {most} each" in told
+    form = create_adapter_form()["images[]"]["description"]
+    assert f"at most 32768 pixels a side and {most_uploaded} megapixels each" in form
+
+
+def create_adapter_form() -> dict[str, Any]:
+    body = create_app(Settings()).openapi()["paths"]["/v1/adapters"]["post"]["requestBody"]
+    form: dict[str, Any] = body["content"]["multipart/form-data"]["schema"]["properties"]
+    return form

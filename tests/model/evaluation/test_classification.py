@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from model.evaluation.classification import (
 )
 from model.runtime.progress import Progress
 from model.types import Pair
-from service.core.errors import UsageError
+from service.core.errors import DivergedError, UsageError
 from tests.support.tiny_data import last, surface
 
 SMALL = ClassifierSettings(resolution=32, steps=40, batch=8, widths=(8, 16, 16, 16))
@@ -40,6 +42,11 @@ OTHERS = {"blot": [[marked("blot", seed)] for seed in range(10, 16)], "scratch":
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     return last(train_classifier(FEW, SMALL))
+
+
+def test_a_classifier_that_diverges_is_no_result() -> None:
+    with pytest.raises(DivergedError, match=r"(loss was|weights were).*: evaluate with another profile"):
+        list(train_classifier(FEW, replace(SMALL, lr=1e30)))
 
 
 def test_types_it_never_saw_photographs_of_are_told_apart(classifier: Classifier) -> None:

@@ -24,6 +24,7 @@ from model.evaluation.segmentation import (
     train_detector,
 )
 from model.runtime.progress import Progress
+from service.core.errors import DivergedError
 from tests.support.tiny_data import drawn_normal, drawn_pair
 from tests.support.tiny_evaluation import TINY
 
@@ -57,6 +58,12 @@ def finished(
 
 def weights(net: UNet) -> dict[str, Tensor]:
     return net.state_dict()
+
+
+def test_a_detector_that_diverges_is_no_result() -> None:
+    training = train_detector([shown([0])], good([0]), replace(LEARNT, lr=1e30), 0, CPU)
+    with pytest.raises(DivergedError, match=r"(loss was|weights were).*: evaluate with another profile"):
+        list(training)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -13,6 +13,7 @@ from model.generation.filter import Counts
 from model.generation.pair_store import PairStore, store_beside
 from model.types import Candidate, anomaly_part
 from service.core.errors import UsageError
+from service.core.strict_json import parse
 from tests.support.tiny_data import drawn_pair
 
 REQUEST = {"adapter": {"steps": 3}, "seed": 1, "normals": [["good", "1234"]], "mask_method": "u2net"}
@@ -31,7 +32,7 @@ def store(tmp_path: Path) -> PairStore:
 def test_pairs_and_tally_come_back_as_they_were(store: PairStore) -> None:
     counts = Counts()
     store.begin(REQUEST, counts)
-    scores = {"area": 0.1 + 0.2, "tiny": 5e-324, "texture": math.inf, "contrast": 1 / 3}
+    scores = {"area": 0.1 + 0.2, "tiny": 5e-324, "contrast": 1 / 3}
     kept = [candidate(0, normal="gut é.png", window=(1, 2, 33, 34), scores=scores), candidate(1)]
     for number, one in enumerate(kept, start=1):
         counts.attempts, counts.accepted = 2 * number, number
@@ -47,6 +48,15 @@ def test_pairs_and_tally_come_back_as_they_were(store: PairStore) -> None:
         for name in ("image", "mask", "part"):
             assert np.array_equal(getattr(one, name), getattr(other, name))
             assert getattr(one, name).dtype == getattr(other, name).dtype
+
+
+def test_a_score_that_is_no_number_is_kept_as_none_of_them(store: PairStore) -> None:
+    store.begin(REQUEST, Counts())
+    store.add(0, candidate(0, scores={"texture": math.inf, "contrast": 0.5}))
+    written = (store.folder / "000000.json").read_text()
+    assert parse(written)["scores"] == {"texture": None, "contrast": 0.5}
+    (read,) = store.pairs(1)
+    assert math.isnan(read.scores["texture"])
 
 
 def test_a_pair_counts_once_the_tally_says_so(store: PairStore) -> None:

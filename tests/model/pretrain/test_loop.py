@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from model.pretrain.loop import LoopConfig, LossFunction, averaged_name, run_loop, steps_taken
 from model.runtime.seeding import step_generator
 from model.training.checkpoint import list_checkpoints, read_record, read_tensors
+from service.core.errors import DivergedError
 from tests.support.tiny_data import last
 
 CONFIG = LoopConfig(steps=24, lr=0.05, warmup=3, average_decay=0.8, checkpoint_every=8)
@@ -126,6 +127,24 @@ def test_time_that_a_stopped_run_has_spent_counts(tmp_path: Path) -> None:
     list(run_loop({"net": (net := network())}, loss_of_weights(net), tmp_path, longer, "test"))
     _, ended = read_record(last_checkpoint(tmp_path))
     assert ended["seconds"] >= longer.seconds
+
+
+@pytest.mark.parametrize(("spoilt_at", "told_by"), [(10, 16), (17, 20), (23, 24)])
+def test_a_run_that_diverges_ends_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, spoilt_at: int, told_by: int
+) -> None:
+    """It is noticed at the next checkpoint, here every 8 steps, or at the next report."""
+    net = network()
+
+    def loss_of(step: int) -> Tensor:
+        loss = loss_of_weights(net)(step)
+        return loss * torch.nan if step + 1 == spoilt_at else loss
+
+    with pytest.raises(DivergedError, match=rf"the loss was nan by step {told_by}: run the same command again"):
+        list(run_loop({"net": net}, loss_of, tmp_path, CONFIG, "test"))
+    step, _ = read_record(last_checkpoint(tmp_path))
+    assert step < spoilt_at
+    assert all(bool(torch.isfinite(value).all()) for value in read_tensors(last_checkpoint(tmp_path), "net").values())
 
 
 def test_a_run_without_a_length_is_refused(tmp_path: Path) -> None:

@@ -128,16 +128,25 @@ def trained(client: httpx2.Client, store: RecordStore, more: Sequence[Part] = ()
     return adapter
 
 
-def finished_job(client: httpx2.Client, store: RecordStore, storage: ObjectStore) -> str:
-    """The id of a client's job that has succeeded, with a dataset of three bytes."""
+def finished_job(
+    client: httpx2.Client, store: RecordStore, storage: ObjectStore, dataset: bytes = b"zip", preview: bytes = b"png"
+) -> str:
+    """The id of a client's job that has succeeded, with a dataset of three bytes unless another is given."""
     answer = client.post("/v1/jobs", json={"adapter_id": trained(client, store), "num_pairs": 2})
     job = str(answer.json()["id"])
     assert store.claims.claim(job, "worker")
     assert store.blocks.claim_judge(job, "worker")
     stored = {"dataset": object_keys.dataset(job, "worker"), "preview": object_keys.preview(job, "worker")}
-    storage.put(stored["dataset"], b"zip", "application/zip")
-    storage.put(stored["preview"], b"png", "image/png")
+    storage.put(stored["dataset"], dataset, "application/zip")
+    storage.put(stored["preview"], preview, "image/png")
     counts = {"accepted": 2, "rejected": {"empty": 1}, "attempts": 3}
-    result = {"bytes": 3, "sha256": "0" * 64, "counts": counts, "request": {}, **stored}
+    result = {
+        "name": object_keys.dataset_name("scratches", job),
+        "bytes": 3,
+        "sha256": "0" * 64,
+        "counts": counts,
+        "request": {},
+        **stored,
+    }
     assert store.claims.succeed(job, "worker", result, 6)
     return job

@@ -1,26 +1,36 @@
-"""What the OpenAPI document promises holds for whatever a client may send."""
+"""What the OpenAPI document promises holds for whatever a client may send, whether or not the record exists."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
+import httpx2
 import pytest
 from redis import Redis
 
+from service.core import object_keys
 from service.core.api_keys import create_key
+from service.core.records.store import RecordStore
 from service.core.settings import Settings
-from tests.service.api.conftest import serving
+from service.core.storage import ObjectStore
+from tests.service.api.conftest import finished_job, serving
+from tests.service.api.uploads import SIDE, encoded, mask, picture
 
-SECONDS = os.environ.get("PAIRFORGE_TEST_CONTRACT_SECONDS", "30")
-"""How long requests are made up; a long run asks for more."""
+SECONDS = int(os.environ.get("PAIRFORGE_TEST_CONTRACT_SECONDS", "30"))
+"""How long requests are made up, of both kinds together; `make fuzz` asks for ten minutes."""
 
 UNLIMITED = {
     "max_active_per_key": 100_000,
     "max_creates_per_minute_per_key": 1_000_000,
     "max_work_per_key": 10**18,
+    "max_streams_per_key": 1_000,
+    "max_streams": 1_000,
 }
 
 CHECKS = (
@@ -34,14 +44,59 @@ CHECKS = (
     "ignored_auth",
 )
 
+CONFIGURATION = """
+# Besides what is usual: 409 of a record in another state, 413 of a body that is too large, 415 of one of another kind.
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 406, 409, 413, 415, 422, 428]
+"""
 
-@pytest.mark.timeout(int(SECONDS) + 120)
-def test_schemathesis_finds_nothing(settings: Settings, redis: Redis, tmp_path: Path) -> None:
+REAL = """
+[parameters]
+"path.adapter_id" = "{adapter}"
+"path.job_id" = "{job}"
+"path.step" = 5
+"path.candidate" = 0
+"""
+
+
+def schemathesis(
+    url: str, key: str, configuration: str, folder: Path, *options: str
+) -> subprocess.CompletedProcess[str]:
+    folder.mkdir()
+    (folder / "schemathesis.toml").write_text(configuration)
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json"]
+    command += ["--header", f"Authorization: Bearer {key}", "--checks", ",".join(CHECKS)]
+    command += ["--phases", "coverage,fuzzing", "--max-time", str(SECONDS // 2), "--seed", "1", *options]
+    command += ["--exclude-path-regex", "/metrics$|/readyz$", "--generation-database", "none"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def dataset() -> bytes:
+    """A zip of one pair, as workers write it."""
+    row = {"candidate": 0, "image": "images/000000.png", "mask": "masks/000000.png", "seed": 1, "scores": {"area": 0.1}}
+    row |= {"width": SIDE, "height": SIDE, "mask_fraction": 0.1, "window": None, "normal": None}
+    file = io.BytesIO()
+    with ZipFile(file, "w") as archive:
+        archive.writestr("dataset.json", json.dumps({"evaluation": {"verdict": {"status": "measured"}}}))
+        archive.writestr("manifest.jsonl", json.dumps(row) + "\n")
+        archive.writestr(row["image"], encoded(picture(0)))
+        archive.writestr(row["mask"], encoded(mask()))
+    return file.getvalue()
+
+
+@pytest.mark.timeout(SECONDS + 240)
+def test_schemathesis_finds_nothing(
+    settings: Settings, redis: Redis, store: RecordStore, storage: ObjectStore, tmp_path: Path
+) -> None:
     key = create_key(redis, "schemathesis")
-    program = Path(sys.executable).with_name("schemathesis")
     with serving(settings.model_copy(update=UNLIMITED)) as url:
-        command = [str(program), "run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {key}"]
-        command += ["--checks", ",".join(CHECKS), "--phases", "coverage,fuzzing", "--max-time", SECONDS, "--seed", "1"]
-        command += ["--exclude-path-regex", "/metrics$|/readyz$", "--generation-database", "none"]
-        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout[-6000:]
+        made_up = schemathesis(url, key, CONFIGURATION, tmp_path / "made up")
+        with httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
+            job = finished_job(client, store, storage, dataset())
+            adapter = client.get(f"/v1/jobs/{job}").json()["adapter_id"]
+        storage.put(object_keys.sample(adapter, 5, "worker"), encoded(picture(5)), "image/png")
+        existing = CONFIGURATION + REAL.format(adapter=adapter, job=job)
+        # What is deleted would be missing from then on.
+        real = schemathesis(url, key, existing, tmp_path / "real", "--exclude-method", "DELETE")
+    assert made_up.returncode == 0, made_up.stdout[-6000:]
+    assert real.returncode == 0, real.stdout[-6000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +112,10 @@ def test_a_full_redis_is_told_still_read_and_emptied(own: Own, redis_client: Red
     assert client.get(f"/v1/jobs/{job}/dataset").status_code == 303
     refused = client.post("/v1/jobs", json={"adapter_id": adapter, "num_pairs": 2})
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert refused.json()["detail"].startswith("Redis has no memory left")
+    measured = client.get("/metrics").text
+    assert re.search(r"^pairforge_redis_up 1.0$", measured, re.MULTILINE)
+    assert re.search(r"^pairforge_redis_memory_max_bytes [1-9]", measured, re.MULTILINE)
     assert store.claims.renew(running, "worker") is State.RUNNING
     assert store.claims.fail(running, "worker", {"code": "usage", "detail": ""})
     assert client.post(f"/v1/jobs/{queued}/cancel").json()["state"] == "cancelled"

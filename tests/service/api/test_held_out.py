@@ -133,11 +133,11 @@ def test_client_and_commands_send_them(address: str, redis: Redis, tmp_path: Pat
         folder = tmp_path / name.removesuffix("[]")
         folder.mkdir(exist_ok=True)
         (folder / file).write_bytes(content)
-    kept = held_out_pictures(*(tmp_path / kind for kind in HELD_OUT.values()))
-    images, masks = pair_pictures(tmp_path / "images", tmp_path / "masks")
+    kept, _ = held_out_pictures(*(tmp_path / kind for kind in HELD_OUT.values()))
+    images, masks, _ = pair_pictures(tmp_path / "images", tmp_path / "masks")
     with Client(address, api_keys.create_key(redis, "client")) as client:
         adapter = client.create_adapter(images, masks, held_out=kept, name="scratches")
     assert (adapter.model_extra or {})["request"]["held_out"] == {"pairs": 2, "normals": 1}
-    assert held_out_pictures(None, None, None) is None
+    assert held_out_pictures(None, None, None) == (None, [])
     with pytest.raises(UsageError, match="both --held-out-images and --held-out-masks"):
         held_out_pictures(tmp_path / "held_out_images", None, None)

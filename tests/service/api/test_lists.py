@@ -70,12 +70,3 @@ def test_jobs_are_listed_by_adapter_and_state(client: httpx2.Client, store: Reco
     assert found(adapter_id=first, state="failed") == []
     assert client.delete(f"/v1/jobs/{jobs[0]}").status_code == 204
     assert found(adapter_id=second) == sorted([jobs[2], jobs[4]], reverse=True)
-
-
-def test_links_are_only_for_what_can_be_done(client: httpx2.Client, store: RecordStore) -> None:
-    adapter = trained(client, store)
-    assert set(client.get(f"/v1/adapters/{adapter}").json()["links"]) == {"self", "events", "artifact"}
-    job = client.post("/v1/jobs", json={"adapter_id": adapter, "num_pairs": 2}).json()
-    assert set(job["links"]) == {"self", "events", "adapter", "cancel"}
-    cancelled = client.post(f"/v1/jobs/{job['id']}/cancel").json()
-    assert set(cancelled["links"]) == {"self", "events", "adapter"}

@@ -196,7 +196,7 @@ def test_a_dataset_is_downloaded_by_a_signed_link(
     preview = httpx2.get(client.get(f"/v1/jobs/{job}/preview").headers["location"])
     assert (preview.content, preview.headers["content-type"]) == (b"png", "image/png")
     body = client.get(f"/v1/jobs/{job}").json()
-    assert body["dataset"] == {"bytes": 3, "sha256": "0" * 64}
+    assert body["dataset"] == {"name": f"scratches-{job}.zip", "bytes": 3, "sha256": "0" * 64}
     assert body["counts"] == {"accepted": 2, "rejected": {"empty": 1}, "attempts": 3}
 
 

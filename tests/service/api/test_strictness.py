@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import httpx2
 import pytest
 from redis import Redis
 
-from service.core import api_keys
+from service.core import api_keys, object_keys
 from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
@@ -47,6 +48,16 @@ def test_a_body_that_is_no_json_is_answered_with_an_example(client: httpx2.Clien
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert "it is not JSON (" in answer.json()["detail"]
     assert '"num_pairs": 8' in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_no_finite_number_is_refused_wherever_it_is_sent(client: httpx2.Client, number: str) -> None:
+    body = f'{{"adapter_id": "adp_{"0" * 26}", "num_pairs": 2, "limits": {{"min_visibility": {number}}}}}'
+    answer = client.post("/v1/jobs", content=body.encode(), headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    for field in ({"lr": number}, {"training": f'{{"lr": {number}}}'}, {"metadata": f'{{"line": {number}}}'}):
+        answer = client.post("/v1/adapters", data={"name": "a", **field}, files=pairs())
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
 def test_a_forgotten_at_sign_is_recognised(client: httpx2.Client) -> None:
@@ -122,6 +133,32 @@ def test_a_link_to_the_dataset_comes_as_json_on_request(
     assert (link["name"], link["bytes"], link["sha256"]) == (f"scratches-{job}.zip", 3, "0" * 64)
     assert httpx2.get(link["url"]).content == b"zip"
     assert httpx2.get(link["url"], headers={"Range": "bytes=1-2"}).content == b"ip"
+
+
+def test_pictures_are_linked_with_their_hashes_too(
+    client: httpx2.Client, store: RecordStore, storage: ObjectStore
+) -> None:
+    job = finished_job(client, store, storage)
+    adapter = client.get(f"/v1/jobs/{job}").json()["adapter_id"]
+    storage.put(object_keys.sample(adapter, 5, "worker"), b"sheet", "image/png")
+    for path, name, content in (
+        (f"/v1/jobs/{job}/preview", f"{job}-preview.png", b"png"),
+        (f"/v1/adapters/{adapter}/samples/5", f"{adapter}-5.png", b"sheet"),
+    ):
+        link = client.get(f"{path}?redirect=false").json()
+        assert (link["name"], link["bytes"]) == (name, len(content))
+        assert link["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_links_lead_to_what_can_be_done(client: httpx2.Client, store: RecordStore, storage: ObjectStore) -> None:
+    done = client.get(f"/v1/jobs/{finished_job(client, store, storage)}").json()["links"]
+    assert done.keys() == {"self", "events", "adapter", "pairs", "dataset", "preview", "selections"}
+    waiting = client.post("/v1/jobs", json={"adapter_id": trained(client, store), "num_pairs": 2}).json()["links"]
+    assert waiting.keys() == {"self", "events", "adapter", "pairs", "cancel"}
+    cancelled = client.post(waiting["cancel"]).json()["links"]
+    assert cancelled.keys() == {"self", "events", "adapter"}
+    adapter = client.get(done["adapter"]).json()["links"]
+    assert adapter.keys() == {"self", "events", "artifact"}
 
 
 def test_a_head_of_a_dataset_can_be_followed(client: httpx2.Client, store: RecordStore, storage: ObjectStore) -> None:

@@ -3,13 +3,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from PIL import Image
+from redis import Redis
 
-from service.core import object_keys
+from service.cli.files import pair_pictures
+from service.client import Client
+from service.core import api_keys, object_keys
 from service.core.object_keys import Upload
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
@@ -337,3 +342,86 @@ def test_a_form_of_parts_without_number_is_refused(client: httpx2.Client, part: 
     answer = client.post("/v1/adapters", content=FLOODS[part] * 10_000 + b"--x--\r\n", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
     assert "more than" in answer.json()["detail"]
+
+
+def names_of(storage: ObjectStore, adapter: str, kind: Upload) -> list[str]:
+    return [entry["name"] for entry in json.loads(storage.get(object_keys.inputs(adapter)))[kind]]
+
+
+def nested(folder: str, number: int) -> uploads.Parts:
+    """A pair in KolektorSDD's form, whose files in every folder have the same names."""
+    return [
+        part("images", f"{folder}/kos0{number}/Part5.jpg", encoded(picture(number), "JPEG", quality=95)),
+        part("masks", f"{folder}/kos0{number}/Part5_label.bmp", encoded(mask(number), "BMP")),
+    ]
+
+
+@pytest.mark.parametrize("folder", ["KolektorSDD", "C:\\data\\KolektorSDD"])
+def test_files_of_one_name_are_told_apart_by_their_folders(
+    client: httpx2.Client, storage: ObjectStore, folder: str
+) -> None:
+    answer = post(client, [file for number in range(3) for file in nested(folder, number)])
+    assert answer.status_code == 202, answer.text
+    for kind in (Upload.IMAGES, Upload.MASKS):
+        assert names_of(storage, answer.json()["id"], kind) == ["kos00_Part5", "kos01_Part5", "kos02_Part5"]
+
+
+def test_folders_do_not_count_where_names_differ(client: httpx2.Client, storage: ObjectStore) -> None:
+    parts = [part(kind.removesuffix("[]"), f"deep/{kind}/{name}", data) for kind, (name, data, _) in pairs(2)]
+    answer = post(client, parts)
+    assert answer.status_code == 202, answer.text
+    assert names_of(storage, answer.json()["id"], Upload.IMAGES) == ["tile_0", "tile_1"]
+
+
+def test_the_client_sends_a_nested_data_set_as_the_library_reads_it(
+    address: str, redis: Redis, storage: ObjectStore, tmp_path: Path
+) -> None:
+    empty = encoded(Image.new("L", (32, 32)), "BMP")
+    good = [
+        part("images", "x/kos00/Part6.jpg", encoded(picture(8), "JPEG")),
+        part("masks", "x/kos00/Part6_label.bmp", empty),
+    ]
+    for _, (name, data, _) in [file for number in range(3) for file in nested("x", number)] + good:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    images, masks, notes = pair_pictures(tmp_path / "x", tmp_path / "x")
+    assert [*images] == ["kos00_Part5.jpg", "kos01_Part5.jpg", "kos02_Part5.jpg"]
+    assert any("kos00_Part6.jpg: left out because its mask is empty" in note for note in notes)
+    with Client(address, api_keys.create_key(redis, "client")) as client:
+        adapter = client.create_adapter(images, masks, name="scratches")
+    assert names_of(storage, adapter.id, Upload.MASKS) == ["kos00_Part5", "kos01_Part5", "kos02_Part5"]
+
+
+def test_form_fields_say_what_values_mean(client: httpx2.Client, storage: ObjectStore) -> None:
+    deep = np.full((32, 32), 1000, np.uint16)
+    deep[8:16] = 3000
+    images = [part("images", f"{n}.png", encoded(Image.fromarray(deep + np.uint16(n * 8)))) for n in range(2)]
+    ids = np.zeros((32, 32), np.uint8)
+    ids[8:16, 4:12], ids[8:16, 20:24], ids[20:22] = 1, 2, 255
+    masks = [part("masks", f"{n}.png", encoded(Image.fromarray(ids))) for n in range(2)]
+    refused = post(client, images + masks)
+    assert refused.status_code == 422
+    assert "several classes: 1 (in 2 of 2), 2 (in 2 of 2), beside 255 as a border" in refused.text
+    answer = post(client, images + masks, brightness="0:4095", mask_values="1,2")
+    assert answer.status_code == 202, answer.text
+    listing = json.loads(storage.get(object_keys.inputs(answer.json()["id"])))
+    assert any("0..4095 scaled to 8 bits" in note for note in listing["notes"])
+    shown = np.asarray(Image.open(BytesIO(storage.get(listing["images"][0]["key"]))))
+    assert {*np.unique(shown)} == {1000 * 256 // 4096, 3000 * 256 // 4096}
+    drawn = np.asarray(Image.open(BytesIO(storage.get(listing["masks"][0]["key"]))))
+    assert np.array_equal(drawn == 255, (ids == 1) | (ids == 2))
+
+
+@pytest.mark.parametrize(("name", "value"), [("brightness", "4095"), ("mask_values", "white"), ("mask_values", "0")])
+def test_a_field_that_cannot_be_understood_is_named(client: httpx2.Client, name: str, value: str) -> None:
+    answer = post(client, pairs(), **{name: value})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [f"/{name}"]
+
+
+def test_what_was_left_out_is_named_also_when_the_rest_is_refused(client: httpx2.Client) -> None:
+    answer = post(client, [*with_last("images", b""), part("images", "._tile_0.png", b"\0\5\x16\7")])
+    details = [error["detail"] for error in answer.json()["errors"]]
+    assert "image tile_2.png is an empty file (0 bytes)" in details
+    assert "left out of the images: ._tile_0.png (a hidden or system file)" in details

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from service.core.strict_json import parse
+
 ROOT = Path(__file__).resolve().parents[3]
 
 API_KEY = "pf_0123456789abcdef_" + "s3cretS3CRET_-" * 3 + "x"
@@ -70,6 +72,12 @@ def test_an_event_is_a_line_of_json_with_all_that_is_bound() -> None:
         "record": "adp_1",
         "attempt": 2,
     }
+
+
+def test_a_number_that_is_not_finite_is_null() -> None:
+    (line,) = told("log.info('measured', loss=float('nan'), curve=[1.5, float('inf')])", log_format="json")
+    assert parse(line)["loss"] is None
+    assert parse(line)["curve"] == [1.5, None]
 
 
 def test_a_thread_tells_its_creators_context_where_it_is_given() -> None:

@@ -347,7 +347,9 @@ class TestMasks:
             pytest.param(Image.new("L", (9, 9), 0), "mask a is empty", id="empty"),
             pytest.param(Image.new("L", (9, 9), 255), "mask a is full", id="full"),
             pytest.param(Image.fromarray(pixels()), "colours, so it is unclear", id="photograph"),
-            pytest.param(painted(spot(), (0, 0, 255), (255, 0, 0)), "2 colours", id="blue on red"),
+            pytest.param(
+                painted(spot(), (0, 0, 255), (255, 0, 0)), "choose with --mask-values #0000ff", id="blue on red"
+            ),
             pytest.param(
                 Image.fromarray(np.arange(81, dtype=np.uint8).reshape(9, 9) % 4),
                 "several classes: 1 (in 1 of 1), 2",
