@@ -68,6 +68,10 @@ bench: $(READY) ## Measure the service, and the model beside its plain form; abo
 bench-steps: $(READY) ## Measure quality against the number of denoising steps; about a quarter of an hour.
 	$(BIN)/python -m bench --parts steps
 
+.PHONY: bench-page
+bench-page: $(READY) ## Measure the page in Chromium, with a thousand pairs to review; about two minutes.
+	$(BIN)/python -m bench --parts page
+
 .PHONY: bench-neighbour
 bench-neighbour: $(READY) ## Measure training beside a busy process; about eight minutes on two idle cores.
 	$(BIN)/python -m bench --parts neighbour

@@ -18,9 +18,9 @@ from service.core.strict_json import to_json
 
 SERVICE_PARTS = ("overhead", "requests", "workers")
 MODEL_PARTS = ("sampling", "training")
-PARTS = (*SERVICE_PARTS, *MODEL_PARTS, "pretraining", "steps", "neighbour")
+PARTS = (*SERVICE_PARTS, *MODEL_PARTS, "pretraining", "steps", "page", "neighbour")
 
-DURATIONS = {"overhead": 4, "requests": 2, "workers": 4, "pretraining": 4, "steps": 15, "neighbour": 8}
+DURATIONS = {"overhead": 4, "requests": 2, "workers": 4, "pretraining": 4, "steps": 15, "page": 2, "neighbour": 8}
 """Approximate minutes on two idle cores; the parts that measure the model take the minutes they are given."""
 
 Loads = tuple[float, float, float]
@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps.add_argument("--adapter", type=Path, help="a trained adapter; default: train one on the samples")
     steps.add_argument("--normals", type=Path, help="defect-free photographs; default: the samples")
     steps.add_argument("--candidates", type=int, default=16, help="candidates of every setting")
+    review = parser.add_argument_group("the page in Chromium: page")
+    review.add_argument("--reviewed", type=int, default=1000, help="pairs to look through")
+    review.add_argument("--side", type=int, default=256, help="sides of their images, pixels")
     parser.add_argument(
         "--compiled", action="store_true", help="pretraining: also measure it compiled, which takes minutes more"
     )
@@ -64,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         report(f"steps: about {DURATIONS['steps']} minutes")
         sys.stdout.write(run_steps(chosen.adapter, chosen.normals, chosen.candidates, loads, chosen.into, report))
+    if "page" in chosen.parts:
+        from bench.page import run_page
+
+        report(f"page: about {DURATIONS['page']} minutes")
+        sys.stdout.write(run_page(chosen.reviewed, chosen.side, chosen.into, loads, report))
     if "neighbour" in chosen.parts:
         from bench.neighbour import run_neighbour
 

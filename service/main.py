@@ -10,13 +10,26 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import adapters, bases, health, jobs, page, pairs, problems, schemas, selections
+from service.api import (
+    adapters,
+    bases,
+    good_parts,
+    health,
+    jobs,
+    page,
+    pairs,
+    problems,
+    replacements,
+    schemas,
+    selections,
+)
 from service.api.auth import SCHEMES, KeyCache
 from service.api.body_limit import BodyLimit
 from service.api.docs import serve_docs
 from service.api.json_body import schemas_of
 from service.api.methods import Methods, answer_head
 from service.api.metrics import Metrics, RedisCollector
+from service.api.replacements import ReplacementRequest
 from service.api.request_log import Observed
 from service.api.selections import SelectionRequest
 from service.api.services import running_services
@@ -24,7 +37,7 @@ from service.core.logs import configure_logs
 from service.core.requests import JobRequest
 from service.core.settings import Settings, load_settings
 
-ROUTERS = (jobs.router, adapters.router, bases.router, pairs.router, selections.router, page.router)
+ROUTERS = tuple(module.router for module in (jobs, adapters, good_parts, bases, pairs, selections, replacements, page))
 """Served under `/v1`, and as they are."""
 
 DESCRIPTION = """Few-shot generation of image-mask pairs of manufacturing defects.
@@ -113,7 +126,8 @@ def _describe(app: FastAPI, most_pairs: int) -> None:
         if "Problem" not in models:
             own = schemas.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             models |= own.pop("$defs")
-            models |= schemas_of(JobRequest) | schemas_of(SelectionRequest) | schemas_of(schemas.ProgressEvent)
+            models |= schemas_of(JobRequest) | schemas_of(SelectionRequest) | schemas_of(ReplacementRequest)
+            models |= schemas_of(schemas.ProgressEvent)
             models["Problem"] = own
             models["JobRequest"]["properties"]["num_pairs"]["maximum"] = most_pairs
             document["components"]["securitySchemes"] = SCHEMES

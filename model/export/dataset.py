@@ -51,7 +51,8 @@ class Provenance:
         base_license: their licence; None if the base names none.
         counts: the counts of the candidates, as JSON; `counts["accepted"]` is the number of pairs.
         evaluation: what the pairs are worth on held-out photographs, as JSON; None where that was not asked for.
-        selection: who chose the pairs from which dataset, as JSON; None if all accepted pairs are there.
+        follows: the first candidate, and the datasets that the pairs must not repeat, as JSON; None if there are none.
+        selection: who chose the pairs from which datasets, as JSON; None if all accepted pairs are there.
         partial: why there are fewer pairs than were asked for; None if there are as many.
     """
 
@@ -62,6 +63,7 @@ class Provenance:
     base_hash: str | None
     counts: Mapping[str, Any]
     evaluation: Mapping[str, Any] | None = None
+    follows: Mapping[str, Any] | None = None
     selection: Mapping[str, Any] | None = None
     partial: str | None = None
     base_license: str | None = None
@@ -163,6 +165,7 @@ def write_dataset(
 def _description(provenance: Provenance, formats: Sequence[str], healthy: Sequence[dict[str, str]]) -> dict[str, Any]:
     optional = {
         "evaluation": provenance.evaluation,
+        "follows": provenance.follows,
         "selection": provenance.selection,
         "partial": provenance.partial,
     }

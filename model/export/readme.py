@@ -54,9 +54,9 @@ ORIGINS = {"dualanodiff": DRAWN, "anomalydiffusion": FILLED, "copy-paste": COPIE
 """Method → how its pairs are made."""
 
 REVIEWED = """\
-**A person has approved every pair.** `review` in `manifest.jsonl` says who and when, and whether the mask was changed
-by hand; `selection` in `dataset.json` names the dataset that they were chosen from. Scores are those of the pair as it
-was generated.
+**A person has approved every pair.** `review` in `manifest.jsonl` says who and when, whether the mask was changed by
+hand, and of which job the pair was which candidate; `selection` in `dataset.json` names the datasets that they were
+chosen from. Scores are those of the pair as it was generated.
 """
 
 PROVENANCE = """\

@@ -70,6 +70,7 @@ def finish_dataset(
     *,
     normals: Iterable[NormalImage] | None = None,
     evaluation: Mapping[str, Any] | None = None,
+    follows: Mapping[str, Any] | None = None,
 ) -> DatasetSummary:
     """Write the zip of a request; the same request and pairs give the same bytes.
 
@@ -80,6 +81,7 @@ def finish_dataset(
         counts: the counts of the candidates.
         normals: stored for the formats that need them, iterated once; by default the request's own.
         evaluation: what the pairs are worth on held-out photographs, as JSON; None where that was not asked for.
+        follows: which datasets the pairs go on after, as JSON; None for most.
 
     Raises:
         UsageError: if a format does not exist.
@@ -94,6 +96,7 @@ def finish_dataset(
         base_license=adapter.base.card.get("license"),
         counts=counts.as_dict(),
         evaluation=evaluation,
+        follows=follows,
         partial=shortfall(counts, request.num_pairs) if counts.accepted < request.num_pairs else None,
     )
     stored = (normals if normals is not None else request.normals) if request.formats else ()

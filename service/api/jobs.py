@@ -91,10 +91,7 @@ async def create_job(
         return await resources.accepted(request, services, first, replayed=True)
     if wanted.webhook and (why := refusal(wanted.webhook, services.settings)):
         raise Problem("invalid_request", why, errors=[{"pointer": "/webhook", "detail": why}])
-    most = services.settings.max_num_pairs
-    if wanted.num_pairs > most:
-        detail = f"one job generates at most {most} pairs: ask for fewer, or create several jobs"
-        raise Problem("invalid_request", detail, errors=[{"pointer": "/num_pairs", "detail": detail}])
+    require_num_pairs(services, wanted.num_pairs)
     adapter = await resources.owned(services, Kind.ADAPTER, wanted.adapter_id, key_id)
     if adapter.state != State.SUCCEEDED:
         detail = f"adapter {adapter.id} is {adapter.state}: a job needs one that has succeeded"
@@ -111,7 +108,7 @@ async def create_job(
         raise Problem("invalid_request", detail, errors=[{"pointer": "/evaluation", "detail": detail}])
     method = adapter.request.get("method", DEFAULT_METHOD)
     asked = wanted.model_dump(mode="json", exclude={"metadata", "webhook"})
-    known = [each["name"] for each in adapter.request.get("defects", [])] or [adapter.request["defect"]]
+    known = types_of(adapter)
     refused = _refused(wanted, asked, method, known)
     if refused:
         errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
@@ -119,12 +116,43 @@ async def create_job(
     places = await to_thread.run_sync(_checked_places, services, wanted, known)
     asked = own_options("sampling", method, asked) | places.fields
     asked |= wanted.model_dump(mode="json", include={"metadata", "webhook"} - unset(wanted))
+    record = await submitted(services, submission, adapter, asked, places)
+    return await resources.accepted(request, services, record, replayed=record.id != submission.id)
+
+
+def types_of(adapter: Record) -> list[str]:
+    """Return the defect types that an adapter learned."""
+    return [each["name"] for each in adapter.request.get("defects", [])] or [adapter.request["defect"]]
+
+
+def require_num_pairs(services: Services, num_pairs: int) -> None:
+    """Refuse a job of more pairs than one may have.
+
+    Raises:
+        Problem: it has more.
+    """
+    most = services.settings.max_num_pairs
+    if num_pairs > most:
+        detail = f"one job generates at most {most} pairs: ask for fewer, or create several jobs"
+        raise Problem("invalid_request", detail, errors=[{"pointer": "/num_pairs", "detail": detail}])
+
+
+async def submitted(
+    services: Services, submission: Submission, adapter: Record, asked: dict[str, Any], places: CheckedPlaces
+) -> Record:
+    """Create the record of a checked request.
+
+    Args:
+        places: the masks that were drawn for it, which are stored.
+
+    Raises:
+        Problem: it is too much work, or `submit` refuses it.
+    """
     work = await to_thread.run_sync(work_of_job, services, adapter, asked)
     if errors := unfit_for_sampling(services, work):
         raise Problem("invalid_request", summary([error["detail"] for error in errors]), errors=errors)
     store = partial(_stored_and_submitted, places, work=work.total if work is not None else 0)
-    record = await to_thread.run_sync(store, services, submission, asked)
-    return await resources.accepted(request, services, record, replayed=record.id != submission.id)
+    return await to_thread.run_sync(store, services, submission, asked)
 
 
 def _refused(wanted: JobRequest, asked: dict[str, Any], method: str, types: Sequence[str]) -> dict[str, str]:

@@ -57,7 +57,7 @@ class Pair(_Schema):
     mask_fraction: float | None = Field(description="Share of the image that the mask covers, 0 to 1.")
     window: list[int] | None = Field(description="Left, top, right and bottom of what was generated; null for all.")
     normal: str | None = Field(description="Name of the good part that it was generated on.")
-    defect: str | None = Field(description="Its defect type, of an adapter with several.")
+    defect: str | None = Field(description="Its defect type, where the adapter has several; otherwise null.")
     review: dict[str, Any] | None = Field(description="Who approved it and when; null outside of selections.")
     pictures: dict[str, str] = Field(description="Name of a picture and its path.")
 

@@ -15,7 +15,7 @@ from service.api.auth import KeyId
 from service.api.drawn_masks import drawn_mask
 from service.api.jobs import JobId
 from service.api.json_body import documented_body, read_json
-from service.api.made_pairs import uploaded
+from service.api.made_pairs import MadePair, uploaded
 from service.api.pairs import LookedAt, looked_at
 from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented, pointer, summary
@@ -24,7 +24,7 @@ from service.api.services import Services, UsedServices
 from service.api.submission import Submission, kept_if_created, replayed, require_rate, submit
 from service.core import object_keys
 from service.core.object_keys import Kind
-from service.core.record import Record
+from service.core.record import Record, State
 from service.core.requests import Phrase
 from service.core.storage import MissingObject
 from service.core.strict_json import to_json
@@ -37,12 +37,19 @@ router = APIRouter(
 )
 
 
+MAX_JOBS = 32
+"""Most jobs whose pairs one selection joins; a worker fetches the datasets of all of them."""
+
+
 class Approval(BaseModel):
     """One approved pair."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     candidate: Annotated[int, Field(ge=0, le=99_999_999, description="Its `candidate` in the list of pairs.")]
+    job_id: Annotated[
+        str | None, Field(max_length=40, description="Another job of the same adapter that it is from.")
+    ] = None
     at: Annotated[AwareDatetime | None, Field(description="When it was approved; now by default.")] = None
     mask: Annotated[
         str | None,
@@ -55,7 +62,7 @@ class Approval(BaseModel):
 
 
 class SelectionRequest(BaseModel):
-    """The approved pairs of a job."""
+    """The approved pairs of a job, and of others of its adapter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,11 +104,12 @@ async def create_selection(
     job_id: JobId,
     idempotency_key: resources.IdempotencyKey = None,
 ) -> Response:
-    """Make a new dataset of the approved pairs of a job.
+    """Make a new dataset of the approved pairs of a job, together with those of further jobs of its adapter.
 
     The answer is a job of its own, with progress, events and a dataset like any other; its pairs can be selected from
-    again. The manifest holds who approved each pair and when, and `dataset.json` which dataset they are from. The same
-    request with a time for every pair gives the same bytes.
+    again. Its pairs are in the order of their jobs, that of the path first, and of their candidates. The manifest holds
+    who approved each pair and when, and which candidate of which job it was; `dataset.json` names the datasets that
+    they are from. The same request with a time for every pair gives the same bytes.
     """
     await to_thread.run_sync(require_rate, services, key_id)
     wanted, sent = await read_json(request, SelectionRequest, _EXAMPLE)
@@ -122,24 +130,27 @@ def _stored_and_submitted(
     services: Services, shared: LookedAt, submission: Submission, source: Record, wanted: SelectionRequest
 ) -> Record:
     """Check the pairs and store their list, then create the record; delete the list if the record is refused."""
-    pairs = _checked(shared, source, wanted)
-    result = source.result or {}
-    touched_up = sum(pair["mask"] is not None for pair in pairs)
+    chosen = _checked(services, shared, source, wanted)
+    pairs = [pair for _, found in chosen for pair in found]
     described = {
         "job_id": source.id,
-        "dataset_sha256": result["sha256"],
+        "jobs": [
+            {"job_id": each.id, "dataset_sha256": (each.result or {})["sha256"], "approved": len(found)}
+            for each, found in chosen
+        ],
         "by": wanted.reviewer,
         "key": submission.key_id,
         "approved": len(pairs),
-        "touched_up": touched_up,
+        "touched_up": sum(pair["mask"] is not None for pair in pairs),
         "first_at": min(pair["at"] for pair in pairs),
         "last_at": max(pair["at"] for pair in pairs),
     }
     content = {
-        "version": 1,
-        "dataset": result["dataset"],
+        "version": 2,
+        "sources": [
+            {"job_id": each.id, "dataset": (each.result or {})["dataset"], "pairs": found} for each, found in chosen
+        ],
         "adapter_normals": bool(wanted.formats) and _adapter_has_normals(shared, source),
-        "pairs": pairs,
         "selection": described,
     }
     request = {
@@ -147,7 +158,7 @@ def _stored_and_submitted(
         "num_pairs": len(pairs),
         "seed": source.request.get("seed"),
         "formats": list(wanted.formats),
-        "selection": {name: described[name] for name in ("job_id", "by", "approved", "touched_up")},
+        "selection": {name: described[name] for name in ("job_id", "jobs", "by", "approved", "touched_up")},
     }
     job, listed = submission.id, to_json(content).encode()
     with kept_if_created(services, job) as created:
@@ -162,24 +173,36 @@ def _adapter_has_normals(shared: LookedAt, source: Record) -> bool:
         return False
 
 
-def _checked(shared: LookedAt, source: Record, wanted: SelectionRequest) -> list[dict[str, Any]]:
-    """Return the approved pairs in the order of their candidates, with times and checked masks.
+def _checked(
+    services: Services, shared: LookedAt, source: Record, wanted: SelectionRequest
+) -> list[tuple[Record, list[dict[str, Any]]]]:
+    """Return the jobs, that of the path first, each with its approved pairs, their times and checked masks.
 
     Raises:
-        Problem: lists every pair that the dataset does not have, that is named twice, or whose mask does not fit.
+        Problem: lists every pair that no dataset has, that is named twice, or whose mask does not fit.
     """
-    known = {pair.candidate: pair for pair in shared.pairs.listed(source, accepted=True)}
-    now, found, errors = rfc3339(datetime.now(UTC).timestamp()), dict[int, dict[str, Any]](), list[dict[str, str]]()
+    jobs, errors = _jobs(services, source, wanted)
+    known = {
+        job.id: {pair.candidate: pair for pair in shared.pairs.listed(job, accepted=True)} for job in jobs.values()
+    }
+    now = rfc3339(datetime.now(UTC).timestamp())
+    found: dict[str, dict[int, dict[str, Any]]] = {job: {} for job in known}
+    origins = set[tuple[str, int]]()
     for place, approval in enumerate(wanted.approved):
-        pair, mask = known.get(approval.candidate), None
+        job = jobs.get(approval.job_id or source.id)
+        if job is None:
+            continue
+        pair, mask = known[job.id].get(approval.candidate), None
         where = pointer("approved", place, "candidate")
         if pair is None:
-            detail = f"candidate {approval.candidate} is not in the dataset of job {source.id}"
+            detail = f"candidate {approval.candidate} is not in the dataset of job {job.id}"
             errors.append({"pointer": where, "detail": detail})
             continue
-        if approval.candidate in found:
-            errors.append({"pointer": where, "detail": f"candidate {approval.candidate} is named twice"})
+        if (origin := _origin(job, pair)) in origins:
+            detail = f"candidate {approval.candidate} of job {job.id} is named twice, or is one of another job that is"
+            errors.append({"pointer": where, "detail": detail})
             continue
+        origins.add(origin)
         if approval.mask is not None:
             facts = pair.facts
             try:
@@ -187,8 +210,48 @@ def _checked(shared: LookedAt, source: Record, wanted: SelectionRequest) -> list
             except ValueError as error:
                 errors.append({"pointer": pointer("approved", place, "mask"), "detail": str(error)})
         at = rfc3339(approval.at.timestamp()) if approval.at is not None else now
-        found[approval.candidate] = {"candidate": pair.candidate, "by": wanted.reviewer, "at": at, "mask": mask}
+        found[job.id][pair.candidate] = {"candidate": pair.candidate, "by": wanted.reviewer, "at": at, "mask": mask}
     if errors:
         details = [error["detail"] for error in errors]
         raise Problem("invalid_request", summary(details), errors=errors)
-    return [found[candidate] for candidate in sorted(found)]
+    ordered = [source, *sorted((job for job in jobs.values() if job is not source), key=lambda job: job.id)]
+    return [(job, [found[job.id][candidate] for candidate in sorted(found[job.id])]) for job in ordered]
+
+
+def _jobs(
+    services: Services, source: Record, wanted: SelectionRequest
+) -> tuple[dict[str, Record], list[dict[str, str]]]:
+    """Return id → record of all jobs that pairs are taken from, and what speaks against the others."""
+    jobs, errors = {source.id: source}, list[dict[str, str]]()
+    places = {approval.job_id: place for place, approval in reversed([*enumerate(wanted.approved)]) if approval.job_id}
+    if len(places) > MAX_JOBS:
+        detail = f"the pairs are from {len(places)} jobs; at most {MAX_JOBS} can be joined: make several selections"
+        raise Problem("invalid_request", detail, errors=[{"pointer": pointer("approved"), "detail": detail}])
+    for job_id, place in sorted(places.items(), key=lambda item: item[1]):
+        if job_id == source.id:
+            continue
+        job = services.store.records.get(job_id) if object_keys.kind_of(job_id) == Kind.JOB else None
+        if job is None or job.key_id != source.key_id:
+            detail = f"no job has the id {job_id!r:.60}; it may have been deleted"
+        elif job.state is not State.SUCCEEDED or job.result is None:
+            detail = f"job {job.id} is {job.state}: it has no pairs to take"
+        elif job.request["adapter_id"] != source.request["adapter_id"]:
+            detail = (
+                f"job {job.id} is of another adapter than job {source.id}: one dataset has the pairs of one adapter"
+            )
+        else:
+            jobs[job.id] = job
+            continue
+        errors.append({"pointer": pointer("approved", place, "job_id"), "detail": detail})
+    return jobs, errors
+
+
+def _origin(job: Record, pair: MadePair) -> tuple[str, int]:
+    """Return what two jobs share only where they have the same pair: the first job of a series, and the candidate.
+
+    A pair of a selection is known by the job that generated it.
+    """
+    review = pair.facts.get("review") or {}
+    if "job_id" in review:
+        return review["job_id"], review["candidate"]
+    return (job.request.get("follows") or {}).get("first_job_id", job.id), pair.candidate

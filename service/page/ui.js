@@ -1,12 +1,12 @@
 // Small parts that all views use.
 import htm from "./vendor/htm.js";
 import { useEffect, useRef, useState } from "./vendor/hooks.js";
-import { h } from "./vendor/preact.js";
+import { Component, h } from "./vendor/preact.js";
 import * as api from "./api.js";
-import { number, t } from "./texts.js";
+import { number, optionHelp, t } from "./texts.js";
 
 export const html = htm.bind(h);
-export { useEffect, useRef, useState };
+export { Component, useEffect, useRef, useState };
 export { useLayoutEffect, useMemo } from "./vendor/hooks.js";
 
 export const ENDED = ["succeeded", "failed", "cancelled"];
@@ -143,31 +143,39 @@ export function Dialog({ title, onClose, children, wide = false }) {
   </dialog>`;
 }
 
-// An input for an option that the API describes; empty means its default.
-export function OptionInput({ option, value, onChange }) {
+// What a base model recommends, kind by kind, as far as it is known; `name` is empty for the server's own choice.
+export function useRecommended(name) {
+  const [bases, setBases] = useState([]);
+  useEffect(() => { api.get("bases").then(({ data }) => setBases(data), () => {}); }, []);
+  return bases.find((base) => (name ? base.name === name : base.default)) || { training: {}, sampling: {} };
+}
+
+// An input for an option that the API describes; empty means what is recommended, otherwise its default.
+export function OptionInput({ option, kind, recommended = {}, value, onChange }) {
   const id = `option-${option.name}`;
   const schema = option.value_schema.anyOf ? option.value_schema.anyOf[0] : option.value_schema;
   const described = `${id}-help`;
   const set = (event) => onChange(event.target.value === "" ? undefined : event.target.value);
+  const standard = shown(recommended[option.name] ?? option.default);
   let input;
   if (schema.enum || schema.type === "boolean") {
     const values = schema.enum || ["true", "false"];
     input = html`<select id=${id} aria-describedby=${described} value=${value ?? ""} onChange=${set}>
-      <option value="">${t("default_is", { value: shown(option.default) })}</option>
+      <option value="">${t("default_is", { value: standard })}</option>
       ${values.map((each) => html`<option value=${each}>${schema.enum ? each : t(each === "true" ? "yes" : "no")}</option>`)}
     </select>`;
   } else {
     const numeric = ["integer", "number"].includes(schema.type);
     input = html`<input id=${id} aria-describedby=${described} type=${numeric ? "number" : "text"} step=${schema.type === "integer" ? 1 : "any"}
-      min=${schema.minimum} max=${schema.maximum} value=${value ?? ""} placeholder=${t("default_is", { value: shown(option.default) })} onInput=${set} />`;
+      min=${schema.minimum} max=${schema.maximum} value=${value ?? ""} placeholder=${t("default_is", { value: standard })} onInput=${set} />`;
   }
-  return html`<div class="option"><label for=${id}>${option.name.replaceAll("_", " ")}</label>${input}<small id=${described}>${option.help}</small></div>`;
+  return html`<div class="option"><label for=${id}>${option.name.replaceAll("_", " ")}</label>${input}<small id=${described}>${optionHelp(option, kind)}</small></div>`;
 }
 
 function shown(value) {
   if (value === null || value === undefined) return t("by_base");
   if (value === true || value === false) return t(value ? "yes" : "no");
-  return String(value);
+  return Array.isArray(value) ? value.join(", ") : String(value);
 }
 
 // The values of options as JSON wants them; the API checks them.
@@ -179,6 +187,7 @@ export function asJson(options, values) {
     const schema = option.value_schema.anyOf ? option.value_schema.anyOf[0] : option.value_schema;
     if (schema.type === "boolean") found[option.name] = value === "true";
     else if (["integer", "number"].includes(schema.type)) found[option.name] = Number(value);
+    else if (schema.type === "array") found[option.name] = value.split(/[\s,;]+/).filter(Boolean).map(Number);
     else found[option.name] = value;
   }
   return found;

@@ -1,24 +1,23 @@
-"""Puts the approved pairs of a job together to a dataset of their own, with who approved what and when."""
+"""Makes a dataset of the approved pairs of one or more jobs; it says who approved what and when, and whose it was."""
 
 from __future__ import annotations
 
 import base64
-import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-import numpy as np
 import structlog
-from PIL import Image
 
 from model.export.dataset import Provenance, write_dataset
 from model.runtime.progress import Meter, Progress
 from model.runtime.timing import stage
-from model.types import Candidate, ImageArray, MaskArray
+from model.types import Candidate, ImageArray
 from service.core import object_keys
 from service.core.errors import UsageError
 from service.core.record import Record
@@ -28,6 +27,7 @@ from worker.attempt.inputs import read_normals
 from worker.attempt.lease import Lease
 from worker.attempt.progress import Reporter
 from worker.attempt.retry import retry
+from worker.generation.delivered import decode_image, decode_mask, delivered_pair, manifest
 from worker.generation.stored import store_dataset
 
 log = structlog.stdlib.get_logger(__name__)
@@ -39,19 +39,32 @@ GONE = "the job that the pairs come from was deleted"
 
 
 @dataclass(frozen=True, slots=True)
+class _Source:
+    """A job that pairs are taken from.
+
+    Attributes:
+        job: its id.
+        dataset: key of its zip.
+        pairs: candidate → reviewer, time, and a new mask as base64 of a PNG, or null.
+    """
+
+    job: str
+    dataset: str
+    pairs: dict[int, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class _Approved:
     """What the API has stored of a selection.
 
     Attributes:
-        dataset: key of the zip that the pairs are taken from.
-        adapter_normals: whether good parts are those of the adapter, since the zip has none.
-        pairs: candidate → reviewer, time, and a new mask as base64 of a PNG, or null.
+        sources: the jobs in the order of the new dataset; some may have no pair in it.
+        adapter_normals: whether good parts are those of the adapter, since the zips may have none.
         described: who chose from what, for `dataset.json`.
     """
 
-    dataset: str
+    sources: list[_Source]
     adapter_normals: bool
-    pairs: dict[int, dict[str, Any]]
     described: dict[str, Any]
 
 
@@ -72,20 +85,20 @@ class ApprovedPairs:
             UsageError: the job or the adapter that it is made from was deleted.
         """
         job, owner, check = self._record.id, self._lease.owner, self._lease.check
-        objects, claims = self._context.objects, self._context.store.claims
+        claims = self._context.store.claims
         # A job is ended by the one worker that may judge its candidates; here there are none to judge.
         if not retry(lambda: self._context.store.blocks.claim_judge(job, owner), check):
             retry(lambda: claims.leave_to_others(job, owner), check)
             return False
         self._report.stage("prepare")
         approved = self._approved()
-        source, path = self._folder / "source.zip", self._folder / "dataset.zip"
-        try:
-            retry(lambda: objects.download(approved.dataset, source), check)
-        except MissingObject as error:
-            raise UsageError(GONE) from error
-        with ZipFile(source) as file:
-            counts = self._write(file, approved, path)
+        path = self._folder / "dataset.zip"
+        with ExitStack() as files:
+            sources = [
+                (source, files.enter_context(ZipFile(self._downloaded(number, source.dataset))))
+                for number, source in enumerate(approved.sources)
+            ]
+            counts = self._write(sources, approved, path)
         stored, size = store_dataset(self._context, self._record, self._lease, path)
         result = {"request": {}, "counts": counts, **stored}
         stored_bytes = self._record.stored_bytes + size  # the list of pairs is stored already
@@ -97,59 +110,62 @@ class ApprovedPairs:
     def _approved(self) -> _Approved:
         key = object_keys.approved(self._record.id)
         listed = json.loads(retry(lambda: self._context.objects.get(key), self._lease.check))
-        pairs = {int(pair["candidate"]): pair for pair in listed["pairs"]}
-        return _Approved(listed["dataset"], listed["adapter_normals"], pairs, listed["selection"])
+        sources = [
+            _Source(source["job_id"], source["dataset"], {int(pair["candidate"]): pair for pair in source["pairs"]})
+            for source in listed["sources"]
+        ]
+        return _Approved(sources, listed["adapter_normals"], listed["selection"])
 
-    def _write(self, source: ZipFile, approved: _Approved, path: Path) -> dict[str, Any]:
+    def _downloaded(self, number: int, key: str) -> Path:
+        path = self._folder / f"source-{number}.zip"
+        try:
+            retry(lambda: self._context.objects.download(key, path), self._lease.check)
+        except MissingObject as error:
+            raise UsageError(GONE) from error
+        return path
+
+    def _write(self, sources: list[tuple[_Source, ZipFile]], approved: _Approved, path: Path) -> dict[str, Any]:
         """Write the zip; returns its counts."""
-        described = json.loads(source.read("dataset.json"))
-        rows = [json.loads(line) for line in source.read("manifest.jsonl").splitlines()]
-        chosen = [row for row in rows if row["candidate"] in approved.pairs]
-        counts = _counts(described["counts"], len(rows), chosen)
+        chosen = [(source, file, _chosen(source, file)) for source, file in sources]
+        described = [json.loads(file.read("dataset.json")) for _, file in sources]
+        approved_rows = [row for _, _, rows in chosen for row in rows]
+        counts = _counts([each["counts"] for each in described], approved_rows)
         formats = list(self._record.request["formats"])
+        first = described[0]
         provenance = Provenance(
-            object_name=described["object"],
-            defect_name=described["defect"],
-            request=described["request"],
-            adapter_card=described["adapter"],
-            base_hash=described["base_hash"],
-            base_license=described.get("base_license"),
+            object_name=first["object"],
+            defect_name=first["defect"],
+            request=first["request"],
+            adapter_card=first["adapter"],
+            base_hash=first["base_hash"],
+            base_license=first.get("base_license"),
             counts=counts,
             selection=approved.described,
         )
-        pairs = self._pairs(source, chosen, approved)
-        normals = self._normals(source, described["normals"], approved) if formats else ()
+        normals = self._normals(sources, approved) if formats else ()
         with stage("zip"):
-            write_dataset(path, pairs, provenance, formats=formats, normals=normals)
+            write_dataset(path, self._pairs(chosen, len(approved_rows)), provenance, formats=formats, normals=normals)
         return counts
 
-    def _pairs(self, source: ZipFile, rows: list[dict[str, Any]], approved: _Approved) -> Iterator[Candidate]:
-        meter = Meter("finish", len(rows), "pairs")
-        for number, row in enumerate(rows):
-            self._lease.check()
-            self._report.report(meter.report(number))
-            review = approved.pairs[row["candidate"]]
-            drawn = review.get("mask")
-            mask = _mask(base64.b64decode(drawn) if drawn else source.read(row["mask"]))
-            yield Candidate(
-                row["candidate"],
-                row["seed"],
-                _image(source.read(row["image"])),
-                mask,
-                normal=row["normal"],
-                window=tuple(row["window"]) if row["window"] else None,
-                scores={name: score for name, score in row["scores"].items() if score is not None},
-                defect=row.get("defect"),
-                review={"by": review["by"], "at": review["at"], "mask_touched_up": drawn is not None},
-            )
-        self._report.report(Progress("finish", len(rows), len(rows), "pairs"))
+    def _pairs(self, chosen: list[tuple[_Source, ZipFile, list[dict[str, Any]]]], total: int) -> Iterator[Candidate]:
+        """Yield the pairs, which are numbered anew: candidates of several jobs may have one index."""
+        meter, number = Meter("finish", total, "pairs"), 0
+        for source, file, rows in chosen:
+            for row in rows:
+                self._lease.check()
+                self._report.report(meter.report(number))
+                yield _reviewed(number, source, file, row)
+                number += 1
+        self._report.report(Progress("finish", total, total, "pairs"))
 
-    def _normals(
-        self, source: ZipFile, listed: list[dict[str, str]], approved: _Approved
-    ) -> Iterator[tuple[str, ImageArray]]:
-        for normal in listed:
-            yield normal["name"], _image(source.read(normal["image"]))
-        if approved.adapter_normals and not listed:
+    def _normals(self, sources: list[tuple[_Source, ZipFile]], approved: _Approved) -> Iterator[tuple[str, ImageArray]]:
+        """Yield the good parts of the first dataset that has them, or of the adapter, which all jobs share."""
+        for _, file in sources:
+            if listed := json.loads(file.read("dataset.json"))["normals"]:
+                for normal in listed:
+                    yield normal["name"], decode_image(file.read(normal["image"]))
+                return
+        if approved.adapter_normals:
             adapter = self._record.request["adapter_id"]
             try:
                 found = read_normals(self._context.objects, adapter, self._lease.check)
@@ -159,29 +175,41 @@ class ApprovedPairs:
                 yield each.name, each.image
 
 
-def _counts(made: dict[str, Any], accepted: int, approved: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _chosen(source: _Source, file: ZipFile) -> list[dict[str, Any]]:
+    return [row for row in manifest(file) if row["candidate"] in source.pairs]
+
+
+def _reviewed(number: int, source: _Source, file: ZipFile, row: dict[str, Any]) -> Candidate:
+    """Return a pair, with its new mask if it has one, who approved it, and where it was generated."""
+    approval = source.pairs[row["candidate"]]
+    drawn = approval.get("mask")
+    pair = delivered_pair(file, row, mask=decode_mask(base64.b64decode(drawn)) if drawn else None)
+    before = pair.review or {}  # of a selection that is selected from
+    review = {
+        "by": approval["by"],
+        "at": approval["at"],
+        "mask_touched_up": drawn is not None or before.get("mask_touched_up", False),
+        "job_id": before.get("job_id", source.job),
+        "candidate": before.get("candidate", row["candidate"]),
+    }
+    return replace(pair, index=number, review=review)
+
+
+def _counts(made: Sequence[Mapping[str, Any]], approved: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Count what a reviewer left out beside what the checks rejected.
 
     Args:
-        made, accepted: counts of the dataset that was reviewed, and its pairs.
-        approved: the manifest's rows that were approved.
+        made: counts of the datasets that were reviewed.
+        approved: the manifests' rows that were approved.
     """
-    rejected = dict(made["rejected"])
-    if left_out := accepted - len(approved) + rejected.get(NOT_APPROVED, 0):
-        rejected[NOT_APPROVED] = left_out
-    counts = {"attempts": made["attempts"], "accepted": len(approved), "rejected": dict(sorted(rejected.items()))}
-    if "defects" in made:
-        defects = {name: sum(row["defect"] == name for row in approved) for name in made["defects"]}
-        counts |= {"skipped": made["skipped"], "defects": defects}
+    rejected = Counter[str]()
+    for each in made:
+        rejected.update(each["rejected"])
+    if left_out := sum(each["accepted"] for each in made) - len(approved):
+        rejected[NOT_APPROVED] += left_out
+    attempts = sum(each["attempts"] for each in made)
+    counts = {"attempts": attempts, "accepted": len(approved), "rejected": dict(sorted(rejected.items()))}
+    if types := dict.fromkeys(name for each in made for name in each.get("defects", ())):
+        defects = {name: sum(row["defect"] == name for row in approved) for name in types}
+        counts |= {"skipped": sum(each.get("skipped", 0) for each in made), "defects": defects}
     return counts
-
-
-def _image(content: bytes) -> ImageArray:
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as file:
-        return np.asarray(file.convert("RGB"))
-
-
-def _mask(content: bytes) -> MaskArray:
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as file:
-        mask: MaskArray = np.asarray(file.convert("L")) > 127
-        return mask

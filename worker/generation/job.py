@@ -26,10 +26,12 @@ class GenerationJob:
 
     Attributes:
         sampler: samples all blocks; prepared once.
+        first: index of its first candidate; more than 0 where it goes on after another job.
     """
 
     request: GenerationRequest
     sampler: Sampler
+    first: int = 0
 
     @property
     def block_size(self) -> int:
@@ -43,8 +45,8 @@ class GenerationJob:
 
     def indices(self, number: int) -> range:
         """Return the indices of a block's candidates."""
-        first = number * self.block_size
-        return range(first, min(first + self.block_size, self.request.attempts_allowed))
+        first = self.first + number * self.block_size
+        return range(first, min(first + self.block_size, self.first + self.request.attempts_allowed))
 
     def candidate_filter(self) -> CandidateFilter:
         """Make a filter that has seen no candidate yet."""
@@ -81,4 +83,5 @@ def prepare_job(asked: dict[str, Any], loaded: Loaded, drawn: Mapping[str, MaskA
         places=places_of(asked, drawn, loaded.normals),
         defects=asked.get("defects"),
     )
-    return GenerationJob(request, request.sampler(compiles=True))
+    follows = asked.get("follows") or {}
+    return GenerationJob(request, request.sampler(compiles=True), follows.get("first_candidate", 0))

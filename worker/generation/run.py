@@ -38,6 +38,7 @@ from worker.attempt.retry import retry, wait
 from worker.attempt.upload import upload
 from worker.generation.approved import ApprovedPairs
 from worker.generation.blocks import Blocks
+from worker.generation.earlier import EarlierPairs
 from worker.generation.evaluated_job import EvaluatedJob
 from worker.generation.evaluation import STAGE
 from worker.generation.job import GenerationJob, prepare_job
@@ -93,6 +94,7 @@ class _Generation:
         self._folder = folder
         self._report = Reporter(context, record.id, lease.owner)
         self._blocks = Blocks(context, record.id, lease.owner, folder / "blocks", lease.check)
+        self._earlier = EarlierPairs(context, record, lease, folder)
 
     def run(self) -> bool:
         """Do this worker's share; returns whether this worker completed the job."""
@@ -103,7 +105,7 @@ class _Generation:
         drawn = read_drawn(self._context.objects, self._record.id, asked, self._lease.check)
         job = prepare_job(asked, loaded, drawn)
         self._report.request = {**asked, **job.request.settings.as_dict(), "limits": asdict(job.request.limits)}
-        selection = Selection(self._context, self._lease, self._blocks, job)
+        selection = Selection(self._context, self._lease, self._blocks, job, self._earlier)
         selection.look()
         if self._share(job, selection):
             return self._finish(job.request, loaded, selection)
@@ -261,6 +263,7 @@ class _Generation:
             selection.counts,
             normals=self._checked(request.normals),
             evaluation=evaluation,
+            follows=self._earlier.described(),
         )
 
     def _checked(self, items: Iterable[_Item]) -> Iterator[_Item]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from model.generation.filter import CandidateFilter, Counts
@@ -21,17 +21,23 @@ class Selection:
     The filter remembers accepted pairs to find copies of them; a worker that takes over filtering reads them from the
     blocks first. Used by one thread; others may read `counts`, which is replaced and never changed.
 
+    Args:
+        earlier: pairs of other jobs that the job's own pairs must not be copies of.
+
     Attributes:
         counts: the counts that this worker knows.
     """
 
-    def __init__(self, context: Context, lease: Lease, blocks: Blocks, job: GenerationJob) -> None:
+    def __init__(
+        self, context: Context, lease: Lease, blocks: Blocks, job: GenerationJob, earlier: Iterable[Candidate]
+    ) -> None:
         self.counts = Counts()
         self._store = context.store
         self._metrics = context.metrics
         self._lease = lease
         self._blocks = blocks
         self._job = job
+        self._earlier = earlier
         self._candidate_filter: CandidateFilter | None = None
         self._next = 0
         self._accepted: dict[int, list[int]] = {}
@@ -120,7 +126,10 @@ class Selection:
         """Return a filter that knows all accepted pairs, including those that other workers accepted."""
         state = self._retried(lambda: self._store.blocks.judged(self._lease.record))
         if self._candidate_filter is None:
-            self._candidate_filter = self._job.candidate_filter()
+            candidate_filter = self._job.candidate_filter()
+            for candidate in self._earlier:
+                candidate_filter.remember(candidate)
+            self._candidate_filter = candidate_filter
         reached = 0 if state is None else int(state["next_block"])
         self._blocks_done = self._retried(lambda: self._store.blocks.finished(self._lease.record))
         verdicts = (

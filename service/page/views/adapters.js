@@ -40,10 +40,14 @@ export function AdapterView({ id }) {
     <${Progress} record=${adapter} />
     ${adapter.error && html`<${Refused} error=${{ message: adapter.error.detail, errors: adapter.error.problems.map((detail) => ({ detail })) }} />`}
     <${Curve} points=${adapter.loss} label=${t("loss")} />
-    ${samples.length > 0 && html`<section><h2>${t("samples")}</h2><div class="sheets">${samples.map(({ step }) => html`<figure key=${step}>
-      <figcaption>${t("step_of", { n: step })}</figcaption><${Picture} path=${`adapters/${id}/samples/${step}/picture`} alt=${t("sample_step", { n: step })} /></figure>`)}</div></section>`}
+    ${samples.length > 0 && html`<section><h2>${t("samples")}</h2><${Sheet} id=${id} step=${samples[0].step} />
+      ${samples.length > 1 && html`<details><summary>${t("samples_before", { n: samples.length - 1 })}</summary>${samples.slice(1).map(({ step }) => html`<${Sheet} key=${step} id=${id} step=${step} />`)}</details>`}</section>`}
     ${adapter.notes.length > 0 && html`<details><summary>${t("notes")} (${adapter.notes.length})</summary><ul>${adapter.notes.map((note) => html`<li>${note}</li>`)}</ul></details>`}
     ${adapter.card && html`<details><summary>${t("show_card")}</summary><${Facts} facts=${adapter.card} /></details>`}</div>`;
+}
+
+function Sheet({ id, step }) {
+  return html`<figure class="sheet"><figcaption>${t("step_of", { n: step })}</figcaption><${Picture} path=${`adapters/${id}/samples/${step}/picture`} alt=${t("sample_step", { n: step })} /></figure>`;
 }
 
 // Nested facts as a list of terms.

@@ -1,7 +1,8 @@
 // The list of jobs, a new job, and one job.
 import * as api from "../api.js";
 import { number, size, t } from "../texts.js";
-import { asJson, ENDED, Field, go, html, OptionInput, Picture, Progress, Refused, State, useEffect, useList, useRecord, useState, when } from "../ui.js";
+import { asJson, ENDED, Field, go, html, OptionInput, Picture, Progress, Refused, State, useEffect, useList, useRecommended, useRecord, useState, when } from "../ui.js";
+import { Painter } from "./painter.js";
 
 export function JobsView() {
   const [jobs, error] = useList("jobs");
@@ -12,7 +13,7 @@ export function JobsView() {
     ${jobs?.length === 0 && html`<p>${t("no_jobs")}</p>`}
     ${jobs?.length > 0 && html`<div class="scroll"><table>
       <thead><tr><th scope="col">${t("job")}</th><th scope="col">${t("pairs")}</th><th scope="col">${t("state")}</th><th scope="col">${t("created")}</th></tr></thead>
-      <tbody>${jobs.map((job) => html`<tr key=${job.id}><td><a href=${`#/jobs/${job.id}`}>${name(job.adapter_id)}</a> <small>${job.request.selection ? t("selection_of", { by: job.request.selection.by }) : `${t("seed")} ${job.request.seed}`}</small></td>
+      <tbody>${jobs.map((job) => html`<tr key=${job.id}><td><a href=${`#/jobs/${job.id}`}>${name(job.adapter_id)}</a> <small>${job.request.selection ? t("selection_of", { by: job.request.selection.by }) : job.request.follows ? t("follows") : `${t("seed")} ${job.request.seed}`}</small></td>
         <td>${job.counts?.accepted ?? 0} / ${job.request.num_pairs}</td><td><${State} state=${job.state} /></td><td>${when(job.created_at)}</td></tr>`)}</tbody></table></div>`}</div>`;
 }
 
@@ -26,6 +27,7 @@ export function NewJob({ adapter: id }) {
   const [evaluates, setEvaluates] = useState(false);
   const [measured, setMeasured] = useState({});
   const [refused, setRefused] = useState(null);
+  const base = useRecommended(adapter?.request.base);
   useEffect(() => { api.get("options").then(setOptions, setRefused); }, []);
   if (error) return html`<${Refused} error=${error} />`;
   if (!adapter || !options) return html`<p aria-busy="true"></p>`;
@@ -45,12 +47,32 @@ export function NewJob({ adapter: id }) {
     <div class="three"><${Field} id="count" label=${t("count")} type="number" required min="1" max=${options.max_num_pairs} value=${fields.count} onInput=${(event) => setFields({ ...fields, count: event.target.value })} />
       <${Field} id="seed" label=${t("seed")} help=${t("seed_help")} type="number" min="0" value=${fields.seed} onInput=${(event) => setFields({ ...fields, seed: event.target.value })} /></div>
     <${Formats} names=${options.formats} chosen=${formats} onChange=${setFormats} />
+    ${sampling.some((option) => option.name === "region") && html`<${Region} adapter=${id} value=${chosen.region} onChange=${(region) => setChosen({ ...chosen, region })} />`}
     ${adapter.request.held_out ? html`<label class="choice"><input type="checkbox" checked=${evaluates} onChange=${(event) => setEvaluates(event.target.checked)} /> ${t("evaluate")}</label>
       ${evaluates && html`<div class="options">${options.evaluation.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${measured[option.name]} onChange=${(value) => setMeasured({ ...measured, [option.name]: value })} />`)}</div>`}` : html`<p><small>${t("evaluate_none")}</small></p>`}
     <details><summary>${t("advanced")} (${sampling.length + options.limits.length})</summary><p><small>${t("options_help")}</small></p>
-      <div class="options">${sampling.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}
+      <div class="options">${sampling.map((option) => html`<${OptionInput} key=${option.name} kind="sampling" recommended=${chosen.preset === "paper" ? {} : base.sampling} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}
       ${options.limits.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${limits[option.name]} onChange=${(value) => setLimits({ ...limits, [option.name]: value })} />`)}</div></details>
     <button type="submit">${t("generating")}</button></form>`;
+}
+
+// Where defects may lie, painted on a good part; the box around what is painted is a share of every photograph.
+function Region({ adapter, value, onChange }) {
+  const [parts, setParts] = useState([]);
+  const [number, setNumber] = useState(0);
+  const [image, setImage] = useState(null);
+  useEffect(() => { api.get(`adapters/${adapter}/good-parts`).then(({ data }) => setParts(data), () => {}); }, [adapter]);
+  if (!parts.length) return null;
+  const path = `adapters/${adapter}/good-parts/${number}`;
+  const [left, top, right, bottom] = value ? value.split(",").map(Number) : [0, 0, 1, 1];
+  const box = { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%` };
+  return html`<fieldset class="region"><legend>${t("region")}</legend><p><small>${t("region_help")}</small></p>
+    <span class="stack"><${Picture} path=${path} alt=${t("good_part")} />${value && html`<span class="box" style=${box}></span>`}</span>
+    <div class="actions"><label>${t("good_part")} <select value=${number} onChange=${(event) => setNumber(Number(event.target.value))}>${parts.map((part, at) => html`<option value=${at}>${part.name}</option>`)}</select></label>
+      <button type="button" class="outline" onClick=${async () => setImage(await api.blob(path))}>${t("region_paint")}</button>
+      ${value && html`<button type="button" class="outline secondary" onClick=${() => onChange(undefined)}>${t("region_all")}</button>`}</div>
+    ${image && html`<${Painter} title=${t("region")} save=${t("region_use")} image=${image} onBroken=${() => setImage(null)} onClose=${() => setImage(null)}
+      onMask=${(_, shares) => { onChange(shares.map((share) => share.toFixed(4)).join(", ")); setImage(null); }} />`}</fieldset>`;
 }
 
 export function Formats({ names, chosen, onChange }) {
@@ -79,7 +101,7 @@ function MadePairs({ job }) {
     return () => { alive = false; };
   }, [made, job.state]);
   if (!pairs.length) return null;
-  return html`<section><h2>${t(job.state === "succeeded" ? "pairs" : "pairs_so_far")}</h2><ul class="strip">${pairs.map((pair) => html`<li key=${pair.candidate}><${Picture} path=${`jobs/${job.id}/pairs/${pair.candidate}/outline`} alt=${t("image_of", { n: pair.number ?? pair.candidate })} /></li>`)}</ul></section>`;
+  return html`<section><h2>${t(job.state === "succeeded" ? "pairs" : "pairs_so_far")} ${made > pairs.length ? html`<small>${t("of_all", { n: pairs.length, all: made })}</small>` : ""}</h2><ul class="strip">${pairs.map((pair) => html`<li key=${pair.candidate}><${Picture} path=${`jobs/${job.id}/pairs/${pair.candidate}/outline`} alt=${t("image_of", { n: pair.number ?? pair.candidate })} /></li>`)}</ul></section>`;
 }
 
 function RejectedPairs({ job }) {
@@ -122,7 +144,7 @@ export function JobView({ id }) {
         ${["queued", "running"].includes(job.state) && html`<button type="button" class="secondary" onClick=${() => tried(async () => setJob(await api.act(`jobs/${id}/cancel`)))}>${t("cancel")}</button>`}
         ${ENDED.includes(job.state) && html`<button type="button" class="secondary outline" onClick=${remove}>${t("delete")}</button>`}
       </div></div>
-    <p>${chosen ? html`${t("selection_of", { by: chosen.by })} · <a href=${`#/jobs/${chosen.job_id}`}>${t("job")}</a>` : html`<a href=${`#/adapters/${job.adapter_id}`}>${t("adapter")}</a> · ${t("seed")} ${job.request.seed}`} ${job.request.formats.length > 0 && `· ${job.request.formats.map((name) => t(`format_${name}`)).join(", ")}`}</p>
+    <p>${chosen ? html`${t("selection_of", { by: chosen.by })} · <a href=${`#/jobs/${chosen.job_id}`}>${t("job")}</a>` : html`<a href=${`#/adapters/${job.adapter_id}`}>${t("adapter")}</a> · ${t("seed")} ${job.request.seed}${job.request.follows ? html` · <a href=${`#/jobs/${job.request.follows.first_job_id}`}>${t("follows")}</a>` : ""}`} ${job.request.formats.length > 0 && `· ${job.request.formats.map((name) => t(`format_${name}`)).join(", ")}`}</p>
     <${Refused} error=${refused} />
     <${Progress} record=${job} />
     ${job.counts && html`<p role="status">${t("accepted_of", { n: job.counts.accepted, all: job.request.num_pairs })} · ${t("attempts", { n: job.counts.attempts })}</p>`}

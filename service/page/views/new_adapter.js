@@ -1,7 +1,7 @@
 // Photographs, masks, good parts and options of a new adapter.
 import * as api from "../api.js";
-import { t } from "../texts.js";
-import { Field, go, html, OptionInput, Refused, useEffect, useMemo, useRef, useState } from "../ui.js";
+import { methodHelp, t } from "../texts.js";
+import { Field, go, html, OptionInput, Refused, useEffect, useMemo, useRecommended, useRef, useState } from "../ui.js";
 import { Painter } from "./painter.js";
 
 const WORDS = "(?:ground[ _-]?truth|masks?|gt|labels?|seg(?:mentation)?s?|annotations?|anno|defects?)";
@@ -137,6 +137,7 @@ export function NewAdapter() {
   const [refused, setRefused] = useState(null);
   const [sent, setSent] = useState(null);
   const top = useRef();
+  const base = useRecommended(null);
   useEffect(() => { api.get("options").then((found) => { setOptions(found); setMethod(found.default_method); }, setRefused); }, []);
   if (!options) return html`<${Refused} error=${refused} />`;
   const own = options.methods.find((each) => each.name === method);
@@ -197,8 +198,8 @@ export function NewAdapter() {
       <h3>${t("held_images")}</h3><${Pairs} id="files-held" label=${t("drop_pictures")} files=${files.held} drawn=${drawn} errors=${errors} onFiles=${change("held")} onDrawn=${draw} />
       <h3>${t("held_normals")}</h3><${Goods} id="files-held-normals" label=${t("drop_good")} files=${files.heldNormals} errors=${errors} onFiles=${change("heldNormals")} /></details>
     <fieldset><legend><strong>${t("method")}</strong></legend>${options.methods.map(({ name, help }) => html`<div class="choice"><input type="radio" id=${`method-${name}`} name="method" value=${name} checked=${method === name} aria-describedby=${`method-${name}-help`} onChange=${() => { setMethod(name); setChosen({}); }} />
-      <label for=${`method-${name}`}>${name}</label> <small id=${`method-${name}-help`}>${help}</small></div>`)}</fieldset>
-    <details><summary>${t("advanced")} (${own.training.length})</summary><p><small>${t("options_help")}</small></p><div class="options">${own.training.map((option) => html`<${OptionInput} key=${`${method}-${option.name}`} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}</div></details>
+      <label for=${`method-${name}`}>${name}</label> <small id=${`method-${name}-help`}>${methodHelp({ name, help })}</small></div>`)}</fieldset>
+    <details><summary>${t("advanced")} (${own.training.length})</summary><p><small>${t("options_help")}</small></p><div class="options">${own.training.map((option) => html`<${OptionInput} key=${`${method}-${option.name}`} kind="training" recommended=${chosen.preset === "paper" ? {} : base.training} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}</div></details>
     ${sent !== null && html`<div><progress aria-label=${t("progress")} value=${sent} max="1"></progress><p role="status">${t("sending", { n: Math.round(100 * sent) })}</p></div>`}
     <button type="submit" disabled=${sent !== null || !files.pairs.length}>${t("train")}</button>
   </form>`;

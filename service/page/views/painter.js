@@ -142,6 +142,18 @@ class Mask {
     return count / (this.width * this.height);
   }
 
+  // Left, top, right and bottom of what is covered, as shares of the picture.
+  box() {
+    const { data } = this.pen.getImageData(0, 0, this.width, this.height);
+    let [left, top, right, bottom] = [this.width, this.height, 0, 0];
+    for (let i = 0; i < this.width * this.height; i++) {
+      if (data[4 * i + 3] <= 127) continue;
+      const [x, y] = [i % this.width, Math.floor(i / this.width)];
+      [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x + 1), Math.max(bottom, y + 1)];
+    }
+    return [left / this.width, top / this.height, right / this.width, bottom / this.height];
+  }
+
   // A PNG, white on black, without half-covered pixels.
   file() {
     const canvas = this.blank();
@@ -154,7 +166,7 @@ class Mask {
   }
 }
 
-export function Painter({ title, image, mask, onMask, onClose, onBroken }) {
+export function Painter({ title, save, image, mask, onMask, onClose, onBroken }) {
   const canvas = useRef();
   const drawn = useRef(null);
   const view = useRef({ scale: 1, x: 0, y: 0 });
@@ -347,7 +359,7 @@ export function Painter({ title, image, mask, onMask, onClose, onBroken }) {
       <p id="painter-help"><small>${tool === "fill" ? t("fill_help") : tool === "polygon" ? t("polygon_help") : t("type_keys")}</small></p>
       <footer><span role="status">${t("mask")}: ${number(100 * covered)} %</span>
         <button type="button" class="secondary outline" onClick=${onClose}>${t("cancel")}</button>
-        <button type="button" disabled=${covered === 0} onClick=${async () => onMask(await drawn.current.file())}>${t("save_mask")}</button></footer>
+        <button type="button" disabled=${covered === 0} onClick=${async () => onMask(await drawn.current.file(), drawn.current.box())}>${save || t("save_mask")}</button></footer>
     </div>
   <//>`;
 }

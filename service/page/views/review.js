@@ -1,24 +1,25 @@
 // Every pair of a job: look, approve, reject, change the mask; the approved ones become a dataset.
 import * as api from "../api.js";
-import { number, t } from "../texts.js";
-import { Dialog, Field, go, html, Picture, Refused, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../ui.js";
+import { language, number, t } from "../texts.js";
+import { Component, Dialog, ENDED, Field, go, html, Picture, Progress, Refused, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
 import { Formats } from "./jobs.js";
 import { Painter } from "./painter.js";
 
 const score = (pair) => (pair.scores.score ?? 0).toFixed(2);
 const TILE = { width: 184, height: 236 };
+const GAP = 8;
 const AHEAD = 2;
 const DELAY = 60;
 
-// What a person decided, kept by the browser until the dataset is made: candidate → decision, time and new mask.
+// What a person decided, kept by the browser until the dataset is made: key of a pair → decision, time and new mask.
 function useDecisions(job) {
   const kept = `pairforge-review-${job}`;
   const [decisions, setDecisions] = useState(() => new Map(JSON.parse(localStorage.getItem(kept) || "[]")));
-  const decide = (candidates, change) => setDecisions((before) => {
+  const decide = (keys, change) => setDecisions((before) => {
     const next = new Map(before);
-    for (const candidate of candidates) {
-      if (change === null) next.delete(candidate);
-      else next.set(candidate, { ...next.get(candidate), ...change, at: new Date().toISOString() });
+    for (const key of keys) {
+      if (change === null) next.delete(key);
+      else next.set(key, { ...next.get(key), ...change, at: new Date().toISOString() });
     }
     try { localStorage.setItem(kept, JSON.stringify([...next])); } catch { /* too many masks for the browser's store: they are kept until the page is left */ }
     return next;
@@ -26,8 +27,28 @@ function useDecisions(job) {
   return [decisions, decide];
 }
 
+// A job with all that follow it to replace rejected pairs, in the order in which they were asked for.
+async function seriesOf(job) {
+  if (job.request.selection) return [job];
+  const all = await api.all(`jobs?adapter_id=${job.adapter_id}`, 100);
+  const following = all.filter((other) => other.request.follows?.first_job_id === job.id);
+  return [job, ...following.sort((a, b) => (a.id < b.id ? -1 : 1))];
+}
+
+// The pairs of jobs, or their rejected candidates, numbered through.
+async function pairsOf(jobs, rejected = false) {
+  const found = [];
+  for (const job of jobs) found.push(...named(job, await api.all(`jobs/${job}/pairs${rejected ? "?rejected=true" : ""}`, 1000)));
+  return rejected ? found : numbered(found);
+}
+
+const named = (job, pairs) => pairs.map((pair) => ({ ...pair, job, key: `${job}/${pair.candidate}`, name: pair.candidate }));
+const numbered = (pairs) => pairs.map((pair, name) => ({ ...pair, name }));
+
+const FIRST = 60; // pairs that are shown before the others have come
+
 export function Review({ id }) {
-  const [job, setJob] = useState(null);
+  const [series, setSeries] = useState(null);
   const [pairs, setPairs] = useState(null);
   const [error, setError] = useState(null);
   const [refused, setRefused] = useState(null);
@@ -44,38 +65,58 @@ export function Review({ id }) {
   const [rejected, setRejected] = useState([]);
   const here = useRef(0);
 
+  const load = async () => {
+    try {
+      if (!pairs) api.get(`jobs/${id}/pairs?limit=${FIRST}`).then(({ data }) => setPairs((known) => known || numbered(named(id, data))), () => {});
+      const job = await api.get(`jobs/${id}`);
+      const first = job.request.follows?.first_job_id;
+      if (first && await api.get(`jobs/${first}`).catch(() => null)) { location.replace(`#/jobs/${first}/review`); return; }
+      const found = await seriesOf(job);
+      const made = found.filter(({ state: reached }) => reached === "succeeded").map((each) => each.id);
+      setPairs(await pairsOf(made));
+      setSeries(found);
+      setRejected(await pairsOf(made, true));
+    } catch (problem) { setError(problem); }
+  };
   useEffect(() => {
-    api.get(`jobs/${id}`).then((found) => { setJob(found); setFormats(new Set(found.request.formats)); }, setError);
-    api.all(`jobs/${id}/pairs`, 1000).then(setPairs, setError);
-    api.all(`jobs/${id}/pairs?rejected=true`, 1000).then(setRejected, () => {});
+    load();
     api.get("options").then((found) => setNames(found.formats), () => {});
   }, [id]);
+  useEffect(() => { if (series) setFormats(new Set(series[0].request.formats)); }, [series === null]);
 
-  const state = (pair) => decisions.get(pair.candidate)?.decision || "open";
+  const state = (pair) => decisions.get(pair.key)?.decision || "open";
   const reasons = useMemo(() => [...new Set(rejected.flatMap((pair) => pair.reasons))].sort(), [rejected]);
+  const types = useMemo(() => [...new Set((pairs || []).map((pair) => pair.defect).filter(Boolean))].sort(), [pairs]);
+  const [kind, wanted] = filter.includes(":") ? [filter.slice(0, filter.indexOf(":")), filter.slice(filter.indexOf(":") + 1)] : [filter, null];
+  const decided = ["open", "approved", "rejected"].includes(kind);
   const shown = useMemo(() => {
-    const all = filter.startsWith("reason:") ? rejected.filter((pair) => pair.reasons.includes(filter.slice(7))) : (pairs || []).filter((pair) => filter === "all" || state(pair) === filter);
+    const all = kind === "reason" ? rejected.filter((pair) => pair.reasons.includes(wanted))
+      : (pairs || []).filter((pair) => (kind === "type" ? pair.defect === wanted : kind === "all" || state(pair) === kind));
     const sign = order === "score_down" ? -1 : 1;
-    return order === "made" ? all : [...all].sort((a, b) => sign * ((a.scores.score ?? 0) - (b.scores.score ?? 0)) || a.candidate - b.candidate);
-  }, [pairs, rejected, filter, order, filter === "all" || filter.startsWith("reason:") ? null : decisions]);
+    return order === "made" ? all : [...all].sort((a, b) => sign * ((a.scores.score ?? 0) - (b.scores.score ?? 0)) || a.name - b.name);
+  }, [pairs, rejected, filter, order, decided ? decisions : null]);
 
   if (error) return html`<${Refused} error=${error} />`;
-  if (!pairs || !job) return html`<p aria-busy="true"></p>`;
+  if (!pairs) return html`<p aria-busy="true"></p>`;
   const approved = pairs.filter((pair) => state(pair) === "approved");
   const left = pairs.filter((pair) => state(pair) === "rejected").length;
-  const readOnly = filter.startsWith("reason:");
-  const set = (pair, decision) => !readOnly && decide([pair.candidate], decision === null ? null : { decision });
+  const undecided = pairs.length - approved.length - left;
+  const readOnly = kind === "reason";
+  const set = (pair, decision) => !readOnly && decide([pair.key], decision === null ? null : { decision });
 
   const deliver = async (event) => {
     event.preventDefault();
     setRefused(null);
     localStorage.setItem("pairforge-reviewer", reviewer);
-    const list = approved.map(({ candidate }) => ({ candidate, at: decisions.get(candidate).at, ...(decisions.get(candidate).mask ? { mask: decisions.get(candidate).mask } : {}) }));
+    const list = approved.map(({ key, job, candidate }) => {
+      const { at: time, mask } = decisions.get(key);
+      return { candidate, job_id: job, at: time, ...(mask ? { mask } : {}) };
+    });
     try { go(`#/jobs/${(await api.post(`jobs/${id}/selections`, { reviewer, approved: list, formats: [...formats] })).id}`); } catch (problem) { setRefused(problem); }
   };
   const paint = async (pair) => {
-    const own = decisions.get(pair.candidate)?.mask;
-    const fetched = (name) => api.blob(`jobs/${id}/pairs/${pair.candidate}/${name}`);
+    const own = decisions.get(pair.key)?.mask;
+    const fetched = (name) => api.blob(`jobs/${pair.job}/pairs/${pair.candidate}/${name}`);
     const image = await fetched("image");
     const mask = own ? new Blob([Uint8Array.from(atob(own), (c) => c.charCodeAt(0))], { type: "image/png" }) : await fetched("mask");
     setPainting({ pair, image, mask });
@@ -84,7 +125,7 @@ export function Review({ id }) {
     const bytes = new Uint8Array(await blob.arrayBuffer());
     let text = "";
     for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-    decide([painting.pair.candidate], { decision: "approved", mask: btoa(text) });
+    decide([painting.pair.key], { decision: "approved", mask: btoa(text) });
     setPainting(null);
   };
   // Keys come faster than the page is drawn, so the place is kept beside it.
@@ -93,7 +134,7 @@ export function Review({ id }) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const [pressed, pair] = [event.key.toLowerCase(), shown[here.current]];
     // Where the decision takes the pair out of the list, the next one comes to its place.
-    const next = here.current + (filter === "all" ? 1 : 0);
+    const next = here.current + (decided ? 0 : 1);
     if (pressed === "a") { set(pair, "approved"); move(next); }
     else if (pressed === "r") { set(pair, "rejected"); move(next); }
     else if (pressed === "u") set(pair, null);
@@ -103,36 +144,66 @@ export function Review({ id }) {
   };
 
   return html`<div><div class="title"><h1>${t("review")}</h1><div class="actions"><a role="button" class="secondary outline" href=${`#/jobs/${id}`}>${t("back_to_job")}</a></div></div>
-    <p role="status" class="sum">${t("approved_of", { n: approved.length, r: left, u: pairs.length - approved.length - left, all: pairs.length })}</p>
+    <p role="status" class="sum">${t("approved_of", { n: approved.length, r: left, u: undecided, all: pairs.length })}</p>
     <form class="bar" onSubmit=${(event) => event.preventDefault()}>
       <label>${t("filter")} <select value=${filter} onChange=${(event) => { setFilter(event.target.value); here.current = 0; setAt(0); }}>
         ${["all", "open", "approved", "rejected"].map((name) => html`<option value=${name}>${t(name)}</option>`)}
+        ${types.length > 1 && html`<optgroup label=${t("types")}>${types.map((type) => html`<option value=${`type:${type}`}>${type}</option>`)}</optgroup>`}
         ${reasons.length > 0 && html`<optgroup label=${t("rejected_reasons")}>${reasons.map((reason) => html`<option value=${`reason:${reason}`}>${t(`reason_${reason}`)}</option>`)}</optgroup>`}</select></label>
       <label>${t("order")} <select value=${order} onChange=${(event) => { setOrder(event.target.value); here.current = 0; setAt(0); }}>${["made", "score_down", "score_up"].map((name) => html`<option value=${name}>${t(`order_${name}`)}</option>`)}</select></label>
       <label class="choice"><input type="checkbox" checked=${outlines} onChange=${(event) => setOutlines(event.target.checked)} /> ${t("outlines")}</label>
-      ${!readOnly && html`<button type="button" class="small outline" onClick=${() => decide(shown.filter((pair) => state(pair) === "open").map((pair) => pair.candidate), { decision: "approved" })}>${t("all_of_them")}</button>`}
+      ${!readOnly && html`<button type="button" class="small outline" disabled=${!series} onClick=${() => decide(shown.filter((pair) => state(pair) === "open").map((pair) => pair.key), { decision: "approved" })}>${t("all_of_them")}</button>`}
     </form>
     <p id="review-help"><small>${t("review_help")}</small></p>
-    ${shown.length ? html`<${Grid} job=${id} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${at} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${open !== null || painting !== null} />` : html`<p>${t("no_pairs_here")}</p>`}
+    ${shown.length ? html`<${Grid} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${at} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${open !== null || painting !== null} />` : html`<p>${t("no_pairs_here")}</p>`}
+    ${series && !series[0].request.selection && html`<${Replacements} series=${series} approved=${approved.length} undecided=${undecided} onChange=${load} />`}
     <form class="deliver" onSubmit=${deliver}>
       <h2>${t("delivered")}</h2><p>${t("selection_help", { n: approved.length })}</p><${Refused} error=${refused} />
       <${Field} id="reviewer" label=${t("reviewer")} help=${t("reviewer_help")} required maxlength="80" value=${reviewer} onInput=${(event) => setReviewer(event.target.value)} />
       <${Formats} names=${names} chosen=${formats} onChange=${setFormats} />
-      <button type="submit" disabled=${!approved.length}>${t("delivered")}</button>
+      <button type="submit" disabled=${!series || !approved.length}>${t("delivered")}</button>
     </form>
-    ${open !== null && shown[open] && html`<${Large} key=${shown[open].candidate} job=${id} pair=${shown[open]} decision=${decisions.get(shown[open].candidate)} readOnly=${readOnly}
+    ${open !== null && shown[open] && html`<${Large} key=${shown[open].key} pair=${shown[open]} decision=${decisions.get(shown[open].key)} readOnly=${readOnly}
       onDecide=${(decision) => set(shown[open], decision)} onMove=${(by) => { const next = Math.min(shown.length - 1, Math.max(0, open + by)); setOpen(next); move(next); }}
       onPaint=${() => paint(shown[open])} onClose=${() => setOpen(null)} />`}
-    ${painting && html`<${Painter} title=${t("mask_of", { n: painting.pair.number ?? painting.pair.candidate })} image=${painting.image} mask=${painting.mask} onMask=${painted} onBroken=${() => setPainting(null)} onClose=${() => setPainting(null)} />`}</div>`;
+    ${painting && html`<${Painter} title=${t("mask_of", { n: painting.pair.name })} image=${painting.image} mask=${painting.mask} onMask=${painted} onBroken=${() => setPainting(null)} onClose=${() => setPainting(null)} />`}</div>`;
+}
+
+// New pairs for the rejected ones: as many as are missing, asked for again and again until enough are approved.
+function Replacements({ series, approved, undecided, onChange }) {
+  const [wanted, setWanted] = useState(String(series[0].request.num_pairs));
+  const [refused, setRefused] = useState(null);
+  const running = series.filter((job) => !ENDED.includes(job.state));
+  const last = series.filter((job) => job.state === "succeeded").at(-1);
+  const missing = Math.max(0, Number(wanted) - approved - undecided);
+  const replace = async (event) => {
+    event.preventDefault();
+    setRefused(null);
+    try { await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing }); await onChange(); } catch (problem) { setRefused(problem); }
+  };
+  return html`<form class="deliver" onSubmit=${replace}><h2>${t("replacements")}</h2>
+    <${Refused} error=${refused} />
+    <${Field} id="wanted" label=${t("wanted")} help=${t("wanted_help")} type="number" min="1" required value=${wanted} onInput=${(event) => setWanted(event.target.value)} />
+    <p role="status">${t("missing", { n: missing, a: approved, u: undecided })}</p>
+    ${running.map((job) => html`<${Following} key=${job.id} id=${job.id} onEnd=${onChange} />`)}
+    ${series.at(-1).state === "failed" && html`<${Refused} error=${{ message: series.at(-1).error.detail, errors: [] }} />`}
+    <button type="submit" disabled=${!missing || running.length > 0}>${t(missing === 1 ? "replace_one" : "replace", { n: missing })}</button></form>`;
+}
+
+// A job that makes new pairs while the others are reviewed.
+function Following({ id, onEnd }) {
+  const [job] = useRecord(`jobs/${id}`);
+  useEffect(() => { if (job && ENDED.includes(job.state)) onEnd(); }, [job?.state]);
+  return job && html`<div><p><a href=${`#/jobs/${id}`}>${t("replacing", { n: job.request.num_pairs })}</a></p><${Progress} record=${job} /></div>`;
 }
 
 // Only the rows in sight are in the document.
-function Grid({ job, pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey, onDecide, readOnly, paused }) {
+function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey, onDecide, readOnly, paused }) {
   const box = useRef();
   const [view, setView] = useState({ top: 0, height: 600, width: 920, columns: 5 });
   const wanted = useRef(false);
   useLayoutEffect(() => {
-    const measure = () => setView({ top: box.current.scrollTop, height: box.current.clientHeight, width: box.current.clientWidth, columns: Math.max(1, Math.floor(box.current.clientWidth / TILE.width)) });
+    const measure = () => setView({ top: box.current.scrollTop, height: box.current.clientHeight, width: box.current.clientWidth, columns: Math.max(1, Math.floor((box.current.clientWidth + GAP) / TILE.width)) });
     const watcher = new ResizeObserver(measure);
     watcher.observe(box.current);
     measure();
@@ -151,6 +222,8 @@ function Grid({ job, pairs, state, decisions, outlines, at, here, onAt, onOpen, 
     if (top + TILE.height > box.current.scrollTop + view.height) box.current.scrollTop = top + TILE.height - view.height;
     box.current.querySelector(`[data-index="${focused}"] .open`)?.focus({ preventScroll: true });
   }, [focused, view, paused]);
+  const on = useRef({});
+  Object.assign(on.current, { at: onAt, open: onOpen, key: onKey, decide: onDecide });
   const move = (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -pairs.length, End: pairs.length, PageDown: columns * 3, PageUp: -columns * 3 }[event.key];
     if (step === undefined) return;
@@ -158,24 +231,36 @@ function Grid({ job, pairs, state, decisions, outlines, at, here, onAt, onOpen, 
     wanted.current = true;
     onAt(here.current + step);
   };
-  return html`<div class="grid" ref=${box} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
+  return html`<div class="grid" ref=${box} style=${{ height: `min(72vh, 900px, ${rows * TILE.height + GAP}px)` }} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
     onScroll=${() => setView((before) => (Math.abs(before.top - box.current.scrollTop) < TILE.height / 2 && box.current.scrollTop > 0 ? before : { ...before, top: box.current.scrollTop }))}>
     <ul style=${{ height: `${rows * TILE.height}px` }} aria-describedby="review-help">
       ${visible.map((pair, offset) => {
         const index = first * columns + offset;
-        const own = readOnly ? "rejected" : state(pair);
         const [left, top] = [Math.floor((index % columns) * (view.width / columns)), Math.floor(index / columns) * TILE.height];
-        const label = t("pair_state", { n: pair.number ?? pair.candidate, score: score(pair), state: t(own) });
-        return html`<li key=${pair.candidate} data-index=${index} class="tile ${own}" aria-setsize=${pairs.length} aria-posinset=${index + 1} style=${{ transform: `translate(${left}px, ${top}px)` }}>
-          <button type="button" class="open" tabindex=${index === focused ? 0 : -1} aria-label=${label}  onClick=${() => { onAt(index); onOpen(index); }} onKeyDown=${onKey}>
-            <${Picture} path=${`jobs/${job}/pairs/${pair.candidate}/${outlines ? "outline" : "thumbnail"}`} alt="" delay=${DELAY} /></button>
-          <p><span>${pair.number ?? pair.candidate}</span> <span>${score(pair)}</span>${decisions.get(pair.candidate)?.mask ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
-          ${readOnly ? html`<small>${pair.reasons.map((reason) => t(`reason_${reason}`)).join(", ")}</small>` : html`<div class="choose">
-            <button type="button" tabindex="-1" aria-pressed=${own === "approved"} aria-label=${`${t("accept")}: ${t("pair", { n: pair.number })}`} class="yes" onClick=${() => onDecide(pair, own === "approved" ? null : "approved")}>✓</button>
-            <button type="button" tabindex="-1" aria-pressed=${own === "rejected"} aria-label=${`${t("reject")}: ${t("pair", { n: pair.number })}`} class="no" onClick=${() => onDecide(pair, own === "rejected" ? null : "rejected")}>✗</button></div>`}
-        </li>`;
+        return html`<${Tile} key=${pair.key} pair=${pair} index=${index} left=${left} top=${top} count=${pairs.length} own=${readOnly ? "rejected" : state(pair)} changed=${!!decisions.get(pair.key)?.mask}
+          picture=${outlines ? "outline" : "thumbnail"} focusable=${index === focused} readOnly=${readOnly} language=${language()} on=${on} />`;
       })}
     </ul></div>`;
+}
+
+// One pair; drawn again when something of it has changed, and not because others came into sight.
+class Tile extends Component {
+  shouldComponentUpdate(next) {
+    return Object.keys(next).some((name) => next[name] !== this.props[name]);
+  }
+
+  render({ pair, index, left, top, count, own, changed, picture, focusable, readOnly, on }) {
+    const label = t("pair_state", { n: pair.name, score: score(pair), state: t(own) });
+    const choice = (name, action, decision, sign) => html`<button type="button" tabindex="-1" aria-pressed=${own === decision} aria-label=${`${action}: ${t("pair", { n: pair.name })}`} class=${name}
+      onClick=${() => on.current.decide(pair, own === decision ? null : decision)}>${sign}</button>`;
+    return html`<li data-index=${index} class="tile ${own}" aria-setsize=${count} aria-posinset=${index + 1} style=${{ transform: `translate(${left}px, ${top}px)` }}>
+      <button type="button" class="open" tabindex=${focusable ? 0 : -1} aria-label=${label} onClick=${() => { on.current.at(index); on.current.open(index); }} onKeyDown=${(event) => on.current.key(event)}>
+        <${Picture} path=${`jobs/${pair.job}/pairs/${pair.candidate}/${picture}`} alt="" delay=${DELAY} /></button>
+      <p><span>${pair.name}</span> <span>${score(pair)}</span>${changed ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
+      ${readOnly ? html`<small>${pair.reasons.map((reason) => t(`reason_${reason}`)).join(", ")}</small>` : html`<div class="choose">
+        ${choice("yes", t("accept"), "approved", "✓")}${choice("no", t("reject"), "rejected", "✗")}</div>`}
+    </li>`;
+  }
 }
 
 // The outline of a mask over the picture, as wide on every screen.
@@ -185,7 +270,7 @@ function Outline({ source }) {
     let alive = true;
     const picture = new Image();
     picture.onload = () => {
-      if (!alive) return;
+      if (!alive || !canvas.current) return; // closed before the mask had come
       const scale = Math.min(1, 900 / Math.max(picture.width, picture.height)) * (Math.max(picture.width, picture.height) < 450 ? 2 : 1);
       const [w, h] = [Math.round(picture.width * scale), Math.round(picture.height * scale)];
       Object.assign(canvas.current, { width: w, height: h });
@@ -203,15 +288,15 @@ function Outline({ source }) {
   return html`<canvas ref=${canvas} aria-hidden="true"></canvas>`;
 }
 
-function Large({ job, pair, decision, readOnly, onDecide, onMove, onPaint, onClose }) {
-  const base = `jobs/${job}/pairs/${pair.candidate}`;
+function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose }) {
+  const base = `jobs/${pair.job}/pairs/${pair.candidate}`;
   const [detail, setDetail] = useState(null);
   const [mask, setMask] = useState(null);
   const [share, setShare] = useState(100);
   const [outline, setOutline] = useState(true);
   useEffect(() => { api.get(base).then(setDetail, () => {}); }, [base]);
   useEffect(() => { if (decision?.mask) setMask(`data:image/png;base64,${decision.mask}`); else api.picture(`${base}/mask`).then(setMask, () => {}); }, [base, decision?.mask]);
-  const name = pair.number ?? pair.candidate;
+  const { name } = pair;
   const own = readOnly ? "rejected" : decision?.decision || "open";
   const keys = (event) => {
     if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey) return;
@@ -222,12 +307,13 @@ function Large({ job, pair, decision, readOnly, onDecide, onMove, onPaint, onClo
     <div class="picture"><div class="stack">
       ${pair.normal && html`<${Picture} path=${`${base}/good-part`} alt=${t("good_part")} />`}
       <span class=${pair.normal ? "over" : ""} style=${pair.normal ? { clipPath: `inset(0 ${100 - share}% 0 0)` } : {}}><${Picture} path=${`${base}/image`} alt=${t("image_of", { n: name })} />${outline && mask && html`<${Outline} source=${mask} />`}</span>
-      </div>
+      ${pair.normal && share > 0 && share < 100 && html`<span class="split" style=${{ left: `${share}%` }}></span>`}</div>
       ${pair.normal && html`<label>${t("compare")}<input type="range" min="0" max="100" value=${share} onInput=${(event) => setShare(Number(event.target.value))} /></label>`}
       <label class="choice"><input type="checkbox" checked=${outline} onChange=${() => setOutline(!outline)} /> ${t("outline")} (O)</label>
     </div>
     <div class="side">
-      <p><span class="state ${own === "approved" ? "succeeded" : own === "rejected" ? "failed" : ""}">${t(own)}</span> ${decision?.mask ? t("touched_up") : ""}</p>
+      <div class="actions"><button type="button" class="small outline secondary" onClick=${() => onMove(-1)}>← ${t("previous")}</button><button type="button" class="small outline secondary" onClick=${() => onMove(1)}>${t("next")} →</button>
+        <span class="state ${own === "approved" ? "succeeded" : own === "rejected" ? "failed" : ""}">${t(own)}</span> ${decision?.mask ? t("touched_up") : ""}</div>
       ${pair.reasons.map((reason) => html`<p>${t(`reason_${reason}`)}</p>`)}
       <p><strong>${t("score")} ${score(pair)}</strong>${pair.normal ? html`<br /><small>${t("background_on", { name: pair.normal })}</small>` : ""}</p>
       ${!readOnly && html`<div class="actions"><button type="button" onClick=${() => onDecide("approved")}>${t("accept")} (A)</button><button type="button" class="secondary" onClick=${() => onDecide("rejected")}>${t("reject")} (R)</button>
@@ -235,6 +321,5 @@ function Large({ job, pair, decision, readOnly, onDecide, onMove, onPaint, onClo
       <div class="pictures"><figure><${Picture} path=${`${base}/mask`} alt=${t("mask_of", { n: name })} /><figcaption>${t("mask")} ${pair.mask_fraction != null ? `${number(100 * pair.mask_fraction)} %` : ""}</figcaption></figure>
         ${detail?.nearest_real && html`<figure><${Picture} path=${`${base}/nearest-real`} alt=${t("looks_like", { name: detail.nearest_real.name })} /><figcaption>${t("looks_like", { name: detail.nearest_real.name })}, ${t("likeness", { n: number(detail.nearest_real.likeness) })}</figcaption></figure>`}</div>
       <details><summary>${t("scores")}</summary><dl class="facts">${Object.entries(pair.scores).map(([key, value]) => html`<dt>${key.replaceAll("_", " ")}</dt><dd>${value == null ? "–" : number(value)}</dd>`)}</dl></details>
-      <div class="actions"><button type="button" class="small outline secondary" onClick=${() => onMove(-1)}>← ${t("previous")}</button><button type="button" class="small outline secondary" onClick=${() => onMove(1)}>${t("next")} →</button></div>
     </div></div><//>`;
 }

@@ -1,14 +1,11 @@
-"""The page in a real browser: the whole way with a worker, and what needs the API alone."""
+"""The page in a real browser: what needs the API alone, and no worker."""
 
 from __future__ import annotations
 
-import io
-import json
+import base64
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import httpx2
 import numpy as np
@@ -17,7 +14,6 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 from redis import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model.diffusion.base import SHIPPED
 from model.export.dataset import Provenance, write_dataset
 from model.types import Candidate
 from service.core import api_keys, object_keys
@@ -26,145 +22,30 @@ from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import serving
-from tests.service.embedded.running import Up, pictures
 from tests.service.page.conftest import serious_findings
+from tests.service.page.way import files
 from tests.support.servers import MakeSettings
 
 pytestmark = pytest.mark.timeout(300)
 
 PAIRS = 1000
 PREFIX = "/tools/pairforge"
+TRANSFER = """(files) => {
+  const transfer = new DataTransfer();
+  for (const { name, content } of files) {
+    transfer.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name, { type: "image/png" }));
+  }
+  return transfer;
+}"""
+"""What a browser hands over when files are dropped."""
+
 IN_VIEW = 80
 """More tiles than that are never in the document, however many pairs there are."""
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with Up(tmp_path_factory.mktemp("stacks") / "page", SHIPPED / "mini", lease_seconds=20) as up:
-        yield up
 
 
 @pytest.fixture
 def keyless(server_settings: MakeSettings, objects: ObjectStore, tmp_path: Path) -> Settings:
     return server_settings(require_keys=False, spool_dir=tmp_path)
-
-
-def files(kind: str, count: int) -> list[Path]:
-    return pictures(kind)[:count]
-
-
-def test_from_a_drawn_mask_to_an_approved_dataset(browser: Browser, page: Page, stack: Up, tmp_path: Path) -> None:
-    page.goto(stack.url)
-    expect(page.get_by_role("heading", name="Adapters", exact=True)).to_be_visible()
-    assert serious_findings(page) == []
-    page.get_by_role("button", name="New adapter").click()
-    # Three photographs come with masks, in any order; the fourth mask is drawn.
-    page.locator("#files-pairs").set_input_files(files("masks", 3))
-    page.locator("#files-pairs").set_input_files(files("images", 4))
-    page.locator("#files-normals").set_input_files(pictures("normals"))
-    expect(page.get_by_text("1 of 4 photographs have no mask yet")).to_be_visible()
-    draw_the_missing_mask(page)
-    train(page)
-    job = generate(page)
-    look_through(page)
-    content = approved(page, tmp_path / "approved.zip")
-    with ZipFile(io.BytesIO(content)) as file:
-        described = json.loads(file.read("dataset.json"))
-        rows = [json.loads(line) for line in file.read("manifest.jsonl").splitlines()]
-        assert "coco/instances_rle.json" in file.namelist()
-    assert described["selection"]["job_id"] == job
-    assert described["selection"]["by"] == "Ada"
-    assert [row["review"]["mask_touched_up"] for row in rows] == [False, False, True]
-
-
-def draw_the_missing_mask(page: Page) -> None:
-    """Brush over the hole, take it back, do it again, and fill what looks alike."""
-    page.get_by_role("button", name="Draw the mask").click()
-    canvas = page.get_by_role("application")
-    use = page.get_by_role("button", name="Use this mask")
-    expect(use).to_be_disabled()
-    box = canvas.bounding_box()
-    assert box is not None
-    x, y = box["x"] + box["width"] * 0.467, box["y"] + box["height"] * 0.763
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 15, y + 5, steps=4)
-    page.mouse.up()
-    expect(use).to_be_enabled()
-    page.get_by_role("button", name="Undo").click()
-    expect(use).to_be_disabled()
-    page.get_by_role("button", name="Redo").click()
-    expect(use).to_be_enabled()
-    page.get_by_role("button", name="Fill").click()
-    page.mouse.click(x, y)
-    assert serious_findings(page) == []
-    use.click()
-    expect(page.get_by_text("drawn here")).to_be_visible()
-
-
-def train(page: Page) -> None:
-    page.get_by_label("Name", exact=True).fill("plates")
-    page.get_by_label("Object", exact=True).fill("steel plate")
-    page.get_by_label("Defect", exact=True).fill("hole")
-    page.get_by_label("copy-paste").check()
-    assert serious_findings(page) == []
-    page.get_by_role("button", name="Train").click()
-    expect(page.get_by_role("button", name="Generate pairs")).to_be_visible(timeout=120_000)
-    expect(page.get_by_role("img", name="Samples at step 0")).to_be_visible()
-    assert serious_findings(page) == []
-
-
-def generate(page: Page) -> str:
-    """The id of the job."""
-    page.get_by_role("button", name="Generate pairs").click()
-    page.get_by_label("Number of pairs").fill("12")
-    page.get_by_label("Seed").fill("7")
-    page.get_by_label("COCO").check()
-    assert serious_findings(page) == []
-    page.get_by_role("button", name="Generate", exact=True).click()
-    expect(page.get_by_role("img", name=re.compile("Image of pair")).first).to_be_visible(timeout=120_000)
-    expect(page.get_by_role("button", name="Review the pairs")).to_be_visible(timeout=120_000)
-    expect(page.get_by_text("12 of 12 accepted")).to_be_visible()
-    assert serious_findings(page) == []
-    return page.url.rpartition("/")[2]
-
-
-def look_through(page: Page) -> None:
-    """Approve two by key, reject one, and change the mask of a fourth by the keyboard alone."""
-    page.get_by_role("button", name="Review the pairs").click()
-    page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
-    for key in ("a", "a", "r"):
-        page.keyboard.press(key)
-    expect(page.get_by_text("2 approved, 1 rejected, 9 open of 12")).to_be_visible()
-    page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog", name="Pair 3")
-    expect(dialog.get_by_role("img", name=re.compile("Nearest real defect"))).to_be_visible()
-    dialog.get_by_role("slider").fill("40")
-    assert serious_findings(page) == []
-    dialog.get_by_role("button", name="Change the mask").click()
-    painter = page.get_by_role("dialog", name="Mask of pair 3")
-    painter.get_by_role("application").focus()
-    for key in ("ArrowRight", "ArrowDown", " "):
-        page.keyboard.press(key)
-    painter.get_by_role("button", name="Use this mask").click()
-    expect(dialog.get_by_text("mask changed")).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(page.get_by_text("3 approved, 1 rejected, 8 open of 12")).to_be_visible()
-    assert serious_findings(page) == []
-
-
-def approved(page: Page, path: Path) -> bytes:
-    """The dataset of what was approved, which is still known when the page is opened again."""
-    page.reload()
-    expect(page.get_by_text("3 approved, 1 rejected, 8 open of 12")).to_be_visible()
-    page.get_by_label("Your name").fill("Ada")
-    page.get_by_role("button", name="Make the dataset").click()
-    download = page.get_by_role("button", name="Download the dataset")
-    expect(download).to_be_visible(timeout=60_000)
-    with page.expect_download() as downloading:
-        download.click()
-    downloading.value.save_as(path)
-    return path.read_bytes()
 
 
 def test_a_refusal_is_shown_at_the_file_it_is_about(browser: Browser, page: Page, keyless: Settings) -> None:
@@ -184,6 +65,31 @@ def test_a_refusal_is_shown_at_the_file_it_is_about(browser: Browser, page: Page
         expect(cards.nth(0).get_by_role("alert")).to_have_count(0)
         assert serious_findings(page) == []
         assert httpx2.get(f"{url}/v1/adapters").json()["data"] == []
+
+
+def test_files_that_are_dropped_together_are_matched_by_name_and_by_look(
+    browser: Browser, page: Page, keyless: Settings
+) -> None:
+    dropped = [
+        {"name": name, "content": base64.b64encode(path.read_bytes()).decode()}
+        for name, path in (
+            ("007.png", files("masks", 1)[0]),  # of one name with its photograph
+            ("007.PNG", files("images", 1)[0]),
+            ("008_mask.png", files("masks", 2)[1]),
+            ("008.png", files("images", 2)[1]),
+            ("009_mask.png", files("masks", 3)[2]),  # of nothing
+        )
+    ]
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/adapters/new")
+        transfer = page.evaluate_handle(TRANSFER, dropped)
+        page.locator(".drop").first.dispatch_event("drop", {"dataTransfer": transfer})
+        cards = page.locator(".uploads li")
+        expect(cards).to_have_count(3)
+        expect(cards.nth(0).get_by_role("img", name="Mask for 007.PNG")).to_be_visible()
+        expect(cards.nth(1).get_by_role("img", name="Mask for 008.png")).to_be_visible()
+        expect(cards.nth(2).get_by_text("No photograph has a name that fits this mask.")).to_be_visible()
+        assert serious_findings(page) == []
 
 
 def payload(name: str, content: bytes) -> FilePayload:
@@ -222,6 +128,37 @@ def test_a_mask_is_drawn_by_polygon_zoomed_in_and_by_the_keyboard_alone(
         for key in ("p", "ArrowUp", " ", "ArrowRight", "ArrowRight", " ", "ArrowDown", "ArrowDown", " ", "Enter"):
             page.keyboard.press(key)
         expect(covered).not_to_have_text("Mask: 0 %")
+
+
+def test_where_defects_may_lie_is_painted_on_a_good_part(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore
+) -> None:
+    named = [*(("images", path) for path in files("images", 3)), *(("masks", path) for path in files("masks", 3))]
+    named += [("normals", path) for path in files("normals", 2)]
+    parts = [(f"{kind}[]", (path.name, path.read_bytes(), "image/png")) for kind, path in named]
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        answer = client.post("/adapters", data={"name": "plates", "method": "anomalydiffusion"}, files=parts)
+        adapter = str(answer.json()["id"])
+        assert store.claims.claim(adapter, "w")
+        assert store.claims.succeed(adapter, "w", {"card": {}, "loss": [], "bytes": 1, "request": {}, "samples": {}}, 1)
+        page.goto(f"{url}/#/adapters/{adapter}/generate")
+        page.get_by_role("combobox", name="Good part").select_option(label=files("normals", 2)[1].stem)
+        page.get_by_role("button", name="Paint the place").click()
+        box = page.get_by_role("application").bounding_box()
+        assert box is not None
+        side = 0.96 * min(box["width"], box["height"])  # the samples are square
+        x, y = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+        page.get_by_role("button", name="Polygon").click()
+        for right, down in ((0.5, 0.25), (0.75, 0.25), (0.75, 0.5), (0.5, 0.5)):
+            page.mouse.click(x + right * side, y + down * side)
+        page.get_by_role("application").press("Enter")
+        page.get_by_role("button", name="Use this place").click()
+        expect(page.locator(".region .box")).to_be_visible()
+        assert serious_findings(page) == []
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(page.get_by_text("Waiting for a worker.")).to_be_visible()
+        request = client.get(f"/jobs/{page.url.rpartition('/')[2]}").json()["request"]
+        assert request["region"] == pytest.approx([0.5, 0.25, 0.75, 0.5], abs=0.02)
 
 
 def share(text: str) -> float:
@@ -354,14 +291,8 @@ def test_the_page_speaks_german_and_stays_readable_in_the_dark(
         context.close()
 
 
-def test_every_text_is_in_every_language() -> None:
-    text = Path("service/page/texts.js").read_text(encoding="utf-8")
-    english, german = (re.findall(r"(?m)(\w+): \"", part) for part in text.split("  de: {"))
-    assert set(english) == set(german)
-    used = {
-        key
-        for path in Path("service/page").rglob("*.js")
-        if "vendor" not in path.parts
-        for key in re.findall(r"\bt\(\"(\w+)\"", path.read_text(encoding="utf-8"))
-    }
-    assert used <= set(english)
+def test_a_browser_is_told_at_once_of_every_module_that_the_page_consists_of() -> None:
+    folder = Path("service/page")
+    told = re.findall(r'href="page/([\w/.]+\.js)"', (folder / "index.html").read_text(encoding="utf-8"))
+    modules = {path.relative_to(folder).as_posix() for path in folder.rglob("*.js")}
+    assert sorted(told) == sorted(modules - {"app.js"})

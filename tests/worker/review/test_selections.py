@@ -5,68 +5,29 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import httpx2
 import numpy as np
-import pytest
 from PIL import Image
 
 from service.api.page import Options
 from service.api.pairs import PairDetail, PairList
 from service.core import object_keys
 from service.core.record import State
-from tests.service.api.conftest import serving
-from tests.support.tiny_data import PERMISSIVE
 from tests.support.waiting import wait_until
+from tests.worker.review.approving import entries, selection
 from tests.worker.stored import Service, png
 from worker.generation.run import run_generation
 
 AT = "2026-11-28T10:15:00.000Z"
 
 
-@pytest.fixture
-def client(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx2.Client]:
-    monkeypatch.setattr("service.api.auth.LOCAL", "me")  # whose records those of the service are
-    chosen = service.settings.model_copy(update={"require_keys": False, "reconcile_seconds": 60.0})
-    with serving(chosen) as url, httpx2.Client(base_url=f"{url}/v1", timeout=30) as client:
-        yield client
-
-
-@pytest.fixture
-def job(service: Service, adapter: str) -> str:
-    """A job of three pairs that has succeeded; it also has rejected candidates."""
-    job = service.create_job(adapter, 3, limits={**asdict(PERMISSIVE), "max_disagreement": 62.0}, max_attempts=100)
-    run_generation(job, service.context())
-    record = service.record(job)
-    assert record.state is State.SUCCEEDED, record.error
-    return job
-
-
 def picture(content: bytes) -> Image.Image:
     with Image.open(io.BytesIO(content)) as file:
         file.load()
         return file
-
-
-def entries(content: bytes) -> dict[str, bytes]:
-    with ZipFile(io.BytesIO(content)) as file:
-        return {name: file.read(name) for name in file.namelist()}
-
-
-def selection(service: Service, client: httpx2.Client, job: str, approved: list[dict[str, Any]], **more: Any) -> str:
-    """The id of a finished selection."""
-    answer = client.post(f"/jobs/{job}/selections", json={"reviewer": "Ada", "approved": approved, **more})
-    assert answer.status_code == 202, answer.text
-    made = str(answer.json()["id"])
-    run_generation(made, service.context())
-    record = service.record(made)
-    assert record.state is State.SUCCEEDED, record.error
-    return made
 
 
 def test_the_pairs_of_a_finished_job_are_listed_with_scores_and_pictures(
@@ -139,10 +100,12 @@ def test_approved_pairs_become_a_dataset_that_says_who_approved_what_and_when(
 
     before, after = entries(service.dataset(job)), entries(service.dataset(first))
     rows = [json.loads(line) for line in after["manifest.jsonl"].splitlines()]
-    assert [row["candidate"] for row in rows] == [listed[0]["candidate"], listed[2]["candidate"]]
+    assert [row["candidate"] for row in rows] == [0, 1]
+    assert [row["seed"] for row in rows] == [listed[0]["seed"], listed[2]["seed"]]
+    by_ada = {"by": "Ada", "at": AT, "job_id": job}
     assert [row["review"] for row in rows] == [
-        {"by": "Ada", "at": AT, "mask_touched_up": False},
-        {"by": "Ada", "at": AT, "mask_touched_up": True},
+        {**by_ada, "mask_touched_up": False, "candidate": listed[0]["candidate"]},
+        {**by_ada, "mask_touched_up": True, "candidate": listed[2]["candidate"]},
     ]
     assert after["images/000001.png"] == before["images/000002.png"]
     assert after["masks/000000.png"] == before["masks/000000.png"]
@@ -176,8 +139,11 @@ def test_a_selection_needs_no_adapter_and_its_pairs_can_be_selected_again(
     listed = client.get(f"/jobs/{job}/pairs").json()["data"]
     approved = [{"candidate": pair["candidate"], "at": AT} for pair in listed]
     first = selection(service, client, job, approved[:2], formats=["mvtec"])
-    second = selection(service, client, first, approved[:1])
-    assert json.loads(entries(service.dataset(second))["dataset.json"])["selection"]["job_id"] == first
+    second = selection(service, client, first, [{"candidate": 1, "at": AT}])
+    files = entries(service.dataset(second))
+    assert json.loads(files["dataset.json"])["selection"]["job_id"] == first
+    review = json.loads(files["manifest.jsonl"])["review"]
+    assert (review["job_id"], review["candidate"]) == (job, listed[1]["candidate"])
     assert client.get(f"/jobs/{job}/pairs/{listed[0]['candidate']}").json()["nearest_real"] is None
     assert client.get(f"/jobs/{job}/pairs/{listed[0]['candidate']}/good-part").status_code == 404
 
