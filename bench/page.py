@@ -6,7 +6,6 @@ every 16.7 ms. The browser draws without a GPU, and shares the cores with the st
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from service.core.object_keys import Kind
 from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
+from service.core.strict_json import to_json
 from service.embedded.folder import Running
 from service.embedded.stack import Stack, StackOptions
 
@@ -115,7 +115,7 @@ def run_page(
     text = f"{page_table(figures)}\n{machine(loads, PACKAGES)}\n"
     into.mkdir(parents=True, exist_ok=True)
     (into / "page.md").write_text(text, encoding="utf-8")
-    (into / "page.json").write_text(json.dumps(asdict(figures), indent=1), encoding="utf-8")
+    (into / "page.json").write_text(to_json(asdict(figures), indent=1), encoding="utf-8")
     return text
 
 
