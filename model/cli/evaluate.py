@@ -66,7 +66,7 @@ def evaluate_data(command: EvaluateCommand, output: Output) -> None:
     for item in evaluate(request, work, force=command.force):
         if isinstance(item, dict):
             result = item
-            write_text(command.target / RESULT_FILE, to_json(item, indent=1, allow_nan=False))
+            write_text(command.target / RESULT_FILE, to_json(item, indent=1))
             write_report(item, work / PICTURES_FOLDER, command.target / REPORT_FILE)
         else:
             output.progress(item)

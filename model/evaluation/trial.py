@@ -63,7 +63,7 @@ class Trial:
             numbers |= yield from self._measured(row, made)
         except UsageError as error:
             numbers["skipped"] = str(error)
-        write_text(path, to_json(numbers, allow_nan=False))
+        write_text(path, to_json(numbers))
 
     def numbers(self, row: Row) -> dict[str, Any]:
         """Read a row's numbers, which are there."""
