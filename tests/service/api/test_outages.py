@@ -66,7 +66,7 @@ def amid_upload(then: Callable[[], Passage]) -> Fault:
 def test_a_store_that_fails_now_and_then_loses_no_upload(
     own: Settings, s3_server: S3Server, redis_client: Redis, objects: ObjectStore
 ) -> None:
-    with reached(own, s3_server, redis_client, every(2)) as client:
+    with reached(own, s3_server, redis_client, every(3)) as client:
         answer = post(client)
         assert answer.status_code == 202, answer.text
     stored = {entry.key for entry in objects.list("adapters/")}
