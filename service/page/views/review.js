@@ -1,7 +1,7 @@
 // Every pair of a job: look, approve, reject, change the mask; the approved ones become a dataset.
 import * as api from "../api.js";
 import { language, number, t } from "../texts.js";
-import { Component, Dialog, ENDED, Field, go, html, Picture, Progress, Refused, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
+import { base64, Component, Dialog, ENDED, Field, go, html, Outline, Picture, Progress, Refused, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
 import { Formats } from "./jobs.js";
 import { Painter } from "./painter.js";
 
@@ -122,10 +122,7 @@ export function Review({ id }) {
     setPainting({ pair, image, mask });
   };
   const painted = async (blob) => {
-    const bytes = new Uint8Array(await blob.arrayBuffer());
-    let text = "";
-    for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-    decide([painting.pair.key], { decision: "approved", mask: btoa(text) });
+    decide([painting.pair.key], { decision: "approved", mask: await base64(blob) });
     setPainting(null);
   };
   // Keys come faster than the page is drawn, so the place is kept beside it.
@@ -261,31 +258,6 @@ class Tile extends Component {
         ${choice("yes", t("accept"), "approved", "✓")}${choice("no", t("reject"), "rejected", "✗")}</div>`}
     </li>`;
   }
-}
-
-// The outline of a mask over the picture, as wide on every screen.
-function Outline({ source }) {
-  const canvas = useRef();
-  useEffect(() => {
-    let alive = true;
-    const picture = new Image();
-    picture.onload = () => {
-      if (!alive || !canvas.current) return; // closed before the mask had come
-      const scale = Math.min(1, 900 / Math.max(picture.width, picture.height)) * (Math.max(picture.width, picture.height) < 450 ? 2 : 1);
-      const [w, h] = [Math.round(picture.width * scale), Math.round(picture.height * scale)];
-      Object.assign(canvas.current, { width: w, height: h });
-      const pen = canvas.current.getContext("2d", { willReadFrequently: true });
-      pen.drawImage(picture, 0, 0, w, h);
-      const { data } = pen.getImageData(0, 0, w, h);
-      const line = pen.createImageData(w, h);
-      const inside = (x, y) => x >= 0 && y >= 0 && x < w && y < h && data[4 * (y * w + x)] > 127;
-      for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) if (!inside(x, y) && (inside(x - 1, y) || inside(x + 1, y) || inside(x, y - 1) || inside(x, y + 1))) line.data.set([255, 0, 160, 255], 4 * (y * w + x));
-      pen.putImageData(line, 0, 0);
-    };
-    picture.src = source;
-    return () => { alive = false; };
-  }, [source]);
-  return html`<canvas ref=${canvas} aria-hidden="true"></canvas>`;
 }
 
 function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose }) {
