@@ -193,8 +193,8 @@ export function asJson(options, values) {
   return found;
 }
 
-// The outline of a mask over the picture, as wide on every screen.
-export function Outline({ source }) {
+// The outline of a mask over the picture, as wide on every screen; `fill` says how opaque its inside is, 0–255.
+export function Outline({ source, fill = 0 }) {
   const canvas = useRef();
   useEffect(() => {
     let alive = true;
@@ -209,7 +209,8 @@ export function Outline({ source }) {
       const { data } = pen.getImageData(0, 0, w, h);
       const line = pen.createImageData(w, h);
       const inside = (x, y) => x >= 0 && y >= 0 && x < w && y < h && data[4 * (y * w + x)] > 127;
-      for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) if (!inside(x, y) && (inside(x - 1, y) || inside(x + 1, y) || inside(x, y - 1) || inside(x, y + 1))) line.data.set([255, 0, 160, 255], 4 * (y * w + x));
+      const beside = (x, y) => inside(x - 1, y) || inside(x + 1, y) || inside(x, y - 1) || inside(x, y + 1);
+      for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) line.data.set([255, 0, 160, inside(x, y) ? fill : beside(x, y) ? 255 : 0], 4 * (y * w + x));
       pen.putImageData(line, 0, 0);
     };
     picture.src = source;

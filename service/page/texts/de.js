@@ -208,6 +208,7 @@ export default {
   verdict_unclear: "Nicht mehr als Zufall",
   wanted: "Gewünschte Paare",
   wanted_help: "Neue Paare setzen dort fort, wo der Auftrag aufhörte, mit denselben Optionen; keines ist eine Kopie eines vorhandenen.",
+  wanted_type: "Gewünschte Paare: {type}",
   welcome: "Von zehn Fotos zum Datensatz",
   welcome_1: "Einen Adapter mit Fotos eines Fehlers und ihren Masken trainieren.",
   welcome_2: "So viele neue Paare erzeugen, wie Sie brauchen.",

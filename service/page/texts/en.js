@@ -208,6 +208,7 @@ export default {
   verdict_unclear: "No more than chance",
   wanted: "Pairs wanted",
   wanted_help: "New pairs go on where the job stopped, with the same options; none is a copy of those that are there.",
+  wanted_type: "Pairs wanted: {type}",
   welcome: "From ten photographs to a dataset",
   welcome_1: "Train an adapter on photographs of a defect and their masks.",
   welcome_2: "Generate as many new pairs as you need.",

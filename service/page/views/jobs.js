@@ -69,7 +69,7 @@ export function NewJob({ adapter: id }) {
 function Counts({ types, most, counts, onChange }) {
   const all = sum(counts);
   return html`<fieldset class="counts"><legend>${t("count")}</legend>
-    <div class="three">${types.map((type) => html`<${Field} key=${type} id=${`count-${type}`} label=${type} type="number" min="0" max=${most} value=${counts[type]} onInput=${(event) => onChange({ ...counts, [type]: event.target.value })} />`)}</div>
+    <div class="three">${types.map((type, at) => html`<${Field} key=${type} id=${`count-${at}`} label=${type} type="number" min="0" max=${most} value=${counts[type]} onInput=${(event) => onChange({ ...counts, [type]: event.target.value })} />`)}</div>
     <p role="status">${t("count_all", { n: all })}</p></fieldset>`;
 }
 

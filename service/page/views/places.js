@@ -37,10 +37,10 @@ export function Places({ adapter, places, onChange }) {
       <button type="button" class="outline" onClick=${() => paint({ at: places.length, kind: KINDS[0], only: false, number, name: parts[number].name })}>${t("region_paint")}</button></div>
     <${Picture} path=${path(number)} alt=${t("good_part")} />
     ${painting && html`<${Painter} title=${`${t("region")}: ${painting.name}`} save=${t("region_use")} image=${painting.image} mask=${painting.file} onMask=${painted} onBroken=${() => setPainting(null)} onClose=${() => setPainting(null)}>
-      <div class="tools" role="group" aria-label=${t("region")}>${KINDS.map((kind) => html`<label key=${kind}><input type="radio" name="place-kind" checked=${painting.kind === kind} onChange=${() => setPainting({ ...painting, kind })} /> ${t(`region_${kind}`)}</label>`)}
-        <label><input type="checkbox" checked=${painting.only} onChange=${(event) => setPainting({ ...painting, only: event.target.checked })} /> ${t("region_only")}</label></div><//>`}</fieldset>`;
+      <fieldset class="tools" aria-label=${t("region")}>${KINDS.map((kind) => html`<label key=${kind}><input type="radio" name="place-kind" checked=${painting.kind === kind} onChange=${() => setPainting({ ...painting, kind })} /> ${t(`region_${kind}`)}</label>`)}
+        <label><input type="checkbox" checked=${painting.only} onChange=${(event) => setPainting({ ...painting, only: event.target.checked })} /> ${t("region_only")}</label></fieldset><//>`}</fieldset>`;
 }
 
 function Painted({ path, place }) {
-  return html`<span class="stack"><${Picture} path=${path} alt=${`${t(`region_${place.kind}`)}: ${place.name}`} /><${Outline} source=${`data:image/png;base64,${place.mask}`} /></span>`;
+  return html`<span class="stack"><${Picture} path=${path} alt=${`${t(`region_${place.kind}`)}: ${place.name}`} /><${Outline} source=${`data:image/png;base64,${place.mask}`} fill=${90} /></span>`;
 }

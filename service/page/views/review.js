@@ -1,6 +1,7 @@
 // Every pair of a job: look, approve, reject, change the mask; the approved ones become a dataset.
 import * as api from "../api.js";
 import { language, number, t } from "../texts.js";
+import { asDefects, spread, sum } from "../types.js";
 import { base64, Component, Dialog, ENDED, Field, go, html, Outline, Picture, Progress, Refused, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
 import { Formats } from "./jobs.js";
 import { Painter } from "./painter.js";
@@ -63,6 +64,7 @@ export function Review({ id }) {
   const [formats, setFormats] = useState(new Set());
   const [names, setNames] = useState([]);
   const [rejected, setRejected] = useState([]);
+  const [learned, setLearned] = useState([]);
   const here = useRef(0);
 
   const load = async () => {
@@ -74,6 +76,7 @@ export function Review({ id }) {
       const found = await seriesOf(job);
       const made = found.filter(({ state: reached }) => reached === "succeeded").map((each) => each.id);
       setPairs(await pairsOf(made));
+      setLearned((await api.get(`adapters/${job.adapter_id}`).catch(() => ({ defects: [] }))).defects); // one that was deleted makes no more
       setSeries(found);
       setRejected(await pairsOf(made, true));
     } catch (problem) { setError(problem); }
@@ -153,7 +156,7 @@ export function Review({ id }) {
     </form>
     <p id="review-help"><small>${t("review_help")}</small></p>
     ${shown.length ? html`<${Grid} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${at} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${open !== null || painting !== null} />` : html`<p>${t("no_pairs_here")}</p>`}
-    ${series && !series[0].request.selection && html`<${Replacements} series=${series} approved=${approved.length} undecided=${undecided} onChange=${load} />`}
+    ${series && !series[0].request.selection && html`<${Replacements} series=${series} types=${learned} pairs=${pairs} state=${state} onChange=${load} />`}
     <form class="deliver" onSubmit=${deliver}>
       <h2>${t("delivered")}</h2><p>${t("selection_help", { n: approved.length })}</p><${Refused} error=${refused} />
       <${Field} id="reviewer" label=${t("reviewer")} help=${t("reviewer_help")} required maxlength="80" value=${reviewer} onInput=${(event) => setReviewer(event.target.value)} />
@@ -166,22 +169,28 @@ export function Review({ id }) {
     ${painting && html`<${Painter} title=${t("mask_of", { n: painting.pair.name })} image=${painting.image} mask=${painting.mask} onMask=${painted} onBroken=${() => setPainting(null)} onClose=${() => setPainting(null)} />`}</div>`;
 }
 
-// New pairs for the rejected ones: as many as are missing, asked for again and again until enough are approved.
-function Replacements({ series, approved, undecided, onChange }) {
-  const [wanted, setWanted] = useState(String(series[0].request.num_pairs));
+// New pairs for the rejected ones: as many as are missing, of each type where there are several, asked for again and again until enough are approved.
+function Replacements({ series, types, pairs, state, onChange }) {
+  const [{ request }] = series;
+  const typed = types.length > 1;
+  const [goal, setGoal] = useState(typed ? { ...spread(0, types), ...(request.defects || spread(request.num_pairs, types)) } : { "": request.num_pairs });
   const [refused, setRefused] = useState(null);
   const running = series.filter((job) => !ENDED.includes(job.state));
   const last = series.filter((job) => job.state === "succeeded").at(-1);
-  const missing = Math.max(0, Number(wanted) - approved - undecided);
+  const of = (type, reached) => pairs.filter((pair) => (!typed || pair.defect === type) && state(pair) === reached).length;
+  const lacking = Object.fromEntries(Object.entries(goal).map(([type, count]) => [type, Math.max(0, Number(count) - of(type, "approved") - of(type, "open"))]));
+  const missing = sum(lacking);
   const replace = async (event) => {
     event.preventDefault();
     setRefused(null);
-    try { await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing }); await onChange(); } catch (problem) { setRefused(problem); }
+    try { await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing, ...(typed ? { defects: asDefects(lacking) } : {}) }); await onChange(); } catch (problem) { setRefused(problem); }
   };
   return html`<form class="deliver" onSubmit=${replace}><h2>${t("replacements")}</h2>
     <${Refused} error=${refused} />
-    <${Field} id="wanted" label=${t("wanted")} help=${t("wanted_help")} type="number" min="1" required value=${wanted} onInput=${(event) => setWanted(event.target.value)} />
-    <p role="status">${t("missing", { n: missing, a: approved, u: undecided })}</p>
+    <div class=${typed ? "three" : ""}>${Object.entries(goal).map(([type, count], at) => html`<div key=${type}>
+      <${Field} id=${`wanted-${at}`} label=${typed ? t("wanted_type", { type }) : t("wanted")} help=${typed ? undefined : t("wanted_help")} type="number" min=${typed ? 0 : 1} required value=${count} onInput=${(event) => setGoal({ ...goal, [type]: event.target.value })} />
+      <p role="status">${t("missing", { n: lacking[type], a: of(type, "approved"), u: of(type, "open") })}</p></div>`)}</div>
+    ${typed && html`<p><small>${t("wanted_help")}</small></p>`}
     ${running.map((job) => html`<${Following} key=${job.id} id=${job.id} onEnd=${onChange} />`)}
     ${series.at(-1).state === "failed" && html`<${Refused} error=${{ message: series.at(-1).error.detail, errors: [] }} />`}
     <button type="submit" disabled=${!missing || running.length > 0}>${t(missing === 1 ? "replace_one" : "replace", { n: missing })}</button></form>`;

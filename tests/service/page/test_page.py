@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -308,18 +309,41 @@ def finished_job(
     store: RecordStore, objects: ObjectStore, folder: Path, pairs: int, evaluation: dict[str, Any] | None = None
 ) -> str:
     """The id of a job that has succeeded, its best pairs last."""
+    request = {"adapter_id": object_keys.new_id(Kind.ADAPTER), "num_pairs": pairs, "formats": [], "seed": 0}
+    job = store.submissions.create(Kind.JOB, object_keys.new_id(Kind.JOB), "local", request)[0].id
+    finish(store, objects, folder, job, [None] * pairs, evaluation)
+    return job
+
+
+def finish(
+    store: RecordStore,
+    objects: ObjectStore,
+    folder: Path,
+    job: str,
+    types: Sequence[str | None],
+    evaluation: dict[str, Any] | None = None,
+) -> None:
+    """Let a job succeed.
+
+    Args:
+        types: the defect type of each of its pairs, None where its adapter has one.
+    """
     rng = np.random.default_rng(0)
     mask = np.zeros((32, 32), bool)
     mask[10:16, 12:20] = True
+    pairs = len(types)
     candidates = (
-        Candidate(number, number, rng.integers(0, 256, (32, 32, 3), np.uint8), mask, scores={"score": number / pairs})
-        for number in range(pairs)
+        Candidate(
+            *(number, number, rng.integers(0, 256, (32, 32, 3), np.uint8), mask),
+            scores={"score": number / pairs},
+            defect=kind,
+        )
+        for number, kind in enumerate(types)
     )
     counts = {"attempts": pairs, "accepted": pairs, "rejected": {}}
-    provenance = Provenance("plate", "hole", {}, None, None, counts, evaluation)
+    card = {"types": sorted({kind for kind in types if kind})}
+    provenance = Provenance("plate", "hole", {}, card, None, counts, evaluation)
     write_dataset(folder / "dataset.zip", candidates, provenance)
-    request = {"adapter_id": object_keys.new_id(Kind.ADAPTER), "num_pairs": pairs, "formats": [], "seed": 0}
-    job = store.submissions.create(Kind.JOB, object_keys.new_id(Kind.JOB), "local", request)[0].id
     key = object_keys.dataset(job, "w")
     objects.put(key, folder / "dataset.zip", "application/zip")
     assert store.claims.claim(job, "w")
@@ -328,7 +352,32 @@ def finished_job(
     if evaluation is not None:
         result["verdict"] = evaluation["verdict"]
     assert store.claims.succeed(job, "w", result, 1)
-    return job
+
+
+def test_rejected_pairs_are_replaced_by_pairs_of_their_own_type(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        adapter = trained(client, store, "anomalydiffusion", {"hole": 3, "dent": 3, "crack": 3})
+        asked = {"adapter_id": adapter, "defects": {"crack": 3, "hole": 2}}
+        job = str(client.post("/jobs", json=asked).json()["id"])
+        finish(store, objects, tmp_path, job, ["crack", "hole", "crack", "hole", "crack"])
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
+        for key in ("r", "a", "r", "r"):
+            page.keyboard.press(key)
+        expect(page.get_by_text("2 missing: 0 approved, 1 still open.")).to_be_visible()
+        expect(page.get_by_text("1 missing: 1 approved, 0 still open.")).to_be_visible()
+        expect(page.get_by_label("Pairs wanted: dent")).to_have_value("0")
+        page.get_by_label("Pairs wanted: hole").fill("3")
+        expect(page.get_by_text("2 missing: 1 approved, 0 still open.")).to_be_visible()
+        assert serious_findings(page) == []
+        page.get_by_role("button", name="Make 4 new pairs").click()
+        following = page.get_by_role("link", name="4 new pairs are being made")
+        expect(following).to_be_visible()
+        made = str(following.get_attribute("href")).rpartition("/")[2]
+        request = client.get(f"/jobs/{made}").json()["request"]
+        assert (request["num_pairs"], request["defects"]) == (4, {"crack": 2, "hole": 2})
 
 
 def test_a_thousand_pairs_are_looked_through_with_few_of_them_in_the_document(
