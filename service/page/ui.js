@@ -193,6 +193,40 @@ export function asJson(options, values) {
   return found;
 }
 
+// The outline of a mask over the picture, as wide on every screen; `fill` says how opaque its inside is, 0–255.
+export function Outline({ source, fill = 0 }) {
+  const canvas = useRef();
+  useEffect(() => {
+    let alive = true;
+    const picture = new Image();
+    picture.onload = () => {
+      if (!alive || !canvas.current) return; // closed before the mask had come
+      const scale = Math.min(1, 900 / Math.max(picture.width, picture.height)) * (Math.max(picture.width, picture.height) < 450 ? 2 : 1);
+      const [w, h] = [Math.round(picture.width * scale), Math.round(picture.height * scale)];
+      Object.assign(canvas.current, { width: w, height: h });
+      const pen = canvas.current.getContext("2d", { willReadFrequently: true });
+      pen.drawImage(picture, 0, 0, w, h);
+      const { data } = pen.getImageData(0, 0, w, h);
+      const line = pen.createImageData(w, h);
+      const inside = (x, y) => x >= 0 && y >= 0 && x < w && y < h && data[4 * (y * w + x)] > 127;
+      const beside = (x, y) => inside(x - 1, y) || inside(x + 1, y) || inside(x, y - 1) || inside(x, y + 1);
+      for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) line.data.set([255, 0, 160, inside(x, y) ? fill : beside(x, y) ? 255 : 0], 4 * (y * w + x));
+      pen.putImageData(line, 0, 0);
+    };
+    picture.src = source;
+    return () => { alive = false; };
+  }, [source]);
+  return html`<canvas ref=${canvas} aria-hidden="true"></canvas>`;
+}
+
+// What JSON says instead of bytes.
+export async function base64(blob) {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+  return btoa(text);
+}
+
 // A labelled input with a sentence on what it is for.
 export function Field({ id, label, help, ...input }) {
   return html`<div class="field"><label for=${id}>${label}</label><input id=${id} aria-describedby=${help && `${id}-help`} ...${input} />${help && html`<small id=${`${id}-help`}>${help}</small>`}</div>`;

@@ -1,8 +1,11 @@
 // The list of jobs, a new job, and one job.
 import * as api from "../api.js";
 import { number, size, t } from "../texts.js";
+import { asDefects, spread, sum } from "../types.js";
 import { asJson, ENDED, Field, go, html, OptionInput, Picture, Progress, Refused, State, useEffect, useList, useRecommended, useRecord, useState, when } from "../ui.js";
-import { Painter } from "./painter.js";
+import { Places, regions } from "./places.js";
+
+const COUNT = 100; // pairs that an untouched form asks for
 
 export function JobsView() {
   const [jobs, error] = useList("jobs");
@@ -20,9 +23,11 @@ export function JobsView() {
 export function NewJob({ adapter: id }) {
   const [adapter, error] = useRecord(`adapters/${id}`);
   const [options, setOptions] = useState(null);
-  const [fields, setFields] = useState({ count: "100", seed: "" });
+  const [fields, setFields] = useState({ count: String(COUNT), seed: "" });
   const [formats, setFormats] = useState(new Set());
   const [chosen, setChosen] = useState({});
+  const [asked, setAsked] = useState(null);
+  const [places, setPlaces] = useState([]);
   const [limits, setLimits] = useState({});
   const [evaluates, setEvaluates] = useState(false);
   const [measured, setMeasured] = useState({});
@@ -33,10 +38,13 @@ export function NewJob({ adapter: id }) {
   if (!adapter || !options) return html`<p aria-busy="true"></p>`;
   const own = options.methods.find((method) => method.name === (adapter.request.method || options.default_method));
   const sampling = own.sampling.filter((option) => option.name !== "seed");
+  const bounded = sampling.some((option) => option.name === "region");
+  const typed = adapter.defects.length > 1;
+  const counts = asked || spread(COUNT, adapter.defects);
   const start = async (event) => {
     event.preventDefault();
     setRefused(null);
-    const body = { adapter_id: id, num_pairs: Number(fields.count), formats: [...formats], ...asJson(sampling, chosen) };
+    const body = { adapter_id: id, ...(typed ? { defects: asDefects(counts) } : { num_pairs: Number(fields.count) }), formats: [...formats], ...asJson(sampling, chosen), ...regions(places) };
     if (fields.seed !== "") body.seed = Number(fields.seed);
     if (Object.values(limits).some((value) => value !== undefined)) body.limits = asJson(options.limits, limits);
     if (evaluates) body.evaluation = asJson(options.evaluation, measured);
@@ -44,35 +52,25 @@ export function NewJob({ adapter: id }) {
   };
   return html`<form onSubmit=${start} class="new">
     <div class="title"><h1>${t("new_job")}: ${adapter.name}</h1></div><${Refused} error=${refused} />
-    <div class="three"><${Field} id="count" label=${t("count")} type="number" required min="1" max=${options.max_num_pairs} value=${fields.count} onInput=${(event) => setFields({ ...fields, count: event.target.value })} />
+    ${typed && html`<${Counts} types=${adapter.defects} most=${options.max_num_pairs} counts=${counts} onChange=${setAsked} />`}
+    <div class="three">${!typed && html`<${Field} id="count" label=${t("count")} type="number" required min="1" max=${options.max_num_pairs} value=${fields.count} onInput=${(event) => setFields({ ...fields, count: event.target.value })} />`}
       <${Field} id="seed" label=${t("seed")} help=${t("seed_help")} type="number" min="0" value=${fields.seed} onInput=${(event) => setFields({ ...fields, seed: event.target.value })} /></div>
     <${Formats} names=${options.formats} chosen=${formats} onChange=${setFormats} />
-    ${sampling.some((option) => option.name === "region") && html`<${Region} adapter=${id} value=${chosen.region} onChange=${(region) => setChosen({ ...chosen, region })} />`}
+    ${bounded && html`<${Places} adapter=${id} places=${places} onChange=${setPlaces} />`}
     ${adapter.request.held_out ? html`<label class="choice"><input type="checkbox" checked=${evaluates} onChange=${(event) => setEvaluates(event.target.checked)} /> ${t("evaluate")}</label>
       ${evaluates && html`<div class="options">${options.evaluation.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${measured[option.name]} onChange=${(value) => setMeasured({ ...measured, [option.name]: value })} />`)}</div>`}` : html`<p><small>${t("evaluate_none")}</small></p>`}
     <details><summary>${t("advanced")} (${sampling.length + options.limits.length})</summary><p><small>${t("options_help")}</small></p>
       <div class="options">${sampling.map((option) => html`<${OptionInput} key=${option.name} kind="sampling" recommended=${chosen.preset === "paper" ? {} : base.sampling} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}
       ${options.limits.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${limits[option.name]} onChange=${(value) => setLimits({ ...limits, [option.name]: value })} />`)}</div></details>
-    <button type="submit">${t("generating")}</button></form>`;
+    <button type="submit" disabled=${typed && !sum(counts)}>${t("generating")}</button></form>`;
 }
 
-// Where defects may lie, painted on a good part; the box around what is painted is a share of every photograph.
-function Region({ adapter, value, onChange }) {
-  const [parts, setParts] = useState([]);
-  const [number, setNumber] = useState(0);
-  const [image, setImage] = useState(null);
-  useEffect(() => { api.get(`adapters/${adapter}/good-parts`).then(({ data }) => setParts(data), () => {}); }, [adapter]);
-  if (!parts.length) return null;
-  const path = `adapters/${adapter}/good-parts/${number}`;
-  const [left, top, right, bottom] = value ? value.split(",").map(Number) : [0, 0, 1, 1];
-  const box = { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`, height: `${100 * (bottom - top)}%` };
-  return html`<fieldset class="region"><legend>${t("region")}</legend><p><small>${t("region_help")}</small></p>
-    <span class="stack"><${Picture} path=${path} alt=${t("good_part")} />${value && html`<span class="box" style=${box}></span>`}</span>
-    <div class="actions"><label>${t("good_part")} <select value=${number} onChange=${(event) => setNumber(Number(event.target.value))}>${parts.map((part, at) => html`<option value=${at}>${part.name}</option>`)}</select></label>
-      <button type="button" class="outline" onClick=${async () => setImage(await api.blob(path))}>${t("region_paint")}</button>
-      ${value && html`<button type="button" class="outline secondary" onClick=${() => onChange(undefined)}>${t("region_all")}</button>`}</div>
-    ${image && html`<${Painter} title=${t("region")} save=${t("region_use")} image=${image} onBroken=${() => setImage(null)} onClose=${() => setImage(null)}
-      onMask=${(_, shares) => { onChange(shares.map((share) => share.toFixed(4)).join(", ")); setImage(null); }} />`}</fieldset>`;
+// The number of pairs: of each type where the adapter learned several, otherwise one.
+function Counts({ types, most, counts, onChange }) {
+  const all = sum(counts);
+  return html`<fieldset class="counts"><legend>${t("count")}</legend>
+    <div class="three">${types.map((type, at) => html`<${Field} key=${type} id=${`count-${at}`} label=${type} type="number" min="0" max=${most} value=${counts[type]} onInput=${(event) => onChange({ ...counts, [type]: event.target.value })} />`)}</div>
+    <p role="status">${t("count_all", { n: all })}</p></fieldset>`;
 }
 
 export function Formats({ names, chosen, onChange }) {

@@ -142,18 +142,6 @@ class Mask {
     return count / (this.width * this.height);
   }
 
-  // Left, top, right and bottom of what is covered, as shares of the picture.
-  box() {
-    const { data } = this.pen.getImageData(0, 0, this.width, this.height);
-    let [left, top, right, bottom] = [this.width, this.height, 0, 0];
-    for (let i = 0; i < this.width * this.height; i++) {
-      if (data[4 * i + 3] <= 127) continue;
-      const [x, y] = [i % this.width, Math.floor(i / this.width)];
-      [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x + 1), Math.max(bottom, y + 1)];
-    }
-    return [left / this.width, top / this.height, right / this.width, bottom / this.height];
-  }
-
   // A PNG, white on black, without half-covered pixels.
   file() {
     const canvas = this.blank();
@@ -166,7 +154,8 @@ class Mask {
   }
 }
 
-export function Painter({ title, save, image, mask, onMask, onClose, onBroken }) {
+// `children` are shown below the tools; `save` says what is done with the mask.
+export function Painter({ title, save, image, mask, onMask, onClose, onBroken, children }) {
   const canvas = useRef();
   const drawn = useRef(null);
   const view = useRef({ scale: 1, x: 0, y: 0 });
@@ -354,12 +343,13 @@ export function Painter({ title, save, image, mask, onMask, onClose, onBroken })
         <button type="button" class="small outline secondary" aria-label=${t("zoom_out")} onClick=${() => zoom(0.8)}>−</button><button type="button" class="small outline secondary" aria-label=${t("zoom_in")} onClick=${() => zoom(1.25)}>+</button>
         <button type="button" class="small outline secondary" onClick=${fit}>${t("fit")}</button>
       </div>
+      ${children}
       <canvas ref=${canvas} tabindex="0" role="application" aria-label=${title} aria-describedby="painter-help" onPointerDown=${down} onPointerMove=${move} onPointerUp=${up} onPointerCancel=${up}
         onPointerLeave=${() => { hover.current = null; redraw(); }} onWheel=${wheel} onDblClick=${() => tool === "polygon" && close()}></canvas>
       <p id="painter-help"><small>${tool === "fill" ? t("fill_help") : tool === "polygon" ? t("polygon_help") : t("type_keys")}</small></p>
       <footer><span role="status">${t("mask")}: ${number(100 * covered)} %</span>
         <button type="button" class="secondary outline" onClick=${onClose}>${t("cancel")}</button>
-        <button type="button" disabled=${covered === 0} onClick=${async () => onMask(await drawn.current.file(), drawn.current.box())}>${save || t("save_mask")}</button></footer>
+        <button type="button" disabled=${covered === 0} onClick=${async () => onMask(await drawn.current.file())}>${save || t("save_mask")}</button></footer>
     </div>
   <//>`;
 }

@@ -1,7 +1,8 @@
 // Every pair of a job: look, approve, reject, change the mask; the approved ones become a dataset.
 import * as api from "../api.js";
 import { language, number, t } from "../texts.js";
-import { Component, Dialog, ENDED, Field, go, html, Picture, Progress, Refused, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
+import { asDefects, spread, sum } from "../types.js";
+import { base64, Component, Dialog, ENDED, Field, go, html, Outline, Picture, Progress, Refused, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
 import { Formats } from "./jobs.js";
 import { Painter } from "./painter.js";
 
@@ -63,6 +64,7 @@ export function Review({ id }) {
   const [formats, setFormats] = useState(new Set());
   const [names, setNames] = useState([]);
   const [rejected, setRejected] = useState([]);
+  const [learned, setLearned] = useState([]);
   const here = useRef(0);
 
   const load = async () => {
@@ -74,6 +76,7 @@ export function Review({ id }) {
       const found = await seriesOf(job);
       const made = found.filter(({ state: reached }) => reached === "succeeded").map((each) => each.id);
       setPairs(await pairsOf(made));
+      setLearned((await api.get(`adapters/${job.adapter_id}`).catch(() => ({ defects: [] }))).defects); // one that was deleted makes no more
       setSeries(found);
       setRejected(await pairsOf(made, true));
     } catch (problem) { setError(problem); }
@@ -122,10 +125,7 @@ export function Review({ id }) {
     setPainting({ pair, image, mask });
   };
   const painted = async (blob) => {
-    const bytes = new Uint8Array(await blob.arrayBuffer());
-    let text = "";
-    for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-    decide([painting.pair.key], { decision: "approved", mask: btoa(text) });
+    decide([painting.pair.key], { decision: "approved", mask: await base64(blob) });
     setPainting(null);
   };
   // Keys come faster than the page is drawn, so the place is kept beside it.
@@ -156,7 +156,7 @@ export function Review({ id }) {
     </form>
     <p id="review-help"><small>${t("review_help")}</small></p>
     ${shown.length ? html`<${Grid} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${at} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${open !== null || painting !== null} />` : html`<p>${t("no_pairs_here")}</p>`}
-    ${series && !series[0].request.selection && html`<${Replacements} series=${series} approved=${approved.length} undecided=${undecided} onChange=${load} />`}
+    ${series && !series[0].request.selection && html`<${Replacements} series=${series} types=${learned} pairs=${pairs} state=${state} onChange=${load} />`}
     <form class="deliver" onSubmit=${deliver}>
       <h2>${t("delivered")}</h2><p>${t("selection_help", { n: approved.length })}</p><${Refused} error=${refused} />
       <${Field} id="reviewer" label=${t("reviewer")} help=${t("reviewer_help")} required maxlength="80" value=${reviewer} onInput=${(event) => setReviewer(event.target.value)} />
@@ -169,22 +169,28 @@ export function Review({ id }) {
     ${painting && html`<${Painter} title=${t("mask_of", { n: painting.pair.name })} image=${painting.image} mask=${painting.mask} onMask=${painted} onBroken=${() => setPainting(null)} onClose=${() => setPainting(null)} />`}</div>`;
 }
 
-// New pairs for the rejected ones: as many as are missing, asked for again and again until enough are approved.
-function Replacements({ series, approved, undecided, onChange }) {
-  const [wanted, setWanted] = useState(String(series[0].request.num_pairs));
+// New pairs for the rejected ones: as many as are missing, of each type where there are several, asked for again and again until enough are approved.
+function Replacements({ series, types, pairs, state, onChange }) {
+  const [{ request }] = series;
+  const typed = types.length > 1;
+  const [goal, setGoal] = useState(typed ? { ...spread(0, types), ...(request.defects || spread(request.num_pairs, types)) } : { "": request.num_pairs });
   const [refused, setRefused] = useState(null);
   const running = series.filter((job) => !ENDED.includes(job.state));
   const last = series.filter((job) => job.state === "succeeded").at(-1);
-  const missing = Math.max(0, Number(wanted) - approved - undecided);
+  const of = (type, reached) => pairs.filter((pair) => (!typed || pair.defect === type) && state(pair) === reached).length;
+  const lacking = Object.fromEntries(Object.entries(goal).map(([type, count]) => [type, Math.max(0, Number(count) - of(type, "approved") - of(type, "open"))]));
+  const missing = sum(lacking);
   const replace = async (event) => {
     event.preventDefault();
     setRefused(null);
-    try { await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing }); await onChange(); } catch (problem) { setRefused(problem); }
+    try { await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing, ...(typed ? { defects: asDefects(lacking) } : {}) }); await onChange(); } catch (problem) { setRefused(problem); }
   };
   return html`<form class="deliver" onSubmit=${replace}><h2>${t("replacements")}</h2>
     <${Refused} error=${refused} />
-    <${Field} id="wanted" label=${t("wanted")} help=${t("wanted_help")} type="number" min="1" required value=${wanted} onInput=${(event) => setWanted(event.target.value)} />
-    <p role="status">${t("missing", { n: missing, a: approved, u: undecided })}</p>
+    <div class=${typed ? "three" : ""}>${Object.entries(goal).map(([type, count], at) => html`<div key=${type}>
+      <${Field} id=${`wanted-${at}`} label=${typed ? t("wanted_type", { type }) : t("wanted")} help=${typed ? undefined : t("wanted_help")} type="number" min=${typed ? 0 : 1} required value=${count} onInput=${(event) => setGoal({ ...goal, [type]: event.target.value })} />
+      <p role="status">${t("missing", { n: lacking[type], a: of(type, "approved"), u: of(type, "open") })}</p></div>`)}</div>
+    ${typed && html`<p><small>${t("wanted_help")}</small></p>`}
     ${running.map((job) => html`<${Following} key=${job.id} id=${job.id} onEnd=${onChange} />`)}
     ${series.at(-1).state === "failed" && html`<${Refused} error=${{ message: series.at(-1).error.detail, errors: [] }} />`}
     <button type="submit" disabled=${!missing || running.length > 0}>${t(missing === 1 ? "replace_one" : "replace", { n: missing })}</button></form>`;
@@ -261,31 +267,6 @@ class Tile extends Component {
         ${choice("yes", t("accept"), "approved", "✓")}${choice("no", t("reject"), "rejected", "✗")}</div>`}
     </li>`;
   }
-}
-
-// The outline of a mask over the picture, as wide on every screen.
-function Outline({ source }) {
-  const canvas = useRef();
-  useEffect(() => {
-    let alive = true;
-    const picture = new Image();
-    picture.onload = () => {
-      if (!alive || !canvas.current) return; // closed before the mask had come
-      const scale = Math.min(1, 900 / Math.max(picture.width, picture.height)) * (Math.max(picture.width, picture.height) < 450 ? 2 : 1);
-      const [w, h] = [Math.round(picture.width * scale), Math.round(picture.height * scale)];
-      Object.assign(canvas.current, { width: w, height: h });
-      const pen = canvas.current.getContext("2d", { willReadFrequently: true });
-      pen.drawImage(picture, 0, 0, w, h);
-      const { data } = pen.getImageData(0, 0, w, h);
-      const line = pen.createImageData(w, h);
-      const inside = (x, y) => x >= 0 && y >= 0 && x < w && y < h && data[4 * (y * w + x)] > 127;
-      for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) if (!inside(x, y) && (inside(x - 1, y) || inside(x + 1, y) || inside(x, y - 1) || inside(x, y + 1))) line.data.set([255, 0, 160, 255], 4 * (y * w + x));
-      pen.putImageData(line, 0, 0);
-    };
-    picture.src = source;
-    return () => { alive = false; };
-  }, [source]);
-  return html`<canvas ref=${canvas} aria-hidden="true"></canvas>`;
 }
 
 function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose }) {

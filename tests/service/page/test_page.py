@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import io
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect
 from redis import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +22,7 @@ from model.export.dataset import Provenance, write_dataset
 from model.types import Candidate
 from service.core import api_keys, object_keys
 from service.core.object_keys import Kind
+from service.core.options.methods import BOUNDED
 from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
@@ -130,35 +135,129 @@ def test_a_mask_is_drawn_by_polygon_zoomed_in_and_by_the_keyboard_alone(
         expect(covered).not_to_have_text("Mask: 0 %")
 
 
-def test_where_defects_may_lie_is_painted_on_a_good_part(
+def trained(client: httpx2.Client, store: RecordStore, method: str, types: dict[str, int]) -> str:
+    """The id of an adapter that has succeeded.
+
+    Args:
+        types: defect type → its number of photographs.
+    """
+    kinds = [
+        (f"{kind}[{name}]", path)
+        for name, n in types.items()
+        for kind in ("images", "masks")
+        for path in files(kind, n)
+    ]
+    if len(types) == 1:
+        kinds = [(f"{field.partition('[')[0]}[]", path) for field, path in kinds]
+    kinds += [("normals[]", path) for path in files("normals", 2)]
+    parts = [(field, (path.name, path.read_bytes(), "image/png")) for field, path in kinds]
+    answer = client.post("/adapters", data={"name": "plates", "method": method}, files=parts)
+    assert answer.status_code == 202, answer.text
+    adapter = str(answer.json()["id"])
+    assert store.claims.claim(adapter, "w")
+    assert store.claims.succeed(adapter, "w", {"card": {}, "loss": [], "bytes": 1, "request": {}, "samples": {}}, 1)
+    return adapter
+
+
+def started(page: Page, client: httpx2.Client) -> dict[str, Any]:
+    """The request of the job that the form on the page is sent for."""
+    page.get_by_role("button", name="Generate", exact=True).click()
+    expect(page.get_by_text("Waiting for a worker.")).to_be_visible()
+    request: dict[str, Any] = client.get(f"/jobs/{page.url.rpartition('/')[2]}").json()["request"]
+    return request
+
+
+TRIANGLE = ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75))
+"""Corners as shares of a picture: half of the box around them."""
+
+
+def paint(page: Page, corners: tuple[tuple[float, float], ...]) -> None:
+    """Paint an outline on the open good part, which is square."""
+    canvas = page.get_by_role("application")
+    expect(page.locator(".painter footer [role=status]")).to_have_text("Mask: 0 %")
+    box = canvas.bounding_box()
+    assert box is not None
+    side = 0.96 * min(box["width"], box["height"])
+    x, y = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+    page.get_by_role("button", name="Polygon").click()
+    for right, down in corners:
+        page.mouse.click(x + right * side, y + down * side)
+    canvas.press("Enter")
+
+
+@pytest.mark.parametrize("method", sorted(BOUNDED))
+def test_where_defects_may_lie_and_where_not_is_sent_as_it_is_painted(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, method: str
+) -> None:
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        adapter = trained(client, store, method, {"hole": 3})
+        page.goto(f"{url}/#/adapters/{adapter}/generate")
+        page.get_by_role("button", name="Paint the place").click()
+        paint(page, TRIANGLE)
+        assert serious_findings(page) == []
+        page.get_by_role("button", name="Use this place").click()
+        places = page.locator(".places li")
+        expect(places).to_have_count(1)
+        name = files("normals", 2)[1].stem
+        page.get_by_role("combobox", name="Good part").select_option(label=name)
+        page.get_by_role("button", name="Paint the place").click()
+        page.get_by_role("radio", name="No defects here").check()
+        page.get_by_role("checkbox", name="For this photograph only").check()
+        paint(page, ((0, 0.5), (1, 0.5), (1, 1), (0, 1)))
+        page.get_by_role("button", name="Use this place").click()
+        expect(places.nth(1)).to_contain_text(f"on {name} only")
+        # A place that was a mistake is painted again, or taken away.
+        places.nth(1).get_by_role("button", name="Change this place").click()
+        expect(page.locator(".painter footer [role=status]")).not_to_have_text("Mask: 0 %")
+        page.get_by_role("button", name="Clear").click()
+        paint(page, ((0, 0.75), (1, 0.75), (1, 1), (0, 1)))
+        page.get_by_role("button", name="Use this place").click()
+        page.get_by_role("button", name="Paint the place").click()
+        paint(page, TRIANGLE)
+        page.get_by_role("button", name="Use this place").click()
+        places.nth(2).get_by_role("button", name="Remove").click()
+        expect(places).to_have_count(2)
+        assert serious_findings(page) == []
+        request = started(page, client)
+        (allowed,), (forbidden,) = request["allowed"], request["forbidden"]
+        assert ("normal" in allowed, forbidden["normal"]) == (False, name)
+        drawn = sent_masks(objects, page.url.rpartition("/")[2])
+        whole, lower = drawn[allowed["mask"]], drawn[forbidden["mask"]]
+        with Image.open(files("normals", 2)[0]) as part:
+            assert whole.shape == lower.shape == part.size[::-1]
+        height, width = whole.shape
+        assert whole.mean() == pytest.approx(0.125, abs=0.01)
+        assert whole[round(0.3 * height), round(0.7 * width)]
+        assert not whole[round(0.7 * height), round(0.3 * width)]
+        assert lower.mean() == pytest.approx(0.25, abs=0.02)
+        assert not lower[: round(0.7 * height)].any()
+
+
+def sent_masks(objects: ObjectStore, job: str) -> dict[str, np.ndarray]:
+    """What was drawn for a job: the name in its record → where it is white."""
+    stored = json.loads(objects.get(object_keys.places(job)))["masks"]
+    pictures = {name: Image.open(io.BytesIO(base64.b64decode(mask))) for name, mask in stored.items()}
+    return {name: np.asarray(picture.convert("L")) > 127 for name, picture in pictures.items()}
+
+
+def test_pairs_are_asked_for_by_type_where_an_adapter_learned_several(
     browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore
 ) -> None:
-    named = [*(("images", path) for path in files("images", 3)), *(("masks", path) for path in files("masks", 3))]
-    named += [("normals", path) for path in files("normals", 2)]
-    parts = [(f"{kind}[]", (path.name, path.read_bytes(), "image/png")) for kind, path in named]
     with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
-        answer = client.post("/adapters", data={"name": "plates", "method": "anomalydiffusion"}, files=parts)
-        adapter = str(answer.json()["id"])
-        assert store.claims.claim(adapter, "w")
-        assert store.claims.succeed(adapter, "w", {"card": {}, "loss": [], "bytes": 1, "request": {}, "samples": {}}, 1)
+        adapter = trained(client, store, "anomalydiffusion", {"hole": 3, "dent": 3, "crack": 3})
         page.goto(f"{url}/#/adapters/{adapter}/generate")
-        page.get_by_role("combobox", name="Good part").select_option(label=files("normals", 2)[1].stem)
-        page.get_by_role("button", name="Paint the place").click()
-        box = page.get_by_role("application").bounding_box()
-        assert box is not None
-        side = 0.96 * min(box["width"], box["height"])  # the samples are square
-        x, y = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
-        page.get_by_role("button", name="Polygon").click()
-        for right, down in ((0.5, 0.25), (0.75, 0.25), (0.75, 0.5), (0.5, 0.5)):
-            page.mouse.click(x + right * side, y + down * side)
-        page.get_by_role("application").press("Enter")
-        page.get_by_role("button", name="Use this place").click()
-        expect(page.locator(".region .box")).to_be_visible()
+        expect(page.get_by_text("100 pairs together.")).to_be_visible()
+        counts = {name: page.get_by_role("spinbutton", name=name, exact=True) for name in ("crack", "dent", "hole")}
+        assert [counts[name].input_value() for name in counts] == ["34", "33", "33"]
+        for name, count in (("crack", "0"), ("dent", "0"), ("hole", "0")):
+            counts[name].fill(count)
+        expect(page.get_by_role("button", name="Generate", exact=True)).to_be_disabled()
+        counts["hole"].fill("2")
+        counts["dent"].fill("5")
+        expect(page.get_by_text("7 pairs together.")).to_be_visible()
         assert serious_findings(page) == []
-        page.get_by_role("button", name="Generate", exact=True).click()
-        expect(page.get_by_text("Waiting for a worker.")).to_be_visible()
-        request = client.get(f"/jobs/{page.url.rpartition('/')[2]}").json()["request"]
-        assert request["region"] == pytest.approx([0.5, 0.25, 0.75, 0.5], abs=0.02)
+        request = started(page, client)
+        assert (request["num_pairs"], request["defects"]) == (7, {"dent": 5, "hole": 2})
 
 
 def share(text: str) -> float:
@@ -210,18 +309,41 @@ def finished_job(
     store: RecordStore, objects: ObjectStore, folder: Path, pairs: int, evaluation: dict[str, Any] | None = None
 ) -> str:
     """The id of a job that has succeeded, its best pairs last."""
+    request = {"adapter_id": object_keys.new_id(Kind.ADAPTER), "num_pairs": pairs, "formats": [], "seed": 0}
+    job = store.submissions.create(Kind.JOB, object_keys.new_id(Kind.JOB), "local", request)[0].id
+    finish(store, objects, folder, job, [None] * pairs, evaluation)
+    return job
+
+
+def finish(
+    store: RecordStore,
+    objects: ObjectStore,
+    folder: Path,
+    job: str,
+    types: Sequence[str | None],
+    evaluation: dict[str, Any] | None = None,
+) -> None:
+    """Let a job succeed.
+
+    Args:
+        types: the defect type of each of its pairs, None where its adapter has one.
+    """
     rng = np.random.default_rng(0)
     mask = np.zeros((32, 32), bool)
     mask[10:16, 12:20] = True
+    pairs = len(types)
     candidates = (
-        Candidate(number, number, rng.integers(0, 256, (32, 32, 3), np.uint8), mask, scores={"score": number / pairs})
-        for number in range(pairs)
+        Candidate(
+            *(number, number, rng.integers(0, 256, (32, 32, 3), np.uint8), mask),
+            scores={"score": number / pairs},
+            defect=kind,
+        )
+        for number, kind in enumerate(types)
     )
     counts = {"attempts": pairs, "accepted": pairs, "rejected": {}}
-    provenance = Provenance("plate", "hole", {}, None, None, counts, evaluation)
+    card = {"types": sorted({kind for kind in types if kind})}
+    provenance = Provenance("plate", "hole", {}, card, None, counts, evaluation)
     write_dataset(folder / "dataset.zip", candidates, provenance)
-    request = {"adapter_id": object_keys.new_id(Kind.ADAPTER), "num_pairs": pairs, "formats": [], "seed": 0}
-    job = store.submissions.create(Kind.JOB, object_keys.new_id(Kind.JOB), "local", request)[0].id
     key = object_keys.dataset(job, "w")
     objects.put(key, folder / "dataset.zip", "application/zip")
     assert store.claims.claim(job, "w")
@@ -230,7 +352,32 @@ def finished_job(
     if evaluation is not None:
         result["verdict"] = evaluation["verdict"]
     assert store.claims.succeed(job, "w", result, 1)
-    return job
+
+
+def test_rejected_pairs_are_replaced_by_pairs_of_their_own_type(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        adapter = trained(client, store, "anomalydiffusion", {"hole": 3, "dent": 3, "crack": 3})
+        asked = {"adapter_id": adapter, "defects": {"crack": 3, "hole": 2}}
+        job = str(client.post("/jobs", json=asked).json()["id"])
+        finish(store, objects, tmp_path, job, ["crack", "hole", "crack", "hole", "crack"])
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
+        for key in ("r", "a", "r", "r"):
+            page.keyboard.press(key)
+        expect(page.get_by_text("2 missing: 0 approved, 1 still open.")).to_be_visible()
+        expect(page.get_by_text("1 missing: 1 approved, 0 still open.")).to_be_visible()
+        expect(page.get_by_label("Pairs wanted: dent")).to_have_value("0")
+        page.get_by_label("Pairs wanted: hole").fill("3")
+        expect(page.get_by_text("2 missing: 1 approved, 0 still open.")).to_be_visible()
+        assert serious_findings(page) == []
+        page.get_by_role("button", name="Make 4 new pairs").click()
+        following = page.get_by_role("link", name="4 new pairs are being made")
+        expect(following).to_be_visible()
+        made = str(following.get_attribute("href")).rpartition("/")[2]
+        request = client.get(f"/jobs/{made}").json()["request"]
+        assert (request["num_pairs"], request["defects"]) == (4, {"crack": 2, "hole": 2})
 
 
 def test_a_thousand_pairs_are_looked_through_with_few_of_them_in_the_document(
