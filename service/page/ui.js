@@ -146,7 +146,15 @@ export function Dialog({ title, onClose, children, wide = false }) {
 // What a base model recommends, kind by kind, as far as it is known; `name` is empty for the server's own choice.
 export function useRecommended(name) {
   const [bases, setBases] = useState([]);
-  useEffect(() => { api.get("bases").then(({ data }) => setBases(data), () => {}); }, []);
+  useEffect(() => {
+    let again;
+    const load = () => api.get("bases").then(({ data }) => {
+      setBases(data);
+      if (!data.length) again = setTimeout(load, 2000); // the workers are starting
+    }, () => {});
+    load();
+    return () => clearTimeout(again);
+  }, []);
   return bases.find((base) => (name ? base.name === name : base.default)) || { training: {}, sampling: {} };
 }
 
