@@ -99,7 +99,10 @@ class Prometheus(Server):
 
     def get(self, path: str, **parameters: str | float) -> Any:
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}"
-        answer = httpx2.get(url, params=parameters, timeout=30, trust_env=False)
+        deadline = time.monotonic() + 60
+        while (answer := httpx2.get(url, params=parameters, timeout=30, trust_env=False)).status_code == 503:
+            assert time.monotonic() < deadline, "Prometheus stays unavailable"
+            time.sleep(0.2)
         assert answer.status_code == 200, answer.text
         return answer.json()["data"]
 
