@@ -76,8 +76,7 @@ async def get_good_part(
             raise Problem("not_found", f"this adapter has {len(normals)} good parts, numbered from 0")
         return services.storage.get(normals[number]["key"])
 
-    headers = {"Cache-Control": "private, max-age=3600", "Vary": "Authorization, X-API-Key"}
-    return Response(await to_thread.run_sync(read), media_type="image/png", headers=headers)
+    return Response(await to_thread.run_sync(read), media_type="image/png", headers=resources.PICTURE_HEADERS)
 
 
 def _normals(services: Services, adapter: str) -> list[dict[str, Any]]:

@@ -215,7 +215,7 @@ async def get_adapter_sample_picture(
     if (key := samples(record).get(str(step))) is None:
         raise Problem("not_found", f"no samples at step {step}: `samples` of the adapter lists those that exist")
     content = await to_thread.run_sync(services.storage.get, key)
-    return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+    return Response(content, media_type="image/png", headers=resources.PICTURE_HEADERS)
 
 
 class Evaluation(BaseModel):

@@ -36,8 +36,6 @@ PictureName = Literal["image", "mask", "thumbnail", "outline", "good-part", "nea
 PICTURES_AT_ONCE = 4
 """Pictures decoded at once; others wait, so that a fast scroll keeps no other request waiting."""
 
-_IMMUTABLE = {"Cache-Control": "private, max-age=3600", "Vary": "Authorization, X-API-Key"}
-
 
 class _Schema(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -164,12 +162,21 @@ async def list_job_pairs(
         str | None, Query(pattern=r"^[0-9]{1,8}$", description="The `next_cursor` of the previous page.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="Pairs per page.")] = 100,
+    order: Annotated[
+        Literal["made", "newest"], Query(description="In the order of candidates, or the reverse.")
+    ] = "made",
 ) -> Response:
     """List the pairs of a job with their scores, as far as they are made: also while it runs."""
     record = await resources.owned(services, Kind.JOB, job_id, key_id)
     shared = looked_at(request, services)
     found = await to_thread.run_sync(lambda: shared.pairs.listed(record, accepted=not rejected))
-    rest = found if cursor is None else [pair for pair in found if pair.candidate > int(cursor)]
+    newest = order == "newest"
+    ordered = found[::-1] if newest else found
+    if cursor is None:
+        rest = ordered
+    else:
+        last = int(cursor)
+        rest = [pair for pair in ordered if (pair.candidate < last if newest else pair.candidate > last)]
     following = str(rest[limit - 1].candidate) if len(rest) > limit else None
     data = [view(record, pair) for pair in rest[:limit]]
     content = to_json({"data": data, "total": len(found), "next_cursor": following})
@@ -217,7 +224,7 @@ async def get_job_pair_picture(
     )
     if content is None:
         raise Problem("not_found", f"this pair has no picture {picture}: `pictures` lists those that it has")
-    return Response(content, media_type="image/png", headers=_IMMUTABLE)
+    return Response(content, media_type="image/png", headers=resources.PICTURE_HEADERS)
 
 
 def _found(shared: LookedAt, record: Record, candidate: int) -> MadePair:

@@ -20,6 +20,9 @@ from service.core.record import Record, State
 from service.core.records.events import read_record
 from service.core.strict_json import to_json
 
+PICTURE_HEADERS = {"Cache-Control": "private, max-age=3600", "Vary": "Authorization, X-API-Key"}
+"""Of pictures, which never change: a browser may keep them, but for the key that asked."""
+
 Limit = Annotated[int, Query(ge=1, le=100, description="Records per page.")]
 _CURSOR = "The `next_cursor` of the previous page."
 _ADAPTER_ID, _JOB_ID = r"^adp_[0-9a-z]{26}$", r"^job_[0-9a-z]{26}$"

@@ -18,6 +18,11 @@ export const key = {
 let onUnauthorized = () => {};
 export const whenUnauthorized = (action) => { onUnauthorized = action; };
 
+// Whether a refusal may pass by itself: the server is restarting, has too much to do, or cannot be reached.
+export const passes = ({ status }) => !(status >= 400 && status < 500) || status === 429;
+
+export const AGAIN = 3000; // ms until what may pass is tried again
+
 const address = (path) => new URL(`v1/${path}`, document.baseURI);
 
 function headers(more = {}) {
@@ -25,7 +30,9 @@ function headers(more = {}) {
 }
 
 async function send(path, options = {}) {
-  const answer = await fetch(address(path), { ...options, headers: headers(options.headers) });
+  const answer = await fetch(address(path), { ...options, headers: headers(options.headers) }).catch((error) => {
+    throw error.name === "AbortError" ? error : new Refusal(0, { detail: "network" });
+  });
   if (answer.ok || answer.status === 304) return answer;
   const text = await answer.text();
   let problem = {};
@@ -36,9 +43,8 @@ async function send(path, options = {}) {
 
 export const get = async (path) => (await send(path)).json();
 
-export async function post(path, body, more = {}) {
-  const own = { "Content-Type": "application/json", ...more };
-  return (await send(path, { method: "POST", headers: own, body: JSON.stringify(body) })).json();
+export async function post(path, body) {
+  return (await send(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).json();
 }
 
 export const act = async (path) => (await send(path, { method: "POST" })).json();
@@ -60,7 +66,7 @@ export function upload(path, form, onSent) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", address(path));
-    for (const [name, value] of Object.entries(headers({ "Idempotency-Key": crypto.randomUUID?.() || String(Math.random()) }))) {
+    for (const [name, value] of Object.entries(headers())) {
       request.setRequestHeader(name, value);
     }
     request.upload.onprogress = (event) => event.lengthComputable && onSent(event.loaded / event.total);

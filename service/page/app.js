@@ -2,7 +2,7 @@
 import { render } from "./vendor/preact.js";
 import * as api from "./api.js";
 import { language, languages, speak, t } from "./texts.js";
-import { Dialog, html, useEffect, useRef, useState } from "./ui.js";
+import { Dialog, html, Refused, useEffect, useRef, useState } from "./ui.js";
 import { AdapterView, AdaptersView } from "./views/adapters.js";
 import { NewAdapter } from "./views/new_adapter.js";
 import { JobView, JobsView, NewJob } from "./views/jobs.js";
@@ -55,6 +55,7 @@ function App() {
 
 function KeyDialog({ onKey }) {
   const [wrong, setWrong] = useState(api.key.get() !== null);
+  const [refused, setRefused] = useState(null);
   const [value, setValue] = useState("");
   const use = async (event) => {
     event.preventDefault();
@@ -64,7 +65,8 @@ function KeyDialog({ onKey }) {
       onKey();
     } catch (error) {
       if (error.status === 401) api.key.set("");
-      setWrong(true);
+      setWrong(error.status === 401);
+      setRefused(error.status === 401 ? null : error);
     }
   };
   return html`<${Dialog} title=${t("key_enter")} onClose=${() => {}}>
@@ -72,6 +74,7 @@ function KeyDialog({ onKey }) {
       <label>${t("key")}<input type="password" autocomplete="off" required value=${value} aria-invalid=${wrong || undefined} aria-describedby="key-help"
         onInput=${(event) => setValue(event.target.value)} /></label>
       ${wrong && html`<p role="alert" class="refusal">${t("key_wrong")}</p>`}
+      <${Refused} error=${refused} />
       <p id="key-help"><small>${t("key_help")}</small></p>
       <button type="submit">${t("key_use")}</button>
     </form>

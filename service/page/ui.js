@@ -71,8 +71,15 @@ export function useRecord(path) {
     const stop = new AbortController();
     setRecord(null);
     setError(null);
-    let seen = "";
-    const load = () => api.get(path).then((found) => { if (!stop.signal.aborted) setRecord(found); }, (refused) => { if (!stop.signal.aborted) setError(refused); });
+    let [seen, again] = ["", 0];
+    const load = () => {
+      clearTimeout(again);
+      return api.get(path).then((found) => { if (!stop.signal.aborted) { setRecord(found); setError(null); } }, (refused) => {
+        if (stop.signal.aborted) return;
+        setError(refused);
+        if (api.passes(refused)) again = setTimeout(load, api.AGAIN);
+      });
+    };
     load().then(() => api.events(`${path}/events`, (event) => {
       // How it ended comes whole, with its result.
       if (!ENDED.includes(event.state)) setRecord((before) => before && { ...before, state: event.state, progress: event.progress || before.progress, counts: event.counts || before.counts });
@@ -80,9 +87,27 @@ export function useRecord(path) {
       if (facts !== seen && !ENDED.includes(event.state)) load();
       seen = facts;
     }, stop.signal)).then(() => { if (!stop.signal.aborted) load(); });
-    return () => stop.abort();
+    return () => { stop.abort(); clearTimeout(again); };
   }, [path]);
-  return [record, error, setRecord];
+  // What is known stays in sight while the server cannot be asked.
+  return [record, record && error && api.passes(error) ? null : error, setRecord];
+}
+
+// An action that runs once at a time: a second click while it runs does nothing. Returns how to run one, whether one runs, why the last was refused, and how to say so.
+export function useAction() {
+  const [busy, setBusy] = useState(false);
+  const [refused, setRefused] = useState(null);
+  const running = useRef(false);
+  const run = async (action) => {
+    if (running.current) return;
+    running.current = true;
+    setBusy(true);
+    setRefused(null);
+    try { await action(); } catch (problem) { setRefused(problem); }
+    running.current = false;
+    setBusy(false);
+  };
+  return [run, busy, refused, setRefused];
 }
 
 // A list that is asked for again every few seconds while something in it goes on.
@@ -99,9 +124,11 @@ export function useList(path) {
         if (!alive) return;
         setData(found);
         setError(null);
-        if (found.some((record) => !ENDED.includes(record.state))) timer = setTimeout(load, 3000);
+        if (found.some((record) => !ENDED.includes(record.state))) timer = setTimeout(load, api.AGAIN);
       } catch (refused) {
-        if (alive) setError(refused);
+        if (!alive) return;
+        setError(refused);
+        if (api.passes(refused)) timer = setTimeout(load, api.AGAIN);
       }
     };
     load();

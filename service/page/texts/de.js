@@ -93,6 +93,7 @@ export default {
   next: "Weiter",
   no: "nein",
   no_jobs: "Noch keine Aufträge.",
+  not_kept: "Der Browser hat keinen Platz mehr für Ihre Entscheidungen: Erzeugen Sie den Datensatz, bevor Sie diese Seite verlassen.",
   no_pairs_here: "Kein Paar passt zu diesem Filter.",
   no_picture: "kein Bild",
   no_preview: "Der Browser kann diese Datei nicht zeigen; ihre Maske muss eine Datei sein.",

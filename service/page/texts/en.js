@@ -93,6 +93,7 @@ export default {
   next: "Next",
   no: "no",
   no_jobs: "No jobs yet.",
+  not_kept: "The browser has no room left to keep your decisions: make the dataset before you leave this page.",
   no_pairs_here: "No pair fits this filter.",
   no_picture: "no picture",
   no_preview: "The browser cannot show this file; a mask for it must be a file.",

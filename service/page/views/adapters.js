@@ -1,7 +1,7 @@
 // The list of adapters, and one adapter.
 import * as api from "../api.js";
 import { number, t } from "../texts.js";
-import { Curve, ENDED, go, html, Picture, Progress, Refused, State, useList, useRecord, useState, when } from "../ui.js";
+import { Curve, ENDED, go, html, Picture, Progress, Refused, State, useAction, useList, useRecord, when } from "../ui.js";
 
 export function AdaptersView() {
   const [adapters, error] = useList("adapters");
@@ -21,10 +21,9 @@ export function AdaptersView() {
 
 export function AdapterView({ id }) {
   const [adapter, error, setAdapter] = useRecord(`adapters/${id}`);
-  const [refused, setRefused] = useState(null);
+  const [tried, , refused] = useAction();
   if (error) return html`<${Refused} error=${error} />`;
   if (!adapter) return html`<p aria-busy="true"></p>`;
-  const tried = async (action) => { setRefused(null); try { await action(); } catch (problem) { setRefused(problem); } };
   const remove = () => confirm(t("delete_really", { name: adapter.name })) && tried(async () => { await api.remove(`adapters/${id}`); go("#/adapters"); });
   const ended = ENDED.includes(adapter.state);
   const samples = [...adapter.samples].reverse();

@@ -2,7 +2,7 @@
 import * as api from "../api.js";
 import { number, size, t } from "../texts.js";
 import { asDefects, spread, sum } from "../types.js";
-import { asJson, ENDED, Field, go, html, OptionInput, Picture, Progress, Refused, State, useEffect, useList, useRecommended, useRecord, useState, when } from "../ui.js";
+import { asJson, ENDED, Field, go, html, OptionInput, Picture, Progress, Refused, State, useAction, useEffect, useList, useRecommended, useRecord, useState, when } from "../ui.js";
 import { Places, regions } from "./places.js";
 
 const COUNT = 100; // pairs that an untouched form asks for
@@ -31,7 +31,7 @@ export function NewJob({ adapter: id }) {
   const [limits, setLimits] = useState({});
   const [evaluates, setEvaluates] = useState(false);
   const [measured, setMeasured] = useState({});
-  const [refused, setRefused] = useState(null);
+  const [run, busy, refused, setRefused] = useAction();
   const base = useRecommended(adapter?.request.base);
   useEffect(() => { api.get("options").then(setOptions, setRefused); }, []);
   if (error) return html`<${Refused} error=${error} />`;
@@ -41,14 +41,13 @@ export function NewJob({ adapter: id }) {
   const bounded = sampling.some((option) => option.name === "region");
   const typed = adapter.defects.length > 1;
   const counts = asked || spread(COUNT, adapter.defects);
-  const start = async (event) => {
+  const start = (event) => {
     event.preventDefault();
-    setRefused(null);
     const body = { adapter_id: id, ...(typed ? { defects: asDefects(counts) } : { num_pairs: Number(fields.count) }), formats: [...formats], ...asJson(sampling, chosen), ...regions(places) };
     if (fields.seed !== "") body.seed = Number(fields.seed);
     if (Object.values(limits).some((value) => value !== undefined)) body.limits = asJson(options.limits, limits);
     if (evaluates) body.evaluation = asJson(options.evaluation, measured);
-    try { go(`#/jobs/${(await api.post("jobs", body)).id}`); } catch (problem) { setRefused(problem); }
+    run(async () => go(`#/jobs/${(await api.post("jobs", body)).id}`));
   };
   return html`<form onSubmit=${start} class="new">
     <div class="title"><h1>${t("new_job")}: ${adapter.name}</h1></div><${Refused} error=${refused} />
@@ -62,7 +61,7 @@ export function NewJob({ adapter: id }) {
     <details><summary>${t("advanced")} (${sampling.length + options.limits.length})</summary><p><small>${t("options_help")}</small></p>
       <div class="options">${sampling.map((option) => html`<${OptionInput} key=${option.name} kind="sampling" recommended=${chosen.preset === "paper" ? {} : base.sampling} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}
       ${options.limits.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${limits[option.name]} onChange=${(value) => setLimits({ ...limits, [option.name]: value })} />`)}</div></details>
-    <button type="submit" disabled=${typed && !sum(counts)}>${t("generating")}</button></form>`;
+    <button type="submit" disabled=${busy || (typed && !sum(counts))}>${t("generating")}</button></form>`;
 }
 
 // The number of pairs: of each type where the adapter learned several, otherwise one.
@@ -88,14 +87,13 @@ export function Reasons({ counts }) {
 
 const SHOWN = 24;
 
-// The pairs that exist so far, newest first.
+// The pairs that exist so far, newest first; of a dataset the first ones.
 function MadePairs({ job }) {
   const [pairs, setPairs] = useState([]);
   const made = job.counts?.accepted;
   useEffect(() => {
     let alive = true;
-    const first = made > SHOWN && job.state !== "succeeded" ? 1000 : SHOWN;
-    api.get(`jobs/${job.id}/pairs?limit=${first}`).then((found) => alive && setPairs(job.state === "succeeded" ? found.data.slice(0, SHOWN) : found.data.slice(-SHOWN).reverse()), () => {});
+    api.get(`jobs/${job.id}/pairs?limit=${SHOWN}&order=${job.state === "succeeded" ? "made" : "newest"}`).then((found) => alive && setPairs(found.data), () => {});
     return () => { alive = false; };
   }, [made, job.state]);
   if (!pairs.length) return null;
@@ -130,10 +128,9 @@ function Verdict({ job }) {
 
 export function JobView({ id }) {
   const [job, error, setJob] = useRecord(`jobs/${id}`);
-  const [refused, setRefused] = useState(null);
+  const [tried, , refused] = useAction();
   if (error) return html`<${Refused} error=${error} />`;
   if (!job) return html`<p aria-busy="true"></p>`;
-  const tried = async (action) => { setRefused(null); try { await action(); } catch (problem) { setRefused(problem); } };
   const remove = () => confirm(t("delete_really", { name: t("job") })) && tried(async () => { await api.remove(`jobs/${id}`); go("#/jobs"); });
   const chosen = job.request.selection;
   return html`<div><div class="title"><h1>${job.request.num_pairs} ${t("unit_pairs")} <${State} state=${job.state} /></h1>

@@ -2,7 +2,7 @@
 import * as api from "../api.js";
 import { language, number, t } from "../texts.js";
 import { asDefects, spread, sum } from "../types.js";
-import { base64, Component, Dialog, ENDED, Field, go, html, Outline, Picture, Progress, Refused, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
+import { base64, Component, Dialog, ENDED, Field, go, html, Outline, Picture, Progress, Refused, useAction, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
 import { Formats } from "./jobs.js";
 import { Painter } from "./painter.js";
 
@@ -12,20 +12,26 @@ const GAP = 8;
 const AHEAD = 2;
 const DELAY = 60;
 
-// What a person decided, kept by the browser until the dataset is made: key of a pair → decision, time and new mask.
+// Keeps a text in the browser; returns whether there was room.
+function stored(name, text) {
+  try { localStorage.setItem(name, text); return true; } catch { return false; }
+}
+
+// What a person decided, kept by the browser until the dataset is made: key of a pair → decision, time and new mask. `saved` is false where the browser's store is full.
 function useDecisions(job) {
   const kept = `pairforge-review-${job}`;
   const [decisions, setDecisions] = useState(() => new Map(JSON.parse(localStorage.getItem(kept) || "[]")));
+  const [saved, setSaved] = useState(true);
   const decide = (keys, change) => setDecisions((before) => {
     const next = new Map(before);
     for (const key of keys) {
       if (change === null) next.delete(key);
       else next.set(key, { ...next.get(key), ...change, at: new Date().toISOString() });
     }
-    try { localStorage.setItem(kept, JSON.stringify([...next])); } catch { /* too many masks for the browser's store: they are kept until the page is left */ }
+    setSaved(stored(kept, JSON.stringify([...next])));
     return next;
   });
-  return [decisions, decide];
+  return [decisions, decide, saved, () => localStorage.removeItem(kept)];
 }
 
 // A job with all that follow it to replace rejected pairs, in the order in which they were asked for.
@@ -52,8 +58,8 @@ export function Review({ id }) {
   const [series, setSeries] = useState(null);
   const [pairs, setPairs] = useState(null);
   const [error, setError] = useState(null);
-  const [refused, setRefused] = useState(null);
-  const [decisions, decide] = useDecisions(id);
+  const [run, busy, refused] = useAction();
+  const [decisions, decide, saved, forget] = useDecisions(id);
   const [order, setOrder] = useState("made");
   const [filter, setFilter] = useState("all");
   const [outlines, setOutlines] = useState(true);
@@ -79,7 +85,11 @@ export function Review({ id }) {
       setLearned((await api.get(`adapters/${job.adapter_id}`).catch(() => ({ defects: [] }))).defects); // one that was deleted makes no more
       setSeries(found);
       setRejected(await pairsOf(made, true));
-    } catch (problem) { setError(problem); }
+      setError(null);
+    } catch (problem) {
+      setError(problem);
+      if (api.passes(problem)) setTimeout(load, api.AGAIN);
+    }
   };
   useEffect(() => {
     load();
@@ -99,7 +109,13 @@ export function Review({ id }) {
     return order === "made" ? all : [...all].sort((a, b) => sign * ((a.scores.score ?? 0) - (b.scores.score ?? 0)) || a.name - b.name);
   }, [pairs, rejected, filter, order, decided ? decisions : null]);
 
-  if (error) return html`<${Refused} error=${error} />`;
+  // Where the decision takes the last pair out of the list, the one before it comes next.
+  useEffect(() => {
+    if (here.current >= shown.length) { here.current = Math.max(0, shown.length - 1); setAt(here.current); }
+    if (open !== null && open >= shown.length) setOpen(shown.length ? shown.length - 1 : null);
+  }, [shown.length]);
+
+  if (error && !(series && api.passes(error))) return html`<${Refused} error=${error} />`;
   if (!pairs) return html`<p aria-busy="true"></p>`;
   const approved = pairs.filter((pair) => state(pair) === "approved");
   const left = pairs.filter((pair) => state(pair) === "rejected").length;
@@ -107,23 +123,26 @@ export function Review({ id }) {
   const readOnly = kind === "reason";
   const set = (pair, decision) => !readOnly && decide([pair.key], decision === null ? null : { decision });
 
-  const deliver = async (event) => {
+  const deliver = (event) => {
     event.preventDefault();
-    setRefused(null);
-    localStorage.setItem("pairforge-reviewer", reviewer);
+    stored("pairforge-reviewer", reviewer);
     const list = approved.map(({ key, job, candidate }) => {
       const { at: time, mask } = decisions.get(key);
       return { candidate, job_id: job, at: time, ...(mask ? { mask } : {}) };
     });
-    try { go(`#/jobs/${(await api.post(`jobs/${id}/selections`, { reviewer, approved: list, formats: [...formats] })).id}`); } catch (problem) { setRefused(problem); }
+    run(async () => {
+      const made = await api.post(`jobs/${id}/selections`, { reviewer, approved: list, formats: [...formats] });
+      forget();
+      go(`#/jobs/${made.id}`);
+    });
   };
-  const paint = async (pair) => {
+  const paint = (pair) => run(async () => {
     const own = decisions.get(pair.key)?.mask;
     const fetched = (name) => api.blob(`jobs/${pair.job}/pairs/${pair.candidate}/${name}`);
     const image = await fetched("image");
     const mask = own ? new Blob([Uint8Array.from(atob(own), (c) => c.charCodeAt(0))], { type: "image/png" }) : await fetched("mask");
     setPainting({ pair, image, mask });
-  };
+  });
   const painted = async (blob) => {
     decide([painting.pair.key], { decision: "approved", mask: await base64(blob) });
     setPainting(null);
@@ -135,6 +154,7 @@ export function Review({ id }) {
     const [pressed, pair] = [event.key.toLowerCase(), shown[here.current]];
     // Where the decision takes the pair out of the list, the next one comes to its place.
     const next = here.current + (decided ? 0 : 1);
+    if (!pair) return;
     if (pressed === "a") { set(pair, "approved"); move(next); }
     else if (pressed === "r") { set(pair, "rejected"); move(next); }
     else if (pressed === "u") set(pair, null);
@@ -154,14 +174,15 @@ export function Review({ id }) {
       <label class="choice"><input type="checkbox" checked=${outlines} onChange=${(event) => setOutlines(event.target.checked)} /> ${t("outlines")}</label>
       ${!readOnly && html`<button type="button" class="small outline" disabled=${!series} onClick=${() => decide(shown.filter((pair) => state(pair) === "open").map((pair) => pair.key), { decision: "approved" })}>${t("all_of_them")}</button>`}
     </form>
-    <p id="review-help"><small>${t("review_help")}</small></p>
+    <p id="review-help"><small>${t("review_help")}</small></p><${Refused} error=${refused} />
+    ${!saved && html`<p role="alert" class="refusal">${t("not_kept")}</p>`}
     ${shown.length ? html`<${Grid} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${at} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${open !== null || painting !== null} />` : html`<p>${t("no_pairs_here")}</p>`}
     ${series && !series[0].request.selection && html`<${Replacements} series=${series} types=${learned} pairs=${pairs} state=${state} onChange=${load} />`}
     <form class="deliver" onSubmit=${deliver}>
-      <h2>${t("delivered")}</h2><p>${t("selection_help", { n: approved.length })}</p><${Refused} error=${refused} />
+      <h2>${t("delivered")}</h2><p>${t("selection_help", { n: approved.length })}</p>
       <${Field} id="reviewer" label=${t("reviewer")} help=${t("reviewer_help")} required maxlength="80" value=${reviewer} onInput=${(event) => setReviewer(event.target.value)} />
       <${Formats} names=${names} chosen=${formats} onChange=${setFormats} />
-      <button type="submit" disabled=${!series || !approved.length}>${t("delivered")}</button>
+      <button type="submit" disabled=${busy || !series || !approved.length}>${t("delivered")}</button>
     </form>
     ${open !== null && shown[open] && html`<${Large} key=${shown[open].key} pair=${shown[open]} decision=${decisions.get(shown[open].key)} readOnly=${readOnly}
       onDecide=${(decision) => set(shown[open], decision)} onMove=${(by) => { const next = Math.min(shown.length - 1, Math.max(0, open + by)); setOpen(next); move(next); }}
@@ -174,16 +195,18 @@ function Replacements({ series, types, pairs, state, onChange }) {
   const [{ request }] = series;
   const typed = types.length > 1;
   const [goal, setGoal] = useState(typed ? { ...spread(0, types), ...(request.defects || spread(request.num_pairs, types)) } : { "": request.num_pairs });
-  const [refused, setRefused] = useState(null);
+  const [run, busy, refused] = useAction();
   const running = series.filter((job) => !ENDED.includes(job.state));
   const last = series.filter((job) => job.state === "succeeded").at(-1);
   const of = (type, reached) => pairs.filter((pair) => (!typed || pair.defect === type) && state(pair) === reached).length;
   const lacking = Object.fromEntries(Object.entries(goal).map(([type, count]) => [type, Math.max(0, Number(count) - of(type, "approved") - of(type, "open"))]));
   const missing = sum(lacking);
-  const replace = async (event) => {
+  const replace = (event) => {
     event.preventDefault();
-    setRefused(null);
-    try { await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing, ...(typed ? { defects: asDefects(lacking) } : {}) }); await onChange(); } catch (problem) { setRefused(problem); }
+    run(async () => {
+      await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing, ...(typed ? { defects: asDefects(lacking) } : {}) });
+      await onChange();
+    });
   };
   return html`<form class="deliver" onSubmit=${replace}><h2>${t("replacements")}</h2>
     <${Refused} error=${refused} />
@@ -193,7 +216,7 @@ function Replacements({ series, types, pairs, state, onChange }) {
     ${typed && html`<p><small>${t("wanted_help")}</small></p>`}
     ${running.map((job) => html`<${Following} key=${job.id} id=${job.id} onEnd=${onChange} />`)}
     ${series.at(-1).state === "failed" && html`<${Refused} error=${{ message: series.at(-1).error.detail, errors: [] }} />`}
-    <button type="submit" disabled=${!missing || running.length > 0}>${t(missing === 1 ? "replace_one" : "replace", { n: missing })}</button></form>`;
+    <button type="submit" disabled=${busy || !missing || running.length > 0}>${t(missing === 1 ? "replace_one" : "replace", { n: missing })}</button></form>`;
 }
 
 // A job that makes new pairs while the others are reviewed.

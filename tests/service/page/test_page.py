@@ -405,6 +405,46 @@ def test_a_thousand_pairs_are_looked_through_with_few_of_them_in_the_document(
         expect(page.get_by_text("Approved pairs of another job, chosen by Ada")).to_be_visible()
 
 
+def test_the_last_pair_under_a_filter_is_decided_by_key_and_the_one_before_it_is_next(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 3)
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("combobox", name="Show").select_option("open")
+        page.get_by_role("button", name=re.compile("^Pair 2, score")).focus()
+        for decided, key in enumerate(("a", "r", "a"), 1):
+            page.keyboard.press(key)
+            expect(page.locator(".tile")).to_have_count(3 - decided)
+        expect(page.get_by_text("2 approved, 1 rejected, 0 open of 3")).to_be_visible()
+
+
+def test_a_server_that_cannot_be_reached_for_a_moment_is_asked_again_and_a_second_click_makes_no_second_dataset(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 3)
+    with serving(keyless) as url:
+        page.route(f"**/v1/jobs/{job}", lambda route: route.abort(), times=2)
+        page.goto(f"{url}/#/jobs/{job}")
+        expect(page.get_by_role("alert")).to_have_text("The server cannot be reached.")
+        page.get_by_role("button", name="Review the pairs").click()
+        page.get_by_role("button", name="approve all shown").click()
+        page.get_by_label("Your name").fill("Ada")
+        page.get_by_role("button", name="Make the dataset").dblclick()
+        expect(page.get_by_text("Approved pairs of another job, chosen by Ada")).to_be_visible()
+        assert len(httpx2.get(f"{url}/v1/jobs").json()["data"]) == 2
+
+
+def test_the_newest_pairs_come_first_where_they_are_asked_for_so(
+    keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 5)
+    with serving(keyless) as url:
+        first = httpx2.get(f"{url}/v1/jobs/{job}/pairs?order=newest&limit=3").json()
+        rest = httpx2.get(f"{url}/v1/jobs/{job}/pairs?order=newest&cursor={first['next_cursor']}").json()
+    assert [[pair["candidate"] for pair in answer["data"]] for answer in (first, rest)] == [[4, 3, 2], [1, 0]]
+
+
 def test_a_verdict_is_shown_with_the_numbers_behind_it(
     browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
 ) -> None:

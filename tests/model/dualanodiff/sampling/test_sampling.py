@@ -329,7 +329,5 @@ def test_every_option_that_cannot_be_is_named_at_once(base: Base) -> None:
 
 
 def test_unknown_options_are_named(base: Base) -> None:
-    with pytest.raises(
-        UsageError, match="unknown dualanodiff sampling options cfg; known are anchored, anywhere"
-    ):
+    with pytest.raises(UsageError, match="unknown dualanodiff sampling options cfg; known are anchored, anywhere"):
         resolve_sampling(base, {"cfg": 2}, has_normals=False)
