@@ -12,8 +12,10 @@ import pytest
 
 from service.core import object_keys
 from service.core.record import State
+from tests.support.servers import RedisServer
 from tests.support.tiny_data import PERMISSIVE
 from tests.support.waiting import wait_until
+from tests.worker.ending import asked_to_end_at
 from tests.worker.review.approving import entries, selection
 from tests.worker.stored import Service
 from worker.generation.run import run_generation
@@ -72,10 +74,13 @@ def test_a_job_and_its_replacements_have_the_pairs_of_one_larger_job(
     }
 
 
-def test_replacements_are_the_same_after_their_worker_died(service: Service, client: httpx2.Client, job: str) -> None:
+def test_replacements_are_the_same_after_their_worker_died(
+    service: Service, client: httpx2.Client, job: str, redis_server: RedisServer
+) -> None:
     at_once = replacements(service, client, job, 2)
     made = client.post(f"/jobs/{job}/replacements", json={"num_pairs": 2}).json()["id"]
-    run_generation(made, service.context(stopping=lambda: bool(service.store.blocks.finished(made))))
+    with asked_to_end_at(service, redis_server, b'"next_block": 1,') as context:
+        run_generation(made, context)
     assert service.store.blocks.finished(made)
     assert service.store.claims.claim(made, "dead")
     wait_until(lambda: service.store.upkeep.reap(made) is State.QUEUED)
