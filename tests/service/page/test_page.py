@@ -97,6 +97,117 @@ def test_files_that_are_dropped_together_are_matched_by_name_and_by_look(
         assert serious_findings(page) == []
 
 
+def drop_folder(page: Page, folder: Path) -> None:
+    """Drop a folder on the first place for files, as from a file manager."""
+    place = page.locator(".drop").first
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box is not None
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    devtools = page.context.new_cdp_session(page)
+    for event in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": event, **at, "data": data})
+
+
+def product(folder: Path) -> Path:
+    """A folder as in MVTec AD, whose two defect types have files of the same names."""
+    for at, kind in enumerate(("break", "crack")):
+        for number in range(2):
+            image, mask = files("images", 4)[2 * at + number], files("masks", 4)[2 * at + number]
+            for path, source in (
+                (folder / "test" / kind / f"{number:03}.png", image),
+                (folder / "ground_truth" / kind / f"{number:03}_mask.png", mask),
+            ):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(source.read_bytes())
+    for number, source in enumerate(files("normals", 2)):
+        path = folder / "train/good" / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.read_bytes())
+    return folder
+
+
+def sent(page: Page, client: httpx2.Client) -> dict[str, Any]:
+    """The request of the adapter that the form on the page is sent for."""
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_text("Waiting for a worker")).to_be_visible()
+    request: dict[str, Any] = client.get(f"/adapters/{page.url.rpartition('/')[2]}").json()["request"]
+    return request
+
+
+def test_a_folder_of_several_defect_types_becomes_one_adapter(
+    browser: Browser, page: Page, keyless: Settings, tmp_path: Path
+) -> None:
+    folder = product(tmp_path / "plate")
+    broken = folder / "ground_truth/crack/001_mask.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        page.goto(f"{url}/#/adapters/new")
+        page.get_by_label("Name", exact=True).fill("plates")
+        drop_folder(page, folder)
+        cards = page.locator(".uploads").first.locator("li")
+        expect(page.get_by_text("Defect types: break (2), crack (2).")).to_be_visible()
+        expect(page.get_by_role("heading", name="Good parts (2)")).to_be_visible()
+        expect(page.get_by_label("Defect", exact=True)).to_have_count(0)
+        # The method that is chosen by default learns one.
+        expect(page.get_by_role("alert")).to_contain_text("dualanodiff learns one defect type, and these are 2")
+        train = page.get_by_role("button", name="Train", exact=True)
+        expect(train).to_be_disabled()
+        assert serious_findings(page) == []
+        page.get_by_label("anomalydiffusion").check()
+        expect(page.get_by_role("alert")).to_have_count(0)
+        expect(train).to_be_enabled()
+        first = page.get_by_label("Defect type of plate/test/break/000.png")
+        expect(first).to_have_value("break")
+        first.fill("")
+        expect(cards.first).to_contain_text("Say which defect type this photograph shows.")
+        expect(train).to_be_disabled()
+        first.fill("crack")
+        expect(page.get_by_text("Defect types: break (1), crack (3).")).to_be_visible()
+        first.fill("break")
+        assert serious_findings(page) == []
+        train.click()
+        expect(cards.filter(has_text="crack/001.png").get_by_role("alert")).to_contain_text("001_mask.png")
+        expect(cards.get_by_role("alert")).to_have_count(1)
+        assert client.get("/adapters").json()["data"] == []
+        page.get_by_role("button", name="Remove: plate/test/crack/001.png").click()
+        broken.write_bytes(whole)
+        drop_folder(page, folder)
+        expect(page.get_by_text("Defect types: break (2), crack (2).")).to_be_visible()
+        request = sent(page, client)
+        assert request["defects"] == [{"name": "break", "pairs": 2}, {"name": "crack", "pairs": 2}]
+        assert request["defect"] == "break, crack"
+
+
+def test_files_are_given_a_type_before_they_are_chosen_or_all_show_one(
+    browser: Browser, page: Page, keyless: Settings, tmp_path: Path
+) -> None:
+    folder = product(tmp_path / "plate")
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        page.goto(f"{url}/#/adapters/new")
+        page.get_by_label("Name", exact=True).fill("plates")
+        page.get_by_label("anomalydiffusion").check()
+        for kind in ("break", "crack"):
+            page.get_by_label("Defect type of the next files").fill(f"{kind} [1]")
+            of_kind = [*(folder / "test" / kind).iterdir(), *(folder / "ground_truth" / kind).iterdir()]
+            page.locator("#files-pairs").set_input_files(of_kind)
+            expect(page.get_by_text(f"{kind} 1 (2)")).to_be_visible()
+        page.locator("#files-normals").set_input_files([*(folder / "train/good").iterdir()])
+        assert sent(page, client)["defects"] == [{"name": "break 1", "pairs": 2}, {"name": "crack 1", "pairs": 2}]
+
+        page.goto(f"{url}/#/adapters/new")
+        page.get_by_label("Name", exact=True).fill("plates")
+        drop_folder(page, folder)
+        page.get_by_role("button", name="All show one type").click()
+        expect(page.get_by_role("alert")).to_have_count(0)
+        page.get_by_label("Defect", exact=True).fill("scratch")
+        request = sent(page, client)
+        assert (request["defect"], request["method"]) == ("scratch", "dualanodiff")
+        assert "defects" not in request
+
+
 def payload(name: str, content: bytes) -> FilePayload:
     return {"name": name, "mimeType": "image/png", "buffer": content}
 
