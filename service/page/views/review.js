@@ -204,8 +204,8 @@ function Replacements({ series, types, pairs, state, onChange }) {
   const replace = (event) => {
     event.preventDefault();
     run(async () => {
-      await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing, ...(typed ? { defects: asDefects(lacking) } : {}) });
-      await onChange();
+      // A refusal may tell of new pairs that were asked for elsewhere.
+      await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing, ...(typed ? { defects: asDefects(lacking) } : {}) }).finally(onChange);
     });
   };
   return html`<form class="deliver" onSubmit=${replace}><h2>${t("replacements")}</h2>

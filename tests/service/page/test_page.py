@@ -491,6 +491,27 @@ def test_rejected_pairs_are_replaced_by_pairs_of_their_own_type(
         assert (request["num_pairs"], request["defects"]) == (4, {"crack": 2, "hole": 2})
 
 
+def test_pairs_that_were_replaced_in_another_tab_are_not_replaced_twice(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        adapter = trained(client, store, "copy-paste", {"hole": 3})
+        job = str(client.post("/jobs", json={"adapter_id": adapter, "num_pairs": 2}).json()["id"])
+        finish(store, objects, tmp_path, job, [None, None])
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
+        page.keyboard.press("r")
+        again = page.get_by_role("button", name="Make 1 new pair")
+        expect(again).to_be_enabled()
+        other = client.post(f"/jobs/{job}/replacements", json={"num_pairs": 1}).json()["id"]
+        again.click()
+        expect(page.get_by_role("alert")).to_contain_text(f"replacements already, job {other}")
+        following = page.get_by_role("link", name="1 new pairs are being made")
+        expect(following).to_have_attribute("href", f"#/jobs/{other}")
+        expect(again).to_be_disabled()
+        assert len(client.get("/jobs").json()["data"]) == 2
+
+
 def test_a_thousand_pairs_are_looked_through_with_few_of_them_in_the_document(
     browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
 ) -> None:
