@@ -20,6 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model.export.dataset import Provenance, write_dataset
 from model.types import Candidate
+from service.cli.files import approvals
+from service.client import Client
 from service.core import api_keys, object_keys
 from service.core.object_keys import Kind
 from service.core.options.methods import BOUNDED
@@ -506,10 +508,60 @@ def test_pairs_that_were_replaced_in_another_tab_are_not_replaced_twice(
         other = client.post(f"/jobs/{job}/replacements", json={"num_pairs": 1}).json()["id"]
         again.click()
         expect(page.get_by_role("alert")).to_contain_text(f"replacements already, job {other}")
-        following = page.get_by_role("link", name="1 new pairs are being made")
+        following = page.get_by_role("link", name="1 new pair is being made")
         expect(following).to_have_attribute("href", f"#/jobs/{other}")
         expect(again).to_be_disabled()
         assert len(client.get("/jobs").json()["data"]) == 2
+
+
+def test_decisions_are_taken_to_another_browser_and_to_a_script_by_a_file(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 4)
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
+        for key in ("a", "r", "a"):
+            page.keyboard.press(key)
+        page.get_by_label("Your name").fill("Ada")
+        page.get_by_label("COCO").check()
+        with page.expect_download() as downloading:
+            page.get_by_role("button", name="Save the decisions as a file").click()
+        assert downloading.value.suggested_filename == f"{job}-review.json"
+        file = tmp_path / "review.json"
+        downloading.value.save_as(file)
+        saved = json.loads(file.read_text())
+        assert (saved["reviewer"], saved["formats"]) == ("Ada", ["coco"])
+        assert [each["candidate"] for each in saved["approved"]] == [0, 2]
+
+        page.evaluate("localStorage.clear()")
+        page.reload()
+        expect(page.get_by_text("0 approved, 0 rejected, 4 open of 4")).to_be_visible()
+        stranger = {"candidate": 0, "job_id": object_keys.new_id(Kind.JOB)}
+        file.write_text(json.dumps({**saved, "approved": [*saved["approved"], stranger]}))
+        page.get_by_label("Load decisions from a file").set_input_files(file)
+        expect(page.get_by_text("2 approved, 1 rejected, 1 open of 4")).to_be_visible()
+        expect(page.get_by_text("Decisions loaded: 3. Not taken, because their pairs are not in this review: 1.")).to_be_visible()
+        expect(page.get_by_label("Your name")).to_have_value("Ada")
+        assert serious_findings(page) == []
+        for content in ("[", "{}", '[{"candidate": "0"}]'):
+            file.write_text(content)
+            page.get_by_label("Load decisions from a file").set_input_files(file)
+            expect(page.get_by_role("alert")).to_contain_text("This file has no decisions")
+        expect(page.get_by_text("2 approved, 1 rejected, 1 open of 4")).to_be_visible()
+
+        file.write_text(json.dumps(saved))
+        asked = approvals(file)
+        with Client(url) as own:
+            made = own.select_pairs(job, asked["approved"], reviewer=asked["reviewer"], formats=asked["formats"]).id
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("button", name="Make the dataset").click()
+        expect(page.get_by_text("Waiting for a worker")).to_be_visible()
+        by_page = page.url.rpartition("/")[2]
+        requests = [client.get(f"/jobs/{each}").json()["request"] for each in (made, by_page)]
+        assert requests[0] == requests[1]
+        lists = [json.loads(objects.get(object_keys.approved(each))) for each in (made, by_page)]
+        assert lists[0] == lists[1]
 
 
 def test_a_thousand_pairs_are_looked_through_with_few_of_them_in_the_document(
