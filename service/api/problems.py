@@ -41,6 +41,7 @@ CODES: dict[str, tuple[int, str]] = {
     "already_finished": (409, "Already finished"),
     "not_finished": (409, "Not finished yet"),
     "no_result": (409, "No result"),
+    "already_replaced": (409, "Another job has its replacements"),
     "adapter_not_ready": (409, "The adapter is not ready"),
     "adapter_in_use": (409, "The adapter is in use"),
     "content_too_large": (413, "The request is too large"),

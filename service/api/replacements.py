@@ -69,6 +69,7 @@ _EXAMPLE = {"num_pairs": 3}
                 "adapter_not_ready",
                 "not_finished",
                 "no_result",
+                "already_replaced",
                 "too_slow",
             ),
             *("content_too_large", "unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited"),
@@ -89,6 +90,7 @@ async def create_replacements(
     The answer is a job of its own, of the same adapter, options and seed. It goes on with the candidates where the
     first one stopped, and keeps no copies of its pairs: both together have the pairs of one larger job.
     `request.follows` names the job that it follows, and the first of the series; to go on again, name the last one.
+    A job has one follower that is queued, running or has succeeded, so that no two make the same pairs.
     `POST /jobs/{id}/selections` joins the approved pairs of all.
     """
     await to_thread.run_sync(require_rate, services, key_id)

@@ -20,8 +20,8 @@ from service.core import object_keys
 from service.core.errors import TransientError
 from service.core.messaging import workers_for
 from service.core.object_keys import Kind
-from service.core.record import Record
-from service.core.records.errors import AdapterNotReady, IdempotencyConflict, QuotaExceeded, TooFast
+from service.core.record import Record, State
+from service.core.records.errors import AdapterNotReady, CannotFollow, IdempotencyConflict, QuotaExceeded, TooFast
 from service.core.records.submissions import Idempotency
 
 log = structlog.stdlib.get_logger(__name__)
@@ -106,8 +106,10 @@ def submit(
     """Save the record, then send its message. A record with another id was created by an equal, faster request.
 
     Raises:
-        Problem: a quota is used up, the Idempotency-Key was used for another request, or the adapter is gone.
+        Problem: a quota is used up, the Idempotency-Key was used for another request, the adapter is gone, or the
+            job that this one goes on after is, or is followed already.
     """
+    follows = (request.get("follows") or {}).get("job_id")
     generates = submission.kind == Kind.JOB and "selection" not in request
     try:
         record, is_new = services.store.submissions.create(
@@ -122,6 +124,7 @@ def submit(
             work=work,
             workers=workers_for(request["num_pairs"], services.settings) if generates else 1,
             adapter=request["adapter_id"] if generates else None,
+            follows=follows,
         )
     except IdempotencyConflict as error:
         raise _conflict(submission) from error
@@ -132,6 +135,8 @@ def submit(
         state = error.state or "deleted"
         detail = f"adapter {request['adapter_id']} is {state}: a job needs one that has succeeded"
         raise Problem(code, detail) from error
+    except CannotFollow as error:
+        raise _cannot_follow(request["follows"]["job_id"], error) from error
     if is_new:
         log.info("record_created", record=record.id)
         services.metrics.submitted(submission.kind)
@@ -175,6 +180,17 @@ def _conflict(submission: Submission) -> Problem:
         f"this Idempotency-Key was used for a different request that created another {submission.kind}: use a new key"
     )
     return Problem("idempotency_key_reused", detail, errors=[{"parameter": "Idempotency-Key", "detail": detail}])
+
+
+def _cannot_follow(job: str, error: CannotFollow) -> Problem:
+    if not error.follower:
+        return Problem("job_not_found", f"job {job} was deleted")
+    first = "" if error.state is State.SUCCEEDED else "wait for it, then "
+    detail = (
+        f"job {job} has replacements already, job {error.follower}, which is {error.state}; a second job would make "
+        f"the same pairs: {first}ask for replacements of {error.follower}"
+    )
+    return Problem("already_replaced", detail, errors=[{"parameter": "job_id", "in": "path", "detail": detail}])
 
 
 def _over_quota(error: QuotaExceeded) -> Problem:

@@ -6,12 +6,14 @@ import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from service.client import HeldOut
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
+from service.core.strict_json import parse
 from service.core.uploads.decoding import ImageLimits
 from service.core.uploads.images import read_mask
 from service.core.uploads.layouts import normals_folder
@@ -64,6 +66,28 @@ def regions(path: Path | None) -> list[dict[str, str]] | None:
     if problems:
         raise UnusableFilesError(problems)
     return [{"mask": _drawn(file), "normal": name} for name, file in files.items() if isinstance(file, Path)]
+
+
+def approvals(path: Path) -> dict[str, Any]:
+    """Read the approved pairs, alone or in a whole request with `reviewer` and `formats`, as that request.
+
+    Raises:
+        UsageError: the file cannot be read, or is neither.
+    """
+    try:
+        read = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the file of approved pairs {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"the file of approved pairs {path} is not JSON: {error}") from error
+    request = {"approved": read} if isinstance(read, list) else read
+    pairs = request.get("approved") if isinstance(request, dict) else None
+    if not isinstance(pairs, list) or not all(isinstance(pair, dict | int) for pair in pairs):
+        raise UsageError(
+            f'the file of approved pairs {path} must contain a list such as [{{"candidate": 0}}], or an object that '
+            "has one as approved"
+        )
+    return dict(request)
 
 
 def _drawn(path: Path) -> str:

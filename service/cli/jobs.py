@@ -7,8 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.options import After, Json, Limit, Name, Set, State, Wait, parse_counts, parse_settings
+from service.cli.options import (
+    After,
+    Json,
+    Limit,
+    Name,
+    Set,
+    State,
+    Wait,
+    parse_candidates,
+    parse_counts,
+    parse_settings,
+)
 from service.cli.resources import cancel_one, list_some, remove_one, report_created, show_one
+from service.core.errors import UsageError
 from service.core.limits import read_limits
 
 app = typer.Typer(no_args_is_help=True, help="Generate datasets on a server (PAIRFORGE_URL, PAIRFORGE_API_KEY).")
@@ -86,6 +98,79 @@ def _evaluation(profile: str | None, seeds: int | None) -> dict[str, Any] | None
     """Build the request for an evaluation; None where neither option was chosen."""
     asked = {name: value for name, value in (("profile", profile), ("seeds", seeds)) if value is not None}
     return asked or None
+
+
+@app.command()
+def replace(
+    job: Name,
+    *,
+    num_pairs: Annotated[
+        int | None, typer.Option("--num-pairs", "-n", help="Number of new pairs that pass the quality checks.")
+    ] = None,
+    defects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=N,NAME=N",
+            help="New pairs of each defect type, of an adapter that has several; default: --num-pairs, spread evenly.",
+        ),
+    ] = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Generate further pairs as a finished job did, for those that a reviewer rejected."""
+    from service.cli.session import connect, session
+
+    with session(json=json, interrupted="if the job was created, it continues; see: pairforge jobs list") as output:
+        counts = parse_counts(defects) if defects is not None else None
+        wanted = num_pairs if num_pairs is not None or counts is None else sum(counts.values())
+        if wanted is None:
+            raise UsageError("say how many new pairs you want: --num-pairs N, or --defects NAME=N,NAME=N")
+        with connect() as client:
+            created = client.replace_pairs(job, wanted, defects=counts)
+            approved = "pairforge jobs select {} --approved FILE --reviewer NAME"
+            report_created(client, created, output, wait=wait, then=approved.format(job))
+
+
+@app.command()
+def select(
+    job: Name,
+    *,
+    candidates: Annotated[
+        str | None, typer.Option(metavar="N,N", help="The approved pairs: their `candidate` in the dataset's manifest.")
+    ] = None,
+    approved: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON file of the approved pairs instead, as the API takes them: a list of objects with `candidate` "
+            "and perhaps `job_id`, `at` and `mask`, or the whole request.",
+        ),
+    ] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who approved them; it is written into the dataset.")
+    ] = None,
+    formats: Annotated[str, typer.Option(metavar="NAMES", help="Further layouts: mvtec,coco,yolo,labelstudio.")] = "",
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Make a new dataset of the pairs that a person approved."""
+    from service.cli.files import approvals
+    from service.cli.session import connect, session
+
+    with session(json=json, interrupted="if the job was created, it continues; see: pairforge jobs list") as output:
+        if (candidates is None) == (approved is None):
+            raise UsageError("say which pairs are approved: either --candidates 0,4,9 or --approved FILE")
+        file: dict[str, Any] = {"approved": parse_candidates(candidates or "")}
+        if approved is not None:
+            file = approvals(approved)
+        if not (name := reviewer or file.get("reviewer")):
+            raise UsageError("say who approved the pairs: --reviewer NAME")
+        layouts = [each.strip() for each in formats.split(",") if each.strip()] or file.get("formats") or []
+        with connect() as client:
+            created = client.select_pairs(job, file["approved"], reviewer=name, formats=layouts)
+            report_created(
+                client, created, output, wait=wait, then=f"pairforge jobs download {created.id} --out approved.zip"
+            )
 
 
 @app.command("list")

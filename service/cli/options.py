@@ -79,6 +79,18 @@ def parse_counts(text: str) -> dict[str, int]:
     return counts
 
 
+def parse_candidates(text: str) -> list[int]:
+    """Parse `0,4,9` to `[0, 4, 9]`.
+
+    Raises:
+        UsageError: an entry is no number.
+    """
+    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
+    if wrong := [entry for entry in entries if not entry.isdecimal()]:
+        raise UsageError(f"--candidates: {', '.join(wrong)!r:.100} is no list of candidates, as in 0,4,9")
+    return [int(entry) for entry in entries]
+
+
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     """Parse `["rank=8", "bcm=true"]` to `{"rank": 8, "bcm": True}`; a value that is not JSON is taken as text.
 

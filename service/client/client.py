@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -103,12 +103,46 @@ class Client:
             options: of sampling, `defects`, `formats`, `limits`, `max_attempts`, `placements`, `allowed`, `forbidden`,
                 and `evaluation` with `profile` and `seeds`.
         """
-        given = {"num_pairs": num_pairs, **options}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        body = {"adapter_id": adapter_id, **chosen}
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        answer = self._transport.request("POST", f"{PREFIX}/jobs", json=body, headers=headers)
-        return Resource.model_validate(answer.json())
+        given = {"adapter_id": adapter_id, "num_pairs": num_pairs, **options}
+        return self._create(f"{PREFIX}/jobs", given, idempotency_key)
+
+    def replace_pairs(
+        self,
+        job_id: str,
+        num_pairs: int,
+        *,
+        defects: Mapping[str, int] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Resource:
+        """Generate further pairs as a finished job did, for those that a reviewer rejected.
+
+        Args:
+            defects: how many of them show each defect type, of an adapter that learned several; spread by default.
+            idempotency_key: key of an earlier process's request; repeating it returns the same job.
+        """
+        asked = {"num_pairs": num_pairs, "defects": defects}
+        return self._create(f"{_path(job_id)}/replacements", asked, idempotency_key)
+
+    def select_pairs(
+        self,
+        job_id: str,
+        approved: Iterable[int | Mapping[str, Any]],
+        *,
+        reviewer: str,
+        formats: Iterable[str] = (),
+        idempotency_key: str | None = None,
+    ) -> Resource:
+        """Make a new dataset of the approved pairs of a job and of those that followed it.
+
+        Args:
+            approved: candidates of the job; or a mapping each, with `candidate` and perhaps `job_id`, `at` and `mask`.
+            reviewer: who approved them.
+            formats: further layouts of the dataset.
+            idempotency_key: key of an earlier process's request; repeating it returns the same job.
+        """
+        pairs = [{"candidate": pair} if isinstance(pair, int) else dict(pair) for pair in approved]
+        asked = {"reviewer": reviewer, "approved": pairs, "formats": list(formats)}
+        return self._create(f"{_path(job_id)}/selections", asked, idempotency_key)
 
     def get(self, resource_id: str) -> Resource:
         return Resource.model_validate(self._transport.request("GET", _path(resource_id)).json())
@@ -171,6 +205,12 @@ class Client:
                 raise ApiError({"detail": f"the server lists the file {name}, which is outside the adapter's folder"})
             self._save(file["url"], folder / name)
         return folder
+
+    def _create(self, path: str, asked: Mapping[str, Any], idempotency_key: str | None) -> Resource:
+        """Create a job; what is None is not sent."""
+        body = {name: value for name, value in asked.items() if value is not None}
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return Resource.model_validate(self._transport.request("POST", path, json=body, headers=headers).json())
 
     def _list(self, kind: str, state: str | None, after: str | None, limit: int) -> Page:
         chosen = {"state": state, "cursor": after, "limit": limit}

@@ -28,9 +28,9 @@ def found(store: RecordStore, record: str) -> Record:
     return read
 
 
-def brought_to(store: RecordStore, state: State) -> str:
+def brought_to(store: RecordStore, state: State, **options: Any) -> str:
     """A new adapter in a state; while it is not terminal, its owner is "w"."""
-    record = create(store)
+    record = create(store, **options)
     if state is State.QUEUED:
         return record
     store.claims.claim(record, "w")

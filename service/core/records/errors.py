@@ -31,6 +31,14 @@ class AdapterNotReady(Exception):  # noqa: N818  as above
         super().__init__(f"the adapter is {state or 'missing'}")
 
 
+class CannotFollow(Exception):  # noqa: N818  as above
+    """The job to go on after is gone (`follower` empty), or another one goes on after it, which is in `state`."""
+
+    def __init__(self, follower: str = "", state: State | None = None) -> None:
+        self.follower, self.state = follower, state
+        super().__init__(f"followed by {follower}, which is {state}" if follower else "gone")
+
+
 class AdapterInUse(Exception):  # noqa: N818  as above
     """Unfinished jobs need the adapter."""
 

@@ -10,7 +10,7 @@ from typing import cast
 from service.core.object_keys import Kind
 from service.core.record import Json, Record, State, parse_record
 from service.core.records.database import GARBAGE, Database, record_from_pairs, record_key
-from service.core.records.errors import AdapterNotReady, IdempotencyConflict, QuotaExceeded, TooFast
+from service.core.records.errors import AdapterNotReady, CannotFollow, IdempotencyConflict, QuotaExceeded, TooFast
 from service.core.scripts import NAMESPACE
 from service.core.settings import Settings
 from service.core.strict_json import to_json
@@ -59,6 +59,7 @@ class Submissions:
         stored_bytes: int = 0,
         idempotency: Idempotency | None = None,
         adapter: str | None = None,
+        follows: str | None = None,
         request_id: str = "",
         workers: int = 1,
         work: int = 0,
@@ -67,6 +68,7 @@ class Submissions:
 
         Args:
             adapter: the adapter that a job needs; it cannot be removed until the job has ended.
+            follows: the job that a job goes on after; at most one that succeeds, or may yet, does so.
             request_id: of the HTTP request, for logs.
             workers: most workers that may share it.
             work: see `service.core.work`.
@@ -75,19 +77,21 @@ class Submissions:
             The record, and whether it is new.
 
         Raises:
-            QuotaExceeded, IdempotencyConflict, AdapterNotReady: nothing was created.
+            QuotaExceeded, IdempotencyConflict, AdapterNotReady, CannotFollow: nothing was created.
         """
         outcome, value = self._database.run(
             "create",
             *(record, kind, key_id, to_json(request), to_json(list(notes)), stored_bytes),
             *((idempotency.digest, idempotency.fingerprint) if idempotency else ("", "")),
             *(self._idempotency_seconds, *(self._quotas[name] for name in ("active", "stored_bytes", "all"))),
-            *(adapter or "", request_id, workers, work, self._quotas["work"], int("webhook" in request)),
+            *(adapter or "", request_id, workers, work, self._quotas["work"], int("webhook" in request), follows or ""),
         )
         if outcome == "conflict":
             raise IdempotencyConflict
         if outcome == "adapter":
             raise AdapterNotReady(State(value) if value else None)
+        if outcome == "before":
+            raise CannotFollow(value[0], State(value[1])) if value else CannotFollow
         if outcome in self._quotas:
             raise QuotaExceeded(outcome, int(value), self._quotas[outcome])
         return record_from_pairs(value), outcome == "created"

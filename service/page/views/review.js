@@ -1,5 +1,6 @@
 // Every pair of a job: look, approve, reject, change the mask; the approved ones become a dataset.
 import * as api from "../api.js";
+import { decidedPairs, readDecisions, saveAs, stored, useDecisions } from "../decisions.js";
 import { language, number, t } from "../texts.js";
 import { asDefects, spread, sum } from "../types.js";
 import { base64, Component, Dialog, ENDED, Field, go, html, Outline, Picture, Progress, Refused, useAction, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
@@ -11,28 +12,6 @@ const TILE = { width: 184, height: 236 };
 const GAP = 8;
 const AHEAD = 2;
 const DELAY = 60;
-
-// Keeps a text in the browser; returns whether there was room.
-function stored(name, text) {
-  try { localStorage.setItem(name, text); return true; } catch { return false; }
-}
-
-// What a person decided, kept by the browser until the dataset is made: key of a pair → decision, time and new mask. `saved` is false where the browser's store is full.
-function useDecisions(job) {
-  const kept = `pairforge-review-${job}`;
-  const [decisions, setDecisions] = useState(() => new Map(JSON.parse(localStorage.getItem(kept) || "[]")));
-  const [saved, setSaved] = useState(true);
-  const decide = (keys, change) => setDecisions((before) => {
-    const next = new Map(before);
-    for (const key of keys) {
-      if (change === null) next.delete(key);
-      else next.set(key, { ...next.get(key), ...change, at: new Date().toISOString() });
-    }
-    setSaved(stored(kept, JSON.stringify([...next])));
-    return next;
-  });
-  return [decisions, decide, saved, () => localStorage.removeItem(kept)];
-}
 
 // A job with all that follow it to replace rejected pairs, in the order in which they were asked for.
 async function seriesOf(job) {
@@ -59,7 +38,7 @@ export function Review({ id }) {
   const [pairs, setPairs] = useState(null);
   const [error, setError] = useState(null);
   const [run, busy, refused] = useAction();
-  const [decisions, decide, saved, forget] = useDecisions(id);
+  const { decisions, decide, take, saved, forget } = useDecisions(id);
   const [order, setOrder] = useState("made");
   const [filter, setFilter] = useState("all");
   const [outlines, setOutlines] = useState(true);
@@ -123,15 +102,20 @@ export function Review({ id }) {
   const readOnly = kind === "reason";
   const set = (pair, decision) => !readOnly && decide([pair.key], decision === null ? null : { decision });
 
+  const selection = () => ({ reviewer, approved: decidedPairs(pairs, decisions, "approved"), formats: [...formats] });
+  const loadDecisions = async (file) => {
+    const read = readDecisions(await file.text(), id);
+    const here = new Map([...read.found].filter(([key]) => pairs.some((pair) => pair.key === key)));
+    take(here);
+    if (typeof read.reviewer === "string" && read.reviewer) setReviewer(read.reviewer);
+    if (Array.isArray(read.formats)) setFormats(new Set(read.formats.filter((name) => names.includes(name))));
+    return { n: here.size, m: read.found.size - here.size };
+  };
   const deliver = (event) => {
     event.preventDefault();
     stored("pairforge-reviewer", reviewer);
-    const list = approved.map(({ key, job, candidate }) => {
-      const { at: time, mask } = decisions.get(key);
-      return { candidate, job_id: job, at: time, ...(mask ? { mask } : {}) };
-    });
     run(async () => {
-      const made = await api.post(`jobs/${id}/selections`, { reviewer, approved: list, formats: [...formats] });
+      const made = await api.post(`jobs/${id}/selections`, selection());
       forget();
       go(`#/jobs/${made.id}`);
     });
@@ -178,6 +162,7 @@ export function Review({ id }) {
     ${!saved && html`<p role="alert" class="refusal">${t("not_kept")}</p>`}
     ${shown.length ? html`<${Grid} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${at} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${open !== null || painting !== null} />` : html`<p>${t("no_pairs_here")}</p>`}
     ${series && !series[0].request.selection && html`<${Replacements} series=${series} types=${learned} pairs=${pairs} state=${state} onChange=${load} />`}
+    <${DecisionsFile} disabled=${!series} onSave=${() => saveAs(`${id}-review.json`, { ...selection(), rejected: decidedPairs(pairs, decisions, "rejected") })} onLoad=${loadDecisions} />
     <form class="deliver" onSubmit=${deliver}>
       <h2>${t("delivered")}</h2><p>${t("selection_help", { n: approved.length })}</p>
       <${Field} id="reviewer" label=${t("reviewer")} help=${t("reviewer_help")} required maxlength="80" value=${reviewer} onInput=${(event) => setReviewer(event.target.value)} />
@@ -204,8 +189,8 @@ function Replacements({ series, types, pairs, state, onChange }) {
   const replace = (event) => {
     event.preventDefault();
     run(async () => {
-      await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing, ...(typed ? { defects: asDefects(lacking) } : {}) });
-      await onChange();
+      // A refusal may tell of new pairs that were asked for elsewhere.
+      await api.post(`jobs/${last.id}/replacements`, { num_pairs: missing, ...(typed ? { defects: asDefects(lacking) } : {}) }).finally(onChange);
     });
   };
   return html`<form class="deliver" onSubmit=${replace}><h2>${t("replacements")}</h2>
@@ -219,11 +204,28 @@ function Replacements({ series, types, pairs, state, onChange }) {
     <button type="submit" disabled=${busy || !missing || running.length > 0}>${t(missing === 1 ? "replace_one" : "replace", { n: missing })}</button></form>`;
 }
 
+// The decisions so far as a file, for another browser, a colleague or a script.
+function DecisionsFile({ disabled, onSave, onLoad }) {
+  const [run, busy, refused] = useAction();
+  const [loaded, setLoaded] = useState(null);
+  const load = (event) => {
+    const [file] = event.target.files;
+    event.target.value = "";
+    setLoaded(null);
+    if (file) run(async () => setLoaded(await onLoad(file)));
+  };
+  return html`<section class="deliver" aria-labelledby="decisions"><h2 id="decisions">${t("decisions")}</h2><p>${t("decisions_help")}</p>
+    <${Refused} error=${refused} />
+    ${loaded && html`<p role="status">${t("decisions_loaded", { n: loaded.n })} ${loaded.m > 0 && t("decisions_unknown", { n: loaded.m })}</p>`}
+    <button type="button" class="outline" disabled=${disabled} onClick=${onSave}>${t("decisions_save")}</button>
+    <div class="field"><label for="decisions-file">${t("decisions_load")}</label><input id="decisions-file" type="file" accept=".json,application/json" disabled=${disabled || busy} onChange=${load} /></div></section>`;
+}
+
 // A job that makes new pairs while the others are reviewed.
 function Following({ id, onEnd }) {
   const [job] = useRecord(`jobs/${id}`);
   useEffect(() => { if (job && ENDED.includes(job.state)) onEnd(); }, [job?.state]);
-  return job && html`<div><p><a href=${`#/jobs/${id}`}>${t("replacing", { n: job.request.num_pairs })}</a></p><${Progress} record=${job} /></div>`;
+  return job && html`<div><p><a href=${`#/jobs/${id}`}>${t(job.request.num_pairs === 1 ? "replacing_one" : "replacing", { n: job.request.num_pairs })}</a></p><${Progress} record=${job} /></div>`;
 }
 
 // Only the rows in sight are in the document.

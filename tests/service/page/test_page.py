@@ -20,6 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model.export.dataset import Provenance, write_dataset
 from model.types import Candidate
+from service.cli.files import approvals
+from service.client import Client
 from service.core import api_keys, object_keys
 from service.core.object_keys import Kind
 from service.core.options.methods import BOUNDED
@@ -95,6 +97,117 @@ def test_files_that_are_dropped_together_are_matched_by_name_and_by_look(
         expect(cards.nth(1).get_by_role("img", name="Mask for 008.png")).to_be_visible()
         expect(cards.nth(2).get_by_text("No photograph has a name that fits this mask.")).to_be_visible()
         assert serious_findings(page) == []
+
+
+def drop_folder(page: Page, folder: Path) -> None:
+    """Drop a folder on the first place for files, as from a file manager."""
+    place = page.locator(".drop").first
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box is not None
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    devtools = page.context.new_cdp_session(page)
+    for event in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": event, **at, "data": data})
+
+
+def product(folder: Path) -> Path:
+    """A folder as in MVTec AD, whose two defect types have files of the same names."""
+    for at, kind in enumerate(("break", "crack")):
+        for number in range(2):
+            image, mask = files("images", 4)[2 * at + number], files("masks", 4)[2 * at + number]
+            for path, source in (
+                (folder / "test" / kind / f"{number:03}.png", image),
+                (folder / "ground_truth" / kind / f"{number:03}_mask.png", mask),
+            ):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(source.read_bytes())
+    for number, source in enumerate(files("normals", 2)):
+        path = folder / "train/good" / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.read_bytes())
+    return folder
+
+
+def sent(page: Page, client: httpx2.Client) -> dict[str, Any]:
+    """The request of the adapter that the form on the page is sent for."""
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_text("Waiting for a worker")).to_be_visible()
+    request: dict[str, Any] = client.get(f"/adapters/{page.url.rpartition('/')[2]}").json()["request"]
+    return request
+
+
+def test_a_folder_of_several_defect_types_becomes_one_adapter(
+    browser: Browser, page: Page, keyless: Settings, tmp_path: Path
+) -> None:
+    folder = product(tmp_path / "plate")
+    broken = folder / "ground_truth/crack/001_mask.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        page.goto(f"{url}/#/adapters/new")
+        page.get_by_label("Name", exact=True).fill("plates")
+        drop_folder(page, folder)
+        cards = page.locator(".uploads").first.locator("li")
+        expect(page.get_by_text("Defect types: break (2), crack (2).")).to_be_visible()
+        expect(page.get_by_role("heading", name="Good parts (2)")).to_be_visible()
+        expect(page.get_by_label("Defect", exact=True)).to_have_count(0)
+        # The method that is chosen by default learns one.
+        expect(page.get_by_role("alert")).to_contain_text("dualanodiff learns one defect type, and these are 2")
+        train = page.get_by_role("button", name="Train", exact=True)
+        expect(train).to_be_disabled()
+        assert serious_findings(page) == []
+        page.get_by_label("anomalydiffusion").check()
+        expect(page.get_by_role("alert")).to_have_count(0)
+        expect(train).to_be_enabled()
+        first = page.get_by_label("Defect type of plate/test/break/000.png")
+        expect(first).to_have_value("break")
+        first.fill("")
+        expect(cards.first).to_contain_text("Say which defect type this photograph shows.")
+        expect(train).to_be_disabled()
+        first.fill("crack")
+        expect(page.get_by_text("Defect types: break (1), crack (3).")).to_be_visible()
+        first.fill("break")
+        assert serious_findings(page) == []
+        train.click()
+        expect(cards.filter(has_text="crack/001.png").get_by_role("alert")).to_contain_text("001_mask.png")
+        expect(cards.get_by_role("alert")).to_have_count(1)
+        assert client.get("/adapters").json()["data"] == []
+        page.get_by_role("button", name="Remove: plate/test/crack/001.png").click()
+        broken.write_bytes(whole)
+        drop_folder(page, folder)
+        expect(page.get_by_text("Defect types: break (2), crack (2).")).to_be_visible()
+        request = sent(page, client)
+        assert request["defects"] == [{"name": "break", "pairs": 2}, {"name": "crack", "pairs": 2}]
+        assert request["defect"] == "break, crack"
+
+
+def test_files_are_given_a_type_before_they_are_chosen_or_all_show_one(
+    browser: Browser, page: Page, keyless: Settings, tmp_path: Path
+) -> None:
+    folder = product(tmp_path / "plate")
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        page.goto(f"{url}/#/adapters/new")
+        page.get_by_label("Name", exact=True).fill("plates")
+        page.get_by_label("anomalydiffusion").check()
+        for kind in ("break", "crack"):
+            page.get_by_label("Defect type of the next files").fill(f"{kind} [1]")
+            of_kind = [*(folder / "test" / kind).iterdir(), *(folder / "ground_truth" / kind).iterdir()]
+            page.locator("#files-pairs").set_input_files(of_kind)
+            expect(page.get_by_text(f"{kind} 1 (2)")).to_be_visible()
+        page.locator("#files-normals").set_input_files([*(folder / "train/good").iterdir()])
+        assert sent(page, client)["defects"] == [{"name": "break 1", "pairs": 2}, {"name": "crack 1", "pairs": 2}]
+
+        page.goto(f"{url}/#/adapters/new")
+        page.get_by_label("Name", exact=True).fill("plates")
+        drop_folder(page, folder)
+        page.get_by_role("button", name="All show one type").click()
+        expect(page.get_by_role("alert")).to_have_count(0)
+        page.get_by_label("Defect", exact=True).fill("scratch")
+        request = sent(page, client)
+        assert (request["defect"], request["method"]) == ("scratch", "dualanodiff")
+        assert "defects" not in request
 
 
 def payload(name: str, content: bytes) -> FilePayload:
@@ -378,6 +491,77 @@ def test_rejected_pairs_are_replaced_by_pairs_of_their_own_type(
         made = str(following.get_attribute("href")).rpartition("/")[2]
         request = client.get(f"/jobs/{made}").json()["request"]
         assert (request["num_pairs"], request["defects"]) == (4, {"crack": 2, "hole": 2})
+
+
+def test_pairs_that_were_replaced_in_another_tab_are_not_replaced_twice(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        adapter = trained(client, store, "copy-paste", {"hole": 3})
+        job = str(client.post("/jobs", json={"adapter_id": adapter, "num_pairs": 2}).json()["id"])
+        finish(store, objects, tmp_path, job, [None, None])
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
+        page.keyboard.press("r")
+        again = page.get_by_role("button", name="Make 1 new pair")
+        expect(again).to_be_enabled()
+        other = client.post(f"/jobs/{job}/replacements", json={"num_pairs": 1}).json()["id"]
+        again.click()
+        expect(page.get_by_role("alert")).to_contain_text(f"replacements already, job {other}")
+        following = page.get_by_role("link", name="1 new pair is being made")
+        expect(following).to_have_attribute("href", f"#/jobs/{other}")
+        expect(again).to_be_disabled()
+        assert len(client.get("/jobs").json()["data"]) == 2
+
+
+def test_decisions_are_taken_to_another_browser_and_to_a_script_by_a_file(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 4)
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("button", name=re.compile("^Pair 0, score")).focus()
+        for key in ("a", "r", "a"):
+            page.keyboard.press(key)
+        page.get_by_label("Your name").fill("Ada")
+        page.get_by_label("COCO").check()
+        with page.expect_download() as downloading:
+            page.get_by_role("button", name="Save the decisions as a file").click()
+        assert downloading.value.suggested_filename == f"{job}-review.json"
+        file = tmp_path / "review.json"
+        downloading.value.save_as(file)
+        saved = json.loads(file.read_text())
+        assert (saved["reviewer"], saved["formats"]) == ("Ada", ["coco"])
+        assert [each["candidate"] for each in saved["approved"]] == [0, 2]
+
+        page.evaluate("localStorage.clear()")
+        page.reload()
+        expect(page.get_by_text("0 approved, 0 rejected, 4 open of 4")).to_be_visible()
+        stranger = {"candidate": 0, "job_id": object_keys.new_id(Kind.JOB)}
+        file.write_text(json.dumps({**saved, "approved": [*saved["approved"], stranger]}))
+        page.get_by_label("Load decisions from a file").set_input_files(file)
+        expect(page.get_by_text("2 approved, 1 rejected, 1 open of 4")).to_be_visible()
+        expect(page.get_by_text("Decisions loaded: 3. Not taken, because their pairs are not in this review: 1.")).to_be_visible()
+        expect(page.get_by_label("Your name")).to_have_value("Ada")
+        assert serious_findings(page) == []
+        for content in ("[", "{}", '[{"candidate": "0"}]'):
+            file.write_text(content)
+            page.get_by_label("Load decisions from a file").set_input_files(file)
+            expect(page.get_by_role("alert")).to_contain_text("This file has no decisions")
+        expect(page.get_by_text("2 approved, 1 rejected, 1 open of 4")).to_be_visible()
+
+        file.write_text(json.dumps(saved))
+        asked = approvals(file)
+        with Client(url) as own:
+            made = own.select_pairs(job, asked["approved"], reviewer=asked["reviewer"], formats=asked["formats"]).id
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("button", name="Make the dataset").click()
+        expect(page.get_by_text("Waiting for a worker")).to_be_visible()
+        by_page = page.url.rpartition("/")[2]
+        requests = [client.get(f"/jobs/{each}").json()["request"] for each in (made, by_page)]
+        assert requests[0] == requests[1]
+        lists = [json.loads(objects.get(object_keys.approved(each))) for each in (made, by_page)]
+        assert lists[0] == lists[1]
 
 
 def test_a_thousand_pairs_are_looked_through_with_few_of_them_in_the_document(

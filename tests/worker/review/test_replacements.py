@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from worker.generation.run import run_generation
 
 pytestmark = pytest.mark.timeout(600)
 
+FAILED = {"code": "unusable_input", "detail": "it cannot be"}
 AT = "2026-11-28T10:15:00.000Z"
 
 
@@ -77,14 +79,16 @@ def test_a_job_and_its_replacements_have_the_pairs_of_one_larger_job(
 def test_replacements_are_the_same_after_their_worker_died(
     service: Service, client: httpx2.Client, job: str, redis_server: RedisServer
 ) -> None:
-    at_once = replacements(service, client, job, 2)
+    first = replacements(service, client, job, 2)
+    at_once = service.dataset(first)
+    assert client.delete(f"/jobs/{first}").status_code == 204
     made = client.post(f"/jobs/{job}/replacements", json={"num_pairs": 2}).json()["id"]
     with asked_to_end_at(service, redis_server, b'"next_block": 1,') as context:
         run_generation(made, context)
     assert service.store.blocks.finished(made)
     assert service.store.claims.claim(made, "dead")
     wait_until(lambda: service.store.upkeep.reap(made) is State.QUEUED)
-    assert service.dataset(run(service, made)) == service.dataset(at_once)
+    assert service.dataset(run(service, made)) == at_once
 
 
 def test_approved_pairs_of_several_jobs_become_one_dataset(service: Service, client: httpx2.Client, job: str) -> None:
@@ -122,13 +126,17 @@ def test_pairs_that_do_not_belong_together_are_refused_one_by_one(
 ) -> None:
     other = run(service, service.create_job(service.succeeded_adapter(library_adapter), 1))
     waiting = service.create_job(adapter, 1)
-    twin, more = replacements(service, client, job, 1), replacements(service, client, job, 1)
+    # Where a job between two others was deleted, the one that takes its place may reach further.
+    between = replacements(service, client, job, 1)
+    more = replacements(service, client, between, 1)
+    assert client.delete(f"/jobs/{between}").status_code == 204
+    twin = replacements(service, client, job, 2)
     approved = [
         *approvals(client, job, 0),
         *approvals(client, other, 0),
         {"candidate": 0, "job_id": waiting},
         {"candidate": 0, "job_id": object_keys.new_id(object_keys.Kind.JOB)},
-        *approvals(client, twin, 0),
+        *approvals(client, twin, 1),
         *approvals(client, more, 0),
     ]
     refused = client.post(f"/jobs/{job}/selections", json={"reviewer": "Ada", "approved": approved})
@@ -139,6 +147,39 @@ def test_pairs_that_do_not_belong_together_are_refused_one_by_one(
     assert "no job has the id" in told["/approved/3/job_id"]
     assert "twice" in told["/approved/5/candidate"]
     assert len(told) == 4
+
+
+def test_a_job_is_replaced_by_one_other_at_a_time(service: Service, client: httpx2.Client, job: str) -> None:
+    def asked(name: str, key: str) -> httpx2.Response:
+        headers = {"Idempotency-Key": key}
+        return client.post(f"/jobs/{name}/replacements", json={"num_pairs": 1}, headers=headers)
+
+    def refused(name: str, other: str, state: str) -> None:
+        answer = asked(name, "another")
+        assert (answer.status_code, answer.json()["code"]) == (409, "already_replaced")
+        assert f"job {other}, which is {state}" in answer.json()["detail"]
+        assert answer.json()["errors"][0]["parameter"] == "job_id"
+
+    with ThreadPoolExecutor() as pool:
+        both = [answer.result() for answer in [pool.submit(asked, job, key) for key in ("one", "two")]]
+    assert sorted(answer.status_code for answer in both) == [202, 409]
+    key = ("one", "two")[both[1].status_code == 202]
+    made = str(asked(job, key).json()["id"])
+    assert made in [answer.json().get("id") for answer in both]
+    refused(job, made, "queued")
+    run(service, made)
+    refused(job, made, "succeeded")
+    assert asked(job, key).json()["id"] == made
+
+    # One that gives no pairs, or whose pairs are gone, does not count.
+    for end in (
+        lambda after: client.post(f"/jobs/{after}/cancel").raise_for_status(),
+        lambda after: service.store.claims.claim(after, "w") and service.store.claims.fail(after, "w", FAILED),
+        lambda after: client.delete(f"/jobs/{run(service, after)}").raise_for_status(),
+    ):
+        answer = asked(made, object_keys.new_id(object_keys.Kind.JOB))
+        assert answer.status_code == 202, answer.text
+        end(answer.json()["id"])
 
 
 def test_what_cannot_be_replaced_is_refused(service: Service, client: httpx2.Client, job: str, adapter: str) -> None:

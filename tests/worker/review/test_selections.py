@@ -203,6 +203,7 @@ def test_options_are_told_with_their_ranges_and_meaning(client: httpx2.Client) -
     assert steps["value_schema"] == {"type": "integer", "minimum": 0, "maximum": 100_000}
     assert "steps" in steps["help"]
     assert all(method["help"] for method in methods.values())
+    assert [name for name in methods if methods[name]["several_types"]] == ["anomalydiffusion"]
 
 
 def test_the_page_is_served_with_a_strict_policy(client: httpx2.Client) -> None:

@@ -11,7 +11,13 @@ from redis import Redis
 
 from service.core.object_keys import Kind, new_id
 from service.core.record import Record, State
-from service.core.records.errors import AdapterInUse, AdapterNotReady, IdempotencyConflict, QuotaExceeded
+from service.core.records.errors import (
+    AdapterInUse,
+    AdapterNotReady,
+    CannotFollow,
+    IdempotencyConflict,
+    QuotaExceeded,
+)
 from service.core.records.store import RecordStore
 from service.core.records.submissions import Idempotency
 from tests.support.records import BRIEF, KEY, brought_to, create, found
@@ -134,6 +140,38 @@ def test_a_job_needs_an_adapter_of_its_key_that_has_succeeded(store: RecordStore
             create(store, Kind.JOB, key="k2", adapter=adapter)
     with pytest.raises(AdapterNotReady, match="missing"):
         create(store, Kind.JOB, adapter=new_id(Kind.ADAPTER))
+
+
+def test_a_record_is_followed_by_one_other_that_has_succeeded_or_may_yet(store: RecordStore) -> None:
+    for state in State:
+        first = brought_to(store, State.SUCCEEDED)
+        follower = brought_to(store, state, follows=first)
+        if state in {State.QUEUED, State.RUNNING, State.SUCCEEDED}:
+            with pytest.raises(CannotFollow, match=f"{follower}, which is {state}"):
+                create(store, follows=first)
+        else:
+            assert create(store, follows=first)
+            with pytest.raises(CannotFollow):
+                create(store, follows=first)
+    first = brought_to(store, State.SUCCEEDED)
+    assert store.records.remove(brought_to(store, State.SUCCEEDED, follows=first))
+    assert create(store, follows=first)
+    assert store.records.remove(first)
+    with pytest.raises(CannotFollow, match="gone"):
+        create(store, follows=first)
+    assert store.records.get(first) is None
+
+
+def test_of_followers_that_come_at_the_same_time_one_is_made(store: RecordStore) -> None:
+    first = brought_to(store, State.SUCCEEDED)
+
+    def follow(_: int) -> str | None:
+        with suppress(CannotFollow):
+            return create(store, follows=first)
+        return None
+
+    with ThreadPoolExecutor(20) as pool:
+        assert len([made for made in pool.map(follow, range(20)) if made]) == 1
 
 
 def test_no_job_is_made_whose_adapter_is_removed_at_the_same_time(store: RecordStore) -> None:
