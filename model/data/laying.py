@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from model.data.detail import Levels, RealDetail, draw_detail
-from model.types import ImageArray
+from model.types import ImageArray, MaskArray
 
 REPLACED = (12.0, 40.0)
 """Change, grey levels, up to which the photograph keeps its grain, and from which nothing of it is left."""
@@ -40,7 +40,12 @@ class Generated:
 
 
 def change_by(
-    generated: Generated, surface: ImageArray, size: tuple[int, int], detail: RealDetail | None, seed: int
+    generated: Generated,
+    surface: ImageArray,
+    mask: MaskArray,
+    size: tuple[int, int],
+    detail: RealDetail | None,
+    seed: int,
 ) -> Levels:
     """Return what to add to a photograph: `α (G − R) + s (D − (N − R))`.
 
@@ -51,6 +56,7 @@ def change_by(
 
     Args:
         surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
+        mask: `(H, W)` bool, the defect on it.
         size: width and height of the part, photograph pixels.
         detail: of real defects of the type; None to add none.
         seed: of the candidate.
@@ -68,7 +74,7 @@ def change_by(
     added = placed(change * generated.alpha[..., None]) - share * grain
     if detail is not None:
         smooth, rng = placed(generated.image), np.random.default_rng([seed, DRAW])
-        added += share * draw_detail(detail, smooth, share[..., 0] > LEAST_SHARE, rng)
+        added += share * draw_detail(detail, smooth, mask, share[..., 0] > LEAST_SHARE, rng)
     return added
 
 

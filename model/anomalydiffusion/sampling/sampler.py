@@ -117,7 +117,7 @@ def lay_defect(
     window = np.s_[top:bottom, left:right]
     alpha = np.clip(1 - ndimage.distance_transform_edt(~canvas.mask) / FADE, 0, 1).astype(np.float32)
     filled = Generated(generated, reconstructed, alpha)
-    change = change_by(filled, image[window], (right - left, bottom - top), detail, seed)
+    change = change_by(filled, image[window], mask[window], (right - left, bottom - top), detail, seed)
     reach = FADE if canvas.scale >= 1 else (FADE + BICUBIC) / canvas.scale
     near = ndimage.distance_transform_edt(~mask)[window] <= reach
     laid = image.copy()

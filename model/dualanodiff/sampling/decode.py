@@ -56,20 +56,21 @@ class DecodedPair:
             if self.anchor is None or self.reconstructed is None:
                 return Candidate(self.index, self.seed, self.image, mask, self.part)
             mask, scores = within_bounds(mask, self.anchor)
-            image = self._laid(self.anchor, self.reconstructed, mask)
             placed = place_mask(self.anchor, mask)
+            image = self._laid(self.anchor, self.reconstructed, mask, placed)
             if self.anchor.bounds is not None:
                 placed &= self.anchor.bounds
             part = place_part(self.anchor, self.part)
         normal, window = self.anchor.normal.name, self.anchor.window.box
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 
-    def _laid(self, anchor: Anchor, reconstructed: ImageArray, mask: MaskArray) -> ImageArray:
+    def _laid(self, anchor: Anchor, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray) -> ImageArray:
         """Lay what was generated on the normal image, see `model.data.laying`."""
         generated = Generated(self.image.astype(np.float32), reconstructed.astype(np.float32), feathered(mask))
         window = anchor.window.slices
         image = anchor.normal.image.copy()
-        change = change_by(generated, image[window], (anchor.window.side,) * 2, self.detail, self.seed)
+        size = (anchor.window.side,) * 2
+        change = change_by(generated, image[window], placed[window], size, self.detail, self.seed)
         image[window] = np.clip(image[window] + change.round(), 0, 255).astype(np.uint8)
         return image
 
