@@ -27,7 +27,7 @@ from service.core.strict_json import to_json
 from service.embedded.processes import marked
 from service.embedded.stack import Stack, StackOptions
 
-SPINNING = {"OMP_WAIT_POLICY": "active", "KMP_BLOCKTIME": "infinite"}
+SPINNING = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "infinite", "KMP_BLOCKTIME": "infinite"}
 """The settings of `model.runtime.threads`, turned round."""
 
 STEPS = 100_000

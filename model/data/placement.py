@@ -175,18 +175,24 @@ def paste(
         The whole image and the mask in it, at the normal image's size.
     """
     side = anchor.window.side
-    alpha = _feathered(mask)
+    alpha = feathered(mask)
     difference = generated.astype(np.float32) - reconstructed
     delta = np.stack([_resize(difference[..., channel] * alpha, side) for channel in range(3)], axis=-1)
     image = anchor.normal.image.copy()
     rows, columns = anchor.window.slices
     image[rows, columns] = np.clip(image[rows, columns] + np.round(delta), 0, 255).astype(np.uint8)
-    placed = np.zeros(image.shape[:2], bool)
-    placed[rows, columns] = _resize(mask.astype(np.float32), side) >= 0.5
-    return image, placed
+    return image, place_mask(anchor, mask)
 
 
-def _feathered(mask: MaskArray) -> NDArray[np.float32]:
+def place_mask(anchor: Anchor, mask: MaskArray) -> MaskArray:
+    """Place a mask `(r, r)` at the model's resolution in one of the normal image's size."""
+    placed = np.zeros(anchor.normal.image.shape[:2], bool)
+    placed[anchor.window.slices] = _resize(mask.astype(np.float32), anchor.window.side) >= 0.5
+    return placed
+
+
+def feathered(mask: MaskArray) -> NDArray[np.float32]:
+    """Return a weight, `(r, r)` in [0, 1]: 1 on a mask, falling to 0 a few pixels outside it."""
     if not mask.any():
         return np.zeros(mask.shape, np.float32)
     distance = ndimage.distance_transform_edt(~mask)

@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from model.runtime.matrix_units import fastest_precision
 from service.core.errors import TransientError, UsageError
 
 SHIPPED = Path(__file__).parents[1] / "bases"
@@ -103,13 +104,19 @@ class Base:
 
     @property
     def few_shot(self) -> dict[str, Any]:
-        """Return the card's recommended training settings; empty without any."""
-        return dict(self.card.get("few_shot", {}))
+        """Return the card's recommended training settings, see `sampling`; empty without any."""
+        return self._recommended("few_shot")
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """Return the card's recommended sampling settings; empty without any."""
-        return dict(self.card.get("sampling", {}))
+        """Return the card's recommended sampling settings, in fp32 where bf16 is slow; empty without any."""
+        return self._recommended("sampling")
+
+    def _recommended(self, what: str) -> dict[str, Any]:
+        settings = dict(self.card.get(what, {}))
+        if "precision" in settings:
+            settings["precision"] = fastest_precision(self.device, settings["precision"])
+        return settings
 
 
 def shipped_bases() -> list[str]:

@@ -52,6 +52,12 @@ SOURCES: dict[str, Source] = {
         sampling={"reweighting": False},
         adapter="anomalydiffusion",
     ),
+    "no-detail": Source(
+        "AnomalyDiffusion without real detail",
+        "anomalydiffusion",
+        sampling={"match_detail": False},
+        adapter="anomalydiffusion",
+    ),
     "checks-off": Source("DualAnoDiff, checks off", "dualanodiff", limits=UNCHECKED, adapter="dualanodiff"),
 }
 """Every source by its name in a table. Options are the defaults of method and base but for those named here."""

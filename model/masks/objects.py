@@ -1,4 +1,4 @@
-"""Finds products in photographs, with a U²-Net."""
+"""Finds products in photographs, with a U²-Net, and by their backdrop where the network sees none."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from scipy.spatial import ConvexHull
 
 from model.data.placement import NormalImage
 from model.kernels.batch_invariance import FIXED_BATCH
+from model.masks.backdrop import stands_out
 from model.masks.extraction import u2net_masks
 from model.masks.u2net import U2Net
 from model.types import Candidate, ImageArray, MaskArray, Pair
 
 EMPTY_FRAME, FULL_FRAME = 0.02, 0.9
 """Range of the share of an image that an object covers; outside of it, the image shows a surface."""
+
+WITHIN, REACHING = 0.2, 0.5
+"""Share of the image's border that an object covers: up to the first it lies before a background, up to the second it
+may be one that reaches beyond the image, if it is `SOLID`; more is a surface."""
+
+SOLID = 0.8
+"""Least share of its convex hull that an object covers which reaches beyond the image; a surface's pattern has less."""
 
 OBJECT_SIDE = 128
 """Longer side, in pixels, of the images in which objects are searched."""
@@ -70,7 +78,17 @@ def find_objects(net: U2Net, images: Sequence[ImageArray]) -> list[MaskArray]:
     scale = OBJECT_SIDE / max(height, width)
     size = max(32, round(width * scale)), max(32, round(height * scale))
     small = [np.asarray(Image.fromarray(image).resize(size)) for image in images]
-    return [np.asarray(Image.fromarray(found).resize((width, height))) for found in u2net_masks(net, small)]
+    found = [
+        seen if shows_object(seen) else by_backdrop(image, seen)
+        for image, seen in zip(small, u2net_masks(net, small), strict=True)
+    ]
+    return [np.asarray(Image.fromarray(each).resize((width, height))) for each in found]
+
+
+def by_backdrop(image: ImageArray, seen: MaskArray) -> MaskArray:
+    """Return what stands out from the backdrop, if that is an object; else what the network has seen."""
+    found = stands_out(image)
+    return found if found is not None and shows_object(found) else seen
 
 
 def whole_object(found: MaskArray) -> MaskArray:
@@ -109,4 +127,7 @@ def off_object_share(net: U2Net, pair: Pair) -> float:
 
 def shows_object(found: MaskArray) -> bool:
     """Return whether an object mask shows an object before a background, not nothing or a surface."""
-    return bool(EMPTY_FRAME < found.mean() < FULL_FRAME)
+    if not EMPTY_FRAME < found.mean() < FULL_FRAME:
+        return False
+    border = float(np.concatenate([found[0], found[-1], found[1:-1, 0], found[1:-1, -1]]).mean())
+    return border <= WITHIN or (border <= REACHING and found.sum() >= SOLID * whole_object(found).sum())

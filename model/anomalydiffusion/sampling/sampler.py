@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
@@ -22,11 +22,15 @@ from model.anomalydiffusion.model import unet_for_sampling
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
+from model.data.detail import RealDetail
+from model.data.laying import Generated, change_by
+from model.data.pixels import to_levels
 from model.data.placement import NormalImage
 from model.data.places import Places
 from model.data.type_plan import TypePlan, spread_evenly
 from model.data.windows import Canvas, make_canvas, work_scale
 from model.diffusion.base import dtype_of
+from model.diffusion.redrawing import lost_detail
 from model.diffusion.vae import autoencoder_for_sampling
 from model.kernels.batch_invariance import FIXED_BATCH, fixed_batches
 from model.masks.objects import Objects
@@ -47,9 +51,6 @@ FADE = 2.0
 BICUBIC = 2.0
 """How far enlarging spreads a change, model pixels."""
 
-REPLACED = (12.0, 40.0)
-"""Change by filling, grey levels, up to which the photograph keeps its grain, and from which nothing of it is left."""
-
 
 @dataclass(frozen=True, slots=True)
 class FilledPair:
@@ -61,6 +62,7 @@ class FilledPair:
             autoencoder.
         window: of the photograph, that shows the defect as crops of the real ones do.
         defect: name of the defect type, where the adapter has several.
+        detail: of the type's real defects; None to add none.
     """
 
     index: int
@@ -71,12 +73,15 @@ class FilledPair:
     reconstructed: NDArray[np.float32] | None = None
     window: Window | None = None
     defect: str | None = None
+    detail: RealDetail | None = None
 
     def to_candidate(self) -> Candidate:
         """Lay the defect on its photograph."""
         image = self.drawn.normal.image
         if self.canvas is not None and self.generated is not None and self.reconstructed is not None:
-            image = lay_defect(image, self.canvas, self.generated, self.reconstructed, self.drawn.mask)
+            image = lay_defect(
+                image, self.canvas, self.generated, self.reconstructed, self.drawn.mask, self.detail, self.seed
+            )
         return Candidate(
             self.index,
             self.seed,
@@ -95,13 +100,13 @@ def lay_defect(
     generated: NDArray[np.float32],
     reconstructed: NDArray[np.float32],
     mask: MaskArray,
+    detail: RealDetail | None = None,
+    seed: int = 0,
 ) -> ImageArray:
-    """Lay what was generated on a photograph: `N + α (G − R − s (N − R))`.
+    """Lay what was generated on a photograph, see `model.data.laying`.
 
-    N is the photograph, G the filled canvas and R the normal canvas after the same autoencoder. Where filling changed
-    little, s is 0 and the photograph keeps its own grain, which the autoencoder loses (`model.data.placement.paste`).
-    Where it changed much, s is 1 and the result is G: nothing of what the defect replaced shines through. α is 1 on the
-    mask and falls to 0 `FADE` model pixels outside it; farther away the result is the photograph bit for bit.
+    α is 1 on the mask and falls to 0 `FADE` model pixels outside it; farther away the result is the photograph bit for
+    bit.
 
     Args:
         image: `(H, W, 3)` uint8.
@@ -109,44 +114,31 @@ def lay_defect(
         mask: `(H, W)` bool, the defect on the photograph.
     """
     top, left, bottom, right = canvas.box
-    size = (right - left, bottom - top)
-    rows, columns = slice(top, min(bottom, image.shape[0])), slice(left, min(right, image.shape[1]))
-
-    def placed(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _resized(values, size)[: rows.stop - top, : columns.stop - left]
-
-    change = generated - reconstructed
+    window = np.s_[top:bottom, left:right]
     alpha = np.clip(1 - ndimage.distance_transform_edt(~canvas.mask) / FADE, 0, 1).astype(np.float32)
-    strength = ndimage.gaussian_filter(np.abs(change).mean(-1), 1.0)
-    replaced = alpha * np.clip((strength - REPLACED[0]) / (REPLACED[1] - REPLACED[0]), 0, 1).astype(np.float32)
-    share = np.clip(placed(replaced), 0, 1)
-    bands = [
-        placed(change[..., band] * alpha) - share * (image[rows, columns, band] - placed(reconstructed[..., band]))
-        for band in range(3)
-    ]
+    filled = Generated(generated, reconstructed, alpha)
+    change = change_by(filled, image[window], mask[window], (right - left, bottom - top), detail, seed)
     reach = FADE if canvas.scale >= 1 else (FADE + BICUBIC) / canvas.scale
-    near = ndimage.distance_transform_edt(~mask)[rows, columns] <= reach
+    near = ndimage.distance_transform_edt(~mask)[window] <= reach
     laid = image.copy()
-    delta = near[..., None] * np.stack(bands, -1).round()
-    laid[rows, columns] = np.clip(image[rows, columns] + delta, 0, 255).astype(np.uint8)
+    laid[window] = np.clip(image[window] + near[..., None] * change.round(), 0, 255).astype(np.uint8)
     return laid
-
-
-def _resized(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    if values.shape[::-1] == size:
-        return values
-    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC))
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """Samples a request; holds what all of its batches share, computed once."""
+    """Samples a request; holds what all of its batches share, computed once.
+
+    Attributes:
+        details: of the real defects of every type; None to add none.
+    """
 
     adapter: AnomalyDiffusionAdapter
     config: AnomalySamplingConfig
     source: MaskSource
     painter: Painter
     budget: BatchBudget
+    details: Sequence[RealDetail | None]
 
     @torch.no_grad()
     def decoded(
@@ -197,17 +189,10 @@ class Sampler:
     def _developed(self, pair: FilledPair, filling: Filling) -> FilledPair:
         with stage("decode"):
             generated, reconstructed = (
-                _levels(each, grey=self.adapter.grey) for each in develop(self.painter, filling)
+                to_levels(each, grey=self.adapter.grey) for each in develop(self.painter, filling)
             )
-        return replace(pair, canvas=filling.canvas, generated=generated, reconstructed=reconstructed)
-
-
-def _levels(pixels: Tensor, *, grey: bool) -> NDArray[np.float32]:
-    """Turn pixels `(3, h, w)` into grey levels `(h, w, 3)`; without the base's tint if the photographs are grey."""
-    levels = (pixels.clamp(-1, 1) + 1) * 127.5
-    if grey:
-        levels = levels.mean(0, keepdim=True).expand_as(levels)
-    return np.ascontiguousarray(levels.permute(1, 2, 0).float().cpu().numpy())
+        detail = self.details[pair.drawn.kind]
+        return replace(pair, canvas=filling.canvas, generated=generated, reconstructed=reconstructed, detail=detail)
 
 
 @torch.no_grad()
@@ -254,4 +239,28 @@ def prepare_sampling(
         budget,
         model.base.factor,
     )
-    return Sampler(adapter, config, source, painter, budget)
+    return Sampler(adapter, config, source, painter, budget, _details(adapter, config, vae))
+
+
+def _details(
+    adapter: AnomalyDiffusionAdapter, config: AnomalySamplingConfig, vae: AutoencoderKL
+) -> list[RealDetail | None]:
+    """Learn the detail of the real defects, type by type."""
+    types, training = adapter.model.types, adapter.model.config
+    if not config.match_detail:
+        return [None] * len(types)
+    kinds = {entry["name"]: entry["defect"] for entry in adapter.card["data"]}
+
+    def scale(mask: MaskArray) -> float:
+        return work_scale(mask, training.view, training.resolution)
+
+    return [
+        lost_detail(
+            vae,
+            [real for real in adapter.references if kinds[real.name] == kind],
+            scale,
+            adapter.model.base.factor,
+            grey=adapter.grey,
+        )
+        for kind in types
+    ]

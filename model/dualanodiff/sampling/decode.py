@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.data.detail import RealDetail
+from model.data.laying import Generated, change_by
 from model.data.pixels import to_images
-from model.data.placement import Anchor, paste, place_part
+from model.data.placement import Anchor, feathered, place_mask, place_part
 from model.diffusion.vae import decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import DualAnoDiffModel
@@ -34,6 +36,7 @@ class DecodedPair:
         attention: `(h, w)` map of the anomaly branch, or None; without either, the mask is found by threshold.
         anchor: the window it was generated on, or None.
         reconstructed: `(s, s, 3)` uint8, that window after the autoencoder, or None.
+        detail: of the real defects; None to add none.
     """
 
     index: int
@@ -44,6 +47,7 @@ class DecodedPair:
     attention: NDArray[np.floating] | None
     anchor: Anchor | None
     reconstructed: ImageArray | None
+    detail: RealDetail | None = None
 
     def to_candidate(self) -> Candidate:
         """Tidy the mask, paste the pair into its normal image if it has one, and return the candidate."""
@@ -52,12 +56,23 @@ class DecodedPair:
             if self.anchor is None or self.reconstructed is None:
                 return Candidate(self.index, self.seed, self.image, mask, self.part)
             mask, scores = within_bounds(mask, self.anchor)
-            image, placed = paste(self.anchor, self.image, self.reconstructed, mask)
+            placed = place_mask(self.anchor, mask)
+            image = self._laid(self.anchor, self.reconstructed, mask, placed)
             if self.anchor.bounds is not None:
                 placed &= self.anchor.bounds
             part = place_part(self.anchor, self.part)
         normal, window = self.anchor.normal.name, self.anchor.window.box
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
+
+    def _laid(self, anchor: Anchor, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray) -> ImageArray:
+        """Lay what was generated on the normal image, see `model.data.laying`."""
+        generated = Generated(self.image.astype(np.float32), reconstructed.astype(np.float32), feathered(mask))
+        window = anchor.window.slices
+        image = anchor.normal.image.copy()
+        size = (anchor.window.side,) * 2
+        change = change_by(generated, image[window], placed[window], size, self.detail, self.seed)
+        image[window] = np.clip(image[window] + change.round(), 0, 255).astype(np.uint8)
+        return image
 
     def _found(self) -> MaskArray:
         if self.mask is not None:
@@ -92,6 +107,7 @@ def decode_pairs(
     attention: NDArray[np.floating] | None,
     anchors: Sequence[Anchor] | None,
     anchoring: Anchoring | None,
+    detail: RealDetail | None = None,
 ) -> list[DecodedPair]:
     """Decode a batch and find its defects.
 
@@ -99,6 +115,7 @@ def decode_pairs(
         latents: `(2, B, C, h, w)` of images and parts.
         attention: `(B, h, w)`, or None.
         anchors, anchoring: as in anchored sampling; None without.
+        detail: of the real defects, for anchored sampling.
     """
     tiling = anchoring.tiling if anchoring is not None else None
     fine = tiling.scaled(adapter.base.factor) if tiling is not None else None
@@ -140,6 +157,7 @@ def decode_pairs(
             own(attention[row], row, factor) if attention is not None else None,
             anchors[row] if anchors is not None else None,
             own(normals[row], row) if normals is not None else None,
+            detail,
         )
         for row, (index, seed) in enumerate(zip(indices, seeds, strict=True))
     ]

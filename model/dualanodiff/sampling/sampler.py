@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.data.crops import canvas_side
+from model.data.detail import RealDetail
 from model.data.placement import Anchor, NormalImage, draw_anchor
 from model.data.places import Places, refuse_places
 from model.diffusion.base import dtype_of
+from model.diffusion.redrawing import lost_detail
 from model.diffusion.vae import autoencoder_for_sampling, decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, grey_latent
@@ -61,6 +64,7 @@ class Sampler:
         budget: how many pairs fit into memory together; learnt while sampling.
         predict: runs the adapter's denoiser as fast as the device can.
         bounds: where on a normal image defects may lie; None for everywhere.
+        detail: of the real defects; None to add none.
     """
 
     adapter: DualAnoDiffAdapter
@@ -72,6 +76,7 @@ class Sampler:
     budget: BatchBudget
     predict: Predict
     bounds: Bounds
+    detail: RealDetail | None
 
     @property
     def guided(self) -> bool:
@@ -139,7 +144,19 @@ def prepare_sampling(
     works = (lambda pairs: _passed(ready, text, pairs), lambda pairs: _decoded(ready, pairs))
     budget = measured_budget(model.device, works, config.batch, kept=MOST_KEPT if compensation is not None else 0)
     predict = predictor(denoiser, model.device, compiler)
-    return Sampler(ready, config, normals, text, grey, compensation, budget, predict, bounds)
+    detail = _detail(ready) if config.anchored and config.match_detail else None
+    return Sampler(ready, config, normals, text, grey, compensation, budget, predict, bounds, detail)
+
+
+def _detail(adapter: DualAnoDiffAdapter) -> RealDetail | None:
+    """Learn the detail of the real defects."""
+    config, base = adapter.model.config, adapter.model.base
+
+    def scale(mask: MaskArray) -> float:
+        side = mask.shape[0]
+        return (config.resolution if config.bcm else canvas_side(mask, side, config.view, config.resolution)) / side
+
+    return lost_detail(adapter.model.vae, adapter.references, scale, base.factor, grey=bool(adapter.card["greyscale"]))
 
 
 def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage], object_net: U2Net | None) -> Bounds:
@@ -270,6 +287,7 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
         attention=attention,
         anchors=anchors,
         anchoring=anchoring,
+        detail=sampler.detail,
     )
 
 

@@ -21,6 +21,7 @@ from service.core.options.learned import (
     GuidanceScale,
     LoraRate,
     LoraTargets,
+    MatchDetail,
     OnObject,
     Region,
     Resolution,
@@ -160,6 +161,7 @@ class AnomalySamplingConfig:
             "Real turns, scales, bends, mirrors and moves the real ones; learned draws new ones, if the adapter can."
         ),
     ] = "real"
+    match_detail: MatchDetail = True
     on_object: OnObject = True
     region: Region = WHOLE
     anywhere: Anywhere = False

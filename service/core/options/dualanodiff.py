@@ -22,6 +22,7 @@ from service.core.options.learned import (
     GuidanceScale,
     LoraRate,
     LoraTargets,
+    MatchDetail,
     OnObject,
     Region,
     Resolution,
@@ -155,6 +156,7 @@ class SamplingConfig:
     blend_from: Annotated[
         Share, described("Share of the steps after which the background outside the defect is the normal's.")
     ] = 0.5
+    match_detail: MatchDetail = True
     on_object: OnObject = False
     region: Region = WHOLE
     anywhere: Anywhere = False

@@ -104,6 +104,13 @@ Anywhere = Annotated[
         "On a product that was found, and in a region, they may always."
     ),
 ]
+MatchDetail = Annotated[
+    bool,
+    described(
+        "Give defects that replace the surface the finest detail of real ones: grain and sharpness that the model's "
+        "size and autoencoder lose. Ours. Needs normals."
+    ),
+]
 OnObject = Annotated[bool, described("Lay defects on the product, where one stands out from its background.")]
 Sizes = Annotated[
     tuple[float, float],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,8 @@ def test_reweighting_can_be_turned_off(adapter: AnomalyDiffusionAdapter) -> None
 
 
 def test_less_normal_guidance_keeps_defects_near_the_normal(adapter: AnomalyDiffusionAdapter) -> None:
-    """An untrained autoencoder saturates, so that more of it would not show."""
-    (plain,), (weak,) = (sampled(adapter, 0, 1, normal_guidance=scale) for scale in (1.0, 0.05))
+    """An untrained autoencoder saturates, so that more of it would not show; and the detail that it loses is all."""
+    (plain,), (weak,) = (sampled(adapter, 0, 1, normal_guidance=scale, match_detail=False) for scale in (1.0, 0.05))
     photograph = next(normal.image for normal in NORMALS if normal.name == plain.normal).astype(int)
     change, less = (np.abs(candidate.image.astype(int) - photograph) for candidate in (plain, weak))
     assert np.array_equal(plain.mask, weak.mask)
@@ -90,16 +91,23 @@ def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionA
     assert not differs[ndimage.distance_transform_edt(~crack) > FADE].any()
 
 
-def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it() -> None:
+def test_what_is_laid_ends_with_the_mask() -> None:
     image, mask = surface(4, 64, 64), np.zeros((64, 64), np.bool_)
     mask[16:48, 16:48] = True
     canvas = make_canvas(image, mask, 1.0, 64, 4, np.random.default_rng(0))
-    smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
-    slight = lay_defect(image, canvas, smooth + 6, smooth, mask)
-    assert np.array_equal(slight[mask].astype(int), np.minimum(image[mask].astype(int) + 6, 255))
-    strong = lay_defect(image, canvas, np.full_like(smooth, 20), smooth, mask)
-    assert np.abs(strong[20:44, 20:44].astype(int) - 20).max() <= 1
-    assert np.array_equal(strong[:4], image[:4])
+    dark = np.full((64, 64, 3), 20, np.float32)
+    laid = lay_defect(image, canvas, dark, image.astype(np.float32), mask)
+    assert np.abs(laid[20:44, 20:44].astype(int) - 20).max() <= 1
+    assert np.array_equal(laid[:14], image[:14])
+
+
+def test_detail_of_real_defects_is_added_inside_the_mask_alone(adapter: AnomalyDiffusionAdapter) -> None:
+    plain, detailed = (sampled(adapter, 0, 4, match_detail=chosen) for chosen in (False, True))
+    for one, other in zip(plain, detailed, strict=True):
+        assert np.array_equal(one.mask, other.mask)
+        differs = (one.image != other.image).any(-1)
+        assert not differs[ndimage.distance_transform_edt(~one.mask) > FADE].any()
+    assert any((one.image != other.image).any() for one, other in zip(plain, detailed, strict=True))
 
 
 def test_given_masks_take_turns_on_the_photograph_of_their_name(adapter: AnomalyDiffusionAdapter) -> None:
@@ -207,6 +215,7 @@ def test_several_types_take_turns_and_are_named(base: Base) -> None:
 def test_grey_photographs_stay_grey(base: Base) -> None:
     adapter = tiny_adapter(base)
     adapter.card["greyscale"] = True
+    adapter.references = [replace(each, image=np.repeat(each.image[..., :1], 3, axis=2)) for each in adapter.references]
     grey = NormalImage("grey", np.repeat(surface(3)[..., :1], 3, axis=2))
     (candidate,) = sampled(adapter, 0, 1, [grey])
     assert int(np.ptp(candidate.image, axis=2).max()) <= 1

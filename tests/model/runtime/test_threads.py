@@ -18,6 +18,7 @@ CLI = "import model.cli.app; model.cli.app.app = lambda **_: None; import model.
 def test_threads_wait_asleep_unless_the_user_chose_otherwise(begin: str, chosen: str | None) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ASLEEP}
     environment |= {} if chosen is None else {"OMP_WAIT_POLICY": chosen}
-    code = f"import os, sys; {begin}; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    told = "os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules"
+    code = f"import os, sys; {begin}; print({told})"
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert run.stdout.split() == [chosen or "passive", "False"]
+    assert run.stdout.split() == [*(["passive", "2000"] if chosen is None else [chosen, "None"]), "False"]

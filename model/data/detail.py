@@ -1,0 +1,152 @@
+"""Gives drawn defects the finest detail of the real ones: grain and edges that a model, working small, cannot draw.
+
+What the model's scale and its autoencoder lose of a real defect is its residual. A drawn defect is covered with small
+patches of such residuals, each from where a real defect looks most alike, so that it is as sharp and grainy as the real
+ones (texture transfer by patches, after Efros and Freeman 2001; it is the residual that is taken, not the defect).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from model.types import ImageArray, MaskArray
+
+Levels = NDArray[np.float32]
+"""`(h, w, 3)`, grey levels, 0–255 or differences of such."""
+
+PATCH = 12
+"""Side of a patch, photograph pixels."""
+
+COLOUR_CELL, MASK_CELL = 4, 2
+"""Patches are compared by the mean colours of cells of so many pixels along a side, and by the mask's share of cells
+that are finer, so that the profile of a thin defect is laid along its mask."""
+
+MASK_LEVELS = 40.0
+"""Grey levels that a cell inside the mask differs from one outside, beside differences of colour."""
+
+STEP = 8
+"""Distance of neighbouring patches; a pixel is drawn from the one whose middle is nearest."""
+
+NEARNESS = np.minimum.outer(*[np.minimum(np.arange(1, PATCH + 1), np.arange(PATCH, 0, -1))] * 2)
+"""How near each pixel of a patch is to its middle."""
+
+ALIKE = 4
+"""One of so many patches that look most alike is taken, so that none repeats all over."""
+
+NEARLY = 1.0
+"""How much farther than the nearest a patch may be, as a share; on average 0.1 %, in a quarter of the time."""
+
+MOST = 12_000
+"""Most patches that are kept, about: some twenty megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redrawn:
+    """A crop of a real photograph with a defect, and the same as a model would draw it at best.
+
+    Attributes:
+        image: `(h, w, 3)` uint8.
+        smooth: of the same size, after the model's scale and autoencoder.
+        mask: `(h, w)` bool, the defect.
+    """
+
+    image: ImageArray
+    smooth: Levels
+    mask: MaskArray
+
+
+@dataclass(frozen=True, slots=True)
+class RealDetail:
+    """Patches of real defects.
+
+    Attributes:
+        looks: of each patch, the colours of its cells without their detail, and the shares of its mask.
+        residuals: `(n, PATCH, PATCH, 3)`, grey levels.
+    """
+
+    looks: KDTree
+    residuals: Levels
+
+
+def learn_detail(crops: Sequence[Redrawn]) -> RealDetail | None:
+    """Collect patches of real defects; None if no crop has room for one."""
+    found = [(crop, corners) for crop in crops if len(corners := _corners_within(crop.mask))]
+    if not found:
+        return None
+    step = -(-sum(len(corners) for _, corners in found) // MOST)
+    smooth = np.concatenate([_patches(crop.smooth, corners[::step]) for crop, corners in found])
+    whole = np.concatenate([_patches(crop.image, corners[::step]) for crop, corners in found])
+    masks = np.concatenate([_patches(crop.mask[..., None], corners[::step]) for crop, corners in found])
+    return RealDetail(KDTree(_looks(smooth, masks)), whole - smooth)
+
+
+def draw_detail(
+    detail: RealDetail, smooth: Levels, mask: MaskArray, where: MaskArray, rng: np.random.Generator
+) -> Levels:
+    """Draw the detail that is missing.
+
+    Args:
+        smooth: the surface with the defect, as the model drew it, at the photograph's scale.
+        mask: `(h, w)` bool, the defect.
+        where: `(h, w)` bool, where detail is missing.
+
+    Returns:
+        What to add to it; elsewhere, it means nothing.
+    """
+    drawn = np.zeros_like(smooth)
+    shows = _shows(where)
+    rows, columns = (_starts(length, rng) for length in where.shape)
+    corners = np.array([(row, column) for row in rows for column in columns if shows[row, column]], int).reshape(-1, 2)
+    if not len(corners):
+        return drawn
+    looks = _looks(_patches(smooth, corners), _patches(mask[..., None], corners))
+    _, alike = detail.looks.query(looks, k=range(1, 1 + min(ALIKE, len(detail.residuals))), eps=NEARLY)
+    chosen = rng.permuted(alike, axis=1)[:, 0]
+    nearest = np.zeros(where.shape)
+    for (row, column), number in zip(corners, chosen, strict=True):
+        place = np.s_[row : row + PATCH, column : column + PATCH]
+        nearer = nearest[place] < NEARNESS
+        nearest[place][nearer] = NEARNESS[nearer]
+        drawn[place][nearer] = detail.residuals[number][nearer]
+    return drawn
+
+
+def _shows(where: MaskArray) -> MaskArray:
+    """Return which patches show some of a place, by their top left corners."""
+    half, (height, width) = PATCH // 2, (max(0, length - PATCH + 1) for length in where.shape)
+    return np.asarray(ndimage.maximum_filter(where, PATCH)[half : half + height, half : half + width])
+
+
+def _corners_within(mask: MaskArray) -> NDArray[np.int_]:
+    """Return the top left corners, `(n, 2)`, of all patches that show some of the defect."""
+    return np.argwhere(_shows(mask))
+
+
+def _patches(values: NDArray[np.generic], corners: NDArray[np.int_]) -> Levels:
+    """Cut out patches, `(n, PATCH, PATCH, C)`."""
+    views = np.lib.stride_tricks.sliding_window_view(values, (PATCH, PATCH), axis=(0, 1))
+    return np.moveaxis(views[corners[:, 0], corners[:, 1]], 1, -1).astype(np.float32)
+
+
+def _looks(smooth: Levels, masks: Levels) -> Levels:
+    """Return what patches are compared by, `(n, features)`."""
+    return np.concatenate([_cells(smooth, COLOUR_CELL), MASK_LEVELS * _cells(masks, MASK_CELL)], 1)
+
+
+def _cells(patches: Levels, side: int) -> Levels:
+    """Return the means of cells, weighted such that patches of few large cells count as much as of many small ones."""
+    count = PATCH // side
+    means = patches.reshape(len(patches), count, side, count, side, -1).mean((2, 4))
+    return means.reshape(len(patches), -1) / np.sqrt(count * count * patches.shape[-1])
+
+
+def _starts(length: int, rng: np.random.Generator) -> list[int]:
+    """Place patches along an axis from a random start, with one at each end; none where there is no room."""
+    last = length - PATCH
+    return sorted({0, *range(int(rng.integers(STEP)), last, STEP), last}) if last >= 0 else []

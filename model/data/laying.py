@@ -1,0 +1,87 @@
+"""Lays generated defects on photographs, at the photographs' own scale and with their own grain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from model.data.detail import Levels, RealDetail, draw_detail
+from model.types import ImageArray, MaskArray
+
+REPLACED = (12.0, 40.0)
+"""Change, grey levels, up to which the photograph keeps its grain, and from which nothing of it is left."""
+
+SMOOTHED = 1.0
+"""Deviation of the blur over which a change is measured, model pixels."""
+
+LEAST_SHARE = 0.02
+"""Share of replaced surface from which the detail of real defects is drawn."""
+
+DRAW = 1
+"""Tells the random draws of detail from a candidate's others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What a model made of a part of a photograph, at the model's scale.
+
+    Attributes:
+        image, reconstructed: `(h, w, 3)`, grey levels: with the defect, and the normal after the same autoencoder.
+        alpha: `(h, w)` in [0, 1]: 1 on the defect, 0 where the photograph must stay as it is.
+    """
+
+    image: Levels
+    reconstructed: Levels
+    alpha: NDArray[np.float32]
+
+
+def change_by(
+    generated: Generated,
+    surface: ImageArray,
+    mask: MaskArray,
+    size: tuple[int, int],
+    detail: RealDetail | None,
+    seed: int,
+) -> Levels:
+    """Return what to add to a photograph: `α (G − R) + s (D − (N − R))`.
+
+    N is the photograph, G what was generated, R the normal after the same autoencoder. Where generation changed little,
+    s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
+    result is `G + D`: nothing of what the defect replaced shines through, and D is the detail of real defects, which
+    the model loses as well.
+
+    Args:
+        surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
+        mask: `(H, W)` bool, the defect on it.
+        size: width and height of the part, photograph pixels.
+        detail: of real defects of the type; None to add none.
+        seed: of the candidate.
+    """
+    height, width = surface.shape[:2]
+
+    def placed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return enlarged(values, size)[:height, :width]
+
+    change = generated.image - generated.reconstructed
+    strength = ndimage.gaussian_filter(np.abs(change).mean(-1), SMOOTHED)
+    replaced = generated.alpha * np.clip((strength - REPLACED[0]) / (REPLACED[1] - REPLACED[0]), 0, 1)
+    share = np.clip(placed(replaced.astype(np.float32)), 0, 1)[..., None]
+    grain = surface - placed(generated.reconstructed)
+    added = placed(change * generated.alpha[..., None]) - share * grain
+    if detail is not None:
+        smooth, rng = placed(generated.image), np.random.default_rng([seed, DRAW])
+        added += share * draw_detail(detail, smooth, mask, share[..., 0] > LEAST_SHARE, rng)
+    return added
+
+
+def enlarged(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize `(h, w)` or `(h, w, 3)` to width and height."""
+    if values.shape[1::-1] == size:
+        return values
+    if values.ndim == 3:
+        return np.stack([enlarged(values[..., band], size) for band in range(values.shape[2])], -1)
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC))

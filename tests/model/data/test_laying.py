@@ -1,0 +1,105 @@
+"""What is laid on a photograph has grain: its own where little changed, the real defects' where much did."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from model.data.detail import PATCH, RealDetail, Redrawn, draw_detail, learn_detail
+from model.data.laying import Generated, change_by
+from tests.support.tiny_data import surface
+
+SIDE = 64
+ALL = np.ones((SIDE, SIDE), np.bool_)
+
+
+def grainy(seed: int, level: float, deviation: float) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(level, deviation, (SIDE, SIDE, 1))
+    return np.repeat(noise, 3, axis=2).clip(0, 255).astype(np.uint8)
+
+
+def even(level: float) -> np.ndarray:
+    return np.full((SIDE, SIDE, 3), level, np.float32)
+
+
+def of(*kinds: tuple[float, float]) -> RealDetail:
+    """Detail of defects of a mean level and a deviation each."""
+    found = learn_detail([Redrawn(grainy(seed, *kind), even(kind[0]), ALL) for seed, kind in enumerate(kinds)])
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def detail() -> RealDetail:
+    return of((60, 12), (180, 3))
+
+
+def test_drawn_detail_is_as_strong_as_that_of_the_real_defects_that_look_alike(detail: RealDetail) -> None:
+    halves = even(60)
+    halves[:, SIDE // 2 :] = 180
+    drawn = draw_detail(detail, halves, ALL, ALL, np.random.default_rng(0))
+    dark, bright = drawn[:, : SIDE // 2 - PATCH], drawn[:, SIDE // 2 + PATCH :]
+    assert dark.std() == pytest.approx(12, rel=0.2)
+    assert bright.std() == pytest.approx(3, rel=0.2)
+    assert abs(drawn.mean()) < 2
+
+
+def test_the_profile_of_a_thin_defect_is_laid_along_its_mask() -> None:
+    line = np.zeros((SIDE, SIDE), np.bool_)
+    line[30:33] = True
+    sharp = np.where(line[..., None], 60, 120).astype(np.uint8)
+    crack = learn_detail([Redrawn(sharp, ndimage.gaussian_filter(sharp.astype(np.float32), (2, 2, 0)), line)])
+    assert crack is not None
+    mask = np.roll(line, 13, axis=0)
+    faint = ndimage.gaussian_filter(np.roll(sharp, 13, axis=0).astype(np.float32), (2, 2, 0))
+    drawn = draw_detail(crack, faint, mask, ndimage.binary_dilation(mask, iterations=3), np.random.default_rng(0))
+    profile = (faint + drawn).mean((1, 2))
+    assert profile[mask.all(1)] == pytest.approx(60, abs=6)
+
+
+def test_detail_covers_all_that_is_asked_for_and_is_drawn_anew_for_every_candidate(detail: RealDetail) -> None:
+    where = np.zeros((SIDE, SIDE), np.bool_)
+    where[:3, :3] = where[-2:, 5:] = where[20:40, 33] = True
+    first, again, other = (draw_detail(detail, even(60), ALL, where, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert (first[where] != 0).any(axis=-1).mean() > 0.95
+
+
+def test_there_is_none_where_there_is_no_room_for_a_patch(detail: RealDetail) -> None:
+    small = np.ones((PATCH - 1, 40), np.bool_)
+    narrow = Redrawn(grainy(0, 60, 12)[: PATCH - 1, :40], even(60)[: PATCH - 1, :40], small)
+    assert learn_detail([narrow]) is None
+    assert not draw_detail(detail, narrow.smooth, small, small, np.random.default_rng(0)).any()
+    nothing = np.zeros((SIDE, SIDE), np.bool_)
+    assert not draw_detail(detail, even(60), ALL, nothing, np.random.default_rng(0)).any()
+    assert learn_detail([Redrawn(grainy(0, 60, 12), even(60), nothing)]) is None
+
+
+def laid(image: np.ndarray, level: np.ndarray, detail: RealDetail | None = None) -> np.ndarray:
+    """A photograph, in the middle of which something was generated."""
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
+    alpha = np.zeros((SIDE, SIDE), np.float32)
+    alpha[16:48, 16:48] = 1
+    mask = alpha > 0
+    change = change_by(Generated(level, smooth, alpha), image, mask, (SIDE, SIDE), detail, seed=0)
+    return image + change
+
+
+def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it(detail: RealDetail) -> None:
+    image = surface(4, SIDE, SIDE)
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
+    inner = np.s_[20:44, 20:44]
+    assert np.allclose(laid(image, smooth + 6, detail)[inner], image[inner] + 6.0, atol=0.01)
+    assert np.allclose(laid(image, even(20))[inner], 20, atol=0.01)
+    assert np.array_equal(laid(image, even(20), detail)[:15], image[:15])
+    assert laid(image, even(60), detail)[inner].std() == pytest.approx(12, rel=0.25)
+
+
+def test_a_part_that_ends_at_the_photographs_border_keeps_its_size(detail: RealDetail) -> None:
+    image = surface(4, SIDE, SIDE)[:50, :57]
+    small = even(20)[: SIDE // 2, : SIDE // 2]
+    alpha = np.ones((SIDE // 2, SIDE // 2), np.float32)
+    change = change_by(Generated(small, small + 100, alpha), image, ALL[:50, :57], (SIDE, SIDE), detail, seed=0)
+    assert change.shape == image.shape
