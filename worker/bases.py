@@ -12,6 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.core.bases import BaseFacts, announce
+from service.core.options.methods import DEFAULT_METHOD
 from service.core.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -43,6 +44,7 @@ def facts_of(name: str, folder: Path) -> BaseFacts | None:
             training=dict(card.get("few_shot", {})),
             sampling=dict(card.get("sampling", {})),
             license=str(card.get("license", "")),
+            method="anomalydiffusion" if (folder / "fill").is_dir() else DEFAULT_METHOD,
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -41,6 +41,7 @@ def list_bases(services: UsedServices, _: KeyId) -> Response:
             "training": facts.training,
             "sampling": facts.sampling,
             "license": facts.license or None,
+            "method": facts.method,
         }
         for facts in announced(services.redis).values()
     ]

@@ -217,6 +217,10 @@ class Base(_Schema):
     training: dict[str, Any] = Field(description="Training options that it recommends, used where none are sent.")
     sampling: dict[str, Any] = Field(description="Options of jobs that it recommends, used where none are sent.")
     license: str | None = Field(description="Licence of its weights; null if it names none.")
+    method: str = Field(
+        description="Method that suits it best where there are good parts: `anomalydiffusion` where it has learned to "
+        "fill masks. A request that names no `method` does not follow it."
+    )
 
 
 class BaseList(_Schema):

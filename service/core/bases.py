@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from redis import Redis
 
+from service.core.options.methods import DEFAULT_METHOD
 from service.core.scripts import NAMESPACE
 from service.core.strict_json import from_json, to_json
 
@@ -23,6 +24,7 @@ class BaseFacts:
         multiple: a training's resolution must be a multiple of this, pixels.
         training, sampling: option → value that it recommends.
         license: of its weights; empty if it does not say.
+        method: which suits it best where there are good parts.
     """
 
     name: str
@@ -31,6 +33,7 @@ class BaseFacts:
     training: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
     license: str = ""
+    method: str = DEFAULT_METHOD
 
 
 def announce(redis: Redis, *found: BaseFacts) -> None:

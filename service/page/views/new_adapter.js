@@ -73,7 +73,7 @@ function Goods({ id, label, files, onFiles, errors }) {
 export function NewAdapter() {
   const [options, setOptions] = useState(null);
   const [fields, setFields] = useState({ name: "", object: "", defect: "" });
-  const [method, setMethod] = useState(null);
+  const [wanted, setMethod] = useState(null);
   const [chosen, setChosen] = useState({});
   const [files, setFiles] = useState({ pairs: [], normals: [], held: [], heldNormals: [] });
   const [drawn, setDrawn] = useState(new Map());
@@ -84,8 +84,9 @@ export function NewAdapter() {
   const [sent, setSent] = useState(null);
   const top = useRef();
   const base = useRecommended(null);
-  useEffect(() => { api.get("options").then((found) => { setOptions(found); setMethod(found.default_method); }, setRefused); }, []);
+  useEffect(() => { api.get("options").then(setOptions, setRefused); }, []);
   if (!options) return html`<${Refused} error=${refused} />`;
+  const method = wanted ?? ((files.normals.length && base.method) || options.default_method);
   const own = options.methods.find((each) => each.name === method);
   const change = (kind) => (list) => setFiles((before) => ({ ...before, [kind]: list }));
   const more = (kind) => (list) => setFiles((before) => ({ ...before, [kind]: joined(before[kind], list) }));

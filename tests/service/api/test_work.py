@@ -49,6 +49,7 @@ def test_bases_are_listed_with_what_they_recommend(strict: str, new_client: Call
                 "training": {"steps": 100, "batch": 2},
                 "sampling": {"steps": 10},
                 "license": "Apache-2.0",
+                "method": "dualanodiff",
             }
         ]
     }

@@ -23,6 +23,7 @@ from model.types import Candidate
 from service.cli.files import approvals
 from service.client import Client
 from service.core import api_keys, object_keys
+from service.core.bases import BaseFacts, announce
 from service.core.object_keys import Kind
 from service.core.options.methods import BOUNDED
 from service.core.records.store import RecordStore
@@ -208,6 +209,21 @@ def test_files_are_given_a_type_before_they_are_chosen_or_all_show_one(
         request = sent(page, client)
         assert (request["defect"], request["method"]) == ("scratch", "dualanodiff")
         assert "defects" not in request
+
+
+def test_where_there_are_good_parts_the_method_is_the_one_that_suits_the_base(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, tmp_path: Path
+) -> None:
+    announce(store.redis, BaseFacts(keyless.base, 64, 8, method="anomalydiffusion"))
+    good = product(tmp_path / "plate") / "train/good"
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/adapters/new")
+        expect(page.get_by_label("dualanodiff")).to_be_checked()
+        page.locator("#files-normals").set_input_files([*good.iterdir()])
+        expect(page.get_by_label("anomalydiffusion")).to_be_checked()
+        page.get_by_label("copy-paste").check()
+        page.get_by_role("button", name="Remove: ").first.click()
+        expect(page.get_by_label("copy-paste")).to_be_checked()
 
 
 def payload(name: str, content: bytes) -> FilePayload:
@@ -541,7 +557,9 @@ def test_decisions_are_taken_to_another_browser_and_to_a_script_by_a_file(
         file.write_text(json.dumps({**saved, "approved": [*saved["approved"], stranger]}))
         page.get_by_label("Load decisions from a file").set_input_files(file)
         expect(page.get_by_text("2 approved, 1 rejected, 1 open of 4")).to_be_visible()
-        expect(page.get_by_text("Decisions loaded: 3. Not taken, because their pairs are not in this review: 1.")).to_be_visible()
+        expect(
+            page.get_by_text("Decisions loaded: 3. Not taken, because their pairs are not in this review: 1.")
+        ).to_be_visible()
         expect(page.get_by_label("Your name")).to_have_value("Ada")
         assert serious_findings(page) == []
         for content in ("[", "{}", '[{"candidate": "0"}]'):
