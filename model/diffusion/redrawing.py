@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from model.data.detail import RealDetail, Redrawn, learn_detail
+from model.data.detail import Levels, RealDetail, Redrawn, learn_detail
 from model.data.laying import enlarged
 from model.data.pixels import to_levels, to_pixels
 from model.diffusion.vae import decode, encode
-from model.types import MaskArray, Pair
+from model.types import ImageArray, MaskArray, Pair
 
 
 @torch.no_grad()
 def lost_detail(
-    vae: AutoencoderKL, reals: Sequence[Pair], scale: Callable[[MaskArray], float], cell: int, *, grey: bool
+    vae: AutoencoderKL, reals: Sequence[Pair], scale: Callable[[MaskArray], float], side: int, cell: int, *, grey: bool
 ) -> RealDetail | None:
     """Learn the detail of real defects of one type, see `model.data.detail`.
 
     Args:
         reals: crops at their photographs' own scale.
         scale: model pixels per photograph pixel at which a defect is worked on.
+        side: of the model's windows, pixels; larger crops are divided, as they are drawn.
         cell: pixels per latent cell, along one side.
         grey: whether the photographs have no colour.
     """
     crops = []
     for real in reals:
-        if not real.mask.any():
-            continue
-        height, width = real.mask.shape
-        factor = scale(real.mask)
-        across, down = (max(cell, round(length * factor / cell) * cell) for length in (width, height))
-        small = Image.fromarray(real.image).resize((across, down), Image.Resampling.LANCZOS)
-        latents = encode(vae, to_pixels(np.asarray(small)[None]))
-        smooth = enlarged(to_levels(decode(vae, latents)[0], grey=grey), (width, height))
-        crops.append(Redrawn(real.image, smooth, real.mask))
+        if real.mask.any():
+            factor = scale(real.mask)
+            for image, mask in _pieces(real, round(side / factor)):
+                crops.append(Redrawn(image, _redrawn(vae, image, factor, cell, grey=grey), mask))
     return learn_detail(crops)
+
+
+def _pieces(real: Pair, length: int) -> Iterator[tuple[ImageArray, MaskArray]]:
+    """Divide a crop into squares of so many pixels, and yield those that show the defect."""
+    height, width = real.mask.shape
+    for top in range(0, height, length):
+        for left in range(0, width, length):
+            place = np.s_[top : top + length, left : left + length]
+            if real.mask[place].any():
+                yield real.image[place], real.mask[place]
+
+
+def _redrawn(vae: AutoencoderKL, image: ImageArray, factor: float, cell: int, *, grey: bool) -> Levels:
+    """Return an image as a model that works at this scale would draw it at best."""
+    height, width = image.shape[:2]
+    across, down = (max(cell, round(length * factor / cell) * cell) for length in (width, height))
+    small = Image.fromarray(image).resize((across, down), Image.Resampling.LANCZOS)
+    latents = encode(vae, to_pixels(np.asarray(small)[None]))
+    return enlarged(to_levels(decode(vae, latents)[0], grey=grey), (width, height))

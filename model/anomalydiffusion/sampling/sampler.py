@@ -21,6 +21,7 @@ from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
+from model.data.crops import DEFECTS_PER_PAIR, find_defects
 from model.data.cutout import window_around
 from model.data.detail import RealDetail
 from model.data.laying import Generated, change_by
@@ -249,7 +250,9 @@ def _details(
     types, training = adapter.model.types, adapter.model.config
     if not config.match_detail:
         return [None] * len(types)
-    kinds = {entry["name"]: entry["defect"] for entry in adapter.card["data"]}
+    # Pairs of several types may have one name; crops are in the order of the masks that they come from.
+    kinds = [real.kind for real in adapter.masks for _ in find_defects(real.mask)[1][:DEFECTS_PER_PAIR]]
+    crops = list(zip(kinds, adapter.references, strict=True))
 
     def scale(mask: MaskArray) -> float:
         return work_scale(mask, training.view, training.resolution)
@@ -257,10 +260,11 @@ def _details(
     return [
         lost_detail(
             vae,
-            [real for real in adapter.references if kinds[real.name] == kind],
+            [crop for other, crop in crops if other == kind],
             scale,
+            training.resolution,
             adapter.model.base.factor,
             grey=adapter.grey,
         )
-        for kind in types
+        for kind in range(len(types))
     ]

@@ -156,7 +156,8 @@ def _detail(adapter: DualAnoDiffAdapter) -> RealDetail | None:
         side = mask.shape[0]
         return (config.resolution if config.bcm else canvas_side(mask, side, config.view, config.resolution)) / side
 
-    return lost_detail(adapter.model.vae, adapter.references, scale, base.factor, grey=bool(adapter.card["greyscale"]))
+    grey = bool(adapter.card["greyscale"])
+    return lost_detail(adapter.model.vae, adapter.references, scale, config.resolution, base.factor, grey=grey)
 
 
 def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage], object_net: U2Net | None) -> Bounds:

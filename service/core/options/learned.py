@@ -108,7 +108,7 @@ MatchDetail = Annotated[
     bool,
     described(
         "Give defects that replace the surface the finest detail of real ones: grain and sharpness that the model's "
-        "size and autoencoder lose. Ours. Needs normals."
+        "size and autoencoder lose; without it they are smooth. Ours. Needs normals."
     ),
 ]
 OnObject = Annotated[bool, described("Lay defects on the product, where one stands out from its background.")]

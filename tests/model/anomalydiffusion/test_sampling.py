@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.sampling.masks import usable
-from model.anomalydiffusion.sampling.sampler import FADE, lay_defect
+from model.anomalydiffusion.sampling.sampler import FADE, lay_defect, prepare_sampling
 from model.data.placement import NormalImage
 from model.data.places import GivenMask, Places, Region
 from model.data.windows import make_canvas
@@ -19,6 +19,7 @@ from model.diffusion.base import Base, load_base
 from model.quality.gate import QualityGate, RejectReason
 from model.types import Candidate
 from service.core.errors import UsageError
+from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter
 from tests.support.tiny_data import half_seeing_u2net, surface
 
@@ -108,6 +109,25 @@ def test_detail_of_real_defects_is_added_inside_the_mask_alone(adapter: AnomalyD
         differs = (one.image != other.image).any(-1)
         assert not differs[ndimage.distance_transform_edt(~one.mask) > FADE].any()
     assert any((one.image != other.image).any() for one, other in zip(plain, detailed, strict=True))
+
+
+def test_every_type_has_its_own_detail_though_photographs_have_one_name(base: Base) -> None:
+    adapter = tiny_adapter(base, ("break", "crack"))
+    adapter.references = [replace(each, name="000") for each in adapter.references]
+    config = AnomalySamplingConfig()
+    first, second = prepare_sampling(adapter, config, normals=NORMALS).details
+    changed_crops = [
+        *adapter.references[:2],
+        *(replace(each, image=255 - each.image) for each in adapter.references[2:]),
+    ]
+    adapter.references = changed_crops
+    same_first, other = prepare_sampling(adapter, config, normals=NORMALS).details
+    assert first is not None
+    assert same_first is not None
+    assert second is not None
+    assert other is not None
+    assert np.array_equal(same_first.residuals, first.residuals)
+    assert not np.array_equal(other.residuals, second.residuals)
 
 
 def test_given_masks_take_turns_on_the_photograph_of_their_name(adapter: AnomalyDiffusionAdapter) -> None:

@@ -97,9 +97,11 @@ def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it(de
     assert laid(image, even(60), detail)[inner].std() == pytest.approx(12, rel=0.25)
 
 
-def test_a_part_that_ends_at_the_photographs_border_keeps_its_size(detail: RealDetail) -> None:
-    image = surface(4, SIDE, SIDE)[:50, :57]
-    small = even(20)[: SIDE // 2, : SIDE // 2]
-    alpha = np.ones((SIDE // 2, SIDE // 2), np.float32)
-    change = change_by(Generated(small, small + 100, alpha), image, ALL[:50, :57], (SIDE, SIDE), detail, seed=0)
-    assert change.shape == image.shape
+def test_a_part_that_ends_at_the_photographs_border_is_that_of_a_whole_one() -> None:
+    image, small = surface(4, SIDE, SIDE), even(20)[: SIDE // 2, : SIDE // 2]
+    generated = Generated(small, small + 100, np.ones((SIDE // 2, SIDE // 2), np.float32))
+    whole, cut = (
+        change_by(generated, image[:height, :width], ALL[:height, :width], (SIDE, SIDE), None, seed=0)
+        for height, width in ((SIDE, SIDE), (50, 57))
+    )
+    assert np.array_equal(cut, whole[:50, :57])

@@ -11,11 +11,16 @@ from model.diffusion.base import load_base
 from model.runtime.matrix_units import fastest_precision, has_amx
 
 
-@pytest.mark.parametrize(("flags", "expected"), [("fpu amx_bf16 amx_tile", True), ("fpu avx512_bf16", False)])
-def test_matrix_units_are_told_by_the_processors_flags(tmp_path: Path, flags: str, *, expected: bool) -> None:
+@pytest.mark.parametrize(
+    ("flags", "amx", "precision"), [("fpu amx_bf16 amx_tile", True, "bf16"), ("fpu avx512_bf16", False, "fp32")]
+)
+def test_the_processors_flags_tell_whether_bf16_is_fast(
+    tmp_path: Path, flags: str, precision: str, *, amx: bool
+) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(f"processor : 0\nmodel name : café\nflags\t\t: {flags}\n", encoding="utf-8")
-    assert has_amx(file) is expected
+    assert has_amx(file) is amx
+    assert fastest_precision(torch.device("cpu"), "bf16", file) == precision
 
 
 def test_without_a_list_of_flags_there_are_none(tmp_path: Path) -> None:

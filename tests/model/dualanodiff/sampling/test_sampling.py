@@ -289,6 +289,19 @@ def test_without_a_mask_network_its_method_is_refused(adapter: DualAnoDiffAdapte
         sample(adapter, replace(FEW, mask_method=MaskMethod.U2NET), 0, 1)
 
 
+def test_detail_of_real_defects_is_added_around_the_mask_alone(adapter: DualAnoDiffAdapter) -> None:
+    config = replace(FEW, anchored=True)
+    plain, detailed = (sample(adapter, replace(config, match_detail=chosen), 0, 4) for chosen in (False, True))
+    differs = []
+    for one, other in zip(plain, detailed, strict=True):
+        assert np.array_equal(one.mask, other.mask)
+        (normal,) = (each.image for each in NORMALS if each.name == one.normal)
+        untouched = (one.image == normal).all(-1) & (ndimage.distance_transform_edt(~one.mask) > 12)
+        assert np.array_equal(one.image[untouched], other.image[untouched])
+        differs.append(bool((one.image != other.image).any()))
+    assert any(differs)
+
+
 def test_half_precision_samples_nearly_the_same(adapter: DualAnoDiffAdapter) -> None:
     full, half = (sample(adapter, replace(FEW, precision=precision), 0, 2) for precision in ("fp32", "bf16"))
     for one, other in zip(full, half, strict=True):

@@ -1,0 +1,52 @@
+"""What a model's scale and its autoencoder lose of real defects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.data.detail import PATCH
+from model.diffusion.base import Base, load_base
+from model.diffusion.redrawing import lost_detail
+from model.types import Pair
+from tests.support.tiny_data import drawn_pair
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_it_is_learned_at_the_scale_of_work_in_pieces_of_a_window(base: Base, scale: float) -> None:
+    pair = drawn_pair(0, 96, 120)
+    asked: list[int] = []
+
+    def scale_of(mask: np.ndarray) -> float:
+        asked.append(int(mask.sum()))
+        return scale
+
+    found = lost_detail(base.vae, [pair], scale_of, 32, base.factor, grey=False)
+    assert found is not None
+    assert asked == [int(pair.mask.sum())]
+    assert found.residuals.shape[1:] == (PATCH, PATCH, 3)
+    assert len(found.residuals) > pair.mask.sum() / 4
+    again = lost_detail(base.vae, [pair], scale_of, 32, base.factor, grey=False)
+    assert again is not None
+    assert np.array_equal(again.residuals, found.residuals)
+
+
+def test_grey_photographs_lose_no_colour(base: Base) -> None:
+    drawn = drawn_pair(0)
+    pair = Pair("grey", np.repeat(drawn.image[..., :1], 3, axis=2), drawn.mask)
+    found = lost_detail(base.vae, [pair], lambda _: 1.0, 64, base.factor, grey=True)
+    assert found is not None
+    assert np.ptp(found.residuals, axis=3).max() == 0
+
+
+def test_there_is_none_without_a_defect(base: Base) -> None:
+    pair = drawn_pair(0)
+    empty = Pair("empty", pair.image, np.zeros_like(pair.mask))
+    assert lost_detail(base.vae, [empty], lambda _: 1.0, 64, base.factor, grey=False) is None
