@@ -467,6 +467,14 @@ class TestNames:
         masks = {"0_1_brush.png": brushed[1], "0_2_brush.png": brushed[0]}
         assert "2 masks without an image: 0_1_brush.png" in refused(longer, masks)
 
+    def test_a_guessed_suffix_is_told_once_and_a_known_one_is_not(self) -> None:
+        guessed = read(PICTURES, {f"{n}_scratch.png": white(scratch(n)) for n in range(3)})
+        (told,) = [note for note in guessed.notes if "begins with" in note]
+        assert told.startswith("masks 0_scratch.png, 1_scratch.png and 2_scratch.png: taken for the mask of the image")
+        assert told.endswith("what follows is _scratch")
+        known = read(PICTURES, {f"{n}_mask.png": white(scratch(n)) for n in range(3)})
+        assert not [note for note in known.notes if "begins with" in note]
+
     def test_masks_named_after_several_kinds_of_defect_are_refused(self) -> None:
         masks = {f"{n}_{kind}.png": white(scratch(n)) for n in range(3) for kind in ("scratch", "dent")}
         assert "named after 2 kinds of defect, dent and scratch" in refused(PICTURES, masks)
