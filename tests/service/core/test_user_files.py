@@ -126,6 +126,15 @@ class TestBrightness:
         assert any("levels remain" in note for note in pairs.notes)
         assert read_normals(normals, LIMITS, reading).images[0].image.max() > 100
 
+    def test_further_defect_types_and_what_was_used_are_part_of_it(self) -> None:
+        images = {f"{n}.png": encoded((scene(n) * 900).astype(np.uint16)) for n in range(3)}
+        others = {f"{n}.png": encoded((scene(n + 3) * 16000).astype(np.uint16)) for n in range(3)}
+        reading = shared_reading(Reading(), images, MASKS, None, LIMITS, [(others, MASKS)])
+        assert read(images, reading=reading).brightness == (0, 16383)
+        assert read(reading=reading).brightness is None
+        assert read_normals(others, LIMITS, reading).brightness == (0, 16383)
+        assert read_normals(PICTURES, LIMITS, reading).brightness is None
+
     def test_a_chosen_range_is_taken(self) -> None:
         images = {f"{n}.png": encoded((scene(n) * 1000).astype(np.uint16)) for n in range(3)}
         pairs = read(images, reading=chosen_reading("0:4095", None))
