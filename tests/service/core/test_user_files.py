@@ -131,7 +131,7 @@ class TestBrightness:
         others = {f"{n}.png": encoded((scene(n + 3) * 16000).astype(np.uint16)) for n in range(3)}
         reading = shared_reading(Reading(), images, MASKS, None, LIMITS, [(others, MASKS)])
         assert read(images, reading=reading).brightness == (0, 16383)
-        assert read(reading=reading).brightness is None
+        assert read(PICTURES, reading=reading).brightness is None
         assert read_normals(others, LIMITS, reading).brightness == (0, 16383)
         assert read_normals(PICTURES, LIMITS, reading).brightness is None
 
