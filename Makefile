@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Makes a client from the OpenAPI document, in a test; it has an environment of its own.
+GENERATOR := tests/service/api/generator.txt
+
 # PyPI's torch brings several gigabytes of CUDA libraries. For a GPU: make setup TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -22,7 +25,7 @@ help: ## List the commands.
 .PHONY: setup
 setup: $(READY) ## Create .venv with pinned versions of all that is needed (once; again when the pins change).
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(GENERATOR)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "PairForge needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
@@ -36,6 +39,8 @@ $(READY): pyproject.toml constraints.txt
 	else echo "$(TORCH_INDEX) cannot be reached: torch comes from wherever pip is configured to look."; fi; \
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch "$${index[@]}"
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[model,service,worker,evaluate,embedded,dev]'
+	@$(PYTHON) -m venv $(VENV)/generator
+	@$(VENV)/generator/bin/pip install -q --disable-pip-version-check -r $(GENERATOR)
 	@touch $@
 
 .PHONY: demo
@@ -51,7 +56,7 @@ test-faults: $(READY) ## Run the slow tests, in which servers, workers and netwo
 	$(BIN)/pytest -m faults $(if $(DAY),--day $(DAY))
 
 .PHONY: fuzz
-fuzz: $(READY) ## Send the API made-up requests for ten minutes and compare its answers with its documentation.
+fuzz: $(READY) ## Send the API made-up requests, ten minutes of each of two kinds, and compare its answers with its documentation.
 	PAIRFORGE_TEST_CONTRACT_SECONDS=600 $(BIN)/pytest tests/service/api/test_contract.py
 
 .PHONY: lint

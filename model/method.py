@@ -22,6 +22,7 @@ from model.runtime.progress import Progress
 from model.training.loop import CheckpointCallback
 from model.types import Candidate, Pair
 from service.core.options.methods import DEFAULT_METHOD
+from service.core.uploads.reading import Range
 
 
 class TrainingSettings(Protocol):
@@ -130,6 +131,7 @@ class TrainingRequest(Generic[_Training]):
         networks: mask networks; `part` is adapted to the pairs, `object` finds products.
         normals: good parts to learn from.
         others: further defect types, for methods that learn several in one adapter.
+        brightness: the values that became black and white in pictures with more than 8 bits; None if there were none.
     """
 
     base: Base
@@ -141,6 +143,7 @@ class TrainingRequest(Generic[_Training]):
     normals: Sequence[NormalImage] = ()
     method: str = DEFAULT_METHOD
     others: Sequence[DefectType] = ()
+    brightness: Range | None = None
 
     def typed_pairs(self) -> tuple[list[str], list[Pair], list[int]]:
         """Return the names of all defect types, their pairs one after the other, and the number of each one's type."""

@@ -1,12 +1,16 @@
 """Checks whether passes can be compiled on this machine, and logs it when a worker starts.
 
-A failure later only costs speed. The checks do not import torch, which the worker's parent does not load.
+A failure later only costs speed. The checks do not import torch, which the worker's parent does not load, but do what
+Triton does: compile a small C library against Python's headers, and load it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import subprocess
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -18,6 +22,14 @@ log = structlog.stdlib.get_logger(__name__)
 
 DRIVER = Path("/dev/nvidiactl")
 """Exists if the NVIDIA driver is loaded."""
+
+PROBE = """#include <Python.h>
+int one(void);
+int one(void) { return 1; }
+"""
+
+PATIENCE = 60.0
+"""Seconds for the compiler, which takes a fraction of one on an idle machine."""
 
 
 def log_compiling(settings: Settings) -> None:
@@ -33,8 +45,12 @@ def log_compiling(settings: Settings) -> None:
 
 def obstacles() -> list[str]:
     """Return the reasons why passes cannot be compiled, one sentence each."""
-    found = [] if compiler() is not None else ["there is no C compiler: install gcc or clang, or set CC"]
-    return found + [problem for folder in folders() if (problem := unusable(folder)) is not None]
+    program = compiler()
+    found = [] if program is not None else ["there is no C compiler: install gcc or clang, or set CC"]
+    found += [problem for folder in folders() if (problem := unusable(folder)) is not None]
+    if program is not None and not found and (problem := uncompilable(program, folders()[-1])) is not None:
+        found.append(problem)
+    return found
 
 
 def compiler() -> str | None:
@@ -61,3 +77,25 @@ def unusable(folder: Path) -> str | None:
             return None
     except OSError as error:
         return f"{folder} cannot be written: {error.strerror}"
+
+
+def uncompilable(program: str, folder: Path) -> str | None:
+    """Compile a library in a folder and load it; returns why that fails, or None if it does not."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        source, library = Path(name) / "probe.c", Path(name) / "probe.so"
+        source.write_text(PROBE, encoding="ascii")
+        command = [program, "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}", "-o", str(library), str(source)]
+        try:
+            run = subprocess.run(  # noqa: S603 - the compiler that Triton will call
+                command, capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"the C compiler cannot be run: {error}"
+        if run.returncode:
+            said = next((line for line in run.stderr.splitlines() if "error" in line), run.stderr.strip()[-300:])
+            return f"the C compiler {program} fails: {said or f'it ends with {run.returncode}'}"
+        try:
+            ctypes.CDLL(str(library))
+        except OSError as error:
+            return f"what the C compiler {program} makes cannot be loaded: {error}"
+    return None

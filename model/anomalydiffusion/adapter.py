@@ -41,6 +41,7 @@ from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalyTrainingConfig
 from service.core.strict_json import to_json
+from service.core.uploads.reading import Range
 
 MASK_FILE = "mask_words.safetensors"
 
@@ -95,11 +96,13 @@ def make_card(
     placements: Sequence[Placement],
     result: TrainingResult,
     object_name: str,
+    brightness: Range | None = None,
 ) -> dict[str, Any]:
     """Make the adapter's card, which does not depend on when or where the training ran.
 
     Args:
         types: number of each pair's defect type.
+        brightness: of the training request.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -116,6 +119,7 @@ def make_card(
         "data": [{**describe_pair(pair), "defect": model.types[kind]} for pair, kind in zip(pairs, types, strict=True)],
         "normals": [],
         "greyscale": all(is_grey(pair.image) for pair in pairs),
+        "brightness": None if brightness is None else list(brightness),
         "placements": [asdict(place) for place in placements],
         "software": {name: version(name) for name in ("pairforge", "torch", "diffusers", "peft", "transformers")},
     }

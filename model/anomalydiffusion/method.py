@@ -73,7 +73,7 @@ class AnomalyDiffusion:
         references, placements = make_references(pairs, config.view, config.resolution, config.seed)
 
         def described(result: TrainingResult) -> dict[str, Any]:
-            return make_card(model, pairs, types, placements, result, request.object_name)
+            return make_card(model, pairs, types, placements, result, request.object_name, request.brightness)
 
         result = TrainingResult([], 0, 0)
         masks = [RealMask(kind, pair.mask) for kind, pair in zip(types, pairs, strict=True)]

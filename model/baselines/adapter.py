@@ -22,6 +22,7 @@ from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.options.baselines import CollectionConfig
 from service.core.strict_json import to_json
+from service.core.uploads.reading import Range
 
 
 @dataclass(slots=True)
@@ -60,11 +61,13 @@ def make_card(
     pairs: Sequence[Pair],
     placements: Sequence[Placement],
     names: tuple[str, str],
+    brightness: Range | None = None,
 ) -> dict[str, Any]:
     """Make the adapter's card, which does not depend on when or where it was made.
 
     Args:
         names: names of object and defect.
+        brightness: of the training request.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -80,6 +83,7 @@ def make_card(
         "data": [describe_pair(pair) for pair in pairs],
         "normals": [],
         "greyscale": all(is_grey(pair.image) for pair in pairs),
+        "brightness": None if brightness is None else list(brightness),
         "placements": [asdict(place) for place in placements],
         "software": {name: version(name) for name in ("pairforge", "numpy", "scipy")},
     }

@@ -66,7 +66,7 @@ class Baseline(Generic[_Config]):
         meter = Meter("collect", len(pairs), "pairs")
         references, placements = make_references(pairs, config.view, config.resolution, config.seed)
         names = request.object_name, request.defect_name
-        card = make_card(self.name, request.base, config, pairs, placements, names)
+        card = make_card(self.name, request.base, config, pairs, placements, names, request.brightness)
         save_adapter(target, card, pairs, references)
         yield meter.report(len(pairs))
 

@@ -18,7 +18,7 @@ from model.types import Pair
 from service.core.errors import TransientError, UsageError
 from service.core.uploads.decoding import ImageLimits
 from service.core.uploads.pairs import read_normals, read_pairs
-from service.core.uploads.reading import Reading
+from service.core.uploads.reading import Range, Reading
 
 OWN_FILES = ImageLimits(max_file_bytes=200 * 10**6, max_pixels=178 * 10**6, max_total_pixels=2 * 10**9)
 """Limits for files on the user's own machine. Pillow decodes no image of more than 178 megapixels; two gigapixels take
@@ -59,18 +59,20 @@ def open_base(source: str, device: str = "cpu") -> Base:
     return load_base(source, device=device)
 
 
-def load_pairs(images: Path, masks: Path, reading: Reading | None = None) -> tuple[list[Pair], list[str]]:
-    """Read the pairs in two folders; also returns notes on what was converted or left out."""
+def load_pairs(images: Path, masks: Path, reading: Reading | None = None) -> tuple[list[Pair], list[str], Range | None]:
+    """Read the pairs in two folders; also returns notes on what was converted or left out, and the brightness range."""
     found = read_pairs(images, masks, OWN_FILES, reading)
-    return [Pair(pair.name, pair.image, pair.mask) for pair in found.pairs], found.notes
+    return [Pair(pair.name, pair.image, pair.mask) for pair in found.pairs], found.notes, found.brightness
 
 
-def load_normals(folder: Path | None, reading: Reading | None = None) -> tuple[list[NormalImage], list[str]]:
-    """Read a folder's defect-free images, if one is given; also returns notes on what was converted or left out."""
+def load_normals(
+    folder: Path | None, reading: Reading | None = None
+) -> tuple[list[NormalImage], list[str], Range | None]:
+    """Read a folder's defect-free images, if one is given; also returns notes and the range like `load_pairs`."""
     if folder is None:
-        return [], []
+        return [], [], None
     found = read_normals(folder, OWN_FILES, reading)
-    return [NormalImage(normal.name, normal.image) for normal in found.images], found.notes
+    return [NormalImage(normal.name, normal.image) for normal in found.images], found.notes, found.brightness
 
 
 def choose_device(name: str) -> str:

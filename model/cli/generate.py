@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from service.core.options.declaration import choose
 from service.core.options.learned import WHOLE
 from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
-from service.core.uploads.reading import chosen_reading
+from service.core.uploads.reading import Range, Reading, chosen_reading
 
 BYTES_PER_PIXEL = 2
 """Bytes per pixel of a photograph as PNG, with its mask."""
@@ -112,11 +112,12 @@ def prepare(command: GenerateCommand) -> Generation:
         TransientError: if the disk has too little free space for the dataset.
     """
     problems = Problems()
-    inputs = problems.attempt(read_inputs, command)
+    name = f"adapter {command.adapter}"
+    card = problems.attempt_on(name, read_adapter_card, command.adapter)
+    inputs = problems.attempt(read_inputs, command, card or {})
     device = problems.attempt(choose_device, command.device) or "cpu"
     adapter = settings = object_net = None
-    base, name = None, f"adapter {command.adapter}"
-    card = problems.attempt_on(name, read_adapter_card, command.adapter)
+    base = None
     if card is not None:
         what = f"{card['method']} sampling options"
         problems.attempt(choose, METHOD_OPTIONS[card["method"]].sampling, what, command.options)
@@ -157,8 +158,11 @@ def prepare(command: GenerateCommand) -> Generation:
     return Generation(command, request, inputs.notes)
 
 
-def read_inputs(command: GenerateCommand) -> Inputs:
+def read_inputs(command: GenerateCommand, card: Mapping[str, Any]) -> Inputs:
     """Check and read all inputs that need neither adapter nor base.
+
+    Args:
+        card: the adapter's; empty if it cannot be read.
 
     Raises:
         UsageError: if inputs are invalid; lists every problem.
@@ -166,8 +170,9 @@ def read_inputs(command: GenerateCommand) -> Inputs:
     problems = Problems()
     formats = problems.attempt(parse_formats, command.formats)
     limits = problems.attempt(read_limits, command.limits) if command.limits is not None else None
-    reading = problems.attempt(chosen_reading, command.brightness, None)
-    found = problems.attempt(load_normals, command.normals, reading)
+    reading = problems.attempt(chosen_reading, command.brightness, None) or Reading()
+    learned = tuple(card["brightness"]) if card.get("brightness") else None
+    found = problems.attempt(load_normals, command.normals, replace(reading, brightness=reading.brightness or learned))
     places = problems.attempt(read_places, command.place, command.allowed, command.forbidden)
     problems.attempt(check_new_file, command.target, force=command.force)
     wanted = problems.attempt(wanted_pairs, command.num_pairs, command.defects)
@@ -175,7 +180,28 @@ def read_inputs(command: GenerateCommand) -> Inputs:
         problems.found.append(f"max-attempts is {command.max_attempts}; it must be at least num-pairs, {wanted[0]}")
     if problems.found or formats is None or found is None or places is None or wanted is None:
         raise UsageError(problems.found)
-    return Inputs(found[0], places[0], found[1] + places[1], *wanted, formats, QualityLimits(**limits or {}))
+    notes = found[1] + places[1]
+    if found[0] and "brightness" in card:
+        notes += _brightness_notes(learned, found[2])
+    return Inputs(found[0], places[0], notes, *wanted, formats, QualityLimits(**limits or {}))
+
+
+def _brightness_notes(learned: Range | None, used: Range | None) -> list[str]:
+    """Tell how the good parts' brightness goes with that of the pictures that an adapter was trained on.
+
+    Args:
+        learned, used: values that became black and white in training and now; None for pictures of 8 bits.
+    """
+    before, now = (f"{span[0]}..{span[1]}" if span else None for span in (learned, used))
+    if before == now:
+        return [f"normal images are read at the brightness of the training, {now}"] if now else []
+    if before is None:
+        why = f"the adapter was trained on pictures of 8 bits, but normal images have more and are read at {now}"
+    elif now is None:
+        why = f"the adapter was trained on pictures of more than 8 bits, read at {before}, but normal images have 8"
+    else:
+        why = f"normal images are read at {now}, but the adapter was trained on pictures read at {before}"
+    return [f"{why}: pairs are good only if the parts are equally bright in both"]
 
 
 def wanted_pairs(num_pairs: int | None, defects: str | None) -> tuple[int, dict[str, int] | None]:

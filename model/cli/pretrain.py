@@ -113,7 +113,7 @@ def _photographs(request: PretrainRequest) -> tuple[list[Pair], list[str]]:
         return [], []
     if request.photo_images is None or request.photo_masks is None:
         raise UsageError("--photo-images and --photo-masks must be used together: give both folders, or neither")
-    return load_pairs(request.photo_images, request.photo_masks)
+    return load_pairs(request.photo_images, request.photo_masks)[:2]
 
 
 def _check_target(path: Path, stages: Sequence[Stage]) -> None:

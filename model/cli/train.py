@@ -34,7 +34,7 @@ from service.core.options.declaration import choose
 from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, TYPED
 from service.core.strict_json import to_json
 from service.core.uploads.pairs import shared_reading
-from service.core.uploads.reading import Reading, chosen_reading
+from service.core.uploads.reading import Range, Reading, chosen_reading
 
 REQUEST_FILE = "request.json"
 
@@ -166,6 +166,7 @@ def prepare(command: TrainCommand, output: Output) -> Training:
                 normals=good[0] if good else [],
                 method=command.method,
                 others=others[0] if others else (),
+                brightness=next((each[2] for each in (found, others, good) if each and each[2]), None),
             )
             notes = problems.attempt(method.check_training, request)
     if method is not None and command.also and command.method not in TYPED:
@@ -196,26 +197,32 @@ def perform(training: Training, output: Output) -> float | None:
     return loss
 
 
-def _others(command: TrainCommand, reading: Reading | None) -> tuple[list[DefectType], list[str]]:
-    """Read the pairs of further defect types; also returns notes."""
+def _others(command: TrainCommand, reading: Reading | None) -> tuple[list[DefectType], list[str], Range | None]:
+    """Read the pairs of further defect types; also returns notes and the brightness range."""
     problems = Problems()
     types: list[DefectType] = []
     notes: list[str] = []
+    span = None
     also = problems.attempt(parse_also, command.also, command.defect_name) or {}
     for name, (images, masks) in also.items():
         read = problems.attempt_on(name, load_pairs, images, masks, reading)
         if read is not None:
             types.append(DefectType(name, read[0]))
             notes += read[1]
+            span = span or read[2]
     if problems.found:
         raise UsageError(problems.found)
-    return types, notes
+    return types, notes, span
 
 
 def _reading(command: TrainCommand) -> Reading:
     """Return how to read the files: as the command says, with one brightness range for all images and normals."""
     wanted = chosen_reading(command.brightness, command.mask_values)
-    return shared_reading(wanted, command.images, command.masks, command.normals, OWN_FILES)
+    try:
+        others = list(parse_also(command.also, command.defect_name).values())
+    except UsageError:  # reported where the types are read
+        others = []
+    return shared_reading(wanted, command.images, command.masks, command.normals, OWN_FILES, others)
 
 
 def _check_workspace(training: Training) -> None:

@@ -37,6 +37,7 @@ from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.options.dualanodiff import TrainingConfig
 from service.core.strict_json import to_json
+from service.core.uploads.reading import Range
 
 METHOD = "dualanodiff"
 
@@ -82,12 +83,14 @@ def make_card(
     *,
     names: tuple[str, str],
     normals: Mapping[str, ImageArray] | None = None,
+    brightness: Range | None = None,
 ) -> dict[str, Any]:
     """Make the adapter's card, which does not depend on when or where the training ran.
 
     Args:
         names: names of object and defect.
         normals: name → image of the defect-free images used in training.
+        brightness: of the training request.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -103,6 +106,7 @@ def make_card(
         "data": [describe_pair(pair) for pair in pairs],
         "normals": [{"name": name, "image_sha256": image_hash(image)} for name, image in (normals or {}).items()],
         "greyscale": all(is_grey(pair.image) for pair in pairs),
+        "brightness": None if brightness is None else list(brightness),
         "placements": [asdict(place) for place in placements],
         "software": {name: version(name) for name in ("pairforge", "torch", "diffusers", "peft", "transformers")},
     }

@@ -83,7 +83,9 @@ class DualAnoDiff:
         references, placements = make_references(request.pairs, config)
         uses_normals = config.composites and config.steps
         learned = {normal.name: normal.image for normal in request.normals} if uses_normals else {}
-        describe = functools.partial(make_card, model, request.pairs, placements, names=names, normals=learned)
+        describe = functools.partial(
+            make_card, model, request.pairs, placements, names=names, normals=learned, brightness=request.brightness
+        )
         result = TrainingResult([], 0, 0)
         unfinished = DualAnoDiffAdapter(model, describe(result), request.networks.part, references, placements)
         for item in train(

@@ -313,7 +313,7 @@ def _stored_and_submitted(
     """
     adapter = submission.id
     with kept_if_created(services, adapter) as created:
-        listing: dict[str, Any] = {"version": 1, "notes": pictures.notes}
+        listing: dict[str, Any] = {"version": 1, "notes": pictures.notes, "brightness": pictures.brightness}
         for kind in Upload:
             listing[kind] = []
             for index, picture in enumerate(pictures.of(kind)):

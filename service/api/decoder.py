@@ -64,8 +64,9 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
     """Check all files, and write the pictures if none of them is faulty.
 
     Returns:
-        `problems`: detail, brief and files (kind, name and defect type) each; `notes`; and `pictures`: by kind a list
-        of name (the file's stem), defect type, width, height, bytes and sha256 of the new file.
+        `problems`: detail, brief and files (kind, name and defect type) each; `notes`; `brightness`: the range of
+        training pictures with more than 8 bits; and `pictures`: by kind a list of name (the file's stem), defect type,
+        width, height, bytes and sha256 of the new file.
     """
     from service.api.inspected import Inspected
     from service.core.errors import UsageError
@@ -100,7 +101,12 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
         inspected.read_pairs(images_held_out, masks_held_out, fewer, reading)
         inspected.read_normals(*normals_held_out, fewer, reading)
         inspected.refuse_leaks()
-    return {"problems": inspected.problems, "notes": inspected.notes, "pictures": inspected.pictures}
+    return {
+        "problems": inspected.problems,
+        "notes": inspected.notes,
+        "brightness": inspected.brightness,
+        "pictures": inspected.pictures,
+    }
 
 
 def _of_all_types(

@@ -66,10 +66,15 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The accepted pictures by kind, and notes on what was converted or looks odd, one sentence each."""
+    """The accepted pictures by kind, and notes on what was converted or looks odd, one sentence each.
+
+    Attributes:
+        brightness: the values that became black and white in pictures with more than 8 bits; None if there were none.
+    """
 
     by_kind: Mapping[Upload, list[Picture]]
     notes: list[str]
+    brightness: list[int] | None
 
     def of(self, kind: Upload) -> list[Picture]:
         return self.by_kind[kind]
@@ -146,7 +151,7 @@ async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:
         ]
         for kind in KINDS
     }
-    return Pictures(pictures, answer["notes"])
+    return Pictures(pictures, answer["notes"], answer["brightness"])
 
 
 async def _inspected(inspection: Inspection) -> dict[str, Any] | str:

@@ -14,7 +14,7 @@ from service.core.uploads.decoding import ImageLimits
 from service.core.uploads.listing import stem
 from service.core.uploads.pairs import read_normals, read_pairs
 from service.core.uploads.problems import FileProblem, UnusableFilesError
-from service.core.uploads.reading import Reading
+from service.core.uploads.reading import Range, Reading
 
 GivenFiles = tuple[Upload, Mapping[str, Path]]
 """Their kind, and name → path."""
@@ -34,12 +34,15 @@ class Inspected:
     Attributes:
         problems: detail, brief and files (as `Source`) each.
         pictures: kind → name, defect type, width, height, bytes and sha256 of each new file.
+        brightness: the values that became black and white in training pictures with more than 8 bits; None if there
+            were none.
     """
 
     def __init__(self, folder: Path) -> None:
         self.problems: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.pictures: dict[str, list[dict[str, Any]]] = {kind: [] for kind in Upload}
+        self.brightness: Range | None = None
         self._folder = folder
         self._sources: list[tuple[Source, str]] = []
         self._pixels = 0
@@ -54,6 +57,7 @@ class Inspected:
             self._add(error.found, images[0], defect)
             return
         self._note(pairs.notes, images[0], defect)
+        self._keep(pairs.brightness, images[0])
         names = {stem(name): name for name in images[1]}
         for pair in pairs.pairs:
             self._write((images[0], names[pair.name], defect), pair.name, pair.image)
@@ -74,6 +78,7 @@ class Inspected:
             self._add(error.found, kind, "")
             return
         self._note(found.notes, kind, "")
+        self._keep(found.brightness, kind)
         names = {stem(name): name for name in files}
         for normal in found.images:
             self._write((kind, names[normal.name], ""), normal.name, normal.image)
@@ -90,6 +95,10 @@ class Inspected:
                     "must show parts that nothing was trained on, keep one of them"
                 )
                 self.problems.append({"detail": detail, "brief": detail, "files": [source, twin]})
+
+    def _keep(self, brightness: Range | None, kind: Upload) -> None:
+        if kind not in _AS_TRAINED:
+            self.brightness = self.brightness or brightness
 
     def _note(self, notes: Iterable[str], kind: Upload, defect: str) -> None:
         self.notes += [_before(kind, defect) + note for note in notes]

@@ -43,7 +43,7 @@ def summary(record: Record, queue_position: int | None = None) -> dict[str, Any]
         "created_at": rfc3339(record.created_at),
         "timestamps": {state: rfc3339(at) for state, at in record.transitions.items()},
         "attempt": record.attempt,
-        "queue_position": queue_position if record.state == State.QUEUED else None,
+        "queue_position": queue_position,
         "progress": progress or None,
         "error": record.error,
         "stored_bytes": record.stored_bytes,
@@ -150,7 +150,7 @@ def answer(
 ) -> Response:
     """Answer with a record, with an `ETag` for cheap polling and `Retry-After` for its interval."""
     # The queue position changes without a new revision.
-    position = f"-{queue_position}" if record.state == State.QUEUED else ""
+    position = "" if queue_position is None else f"-{queue_position}"
     etag = f'"{record.revision}{position}{"-whole" if whole_curve else ""}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if record.state in POLL_SECONDS:

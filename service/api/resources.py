@@ -85,7 +85,7 @@ async def queue_position(services: Services, record: Record) -> int | None:
 async def accepted(request: Request, services: Services, record: Record, *, replayed: bool = False) -> Response:
     """Answer 202 with the record that a request has created, now or before."""
     bind_contextvars(record=record.id)
-    # A worker may have taken it a moment ago, and then nothing is before it.
+    # Where a worker has it already, nothing is before it.
     answer = representations.answer(request, record, await queue_position(services, record) or 0, 202)
     if replayed:
         answer.headers["Idempotency-Replayed"] = "true"

@@ -125,7 +125,10 @@ class Resource(_Schema):
     created_at: datetime = Field(description="When it was accepted.")
     timestamps: dict[State, datetime] = Field(description="Time of the last entry into each state.")
     attempt: int = Field(description="How many times a worker has started it.")
-    queue_position: int | None = Field(description="Number of records ahead of it in the queue; null unless queued.")
+    queue_position: int | None = Field(
+        description="Number of records ahead of it in the queue; null unless queued, but 0 in the answer that accepts "
+        "a record which a worker has taken already."
+    )
     progress: Progress | None = Field(description="Progress of the running stage; null before the first.")
     error: Failure | None = Field(description="Why it failed; null unless it did.")
     stored_bytes: int = Field(description="Bytes that it takes of the key's quota of stored data.")

@@ -30,7 +30,7 @@ from worker.attempt.retry import PATIENCE
 K8S = Path(__file__).resolve().parents[2] / "deploy" / "k8s"
 KUBERNETES = "1.32"
 OVERLAYS = ("cpu", "nvidia-gpu")
-COMPONENTS = ("base-per-worker", "ingress", "one-node", "openshift", "private-ca", "pull-secret")
+COMPONENTS = ("base-per-worker", "ingress", "one-node", "openshift", "private-ca", "pull-secret", "store-ports")
 NODE_TOLD = ("PAIRFORGE_SECRETS_DIR",)
 """Read beside the settings, by `load_settings`."""
 MEBIBYTES = {"Mi": 1, "Gi": 1024}
@@ -186,6 +186,18 @@ def test_workers_that_fetch_for_themselves_share_no_volume(tmp_path: Path) -> No
     assert models.keys() == {"name", "ephemeral"}
     policy = the(manifests, "NetworkPolicy", "pairforge-base")["spec"]
     assert selected(policy["podSelector"], pod["metadata"]["labels"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_stores_at_other_ports_are_reached_with_a_component(tmp_path: Path, overlay: str) -> None:
+    plain, more = (
+        the(manifests, "NetworkPolicy", "allow-stores")["spec"]
+        for manifests in (rendered(f"overlays/{overlay}"), composed(tmp_path, overlay, "store-ports"))
+    )
+    (before,), (after,) = plain["egress"], more["egress"]
+    assert [port["port"] for port in before["ports"]] == [6379, 443]
+    assert [port["port"] for port in after["ports"]] == [6379, 443, 6380, 9000]
+    assert (after["to"], more["podSelector"]) == (before["to"], plain["podSelector"])
 
 
 def test_the_example_is_what_an_operator_would_write() -> None:

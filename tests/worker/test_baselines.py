@@ -81,6 +81,22 @@ def test_a_baseline_from_upload_to_dataset(
     assert shown(tmp_path / "dataset.zip") == by_library(base, tmp_path / "adapter", method)
 
 
+def test_an_adapter_made_by_a_worker_remembers_the_brightness_of_the_upload(
+    service: Service, start_worker: Callable[..., CeleryWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.auth.LOCAL", "me")
+    start_worker()
+    files = [
+        (kind, (name, content if kind == "masks[]" else deepened(content), media_type))
+        for kind, (name, content, media_type) in uploads()
+    ]
+    open_to_all = service.settings.model_copy(update={"require_keys": False})
+    with serving(open_to_all) as url, httpx2.Client(base_url=url, timeout=30) as client:
+        form = {"name": "blots", "method": "copy-paste", "brightness": "0:4095"}
+        adapter = succeeded(client, client.post("/v1/adapters", data=form, files=files).headers["location"])
+    assert adapter["card"]["brightness"] == [0, 4095]
+
+
 def shown(path: Path) -> list[tuple[bytes, bytes]]:
     """Pixels of all images and masks of a dataset."""
     with ZipFile(path) as file:
@@ -94,6 +110,13 @@ def shown(path: Path) -> list[tuple[bytes, bytes]]:
 def pixels(content: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image)
+
+
+def deepened(content: bytes) -> bytes:
+    """The picture in grey with 12 of 16 bits."""
+    file = io.BytesIO()
+    Image.fromarray(pixels(content).mean(axis=2).astype(np.uint16) * 10).save(file, "PNG")
+    return file.getvalue()
 
 
 def by_library(base: Base, folder: Path, name: str) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""A worker tells at its start whether it will be able to compile."""
+"""A worker tells at its start whether it will be able to compile, because it has tried."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ import pytest
 import structlog
 
 from service.core.settings import Settings
-from worker.compiling import log_compiling, obstacles, unusable
+from worker.compiling import compiler, log_compiling, obstacles, unusable
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with a compiler and folders for what it makes."""
-    compiler = tmp_path / "bin" / "gcc"
-    compiler.parent.mkdir()
-    compiler.write_text("#!/bin/sh\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("PATH", str(compiler.parent))
+    """Folders for what a machine's compiler makes."""
     monkeypatch.delenv("CC", raising=False)
+    if compiler() is None:
+        pytest.skip("there is no C compiler here")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "compiled" / "triton"))
     return tmp_path / "compiled"
@@ -31,12 +28,38 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_nothing_is_in_the_way_where_there_is_a_compiler_and_room(kept: Path) -> None:
     assert obstacles() == []
-    assert list(kept.iterdir()) == [kept / "triton"]
+    assert list(kept.rglob("*")) == [kept / "triton"]
 
 
 def test_a_missing_compiler_is_told(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(kept))
     assert [problem for problem in obstacles() if "no C compiler" in problem]
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo 'probe.c:1:10: fatal error: Python.h: No such file or directory' >&2; exit 1", "fatal error: Python.h"),
+        ("exit 3", "fails: it ends with 3"),
+        ("exit 0", "cannot be loaded: "),
+    ],
+)
+def test_a_compiler_that_does_not_work_is_told(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+) -> None:
+    program = kept.parent / "cc"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("CC", str(program))
+    (problem,) = obstacles()
+    assert str(program) in problem
+    assert told in problem
+
+
+def test_a_compiler_that_there_is_not_is_told(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", str(kept / "no compiler"))
+    (problem,) = obstacles()
+    assert "the C compiler cannot be run: " in problem
 
 
 def test_a_folder_that_nothing_may_be_run_from_is_told(tmp_path: Path) -> None:

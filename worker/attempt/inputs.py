@@ -19,6 +19,7 @@ from service.core import object_keys
 from service.core.errors import TransientError
 from service.core.object_keys import HELD_OUT, TRAINING_UPLOADS, Upload
 from service.core.storage import ObjectStore
+from service.core.uploads.reading import Range
 from worker.attempt.retry import retry
 
 
@@ -28,11 +29,13 @@ class Inputs:
 
     Attributes:
         defects: the defect type of each pair; empty where the upload named none.
+        brightness: the values that became black and white in uploads with more than 8 bits; None if there were none.
     """
 
     pairs: list[Pair]
     normals: list[NormalImage]
     defects: list[str]
+    brightness: Range | None
 
     def types(self, name: str) -> list[DefectType]:
         """Group the pairs by defect type, in the order of the types' names.
@@ -75,7 +78,7 @@ def read_normals(objects: ObjectStore, adapter: str, check: Callable[[], None]) 
 
 def _read(
     objects: ObjectStore,
-    listed: dict[str, list[dict[str, Any]]],
+    listed: dict[str, Any],
     kinds: Mapping[Upload, Upload],
     check: Callable[[], None],
 ) -> Inputs:
@@ -86,10 +89,13 @@ def _read(
         for image, mask in zip(images, masks, strict=True)
     ]
     good = [NormalImage(each["name"], _image(objects, each, check)) for each in normals]
-    return Inputs(pairs, good, [image.get("defect", "") for image in images])
+    # Uploads to earlier versions do not say.
+    low_high = listed.get("brightness")
+    span = (low_high[0], low_high[1]) if low_high else None
+    return Inputs(pairs, good, [image.get("defect", "") for image in images], span)
 
 
-def _listed(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> dict[str, list[dict[str, Any]]]:
+def _listed(objects: ObjectStore, adapter: str, check: Callable[[], None]) -> dict[str, Any]:
     return dict(json.loads(retry(lambda: objects.get(object_keys.inputs(adapter)), check)))
 
 

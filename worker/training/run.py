@@ -85,6 +85,7 @@ class _Training:
             normals=inputs.normals,
             method=name,
             others=others,
+            brightness=inputs.brightness,
         )
         for note in method.check_training(request):
             log.info("training_note", note=note)

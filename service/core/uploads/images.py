@@ -39,11 +39,13 @@ class Photograph:
         stored: pixels as stored in the file.
         orientation: EXIF orientation, 1 to 8.
         notes: conversions, one phrase each.
+        brightness: the values that became black and white; None if the file has 8 bits.
     """
 
     stored: ImageArray
     orientation: int
     notes: list[str]
+    brightness: Range | None = None
 
     def turned(self) -> ImageArray:
         """Apply the EXIF orientation."""
@@ -79,8 +81,9 @@ def read_photograph(
     data = content(source, label, limits)
     with decoding(label):
         decoded = decode(data, label, limits)
-        pixels, conversions = _rgb(decoded, label, brightness)
-    return Photograph(pixels, decoded.orientation, decoded.notes + conversions)
+        span = None if decoded.deep is None else brightness or common_range([decoded.deep]) or (0, 65535)
+        pixels, conversions = _rgb(decoded, label, span)
+    return Photograph(pixels, decoded.orientation, decoded.notes + conversions, span)
 
 
 def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -151,10 +154,10 @@ def read_levels(source: Source, name: str, limits: ImageLimits) -> MaskLevels:
     )
 
 
-def _rgb(decoded: Decoded, label: str, brightness: Range | None) -> tuple[ImageArray, list[str]]:
+def _rgb(decoded: Decoded, label: str, span: Range | None) -> tuple[ImageArray, list[str]]:
     image, notes = decoded.image, []
-    if decoded.deep is not None:
-        low, high = span = brightness or common_range([decoded.deep]) or (0, 65535)
+    if decoded.deep is not None and span is not None:
+        low, high = span
         pixels = scaled(decoded.deep, span)
         grey = pixels.ndim == 2
         bits = next(bits for bits in (8, 10, 12, 14, 16) if high < 1 << bits)

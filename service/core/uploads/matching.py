@@ -35,12 +35,10 @@ def matched(masks: NamedFiles, images: NamedFiles, notes: Notes, problems: list[
     more: Kinds | None = by_beginning(lonely, without_mask, images)
     if more is None and (more := by_task(lonely, without_mask)) is not None:
         guessed = frozenset(without_mask)
-        for stem in more.images:
-            notes.add(
-                "mask", masks[stem][0], ["matched in the order of Label Studio's tasks, which the pictures confirm"]
-            )
     if more is not None:
         image_by_mask |= more.images
+        for stem in more.images:
+            notes.add("mask", masks[stem][0], [_guess(more)])
         if len(more.kinds) > 1:
             problems.append(
                 FileProblem.naming(
@@ -60,3 +58,10 @@ def matched(masks: NamedFiles, images: NamedFiles, notes: Notes, problems: list[
             for name, _ in files:
                 notes.add("mask", name, [f"{joined} {images[stem][0]}"])
     return Matched(found, guessed)
+
+
+def _guess(found: Kinds) -> str:
+    if not found.suffixes:
+        return "matched in the order of Label Studio's tasks, which the pictures confirm"
+    suffixes = enumerated(sorted(found.suffixes))
+    return f"taken for the mask of the image that its name begins with; what follows is {suffixes}"

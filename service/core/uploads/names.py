@@ -25,10 +25,15 @@ TASK_EXPORT = re.compile(r"^task-(\d+)-annotation-\d+(?:.*-tag-(.+)-\d+$)?")
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """Masks and their images by stem, and what the masks' names say about the kind of defect."""
+    """Masks and their images by stem, and what the masks' names say about the kind of defect.
+
+    Attributes:
+        suffixes: how the masks' names go on after their images'.
+    """
 
     images: dict[str, str]
     kinds: frozenset[str]
+    suffixes: frozenset[str] = frozenset()
 
 
 def mask_suffix(stem: str) -> bool:
@@ -82,16 +87,19 @@ def by_beginning(masks: Iterable[str], images: Collection[str], others: Collecti
     if any(_continues(other, start) for start, key in starts.items() for other in others if other != key):
         return None
     found: dict[str, str] = {}
-    kinds = set()
+    kinds, suffixes = set(), set()
     for stem in masks:
         core = _PREFIX.sub("", stem)
         start = max((start for start in starts if _continues(core, start)), key=len, default=None)
         if start is None:
             return None
         found[stem] = starts[start]
-        words = (word for word in _WORD.findall(core[len(start) :]) if not _NO_KIND.fullmatch(word))
-        kinds.add(" ".join(words))
-    return Kinds(found, frozenset(kinds - {""})) if found and {*found.values()} == {*images} else None
+        suffix = core[len(start) :]
+        suffixes.add(suffix)
+        kinds.add(" ".join(word for word in _WORD.findall(suffix) if not _NO_KIND.fullmatch(word)))
+    if not found or {*found.values()} != {*images}:
+        return None
+    return Kinds(found, frozenset(kinds - {""}), frozenset(suffixes))
 
 
 def by_task(masks: Collection[str], images: Collection[str]) -> Kinds | None:

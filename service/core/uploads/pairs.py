@@ -34,10 +34,15 @@ _Pixels = TypeVar("_Pixels")
 
 @dataclass(frozen=True, slots=True)
 class PairSet:
-    """The pairs, sorted by name, and one sentence per conversion, omission or oddity."""
+    """The pairs, sorted by name, and one sentence per conversion, omission or oddity.
+
+    Attributes:
+        brightness: the values that became black and white in images with more than 8 bits; None if there are none.
+    """
 
     pairs: list[Pair]
     notes: list[str]
+    brightness: Range | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +55,37 @@ class NamedImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """The images, sorted by name, and one sentence per conversion or omission."""
+    """The images, sorted by name, and one sentence per conversion or omission.
+
+    Attributes:
+        brightness: as of a `PairSet`.
+    """
 
     images: list[NamedImage]
     notes: list[str]
+    brightness: Range | None = None
 
 
 def shared_reading(
-    reading: Reading, images: Files, masks: Files, normals: Files | None, limits: ImageLimits
+    reading: Reading,
+    images: Files,
+    masks: Files,
+    normals: Files | None,
+    limits: ImageLimits,
+    others: Iterable[tuple[Files, Files]] = (),
 ) -> Reading:
     """Complete a reading with one brightness range for all images and normals, if none was chosen.
 
     Unreadable files are skipped here and reported when they are read.
+
+    Args:
+        others: images and masks of further defect types.
     """
     if reading.brightness is not None:
         return reading
     aside: list[FileProblem] = []
-    folders = pair_folders(images, masks, Notes(), aside)
-    sets = [(Upload.IMAGES, folders.images)]
+    pairs = [(images, masks), *others]
+    sets = [(Upload.IMAGES, pair_folders(*each, Notes(), aside).images) for each in pairs]
     sets += [(Upload.NORMALS, normals_folder(normals, Notes()))] if normals is not None else []
     files = [file for use, given in sets for file in listed(use, given, Notes(), aside).items()]
     return replace(reading, brightness=_brightness(files, limits))
@@ -106,10 +124,10 @@ def read_pairs(images: Files, masks: Files, limits: ImageLimits, reading: Readin
     if reading.brightness is None:
         reading = replace(reading, brightness=_brightness([image for image, _ in files if image], limits))
     guessed = frozenset(image_files[stem][0] for stem in selected.matched.guessed)
-    pairs = _read_each(files, guessed, limits, reading, notes, problems)
+    pairs, deep = _read_each(files, guessed, limits, reading, notes, problems)
     if problems:
         raise UnusableFilesError([*problems, *notes.left_out()], "the images and masks cannot be used")
-    return PairSet(pairs, notes.sentences())
+    return PairSet(pairs, notes.sentences(), reading.brightness if deep else None)
 
 
 def read_normals(folder: Files, limits: ImageLimits, reading: Reading | None = None) -> ImageSet:
@@ -133,12 +151,13 @@ def read_normals(folder: Files, limits: ImageLimits, reading: Reading | None = N
     span = reading.brightness if reading is not None else None
     span = span or _brightness([*files.values(), *more], limits)
     normals: list[NamedImage] = []
-    pixels = 0
+    pixels, deep = 0, False
     for file in [*(file for _, file in sorted(files.items())), *more]:
         photograph = _attempt(_photograph_in(span, "normal image"), Upload.NORMALS, file, limits, problems)
         if photograph is not None:
             notes.add("normal image", file[0], photograph.notes + turning_note(photograph.orientation))
             image = photograph.turned()
+            deep = deep or photograph.brightness is not None
             normals.append(NamedImage(stem_of(file[0]), image))
             pixels += image.shape[0] * image.shape[1]
         if problems:
@@ -148,7 +167,7 @@ def read_normals(folder: Files, limits: ImageLimits, reading: Reading | None = N
             break
     if problems:
         raise UnusableFilesError([*problems, *notes.left_out()], "the defect-free images cannot be used")
-    return ImageSet(normals, notes.sentences())
+    return ImageSet(normals, notes.sentences(), span if deep else None)
 
 
 def _brightness(files: Iterable[NamedSource], limits: ImageLimits) -> Range | None:
@@ -264,12 +283,16 @@ def _read_each(
     reading: Reading,
     notes: Notes,
     problems: list[FileProblem],
-) -> list[Pair]:
-    """Check every file; the pixels are kept only while there is no problem."""
+) -> tuple[list[Pair], bool]:
+    """Check every file; the pixels are kept only while there is no problem.
+
+    Returns:
+        The pairs, and whether an image has more than 8 bits.
+    """
     entries: list[Entry] = []
     without_pixels: list[tuple[str, MaskLevels]] = []
     first_with: dict[bytes, str] = {}
-    pixels = 0
+    pixels, deep = 0, False
     for image_file, mask_files in files:
         photograph = _attempt(_photograph_in(reading.brightness), Upload.IMAGES, image_file, limits, problems)
         masks = []
@@ -284,6 +307,7 @@ def _read_each(
                 problems.append(FileProblem.about(detail, (Upload.MASKS, file[0]), (Upload.IMAGES, image_file[0])))
         if image_file is not None and photograph is not None:
             name = image_file[0]
+            deep = deep or photograph.brightness is not None
             twin = first_with.setdefault(_digest(photograph.stored), name)
             if twin != name:
                 after = " are the same picture: keep one of them"
@@ -299,7 +323,7 @@ def _read_each(
             problems.append(_too_many_pixels(limits, image_file[0]))
             break
     meaning = _meaning(without_pixels, reading, problems)
-    return [] if problems else paired(entries, guessed, meaning, notes, problems)
+    return [] if problems else paired(entries, guessed, meaning, notes, problems), deep
 
 
 def _photograph_in(span: Range | None, kind: str = "image") -> Callable[[Source, str, ImageLimits], Photograph]:

@@ -138,6 +138,77 @@ def test_a_trained_adapter_is_inspected_and_leaves_no_workspace(adapter: Path) -
     assert event["card"]["config"]["steps"] == 6
 
 
+def deep(source: Path, target: Path, factor: int) -> Path:
+    """Copies of a folder's pictures in grey with 16 bits, of which `factor` says how many are used."""
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        Image.fromarray(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * factor).save(target / path.name)
+    return target
+
+
+@pytest.fixture(scope="module")
+def of_12_bits(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Adapters of all methods, by their names, trained on pictures with values of 12 bits."""
+    folder = tmp_path_factory.mktemp("12 bits")
+    images = deep(SAMPLES / "images", folder / "images", 10)
+    for method in METHOD_OPTIONS:
+        untrained = [] if method in {"copy-paste", "perlin"} else ["--steps", "0"]
+        arguments = ["--out", folder / method, "--base", tiny_base, "--method", method, *untrained]
+        code, _, told = call("train", images, SAMPLES / "masks", *arguments)
+        assert code == 0, told
+    return folder
+
+
+def brightness_of(adapter: Path) -> Any:
+    return json.loads((adapter / "card.json").read_text())["brightness"]
+
+
+@pytest.mark.parametrize("method", METHOD_OPTIONS)
+def test_an_adapter_remembers_the_brightness_of_its_pictures(method: str, of_12_bits: Path) -> None:
+    assert brightness_of(of_12_bits / method) == [0, 4095]
+
+
+def test_an_adapter_of_8_bits_remembers_no_range(adapter: Path) -> None:
+    assert brightness_of(adapter) is None
+
+
+def made_on(adapter: Path, normals: Path, limits: Path, *options: str) -> tuple[int, str]:
+    """The brightness of a pair made on good parts, median over the picture, and the notes on making it."""
+    target = adapter.parent / "made.zip"
+    arguments = ["--normals", normals, "--limits", limits, "--out", target, "-n", "1", "--force", *options]
+    code, _, told = call("generate", adapter, *arguments)
+    assert code == 0, told
+    with ZipFile(target) as archive, archive.open("images/000000.png") as file:
+        return int(np.median(np.asarray(Image.open(file)))), told
+
+
+def test_good_parts_given_later_are_as_bright_as_in_training(of_12_bits: Path, limits: Path, tmp_path: Path) -> None:
+    adapter = of_12_bits / "copy-paste"
+    normals = deep(SAMPLES / "normals", tmp_path / "normals", 3)
+    learned, told = made_on(adapter, normals, limits)
+    assert "normal images are read at the brightness of the training, 0..4095" in told
+    own, told = made_on(adapter, normals, limits, "--brightness", "0:1023")
+    assert "read at 0..1023, but the adapter was trained on pictures read at 0..4095" in told
+    assert 0 < 3 * learned < own
+    _, told = made_on(adapter, SAMPLES / "normals", limits)
+    assert "read at 0..4095, but normal images have 8" in told
+
+
+def test_an_adapter_that_remembers_nothing_reads_good_parts_by_themselves(
+    of_12_bits: Path, limits: Path, tmp_path: Path
+) -> None:
+    normals = deep(SAMPLES / "normals", tmp_path / "normals", 3)
+    older = tmp_path / "older"
+    shutil.copytree(of_12_bits / "copy-paste", older)
+    card = json.loads((older / "card.json").read_text())
+    (older / "card.json").write_text(json.dumps(card | {"brightness": None}))
+    _, told = made_on(older, normals, limits)
+    assert "trained on pictures of 8 bits, but normal images have more and are read at 0..1023" in told
+    del card["brightness"]
+    (older / "card.json").write_text(json.dumps(card))
+    assert made_on(older, normals, limits)[0] == made_on(older, normals, limits, "--brightness", "0:1023")[0]
+
+
 def test_inspect_names_every_file_that_an_adapter_lacks(adapter: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(adapter, damaged)

@@ -407,10 +407,16 @@ def test_form_fields_say_what_values_mean(client: httpx2.Client, storage: Object
     assert answer.status_code == 202, answer.text
     listing = json.loads(storage.get(object_keys.inputs(answer.json()["id"])))
     assert any("0..4095 scaled to 8 bits" in note for note in listing["notes"])
+    assert listing["brightness"] == [0, 4095]
     shown = np.asarray(Image.open(BytesIO(storage.get(listing["images"][0]["key"]))))
     assert {*np.unique(shown)} == {1000 * 256 // 4096, 3000 * 256 // 4096}
     drawn = np.asarray(Image.open(BytesIO(storage.get(listing["masks"][0]["key"]))))
     assert np.array_equal(drawn == 255, (ids == 1) | (ids == 2))
+
+
+def test_a_range_of_brightness_is_kept_only_where_it_was_used(client: httpx2.Client, storage: ObjectStore) -> None:
+    answer = post(client, pairs(), brightness="0:4095")
+    assert json.loads(storage.get(object_keys.inputs(answer.json()["id"])))["brightness"] is None
 
 
 @pytest.mark.parametrize(("name", "value"), [("brightness", "4095"), ("mask_values", "white"), ("mask_values", "0")])

@@ -121,4 +121,7 @@ def test_the_position_in_the_queue_is_never_unknown_to_who_creates(client: httpx
     store.claims.claim(first["id"], "worker")
     again = client.post("/v1/adapters", data={"name": "a"}, files=pairs(), headers=headers)
     assert (again.status_code, again.json()["id"]) == (202, first["id"])
-    assert again.json()["queue_position"] is None
+    assert again.json()["queue_position"] == 0
+    now = client.get(again.headers["location"])
+    assert now.json()["queue_position"] is None
+    assert now.headers["etag"] != again.headers["etag"]

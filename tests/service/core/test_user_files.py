@@ -126,6 +126,15 @@ class TestBrightness:
         assert any("levels remain" in note for note in pairs.notes)
         assert read_normals(normals, LIMITS, reading).images[0].image.max() > 100
 
+    def test_further_defect_types_and_what_was_used_are_part_of_it(self) -> None:
+        images = {f"{n}.png": encoded((scene(n) * 900).astype(np.uint16)) for n in range(3)}
+        others = {f"{n}.png": encoded((scene(n + 3) * 16000).astype(np.uint16)) for n in range(3)}
+        reading = shared_reading(Reading(), images, MASKS, None, LIMITS, [(others, MASKS)])
+        assert read(images, reading=reading).brightness == (0, 16383)
+        assert read(PICTURES, reading=reading).brightness is None
+        assert read_normals(others, LIMITS, reading).brightness == (0, 16383)
+        assert read_normals(PICTURES, LIMITS, reading).brightness is None
+
     def test_a_chosen_range_is_taken(self) -> None:
         images = {f"{n}.png": encoded((scene(n) * 1000).astype(np.uint16)) for n in range(3)}
         pairs = read(images, reading=chosen_reading("0:4095", None))
@@ -466,6 +475,14 @@ class TestNames:
         longer = {"0.png": PICTURES["0.png"], "0_1.png": PICTURES["1.png"]}
         masks = {"0_1_brush.png": brushed[1], "0_2_brush.png": brushed[0]}
         assert "2 masks without an image: 0_1_brush.png" in refused(longer, masks)
+
+    def test_a_guessed_suffix_is_told_once_and_a_known_one_is_not(self) -> None:
+        guessed = read(PICTURES, {f"{n}_scratch.png": white(scratch(n)) for n in range(3)})
+        (told,) = [note for note in guessed.notes if "begins with" in note]
+        assert told.startswith("masks 0_scratch.png, 1_scratch.png and 2_scratch.png: taken for the mask of the image")
+        assert told.endswith("what follows is _scratch")
+        known = read(PICTURES, {f"{n}_mask.png": white(scratch(n)) for n in range(3)})
+        assert not [note for note in known.notes if "begins with" in note]
 
     def test_masks_named_after_several_kinds_of_defect_are_refused(self) -> None:
         masks = {f"{n}_{kind}.png": white(scratch(n)) for n in range(3) for kind in ("scratch", "dent")}
