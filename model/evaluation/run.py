@@ -176,7 +176,8 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         return None
     change = statistics.mean(changes)
     spread = statistics.stdev(changes) if len(changes) > 1 else None
-    helps = change > 0 if spread is not None and abs(change) > _by_chance(spread, len(changes)) else None
+    by_chance = _by_chance(spread, len(changes)) if spread is not None else None
+    helps = change > 0 if by_chance is not None and abs(change) > by_chance else None
     which = f" ({row['title'].removeprefix(REAL_AND)})" if len(added) > 1 and "title" in row else ""
     return {
         "metric": VERDICT_METRIC,
@@ -185,6 +186,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "seeds": len(changes),
         "change": change,
         "spread": spread,
+        "by_chance": by_chance,
         "helps": helps,
         "sentence": _sentence(which, change, spread, helps=helps),
     }

@@ -329,6 +329,8 @@ def test_a_verdict_compares_seed_by_seed(case: str) -> None:
     assert found is not None
     assert found["change"] == pytest.approx(change, abs=1e-9)
     assert found["spread"] == (None if spread is None else pytest.approx(spread))
+    # Student's t of 95 % with two degrees of freedom, over the root of three seeds.
+    assert found["by_chance"] == (None if spread is None else pytest.approx(4.3027 / 3**0.5 * spread, rel=1e-4))
     assert found["helps"] is helps
     assert found["seeds"] == len(values)
     assert said in found["sentence"]
