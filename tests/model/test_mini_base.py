@@ -30,7 +30,8 @@ def test_its_card_says_where_it_comes_from() -> None:
 
 
 def test_it_recommends_what_its_preset_does_and_to_keep_its_mask_network(mini: Base) -> None:
-    assert (mini.few_shot, mini.sampling) == (PRESETS["cpu"].few_shot, PRESETS["cpu"].sampling)
+    card = read_card(locate_base("mini"))
+    assert (card["few_shot"], card["sampling"]) == (PRESETS["cpu"].few_shot, PRESETS["cpu"].sampling)
     assert resolve_config(mini, {}).mask_steps == 0
 
 
