@@ -1,7 +1,7 @@
 """Prints the tables of docs/evaluation.md: `python -m bench.evaluation_tables cookie/result.json tiles/result.json`.
 
 Every file is what `pairforge evaluate` wrote. The first table has one column per set, and the mean over all defect
-types; then each set has its own tables.
+types; then each set has its own tables. Rows with fewer seeds than others are told apart: their means are less certain.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ def main(paths: Sequence[str]) -> None:
     results = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
     texts = [_overview(results)]
     for result in results:
-        texts += [f"### {result['data']['name']}", f"`{result['command']}`", _metrics(result), _pictures(result)]
+        heading = [f"### {result['data']['name']}", f"`{result['command']}`"]
+        texts += [*heading, *_seeds_that_differ(result, _most_seeds([result])), _metrics(result), _pictures(result)]
     sys.stdout.write("\n\n".join(texts) + "\n")
 
 
 def _overview(results: Sequence[Result]) -> str:
     """Compare the rows on all sets, in percent of pixel AP."""
     titles = {row["row"]: row["title"] for result in results for row in result["rows"]}
-    names = [result["data"]["name"] for result in results]
+    most = _most_seeds(results)
+    fewer = [(result["data"]["name"], _seeds_that_differ(result, most)) for result in results]
+    marked = [f"{name}{' *' if notes else ''}" for name, notes in fewer]
     lines = []
     for name, title in titles.items():
         found = [_row(result, name) for result in results]
@@ -48,9 +51,29 @@ def _overview(results: Sequence[Result]) -> str:
         types = [value for row in found for value in _by_type(row, HEADLINE)]
         complete = all(row is not None and row["seeds"] for row in found)
         lines.append([title, *cells, f"{100 * statistics.mean(types):.1f}" if types and complete else "–"])
-    return _table(
-        ["pixel AP, %", *[f"{name}, all types" for name in names], "mean of all types, each by itself"], lines
+    table = _table(
+        ["pixel AP, %", *[f"{name}, all types" for name in marked], "mean of all types, each by itself"], lines
     )
+    notes = [f"\\* {name}: {note}" for name, notes in fewer for note in notes]
+    return "\n\n".join([table, *notes])
+
+
+def _most_seeds(results: Iterable[Result]) -> int:
+    return max((len(row["seeds"]) for result in results for row in result["rows"]), default=0)
+
+
+def _seeds_that_differ(result: Result, most: int) -> list[str]:
+    """Return a sentence that tells the number of seeds of each row, if any measured row has fewer than the most."""
+    counts: dict[int, list[str]] = {}
+    for row in result["rows"]:
+        if row["seeds"]:
+            counts.setdefault(len(row["seeds"]), []).append(row["title"])
+    if not any(count < most for count in counts):
+        return []
+    if len(counts) == 1:
+        return [f"all rows have {next(iter(counts))} of {most} seeds"]
+    told = [f"{count} ({', '.join(titles)})" for count, titles in sorted(counts.items())]
+    return [f"rows differ in their number of seeds: {', '.join(told)}"]
 
 
 def _metrics(result: Result) -> str:
@@ -85,12 +108,12 @@ def _pictures(result: Result) -> str:
             [
                 row["title"],
                 str(made),
-                f"{100 * passed / attempts:.0f} %",
+                f"{100 * passed / attempts:.0f} %" if attempts else "–",
                 *(_mean(quality, key) for key in ("nearest_real", "nearest_among_reals", "diversity", "kid")),
                 _mean(quality, "psnr_outside", digits=1),
                 _mean(quality, "sharpness", digits=2),
                 f"{train / len(counts):.0f}",
-                f"{generate / max(attempts, 1):.2f}",
+                f"{generate / attempts:.2f}" if attempts else "–",
             ]
         )
     heads = ["source", "pairs", "pass the checks", "likeness to nearest real", "real to real", "diversity", "KID"]

@@ -19,7 +19,7 @@ KERNEL = tuple(
         *(
             f"options.{name}"
             for name in (
-                *("anomalydiffusion", "baselines", "common", "declaration", "dualanodiff"),
+                *("anomalydiffusion", "baselines", "common", "declaration", "dualanodiff", "evaluation"),
                 *("learned", "methods", "presets", "quality"),
             )
         ),

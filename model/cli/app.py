@@ -27,6 +27,7 @@ from model.cli.output import PREPARING
 from model.cli.session import Session
 from service.cli.app import app as service_app
 from service.cli.options import Also
+from service.core.options.evaluation import DURATIONS
 from service.core.options.methods import DEFAULT_METHOD
 
 app = typer.Typer(
@@ -290,7 +291,8 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for report, result and unfinished work.")],
     profile: Annotated[
-        str, typer.Option(help="quick (ten minutes per defect type), cpu (an hour) or paper (needs a GPU).")
+        str,
+        typer.Option(help=f"{'; '.join(f'{name}: {time}' for name, time in DURATIONS.items())} (on two idle cores)."),
     ] = "quick",
     rows: Annotated[
         str, typer.Option(metavar="NAMES", help="What to compare: real, a source, real+source; default: the profile's.")

@@ -29,9 +29,6 @@ from service.core.strict_json import to_json
 DEMO_STEPS = 150
 """Training steps: enough for the embedded base to show the samples' defect, few enough for two CPU cores."""
 
-DEMO_MASK_STEPS = 60
-"""Steps of fine-tuning the mask network; never more than the training itself has."""
-
 DEMO_BATCH = 4
 """Pairs per sampling batch; small, because the bar moves after each batch."""
 
@@ -163,7 +160,7 @@ def checked_inputs(request: DemoRequest, output: Output) -> Inputs:
             "object": object_name,
             "defect": defect_name,
             "steps": steps,
-            "mask_steps": min(DEMO_MASK_STEPS, steps),
+            "mask_steps": 0,
             "seed": request.seed,
         },
         sampling=sampling,

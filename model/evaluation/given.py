@@ -25,24 +25,40 @@ IDENTICAL = 0.5
 """Share of identical pixels outside the mask from which a pair lies on a photograph: others have other noise,
 and generating changes a window only."""
 
+NOTHING = MadePairs([], {"attempts": 0, "accepted": 0, "rejected": {}}, {})
+
 
 def read_given_pairs(files: Sequence[Path]) -> dict[str, MadePairs]:
     """Read the pairs of datasets by their defect's name; several datasets of one defect are joined.
+
+    A dataset of several types is divided by what its manifest says of each pair. It tells rejected candidates for all
+    types together, so that they count under the first of them.
 
     Raises:
         UsageError: a file is no dataset, or not intact.
     """
     found: dict[str, MadePairs] = {}
     for path in files:
-        description = read_dataset(path).description
-        defect, counts = str(description["defect"]), dict(description["counts"])
-        with ZipFile(path) as archive:
-            pairs = [_read(archive, record) for record in _records(archive)]
-        if defect in found:
-            counts = _joined(found[defect].counts, counts)
-            pairs = [*found[defect].pairs, *pairs]
-        found[defect] = MadePairs(pairs, counts, {})
+        for defect, made in _read_by_type(path, read_dataset(path).description).items():
+            before = found.get(defect, NOTHING)
+            found[defect] = MadePairs([*before.pairs, *made.pairs], _joined(before.counts, made.counts), {})
     return found
+
+
+def _read_by_type(path: Path, description: Mapping[str, Any]) -> dict[str, MadePairs]:
+    pairs: dict[str, list[Candidate]] = {}
+    only = str(description["defect"])
+    with ZipFile(path) as archive:
+        for record in _records(archive):
+            pairs.setdefault(record.get("defect", only), []).append(_read(archive, record))
+    made = {}
+    rejected = description["counts"]["rejected"]
+    others = description["counts"]["attempts"] - description["counts"]["accepted"]
+    for defect, each in sorted(pairs.items()):
+        counts = {"attempts": len(each) + others, "accepted": len(each), "rejected": rejected}
+        made[defect] = MadePairs(each, counts, {})
+        rejected, others = {}, 0
+    return made
 
 
 def on_budget(given: Mapping[str, MadePairs], pairs: int) -> tuple[dict[str, MadePairs], list[str]]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
+from model.evaluation.parts import joined_groups, of_kind, parted
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
 from service.core.strict_json import to_json
@@ -31,6 +32,9 @@ VISA_NORMALS = 0.8
 _MVTEC = ("train/good", "test", "ground_truth")
 _VISA = ("Data/Images/Normal", "Data/Images/Anomaly", "Data/Masks/Anomaly")
 
+NORMAL = "normal"
+"""Kind and folder of the defect-free photographs."""
+
 _LAYOUTS = f"""ours: <type>/image/*, <type>/mask/*.png, normal/image/* and {SPLITS}
 MVTec AD, one category: train/good, test/<type>, test/good, ground_truth/<type>
 VisA, one category: Data/Images/Normal, Data/Images/Anomaly, Data/Masks/Anomaly"""
@@ -47,10 +51,30 @@ class Division(BaseModel):
 
 
 class _Splits(BaseModel):
-    """The content of `splits.json`; other entries are ignored."""
+    """The content of `splits.json`; other entries are ignored.
+
+    Attributes:
+        groups: photographs of one physical part that stand under several types, as `<type>/<stem>` or `normal/<stem>`.
+    """
 
     defects: Annotated[dict[str, Division], Field(min_length=1)]
     normal: Annotated[Division, Field(validation_alias=AliasChoices("normal", "normals"))] = Division()
+    groups: list[list[str]] = []
+
+    @property
+    def kinds(self) -> dict[str, Division]:
+        """The divisions of all types, and that of the normal photographs."""
+        return {**self.defects, NORMAL: self.normal}
+
+    @property
+    def parts(self) -> list[list[str]]:
+        """The photographs of each physical part of which there are several, whatever their types."""
+        own = [
+            [f"{kind}/{stem}" for stem in group]
+            for kind, division in self.kinds.items()
+            for group in division.groups or []
+        ]
+        return joined_groups([*own, *self.groups])
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +192,22 @@ def _ours(folder: Path, types: Sequence[str]) -> FoundFiles:
         name: DefectFiles(_pictures(folder / name / "image", notes, problems), folder / name / "mask", division)
         for name, division in _chosen(splits.defects, types, folder).items()
     }
-    place = folder / "normal" / "image"
+    place = folder / NORMAL / "image"
     normals = _pictures(place, notes, problems) if place.is_dir() or splits.normal.train or splits.normal.test else {}
     wrong = [problem.brief for problem in problems]
     wrong += [
         sentence for name, files in defects.items() for sentence in _misdivided(name, files.images, files.division)
     ]
-    wrong += _misdivided("normal", normals, splits.normal)
+    wrong += _misdivided(NORMAL, normals, splits.normal)
+    wrong += _misgrouped(splits, {**{name: files.images for name, files in defects.items()}, NORMAL: normals})
     if wrong:
         raise UsageError(wrong, f"{folder} cannot be evaluated")
+    if splits.groups:
+        parts = splits.parts
+        defects = {
+            name: replace(files, division=files.division.model_copy(update={"groups": of_kind(parts, name)}))
+            for name, files in defects.items()
+        }
     remarks = []
     for name, files in defects.items():
         if unused := len(files.images) - len(files.division.train) - len(files.division.test):
@@ -201,15 +232,23 @@ def _misdivided(name: str, images: dict[str, Source], division: Division) -> lis
         )
     if both := sorted(train & test):
         problems.append(f"{where}: {enumerated(both)} is in train and in test; keep it in one of them")
-    problems += [
-        f"{where}: {enumerated(sorted(left))} in train and {enumerated(sorted(right))} in test show the same part: "
-        "move them to the same side"
-        for group in division.groups or []
-        if (left := train.intersection(group)) and (right := test.intersection(group)) and left != right
-    ]
-    if name != "normal":
+    if name != NORMAL:
         problems += _too_few(where, division)
     return problems
+
+
+def _misgrouped(splits: _Splits, images: dict[str, dict[str, Source]]) -> list[str]:
+    """List names in groups that are no photographs, and the parts that train and test, under one type or several."""
+    present = {f"{kind}/{stem}" for kind, files in images.items() for stem in _stems(files)}
+    unread = splits.kinds.keys() - images.keys()
+    unknown = {name for group in splits.groups for name in group if name not in present}
+    if lost := sorted(name for name in unknown if name.partition("/")[0] not in unread):
+        such = enumerated(sorted(present)[:2])
+        return [
+            f"{SPLITS}, groups: {enumerated(lost)} is no photograph: give <type>/<name> or {NORMAL}/<name>, as {such}"
+        ]
+    sides = {kind: (set(splits.kinds[kind].train), set(splits.kinds[kind].test)) for kind in images}
+    return [f"{SPLITS}: {sentence}" for sentence in parted(splits.parts, sides)]
 
 
 def _too_few(where: str, division: Division) -> list[str]:

@@ -103,9 +103,9 @@ PROFILES = {
         ),
     ),
 }
-"""On two cores `quick` takes some ten minutes per defect type, `cpu` about an hour; both compute in fp32, which is the
-faster precision on processors without matrix units. `paper` follows AnomalyDiffusion and DualAnoDiff (adapters by the
-paper's preset, 200 epochs of 500 samples at 256² in batches of 8, 30 epochs of a ResNet-34) and needs a GPU."""
+"""Both small ones compute in fp32, which is the faster precision on processors without matrix units. `paper` follows
+AnomalyDiffusion and DualAnoDiff (adapters by the paper's preset, 200 epochs of 500 samples at 256² in batches of 8, 30
+epochs of a ResNet-34) and needs a GPU. How long each takes: `service.core.options.evaluation.DURATIONS`."""
 
 
 def profile_named(name: str) -> Profile:

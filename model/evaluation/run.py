@@ -16,7 +16,7 @@ import os
 import platform
 import shutil
 import statistics
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +49,12 @@ REQUEST_FILE = "request.json"
 PICTURES_FOLDER = "pictures"
 
 VERDICT_METRIC, VERDICT_TITLE = "pixel_ap", "pixel AP"
+
+_Twins = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Numbers of one seed without the pairs, and with them."""
+
+_Metric = Callable[[Mapping[str, Any]], Any]
+"""Takes one number of them, None where it could not be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,26 +174,49 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if REAL not in measured or not added:
         return None
     row = measured[added[-1]]
-    before = {each["seed"]: each["metrics"][VERDICT_METRIC] for each in measured[REAL]["seeds"]}
-    changes = [
-        each["metrics"][VERDICT_METRIC] - before[each["seed"]] for each in row["seeds"] if each["seed"] in before
-    ]
-    if not changes:
+    before = {each["seed"]: each for each in measured[REAL]["seeds"]}
+    twins = [(before[each["seed"]], each) for each in row["seeds"] if each["seed"] in before]
+    if not twins:
         return None
-    change = statistics.mean(changes)
-    spread = statistics.stdev(changes) if len(changes) > 1 else None
-    helps = change > 0 if spread is not None and abs(change) > _by_chance(spread, len(changes)) else None
+    change, spread = _changed(twins, lambda numbers: numbers["metrics"][VERDICT_METRIC])
+    by_chance = _by_chance(spread, len(twins)) if spread is not None else None
+    helps = change > 0 if by_chance is not None and abs(change) > by_chance else None
     which = f" ({row['title'].removeprefix(REAL_AND)})" if len(added) > 1 and "title" in row else ""
     return {
         "metric": VERDICT_METRIC,
         "row": row["row"],
         "against": REAL,
-        "seeds": len(changes),
+        "seeds": len(twins),
         "change": change,
         "spread": spread,
+        "by_chance": by_chance,
         "helps": helps,
         "sentence": _sentence(which, change, spread, helps=helps),
+        **_told_by_type(twins),
     }
+
+
+def _told_by_type(twins: Sequence[_Twins]) -> dict[str, Any]:
+    """Say what changed for each defect type, and in telling the types apart; nothing of one type alone."""
+    types = list(twins[0][0].get("by_type", {}))
+    if len(types) < 2:
+        return {}
+
+    def told(metric: _Metric) -> dict[str, float | None] | None:
+        known = [pair for pair in twins if None not in map(metric, pair)]
+        return dict(zip(("change", "spread"), _changed(known, metric), strict=True)) if known else None
+
+    def of_type(kind: str) -> _Metric:
+        return lambda numbers: numbers["by_type"][kind][VERDICT_METRIC]
+
+    by_type = {kind: told(of_type(kind)) for kind in types}
+    return {"by_type": by_type, "accuracy": told(lambda numbers: numbers["metrics"].get("accuracy"))}
+
+
+def _changed(twins: Sequence[_Twins], metric: _Metric) -> tuple[float, float | None]:
+    """Return mean and standard deviation of a metric's changes; no deviation of one alone."""
+    changes = [metric(after) - metric(before) for before, after in twins]
+    return statistics.mean(changes), statistics.stdev(changes) if len(changes) > 1 else None
 
 
 def _by_chance(spread: float, seeds: int) -> float:

@@ -79,7 +79,7 @@ FEW_SHOT: dict[str, Any] = {
     "views": 24,
     "defect_weight": 0.25,
     "precision": "bf16",
-    "mask_steps": 80,
+    "mask_steps": 0,
     "fill_rank": 32,
     "inpainting": True,
     "embedding_lr": 5e-3,

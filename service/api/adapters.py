@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -15,13 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 from service.api import events, resources, schemas
 from service.api.auth import KeyId
 from service.api.bases import unfit_for_training, work_of_adapter
-from service.api.decoding import Pictures, Refused, declared, decode_uploads
+from service.api.decoding import Picture, Pictures, Refused, declared, decode_uploads
 from service.api.parameters import known_parameters_only
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import rfc3339, samples
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, kept_if_created, replayed, require_quota, submit
-from service.api.uploads import KINDS, Form, kind_and_defect, receive_form
+from service.api.uploads import HELD_OUT_PAIRS, KINDS, PAIRS, Form, kind_and_defect, receive_form
 from service.core import object_keys
 from service.core.errors import UsageError
 from service.core.object_keys import Kind, Upload
@@ -81,6 +81,15 @@ def _form_schema() -> dict[str, Any]:
         "patternProperties": {
             r"^images\[[^\[\]]+\]$": {**_FILES, "description": "Photographs of a defect type, as in `images[crack]`."},
             r"^masks\[[^\[\]]+\]$": {**_FILES, "description": "Their masks, as in `masks[crack]`."},
+            r"^held_out_images\[[^\[\]]+\]$": {
+                **_FILES,
+                "description": "Held-out photographs of a defect type that is trained on, as in "
+                "`held_out_images[crack]`; every type needs some.",
+            },
+            r"^held_out_masks\[[^\[\]]+\]$": {
+                **_FILES,
+                "description": "Their masks, as in `held_out_masks[crack]`.",
+            },
         },
         "properties": {
             "images[]": {
@@ -101,9 +110,15 @@ def _form_schema() -> dict[str, Any]:
             "held_out_images[]": {
                 **_FILES,
                 "description": "Photographs of the defect on other parts, which no training sees; jobs are evaluated "
-                "on them.",
+                "on them. Each counts as one part: hold out as many photographs of every part. Of several types: "
+                "`held_out_images[crack]`, `held_out_images[break]`, for numbers of each type and of how well they "
+                "are told apart; without the names all types are measured together.",
             },
-            "held_out_masks[]": {**_FILES, "description": "One mask per held-out image, with the same file name."},
+            "held_out_masks[]": {
+                **_FILES,
+                "description": "One mask per held-out image, with the same file name. Of several types: "
+                "`held_out_masks[crack]`, `held_out_masks[break]`.",
+            },
             "held_out_normals[]": {**_FILES, "description": "Photographs of further defect-free parts, likewise."},
             **{name: {"type": "string", "description": text} for name, text in _READING.items()},
             **fields,
@@ -255,15 +270,15 @@ def _wanted(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]]]:
     refused = refusals("training", wanted.method, wanted.training.model_dump())
     errors += [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
     errors += _unfit_types(form, wanted.method)
-    if form.defects:
-        wanted = wanted.model_copy(update={"defect": ", ".join(form.defects)})
+    if types := form.types(PAIRS):
+        wanted = wanted.model_copy(update={"defect": ", ".join(types)})
     return wanted, errors
 
 
 def _unfit_types(form: Form, method: str) -> list[dict[str, Any]]:
     """Find what is wrong with the defect types that a form names."""
-    types, errors = form.defects, []
-    for name in types:
+    types, errors = form.types(PAIRS), []
+    for name in form.types(PAIRS + HELD_OUT_PAIRS):
         try:
             _NAME.validate_python(name)
         except ValidationError:
@@ -284,6 +299,29 @@ def _unfit_types(form: Form, method: str) -> list[dict[str, Any]]:
             f"{' or '.join(sorted(TYPED))}, or send each type as an adapter of its own"
         )
         errors.append({"pointer": pointer("method"), "detail": detail})
+    return errors + _unfit_held_out_types(form, types)
+
+
+def _unfit_held_out_types(form: Form, types: list[str]) -> list[dict[str, Any]]:
+    """Find what is wrong with the types of held-out files: all of them name theirs, and each type has some, or none."""
+    named, errors = form.types(HELD_OUT_PAIRS), []
+    if not named:
+        return []
+    if unknown := [name for name in named if name not in types]:
+        detail = (
+            f"nothing to train on shows {', '.join(unknown)}, of which photographs are held out: give "
+            f"images[{unknown[0]}] and its masks, or hold out the types that are trained on"
+        )
+        errors.append({"pointer": pointer(Upload.HELD_OUT_IMAGES, unknown[0]), "detail": detail})
+    if any(form.of(kind) for kind in HELD_OUT_PAIRS):
+        detail = "some held-out files name a defect type and some do not: name the type of all, or of none"
+        errors.append({"pointer": pointer(Upload.HELD_OUT_IMAGES), "detail": detail})
+    if missing := [name for name in types if name not in named]:
+        detail = (
+            f"no photograph of {', '.join(missing)} is held out: give held_out_images[{missing[0]}] and its masks, or "
+            "held_out_images[] for all types together"
+        )
+        errors.append({"pointer": pointer(Upload.HELD_OUT_IMAGES), "detail": detail})
     return errors
 
 
@@ -336,13 +374,20 @@ def _stored_and_submitted(
         size = sum(picture.bytes for kind in Upload for picture in pictures.of(kind))
         asked = wanted.model_dump(mode="json", exclude=unset(wanted))
         asked["training"] = own_options("training", wanted.method, asked["training"])
-        shown = Counter(picture.defect for picture in pictures.of(Upload.IMAGES))
-        if defects := [{"name": name, "pairs": count} for name, count in sorted(shown.items()) if name]:
+        if defects := _counted_types(pictures.of(Upload.IMAGES)):
             asked["defects"] = defects
         if held_out := pictures.of(Upload.HELD_OUT_IMAGES):
             asked["held_out"] = {"pairs": len(held_out), "normals": len(pictures.of(Upload.HELD_OUT_NORMALS))}
+            if types := _counted_types(held_out):
+                asked["held_out"]["defects"] = types
         work = work_of_adapter(services, asked)
         return created(submit(services, submission, asked, pictures.notes, size, work))
+
+
+def _counted_types(images: Sequence[Picture]) -> list[dict[str, Any]]:
+    """Count the images of each defect type that the form names."""
+    shown = Counter(picture.defect for picture in images if picture.defect)
+    return [{"name": name, "pairs": count} for name, count in sorted(shown.items())]
 
 
 @router.get("", response_model=schemas.AdapterList, responses=documented("invalid_request"))

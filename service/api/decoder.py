@@ -89,17 +89,17 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
     # Nothing of the held-out pictures may decide how the others are read.
     images, masks = (_of_all_types(files, typed, kind) for kind in (Upload.IMAGES, Upload.MASKS))
     reading = shared_reading(reading, images, masks, files[Upload.NORMALS], limits)
-    for name, pairs in (typed or {"": files}).items():
+    for name, pairs in _by_type(files, typed, Upload.IMAGES, Upload.MASKS).items():
         inspected.read_pairs(
             (Upload.IMAGES, pairs[Upload.IMAGES]), (Upload.MASKS, pairs[Upload.MASKS]), limits, reading, name
         )
     inspected.read_normals(Upload.NORMALS, files[Upload.NORMALS], limits, reading)
-    if any(files[kind] for kind in HELD_OUT.values()):
+    if any(pairs[kind] for pairs in (files, *typed.values()) for kind in HELD_OUT.values() if kind in pairs):
         fewer = replace(limits, min_pairs=1, max_pairs=inspection["max_held_out"])
-        kinds = (HELD_OUT[kind] for kind in TRAINING_UPLOADS)
-        images_held_out, masks_held_out, normals_held_out = ((kind, files[kind]) for kind in kinds)
-        inspected.read_pairs(images_held_out, masks_held_out, fewer, reading)
-        inspected.read_normals(*normals_held_out, fewer, reading)
+        image, mask, normal = (HELD_OUT[kind] for kind in TRAINING_UPLOADS)
+        for name, pairs in _by_type(files, typed, image, mask).items():
+            inspected.read_pairs((image, pairs[image]), (mask, pairs[mask]), fewer, reading, name)
+        inspected.read_normals(normal, files[normal], fewer, reading)
         inspected.refuse_leaks()
     return {
         "problems": inspected.problems,
@@ -107,6 +107,13 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
         "brightness": inspected.brightness,
         "pictures": inspected.pictures,
     }
+
+
+def _by_type(
+    files: Mapping[Upload, Mapping[str, Path]], typed: Mapping[str, Mapping[Upload, Mapping[str, Path]]], *kinds: Upload
+) -> dict[str, Mapping[Upload, Mapping[str, Path]]]:
+    """Return the files of the types that name files of these kinds; those without a type where none does."""
+    return {name: pairs for name, pairs in typed.items() if any(pairs[kind] for kind in kinds)} or {"": files}
 
 
 def _of_all_types(

@@ -127,7 +127,7 @@ async def decode_uploads(form: Form, settings: Settings) -> Pictures | Refused:
     limits = limits_of(settings)
     inspection = Inspection(
         files={kind: _paths(form.of(kind)) for kind in KINDS},
-        defects={name: {kind: _paths(form.of(kind, name)) for kind in TYPED} for name in form.defects},
+        defects={name: {kind: _paths(form.of(kind, name)) for kind in TYPED} for name in form.types(TYPED)},
         limits=asdict(limits),
         max_held_out=settings.max_held_out,
         brightness=form.fields.get("brightness"),

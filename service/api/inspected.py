@@ -121,7 +121,8 @@ class Inspected:
 
 def _before(kind: Upload, defect: str) -> str:
     """What sentences about files begin with that are held out, or of a named defect type."""
-    return "held out: " if kind in _AS_TRAINED else f"{defect}: " if defect else ""
+    told = [*(["held out"] if kind in _AS_TRAINED else []), *([defect] if defect else [])]
+    return f"{', '.join(told)}: " if told else ""
 
 
 def _written(pixels: Any, name: str, path: Path) -> dict[str, Any]:

@@ -90,6 +90,13 @@ class Partial(_Schema):
     detail: str = Field(description="The reason, and what to change.")
 
 
+class Change(_Schema):
+    """How one number changes, over the seeds."""
+
+    change: float = Field(description="Mean: with the pairs minus without them.")
+    spread: float | None = Field(default=None, description="Standard deviation; null of one seed.")
+
+
 class Verdict(_Schema):
     """Whether a job's pairs make a detector better on the adapter's held-out photographs."""
 
@@ -99,7 +106,18 @@ class Verdict(_Schema):
     spread: float | None = Field(default=None, description="Standard deviation over the seeds; null of one seed.")
     helps: bool | None = Field(default=None, description="Null where the change is no more than chance.")
     seeds: int | None = Field(default=None, description="Number of seeds.")
+    by_type: dict[str, Change | None] | None = Field(
+        default=None, description="The same for each defect type, where held-out photographs name several."
+    )
+    accuracy: Change | None = Field(
+        default=None, description="Likewise, of the share of held-out defects whose type a classifier tells, 0–1."
+    )
     sentence: str | None = Field(default=None, description="The verdict in words.")
+    note: str | None = Field(
+        default=None,
+        description="Says so where several defect types are measured together, because the held-out photographs do not "
+        "name theirs.",
+    )
     detail: str | None = Field(default=None, description="Why nothing was measured.")
 
 

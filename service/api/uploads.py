@@ -32,7 +32,9 @@ from service.core.uploads.names import shown_name
 KINDS = tuple(Upload)
 """Form fields that hold files; `images[]` is the same as `images`."""
 
-TYPED = (Upload.IMAGES, Upload.MASKS)
+PAIRS = (Upload.IMAGES, Upload.MASKS)
+HELD_OUT_PAIRS = (Upload.HELD_OUT_IMAGES, Upload.HELD_OUT_MASKS)
+TYPED = PAIRS + HELD_OUT_PAIRS
 """Those that may name the defect type of their files: `images[crack]`."""
 
 _FIELD = re.compile(r"(?P<kind>[a-z_]+)(\[(?P<defect>[^\[\]]*)\])?")
@@ -94,19 +96,19 @@ class Form:
         """List the files of a kind that show a defect type; by default those whose type is not named."""
         return [file for file in self.files if (file.kind, file.defect) == (kind, defect)]
 
-    @property
-    def defects(self) -> list[str]:
-        """The named defect types, in alphabetical order, whatever order they were sent in."""
-        return sorted({file.defect for file in self.files} - {""})
+    def types(self, kinds: Sequence[str]) -> list[str]:
+        """List the defect types that files of these kinds name, in alphabetical order, however they were sent."""
+        return sorted({file.defect for file in self.files if file.kind in kinds} - {""})
 
     def name_apart(self) -> None:
         """Put folders before the names of files that have the same one, and report those that still do."""
-        for kinds, defect in product(_NAMED_TOGETHER, ("", *self.defects)):
+        types = ("", *self.types(TYPED))
+        for kinds, defect in product(_NAMED_TOGETHER, types):
             together = [file for kind in kinds for file in self.of(kind, defect)]
             if len({(file.kind, file.name) for file in together}) < len(together):
                 for kind in kinds:
                     _put_folders_first(self.of(kind, defect))
-        for kind, defect in product(KINDS, ("", *self.defects)):
+        for kind, defect in product(KINDS, types):
             found: set[str] = set()
             for file in self.of(kind, defect):
                 if file.name in found:
@@ -268,7 +270,7 @@ class _Receiver:
             raise Problem(
                 "invalid_request",
                 f"unknown file field {part}: send files as {', '.join(f'{known}[]' for known in KINDS)}, or, with the "
-                "name of a defect type, as images[crack] and masks[crack]",
+                f"name of a defect type, as {', '.join(f'{known}[crack]' for known in TYPED)}",
                 errors=[{"pointer": pointer(part), "detail": "unknown file field"}],
             )
         taken = sum(file.kind == kind for file in self.form.files)

@@ -21,7 +21,11 @@ def create(  # noqa: PLR0913 - every option is a parameter
     normals: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of defect-free images.")] = None,
     held_out_images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of images of the defect to evaluate jobs on; no training sees them."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder of images of the defect to evaluate jobs on; no training sees them. "
+            "With --also: one folder of each type inside.",
+        ),
     ] = None,
     held_out_masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of their masks.")] = None,
     held_out_normals: Annotated[
@@ -59,6 +63,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
         }
         found_images: Pictures
         found_masks: Pictures
+        types: dict[str, tuple[Path, Path]] = {}
         if also:
             types = {defect_name or "defect": (images, masks), **parse_also(also, defect_name or "defect")}
             options["defect"] = None  # the files name theirs
@@ -66,7 +71,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
         else:
             found_images, found_masks, pair_notes = pair_pictures(images, masks)
         good, normal_notes = normal_pictures(normals)
-        held_out, held_out_notes = held_out_pictures(held_out_images, held_out_masks, held_out_normals)
+        held_out, held_out_notes = held_out_pictures(held_out_images, held_out_masks, held_out_normals, list(types))
         for note in (*pair_notes, *normal_notes, *held_out_notes):
             output.note(note)
         with connect() as client:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from service.client import HeldOut
+from service.client.resources import Pictures
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
 from service.core.strict_json import parse
@@ -99,9 +100,13 @@ def _drawn(path: Path) -> str:
 
 
 def held_out_pictures(
-    images: Path | None, masks: Path | None, normals: Path | None
+    images: Path | None, masks: Path | None, normals: Path | None, types: Sequence[str] = ()
 ) -> tuple[HeldOut | None, list[str]]:
     """Find what is held out, in the same way; None without any folder.
+
+    Args:
+        types: the defect types of an adapter of several. Where the folders hold one of each type's name, the files
+            name their type.
 
     Raises:
         UsageError: one of the folders of images and masks is missing.
@@ -111,7 +116,13 @@ def held_out_pictures(
         return None, []
     if images is None or masks is None:
         raise UsageError("held-out photographs need both --held-out-images and --held-out-masks")
-    found_images, found_masks, pair_notes = pair_pictures(images, masks)
+    found_images: Pictures
+    found_masks: Pictures
+    if types and all((images / name).is_dir() for name in types):
+        folders = {name: (images / name, masks / name) for name in types}
+        found_images, found_masks, pair_notes = typed_pictures(folders)
+    else:
+        found_images, found_masks, pair_notes = pair_pictures(images, masks)
     good, notes = normal_pictures(normals)
     return HeldOut(found_images, found_masks, good), [f"held out: {note}" for note in (*pair_notes, *notes)]
 

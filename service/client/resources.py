@@ -22,13 +22,13 @@ class HeldOut(NamedTuple):
     """Files on which jobs are evaluated; no training sees them.
 
     Attributes:
-        images: photographs of the defect.
-        masks: their masks; the names are the same except for the suffix.
+        images: photographs of the defect; of several types, type → photographs.
+        masks: their masks, likewise; the names are the same except for the suffix.
         normals: photographs without a defect.
     """
 
-    images: Files
-    masks: Files
+    images: Pictures
+    masks: Pictures
     normals: Files = ()
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from model.diffusion.base import Base, load_base, locate_base, missing_parts, read_card
+from model.dualanodiff.config import resolve_config
 from model.pretrain.evaluate import held_out_pairs, measure_alignment, measure_reconstruction, sample_base
+from model.pretrain.presets import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,12 @@ def test_its_card_says_where_it_comes_from() -> None:
     card = read_card(locate_base("mini"))
     assert {"trained_on", "seed", "seconds", "pairs_seen_by_unet", "measured", "few_shot", "sampling"} <= card.keys()
     assert {"reconstruction_procedural", "mask_iou_procedural", "alignment"} <= card["measured"].keys()
+
+
+def test_it_recommends_what_its_preset_does_and_to_keep_its_mask_network(mini: Base) -> None:
+    card = read_card(locate_base("mini"))
+    assert (card["few_shot"], card["sampling"]) == (PRESETS["cpu"].few_shot, PRESETS["cpu"].sampling)
+    assert resolve_config(mini, {}).mask_steps == 0
 
 
 def test_it_reconstructs_pictures_it_never_saw(mini: Base) -> None:

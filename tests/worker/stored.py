@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from model.data.placement import NormalImage
 from model.diffusion.base import Base
+from model.evaluation.classification import ClassifierSettings
 from model.evaluation.profiles import PROFILES, Profile
 from model.generation.dataset import make_dataset
 from model.generation.filter import Counts
@@ -49,14 +50,29 @@ SAMPLING = {"steps": 2, "batch": 2, "mask_method": "threshold", "seed": 5}
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Photographs that no training sees."""
+    """Photographs that no training sees.
+
+    Attributes:
+        defects: the type of each pair, if the upload named them.
+    """
 
     pairs: list[Pair] = field(default_factory=lambda: [drawn_pair(10), drawn_pair(11)])
     normals: list[NormalImage] = field(default_factory=lambda: [drawn_normal(10)])
+    defects: list[str] = field(default_factory=list)
 
 
 TINY_PROFILES = {
-    "quick": Profile("quick", pairs=2, resolution=48, patch=32, widths=(4, 8), steps=4, batch=2, precision="fp32")
+    "quick": Profile(
+        "quick",
+        pairs=2,
+        resolution=48,
+        patch=32,
+        widths=(4, 8),
+        steps=4,
+        batch=2,
+        precision="fp32",
+        classifier=ClassifierSettings(resolution=32, steps=2),
+    )
 }
 """For detectors that are trained at once, and find nothing."""
 
@@ -122,13 +138,15 @@ class Service:
                 Upload.HELD_OUT_MASKS: [(pair.name, pair.mask) for pair in held_out.pairs],
                 Upload.HELD_OUT_NORMALS: [(normal.name, normal.image) for normal in held_out.normals],
             }
+        types_of = dict.fromkeys((Upload.IMAGES, Upload.MASKS), defects)
+        types_of |= dict.fromkeys((Upload.HELD_OUT_IMAGES, Upload.HELD_OUT_MASKS), held_out.defects if held_out else [])
         listed: dict[str, list[dict[str, Any]]] = {kind: [] for kind in pictures}
         for kind, named in pictures.items():
             for number, (name, pixels) in enumerate(named):
                 content, key = png(pixels), object_keys.upload(adapter, kind, number)
                 self.objects.put(key, content, "image/png")
                 digest = hashlib.sha256(content).hexdigest()
-                named_type = {"defect": defects[number]} if defects and kind in {Upload.IMAGES, Upload.MASKS} else {}
+                named_type = {"defect": types_of[kind][number]} if types_of.get(kind) else {}
                 listed[kind].append({"name": name, "key": key, "bytes": len(content), "sha256": digest, **named_type})
         self.objects.put(object_keys.inputs(adapter), json.dumps(listed).encode(), "application/json")
         request: dict[str, Any] = {"name": "tiles", "object": "metal tile", "defect": "crack", "base": None}

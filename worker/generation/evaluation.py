@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import statistics
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,14 @@ SOURCES = {GENERATED: Source("the generated pairs", "")}
 
 LAYOUT = "uploaded"
 
-VERDICT_FACTS = ("metric", "change", "spread", "helps", "seeds", "sentence")
+TOGETHER = (
+    "the defect types are measured together, as one defect, because the held-out photographs do not name theirs: "
+    "upload held_out_images[TYPE] of each type for numbers by type"
+)
+"""Said of adapters of several types."""
+
+VERDICT_FACTS = ("metric", "change", "spread", "helps", "seeds", "sentence", "by_type", "accuracy")
+"""Those of a verdict that has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +90,27 @@ def prepare_evaluation(
     if not held_out.pairs:
         raise UsageError("the adapter has no held-out pairs")
     card = request.adapter.card
-    defect = str(card["defect"])
-    data = assemble_data(
-        str(card["object"]),
-        LAYOUT,
-        {defect: DefectSplit(training.pairs, held_out.pairs)},
-        (training.normals, held_out.normals),
-    )
-    pairs = [_as_seen(candidate, profile) for candidate in accepted]
-    made = MadePairs(pairs, Counts().as_dict(), {})
+    only = str(card["defect"])
+    apart = any(held_out.defects)
+    splits = _split_by_type(training, held_out, only) if apart else {only: DefectSplit(training.pairs, held_out.pairs)}
+    notes = [] if apart or len(set(training.defects)) < 2 else [TOGETHER]
+    data = assemble_data(str(card["object"]), LAYOUT, splits, (training.normals, held_out.normals), notes)
+    pairs: dict[str, list[Candidate]] = {kind: [] for kind in splits}
+    for candidate in accepted:
+        pairs[(candidate.defect or only) if apart else only].append(_as_seen(candidate, profile))
+    made = {kind: MadePairs(each, Counts().as_dict(), {}) for kind, each in pairs.items()}
     profile = replace(profile, rows=ROWS)
-    return EvaluationRequest(
-        data, profile, request.adapter.base, networks, data.name, SOURCES, {GENERATED: {defect: made}}
-    )
+    return EvaluationRequest(data, profile, request.adapter.base, networks, data.name, SOURCES, {GENERATED: made})
+
+
+def _split_by_type(training: Inputs, held_out: Inputs, only: str) -> dict[str, DefectSplit]:
+    """Divide pairs by type; each type is trained on and held out.
+
+    Args:
+        only: the type of pairs that name none.
+    """
+    tested = {kind.name: list(kind.pairs) for kind in held_out.types(only)}
+    return {kind.name: DefectSplit(list(kind.pairs), tested[kind.name]) for kind in training.types(only)}
 
 
 def rows_of(evaluation: EvaluationRequest, work: Path) -> list[MeasuredRow]:
@@ -117,7 +133,8 @@ def evaluate_pairs(
 
     Returns:
         JSON: profile, seeds, number of held-out photographs, digest and notes of all photographs, mean and standard
-        deviation of each row's metrics, and the verdict. Nothing in it depends on machine or time.
+        deviation of each row's metrics, their means by defect type where there are several, and the verdict. Nothing
+        in it depends on machine or time.
 
     Raises:
         UsageError: a row cannot be measured.
@@ -157,6 +174,10 @@ def _summed(evaluation: EvaluationRequest, result: dict[str, Any]) -> dict[str, 
     data, found = evaluation.data, result["verdict"]
     if found is None:
         raise UsageError("the held-out photographs allow no comparison")
+    several = len(data.defects) > 1
+    shown = ("row", "mean", "sd", "by_type") if several else ("row", "mean", "sd")
+    rows = [{**row, "by_type": _by_type(row)} for row in result["rows"]]
+    note = {"note": TOGETHER} if TOGETHER in data.notes else {}
     return {
         "profile": evaluation.profile.name,
         "seeds": list(evaluation.profile.seeds),
@@ -166,6 +187,20 @@ def _summed(evaluation: EvaluationRequest, result: dict[str, Any]) -> dict[str, 
         },
         "photographs_sha256": data.digest,
         "notes": data.notes,
-        "rows": [{name: row[name] for name in ("row", "mean", "sd")} for row in result["rows"]],
-        "verdict": {"status": "measured", **{name: found[name] for name in VERDICT_FACTS}},
+        "rows": [{name: row[name] for name in shown} for row in rows],
+        "verdict": {"status": "measured", **{name: found[name] for name in VERDICT_FACTS if name in found}, **note},
     }
+
+
+def _by_type(row: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Return the means over the seeds of each defect type's metrics; of some there may be none."""
+    first, seeds = row["seeds"][0]["by_type"], row["seeds"]
+    return {
+        kind: {name: _mean([each["by_type"][kind][name] for each in seeds]) for name in metrics}
+        for kind, metrics in first.items()
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if known else None

@@ -9,6 +9,13 @@ from pydantic import ConfigDict, Field
 
 ProfileName = Literal["quick", "cpu", "paper"]
 
+DURATIONS: dict[ProfileName, str] = {
+    "quick": "about ten minutes per defect type",
+    "cpu": "about an hour per defect type",
+    "paper": "needs a GPU",
+}
+"""What `pairforge evaluate` takes with a profile's own rows and three seeds, on two idle cores."""
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:

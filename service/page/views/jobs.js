@@ -121,7 +121,7 @@ function Verdict({ job }) {
     return mean == null ? "–" : `${number(mean)}${spread != null ? ` ± ${number(spread)}` : ""}`;
   };
   return html`<section class="verdict"><h2>${t("evaluation")}</h2>
-    ${verdict.status === "measured" ? html`<p class="state ${verdict.helps === true ? "succeeded" : verdict.helps === false ? "failed" : ""}">${t(verdict.helps === true ? "verdict_helps" : verdict.helps === false ? "verdict_hurts" : "verdict_unclear")}</p><p>${verdict.sentence}</p>` : html`<p>${t("not_evaluated", { detail: verdict.detail })}</p>`}
+    ${verdict.status === "measured" ? html`<p class="state ${verdict.helps === true ? "succeeded" : verdict.helps === false ? "failed" : ""}">${t(verdict.helps === true ? "verdict_helps" : verdict.helps === false ? "verdict_hurts" : "verdict_unclear")}</p><p>${verdict.sentence}</p>${verdict.note && html`<p><small>${verdict.note}</small></p>`}` : html`<p>${t("not_evaluated", { detail: verdict.detail })}</p>`}
     ${rows.length > 0 && html`<div class="scroll"><table><thead><tr><th scope="col">${t("row")}</th>${metrics.map((metric) => html`<th scope="col">${metric.replaceAll("_", " ")}</th>`)}</tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${row.row}><th scope="row">${row.row}</th>${metrics.map((metric) => html`<td>${cell(row, metric)}</td>`)}</tr>`)}</tbody></table></div>`}</section>`;
 }

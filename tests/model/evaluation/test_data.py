@@ -137,7 +137,12 @@ def changed(**lists: list[Any]) -> Any:
     ("splits", "sentence"),
     [
         (changed(test=["p1", "p2"]), "p1 is in train and in test"),
-        (changed(test=["p2", "p5"]), "p0 in train and p5 in test show the same part"),
+        (changed(test=["p2", "p5"]), "blot/p0 in train and blot/p5 in test show the same part"),
+        (SPLITS | {"groups": [["blot/p0", "stain/p1"]]}, "blot/p0 in train and stain/p1 in test show the same part"),
+        (SPLITS | {"groups": [["normal/n0", "blot/p2"]]}, "normal/n0 in train and blot/p2 and blot/p3 in test show"),
+        (SPLITS | {"groups": [["blot/p0", "normal/n2"]]}, "blot/p0 in train and normal/n2 in test show the same part"),
+        (SPLITS | {"groups": [["blot/p5", "stain/p1"]]}, "blot/p0 in train and stain/p1 in test show the same part"),
+        (SPLITS | {"groups": [["blot/p9", "dent/p1"]]}, "groups: blot/p9 and dent/p1 is no photograph"),
         (changed(test=["p9"]), "p9 is not in blot/image; give file names without their ending"),
         (changed(train=["p0", "p0"]), "p0 stands twice in train"),
         (changed(train=["p0"]), "train has 1 photograph; at least 2 are needed"),
@@ -364,3 +369,15 @@ def test_too_few_photographs_are_not_left(ours: Path) -> None:
     data = read_evaluation_data(ours)
     with pytest.raises(UsageError, match="stain: 1 photograph to train on and 1 to test on would be left"):
         leave_out(data, ["stain/p0"])
+
+
+def test_photographs_of_one_part_count_once_whichever_types_join_them(ours: Path) -> None:
+    write(ours, changed(groups=None) | {"groups": [["blot/p2", "normal/n2"], ["normal/n2", "blot/p3"]]})
+    assert [[pair.name for pair in part] for part in read_evaluation_data(ours).defects["blot"].held_out_parts] == [
+        ["p2", "p3"]
+    ]
+
+
+def test_groups_may_name_types_that_are_not_evaluated(ours: Path) -> None:
+    write(ours, SPLITS | {"groups": [["blot/p0", "stain/p1"]]})
+    assert list(read_evaluation_data(ours, ["stain"]).defects) == ["stain"]

@@ -38,6 +38,7 @@ def write(
     normals: tuple[ImageArray, ...] = (),
 ) -> Path:
     card = {
+        **({"types": types} if (types := sorted({pair.defect for pair in pairs if pair.defect})) else {}),
         "data": [describe_pair(pair) for pair in learned],
         "normals": [{"name": "n", "image_sha256": image_hash(image)} for image in normals],
     }
@@ -65,6 +66,19 @@ def test_datasets_of_one_defect_are_joined_and_others_are_not(tmp_path: Path) ->
     assert {defect: len(made.pairs) for defect, made in given.items()} == {"blot": 3, "stain": 1}
     assert given["blot"].counts == {"attempts": 5, "accepted": 3, "rejected": {"invisible": 2}}
     assert [pair.seed for pair in given["blot"].pairs] == [900, 901, 902]
+
+
+def test_a_dataset_of_several_types_is_divided_by_its_pairs(tmp_path: Path) -> None:
+    """What was rejected counts once, however many types there are."""
+    typed = [replace(candidate(number), defect=("stain", "blot")[number % 2]) for number in range(3)]
+    one = write(tmp_path / "typed.zip", *typed, defect="blot, stain")
+    given = read_given_pairs([one, write(tmp_path / "more.zip", candidate(9))])
+    assert {defect: [pair.seed for pair in made.pairs] for defect, made in given.items()} == {
+        "blot": [901, 909],
+        "stain": [900, 902],
+    }
+    assert given["blot"].counts == {"attempts": 4, "accepted": 2, "rejected": {"invisible": 2}}
+    assert given["stain"].counts == {"attempts": 2, "accepted": 2, "rejected": {}}
 
 
 def test_given_pairs_are_as_many_as_other_rows_have_from_every_dataset(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from model.cli.app import app
 from model.evaluation.profiles import PROFILES, profile_named
 from service.core.errors import UsageError
+from service.core.options.evaluation import DURATIONS
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
@@ -21,6 +25,16 @@ def test_profiles_have_three_seeds_and_are_json(name: str) -> None:
     assert profile.name == name
     assert profile.seeds == (0, 1, 2)
     assert json.loads(json.dumps(profile.as_dict())) == profile.as_dict()
+
+
+def test_readme_and_help_tell_the_same_duration_of_every_profile() -> None:
+    readme = " ".join((Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8").split())
+    told = readme[readme.index("## Does it help?") : readme.index("## As a service")]
+    evaluate = get_command(app).commands["evaluate"]  # type: ignore[attr-defined]
+    (profile,) = (option for option in evaluate.params if option.name == "profile")
+    assert DURATIONS.keys() == PROFILES.keys()
+    assert [f"{name}: {time}" in profile.help for name, time in DURATIONS.items()] == [True] * 3
+    assert [name for name, time in DURATIONS.items() if time not in told] == []
 
 
 def test_choices_replace_a_profiles_own_and_nothing_else() -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from model.evaluation.report import METRICS, write_report
+from model.evaluation.run import verdict
 
 ROWS = {"real": "real pairs only", "dualanodiff": "DualAnoDiff", "real+dualanodiff": "real pairs + DualAnoDiff"}
 LINKS = ("src", "href", "data", "srcset", "action", "poster", "xlink:href")
@@ -102,6 +103,21 @@ def test_the_report_begins_with_the_verdict_and_names_every_row_type_and_metric(
     words += ["sharpness inside, against real", "0.61"]
     assert not [word for word in words if word not in page.text]
     assert page.text.index("They changed it by +4.") < page.text.index("real pairs only")
+
+
+@pytest.mark.parametrize("values", [(0.40, 0.45, 0.41), (0.40, 0.52, 0.60)], ids=["within sd", "within chance"])
+def test_the_report_explains_the_very_test_that_its_verdict_made(values: tuple[float, ...], tmp_path: Path) -> None:
+    rows = [
+        {"row": name, "seeds": [{"seed": seed, "metrics": {"pixel_ap": value}} for seed, value in enumerate(found)]}
+        for name, found in (("real", (0.4, 0.4, 0.4)), ("real+dualanodiff", values))
+    ]
+    found = verdict(rows)
+    assert found is not None
+    assert found["helps"] is None
+    text = written({**result(), "verdict": found}, tmp_path).text
+    assert "larger than chance makes it in 95 of 100 evaluations without any effect (two-sided t-test" in text
+    assert f"here chance reaches {100 * found['by_chance']:.1f} points" in text
+    assert "within it" not in text
 
 
 def test_published_measures_are_shown_where_weights_were_named(tmp_path: Path) -> None:

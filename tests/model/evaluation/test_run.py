@@ -329,10 +329,40 @@ def test_a_verdict_compares_seed_by_seed(case: str) -> None:
     assert found is not None
     assert found["change"] == pytest.approx(change, abs=1e-9)
     assert found["spread"] == (None if spread is None else pytest.approx(spread))
+    # Student's t of 95 % with two degrees of freedom, over the root of three seeds.
+    assert found["by_chance"] == (None if spread is None else pytest.approx(4.3027 / 3**0.5 * spread, rel=1e-4))
     assert found["helps"] is helps
     assert found["seeds"] == len(values)
     assert said in found["sentence"]
     assert found["sentence"].endswith(f"on your held-out photographs{ENDS[case]}")
+
+
+def typed(name: str, *seeds: tuple[float, float | None, float | None]) -> Result:
+    """Pixel AP of cracks and of holes, and the accuracy of telling them apart, by seed."""
+    return {
+        "row": name,
+        "seeds": [
+            {
+                "seed": seed,
+                "metrics": {"pixel_ap": 0.5, "accuracy": accuracy},
+                "by_type": {"crack": {"pixel_ap": crack}, "hole": {"pixel_ap": hole}},
+            }
+            for seed, (crack, hole, accuracy) in enumerate(seeds)
+        ],
+    }
+
+
+def test_a_verdict_tells_each_type_and_how_well_types_are_told_apart() -> None:
+    """What was not measured before or after in a seed tells nothing in it."""
+    before = typed("real", (0.4, 0.2, None), (0.4, None, 0.5))
+    found = verdict([before, typed("real+paste", (0.5, 0.3, 0.8), (0.7, 0.3, 0.75))])
+    assert found is not None
+    assert found["by_type"]["crack"] == {"change": pytest.approx(0.2), "spread": pytest.approx(0.1 * 2**0.5)}
+    assert found["by_type"]["hole"] == {"change": pytest.approx(0.1), "spread": None}
+    assert found["accuracy"] == {"change": pytest.approx(0.25), "spread": None}
+    none = verdict([typed("real", (0.4, None, None)), typed("real+paste", (0.5, 0.3, 0.8))])
+    assert none is not None
+    assert (none["by_type"]["hole"], none["accuracy"]) == (None, None)
 
 
 def test_a_verdict_is_on_the_last_row_that_adds_pairs() -> None:

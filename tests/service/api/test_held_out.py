@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from redis import Redis
 
-from service.cli.files import held_out_pictures, pair_pictures
+from service.cli.files import held_out_pictures, pair_pictures, typed_pictures
 from service.client import Client
 from service.core import api_keys, object_keys
 from service.core.errors import UsageError
@@ -17,7 +17,19 @@ from service.core.object_keys import HELD_OUT, TRAINING_UPLOADS, Kind, Upload
 from service.core.records.store import RecordStore
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import trained
-from tests.service.api.uploads import Parts, encoded, held_out, mask, pairs, part, picture, sixteen_bit
+from tests.service.api.uploads import (
+    Parts,
+    encoded,
+    held_out,
+    mask,
+    pairs,
+    part,
+    picture,
+    sixteen_bit,
+    typed,
+    typed_held_out,
+    typed_pairs,
+)
 
 FORM = {"name": "scratches"}
 
@@ -126,6 +138,82 @@ def test_an_evaluation_needs_an_adapter_with_held_out_pairs(client: httpx2.Clien
     assert answer.json()["verdict"] is None
     missing = {"adapter_id": object_keys.new_id(Kind.ADAPTER), **asked}
     assert client.post("/v1/jobs", json=missing).json()["code"] == "adapter_not_found"
+
+
+TYPED_FORM = {"name": "tiles", "method": "anomalydiffusion"}
+
+
+def test_their_types_are_stored_and_counted(client: httpx2.Client, storage: ObjectStore) -> None:
+    parts = [*typed_pairs("crack", "break"), *typed_held_out("crack", "break")]
+    answer = client.post("/v1/adapters", data=TYPED_FORM, files=parts)
+    assert answer.status_code == 202, answer.text
+    asked = answer.json()["request"]
+    assert asked["held_out"] == {
+        "pairs": 2,
+        "normals": 0,
+        "defects": [{"name": "break", "pairs": 1}, {"name": "crack", "pairs": 1}],
+    }
+    assert asked["defects"] == [{"name": "break", "pairs": 2}, {"name": "crack", "pairs": 2}]
+    listed = json.loads(storage.get(object_keys.inputs(answer.json()["id"])))
+    for kind in ("held_out_images", "held_out_masks"):
+        assert [(each["defect"], each["name"]) for each in listed[kind]] == [("break", "a"), ("crack", "a")]
+
+
+WRONG_TYPES: dict[str, tuple[Parts, str, str]] = {
+    "not trained on": (
+        typed_held_out("crack", "break", "dent"),
+        "/held_out_images/dent",
+        "nothing to train on shows dent",
+    ),
+    "one is missing": (typed_held_out("crack"), "/held_out_images", "no photograph of break is held out"),
+    "some name theirs": (
+        [*typed_held_out("crack", "break"), *held_out(1, 200)],
+        "/held_out_images",
+        "some held-out files name a defect type and some do not",
+    ),
+    "no picture": (
+        [*typed_held_out("break"), typed("held_out_images", "crack", "x.png", b"text"), *typed_held_out("crack")[1:]],
+        "/held_out_images/crack/0",
+        "held out, crack: image x.png is not a PNG",
+    ),
+    "trained on": (
+        [*typed_held_out("crack", offset=0), *typed_held_out("break")],
+        "/held_out_images/crack/0",
+        "is the same picture as 000.png of the images",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TYPES)
+def test_a_mistake_among_their_types_is_refused_by_name(client: httpx2.Client, case: str) -> None:
+    parts, place, phrase = WRONG_TYPES[case]
+    answer = client.post("/v1/adapters", data=TYPED_FORM, files=[*typed_pairs("crack", "break"), *parts])
+    assert answer.status_code == 422
+    told = [error["detail"] for error in answer.json()["errors"] if error.get("pointer") == place]
+    assert any(phrase in detail for detail in told), answer.text
+
+
+def test_client_and_commands_send_their_types(address: str, redis: Redis, tmp_path: Path) -> None:
+    for name, (file, content, _) in [*typed_pairs("crack", "break"), *typed_held_out("crack", "break")]:
+        folder = tmp_path / name.replace("[", "/").removesuffix("]")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(content)
+    types = {name: (tmp_path / "images" / name, tmp_path / "masks" / name) for name in ("crack", "break")}
+    images, masks, _ = typed_pictures(types)
+    kept, _ = held_out_pictures(tmp_path / "held_out_images", tmp_path / "held_out_masks", None, list(types))
+    with Client(address, api_keys.create_key(redis, "client")) as client:
+        adapter = client.create_adapter(images, masks, held_out=kept, **TYPED_FORM)
+    found = (adapter.model_extra or {})["request"]["held_out"]["defects"]
+    assert found == [{"name": "break", "pairs": 1}, {"name": "crack", "pairs": 1}]
+
+
+def test_the_description_says_what_counts_as_a_part(client: httpx2.Client) -> None:
+    body = client.get("/openapi.json").json()["paths"]["/v1/adapters"]["post"]["requestBody"]
+    schema = body["content"]["multipart/form-data"]["schema"]
+    told = schema["properties"]["held_out_images[]"]["description"]
+    assert "Each counts as one part" in told
+    assert "without the names all types are measured together" in told
+    assert any(pattern.startswith("^held_out_images") for pattern in schema["patternProperties"])
 
 
 def test_client_and_commands_send_them(address: str, redis: Redis, tmp_path: Path) -> None:

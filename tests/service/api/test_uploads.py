@@ -20,7 +20,7 @@ from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api import uploads
 from tests.service.api.conftest import serving
-from tests.service.api.uploads import encoded, held_out, mask, pairs, part, picture, with_last
+from tests.service.api.uploads import encoded, held_out, mask, pairs, part, picture, typed, typed_pairs, with_last
 
 FORM = {"name": "scratches", "defect": "scratch", "object": "tile"}
 
@@ -431,21 +431,6 @@ def test_what_was_left_out_is_named_also_when_the_rest_is_refused(client: httpx2
     details = [error["detail"] for error in answer.json()["errors"]]
     assert "image tile_2.png is an empty file (0 bytes)" in details
     assert "left out of the images: ._tile_0.png (a hidden or system file)" in details
-
-
-def typed(kind: str, defect: str, name: str, content: bytes) -> uploads.Part:
-    return f"{kind}[{defect}]", (name, content, "application/octet-stream")
-
-
-def typed_pairs(*types: str, offset: int = 0) -> uploads.Parts:
-    """Two pairs of each type, of the same names in every type, as folders of their own have them."""
-    parts = []
-    for number, defect in enumerate(types):
-        for index in range(2):
-            seed = offset + 10 * number + index
-            parts.append(typed("images", defect, f"{index:03}.png", encoded(picture(seed))))
-            parts.append(typed("masks", defect, f"{index:03}.png", encoded(mask(seed % 20))))
-    return parts
 
 
 def test_the_types_of_an_upload_are_stored_and_shown(client: httpx2.Client, storage: ObjectStore) -> None:

@@ -50,6 +50,30 @@ def held_out(count: int = 1, offset: int = 100) -> Parts:
     return [*parts, part("held_out_normals", "fine.png", encoded(picture(offset - 1)))]
 
 
+def typed(kind: str, defect: str, name: str, content: bytes) -> Part:
+    return f"{kind}[{defect}]", (name, content, "application/octet-stream")
+
+
+def typed_pairs(*types: str, offset: int = 0) -> Parts:
+    """Two pairs of each type, of the same names in every type, as folders of their own have them."""
+    parts = []
+    for number, defect in enumerate(types):
+        for index in range(2):
+            seed = offset + 10 * number + index
+            parts.append(typed("images", defect, f"{index:03}.png", encoded(picture(seed))))
+            parts.append(typed("masks", defect, f"{index:03}.png", encoded(mask(seed % 20))))
+    return parts
+
+
+def typed_held_out(*types: str, offset: int = 100) -> Parts:
+    """A held-out pair of each type, all of the same name."""
+    parts = []
+    for number, defect in enumerate(types):
+        parts.append(typed("held_out_images", defect, "a.png", encoded(picture(offset + number))))
+        parts.append(typed("held_out_masks", defect, "a.png", encoded(mask(number))))
+    return parts
+
+
 def with_last(kind: str, content: bytes, name: str | None = None) -> Parts:
     """Good pairs, but for the last image or mask."""
     parts = pairs(3)

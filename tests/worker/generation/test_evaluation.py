@@ -28,7 +28,15 @@ from tests.support.servers import RedisServer, S3Server
 from tests.support.tiny_data import drawn_pair
 from tests.support.waiting import wait_until
 from tests.worker.ending import asked_to_end_at
-from tests.worker.stored import PAIRS, TINY_PROFILES, HeldOut, Service, dataset_by_library
+from tests.worker.stored import (
+    PAIRS,
+    TINY_PROFILES,
+    TYPES,
+    HeldOut,
+    Service,
+    dataset_by_library,
+    train_typed_by_library,
+)
 from tests.worker.test_cancel import WITHIN, cancelled_in
 from worker.generation.run import run_generation
 from worker.training.run import run_training
@@ -80,6 +88,41 @@ def test_the_verdict_is_in_record_and_dataset(service: Service, measurable: str)
     means = [row["mean"]["pixel_ap"] for row in told["rows"]]
     assert found["change"] == pytest.approx(means[1] - means[0])
     assert "seconds" not in json.dumps(told)
+
+
+@pytest.fixture(scope="module")
+def typed_library_adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_typed_by_library(base, tmp_path_factory.mktemp("typed"))
+
+
+def evaluated_types(service: Service, made: Path, held_out: HeldOut) -> dict[str, Any]:
+    """What a dataset of two types says of its evaluation."""
+    adapter = service.succeeded_adapter(made, held_out=held_out, types=TYPES)
+    asked = {"defects": {"break": 2, "crack": 2}, "evaluation": {"profile": "quick", "seeds": 2}}
+    job = service.create_job(adapter, 4, **asked)
+    run_generation(job, service.context(profiles=TINY_PROFILES))
+    told = description(service, job)["evaluation"]
+    assert told["verdict"] == verdict(succeeded(service, job))
+    return dict(told)
+
+
+def test_types_that_held_out_photographs_name_are_measured_apart(service: Service, typed_library_adapter: Path) -> None:
+    told = evaluated_types(service, typed_library_adapter, HeldOut(defects=["break", "crack"]))
+    before, after = told["rows"]
+    for kind in ("break", "crack"):
+        change = after["by_type"][kind]["pixel_ap"] - before["by_type"][kind]["pixel_ap"]
+        assert told["verdict"]["by_type"][kind]["change"] == pytest.approx(change)
+    change = after["mean"]["accuracy"] - before["mean"]["accuracy"]
+    assert told["verdict"]["accuracy"]["change"] == pytest.approx(change)
+    assert "note" not in told["verdict"]
+
+
+def test_types_that_are_measured_together_are_said_to_be(service: Service, typed_library_adapter: Path) -> None:
+    told = evaluated_types(service, typed_library_adapter, HeldOut())
+    assert "measured together" in told["verdict"]["note"]
+    assert told["verdict"]["note"] in told["notes"]
+    assert "by_type" not in told["verdict"]
+    assert "by_type" not in told["rows"][0]
 
 
 def test_without_one_the_dataset_is_the_librarys(
