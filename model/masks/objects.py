@@ -49,7 +49,9 @@ class Objects:
         """Find the product in the normal image of this name."""
         if name not in self.found:
             names = self._with_others(name)
-            self.found.update(zip(names, self._find([self.normals[each] for each in names]), strict=True))
+            images = [self.normals[each] for each in names]
+            for each, image, seen in zip(names, images, self._find(images), strict=True):
+                self.found[each] = by_backdrop(image) if seen is None else seen
         return self.found[name]
 
     def _with_others(self, name: str) -> list[str]:
@@ -78,17 +80,21 @@ def find_objects(net: U2Net, images: Sequence[ImageArray]) -> list[MaskArray]:
     scale = OBJECT_SIDE / max(height, width)
     size = max(32, round(width * scale)), max(32, round(height * scale))
     small = [np.asarray(Image.fromarray(image).resize(size)) for image in images]
-    found = [
-        seen if shows_object(seen) else by_backdrop(image, seen)
-        for image, seen in zip(small, u2net_masks(net, small), strict=True)
-    ]
-    return [np.asarray(Image.fromarray(each).resize((width, height))) for each in found]
+    return [np.asarray(Image.fromarray(found).resize((width, height))) for found in u2net_masks(net, small)]
 
 
-def by_backdrop(image: ImageArray, seen: MaskArray) -> MaskArray:
-    """Return what stands out from the backdrop, if that is an object; else what the network has seen."""
-    found = stands_out(image)
-    return found if found is not None and shows_object(found) else seen
+def by_backdrop(image: ImageArray) -> MaskArray | None:
+    """Find the product in a photograph without a defect as what stands out from its backdrop; None if nothing does.
+
+    A defect stands out from a surface, too, so photographs with one are left to the network.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, OBJECT_SIDE / max(height, width))
+    small = Image.fromarray(image).resize((max(1, round(width * scale)), max(1, round(height * scale))))
+    found = stands_out(np.asarray(small))
+    if found is None or not shows_object(found):
+        return None
+    return np.asarray(Image.fromarray(found).resize((width, height)))
 
 
 def whole_object(found: MaskArray) -> MaskArray:

@@ -107,8 +107,8 @@ Anywhere = Annotated[
 MatchDetail = Annotated[
     bool,
     described(
-        "Give defects that replace the surface the finest detail of real ones: grain and sharpness that the model's "
-        "size and autoencoder lose; without it they are smooth. Ours. Needs normals."
+        "Give defects the finest detail of real ones, which the model's size and autoencoder lose. "
+        "Without it, what replaces a surface is smooth. Ours. Needs normals."
     ),
 ]
 OnObject = Annotated[bool, described("Lay defects on the product, where one stands out from its background.")]

@@ -56,6 +56,7 @@ export default {
     min_visibility: "Kleinste Sichtbarkeit in Graustufen, auch wenn ein echter Fehler weniger hat.",
     min_visibility_ratio: "Kleinste Sichtbarkeit, als Vielfaches der des unscheinbarsten echten Fehlers, beide als Anteil der Helligkeit um den Fehler.",
     normal_guidance: "Wie weit Fehler von der guten Oberfläche weggerückt werden, die sie ersetzen; 1 lässt sie, wie das Modell sie zeichnet. Wenn Sie nichts wählen, gilt, was match_contrast im Training gefunden hat.",
+    match_detail: "Fehlern die feinste Zeichnung der echten geben, die Größe und Autoencoder des Modells verlieren. Sonst ist glatt, was eine Oberfläche ersetzt.",
     on_object: "Fehler auf den Gegenstand legen, wo sich einer vom Hintergrund abhebt.",
     prior_share: "Anteil der Gutteile an einem Stapel neben den aufgelegten Fehlern.",
     profile: "Größe der Detektoren und Länge ihres Trainings: `quick` braucht Minuten auf zwei Kernen, `cpu` länger, `paper` eine GPU.",

@@ -11,7 +11,6 @@ from tests.support.tiny_data import surface
 
 SIDE = 128
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE]
-EVERYWHERE = np.ones((SIDE, SIDE), np.bool_)
 
 
 def on_tray(product: np.ndarray, seed: int = 0, *, strip: bool = False) -> np.ndarray:
@@ -32,7 +31,9 @@ def test_a_product_on_a_tray_is_found(product: np.ndarray, *, strip: bool) -> No
     found = stands_out(on_tray(product, strip=strip))
     assert found is not None
     assert (found & product).sum() > 0.9 * (found | product).sum()
-    assert np.array_equal(by_backdrop(on_tray(product, strip=strip), EVERYWHERE), found)
+    large = by_backdrop(np.repeat(np.repeat(on_tray(product, strip=strip), 3, axis=0), 3, axis=1))
+    assert large is not None
+    assert (large[1::3, 1::3] == found).mean() > 0.97
 
 
 def test_dark_spots_of_a_product_belong_to_it() -> None:
@@ -54,7 +55,7 @@ def test_dark_spots_of_a_product_belong_to_it() -> None:
 )
 def test_nothing_stands_out_of_a_surface(image: np.ndarray) -> None:
     assert stands_out(image) is None
-    assert by_backdrop(image, EVERYWHERE) is EVERYWHERE
+    assert by_backdrop(image) is None
 
 
 def test_an_object_lies_before_a_background_or_is_whole_where_it_leaves_the_picture() -> None:

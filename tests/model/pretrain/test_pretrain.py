@@ -93,8 +93,8 @@ def test_it_loads_as_a_base_with_all_extras(work: Path, base: Base) -> None:
     assert (base.resolution, base.factor, base.latent_channels) == (32, 4, 4)
     assert base.scheduler["prediction_type"] == "v_prediction"
     assert base.interaction is not None
-    assert base.few_shot == PRESETS["cpu"].few_shot
-    assert base.sampling == PRESETS["cpu"].sampling
+    assert base.card["few_shot"] == PRESETS["cpu"].few_shot
+    assert base.card["sampling"] == PRESETS["cpu"].sampling
     assert base.filling is not None
     assert {name.partition(".")[0] for name in base.filling} == {"unet", "inpainting", "spatial", "words"}
     networks = load_mask_networks(base)
