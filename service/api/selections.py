@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.api import resources, schemas
 from service.api.auth import KeyId
@@ -41,6 +41,13 @@ MAX_JOBS = 32
 """Most jobs whose pairs one selection joins; a worker fetches the datasets of all of them."""
 
 
+def _written(at: object) -> object:
+    """Refuse numbers, which pydantic would take for seconds since 1970."""
+    if at is None or isinstance(at, str):
+        return at
+    raise ValueError('it must be a time such as "2026-11-28T10:15:00Z"')
+
+
 class Approval(BaseModel):
     """One approved pair."""
 
@@ -50,7 +57,9 @@ class Approval(BaseModel):
     job_id: Annotated[
         str | None, Field(max_length=40, description="Another job of the same adapter that it is from.")
     ] = None
-    at: Annotated[AwareDatetime | None, Field(description="When it was approved; now by default.")] = None
+    at: Annotated[
+        AwareDatetime | None, BeforeValidator(_written), Field(description="When it was approved; now by default.")
+    ] = None
     mask: Annotated[
         str | None,
         Field(

@@ -216,3 +216,11 @@ def test_the_page_is_served_with_a_strict_policy(client: httpx2.Client) -> None:
     assert httpx2.get(f"{root}/page/vendor/pico.css").status_code == 200
     folder = Path("service/page").resolve()
     assert httpx2.get(f"{root}/page/..%2f..%2f{folder.parent.name}/main.py").status_code == 404
+
+
+def test_a_time_is_written_out(service: Service, client: httpx2.Client, job: str) -> None:
+    body = {"reviewer": "Ada", "approved": [{"candidate": 0, "at": 0}]}
+    refused = client.post(f"/jobs/{job}/selections", json=body)
+    assert refused.status_code == 422
+    told = {error["pointer"]: error["detail"] for error in refused.json()["errors"]}
+    assert "2026-11-28T10:15:00Z" in told["/approved/0/at"], told
