@@ -79,14 +79,14 @@ class RealDetail:
 
 def learn_detail(crops: Sequence[Redrawn]) -> RealDetail | None:
     """Collect patches of real defects; None if no crop has room for one."""
-    total = sum(int(_shows(crop.mask).sum()) for crop in crops)
-    if not total:
+    shown = [(crop, shows) for crop in crops if (shows := _shows(crop.mask)).any()]
+    if not shown:
         return None
-    step = -(-total // MOST)
-    found = [(crop, np.argwhere(_shows(crop.mask))[::step]) for crop in crops]
-    smooth = np.concatenate([_patches(crop.smooth, corners) for crop, corners in found if len(corners)])
-    whole = np.concatenate([_patches(crop.image, corners) for crop, corners in found if len(corners)])
-    masks = np.concatenate([_patches(crop.mask[..., None], corners) for crop, corners in found if len(corners)])
+    step = -(-sum(int(shows.sum()) for _, shows in shown) // MOST)
+    found = [(crop, np.argwhere(shows)[::step]) for crop, shows in shown]
+    smooth = np.concatenate([_patches(crop.smooth, corners) for crop, corners in found])
+    whole = np.concatenate([_patches(crop.image, corners) for crop, corners in found])
+    masks = np.concatenate([_patches(crop.mask[..., None], corners) for crop, corners in found])
     return RealDetail(KDTree(_looks(smooth, masks)), whole - smooth)
 
 
