@@ -1,4 +1,4 @@
-// What a person decided on pairs: kept by the browser until the dataset is made, and as a file where somebody wants one.
+// What a person decided on pairs: kept by the browser, and as a file where somebody wants one.
 import { t } from "./texts.js";
 import { useState } from "./vendor/hooks.js";
 
@@ -10,7 +10,9 @@ export function stored(name, text) {
 // Decisions on a review's pairs: key of a pair → decision, time and new mask. `saved` is false where the browser's store is full.
 export function useDecisions(job) {
   const kept = `pairforge-review-${job}`;
-  const [decisions, setDecisions] = useState(() => new Map(JSON.parse(localStorage.getItem(kept) || "[]")));
+  const [decisions, setDecisions] = useState(() => {
+    try { return new Map(JSON.parse(localStorage.getItem(kept) || "[]")); } catch { return new Map(); }
+  });
   const [saved, setSaved] = useState(true);
   const change = (edit) => setDecisions((before) => {
     const next = new Map(before);
@@ -25,7 +27,7 @@ export function useDecisions(job) {
     }
   });
   const take = (others) => change((next) => others.forEach((decision, key) => next.set(key, decision)));
-  return { decisions, decide, take, saved, forget: () => localStorage.removeItem(kept) };
+  return { decisions, decide, take, saved };
 }
 
 // The pairs on which one decision was taken, as a selection's request has its `approved`.

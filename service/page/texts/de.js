@@ -24,7 +24,7 @@ export default {
   count_all: "{n} Paare zusammen.",
   created: "Angelegt",
   decisions: "Entscheidungen bisher",
-  decisions_help: "Dieser Browser behält sie, bis Sie den Datensatz erstellen. Eine Datei bringt sie in einen anderen Browser, zu Kollegen oder zu einem Skript.",
+  decisions_help: "Dieser Browser behält sie. Eine Datei bringt sie in einen anderen Browser, zu Kollegen oder zu einem Skript.",
   decisions_load: "Entscheidungen aus einer Datei laden",
   decisions_loaded: "Entscheidungen geladen: {n}.",
   decisions_save: "Entscheidungen als Datei speichern",

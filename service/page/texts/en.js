@@ -24,7 +24,7 @@ export default {
   count_all: "{n} pairs together.",
   created: "Created",
   decisions: "Decisions so far",
-  decisions_help: "This browser keeps them until you make the dataset. A file takes them to another browser, a colleague, or a script.",
+  decisions_help: "This browser keeps them. A file takes them to another browser, a colleague, or a script.",
   decisions_load: "Load decisions from a file",
   decisions_loaded: "Decisions loaded: {n}.",
   decisions_save: "Save the decisions as a file",

@@ -38,7 +38,7 @@ export function Review({ id }) {
   const [pairs, setPairs] = useState(null);
   const [error, setError] = useState(null);
   const [run, busy, refused] = useAction();
-  const { decisions, decide, take, saved, forget } = useDecisions(id);
+  const { decisions, decide, take, saved } = useDecisions(id);
   const [order, setOrder] = useState("made");
   const [filter, setFilter] = useState("all");
   const [outlines, setOutlines] = useState(true);
@@ -116,7 +116,6 @@ export function Review({ id }) {
     stored("pairforge-reviewer", reviewer);
     run(async () => {
       const made = await api.post(`jobs/${id}/selections`, selection());
-      forget();
       go(`#/jobs/${made.id}`);
     });
   };

@@ -576,6 +576,11 @@ def test_decisions_are_taken_to_another_browser_and_to_a_script_by_a_file(
         page.get_by_role("button", name="Make the dataset").click()
         expect(page.get_by_text("Waiting for a worker")).to_be_visible()
         by_page = page.url.rpartition("/")[2]
+        page.goto(f"{url}/#/jobs/{job}/review")  # a dataset that was only asked for may fail
+        expect(page.get_by_text("2 approved, 1 rejected, 1 open of 4")).to_be_visible()
+        page.evaluate(f"localStorage.setItem('pairforge-review-{job}', '[broken')")
+        page.reload()
+        expect(page.get_by_text("0 approved, 0 rejected, 4 open of 4")).to_be_visible()
         requests = [client.get(f"/jobs/{each}").json()["request"] for each in (made, by_page)]
         assert requests[0] == requests[1]
         lists = [json.loads(objects.get(object_keys.approved(each))) for each in (made, by_page)]
