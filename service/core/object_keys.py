@@ -17,7 +17,8 @@ from enum import StrEnum
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, which sorts like the numbers
 _LENGTH = 26
-_RANDOM_BITS = 80  # after 48 bits of milliseconds, as in a ULID
+_NANOSECOND_BITS = 20  # after 48 bits of milliseconds, as in a ULID
+_RANDOM_BITS = 60
 
 
 class Kind(StrEnum):
@@ -52,8 +53,9 @@ _ID = re.compile(rf"(adp|job)_[{_ALPHABET}]{{{_LENGTH}}}")
 
 
 def new_id(kind: Kind) -> str:
-    """Make an id that is greater than those made in earlier milliseconds."""
-    number = (time.time_ns() // 1_000_000 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
+    """Make an id that is greater than those made in earlier nanoseconds."""
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    number = (milliseconds << _NANOSECOND_BITS | nanoseconds) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
     digits = (_ALPHABET[number >> 5 * place & 31] for place in reversed(range(_LENGTH)))
     return f"{_PREFIXES[kind]}_{''.join(digits)}"
 
