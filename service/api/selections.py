@@ -53,7 +53,9 @@ class Approval(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    candidate: Annotated[int, Field(ge=0, le=99_999_999, description="Its `candidate` in the list of pairs.")]
+    candidate: Annotated[
+        int, Field(strict=True, ge=0, le=99_999_999, description="Its `candidate` in the list of pairs.")
+    ]
     job_id: Annotated[
         str | None, Field(max_length=40, description="Another job of the same adapter that it is from.")
     ] = None

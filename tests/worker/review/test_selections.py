@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import pytest
 from PIL import Image
 
 from service.api.page import Options
@@ -224,3 +225,10 @@ def test_a_time_is_written_out(service: Service, client: httpx2.Client, job: str
     assert refused.status_code == 422
     told = {error["pointer"]: error["detail"] for error in refused.json()["errors"]}
     assert "2026-11-28T10:15:00Z" in told["/approved/0/at"], told
+
+
+@pytest.mark.parametrize("candidate", [False, "0", 0.5])
+def test_a_candidate_is_a_whole_number(service: Service, client: httpx2.Client, job: str, candidate: object) -> None:
+    refused = client.post(f"/jobs/{job}/selections", json={"reviewer": "Ada", "approved": [{"candidate": candidate}]})
+    assert refused.status_code == 422
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["/approved/0/candidate"]
