@@ -57,7 +57,7 @@ def resolve_sampling(
     Raises:
         UsageError: if values are invalid, or there are no normals; names each.
     """
-    wanted = ("steps", "scheduler", "precision")
+    wanted = ("steps", "faint_guidance", "scheduler", "precision")
     recommended = {name: base.sampling[name] for name in wanted if name in base.sampling}
     suited = {"guidance_scale": 1.0, "precision": "bf16" if base.device.type == "cuda" else "fp32"}
     matched = {name: card[name] for name in (MATCHED,) if card is not None and name in card}

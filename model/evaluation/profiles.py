@@ -13,7 +13,7 @@ from service.core.strict_json import to_json
 COMPARED = ("real", "copy-paste", "dualanodiff", "real+copy-paste", "real+dualanodiff")
 EVERY_ROW = (
     *("real", "copy-paste", "perlin", "raw-sketch", "no-lora", "dualanodiff", "no-saim", "bcm", "checks-off"),
-    *("anomalydiffusion", "no-spatial", "no-reweighting", "no-detail"),
+    *("anomalydiffusion", "no-spatial", "no-reweighting", "pushed-alike", "no-detail"),
     *("real+copy-paste", "real+perlin", "real+raw-sketch", "real+anomalydiffusion", "real+dualanodiff"),
 )
 

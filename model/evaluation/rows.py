@@ -52,6 +52,12 @@ SOURCES: dict[str, Source] = {
         sampling={"reweighting": False},
         adapter="anomalydiffusion",
     ),
+    "pushed-alike": Source(
+        "AnomalyDiffusion, pushed alike everywhere",
+        "anomalydiffusion",
+        sampling={"faint_guidance": 1.0},
+        adapter="anomalydiffusion",
+    ),
     "no-detail": Source(
         "AnomalyDiffusion without real detail",
         "anomalydiffusion",

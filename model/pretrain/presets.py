@@ -89,6 +89,7 @@ SAMPLING: dict[str, Any] = {
     "steps": 15,
     "guidance_scale": 1.5,
     "strength": 0.95,
+    "faint_guidance": 2.0,
     "precision": "bf16",
 }
 

@@ -6,7 +6,8 @@ Before every step, what lies outside the mask m is replaced by the noised normal
 
 and once more after the last step, which the released code leaves out. The paper's s is 1. A small base draws defects
 fainter than real ones; s > 1 pushes them away from the normal z_0 that they replace, as classifier-free guidance pushes
-away from the unconditional prediction, but without a second pass.
+away from the unconditional prediction, but without a second pass. Where a defect is fainter than elsewhere in its mask,
+s can be larger, so that it is not lost there.
 
 A mask that is larger than the model's window is seen through several windows; their predictions are averaged where they
 overlap, at every step (MultiDiffusion, Bar-Tal et al. 2023; see `model.diffusion.tiling`), so that one defect comes of
@@ -26,7 +27,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from model.anomalydiffusion.inpainting import shown_channels
-from model.anomalydiffusion.reweighting import Reweighting, attention_weights
+from model.anomalydiffusion.reweighting import Reweighting, attention_weights, faint_gains
 from model.data.pixels import to_pixels
 from model.data.windows import Canvas
 from model.diffusion.noise_schedule import NoiseSchedule
@@ -194,8 +195,11 @@ def _step(painter: Painter, filling: Filling, noisy: Tensor, windows: Tensor, ti
     schedule, step = painter.schedule, timestep.long()[None]
     prediction = filling.tiling.join(windows)
     clean = schedule.predict_clean(noisy[None], prediction, step)
-    blended = filling.normal + painter.config.normal_guidance * filling.inside * (clean - filling.normal)
-    if painter.config.reweighting:
+    config, push = painter.config, filling.inside * painter.config.normal_guidance
+    if config.faint_guidance > 1:
+        push = push * faint_gains(clean[0], filling.normal, filling.inside, config.faint_guidance)
+    blended = filling.normal + push * (clean - filling.normal)
+    if config.reweighting:
         filling.weights = attention_weights(blended[0], filling.normal, filling.inside)
     prediction = schedule.prediction_of(noisy[None], blended, step)
     stepped = filling.scheduler.step(prediction, timestep, filling.latents[None], **filling.extra)

@@ -145,6 +145,15 @@ class AnomalySamplingConfig:
             le=5,
         ),
     ] = 1.0
+    faint_guidance: Annotated[
+        FiniteFloat,
+        described(
+            "How many times as far, at most, a defect is pushed where it is fainter than elsewhere in its mask; 1 "
+            "pushes it alike everywhere. Our addition: a small base draws a long defect in pieces.",
+            ge=1,
+            le=5,
+        ),
+    ] = 1.0
     scheduler: Scheduler = "dpmsolver++"
     batch: SamplingBatch = 8
     reweighting: Annotated[

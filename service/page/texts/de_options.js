@@ -26,6 +26,7 @@ export default {
     early_stop: "Ab 5 Paaren und 501 Schritten ein Paar zurückhalten und die Gewichte behalten, die es am besten vorhersagen. Das Training endet, wenn es nicht mehr besser wird. Unser Zusatz; der Artikel trainiert bis zum letzten Schritt.",
     embedding_lr: "Lernrate der Wortvektoren des Fehlers. Die 0,02 der Autoren gelten für einen anderen Textkodierer.",
     encoder_lr: "Lernrate des Kodierers der Masken.",
+    faint_guidance: "Wievielmal so weit ein Fehler höchstens weggerückt wird, wo er schwächer ist als sonst in seiner Maske; 1 rückt ihn überall gleich weit. Unser Zusatz: ein kleines Basismodell zeichnet lange Fehler in Stücken.",
     fill_rank: "Rang einer LoRA, die Masken zu füllen lernt, 0 für keine. Unser Zusatz: im Artikel bleibt das Basismodell, wie es ist, und ein kleines kann einen Fehler nicht aus Worten allein zeichnen.",
     flip_horizontal: "Links und rechts zufällig spiegeln. Aus für Teile, die nicht spiegelgleich sind.",
     flip_vertical: "Oben und unten zufällig spiegeln. Aus für Teile mit einem oberen Ende.",

@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.config import resolve_sampling
 from model.anomalydiffusion.sampling.masks import usable
 from model.anomalydiffusion.sampling.sampler import FADE, lay_defect, prepare_sampling
 from model.data.placement import NormalImage
@@ -79,6 +80,15 @@ def test_less_normal_guidance_keeps_defects_near_the_normal(adapter: AnomalyDiff
     change, less = (np.abs(candidate.image.astype(int) - photograph) for candidate in (plain, weak))
     assert np.array_equal(plain.mask, weak.mask)
     assert 0 < less[plain.mask].mean() < 0.75 * change[plain.mask].mean()
+
+
+def test_faint_places_are_pushed_farther_where_asked_or_recommended(adapter: AnomalyDiffusionAdapter) -> None:
+    plain, pushed = (sampled(adapter, 0, 4, faint_guidance=gain) for gain in (1.0, 3.0))
+    assert [np.array_equal(one.mask, other.mask) for one, other in zip(plain, pushed, strict=True)] == [True] * 4
+    assert not same(plain, pushed)
+    advised = replace(adapter.base, card={"sampling": {"faint_guidance": 3.0}})
+    assert resolve_sampling(advised, {}, has_normals=True).faint_guidance == 3.0
+    assert resolve_sampling(adapter.base, {}, has_normals=True).faint_guidance == 1.0
 
 
 def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionAdapter) -> None:

@@ -69,7 +69,10 @@ def test_the_options_of_every_source_are_options_of_its_method() -> None:
 
 def test_only_the_method_itself_is_checked() -> None:
     checked = {name for name, source in SOURCES.items() if source.limits != UNCHECKED}
-    assert checked == {"dualanodiff", "no-saim", "bcm", "anomalydiffusion", "no-spatial", "no-reweighting", "no-detail"}
+    assert checked == {
+        *("dualanodiff", "no-saim", "bcm", "anomalydiffusion", "no-spatial", "no-reweighting", "pushed-alike"),
+        "no-detail",
+    }
 
 
 def test_sources_that_share_an_adapter_would_train_it_alike() -> None:
