@@ -13,7 +13,7 @@ from celery import Celery
 from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from model.runtime import switches
-from model.runtime.threads import wait_asleep
+from model.runtime.threads import limit_spinning
 from service.core.connections import connect
 from service.core.messaging import celery_config
 from service.core.settings import Settings, load_settings
@@ -40,7 +40,7 @@ def make_app(settings: Settings) -> Celery:
 
 
 switches.check()
-wait_asleep()  # children inherit it
+limit_spinning()  # children inherit it
 app = make_app(load_settings())
 
 _heartbeat: list[Heartbeat] = []

@@ -8,7 +8,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line. The process exits with 0, or with a code of `model.cli.session`."""
     from model.cli.app import app
-    from model.runtime.threads import wait_asleep
+    from model.runtime.threads import limit_spinning
 
-    wait_asleep()
+    limit_spinning()
     app(prog_name="pairforge")

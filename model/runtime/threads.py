@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 
-ASLEEP = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}
+BRIEFLY = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}
 """Environment variables of GNU's and of Intel's and LLVM's OpenMP, which each reads when it is loaded."""
 
 
-def wait_asleep() -> None:
+def limit_spinning() -> None:
     """Let threads wait asleep after a short spin, unless the user has chosen; call it before torch is imported."""
-    if not ASLEEP.keys() & os.environ.keys():
-        os.environ.update(ASLEEP)
+    if not BRIEFLY.keys() & os.environ.keys():
+        os.environ.update(BRIEFLY)

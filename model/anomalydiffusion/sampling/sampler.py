@@ -101,8 +101,8 @@ def lay_defect(
     generated: NDArray[np.float32],
     reconstructed: NDArray[np.float32],
     mask: MaskArray,
-    detail: RealDetail | None = None,
-    seed: int = 0,
+    detail: RealDetail | None,
+    seed: int,
 ) -> ImageArray:
     """Lay what was generated on a photograph, see `model.data.laying`.
 
@@ -113,6 +113,8 @@ def lay_defect(
         image: `(H, W, 3)` uint8.
         generated, reconstructed: `(h, w, 3)`, grey levels.
         mask: `(H, W)` bool, the defect on the photograph.
+        detail: of real defects of the type; None to add none.
+        seed: of the candidate.
     """
     top, left, bottom, right = canvas.box
     window = np.s_[top:bottom, left:right]

@@ -107,7 +107,7 @@ def test_what_is_laid_ends_with_the_mask() -> None:
     mask[16:48, 16:48] = True
     canvas = make_canvas(image, mask, 1.0, 64, 4, np.random.default_rng(0))
     dark = np.full((64, 64, 3), 20, np.float32)
-    laid = lay_defect(image, canvas, dark, image.astype(np.float32), mask)
+    laid = lay_defect(image, canvas, dark, image.astype(np.float32), mask, None, 0)
     assert np.abs(laid[20:44, 20:44].astype(int) - 20).max() <= 1
     assert np.array_equal(laid[:14], image[:14])
 
