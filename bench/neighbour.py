@@ -22,7 +22,7 @@ from pathlib import Path
 from bench.machine import MODEL, machine
 from bench.sides import ROOT, Service
 from model.pretrain.procedural.samples import DEFECT, OBJECT, SAMPLES
-from model.runtime.threads import ASLEEP
+from model.runtime.threads import BRIEFLY
 from service.core.strict_json import to_json
 from service.embedded.processes import marked
 from service.embedded.stack import Stack, StackOptions
@@ -121,7 +121,7 @@ def _busy() -> Iterator[None]:
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return this environment without what the benchmark's own start has set, and with these variables."""
-    inherited = {name: value for name, value in os.environ.items() if name not in {*ASLEEP, "OMP_NUM_THREADS"}}
+    inherited = {name: value for name, value in os.environ.items() if name not in {*BRIEFLY, "OMP_NUM_THREADS"}}
     return {**inherited, **variables}
 
 
