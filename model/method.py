@@ -75,6 +75,9 @@ class Adapter(Protocol):
     def resolution(self) -> int:
         """Side of the square that the model sees, pixels."""
 
+    def references_of(self, defect: str | None) -> list[Pair]:
+        """Return the references of a defect type; None stands for the only one."""
+
 
 class DecodedPair(Protocol):
     """A sampled pair that is complete except for work that needs no network."""

@@ -32,11 +32,12 @@ from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskWords, new_mask_words
 from model.anomalydiffusion.model import FILL_ADAPTER, AnomalyDiffusionModel, build_model
 from model.data import references
+from model.data.crops import DEFECTS_PER_PAIR, find_defects
 from model.data.placement import Placement
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE, contiguous, load_lora, load_module, read_weights, under
 from model.training.early_stopping import TrainingResult
-from model.types import MaskArray, Pair, is_grey
+from model.types import ImageArray, MaskArray, Pair, is_grey
 from service.core.atomic_write import atomic_folder
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalyTrainingConfig
@@ -72,6 +73,39 @@ class AnomalyDiffusionAdapter:
     references: list[Pair]
     placements: list[Placement]
     mask_words: MaskWords | None = None
+
+    def crops(self) -> list[range]:
+        """Return the numbers of the references of each real mask."""
+        counts = [min(len(find_defects(real.mask)[1]), DEFECTS_PER_PAIR) for real in self.masks]
+        ends = np.cumsum(counts).tolist()
+        return [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
+
+    def references_of(self, defect: str | None) -> list[Pair]:
+        """Return the references of a defect type; all of them without one."""
+        if defect is None:
+            return self.references
+        kind = self.model.types.index(defect)
+        own = [crops for real, crops in zip(self.masks, self.crops(), strict=True) if real.kind == kind]
+        return [self.references[number] for crops in own for number in crops]
+
+    def photograph(self, number: int, crops: range) -> tuple[ImageArray, MaskArray]:
+        """Return a real photograph as far as the adapter has kept it.
+
+        Args:
+            number: of the real mask.
+            crops: of its references.
+
+        Returns:
+            `(H, W, 3)` uint8, and `(H, W)` bool, where it is unknown.
+        """
+        height, width = self.masks[number].mask.shape
+        image, unknown = np.zeros((height, width, 3), np.uint8), np.ones((height, width), np.bool_)
+        for crop in crops:
+            place = self.placements[crop]
+            left, top = round(place.x * (width - place.side)), round(place.y * (height - place.side))
+            window = np.s_[top : top + place.side, left : left + place.side]
+            image[window], unknown[window] = self.references[crop].image, False
+        return image, unknown
 
     @property
     def base(self) -> Base:

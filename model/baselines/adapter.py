@@ -48,6 +48,10 @@ class BaselineAdapter:
         """Return the side of the square that the base sees, pixels."""
         return self.config.resolution
 
+    def references_of(self, defect: str | None) -> list[Pair]:
+        """Return all references."""
+        return self.references
+
     @property
     def grey(self) -> bool:
         """Return whether the real photographs have no colour."""

@@ -14,7 +14,7 @@ from model.baselines.blending import lay
 from model.baselines.sampler import Draft
 from model.data.copy_paste import GAINS, draw_copy_paste
 from model.data.crops import canvas_side, resize_image
-from model.data.cutout import changed, cut_out, draw_start, overlap, window_around
+from model.data.cutout import changed, cut_out, draw_start, find_bounds, overlap, window_around
 from model.data.placement import draw_anchor, inner_border, paste, place_part
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.baselines import CopyPasteConfig
@@ -39,7 +39,9 @@ def _copy(draft: Draft, settings: CopyPasteConfig) -> Candidate:
     flips, mirror = scene.adapter.config.flips, rng.random(2) < 0.5
     mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
     cutout = changed(cut_out(pair, mirrored, rng), normal.image.shape, rng)
-    start = draw_start(cutout, normal.image.shape, scene.product_in(normal), rng)
+    product = scene.product_in(normal)
+    bounds = find_bounds(cutout, normal.image.shape, nearby=product is None)
+    start = draw_start(cutout, normal.image.shape, bounds, product, rng)
     here, there = overlap(cutout.mask.shape, normal.image.shape, start)
     patch, mask, others = cutout.image[here], cutout.mask[here], cutout.others[here]
     picture = normal.image[there]

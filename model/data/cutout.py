@@ -48,6 +48,9 @@ TRIES, ON_PRODUCT = 64, 0.98
 
 _Value = TypeVar("_Value", bound=np.generic)
 
+Starts = NDArray[np.int_]
+"""`(n, 2)` or `(2,)`, where in a picture the first row and column of a cut-out lie."""
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -73,7 +76,7 @@ class Cutout:
     Attributes:
         image: `(h, w, 3)`, 0–255.
         mask: `(h, w)` bool, the defect.
-        others: `(h, w)` bool, all defects there, this one included.
+        others: `(h, w)` bool, all defects there, this one included, and what is not known of the photograph.
         touches: per axis (rows, columns): -1 for a defect at the photograph's first row or column, 1 at its last, 0 at
             neither. On that side the cut-out ends at the photograph's border.
         place: per axis, where the defect lay in the photograph, from 0 at the first row or column to 1 at the last.
@@ -88,11 +91,37 @@ class Cutout:
     spans: NDArray[np.int_]
 
 
-def cut_out(pair: Pair, mirrored: tuple[bool, bool], rng: np.random.Generator) -> Cutout:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where a cut-out may start in a picture; one at its photograph's border starts at the same border.
+
+    Attributes:
+        low, high: `(2,)`, the first and last row and column.
+        fixed: `(2,)` bool, whether it may start at `ends` alone.
+    """
+
+    low: Starts
+    high: Starts
+    fixed: NDArray[np.bool_]
+    ends: Starts
+
+    def kept(self, starts: Starts) -> Starts:
+        """Move starts to where they may be."""
+        return np.where(self.fixed, self.ends, starts.clip(self.low, self.high))
+
+    def draw(self, rng: np.random.Generator, count: int) -> Starts:
+        """Draw starts, `(count, 2)`."""
+        return self.kept(rng.integers(self.low, self.high + 1, (count, 2)))
+
+
+def cut_out(
+    pair: Pair, mirrored: tuple[bool, bool], rng: np.random.Generator, unknown: MaskArray | None = None
+) -> Cutout:
     """Cut a defect out: all of the photograph's defects, or one group of parts, larger ones more often; never specks.
 
     Args:
         mirrored: whether horizontally, and vertically.
+        unknown: `(H, W)` bool, where the photograph means nothing; None for nowhere.
     """
     image, mask = _mirror(pair.image, mirrored), _mirror(pair.mask, mirrored)
     labels, defects = find_defects(mask)
@@ -105,11 +134,12 @@ def cut_out(pair: Pair, mirrored: tuple[bool, bool], rng: np.random.Generator) -
     before = np.where(touches == -1, 0, SURROUNDINGS)
     after = np.where(touches == 1, 0, SURROUNDINGS)
     padding = list(zip(before, after, strict=True))
+    others = mask if unknown is None else mask | _mirror(unknown, mirrored)
     box = tuple(slice(int(a), int(b + extra)) for a, b, extra in zip(low, high, before + after, strict=True))
     return Cutout(
         np.pad(image, [*padding, (0, 0)], mode="edge")[box].astype(np.float32),
         np.pad(chosen, padding)[box],
-        np.pad(mask, padding)[box],
+        np.pad(others, padding)[box],
         touches,
         low / np.maximum(shape - (high - low), 1),
         np.where(at_start & at_end, shape, 0),
@@ -216,35 +246,47 @@ def _scale(cutout: Cutout, shape: NDArray[np.int_], sizes: tuple[float, float], 
     return max(sizes[0], min(drawn, float((shape / extent).min())))
 
 
-def draw_start(
+def find_bounds(
     cutout: Cutout,
     shape: tuple[int, ...],
-    product: MaskArray | None,
-    rng: np.random.Generator,
     within: tuple[int, int, int, int] | None = None,
-) -> NDArray[np.int_]:
-    """Draw where in a picture the cut-out's first row and column lie, so that its defect lies inside.
+    *,
+    nearby: bool = False,
+) -> Bounds:
+    """Find where a cut-out may start in a picture so that its defect lies inside.
 
     Args:
         shape: height and width of the picture.
-        product: `(H, W)` bool, where it should lie; None where nothing is known.
-        within: top, left, bottom and right of a box that it should lie in, as far as it fits; None for the whole
-            picture.
+        within: top, left, bottom and right of a box that the defect should lie in, as far as it fits; None for the
+            whole picture.
+        nearby: whether it stays near where it lay in its photograph.
     """
     size, places = np.array(shape[:2]), np.argwhere(cutout.mask)
     low, high = 1 - places.min(0), size - 2 - places.max(0)
     low, high = np.minimum(low, high), np.maximum(low, high)
     inside = low, high
-    if product is None:
+    if nearby:
         wanted = cutout.place + np.array([[-NEARBY], [NEARBY]])
         low, high = (low + np.clip(wanted, 0, 1) * (high - low)).round().astype(int)
     if within is not None:
         first, last = np.array(within[:2]) - places.min(0), np.array(within[2:]) - 1 - places.max(0)
         low, high = (np.clip(each, *inside) for each in (np.minimum(first, last), np.maximum(first, last)))
     ends = np.where(cutout.touches == 1, size - cutout.mask.shape, 0)
+    return Bounds(low, high, cutout.touches != 0, ends)
 
-    def draw_one() -> tuple[float, NDArray[np.int_]]:
-        start = np.where(cutout.touches != 0, ends, rng.integers(low, high + 1))
+
+def draw_start(
+    cutout: Cutout, shape: tuple[int, ...], bounds: Bounds, product: MaskArray | None, rng: np.random.Generator
+) -> Starts:
+    """Draw where a cut-out starts in a picture, `(2,)`.
+
+    Args:
+        shape: height and width of the picture.
+        product: `(H, W)` bool, where the defect should lie; None where nothing is known.
+    """
+
+    def draw_one() -> tuple[float, Starts]:
+        start = bounds.draw(rng, 1)[0]
         if product is None:
             return 1.0, start
         here, there = overlap(cutout.mask.shape, shape, start)
@@ -254,7 +296,7 @@ def draw_start(
 
 
 def overlap(
-    patch: tuple[int, ...], picture: tuple[int, ...], start: NDArray[np.int_]
+    patch: tuple[int, ...], picture: tuple[int, ...], start: Starts
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return the slices of a patch and of a picture where they overlap, if the patch starts there."""
     here, there = [], []

@@ -69,6 +69,10 @@ class DualAnoDiffAdapter:
         """Return the side of the model's square images, pixels."""
         return self.model.config.resolution
 
+    def references_of(self, defect: str | None) -> list[Pair]:
+        """Return all references."""
+        return self.references
+
 
 def make_references(pairs: Sequence[Pair], config: TrainingConfig) -> tuple[list[Pair], list[Placement]]:
     """Crop every image's largest defects at their own scale, drawn from `config.seed`; also returns their positions."""

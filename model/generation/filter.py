@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from model.adapter_card import types_of
 from model.data.crops import resize_image, resize_mask
 from model.diffusion.base import dtype_of
 from model.generation.request import GenerationRequest
@@ -73,19 +74,25 @@ COPIES = frozenset({RejectReason.COPY_OF_REAL, RejectReason.COPY_OF_ACCEPTED})
 
 
 class CandidateFilter:
-    """Decides which candidates become part of the dataset, one by one in the order of their indices."""
+    """Decides which candidates become part of the dataset, one by one in the order of their indices.
+
+    Every defect type has limits of its own, measured on its real defects.
+    """
 
     def __init__(self, request: GenerationRequest) -> None:
-        anchored = request.settings.anchored
-        reals = gate_references(request.adapter, anchored=anchored)
         self._forgiven = COPIES if method_of(request.adapter).copies else frozenset()
         self._objects = None
         if request.object_net is not None:
             net = for_inference(request.object_net, dtype_of(request.settings.precision))
             self._objects = Objects(net, request.normals)
-        self._gate = QualityGate(
-            reals, request.limits, normals=request.normals, real_objects=[] if anchored else self._products(reals)
-        )
+        types: Sequence[str | None] = types_of(request.adapter.card)
+        self._gates = {name: self._new_gate(request, name) for name in (types if len(types) > 1 else [None])}
+
+    def _new_gate(self, request: GenerationRequest, defect: str | None) -> QualityGate:
+        anchored = request.settings.anchored
+        reals = gate_references(request.adapter, defect, anchored=anchored)
+        products = [] if anchored else self._products(reals)
+        return QualityGate(reals, request.limits, normals=request.normals, real_objects=products)
 
     def _products(self, reals: Sequence[Pair]) -> list[MaskArray | None]:
         """Find the product in each real pair's image."""
@@ -95,26 +102,30 @@ class CandidateFilter:
 
     def verdict(self, candidate: Candidate) -> Verdict:
         """Check the next candidate; the measured values are added to its scores."""
+        gate = self._gates[candidate.defect]
         with stage("check"):
             found = self._objects.in_candidate(candidate) if self._objects is not None else None
-            verdict = self._gate.check(candidate, found)
+            verdict = gate.check(candidate, found)
         reasons = tuple(reason for reason in verdict.reasons if reason not in self._forgiven)
         verdict = replace(verdict, accepted=not reasons, reasons=reasons)
         candidate.scores.update(verdict.scores)
         if verdict.accepted:
-            self._gate.accept(candidate)
+            gate.accept(candidate)
         return verdict
 
     def remember(self, candidate: Candidate) -> None:
         """Remember a pair that was accepted earlier, without using its `part`, so that copies of it are found."""
-        self._gate.accept(candidate)
+        self._gates[candidate.defect].accept(candidate)
 
 
-def gate_references(adapter: Adapter, *, anchored: bool) -> list[Pair]:
-    """Return the real crops at the candidates' scale: their own if anchored, otherwise the model's resolution."""
+def gate_references(adapter: Adapter, defect: str | None = None, *, anchored: bool) -> list[Pair]:
+    """Return a defect type's real crops at the candidates' scale: their own if anchored, or the model's resolution.
+
+    Args:
+        defect: None for an adapter of a single type.
+    """
+    reals = adapter.references_of(defect)
     if anchored:
-        return adapter.references
+        return reals
     side = adapter.resolution
-    return [
-        Pair(pair.name, resize_image(pair.image, side), resize_mask(pair.mask, side)) for pair in adapter.references
-    ]
+    return [Pair(pair.name, resize_image(pair.image, side), resize_mask(pair.mask, side)) for pair in reals]

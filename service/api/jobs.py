@@ -44,6 +44,10 @@ _EXAMPLE = {"adapter_id": "adp_01k0000000000000000000000a", "num_pairs": 8, "for
 _TYPED = {"adapter_id": _EXAMPLE["adapter_id"], "defects": {"crack": 8, "break": 4}}
 _PLACED = {**_EXAMPLE, "region": [0, 0.5, 0.5, 1], "sizes": [0.5, 1], "on_object": True}
 _OUTLINED = {**_EXAMPLE, "placements": [{"polygon": [[0.2, 0.3], [0.6, 0.32], [0.4, 0.4]], "normal": "good_1.png"}]}
+_BAR = "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAAF0lEQVR42mNgoA74/4GBiYGBAYmgDgAAq7gB9o6pwqQAAAAASUVORK5CYII="
+"""A bar on 32 × 32 pixels, as base64 of a PNG; yours is of your good part's size."""
+
+_DRAWN = {**_EXAMPLE, "placements": [{"mask": _BAR, "normal": "good_1.png", "defect": "crack"}]}
 _BOUNDED = {
     **_EXAMPLE,
     "allowed": [{"polygon": [[0, 0.5], [1, 0.5], [1, 1], [0, 1]]}],
@@ -64,7 +68,7 @@ _EVALUATED = {**_EXAMPLE, "num_pairs": 64, "evaluation": {"profile": "quick", "s
             *("unsupported_media_type", "invalid_request", "quota_exceeded", "rate_limited", "idempotency_key_reused"),
         ),
     },
-    openapi_extra=documented_body(JobRequest, _EXAMPLE, _TYPED, _PLACED, _OUTLINED, _BOUNDED, _EVALUATED),
+    openapi_extra=documented_body(JobRequest, _EXAMPLE, _TYPED, _PLACED, _OUTLINED, _DRAWN, _BOUNDED, _EVALUATED),
 )
 async def create_job(
     request: Request,

@@ -10,13 +10,14 @@ from PIL import Image
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
-from model.data.cutout import ON_PRODUCT, Changes, changed, cut_out, draw_start, overlap
+from model.data.cutout import ON_PRODUCT, Changes, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.drawing import draw_best
 from model.data.placement import NormalImage
 from model.data.places import GivenMask, Places, fitting
+from model.data.surroundings import UNLIKE, blurred, find_alike, surroundings
 from model.data.type_plan import TypePlan
 from model.masks.objects import Objects
-from model.types import MaskArray, Pair
+from model.types import ImageArray, MaskArray, Pair
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 
@@ -59,6 +60,7 @@ class MaskSource:
     Attributes:
         objects: finds products in the normals; None without a network.
         places: what the user says about places.
+        crops: numbers of the references of each real mask.
         plan: the type of each candidate; None where the adapter has a single one.
         generator: draws new masks; None to change real ones.
     """
@@ -68,6 +70,7 @@ class MaskSource:
     normals: Sequence[NormalImage]
     objects: Objects | None
     places: Places
+    crops: Sequence[range]
     plan: TypePlan | None = None
     generator: MaskGenerator | None = None
 
@@ -105,13 +108,15 @@ class MaskSource:
         """
         wanted = self._wanted(normal)
         product = self._product(normal)
+        seen = None if self.settings.anywhere else blurred(normal.image)
 
         def draw_one() -> tuple[float, MaskArray]:
             if self.generator is None:
-                mask = self._changed_real(normal, kind, wanted, product, rng)
+                mask, unlikeness = self._changed_real(normal, kind, wanted, product, seen, rng)
             else:
                 mask = spread(self.generator.draw(kind, int(rng.integers(2**62))), normal.image.shape, rng)
-            return usable(mask, wanted, product), mask
+                unlikeness = 0.0
+            return usable(mask, wanted, product) / (1 + max(unlikeness - UNLIKE, 0)), mask
 
         mask = draw_best(draw_one, ON_PRODUCT, TRIES if self.generator is None else DRAWN_TRIES)
         if usable(mask, wanted, product) < KEPT:
@@ -125,28 +130,42 @@ class MaskSource:
         kind: int,
         wanted: MaskArray | None,
         product: MaskArray | None,
+        seen: ImageArray | None,
         rng: np.random.Generator,
-    ) -> MaskArray:
-        """Mirror, turn, scale, bend and move a real mask of a defect type."""
-        own = [real for real in self.adapter.masks if real.kind == kind]
-        real = own[int(rng.integers(len(own)))].mask
+    ) -> tuple[MaskArray, float]:
+        """Mirror, turn, scale, bend and move a real mask of a defect type.
+
+        Args:
+            seen: the photograph, blurred, to look for surroundings like the real ones; None not to.
+
+        Returns:
+            Also how unlike the surroundings are, see `model.data.surroundings`.
+        """
+        own = [number for number, real in enumerate(self.adapter.masks) if real.kind == kind]
+        chosen = own[int(rng.integers(len(own)))]
         flips, mirror = self.adapter.model.config.flips, rng.random(2) < 0.5
         mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
         angles = np.deg2rad(self.settings.angles)
         changes = Changes(self.settings.sizes, (float(angles[0]), float(angles[1])), BEND, whole_lines=True)
-        blank = Pair("", np.zeros((*real.shape, 3), np.uint8), real)
-        cutout = changed(cut_out(blank, mirrored, rng), normal.image.shape, rng, changes)
+        image, unknown = self.adapter.photograph(chosen, self.crops[chosen])
+        real = Pair("", image, self.adapter.masks[chosen].mask)
+        cutout = changed(cut_out(real, mirrored, rng, unknown), normal.image.shape, rng, changes)
         if wanted is not None:  # what was cut off by its photograph's border need not be at one here
             cutout = replace(cutout, touches=np.zeros_like(cutout.touches))
         allowed = wanted if product is None else product if wanted is None else wanted & product
         within = box_of(wanted) if wanted is not None else None
         if within is None and self.settings.anywhere:
             within = (1, 1, normal.image.shape[0] - 1, normal.image.shape[1] - 1)
-        start = draw_start(cutout, normal.image.shape, allowed, rng, within)
+        bounds = find_bounds(cutout, normal.image.shape, within, nearby=allowed is None)
+        start = draw_start(cutout, normal.image.shape, bounds, allowed, rng)
+        around = surroundings(cutout, seen, rng) if seen is not None else None
+        if around is not None:
+            anywhere = find_bounds(cutout, normal.image.shape, within)
+            start = find_alike(around, start, anywhere, cutout.mask, allowed, rng)
         here, there = overlap(cutout.mask.shape, normal.image.shape, start)
         mask = np.zeros(normal.image.shape[:2], np.bool_)
         mask[there] = cutout.mask[here]
-        return mask
+        return mask, 0.0 if around is None else float(around.unlikeness(start[None])[0])
 
     def _wanted(self, normal: NormalImage) -> MaskArray | None:
         """Return where defects may lie at all on a photograph; None for everywhere."""

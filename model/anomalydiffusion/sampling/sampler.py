@@ -21,7 +21,6 @@ from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
-from model.data.crops import DEFECTS_PER_PAIR, find_defects
 from model.data.cutout import window_around
 from model.data.detail import RealDetail
 from model.data.laying import Generated, change_by
@@ -227,7 +226,7 @@ def prepare_sampling(
         generator = MaskGenerator(model, adapter.mask_words, plain, vae, config.scheduler)
     types = model.types
     plan = plan or (TypePlan(spread_evenly(types, len(types))) if len(types) > 1 else None)
-    source = MaskSource(adapter, config, normals, objects, places or Places(), plan, generator)
+    source = MaskSource(adapter, config, normals, objects, places or Places(), adapter.crops(), plan, generator)
     source.check()
     budget = BatchBudget(config.batch)
     painter = Painter(
@@ -252,9 +251,6 @@ def _details(
     types, training = adapter.model.types, adapter.model.config
     if not config.match_detail:
         return [None] * len(types)
-    # Pairs of several types may have one name; crops are in the order of the masks that they come from.
-    kinds = [real.kind for real in adapter.masks for _ in find_defects(real.mask)[1][:DEFECTS_PER_PAIR]]
-    crops = list(zip(kinds, adapter.references, strict=True))
 
     def scale(mask: MaskArray) -> float:
         return work_scale(mask, training.view, training.resolution)
@@ -262,11 +258,11 @@ def _details(
     return [
         lost_detail(
             vae,
-            [crop for other, crop in crops if other == kind],
+            adapter.references_of(name),
             scale,
             training.resolution,
             adapter.model.base.factor,
             grey=adapter.grey,
         )
-        for kind in range(len(types))
+        for name in types
     ]

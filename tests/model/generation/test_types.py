@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.diffusion.base import load_base
@@ -18,6 +19,7 @@ from model.generation.dataset import make_dataset
 from model.generation.filter import CandidateFilter, Counts
 from model.generation.generate import generate_pairs
 from model.generation.request import GenerationRequest
+from model.quality.gate import RejectReason
 from model.types import Candidate
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
@@ -82,6 +84,19 @@ def test_every_type_gets_its_pairs(
     share = Counter(each.defect for each in made)
     assert share == Counter({"crack": 3, "break": 2} if wanted is None else wanted)
     assert Counts.from_dict(counts.as_dict()) == counts
+
+
+def test_each_type_is_checked_by_what_its_own_real_defects_are_like(adapter: AnomalyDiffusionAdapter) -> None:
+    first, second = (adapter.references_of(name) for name in TYPES)
+    assert [*first, *second] == adapter.references
+    wider = [replace(each, mask=ndimage.binary_dilation(each.mask, iterations=6)) for each in second]
+    mixed = replace(adapter, references=[*first, *wider])
+    limits = replace(PERMISSIVE, max_area_ratio=1.0)
+    judge = CandidateFilter(request(mixed, 1, limits=limits))
+    crack, other = (replace(each, mask=wider[0].mask, image=wider[0].image) for each in sampled(adapter, 0, 2))
+    crack, other = (replace(each, window=None, normal=None) for each in (crack, other))
+    assert RejectReason.MASK_TOO_LARGE in judge.verdict(crack).reasons
+    assert RejectReason.MASK_TOO_LARGE not in judge.verdict(other).reasons
 
 
 def test_what_a_type_lacks_when_the_attempts_are_used_up_is_told(

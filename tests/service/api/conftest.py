@@ -118,7 +118,11 @@ def client(new_client: Callable[..., httpx2.Client]) -> httpx2.Client:
 def trained(client: httpx2.Client, store: RecordStore, more: Sequence[Part] = (), **fields: str) -> str:
     """The id of a client's adapter that has succeeded, as far as records tell."""
     answer = client.post("/v1/adapters", data={"name": "scratches", **fields}, files=[*pairs(), *more])
-    adapter = str(answer.json()["id"])
+    return succeeded(store, answer.json()["id"])
+
+
+def succeeded(store: RecordStore, adapter: str) -> str:
+    """The id of an adapter, which has succeeded from now on."""
     assert store.claims.claim(adapter, "worker")
     artifact, sample = object_keys.artifact(adapter, "worker"), object_keys.sample(adapter, 5, "worker")
     files = [{"path": "masks/card.json", "bytes": 2, "sha256": "0" * 64}]
