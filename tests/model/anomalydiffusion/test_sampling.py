@@ -226,9 +226,9 @@ def test_masks_lie_where_it_looks_like_around_the_real_ones_unless_they_may_lie_
 
 
 def test_sizes_are_those_that_are_asked_for(adapter: AnomalyDiffusionAdapter) -> None:
-    real = float(np.mean([each.mask.sum() for each in adapter.masks]))
-    for candidate in sampled(adapter, 0, 4, sizes=(0.5, 0.5), steps=1):
-        assert candidate.mask.sum() == pytest.approx(real / 4, rel=0.6)
+    real = sorted(each.mask.sum() for each in adapter.masks)
+    drawn = sorted(candidate.mask.sum() for candidate in sampled(adapter, 0, 4, sizes=(0.5, 0.5), steps=1))
+    assert 0.6 * real[0] / 4 <= drawn[0] <= drawn[-1] <= 1.6 * real[-1] / 4, (real, drawn)
 
 
 def test_several_defects_lie_in_one_picture_and_anywhere_if_that_is_asked_for(
