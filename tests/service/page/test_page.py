@@ -154,9 +154,12 @@ def test_a_folder_of_several_defect_types_becomes_one_adapter(
         expect(page.get_by_text("Defect types: break (2), crack (2).")).to_be_visible()
         expect(page.get_by_role("heading", name="Good parts (2)")).to_be_visible()
         expect(page.get_by_label("Defect", exact=True)).to_have_count(0)
-        # The method that is chosen by default learns one.
-        expect(page.get_by_role("alert")).to_contain_text("dualanodiff learns one defect type, and these are 2")
+        expect(page.get_by_label("anomalydiffusion")).to_be_checked()
+        expect(page.get_by_text("anomalydiffusion is chosen because there are several defect types")).to_be_visible()
         train = page.get_by_role("button", name="Train", exact=True)
+        expect(train).to_be_enabled()
+        page.get_by_label("dualanodiff").check()
+        expect(page.get_by_role("alert")).to_contain_text("dualanodiff learns one defect type, and these are 2")
         expect(train).to_be_disabled()
         assert serious_findings(page) == []
         page.get_by_label("anomalydiffusion").check()
@@ -558,7 +561,7 @@ def test_decisions_are_taken_to_another_browser_and_to_a_script_by_a_file(
         page.get_by_label("Load decisions from a file").set_input_files(file)
         expect(page.get_by_text("2 approved, 1 rejected, 1 open of 4")).to_be_visible()
         expect(
-            page.get_by_text("Decisions loaded: 3. Not taken, because their pairs are not in this review: 1.")
+            page.get_by_text("Decisions taken: 3. Not taken, because their pairs are not in this review: 1.")
         ).to_be_visible()
         expect(page.get_by_label("Your name")).to_have_value("Ada")
         assert serious_findings(page) == []
