@@ -77,7 +77,7 @@ class Found {
     if (HIDDEN.test(file.name)) return;
     if (!PICTURE.test(file.name)) { this.others.push(path); return; }
     try {
-      await file.slice(0, 1).arrayBuffer();
+      if (!(await file.slice(0, 1).arrayBuffer()).byteLength) throw new Error("empty");
       this.files.push(folders.length ? Object.assign(file, inFolders(folders, file.name)) : file);
     } catch {
       this.unread.push(path);
@@ -97,12 +97,11 @@ class Found {
   }
 }
 
-// What was dropped. A drop's entries are gone once anything was waited for, so they are asked for at once.
+// What was dropped. What a drop holds is gone once anything was waited for, so it is asked for at once; where there is no entry, the file is missing.
 export async function dropped(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return chosen(transfer.files);
+  const items = [...transfer.items].filter((item) => item.kind === "file").map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
   const found = new Found();
-  for (const entry of entries) await found.walk(entry, []);
+  for (const [entry, file] of items) await (entry ? found.walk(entry, []) : found.take(file, []));
   return found;
 }
 
