@@ -188,17 +188,21 @@ export function Curve({ points, label }) {
     </svg></figure>`;
 }
 
-// A dialog that closes with Escape and gives the focus back; `onClose` may keep it open.
-export function Dialog({ title, onClose, children, wide = false }) {
+// A dialog that closes with Escape and gives the focus back; `onClose` may keep it open, `onKey` hears all other keys.
+export function Dialog({ title, onClose, onKey = () => {}, children, wide = false }) {
   const dialog = useRef();
   useEffect(() => {
     const before = document.activeElement;
     dialog.current.showModal();
     return () => before?.focus?.();
   }, []);
-  const escape = (event) => { if (event.key === "Escape") { event.preventDefault(); onClose(); } };
+  const pressed = (event) => {
+    if (event.key !== "Escape") { onKey(event); return; }
+    event.preventDefault();
+    onClose();
+  };
   // Asked twice in a row, a browser closes a dialog without leave.
-  return html`<dialog ref=${dialog} class=${wide ? "wide" : ""} aria-label=${title} onKeyDown=${escape} onCancel=${(event) => { event.preventDefault(); onClose(); }} onClose=${() => dialog.current?.showModal()}>
+  return html`<dialog ref=${dialog} class=${wide ? "wide" : ""} aria-label=${title} onKeyDown=${pressed} onCancel=${(event) => { event.preventDefault(); onClose(); }} onClose=${() => dialog.current?.showModal()}>
     <article><header><button type="button" class="shut" aria-label=${t("close")} onClick=${onClose}>×</button><h2>${title}</h2></header>${children}</article>
   </dialog>`;
 }

@@ -303,9 +303,9 @@ class Tile extends Component {
   render({ pair, index, left, top, count, own, changed, picture, focusable, readOnly, on }) {
     const label = t("pair_state", { n: pair.name, score: score(pair), state: t(own) });
     const choice = (name, action, decision, sign) => html`<button type="button" tabindex="-1" aria-pressed=${own === decision} aria-label=${`${action}: ${t("pair", { n: pair.name })}`} class=${name}
-      onClick=${() => on.current.decide(pair, own === decision ? null : decision)}>${sign}</button>`;
+      onClick=${() => { on.current.at(index); on.current.decide(pair, own === decision ? null : decision); }}>${sign}</button>`;
     return html`<li data-index=${index} class="tile ${own}" aria-setsize=${count} aria-posinset=${index + 1} style=${{ transform: `translate(${left}px, ${top}px)` }}>
-      <button type="button" class="open" tabindex=${focusable ? 0 : -1} aria-label=${label} onClick=${() => { on.current.at(index); on.current.open(pair.key); }} onKeyDown=${(event) => on.current.key(event)}>
+      <button type="button" class="open" tabindex=${focusable ? 0 : -1} aria-label=${label} onFocus=${() => on.current.at(index)} onClick=${() => on.current.open(pair.key)} onKeyDown=${(event) => on.current.key(event)}>
         <${Picture} path=${`jobs/${pair.job}/pairs/${pair.candidate}/${picture}`} alt="" delay=${DELAY} /></button>
       <p><span>${pair.name}</span> <span>${score(pair)}</span>${changed ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
       ${readOnly ? html`<small>${pair.reasons.map((reason) => t(`reason_${reason}`)).join(", ")}</small>` : html`<div class="choose">
@@ -329,7 +329,7 @@ function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose })
     const action = { arrowright: () => onMove(1), arrowleft: () => onMove(-1), a: () => onDecide("approved"), r: () => onDecide("rejected"), u: () => onDecide(null), o: () => setOutline(!outline), t: () => !readOnly && onPaint() }[event.key.toLowerCase()];
     if (action) { event.preventDefault(); action(); }
   };
-  return html`<${Dialog} title=${t("pair", { n: name })} onClose=${onClose} wide=${true}><div class="large" onKeyDown=${keys}>
+  return html`<${Dialog} title=${t("pair", { n: name })} onClose=${onClose} onKey=${keys} wide=${true}><div class="large">
     <div class="picture"><div class="stack">
       ${pair.normal && html`<${Picture} path=${`${base}/good-part`} alt=${t("good_part")} />`}
       <span class=${pair.normal ? "over" : ""} style=${pair.normal ? { clipPath: `inset(0 ${100 - share}% 0 0)` } : {}}><${Picture} path=${`${base}/image`} alt=${t("image_of", { n: name })} />${outline && mask && html`<${Outline} source=${mask} />`}</span>
