@@ -32,7 +32,7 @@ PHOTOGRAPHS = 3
 SCRATCH_AREA = (150, 600)
 """Pixels of a scratch that is kept, smallest and largest."""
 
-TRAINING = {"steps": "60", "checkpoint every": "20"}
+TRAINING = {"steps": "240", "checkpoint every": "80"}
 """Fields of the form that make it short: the model is not what the pictures show."""
 
 COUNTS = {"hole": "12", "scratch": "12"}

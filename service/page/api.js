@@ -11,9 +11,9 @@ export class Refusal extends Error {
 
 const unreachable = () => new Refusal(0, { code: "network" });
 
-// What a server says that refuses; what stands before one, such as a proxy, may say it in other words.
+// What a server says that refuses; what stands before one, such as a proxy, says nothing that helps.
 function refusal(status, text) {
-  try { return new Refusal(status, JSON.parse(text)); } catch { return new Refusal(status, { code: "unclear", detail: `HTTP ${status} ${text.slice(0, 300)}` }); }
+  try { return new Refusal(status, JSON.parse(text)); } catch { return new Refusal(status, { code: "unclear", detail: `HTTP ${status}` }); }
 }
 
 export const key = {

@@ -97,19 +97,25 @@ class Found {
   }
 }
 
+// Folders list their files in any order.
+function inOrder(found) {
+  found.files.sort((a, b) => shownName(a).localeCompare(shownName(b), "en", { numeric: true }));
+  return found;
+}
+
 // What was dropped. What a drop holds is gone once anything was waited for, so it is asked for at once; where there is no entry, the file is missing.
 export async function dropped(transfer) {
   const items = [...transfer.items].filter((item) => item.kind === "file").map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
   const found = new Found();
   for (const [entry, file] of items) await (entry ? found.walk(entry, []) : found.take(file, []));
-  return found;
+  return inOrder(found);
 }
 
 // What was chosen, as files or as a folder.
 export async function chosen(files) {
   const found = new Found();
   for (const file of [...files]) await found.take(file, file.webkitRelativePath.split("/").slice(0, -1));
-  return found;
+  return inOrder(found);
 }
 
 // The innermost folder that is called neither like pictures nor like a part of a data set has the name of the defect type,

@@ -265,8 +265,8 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
   const last = Math.min(rows, Math.ceil((view.top + view.height) / TILE.height) + AHEAD);
   const focused = Math.min(at, pairs.length - 1);
   // Also the one that a Tab comes to, wherever it is.
-  const visible = pairs.map((pair, index) => [pair, index]).slice(first * columns, last * columns);
-  if (!visible.some(([, index]) => index === focused)) visible.push([pairs[focused], focused]);
+  const visible = pairs.slice(first * columns, last * columns).map((_, offset) => first * columns + offset);
+  if (!visible.includes(focused)) visible.push(focused);
   useLayoutEffect(() => {
     if (!wanted.current || paused) return;
     const top = Math.floor(focused / columns) * TILE.height;
@@ -286,7 +286,8 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
   return html`<div class="grid" ref=${box} style=${{ height: `min(72vh, 900px, ${rows * TILE.height + GAP}px)` }} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
     onScroll=${() => setView((before) => (Math.abs(before.top - box.current.scrollTop) < TILE.height / 2 && box.current.scrollTop > 0 ? before : { ...before, top: box.current.scrollTop }))}>
     <ul style=${{ height: `${rows * TILE.height}px` }} aria-describedby="review-help">
-      ${visible.map(([pair, index]) => {
+      ${visible.map((index) => {
+        const pair = pairs[index];
         const [left, top] = [Math.floor((index % columns) * (view.width / columns)), Math.floor(index / columns) * TILE.height];
         return html`<${Tile} key=${pair.key} pair=${pair} index=${index} left=${left} top=${top} count=${pairs.length} own=${readOnly ? "rejected" : state(pair)} changed=${!!decisions.get(pair.key)?.mask}
           picture=${outlines ? "outline" : "thumbnail"} focusable=${index === focused} readOnly=${readOnly} language=${language()} on=${on} />`;
@@ -301,13 +302,13 @@ class Tile extends Component {
   }
 
   render({ pair, index, left, top, count, own, changed, picture, focusable, readOnly, on }) {
-    const label = t("pair_state", { n: pair.name, score: score(pair), state: t(own) });
+    const label = [t("pair_state", { n: pair.name, score: score(pair), state: t(own) }), pair.defect].filter(Boolean).join(", ");
     const choice = (name, action, decision, sign) => html`<button type="button" tabindex="-1" aria-pressed=${own === decision} aria-label=${`${action}: ${t("pair", { n: pair.name })}`} class=${name}
       onClick=${() => { on.current.at(index); on.current.decide(pair, own === decision ? null : decision); }}>${sign}</button>`;
     return html`<li data-index=${index} class="tile ${own}" aria-setsize=${count} aria-posinset=${index + 1} style=${{ transform: `translate(${left}px, ${top}px)` }}>
       <button type="button" class="open" tabindex=${focusable ? 0 : -1} aria-label=${label} onFocus=${() => on.current.at(index)} onClick=${() => on.current.open(pair.key)} onKeyDown=${(event) => on.current.key(event)}>
         <${Picture} path=${`jobs/${pair.job}/pairs/${pair.candidate}/${picture}`} alt="" delay=${DELAY} /></button>
-      <p><span>${pair.name}</span> <span>${score(pair)}</span>${changed ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
+      <p><span>${pair.name}</span> <span class="kind">${pair.defect}</span> <span>${score(pair)}</span>${changed ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
       ${readOnly ? html`<small>${pair.reasons.map((reason) => t(`reason_${reason}`)).join(", ")}</small>` : html`<div class="choose">
         ${choice("yes", t("accept"), "approved", "✓")}${choice("no", t("reject"), "rejected", "✗")}</div>`}
     </li>`;
@@ -341,7 +342,7 @@ function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose })
       <div class="actions"><button type="button" class="small outline secondary" onClick=${() => onMove(-1)}>← ${t("previous")}</button><button type="button" class="small outline secondary" onClick=${() => onMove(1)}>${t("next")} →</button>
         <span class="state ${own === "approved" ? "succeeded" : own === "rejected" ? "failed" : ""}">${t(own)}</span> ${decision?.mask ? t("touched_up") : ""}</div>
       ${pair.reasons.map((reason) => html`<p>${t(`reason_${reason}`)}</p>`)}
-      <p><strong>${t("score")} ${score(pair)}</strong>${pair.normal ? html`<br /><small>${t("background_on", { name: pair.normal })}</small>` : ""}</p>
+      <p><strong>${t("score")} ${score(pair)}</strong>${pair.defect ? html`<br />${t("type")}: ${pair.defect}` : ""}${pair.normal ? html`<br /><small>${t("background_on", { name: pair.normal })}</small>` : ""}</p>
       ${!readOnly && html`<div class="actions"><button type="button" onClick=${() => onDecide("approved")}>${t("accept")} (A)</button><button type="button" class="secondary" onClick=${() => onDecide("rejected")}>${t("reject")} (R)</button>
         <button type="button" class="outline" onClick=${onPaint}>${t("take_mask")} (T)</button>${own !== "open" && html`<button type="button" class="outline secondary" onClick=${() => onDecide(null)}>${t("take_back")} (U)</button>`}</div>`}
       <div class="pictures"><figure><${Picture} path=${`${base}/mask`} alt=${t("mask_of", { n: name })} /><figcaption>${t("mask")} ${pair.mask_fraction != null ? `${number(100 * pair.mask_fraction)} %` : ""}</figcaption></figure>

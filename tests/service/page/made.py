@@ -68,7 +68,7 @@ def trained(client: httpx2.Client, store: RecordStore, method: str, types: dict[
         kinds = [(f"{field.partition('[')[0]}[]", path) for field, path in kinds]
     kinds += [("normals[]", path) for path in files("normals", 2)]
     parts = [(field, (path.name, path.read_bytes(), "image/png")) for field, path in kinds]
-    answer = client.post("/adapters", data={"name": "plates", "method": method}, files=parts)
+    answer = client.post("/adapters", data={"name": "plates", "method": method}, files=parts, timeout=60)
     assert answer.status_code == 202, answer.text
     adapter = str(answer.json()["id"])
     assert store.claims.claim(adapter, "w")
