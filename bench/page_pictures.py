@@ -85,7 +85,9 @@ class Camera:
         self._into = into
 
     def take(self, name: str, *, whole: bool = True) -> None:
-        self.page.wait_for_function("[...document.images].every((image) => image.complete)")
+        self.page.wait_for_function(
+            "!document.querySelector('.blank:empty') && [...document.images].every((image) => image.complete)"
+        )
         self.page.evaluate(
             "() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))"
         )
