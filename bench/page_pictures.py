@@ -40,6 +40,12 @@ COUNTS = {"hole": "12", "scratch": "12"}
 PATIENCE = 1_800_000
 """Milliseconds that training or generating may take on a busy machine."""
 
+DRAWN_ALL = """async () => {
+  await Promise.all([...document.images].map((image) => image.decode()));
+  await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+}"""
+"""Waits until all pictures of a page are drawn."""
+
 DRAWN = (0.467, 0.763)
 """Where the last hole lies in the painter, as shares of its canvas."""
 
@@ -85,12 +91,8 @@ class Camera:
         self._into = into
 
     def take(self, name: str, *, whole: bool = True) -> None:
-        self.page.wait_for_function(
-            "!document.querySelector('.blank:empty') && [...document.images].every((image) => image.complete)"
-        )
-        self.page.evaluate(
-            "() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))"
-        )
+        expect(self.page.locator(".blank:empty")).to_have_count(0)
+        self.page.evaluate(DRAWN_ALL)
         self.page.screenshot(path=self._into / f"page-{name}.png", full_page=whole)
 
     def button(self, name: str) -> Locator:
