@@ -77,6 +77,10 @@ bench-steps: $(READY) ## Measure quality against the number of denoising steps; 
 bench-page: $(READY) ## Measure the page in Chromium, with a thousand pairs to review; about two minutes.
 	$(BIN)/python -m bench --parts page
 
+.PHONY: page-pictures
+page-pictures: $(READY) ## Take the pictures of the page in docs/ anew, with Chromium; a quarter of an hour.
+	$(BIN)/python -m bench.page_pictures
+
 .PHONY: bench-neighbour
 bench-neighbour: $(READY) ## Measure training beside a busy process; about eight minutes on two idle cores.
 	$(BIN)/python -m bench --parts neighbour

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from bench.machine import machine
 from model.export.dataset import Provenance, write_dataset
@@ -162,7 +162,19 @@ def _resized(path: Path, side: int) -> ImageArray:
 
 
 def measure_review(address: str, pairs: int, side: int) -> PageFigures:
-    """Open a review, measure until the first pair is there, and scroll.
+    """Open a review, measure until the first pair is there, and scroll."""
+    with sync_playwright() as playwright:
+        browser = launched(playwright)
+        _opened(browser, address)[0].context.close()  # what only the first visit to a new server costs
+        page, first = _opened(browser, address)
+        again = _first_pair(page, address)
+        scrolls = [_scroll(page, name, pixels) for name, pixels in SPEEDS.items()]
+        browser.close()
+    return PageFigures(pairs, side, first, again, scrolls)
+
+
+def launched(playwright: Playwright) -> Browser:
+    """Start the browser.
 
     Raises:
         FileNotFoundError: there is no Chromium.
@@ -170,14 +182,7 @@ def measure_review(address: str, pairs: int, side: int) -> PageFigures:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         raise FileNotFoundError("no Chromium; on Debian and Ubuntu: sudo apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        _opened(browser, address)[0].context.close()  # what only the first visit to a new server costs
-        page, first = _opened(browser, address)
-        again = _first_pair(page, address)
-        scrolls = [_scroll(page, name, pixels) for name, pixels in SPEEDS.items()]
-        browser.close()
-    return PageFigures(pairs, side, first, again, scrolls)
+    return playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
 
 
 def _opened(browser: Browser, address: str) -> tuple[Page, float]:

@@ -3,20 +3,23 @@
 const KEY = "pairforge-key";
 
 export class Refusal extends Error {
-  constructor(status, problem) {
-    super(problem.detail || problem.title || `HTTP ${status}`);
-    this.status = status;
-    this.errors = problem.errors || [];
+  constructor(status, { code = "", detail = "", errors = [] }) {
+    super(detail);
+    Object.assign(this, { status, code, errors });
   }
+}
+
+const unreachable = () => new Refusal(0, { code: "network" });
+
+// What a server says that refuses; what stands before one, such as a proxy, says nothing that helps.
+function refusal(status, text) {
+  try { return new Refusal(status, JSON.parse(text)); } catch { return new Refusal(status, { code: "unclear", detail: `HTTP ${status}` }); }
 }
 
 export const key = {
   get: () => sessionStorage.getItem(KEY),
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
-
-let onUnauthorized = () => {};
-export const whenUnauthorized = (action) => { onUnauthorized = action; };
 
 // Whether a refusal may pass by itself: the server is restarting, has too much to do, or cannot be reached.
 export const passes = ({ status }) => !(status >= 400 && status < 500) || status === 429;
@@ -25,26 +28,53 @@ export const AGAIN = 3000; // ms until what may pass is tried again
 
 const address = (path) => new URL(`v1/${path}`, document.baseURI);
 
-function headers(more = {}) {
-  return key.get() ? { ...more, Authorization: `Bearer ${key.get()}` } : more;
+async function fetched(path, options) {
+  const answer = await fetch(address(path), options).catch((error) => { throw error.name === "AbortError" ? error : unreachable(); });
+  if (answer.ok || answer.status === 304) return answer;
+  throw refusal(answer.status, await answer.text());
 }
 
-async function send(path, options = {}) {
-  const answer = await fetch(address(path), { ...options, headers: headers(options.headers) }).catch((error) => {
-    throw error.name === "AbortError" ? error : new Refusal(0, { detail: "network" });
-  });
-  if (answer.ok || answer.status === 304) return answer;
-  const text = await answer.text();
-  let problem = {};
-  try { problem = JSON.parse(text); } catch { problem = { detail: text.slice(0, 300) }; }
-  if (answer.status === 401) onUnauthorized();
-  throw new Refusal(answer.status, problem);
+const bearer = (value) => (value ? { Authorization: `Bearer ${value}` } : {});
+
+let askForKey = () => {};
+let entered = null;
+// `ask` is called where a key is needed, with what is to be called once somebody has entered one.
+export const whenKeyIsNeeded = (ask) => { askForKey = ask; };
+
+// Takes a key if the server does.
+export async function enter(value) {
+  await fetched("jobs?limit=1", { headers: bearer(value) });
+  key.set(value);
 }
+
+// Asks with the key. Where the server takes it no longer, what was asked for waits for another key, so that nothing that was entered is lost.
+async function keyed(ask) {
+  for (;;) {
+    const used = key.get();
+    try { return await ask(bearer(used)); } catch (problem) { if (problem.status !== 401) throw problem; }
+    if (key.get() === used) await (entered ||= new Promise((resolve) => askForKey(resolve)).finally(() => { entered = null; }));
+  }
+}
+
+const send = (path, options = {}) => keyed((own) => fetched(path, { ...options, headers: { ...options.headers, ...own } }));
 
 export const get = async (path) => (await send(path)).json();
 
-export async function post(path, body) {
-  return (await send(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).json();
+const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+// What was asked for and has not succeeded yet → its Idempotency-Key: asked for again, by a second click or after a failure, it is made once.
+const intents = new Map();
+
+async function once(asked, ask) {
+  if (!intents.has(asked)) intents.set(asked, random());
+  const made = await ask({ "Idempotency-Key": intents.get(asked) });
+  intents.delete(asked);
+  return made;
+}
+
+export function post(path, content) {
+  const body = JSON.stringify(content);
+  return once(`${path} ${body}`, async (own) => (await send(path, { method: "POST", headers: { "Content-Type": "application/json", ...own }, body })).json());
 }
 
 export const act = async (path) => (await send(path, { method: "POST" })).json();
@@ -61,23 +91,23 @@ export async function all(path, limit) {
   }
 }
 
+const facts = (value) => (value instanceof File ? [value.name, value.size, value.lastModified] : value);
+
 // A form with files, with the share of it that has been sent, 0–1.
-export function upload(path, form, onSent) {
+export async function upload(path, form, onSent) {
+  await send("jobs?limit=1"); // whose key is refused meanwhile may see nothing but a broken line
+  const asked = JSON.stringify([path, ...[...form].map(([name, value]) => [name, facts(value)])]);
+  return once(asked, (own) => keyed((bearing) => uploaded(path, form, onSent, { ...own, ...bearing })));
+}
+
+function uploaded(path, form, onSent, headers) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", address(path));
-    for (const [name, value] of Object.entries(headers())) {
-      request.setRequestHeader(name, value);
-    }
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onSent(event.loaded / event.total);
-    request.onerror = () => reject(new Refusal(0, { detail: "network" }));
-    request.onload = () => {
-      let body = {};
-      try { body = JSON.parse(request.responseText); } catch { body = { detail: request.statusText }; }
-      if (request.status < 300) return resolve(body);
-      if (request.status === 401) onUnauthorized();
-      return reject(new Refusal(request.status, body));
-    };
+    request.onerror = () => reject(unreachable());
+    request.onload = () => (request.status < 300 ? resolve(JSON.parse(request.responseText)) : reject(refusal(request.status, request.responseText)));
     request.send(form);
   });
 }
@@ -135,7 +165,7 @@ export async function events(path, onEvent, signal) {
         }
       }
     } catch (error) {
-      if (signal.aborted || (error instanceof Refusal && [401, 404].includes(error.status))) return;
+      if (signal.aborted || (error.status === 404)) return;
     }
     await new Promise((resolve) => setTimeout(resolve, pause));
     pause = Math.min(15000, 2 * pause);

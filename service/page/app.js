@@ -2,7 +2,7 @@
 import { render } from "./vendor/preact.js";
 import * as api from "./api.js";
 import { language, languages, speak, t } from "./texts.js";
-import { Dialog, html, Refused, useEffect, useRef, useState } from "./ui.js";
+import { Dialog, html, mayLeave, Refused, useEffect, useRef, useState } from "./ui.js";
 import { AdapterView, AdaptersView } from "./views/adapters.js";
 import { NewAdapter } from "./views/new_adapter.js";
 import { JobView, JobsView, NewJob } from "./views/jobs.js";
@@ -21,27 +21,30 @@ const VIEWS = [
 function App() {
   const [hash, setHash] = useState(location.hash);
   const [, setLanguage] = useState(language());
-  const [asked, setAsked] = useState(false);
-  const [round, setRound] = useState(0);
+  const [asked, setAsked] = useState(null);
   const main = useRef();
+  const at = useRef(location.hash);
   useEffect(() => {
     const moved = () => {
+      if (location.hash === at.current) return;
+      if (!mayLeave()) { history.replaceState(null, "", at.current || "#/"); return; }
+      at.current = location.hash;
       setHash(location.hash);
       scrollTo(0, 0);
       main.current?.focus({ preventScroll: true });
     };
     addEventListener("hashchange", moved);
-    api.whenUnauthorized(() => setAsked(true));
+    api.whenKeyIsNeeded((entered) => setAsked(() => entered));
     return () => removeEventListener("hashchange", moved);
   }, []);
   const found = VIEWS.map(([pattern, view]) => [hash.match(pattern), view]).find(([match]) => match);
-  const at = (start) => (hash.startsWith(start) ? "page" : undefined);
+  const current = (start) => (hash.startsWith(start) ? "page" : undefined);
   return html`
     <a class="skip" href="#content" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>${t("skip")}</a>
     <header class="frame"><nav aria-label="PairForge">
       <a class="brand" href="#/adapters"><img src="page/icon.svg" alt="" width="24" height="24" /> PairForge</a>
-      <a href="#/adapters" aria-current=${at("#/adapters") || (hash === "" ? "page" : undefined)}>${t("adapters")}</a>
-      <a href="#/jobs" aria-current=${at("#/jobs")}>${t("jobs")}</a>
+      <a href="#/adapters" aria-current=${current("#/adapters") || (hash === "" ? "page" : undefined)}>${t("adapters")}</a>
+      <a href="#/jobs" aria-current=${current("#/jobs")}>${t("jobs")}</a>
       <span class="space"></span>
       <a href="docs">${t("docs")}</a>
       ${api.key.get() && html`<button type="button" class="plain" onClick=${() => { api.key.set(""); location.reload(); }}>${t("key_forget")}</button>`}
@@ -49,8 +52,8 @@ function App() {
         ${languages.map((name) => html`<option value=${name}>${name.toUpperCase()}</option>`)}
       </select>
     </nav></header>
-    <main id="content" class="frame" ref=${main} tabindex="-1" key=${round}>${found ? found[1](...found[0].slice(1)) : html`<p>${t("not_found")}</p>`}</main>
-    ${asked && html`<${KeyDialog} onKey=${() => { setAsked(false); setRound(round + 1); }} />`}`;
+    <main id="content" class="frame" ref=${main} tabindex="-1">${found ? found[1](...found[0].slice(1)) : html`<p>${t("not_found")}</p>`}</main>
+    ${asked && html`<${KeyDialog} onKey=${() => { setAsked(null); asked(); }} />`}`;
 }
 
 function KeyDialog({ onKey }) {
@@ -59,12 +62,10 @@ function KeyDialog({ onKey }) {
   const [value, setValue] = useState("");
   const use = async (event) => {
     event.preventDefault();
-    api.key.set(value.trim());
     try {
-      await api.get("jobs?limit=1");
+      await api.enter(value.trim());
       onKey();
     } catch (error) {
-      if (error.status === 401) api.key.set("");
       setWrong(error.status === 401);
       setRefused(error.status === 401 ? null : error);
     }

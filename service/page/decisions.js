@@ -1,32 +1,57 @@
 // What a person decided on pairs: kept by the browser, and as a file where somebody wants one.
 import { t } from "./texts.js";
-import { useState } from "./vendor/hooks.js";
+import { useEffect, useState } from "./vendor/hooks.js";
 
 // Keeps a text in the browser; returns whether there was room.
 export function stored(name, text) {
   try { localStorage.setItem(name, text); return true; } catch { return false; }
 }
 
-// Decisions on a review's pairs: key of a pair → decision, time and new mask. `saved` is false where the browser's store is full.
-export function useDecisions(job) {
-  const kept = `pairforge-review-${job}`;
-  const [decisions, setDecisions] = useState(() => {
-    try { return new Map(JSON.parse(localStorage.getItem(kept) || "[]")); } catch { return new Map(); }
-  });
+const time = (decision) => Date.parse(decision?.at) || 0;
+
+// The decisions of both, the newest of each pair.
+function merged(decisions, others) {
+  const both = new Map(decisions);
+  for (const [key, decision] of others) if (time(decision) > time(both.get(key))) both.set(key, decision);
+  return both;
+}
+
+function read(name) {
+  try { return new Map(JSON.parse(localStorage.getItem(name) || "[]")); } catch { return new Map(); }
+}
+
+// Decisions on a review's pairs, in all tabs: key of a pair → decision, time and new mask; one that was taken back is "open". `saved` is false where
+// the browser's store is full.
+export function useDecisions(review) {
+  const kept = `pairforge-review-${review}`;
+  const [decisions, setDecisions] = useState(() => read(kept));
   const [saved, setSaved] = useState(true);
   const change = (edit) => setDecisions((before) => {
-    const next = new Map(before);
+    const there = read(kept); // another tab may have written it
+    const next = merged(before, there);
     edit(next);
-    setSaved(stored(kept, JSON.stringify([...next])));
+    const isNew = [...next].some(([key, decision]) => time(decision) > time(there.get(key)));
+    setSaved(!isNew || stored(kept, JSON.stringify([...next])));
     return next;
   });
+  useEffect(() => {
+    const written = (event) => { if (event.key === kept) change(() => {}); };
+    addEventListener("storage", written);
+    return () => removeEventListener("storage", written);
+  }, [kept]);
   const decide = (keys, decision) => change((next) => {
     for (const key of keys) {
-      if (decision === null) next.delete(key);
-      else next.set(key, { ...next.get(key), ...decision, at: new Date().toISOString() });
+      const before = next.get(key);
+      const at = new Date(Math.max(Date.now(), time(before) + 1)).toISOString();
+      next.set(key, decision === null ? { decision: "open", at } : { ...before, ...decision, at });
     }
   });
-  const take = (others) => change((next) => others.forEach((decision, key) => next.set(key, decision)));
+  // Takes what is newer than here; returns how many those are.
+  const take = (others) => {
+    const newer = [...others].filter(([key, decision]) => time(decision) > time(decisions.get(key)));
+    change((next) => merged(next, newer).forEach((decision, key) => next.set(key, decision)));
+    return newer.length;
+  };
   return { decisions, decide, take, saved };
 }
 
@@ -38,8 +63,9 @@ export function decidedPairs(pairs, decisions, decision) {
   });
 }
 
-// The decisions in a file: a selection's request, which may also have `rejected`, or the list of its `approved` alone.
-export function readDecisions(text, job) {
+// The decisions in a file: a selection's request, which may also have `rejected`, or the list of its `approved` alone. Those without a time are as old as it.
+export async function readDecisions(file, job) {
+  const text = await file.text();
   const found = new Map();
   let request;
   try {
@@ -47,7 +73,7 @@ export function readDecisions(text, job) {
     request = Array.isArray(read) ? { approved: read } : read;
     for (const decision of ["rejected", "approved"]) {
       for (const pair of request[decision] ?? []) {
-        const { candidate, job_id = job, at = new Date().toISOString(), mask } = typeof pair === "number" ? { candidate: pair } : pair;
+        const { candidate, job_id = job, at = new Date(file.lastModified).toISOString(), mask } = typeof pair === "number" ? { candidate: pair } : pair;
         if (!Number.isInteger(candidate)) throw new TypeError(candidate);
         found.set(`${job_id}/${candidate}`, { decision, at, ...(mask ? { mask } : {}) });
       }

@@ -3,6 +3,7 @@ const WORDS = "(?:ground[ _-]?truth|masks?|gt|labels?|seg(?:mentation)?s?|annota
 const SUFFIX = new RegExp(`[ ._-]${WORDS}(?:[ ._-]?\\(?\\d{1,6}\\)?)?$`);
 const PREFIX = new RegExp(`^(?:${WORDS}(?:[ ._-](?=.)|(?=\\d))|task-\\d+-annotation-)`);
 const PICTURE = /\.(png|jpe?g|bmp|tiff?|webp)$/i;
+const HIDDEN = /^(\.|Thumbs\.db$)/;
 const OF_MASKS = new RegExp(`^${WORDS}$`, "i");
 const OF_GOOD_PARTS = /^(good|normals?|ok|defect[ _-]?free)$/i;
 const OF_IMAGES = /^(images?|imgs?|photos?|photographs|pictures)$/i;
@@ -64,24 +65,57 @@ export async function isBinary(file) {
   }
 }
 
-// Files of a drop, with what their folders say: `path`, `defect`, `isInMasks` and `isGood`.
-export async function dropped(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return [...transfer.files];
-  const found = [];
-  const walk = async (entry, folders) => {
-    if (entry.isFile) {
-      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-      if (PICTURE.test(file.name)) found.push(Object.assign(file, inFolders(folders, file.name)));
-    } else {
+// Files by what can be done with them: `files` are pictures, with what their folders say (`path`, `defect`, `isInMasks`, `isGood`); `others` and `unread`
+// are names of those that are no pictures, and of those that cannot be read.
+class Found {
+  files = [];
+  others = [];
+  unread = [];
+
+  async take(file, folders) {
+    const path = [...folders, file.name].join("/");
+    if (HIDDEN.test(file.name)) return;
+    if (!PICTURE.test(file.name)) { this.others.push(path); return; }
+    try {
+      if (!(await file.slice(0, 1).arrayBuffer()).byteLength) throw new Error("empty");
+      this.files.push(folders.length ? Object.assign(file, inFolders(folders, file.name)) : file);
+    } catch {
+      this.unread.push(path);
+    }
+  }
+
+  async walk(entry, folders) {
+    try {
+      if (entry.isFile) { await this.take(await new Promise((resolve, reject) => entry.file(resolve, reject)), folders); return; }
       const reader = entry.createReader();
       for (let more; (more = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))).length;) {
-        for (const each of more) await walk(each, [...folders, entry.name]);
+        for (const each of more) await this.walk(each, [...folders, entry.name]);
       }
+    } catch {
+      this.unread.push([...folders, entry.name].join("/"));
     }
-  };
-  for (const entry of entries) await walk(entry, []);
+  }
+}
+
+// Folders list their files in any order.
+function inOrder(found) {
+  found.files.sort((a, b) => shownName(a).localeCompare(shownName(b), "en", { numeric: true }));
   return found;
+}
+
+// What was dropped. What a drop holds is gone once anything was waited for, so it is asked for at once; where there is no entry, the file is missing.
+export async function dropped(transfer) {
+  const items = [...transfer.items].filter((item) => item.kind === "file").map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
+  const found = new Found();
+  for (const [entry, file] of items) await (entry ? found.walk(entry, []) : found.take(file, []));
+  return inOrder(found);
+}
+
+// What was chosen, as files or as a folder.
+export async function chosen(files) {
+  const found = new Found();
+  for (const file of [...files]) await found.take(file, file.webkitRelativePath.split("/").slice(0, -1));
+  return inOrder(found);
 }
 
 // The innermost folder that is called neither like pictures nor like a part of a data set has the name of the defect type,

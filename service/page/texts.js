@@ -20,7 +20,7 @@ export function speak(name) {
 
 // The text of a key; an unknown key is shown as words.
 export function t(key, values = {}) {
-  const text = TEXTS[chosen][key] ?? TEXTS.en[key] ?? key.replace(/^(reason|stage|unit|state|format)_/, "").replaceAll("_", " ");
+  const text = TEXTS[chosen][key] ?? TEXTS.en[key] ?? key.replace(/^(reason|stage|unit|state|format|problem)_/, "").replaceAll("_", " ");
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 

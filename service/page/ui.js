@@ -11,7 +11,24 @@ export { useLayoutEffect, useMemo } from "./vendor/hooks.js";
 
 export const ENDED = ["succeeded", "failed", "cancelled"];
 
-export const go = (hash) => { location.hash = hash; };
+// Whether each part of the view has what would be lost: nobody leaves it without being asked.
+const unsent = new Set();
+const isUnsent = () => [...unsent].some((is) => is());
+addEventListener("beforeunload", (event) => { if (isUnsent()) event.preventDefault(); });
+export const mayLeave = () => !isUnsent() || confirm(t("leave_really"));
+
+export function useUnsent(is) {
+  const latest = useRef();
+  latest.current = is;
+  useEffect(() => {
+    const own = () => latest.current();
+    unsent.add(own);
+    return () => unsent.delete(own);
+  }, []);
+}
+
+// To another view, after what was entered has been sent.
+export const go = (hash) => { unsent.clear(); location.hash = hash; };
 
 // A picture of the API; `alt` says what it shows. One that scrolls past faster than the delay is not asked for.
 export function Picture({ path, alt, className = "", delay = 0 }) {
@@ -28,12 +45,26 @@ export function Picture({ path, alt, className = "", delay = 0 }) {
   return source ? html`<img class=${className} src=${source} alt=${alt} decoding="async" />` : html`<span class="blank ${className}"></span>`;
 }
 
+// What was refused: by its code in the chosen language, below it the server's own words, which are English.
 export function Refused({ error }) {
   if (!error) return null;
   const errors = (error.errors || []).map((entry) => entry.detail).filter(Boolean);
+  const lang = error.code ? "en" : undefined;
   return html`<div class="refusal" role="alert">
-    ${errors.length > 1 ? html`<ul>${errors.map((detail) => html`<li>${detail}</li>`)}</ul>` : html`<p>${error.message === "network" ? t("offline") : error.message}</p>`}
+    ${error.code && html`<p>${t(`problem_${error.code}`)}</p>`}
+    ${errors.length > 1 ? html`<ul lang=${lang}>${errors.map((detail) => html`<li>${detail}</li>`)}</ul>` : error.message && html`<p lang=${lang}>${error.message}</p>`}
   </div>`;
+}
+
+// Why accepted work has failed.
+export function Failed({ record: { error } }) {
+  return error && html`<${Refused} error=${{ code: error.code, message: error.detail, errors: error.problems.map((detail) => ({ detail })) }} />`;
+}
+
+// Sends a form; `why` says what still keeps it from being sent.
+export function Send({ id, label, busy, why }) {
+  return html`<div class="send"><button type="submit" disabled=${busy || Boolean(why)} aria-describedby=${`${id}-why`}>${label}</button>
+    <p id=${`${id}-why`} role="status"><small>${why}</small></p></div>`;
 }
 
 export function State({ state }) {
@@ -157,15 +188,21 @@ export function Curve({ points, label }) {
     </svg></figure>`;
 }
 
-// A dialog that closes with Escape and gives the focus back.
-export function Dialog({ title, onClose, children, wide = false }) {
+// A dialog that closes with Escape and gives the focus back; `onClose` may keep it open, `onKey` hears all other keys.
+export function Dialog({ title, onClose, onKey = () => {}, children, wide = false }) {
   const dialog = useRef();
   useEffect(() => {
     const before = document.activeElement;
     dialog.current.showModal();
     return () => before?.focus?.();
   }, []);
-  return html`<dialog ref=${dialog} class=${wide ? "wide" : ""} aria-label=${title} onCancel=${(event) => { event.preventDefault(); onClose(); }}>
+  const pressed = (event) => {
+    if (event.key !== "Escape") { onKey(event); return; }
+    event.preventDefault();
+    onClose();
+  };
+  // Asked twice in a row, a browser closes a dialog without leave.
+  return html`<dialog ref=${dialog} class=${wide ? "wide" : ""} aria-label=${title} onKeyDown=${pressed} onCancel=${(event) => { event.preventDefault(); onClose(); }} onClose=${() => dialog.current?.showModal()}>
     <article><header><button type="button" class="shut" aria-label=${t("close")} onClick=${onClose}>×</button><h2>${title}</h2></header>${children}</article>
   </dialog>`;
 }

@@ -1,7 +1,7 @@
 // The list of adapters, and one adapter.
 import * as api from "../api.js";
 import { number, t } from "../texts.js";
-import { Curve, ENDED, go, html, Picture, Progress, Refused, State, useAction, useList, useRecord, when } from "../ui.js";
+import { Curve, ENDED, Failed, go, html, Picture, Progress, Refused, State, useAction, useList, useRecord, when } from "../ui.js";
 
 export function AdaptersView() {
   const [adapters, error] = useList("adapters");
@@ -37,7 +37,7 @@ export function AdapterView({ id }) {
     <p>${adapter.request.object}: ${adapter.request.defect} · ${adapter.request.method}</p>
     <${Refused} error=${refused} />
     <${Progress} record=${adapter} />
-    ${adapter.error && html`<${Refused} error=${{ message: adapter.error.detail, errors: adapter.error.problems.map((detail) => ({ detail })) }} />`}
+    <${Failed} record=${adapter} />
     <${Curve} points=${adapter.loss} label=${t("loss")} />
     ${samples.length > 0 && html`<section><h2>${t("samples")}</h2><${Sheet} id=${id} step=${samples[0].step} />
       ${samples.length > 1 && html`<details><summary>${t("samples_before", { n: samples.length - 1 })}</summary>${samples.slice(1).map(({ step }) => html`<${Sheet} key=${step} id=${id} step=${step} />`)}</details>`}</section>`}

@@ -2,7 +2,7 @@
 import * as api from "../api.js";
 import { number, size, t } from "../texts.js";
 import { asDefects, spread, sum } from "../types.js";
-import { asJson, ENDED, Field, go, html, OptionInput, Picture, Progress, Refused, State, useAction, useEffect, useList, useRecommended, useRecord, useState, when } from "../ui.js";
+import { asJson, ENDED, Failed, Field, go, html, OptionInput, Picture, Progress, Refused, Send, State, useAction, useEffect, useList, useRecommended, useRecord, useState, useUnsent, when } from "../ui.js";
 import { Places, regions } from "./places.js";
 
 const COUNT = 100; // pairs that an untouched form asks for
@@ -33,6 +33,7 @@ export function NewJob({ adapter: id }) {
   const [measured, setMeasured] = useState({});
   const [run, busy, refused, setRefused] = useAction();
   const base = useRecommended(adapter?.request.base);
+  useUnsent(() => places.length > 0);
   useEffect(() => { api.get("options").then(setOptions, setRefused); }, []);
   if (error) return html`<${Refused} error=${error} />`;
   if (!adapter || !options) return html`<p aria-busy="true"></p>`;
@@ -61,7 +62,7 @@ export function NewJob({ adapter: id }) {
     <details><summary>${t("advanced")} (${sampling.length + options.limits.length})</summary><p><small>${t("options_help")}</small></p>
       <div class="options">${sampling.map((option) => html`<${OptionInput} key=${option.name} kind="sampling" recommended=${chosen.preset === "paper" ? {} : base.sampling} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}
       ${options.limits.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${limits[option.name]} onChange=${(value) => setLimits({ ...limits, [option.name]: value })} />`)}</div></details>
-    <button type="submit" disabled=${busy || (typed && !sum(counts))}>${t("generating")}</button></form>`;
+    <${Send} id="generate" label=${t("generating")} busy=${busy} why=${typed && !sum(counts) ? t("why_count") : ""} /></form>`;
 }
 
 // The number of pairs: of each type where the adapter learned several, otherwise one.
@@ -143,7 +144,7 @@ export function JobView({ id }) {
     <${Refused} error=${refused} />
     <${Progress} record=${job} />
     ${job.counts && html`<p role="status">${t("accepted_of", { n: job.counts.accepted, all: job.request.num_pairs })} · ${t("attempts", { n: job.counts.attempts })}</p>`}
-    ${job.error && html`<${Refused} error=${{ message: job.error.detail, errors: job.error.problems.map((detail) => ({ detail })) }} />`}
+    <${Failed} record=${job} />
     <${Verdict} job=${job} />
     <${MadePairs} job=${job} />
     <${Reasons} counts=${job.counts} />

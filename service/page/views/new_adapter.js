@@ -1,16 +1,30 @@
 // Photographs, masks, good parts and options of a new adapter.
 import * as api from "../api.js";
-import { dropped, isBinary, joined, keyOf, matched, shownName, typeName, withoutEnding } from "../files.js";
+import { chosen, dropped, isBinary, joined, keyOf, matched, shownName, typeName, withoutEnding } from "../files.js";
 import { methodHelp, t } from "../texts.js";
-import { Field, go, html, OptionInput, Refused, useEffect, useMemo, useRecommended, useRef, useState } from "../ui.js";
+import { Field, go, html, OptionInput, Refused, Send, useEffect, useMemo, useRecommended, useRef, useState, useUnsent } from "../ui.js";
 import { Painter } from "./painter.js";
 
+const NAMED = 5; // files that a message names
+
+const listed = (names) => `${names.slice(0, NAMED).join(", ")}${names.length > NAMED ? ` … (${names.length})` : ""}`;
+
+// A place for files and folders: dropped, or chosen.
 function Drop({ label, onFiles, id }) {
   const [over, setOver] = useState(false);
+  const [left, setLeft] = useState({ others: [], unread: [] });
+  const take = async (found) => {
+    const { files, ...rest } = await found;
+    setLeft(rest);
+    onFiles(files);
+  };
+  const picked = (event) => { const found = chosen(event.target.files); event.target.value = ""; take(found); };
   return html`<div class="drop ${over ? "over" : ""}" onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)}
-    onDrop=${async (event) => { event.preventDefault(); setOver(false); onFiles(await dropped(event.dataTransfer)); }}>
-    <label for=${id}>${label}</label>
-    <input id=${id} type="file" multiple accept=".png,.jpg,.jpeg,.bmp,.tif,.tiff,.webp" onChange=${(event) => { onFiles([...event.target.files]); event.target.value = ""; }} />
+    onDrop=${(event) => { event.preventDefault(); setOver(false); take(dropped(event.dataTransfer)); }}>
+    <div><label for=${id}>${label}</label><input id=${id} type="file" multiple accept=".png,.jpg,.jpeg,.bmp,.tif,.tiff,.webp" onChange=${picked} /></div>
+    <div><label for=${`${id}-folder`}>${t("drop_folder")}</label><input id=${`${id}-folder`} type="file" webkitdirectory onChange=${picked} /></div>
+    ${left.unread.length > 0 && html`<p class="refusal" role="alert">${t("drop_unread", { names: listed(left.unread) })}</p>`}
+    ${left.others.length > 0 && html`<p class="note" role="status">${t("drop_others", { names: listed(left.others) })}</p>`}
   </div>`;
 }
 
@@ -21,21 +35,18 @@ function Preview({ file, alt }) {
   return failed ? html`<span class="blank">${t("no_picture")}</span>` : html`<img src=${url} alt=${alt} onError=${() => setFailed(true)} />`;
 }
 
-// Photographs with their masks beside them. `types`, where they may differ: what has been said of which photograph, and what to do about it.
-function Pairs({ id, label, files, drawn, onFiles, onGoods, onDrawn, errors, types }) {
+// Photographs with their masks beside them. `types`: what has been said of which photograph, what is wrong with it, and what to do about it.
+function Pairs({ id, label, files, drawn, onAdd, onRemove, onGoods, onDrawn, errors, types }) {
   const { pairs, orphans } = matched(files);
   const [painting, setPainting] = useState(null);
   const [broken, setBroken] = useState(new Set());
   const without = pairs.filter(({ image, masks }) => !masks.length && !drawn.has(image)).length;
-  const latest = useRef(files);
-  latest.current = files;
   const add = async (more) => {
     const shown = more.filter((file) => !file.isGood);
-    await Promise.all(shown.map(async (file) => { Object.assign(file, { defect: types?.next || file.defect || "", isSaid: Boolean(types?.next), isBinary: await isBinary(file) }); }));
-    onFiles(joined(latest.current, shown));
+    await Promise.all(shown.map(async (file) => { Object.assign(file, { defect: types.next || file.defect || "", isSaid: Boolean(types.next), isBinary: await isBinary(file) }); }));
+    onAdd(shown);
     if (shown.length < more.length) onGoods(more.filter((file) => file.isGood));
   };
-  const without_ = (gone) => onFiles(files.filter((file) => !gone.includes(file)));
   return html`<div>
     <${Drop} id=${id} label=${label} onFiles=${add} />
     ${pairs.length > 0 && without > 0 && html`<p role="status">${t("masks_missing", { n: without, all: pairs.length })}</p>`}
@@ -47,34 +58,36 @@ function Pairs({ id, label, files, drawn, onFiles, onGoods, onDrawn, errors, typ
         <div class="two"><${Preview} file=${image} alt=${name} />
           ${own ? html`<${Preview} key=${own.lastModified} file=${own} alt=${t("mask_for", { name })} />` : masks[0] ? html`<${Preview} file=${masks[0]} alt=${t("mask_for", { name })} />` : html`<span class="blank">${t("mask_missing")}</span>`}</div>
         <p class="file">${name} <small>${own ? t("drawn") : masks.map((mask) => mask.name).join(", ")}</small></p>
-        ${types?.shown && html`<label class="type">${t("type")} <input list="types" maxlength="80" aria-label=${t("type_of", { name })} value=${types.of(image)} onInput=${(event) => types.onSay(image, event.target.value)} /></label>`}
-        ${types?.all.length > 0 && !types.of(image) && html`<p class="refusal">${t("type_missing")}</p>`}
-        ${told.map((detail) => html`<p class="refusal" role="alert">${detail}</p>`)}
+        ${types.shown && html`<label class="type">${t("type")} <input list="types" maxlength="80" aria-label=${t("type_of", { name })} value=${types.of(image)} onInput=${(event) => types.onSay(image, event.target.value)} /></label>`}
+        ${types.wrong(image) && html`<p class="refusal">${types.wrong(image)}</p>`}
+        ${told.map((detail) => html`<p class="refusal" role="alert" lang="en">${detail}</p>`)}
         ${broken.has(image) && html`<p class="refusal">${t("no_preview")}</p>`}
         <div class="actions"><button type="button" class="small" aria-label=${`${t(own || masks.length ? "edit_mask" : "draw_mask")}: ${name}`} onClick=${() => setPainting({ image, mask: own || masks[0] })}>${t(own || masks.length ? "edit_mask" : "draw_mask")}</button>
-          <button type="button" class="small secondary outline" aria-label=${`${t("remove")}: ${name}`} onClick=${() => without_([image, ...masks])}>${t("remove")}</button></div></li>`;
+          <button type="button" class="small secondary outline" aria-label=${`${t("remove")}: ${name}`} onClick=${() => onRemove([image, ...masks])}>${t("remove")}</button></div></li>`;
     })}
     ${orphans.map((mask) => html`<li key=${keyOf(mask)} class="wrong"><div class="two"><span class="blank">?</span><${Preview} file=${mask} alt=${shownName(mask)} /></div>
-      <p class="file">${shownName(mask)}</p><p class="refusal">${errors.get(mask)?.join(" ") || t("mask_without")}</p>
-      <div class="actions"><button type="button" class="small secondary outline" aria-label=${`${t("remove")}: ${shownName(mask)}`} onClick=${() => without_([mask])}>${t("remove")}</button></div></li>`)}
+      <p class="file">${shownName(mask)}</p>${errors.get(mask) ? html`<p class="refusal" role="alert" lang="en">${errors.get(mask).join(" ")}</p>` : html`<p class="refusal">${t("mask_without")}</p>`}
+      <div class="actions"><button type="button" class="small secondary outline" aria-label=${`${t("remove")}: ${shownName(mask)}`} onClick=${() => onRemove([mask])}>${t("remove")}</button></div></li>`)}
     </ul>
     ${painting && html`<${Painter} title=${t("mask_for", { name: shownName(painting.image) })} image=${painting.image} mask=${painting.mask}
       onBroken=${() => { setBroken(new Set([...broken, painting.image])); setPainting(null); }} onClose=${() => setPainting(null)}
       onMask=${(blob) => { onDrawn(painting.image, Object.assign(new File([blob], `${withoutEnding(painting.image.name)}.png`, { type: "image/png", lastModified: Date.now() }), { path: painting.image.path && `${withoutEnding(painting.image.path)}.png` })); setPainting(null); }} />`}</div>`;
 }
 
-function Goods({ id, label, files, onFiles, errors }) {
-  return html`<div><${Drop} id=${id} label=${label} onFiles=${(more) => onFiles(joined(files, more))} />
+function Goods({ id, label, files, onAdd, onRemove, errors }) {
+  return html`<div><${Drop} id=${id} label=${label} onFiles=${onAdd} />
     <ul class="uploads goods">${files.map((file) => html`<li key=${shownName(file)} class=${errors.get(file) ? "wrong" : ""}><${Preview} file=${file} alt=${shownName(file)} /><p class="file">${shownName(file)}</p>
-      ${(errors.get(file) || []).map((detail) => html`<p class="refusal" role="alert">${detail}</p>`)}
-      <button type="button" class="small secondary outline" aria-label=${`${t("remove")}: ${shownName(file)}`} onClick=${() => onFiles(files.filter((other) => other !== file))}>${t("remove")}</button></li>`)}</ul></div>`;
+      ${(errors.get(file) || []).map((detail) => html`<p class="refusal" role="alert" lang="en">${detail}</p>`)}
+      <button type="button" class="small secondary outline" aria-label=${`${t("remove")}: ${shownName(file)}`} onClick=${() => onRemove([file])}>${t("remove")}</button></li>`)}</ul></div>`;
 }
+
+const namesOf = (images, typeOf) => [...new Set(images.map(typeOf).filter(Boolean))].sort();
 
 export function NewAdapter() {
   const [options, setOptions] = useState(null);
   const [fields, setFields] = useState({ name: "", object: "", defect: "" });
   const [wanted, setMethod] = useState(null);
-  const [chosen, setChosen] = useState({});
+  const [advanced, setAdvanced] = useState({}); // method → its options
   const [files, setFiles] = useState({ pairs: [], normals: [], held: [], heldNormals: [] });
   const [drawn, setDrawn] = useState(new Map());
   const [said, setSaid] = useState(new Map()); // photograph → its defect type, where somebody has entered one
@@ -84,46 +97,66 @@ export function NewAdapter() {
   const [sent, setSent] = useState(null);
   const top = useRef();
   const base = useRecommended(null);
+  useUnsent(() => Object.values(files).some((list) => list.length));
   useEffect(() => { api.get("options").then(setOptions, setRefused); }, []);
   if (!options) return html`<${Refused} error=${refused} />`;
-  const method = wanted ?? ((files.normals.length && base.method) || options.default_method);
-  const own = options.methods.find((each) => each.name === method);
-  const change = (kind) => (list) => setFiles((before) => ({ ...before, [kind]: list }));
-  const more = (kind) => (list) => setFiles((before) => ({ ...before, [kind]: joined(before[kind], list) }));
-  const draw = (image, file) => setDrawn(new Map(drawn).set(image, file));
+  const add = (kind) => (more) => setFiles((before) => ({ ...before, [kind]: joined(before[kind], more) }));
+  const remove = (kind) => (gone) => setFiles((before) => ({ ...before, [kind]: before[kind].filter((file) => !gone.includes(file)) }));
+  const draw = (image, file) => setDrawn((before) => new Map(before).set(image, file));
+  const say = (image, text) => setSaid((before) => new Map(before).set(image, text));
+  const sayNothing = (images) => setSaid((before) => new Map([...before, ...images.map((image) => [image, ""])]));
   const set = (name) => (event) => setFields({ ...fields, [name]: event.target.value });
 
   const photographs = matched(files.pairs).pairs.map(({ image }) => image);
-  const typeOf = (image) => typeName(said.get(image) ?? image.defect);
-  const named = [...new Set(photographs.map(typeOf).filter(Boolean))].sort();
+  const saidOf = (image) => said.get(image) ?? image.defect;
+  const typeOf = (image) => typeName(saidOf(image));
+  const named = namesOf(photographs, typeOf);
   // One folder's name alone says nothing: all photographs may lie in it.
   const types = named.length > 1 || photographs.some((image) => typeOf(image) && (said.has(image) || image.isSaid)) ? named : [];
   const counted = types.map((type) => `${type} (${photographs.filter((image) => typeOf(image) === type).length})`).join(", ");
-  const typed = { all: types, shown: own.several_types || types.length > 0, next: own.several_types ? typeName(next) : "", of: (image) => said.get(image) ?? image.defect, onSay: (image, text) => setSaid(new Map(said).set(image, text)) };
+
+  const held = matched(files.held).pairs.map(({ image }) => image);
+  // A folder's name says a type where there are photographs of it to train on.
+  const heldSaidOf = (image) => said.get(image) ?? (types.includes(typeName(image.defect)) ? image.defect : "");
+  const heldTypeOf = (image) => typeName(heldSaidOf(image));
+  const heldTypes = types.length ? namesOf(held, heldTypeOf) : [];
+  const heldLacking = heldTypes.length ? types.filter((type) => !heldTypes.includes(type)) : [];
+
+  const several = options.methods.filter((each) => each.several_types).map((each) => each.name);
+  const suited = types.length > 1 ? several.find((name) => name === base.method) ?? several[0] : files.normals.length ? base.method : undefined;
+  const method = wanted ?? suited ?? options.default_method;
+  const own = options.methods.find((each) => each.name === method);
+  const values = advanced[method] ?? {};
+  const isChosen = wanted === null && method !== options.default_method;
   const tooMany = types.length > 1 && !own.several_types;
-  const unclear = tooMany || (types.length > 0 && !photographs.every(typeOf));
+
+  const wrong = (image) => (types.length && !typeOf(image) ? t("type_missing") : "");
+  const heldWrong = (image) => (!heldTypes.length || types.includes(heldTypeOf(image)) ? "" : heldTypeOf(image) ? t("type_unknown", { types: types.join(", ") }) : t("type_missing"));
+  const typed = { shown: own.several_types || types.length > 0, next: own.several_types ? typeName(next) : "", of: saidOf, wrong, onSay: say };
+  const heldTyped = { shown: types.length > 0, next: "", of: heldSaidOf, wrong: heldWrong, onSay: say };
+  const why = !files.pairs.length ? t("why_photographs") : tooMany ? t("why_method") : photographs.some(wrong) ? t("why_types") : heldLacking.length || held.some(heldWrong) ? t("why_held") : "";
 
   const train = async (event) => {
     event.preventDefault();
     const form = new FormData();
     const order = {};
-    const add = (kind, file, type = "") => {
+    const append = (kind, file, type = "") => {
       (order[`/${kind}${type && `/${type.replaceAll("~", "~0").replaceAll("/", "~1")}`}`] ||= []).push(file);
       form.append(`${kind}[${type}]`, file, shownName(file));
     };
     for (const [kind, images, masks] of [["pairs", "images", "masks"], ["held", "held_out_images", "held_out_masks"]]) {
       const { pairs, orphans } = matched(files[kind]);
-      const isTyped = kind === "pairs" && types.length > 0;
+      const [known, of] = kind === "pairs" ? [types, typeOf] : [heldTypes, heldTypeOf];
       for (const pair of pairs) {
-        const type = isTyped ? typeOf(pair.image) : "";
-        add(images, pair.image, type);
-        for (const mask of drawn.has(pair.image) ? [drawn.get(pair.image)] : pair.masks) add(masks, mask, type);
+        const type = known.length ? of(pair.image) : "";
+        append(images, pair.image, type);
+        for (const mask of drawn.has(pair.image) ? [drawn.get(pair.image)] : pair.masks) append(masks, mask, type);
       }
-      for (const mask of orphans) add(masks, mask, isTyped ? (types.includes(mask.defect) ? mask.defect : types[0]) : "");
+      for (const mask of orphans) append(masks, mask, known.length ? (known.includes(mask.defect) ? mask.defect : known[0]) : "");
     }
-    for (const file of files.normals) add("normals", file);
-    for (const file of files.heldNormals) add("held_out_normals", file);
-    for (const [name, value] of Object.entries({ ...fields, defect: types.length ? "" : fields.defect, method, ...chosen })) if (value !== "" && value !== undefined) form.append(name, value);
+    for (const file of files.normals) append("normals", file);
+    for (const file of files.heldNormals) append("held_out_normals", file);
+    for (const [name, value] of Object.entries({ ...fields, defect: types.length ? "" : fields.defect, method, ...values })) if (value !== "" && value !== undefined) form.append(name, value);
     setErrors(new Map());
     setRefused(null);
     setSent(0);
@@ -139,7 +172,7 @@ export function NewAdapter() {
         else rest.push(entry);
       }
       setErrors(found);
-      setRefused({ message: rest.length ? "" : problem.message, errors: rest.length > 1 ? rest : [], ...(rest.length === 1 ? { message: rest[0].detail } : {}) });
+      setRefused({ code: problem.code, message: rest.length === 1 ? rest[0].detail : rest.length ? "" : problem.message, errors: rest });
       setSent(null);
       top.current?.scrollIntoView();
     }
@@ -156,18 +189,22 @@ export function NewAdapter() {
     <section aria-labelledby="pairs-title"><h2 id="pairs-title">${t("photographs", { n: photographs.length })}</h2><p><small>${t("drop_help")}</small></p>
       ${own.several_types && html`<${Field} id="type-next" label=${t("type_next")} help=${t("type_next_help")} list="types" maxlength="80" value=${next} onInput=${(event) => setNext(event.target.value)} />`}
       <datalist id="types">${types.map((type) => html`<option value=${type} />`)}</datalist>
-      ${types.length > 0 && html`<p role="status">${t("types_are", { types: counted })} <button type="button" class="small outline" onClick=${() => setSaid(new Map(photographs.map((image) => [image, ""])))}>${t("type_same")}</button></p>`}
-      <${Pairs} id="files-pairs" label=${t("drop_pictures")} files=${files.pairs} drawn=${drawn} errors=${errors} types=${typed} onFiles=${change("pairs")} onGoods=${more("normals")} onDrawn=${draw} /></section>
+      ${types.length > 0 && html`<p role="status">${t("types_are", { types: counted })} <button type="button" class="small outline" onClick=${() => sayNothing(photographs)}>${t("type_same")}</button></p>`}
+      <${Pairs} id="files-pairs" label=${t("drop_pictures")} files=${files.pairs} drawn=${drawn} errors=${errors} types=${typed} onAdd=${add("pairs")} onRemove=${remove("pairs")} onGoods=${add("normals")} onDrawn=${draw} /></section>
     <section aria-labelledby="goods-title"><h2 id="goods-title">${t("good_parts", { n: files.normals.length })}</h2><p><small>${t("good_parts_help")}</small></p>
-      <${Goods} id="files-normals" label=${t("drop_good")} files=${files.normals} errors=${errors} onFiles=${change("normals")} /></section>
-    <details><summary>${t("held_out", { n: matched(files.held).pairs.length })}</summary><p><small>${t("held_out_help")}</small></p>
-      <h3>${t("held_images")}</h3><${Pairs} id="files-held" label=${t("drop_pictures")} files=${files.held} drawn=${drawn} errors=${errors} onFiles=${change("held")} onGoods=${more("heldNormals")} onDrawn=${draw} />
-      <h3>${t("held_normals")}</h3><${Goods} id="files-held-normals" label=${t("drop_good")} files=${files.heldNormals} errors=${errors} onFiles=${change("heldNormals")} /></details>
-    <fieldset><legend><strong>${t("method")}</strong></legend>${options.methods.map(({ name, help }) => html`<div class="choice"><input type="radio" id=${`method-${name}`} name="method" value=${name} checked=${method === name} aria-describedby=${`method-${name}-help`} onChange=${() => { setMethod(name); setChosen({}); }} />
+      <${Goods} id="files-normals" label=${t("drop_good")} files=${files.normals} errors=${errors} onAdd=${add("normals")} onRemove=${remove("normals")} /></section>
+    <details><summary>${t("held_out", { n: held.length })}</summary><p><small>${t("held_out_help")}</small></p>
+      <h3>${t("held_images")}</h3>
+      ${types.length > 0 && held.length > 0 && html`<p role="status">${heldTypes.length ? html`${t("held_by_type")} <button type="button" class="small outline" onClick=${() => sayNothing(held)}>${t("held_as_one")}</button>` : t("held_together")}</p>`}
+      ${heldLacking.length > 0 && html`<p class="refusal" role="alert">${t("held_lacking", { types: heldLacking.join(", ") })}</p>`}
+      <${Pairs} id="files-held" label=${t("drop_pictures")} files=${files.held} drawn=${drawn} errors=${errors} types=${heldTyped} onAdd=${add("held")} onRemove=${remove("held")} onGoods=${add("heldNormals")} onDrawn=${draw} />
+      <h3>${t("held_normals")}</h3><${Goods} id="files-held-normals" label=${t("drop_good")} files=${files.heldNormals} errors=${errors} onAdd=${add("heldNormals")} onRemove=${remove("heldNormals")} /></details>
+    <fieldset><legend><strong>${t("method")}</strong></legend>${options.methods.map(({ name, help }) => html`<div class="choice"><input type="radio" id=${`method-${name}`} name="method" value=${name} checked=${method === name} aria-describedby=${`method-${name}-help`} onChange=${() => setMethod(name)} />
       <label for=${`method-${name}`}>${name}</label> <small id=${`method-${name}-help`}>${methodHelp({ name, help })}</small></div>`)}
-      ${tooMany && html`<p class="refusal" role="alert">${t("types_too_many", { method, n: types.length, types: types.join(", "), others: options.methods.filter((each) => each.several_types).map((each) => each.name).join(", ") })}</p>`}</fieldset>
-    <details><summary>${t("advanced")} (${own.training.length})</summary><p><small>${t("options_help")}</small></p><div class="options">${own.training.map((option) => html`<${OptionInput} key=${`${method}-${option.name}`} kind="training" recommended=${chosen.preset === "paper" ? {} : base.training} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}</div></details>
+      <p role="status"><small>${isChosen && t(types.length > 1 ? "method_by_types" : "method_by_base", { method })}</small></p>
+      ${tooMany && html`<p class="refusal" role="alert">${t("types_too_many", { method, n: types.length, types: types.join(", "), others: several.join(", ") })}</p>`}</fieldset>
+    <details><summary>${t("advanced")} (${own.training.length})</summary><p><small>${t("options_help")}</small></p><div class="options">${own.training.map((option) => html`<${OptionInput} key=${`${method}-${option.name}`} kind="training" recommended=${values.preset === "paper" ? {} : base.training} option=${option} value=${values[option.name]} onChange=${(value) => setAdvanced({ ...advanced, [method]: { ...values, [option.name]: value } })} />`)}</div></details>
     ${sent !== null && html`<div><progress aria-label=${t("progress")} value=${sent} max="1"></progress><p role="status">${t("sending", { n: Math.round(100 * sent) })}</p></div>`}
-    <button type="submit" disabled=${sent !== null || unclear || !files.pairs.length}>${t("train")}</button>
+    <${Send} id="train" label=${t("train")} busy=${sent !== null} why=${why} />
   </form>`;
 }

@@ -1,6 +1,6 @@
 // Draws a mask over a photograph: brush, eraser, polygon, threshold fill, zoom, undo; also by keyboard alone.
 import { number, t } from "../texts.js";
-import { Dialog, html, useEffect, useRef, useState } from "../ui.js";
+import { Dialog, html, useEffect, useRef, useState, useUnsent } from "../ui.js";
 
 const COLOUR = [255, 0, 160]; // magenta: rare in metal, wood, textile and circuit boards
 const TOOLS = { brush: "b", eraser: "e", polygon: "p", fill: "f", move: "h" };
@@ -169,6 +169,9 @@ export function Painter({ title, save, image, mask, onMask, onClose, onBroken, c
   const [covered, setCovered] = useState(0);
   const now = useRef({});
   now.current = { tool, size, tolerance };
+  const isChanged = () => Boolean(drawn.current?.done.length || corners.current.length);
+  useUnsent(isChanged);
+  const leave = () => { if (!isChanged() || confirm(t("strokes_really"))) onClose(); };
 
   const draw = () => {
     const target = canvas.current;
@@ -331,7 +334,7 @@ export function Painter({ title, save, image, mask, onMask, onClose, onBroken, c
     event.preventDefault();
   };
 
-  return html`<${Dialog} title=${title} onClose=${onClose} wide=${true}>
+  return html`<${Dialog} title=${title} onClose=${leave} wide=${true}>
     <div class="painter" onKeyDown=${(event) => event.target.tagName !== "INPUT" && event.target.tagName !== "BUTTON" && keys(event)}>
       <div class="tools" role="toolbar" aria-label=${t("mask")}>
         ${Object.keys(TOOLS).map((name) => html`<button type="button" key=${name} class="small ${tool === name ? "" : "outline"}" aria-pressed=${tool === name} title=${`${t(name)} (${TOOLS[name].toUpperCase()})`}
@@ -348,7 +351,7 @@ export function Painter({ title, save, image, mask, onMask, onClose, onBroken, c
         onPointerLeave=${() => { hover.current = null; redraw(); }} onWheel=${wheel} onDblClick=${() => tool === "polygon" && close()}></canvas>
       <p id="painter-help"><small>${tool === "fill" ? t("fill_help") : tool === "polygon" ? t("polygon_help") : t("type_keys")}</small></p>
       <footer><span role="status">${t("mask")}: ${number(100 * covered)} %</span>
-        <button type="button" class="secondary outline" onClick=${onClose}>${t("cancel")}</button>
+        <button type="button" class="secondary outline" onClick=${leave}>${t("cancel")}</button>
         <button type="button" disabled=${covered === 0} onClick=${async () => onMask(await drawn.current.file())}>${save || t("save_mask")}</button></footer>
     </div>
   <//>`;

@@ -3,7 +3,7 @@ import * as api from "../api.js";
 import { decidedPairs, readDecisions, saveAs, stored, useDecisions } from "../decisions.js";
 import { language, number, t } from "../texts.js";
 import { asDefects, spread, sum } from "../types.js";
-import { base64, Component, Dialog, ENDED, Field, go, html, Outline, Picture, Progress, Refused, useAction, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState } from "../ui.js";
+import { base64, Component, Dialog, ENDED, Failed, Field, go, html, Outline, Picture, Progress, Refused, Send, useAction, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState, useUnsent } from "../ui.js";
 import { Formats } from "./jobs.js";
 import { Painter } from "./painter.js";
 
@@ -13,12 +13,23 @@ const GAP = 8;
 const AHEAD = 2;
 const DELAY = 60;
 
-// A job with all that follow it to replace rejected pairs, in the order in which they were asked for.
-async function seriesOf(job) {
-  if (job.request.selection) return [job];
-  const all = await api.all(`jobs?adapter_id=${job.adapter_id}`, 100);
-  const following = all.filter((other) => other.request.follows?.first_job_id === job.id);
-  return [job, ...following.sort((a, b) => (a.id < b.id ? -1 : 1))];
+// The jobs of a review that still exist, in the order in which they were asked for: a first one, whose id the review has, and those that follow it to
+// replace rejected pairs. Asked for by the id of another one, the first is told.
+async function seriesOf(id) {
+  const job = await api.get(`jobs/${id}`).catch((problem) => { if (problem.status === 404) return null; throw problem; });
+  if (job?.request.selection) return { first: id, series: [job] };
+  const first = job?.request.follows?.first_job_id ?? id;
+  const all = await api.all(job ? `jobs?adapter_id=${job.adapter_id}` : "jobs", 100);
+  const others = all.filter((other) => other.id !== id && (other.id === first || other.request.follows?.first_job_id === first));
+  const series = [...(job ? [job] : []), ...others].sort((a, b) => (a.id < b.id ? -1 : 1));
+  if (!series.length) await api.get(`jobs/${id}`); // says that there is none
+  return { first, series };
+}
+
+// The jobs that others of a series go on after, and that were deleted.
+function goneOf(first, series) {
+  const named = [first, ...series.map((job) => job.request.follows?.job_id)].filter(Boolean);
+  return [...new Set(named)].filter((id) => !series.some((job) => job.id === id));
 }
 
 // The pairs of jobs, or their rejected candidates, numbered through.
@@ -39,29 +50,28 @@ export function Review({ id }) {
   const [error, setError] = useState(null);
   const [run, busy, refused] = useAction();
   const { decisions, decide, take, saved } = useDecisions(id);
+  useUnsent(() => !saved);
   const [order, setOrder] = useState("made");
   const [filter, setFilter] = useState("all");
   const [outlines, setOutlines] = useState(true);
   const [open, setOpen] = useState(null);
   const [painting, setPainting] = useState(null);
-  const [at, setAt] = useState(0);
+  const [, redraw] = useState(null);
   const [reviewer, setReviewer] = useState(localStorage.getItem("pairforge-reviewer") || "");
   const [formats, setFormats] = useState(new Set());
   const [names, setNames] = useState([]);
   const [rejected, setRejected] = useState([]);
   const [learned, setLearned] = useState([]);
-  const here = useRef(0);
+  const here = useRef({ key: null, index: 0 }); // the pair that keys mean, and where it is or was
 
   const load = async () => {
     try {
       if (!pairs) api.get(`jobs/${id}/pairs?limit=${FIRST}`).then(({ data }) => setPairs((known) => known || numbered(named(id, data))), () => {});
-      const job = await api.get(`jobs/${id}`);
-      const first = job.request.follows?.first_job_id;
-      if (first && await api.get(`jobs/${first}`).catch(() => null)) { location.replace(`#/jobs/${first}/review`); return; }
-      const found = await seriesOf(job);
+      const { first, series: found } = await seriesOf(id);
+      if (first !== id) { location.replace(`#/jobs/${first}/review`); return; }
       const made = found.filter(({ state: reached }) => reached === "succeeded").map((each) => each.id);
       setPairs(await pairsOf(made));
-      setLearned((await api.get(`adapters/${job.adapter_id}`).catch(() => ({ defects: [] }))).defects); // one that was deleted makes no more
+      setLearned((await api.get(`adapters/${found[0].adapter_id}`).catch(() => ({ defects: [] }))).defects); // one that was deleted makes no more
       setSeries(found);
       setRejected(await pairsOf(made, true));
       setError(null);
@@ -88,11 +98,10 @@ export function Review({ id }) {
     return order === "made" ? all : [...all].sort((a, b) => sign * ((a.scores.score ?? 0) - (b.scores.score ?? 0)) || a.name - b.name);
   }, [pairs, rejected, filter, order, decided ? decisions : null]);
 
-  // Where the decision takes the last pair out of the list, the one before it comes next.
-  useEffect(() => {
-    if (here.current >= shown.length) { here.current = Math.max(0, shown.length - 1); setAt(here.current); }
-    if (open !== null && open >= shown.length) setOpen(shown.length ? shown.length - 1 : null);
-  }, [shown.length]);
+  const places = useMemo(() => new Map(shown.map((pair, index) => [pair.key, index])), [shown]);
+  // A pair that has left the list leaves its place to the next one, the last one to the one before it.
+  const index = places.get(here.current.key) ?? Math.max(0, Math.min(here.current.index, shown.length - 1));
+  here.current = { key: shown[index]?.key ?? null, index };
 
   if (error && !(series && api.passes(error))) return html`<${Refused} error=${error} />`;
   if (!pairs) return html`<p aria-busy="true"></p>`;
@@ -100,22 +109,25 @@ export function Review({ id }) {
   const left = pairs.filter((pair) => state(pair) === "rejected").length;
   const undecided = pairs.length - approved.length - left;
   const readOnly = kind === "reason";
+  const opened = open === null ? null : shown[places.get(open)] ?? pairs.find((pair) => pair.key === open) ?? null;
+  const source = series?.find(({ state: reached }) => reached === "succeeded");
+  const gone = series ? goneOf(id, series) : [];
   const set = (pair, decision) => !readOnly && decide([pair.key], decision === null ? null : { decision });
 
   const selection = () => ({ reviewer, approved: decidedPairs(pairs, decisions, "approved"), formats: [...formats] });
   const loadDecisions = async (file) => {
-    const read = readDecisions(await file.text(), id);
-    const here = new Map([...read.found].filter(([key]) => pairs.some((pair) => pair.key === key)));
-    take(here);
+    const read = await readDecisions(file, id);
+    const known = new Map([...read.found].filter(([key]) => pairs.some((pair) => pair.key === key)));
+    const taken = take(known);
     if (typeof read.reviewer === "string" && read.reviewer) setReviewer(read.reviewer);
     if (Array.isArray(read.formats)) setFormats(new Set(read.formats.filter((name) => names.includes(name))));
-    return { n: here.size, m: read.found.size - here.size };
+    return { taken, kept: known.size - taken, unknown: read.found.size - known.size };
   };
   const deliver = (event) => {
     event.preventDefault();
     stored("pairforge-reviewer", reviewer);
     run(async () => {
-      const made = await api.post(`jobs/${id}/selections`, selection());
+      const made = await api.post(`jobs/${source.id}/selections`, selection());
       go(`#/jobs/${made.id}`);
     });
   };
@@ -131,46 +143,54 @@ export function Review({ id }) {
     setPainting(null);
   };
   // Keys come faster than the page is drawn, so the place is kept beside it.
-  const move = (index) => { here.current = Math.max(0, Math.min(shown.length - 1, index)); setAt(here.current); };
+  const move = (next) => {
+    const to = Math.max(0, Math.min(shown.length - 1, next));
+    here.current = { key: shown[to]?.key ?? null, index: to };
+    redraw(here.current.key);
+  };
+  // To another large pair; where the open one has left the list, the next one is at its place.
+  const step = (by) => { move(here.current.index + (places.has(open) ? by : Math.min(by, 0))); setOpen(here.current.key); };
+  const decideOpened = (decision) => {
+    set(opened, decision);
+    if (!decided || kind === (decision ?? "open") || !places.has(open)) return;
+    if (shown.length === 1) setOpen(null);
+    else step(places.get(open) === shown.length - 1 ? -1 : 1);
+  };
   const keys = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const [pressed, pair] = [event.key.toLowerCase(), shown[here.current]];
-    // Where the decision takes the pair out of the list, the next one comes to its place.
-    const next = here.current + (decided ? 0 : 1);
+    const [pressed, pair] = [event.key.toLowerCase(), shown[here.current.index]];
     if (!pair) return;
-    if (pressed === "a") { set(pair, "approved"); move(next); }
-    else if (pressed === "r") { set(pair, "rejected"); move(next); }
+    if (pressed === "a" || pressed === "r") { set(pair, pressed === "a" ? "approved" : "rejected"); move(here.current.index + 1); }
     else if (pressed === "u") set(pair, null);
     else if (pressed === "t" && !readOnly) paint(pair);
     else return;
     event.preventDefault();
   };
 
-  return html`<div><div class="title"><h1>${t("review")}</h1><div class="actions"><a role="button" class="secondary outline" href=${`#/jobs/${id}`}>${t("back_to_job")}</a></div></div>
+  return html`<div><div class="title"><h1>${t("review")}</h1><div class="actions"><a role="button" class="secondary outline" href=${`#/jobs/${series ? series[0].id : id}`}>${t("back_to_job")}</a></div></div>
     <p role="status" class="sum">${t("approved_of", { n: approved.length, r: left, u: undecided, all: pairs.length })}</p>
     <form class="bar" onSubmit=${(event) => event.preventDefault()}>
-      <label>${t("filter")} <select value=${filter} onChange=${(event) => { setFilter(event.target.value); here.current = 0; setAt(0); }}>
+      <label>${t("filter")} <select value=${filter} onChange=${(event) => { setFilter(event.target.value); here.current = { key: null, index: 0 }; }}>
         ${["all", "open", "approved", "rejected"].map((name) => html`<option value=${name}>${t(name)}</option>`)}
         ${types.length > 1 && html`<optgroup label=${t("types")}>${types.map((type) => html`<option value=${`type:${type}`}>${type}</option>`)}</optgroup>`}
         ${reasons.length > 0 && html`<optgroup label=${t("rejected_reasons")}>${reasons.map((reason) => html`<option value=${`reason:${reason}`}>${t(`reason_${reason}`)}</option>`)}</optgroup>`}</select></label>
-      <label>${t("order")} <select value=${order} onChange=${(event) => { setOrder(event.target.value); here.current = 0; setAt(0); }}>${["made", "score_down", "score_up"].map((name) => html`<option value=${name}>${t(`order_${name}`)}</option>`)}</select></label>
+      <label>${t("order")} <select value=${order} onChange=${(event) => setOrder(event.target.value)}>${["made", "score_down", "score_up"].map((name) => html`<option value=${name}>${t(`order_${name}`)}</option>`)}</select></label>
       <label class="choice"><input type="checkbox" checked=${outlines} onChange=${(event) => setOutlines(event.target.checked)} /> ${t("outlines")}</label>
       ${!readOnly && html`<button type="button" class="small outline" disabled=${!series} onClick=${() => decide(shown.filter((pair) => state(pair) === "open").map((pair) => pair.key), { decision: "approved" })}>${t("all_of_them")}</button>`}
     </form>
+    ${gone.length > 0 && html`<p role="status" class="note">${t("review_gone", { jobs: gone.join(", ") })}</p>`}
     <p id="review-help"><small>${t("review_help")}</small></p><${Refused} error=${refused} />
     ${!saved && html`<p role="alert" class="refusal">${t("not_kept")}</p>`}
-    ${shown.length ? html`<${Grid} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${at} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${open !== null || painting !== null} />` : html`<p>${t("no_pairs_here")}</p>`}
+    ${shown.length ? html`<${Grid} pairs=${shown} state=${state} decisions=${decisions} outlines=${outlines} at=${index} here=${here} onAt=${move} onOpen=${setOpen} onKey=${keys} onDecide=${set} readOnly=${readOnly} paused=${Boolean(opened || painting)} />` : html`<p>${t("no_pairs_here")}</p>`}
     ${series && !series[0].request.selection && html`<${Replacements} series=${series} types=${learned} pairs=${pairs} state=${state} onChange=${load} />`}
     <${DecisionsFile} disabled=${!series} onSave=${() => saveAs(`${id}-review.json`, { ...selection(), rejected: decidedPairs(pairs, decisions, "rejected") })} onLoad=${loadDecisions} />
     <form class="deliver" onSubmit=${deliver}>
       <h2>${t("delivered")}</h2><p>${t("selection_help", { n: approved.length })}</p>
       <${Field} id="reviewer" label=${t("reviewer")} help=${t("reviewer_help")} required maxlength="80" value=${reviewer} onInput=${(event) => setReviewer(event.target.value)} />
       <${Formats} names=${names} chosen=${formats} onChange=${setFormats} />
-      <button type="submit" disabled=${busy || !series || !approved.length}>${t("delivered")}</button>
+      <${Send} id="deliver" label=${t("delivered")} busy=${busy || !source} why=${approved.length ? "" : t("why_approved")} />
     </form>
-    ${open !== null && shown[open] && html`<${Large} key=${shown[open].key} pair=${shown[open]} decision=${decisions.get(shown[open].key)} readOnly=${readOnly}
-      onDecide=${(decision) => set(shown[open], decision)} onMove=${(by) => { const next = Math.min(shown.length - 1, Math.max(0, open + by)); setOpen(next); move(next); }}
-      onPaint=${() => paint(shown[open])} onClose=${() => setOpen(null)} />`}
+    ${opened && html`<${Large} key=${opened.key} pair=${opened} decision=${decisions.get(opened.key)} readOnly=${readOnly} onDecide=${decideOpened} onMove=${step} onPaint=${() => paint(opened)} onClose=${() => setOpen(null)} />`}
     ${painting && html`<${Painter} title=${t("mask_of", { n: painting.pair.name })} image=${painting.image} mask=${painting.mask} onMask=${painted} onBroken=${() => setPainting(null)} onClose=${() => setPainting(null)} />`}</div>`;
 }
 
@@ -199,8 +219,8 @@ function Replacements({ series, types, pairs, state, onChange }) {
       <p role="status">${t("missing", { n: lacking[type], a: of(type, "approved"), u: of(type, "open") })}</p></div>`)}</div>
     ${typed && html`<p><small>${t("wanted_help")}</small></p>`}
     ${running.map((job) => html`<${Following} key=${job.id} id=${job.id} onEnd=${onChange} />`)}
-    ${series.at(-1).state === "failed" && html`<${Refused} error=${{ message: series.at(-1).error.detail, errors: [] }} />`}
-    <button type="submit" disabled=${busy || !missing || running.length > 0}>${t(missing === 1 ? "replace_one" : "replace", { n: missing })}</button></form>`;
+    ${series.at(-1).state === "failed" && html`<${Failed} record=${series.at(-1)} />`}
+    <${Send} id="replace" label=${t(missing === 1 ? "replace_one" : "replace", { n: missing })} busy=${busy} why=${running.length ? t("why_running") : !last ? t("why_no_job") : missing ? "" : t("why_missing")} /></form>`;
 }
 
 // The decisions so far as a file, for another browser, a colleague or a script.
@@ -215,7 +235,7 @@ function DecisionsFile({ disabled, onSave, onLoad }) {
   };
   return html`<section class="deliver" aria-labelledby="decisions"><h2 id="decisions">${t("decisions")}</h2><p>${t("decisions_help")}</p>
     <${Refused} error=${refused} />
-    ${loaded && html`<p role="status">${t("decisions_loaded", { n: loaded.n })} ${loaded.m > 0 && t("decisions_unknown", { n: loaded.m })}</p>`}
+    ${loaded && html`<p role="status">${t("decisions_loaded", { n: loaded.taken })} ${loaded.kept > 0 && t("decisions_newer", { n: loaded.kept })} ${loaded.unknown > 0 && t("decisions_unknown", { n: loaded.unknown })}</p>`}
     <button type="button" class="outline" disabled=${disabled} onClick=${onSave}>${t("decisions_save")}</button>
     <div class="field"><label for="decisions-file">${t("decisions_load")}</label><input id="decisions-file" type="file" accept=".json,application/json" disabled=${disabled || busy} onChange=${load} /></div></section>`;
 }
@@ -243,15 +263,17 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
   const rows = Math.ceil(pairs.length / columns);
   const first = Math.max(0, Math.floor(view.top / TILE.height) - AHEAD);
   const last = Math.min(rows, Math.ceil((view.top + view.height) / TILE.height) + AHEAD);
-  const visible = pairs.slice(first * columns, last * columns);
   const focused = Math.min(at, pairs.length - 1);
+  // Also the one that a Tab comes to, wherever it is.
+  const visible = pairs.slice(first * columns, last * columns).map((_, offset) => first * columns + offset);
+  if (!visible.includes(focused)) visible.push(focused);
   useLayoutEffect(() => {
     if (!wanted.current || paused) return;
     const top = Math.floor(focused / columns) * TILE.height;
     if (top < box.current.scrollTop) box.current.scrollTop = top;
     if (top + TILE.height > box.current.scrollTop + view.height) box.current.scrollTop = top + TILE.height - view.height;
     box.current.querySelector(`[data-index="${focused}"] .open`)?.focus({ preventScroll: true });
-  }, [focused, view, paused]);
+  }, [focused, paused]);
   const on = useRef({});
   Object.assign(on.current, { at: onAt, open: onOpen, key: onKey, decide: onDecide });
   const move = (event) => {
@@ -259,13 +281,13 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
     if (step === undefined) return;
     event.preventDefault();
     wanted.current = true;
-    onAt(here.current + step);
+    onAt(here.current.index + step);
   };
   return html`<div class="grid" ref=${box} style=${{ height: `min(72vh, 900px, ${rows * TILE.height + GAP}px)` }} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
     onScroll=${() => setView((before) => (Math.abs(before.top - box.current.scrollTop) < TILE.height / 2 && box.current.scrollTop > 0 ? before : { ...before, top: box.current.scrollTop }))}>
     <ul style=${{ height: `${rows * TILE.height}px` }} aria-describedby="review-help">
-      ${visible.map((pair, offset) => {
-        const index = first * columns + offset;
+      ${visible.map((index) => {
+        const pair = pairs[index];
         const [left, top] = [Math.floor((index % columns) * (view.width / columns)), Math.floor(index / columns) * TILE.height];
         return html`<${Tile} key=${pair.key} pair=${pair} index=${index} left=${left} top=${top} count=${pairs.length} own=${readOnly ? "rejected" : state(pair)} changed=${!!decisions.get(pair.key)?.mask}
           picture=${outlines ? "outline" : "thumbnail"} focusable=${index === focused} readOnly=${readOnly} language=${language()} on=${on} />`;
@@ -280,13 +302,13 @@ class Tile extends Component {
   }
 
   render({ pair, index, left, top, count, own, changed, picture, focusable, readOnly, on }) {
-    const label = t("pair_state", { n: pair.name, score: score(pair), state: t(own) });
+    const label = [t("pair_state", { n: pair.name, score: score(pair), state: t(own) }), pair.defect].filter(Boolean).join(", ");
     const choice = (name, action, decision, sign) => html`<button type="button" tabindex="-1" aria-pressed=${own === decision} aria-label=${`${action}: ${t("pair", { n: pair.name })}`} class=${name}
-      onClick=${() => on.current.decide(pair, own === decision ? null : decision)}>${sign}</button>`;
+      onClick=${() => { on.current.at(index); on.current.decide(pair, own === decision ? null : decision); }}>${sign}</button>`;
     return html`<li data-index=${index} class="tile ${own}" aria-setsize=${count} aria-posinset=${index + 1} style=${{ transform: `translate(${left}px, ${top}px)` }}>
-      <button type="button" class="open" tabindex=${focusable ? 0 : -1} aria-label=${label} onClick=${() => { on.current.at(index); on.current.open(index); }} onKeyDown=${(event) => on.current.key(event)}>
+      <button type="button" class="open" tabindex=${focusable ? 0 : -1} aria-label=${label} onFocus=${() => on.current.at(index)} onClick=${() => on.current.open(pair.key)} onKeyDown=${(event) => on.current.key(event)}>
         <${Picture} path=${`jobs/${pair.job}/pairs/${pair.candidate}/${picture}`} alt="" delay=${DELAY} /></button>
-      <p><span>${pair.name}</span> <span>${score(pair)}</span>${changed ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
+      <p><span>${pair.name}</span> <span class="kind">${pair.defect}</span> <span>${score(pair)}</span>${changed ? html` <span title=${t("touched_up")}>✎</span>` : ""}</p>
       ${readOnly ? html`<small>${pair.reasons.map((reason) => t(`reason_${reason}`)).join(", ")}</small>` : html`<div class="choose">
         ${choice("yes", t("accept"), "approved", "✓")}${choice("no", t("reject"), "rejected", "✗")}</div>`}
     </li>`;
@@ -308,7 +330,7 @@ function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose })
     const action = { arrowright: () => onMove(1), arrowleft: () => onMove(-1), a: () => onDecide("approved"), r: () => onDecide("rejected"), u: () => onDecide(null), o: () => setOutline(!outline), t: () => !readOnly && onPaint() }[event.key.toLowerCase()];
     if (action) { event.preventDefault(); action(); }
   };
-  return html`<${Dialog} title=${t("pair", { n: name })} onClose=${onClose} wide=${true}><div class="large" onKeyDown=${keys}>
+  return html`<${Dialog} title=${t("pair", { n: name })} onClose=${onClose} onKey=${keys} wide=${true}><div class="large">
     <div class="picture"><div class="stack">
       ${pair.normal && html`<${Picture} path=${`${base}/good-part`} alt=${t("good_part")} />`}
       <span class=${pair.normal ? "over" : ""} style=${pair.normal ? { clipPath: `inset(0 ${100 - share}% 0 0)` } : {}}><${Picture} path=${`${base}/image`} alt=${t("image_of", { n: name })} />${outline && mask && html`<${Outline} source=${mask} />`}</span>
@@ -320,7 +342,7 @@ function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose })
       <div class="actions"><button type="button" class="small outline secondary" onClick=${() => onMove(-1)}>← ${t("previous")}</button><button type="button" class="small outline secondary" onClick=${() => onMove(1)}>${t("next")} →</button>
         <span class="state ${own === "approved" ? "succeeded" : own === "rejected" ? "failed" : ""}">${t(own)}</span> ${decision?.mask ? t("touched_up") : ""}</div>
       ${pair.reasons.map((reason) => html`<p>${t(`reason_${reason}`)}</p>`)}
-      <p><strong>${t("score")} ${score(pair)}</strong>${pair.normal ? html`<br /><small>${t("background_on", { name: pair.normal })}</small>` : ""}</p>
+      <p><strong>${t("score")} ${score(pair)}</strong>${pair.defect ? html`<br />${t("type")}: ${pair.defect}` : ""}${pair.normal ? html`<br /><small>${t("background_on", { name: pair.normal })}</small>` : ""}</p>
       ${!readOnly && html`<div class="actions"><button type="button" onClick=${() => onDecide("approved")}>${t("accept")} (A)</button><button type="button" class="secondary" onClick=${() => onDecide("rejected")}>${t("reject")} (R)</button>
         <button type="button" class="outline" onClick=${onPaint}>${t("take_mask")} (T)</button>${own !== "open" && html`<button type="button" class="outline secondary" onClick=${() => onDecide(null)}>${t("take_back")} (U)</button>`}</div>`}
       <div class="pictures"><figure><${Picture} path=${`${base}/mask`} alt=${t("mask_of", { n: name })} /><figcaption>${t("mask")} ${pair.mask_fraction != null ? `${number(100 * pair.mask_fraction)} %` : ""}</figcaption></figure>

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
 
+from service.core.settings import Settings
+from service.core.storage import ObjectStore
+from tests.support.servers import MakeSettings
+
 AXE = Path(__file__).parents[2] / "support" / "axe-core" / "axe.min.js"
 PATIENCE = 30_000
 """Milliseconds to wait for what is to appear; the cores may have too much to do."""
@@ -66,6 +70,11 @@ def page(browser: Browser, heard: list[str]) -> Iterator[Page]:
     yield page
     context.close()
     assert heard == []
+
+
+@pytest.fixture
+def keyless(server_settings: MakeSettings, objects: ObjectStore, tmp_path: Path) -> Settings:
+    return server_settings(require_keys=False, spool_dir=tmp_path)
 
 
 def serious_findings(page: Page) -> list[str]:

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 from redis import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model.export.dataset import Provenance, write_dataset
-from model.types import Candidate
 from service.cli.files import approvals
 from service.client import Client
 from service.core import api_keys, object_keys
@@ -31,6 +28,7 @@ from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import serving
 from tests.service.page.conftest import serious_findings
+from tests.service.page.made import drop, finish, finished_job, product, trained
 from tests.service.page.way import files
 from tests.support.servers import MakeSettings
 
@@ -49,11 +47,6 @@ TRANSFER = """(files) => {
 
 IN_VIEW = 80
 """More tiles than that are never in the document, however many pairs there are."""
-
-
-@pytest.fixture
-def keyless(server_settings: MakeSettings, objects: ObjectStore, tmp_path: Path) -> Settings:
-    return server_settings(require_keys=False, spool_dir=tmp_path)
 
 
 def test_a_refusal_is_shown_at_the_file_it_is_about(browser: Browser, page: Page, keyless: Settings) -> None:
@@ -100,37 +93,6 @@ def test_files_that_are_dropped_together_are_matched_by_name_and_by_look(
         assert serious_findings(page) == []
 
 
-def drop_folder(page: Page, folder: Path) -> None:
-    """Drop a folder on the first place for files, as from a file manager."""
-    place = page.locator(".drop").first
-    place.scroll_into_view_if_needed()
-    box = place.bounding_box()
-    assert box is not None
-    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
-    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
-    devtools = page.context.new_cdp_session(page)
-    for event in ("dragEnter", "dragOver", "drop"):
-        devtools.send("Input.dispatchDragEvent", {"type": event, **at, "data": data})
-
-
-def product(folder: Path) -> Path:
-    """A folder as in MVTec AD, whose two defect types have files of the same names."""
-    for at, kind in enumerate(("break", "crack")):
-        for number in range(2):
-            image, mask = files("images", 4)[2 * at + number], files("masks", 4)[2 * at + number]
-            for path, source in (
-                (folder / "test" / kind / f"{number:03}.png", image),
-                (folder / "ground_truth" / kind / f"{number:03}_mask.png", mask),
-            ):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(source.read_bytes())
-    for number, source in enumerate(files("normals", 2)):
-        path = folder / "train/good" / f"{number:03}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(source.read_bytes())
-    return folder
-
-
 def sent(page: Page, client: httpx2.Client) -> dict[str, Any]:
     """The request of the adapter that the form on the page is sent for."""
     page.get_by_role("button", name="Train", exact=True).click()
@@ -149,14 +111,17 @@ def test_a_folder_of_several_defect_types_becomes_one_adapter(
     with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
         page.goto(f"{url}/#/adapters/new")
         page.get_by_label("Name", exact=True).fill("plates")
-        drop_folder(page, folder)
+        drop(page, folder)
         cards = page.locator(".uploads").first.locator("li")
         expect(page.get_by_text("Defect types: break (2), crack (2).")).to_be_visible()
         expect(page.get_by_role("heading", name="Good parts (2)")).to_be_visible()
         expect(page.get_by_label("Defect", exact=True)).to_have_count(0)
-        # The method that is chosen by default learns one.
-        expect(page.get_by_role("alert")).to_contain_text("dualanodiff learns one defect type, and these are 2")
+        expect(page.get_by_label("anomalydiffusion")).to_be_checked()
+        expect(page.get_by_text("anomalydiffusion is chosen because there are several defect types")).to_be_visible()
         train = page.get_by_role("button", name="Train", exact=True)
+        expect(train).to_be_enabled()
+        page.get_by_label("dualanodiff").check()
+        expect(page.get_by_role("alert")).to_contain_text("dualanodiff learns one defect type, and these are 2")
         expect(train).to_be_disabled()
         assert serious_findings(page) == []
         page.get_by_label("anomalydiffusion").check()
@@ -177,7 +142,7 @@ def test_a_folder_of_several_defect_types_becomes_one_adapter(
         assert client.get("/adapters").json()["data"] == []
         page.get_by_role("button", name="Remove: plate/test/crack/001.png").click()
         broken.write_bytes(whole)
-        drop_folder(page, folder)
+        drop(page, folder)
         expect(page.get_by_text("Defect types: break (2), crack (2).")).to_be_visible()
         request = sent(page, client)
         assert request["defects"] == [{"name": "break", "pairs": 2}, {"name": "crack", "pairs": 2}]
@@ -202,7 +167,7 @@ def test_files_are_given_a_type_before_they_are_chosen_or_all_show_one(
 
         page.goto(f"{url}/#/adapters/new")
         page.get_by_label("Name", exact=True).fill("plates")
-        drop_folder(page, folder)
+        drop(page, folder)
         page.get_by_role("button", name="All show one type").click()
         expect(page.get_by_role("alert")).to_have_count(0)
         page.get_by_label("Defect", exact=True).fill("scratch")
@@ -262,30 +227,6 @@ def test_a_mask_is_drawn_by_polygon_zoomed_in_and_by_the_keyboard_alone(
         for key in ("p", "ArrowUp", " ", "ArrowRight", "ArrowRight", " ", "ArrowDown", "ArrowDown", " ", "Enter"):
             page.keyboard.press(key)
         expect(covered).not_to_have_text("Mask: 0 %")
-
-
-def trained(client: httpx2.Client, store: RecordStore, method: str, types: dict[str, int]) -> str:
-    """The id of an adapter that has succeeded.
-
-    Args:
-        types: defect type → its number of photographs.
-    """
-    kinds = [
-        (f"{kind}[{name}]", path)
-        for name, n in types.items()
-        for kind in ("images", "masks")
-        for path in files(kind, n)
-    ]
-    if len(types) == 1:
-        kinds = [(f"{field.partition('[')[0]}[]", path) for field, path in kinds]
-    kinds += [("normals[]", path) for path in files("normals", 2)]
-    parts = [(field, (path.name, path.read_bytes(), "image/png")) for field, path in kinds]
-    answer = client.post("/adapters", data={"name": "plates", "method": method}, files=parts)
-    assert answer.status_code == 202, answer.text
-    adapter = str(answer.json()["id"])
-    assert store.claims.claim(adapter, "w")
-    assert store.claims.succeed(adapter, "w", {"card": {}, "loss": [], "bytes": 1, "request": {}, "samples": {}}, 1)
-    return adapter
 
 
 def started(page: Page, client: httpx2.Client) -> dict[str, Any]:
@@ -434,55 +375,6 @@ def test_a_server_that_forbids_the_page_has_the_api_alone(keyless: Settings) -> 
         assert httpx2.get(f"{url}/v1/jobs").status_code == 200
 
 
-def finished_job(
-    store: RecordStore, objects: ObjectStore, folder: Path, pairs: int, evaluation: dict[str, Any] | None = None
-) -> str:
-    """The id of a job that has succeeded, its best pairs last."""
-    request = {"adapter_id": object_keys.new_id(Kind.ADAPTER), "num_pairs": pairs, "formats": [], "seed": 0}
-    job = store.submissions.create(Kind.JOB, object_keys.new_id(Kind.JOB), "local", request)[0].id
-    finish(store, objects, folder, job, [None] * pairs, evaluation)
-    return job
-
-
-def finish(
-    store: RecordStore,
-    objects: ObjectStore,
-    folder: Path,
-    job: str,
-    types: Sequence[str | None],
-    evaluation: dict[str, Any] | None = None,
-) -> None:
-    """Let a job succeed.
-
-    Args:
-        types: the defect type of each of its pairs, None where its adapter has one.
-    """
-    rng = np.random.default_rng(0)
-    mask = np.zeros((32, 32), bool)
-    mask[10:16, 12:20] = True
-    pairs = len(types)
-    candidates = (
-        Candidate(
-            *(number, number, rng.integers(0, 256, (32, 32, 3), np.uint8), mask),
-            scores={"score": number / pairs},
-            defect=kind,
-        )
-        for number, kind in enumerate(types)
-    )
-    counts = {"attempts": pairs, "accepted": pairs, "rejected": {}}
-    card = {"types": sorted({kind for kind in types if kind})}
-    provenance = Provenance("plate", "hole", {}, card, None, counts, evaluation)
-    write_dataset(folder / "dataset.zip", candidates, provenance)
-    key = object_keys.dataset(job, "w")
-    objects.put(key, folder / "dataset.zip", "application/zip")
-    assert store.claims.claim(job, "w")
-    assert store.blocks.claim_judge(job, "w")
-    result = {"bytes": 1, "sha256": "0" * 64, "counts": counts, "request": {}, "dataset": key, "preview": key}
-    if evaluation is not None:
-        result["verdict"] = evaluation["verdict"]
-    assert store.claims.succeed(job, "w", result, 1)
-
-
 def test_rejected_pairs_are_replaced_by_pairs_of_their_own_type(
     browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
 ) -> None:
@@ -558,7 +450,7 @@ def test_decisions_are_taken_to_another_browser_and_to_a_script_by_a_file(
         page.get_by_label("Load decisions from a file").set_input_files(file)
         expect(page.get_by_text("2 approved, 1 rejected, 1 open of 4")).to_be_visible()
         expect(
-            page.get_by_text("Decisions loaded: 3. Not taken, because their pairs are not in this review: 1.")
+            page.get_by_text("Decisions taken: 3. Not taken, because their pairs are not in this review: 1.")
         ).to_be_visible()
         expect(page.get_by_label("Your name")).to_have_value("Ada")
         assert serious_findings(page) == []

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.api.page import describe_options
+from service.api.problems import CODES
+from service.core.failures import FAILURES
 from service.core.settings import load_settings
 
 PAGE = Path("service/page")
@@ -43,6 +45,11 @@ def test_every_text_that_the_page_asks_for_exists_and_every_one_is_asked_for() -
     composed = set(re.findall(r"`([a-z]+_)\$\{", code))
     unused = {key for key in known if f'"{key}"' not in code and not any(key.startswith(each) for each in composed)}
     assert unused == set()
+
+
+def test_every_refusal_and_failure_is_said_in_the_page_s_own_words() -> None:
+    never_received = {"client_gone"}
+    assert {f"problem_{code}" for code in {*CODES, *FAILURES} - never_received} <= set(texts("en"))
 
 
 @pytest.mark.parametrize("kind", ["training", "sampling", "limits", "evaluation"])
