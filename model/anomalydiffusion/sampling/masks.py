@@ -25,8 +25,8 @@ from service.core.options.anomalydiffusion import AnomalySamplingConfig
 TRIES = 12
 """How many masks are tried until one can be used; then the best of them is taken."""
 
-DRAWN_TRIES = 2
-"""As `TRIES`, of masks that a network draws, which takes much longer."""
+SEARCHED_TRIES, DRAWN_TRIES = 4, 2
+"""As `TRIES`, of masks whose place is searched for, and of those that a network draws, which takes longer."""
 
 SMALLEST, LARGEST = 4, 0.9
 """Least area of a mask, pixels, and its greatest share of the photograph."""
@@ -130,7 +130,8 @@ class MaskSource:
                 unlikeness = 0.0
             return usable(mask, wanted, product, free) / (1 + max(unlikeness - UNLIKE, 0)), mask
 
-        mask = draw_best(draw_one, ON_PRODUCT, TRIES if self.generator is None else DRAWN_TRIES)
+        tries = DRAWN_TRIES if self.generator is not None else TRIES if seen is None else SEARCHED_TRIES
+        mask = draw_best(draw_one, ON_PRODUCT, tries)
         if usable(mask, wanted, product, free) < KEPT:
             outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
             return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0
