@@ -25,7 +25,7 @@ from service.core import object_keys
 from service.core.object_keys import Kind, dataset_name
 from service.core.options.methods import BOUNDED, DEFAULT_METHOD, PLACED, own_options, refusals
 from service.core.record import Record, State
-from service.core.requests import JobRequest, unset
+from service.core.requests import JobRequest, PlacementRequest, unset
 from service.core.storage import MissingObject
 from service.core.strict_json import to_json
 from service.core.webhooks import refusal
@@ -47,7 +47,11 @@ _OUTLINED = {**_EXAMPLE, "placements": [{"polygon": [[0.2, 0.3], [0.6, 0.32], [0
 _BAR = "iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQAAAABbAUdZAAAAF0lEQVR42mNgoA74/4GBiYGBAYmgDgAAq7gB9o6pwqQAAAAASUVORK5CYII="
 """A bar on 32 × 32 pixels, as base64 of a PNG; yours is of your good part's size."""
 
-_DRAWN = {**_EXAMPLE, "placements": [{"mask": _BAR, "normal": "good_1.png", "defect": "crack"}]}
+_DRAWN = {
+    "adapter_id": _EXAMPLE["adapter_id"],
+    "defects": {"crack": 4},
+    "placements": [{"mask": _BAR, "normal": "good_1.png", "defect": "crack"}],
+}
 _BOUNDED = {
     **_EXAMPLE,
     "allowed": [{"polygon": [[0, 0.5], [1, 0.5], [1, 1], [0, 1]]}],
@@ -173,10 +177,20 @@ def _refused(wanted: JobRequest, asked: dict[str, Any], method: str, types: Sequ
     if wanted.placements is not None and method not in PLACED:
         reason = "finds masks on what it made" if method in BOUNDED else "chooses places by itself"
         refused["placements"] = f"{method} {reason}: placements are for {' and '.join(sorted(PLACED))}"
+    elif wanted.placements is not None and (lacking := _without_placement(wanted, wanted.placements, types)):
+        refused["placements"] = f"no mask is for {', '.join(lacking)}: give one, or ask for no pairs of it"
     for name in {"allowed", "forbidden"} if method not in BOUNDED else ():
         if asked[name] is not None:
             refused[name] = f"{method} chooses places by itself: {name} is for {' and '.join(sorted(BOUNDED))}"
     return refused
+
+
+def _without_placement(wanted: JobRequest, placements: Sequence[PlacementRequest], types: Sequence[str]) -> list[str]:
+    """Return the defect types that pairs are wanted of, but that no placement is for."""
+    placed = {place.defect for place in placements}
+    # Spread evenly, fewer pairs than there are types go to the first ones.
+    asked = wanted.defects or types[: wanted.num_pairs]
+    return [] if None in placed else [name for name in asked if name in types and name not in placed]
 
 
 def _checked_places(services: Services, wanted: JobRequest, types: Sequence[str]) -> CheckedPlaces:

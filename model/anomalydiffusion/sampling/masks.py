@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
@@ -24,8 +25,8 @@ from service.core.options.anomalydiffusion import AnomalySamplingConfig
 TRIES = 12
 """How many masks are tried until one can be used; then the best of them is taken."""
 
-DRAWN_TRIES = 2
-"""As `TRIES`, of masks that a network draws, which takes much longer."""
+SEARCHED_TRIES, DRAWN_TRIES = 4, 2
+"""As `TRIES`, of masks whose place is searched for, and of those that a network draws, which takes longer."""
 
 SMALLEST, LARGEST = 4, 0.9
 """Least area of a mask, pixels, and its greatest share of the photograph."""
@@ -35,6 +36,10 @@ BEND = 0.05
 
 KEPT = 0.5
 """Least share of a drawn mask that lies where defects may be; of what lies elsewhere it is rid."""
+
+
+APART = 3
+"""Least distance between the defects of one picture, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +90,11 @@ class MaskSource:
             return Drawn(normal, given.mask, kind)
         normals = self.places.used(self.normals)
         normal = normals[int(rng.integers(len(normals)))]
-        drawn = [self._draw_defect(normal, kind, rng) for _ in range(self.settings.defects_per_picture)]
-        mask = np.logical_or.reduce([mask for mask, _ in drawn])
-        outside = 0.0 if mask.any() else max(outside for _, outside in drawn)
-        return Drawn(normal, mask, kind, outside)
+        mask, most_outside = np.zeros(normal.image.shape[:2], np.bool_), 0.0
+        for _ in range(self.settings.defects_per_picture):
+            defect, outside = self._draw_defect(normal, kind, mask, rng)
+            mask, most_outside = mask | defect, max(most_outside, outside)
+        return Drawn(normal, mask, kind, 0.0 if mask.any() else most_outside)
 
     def _given(self, kind: int) -> list[GivenMask]:
         """Return the masks that may be filled with a defect type."""
@@ -100,26 +106,33 @@ class MaskSource:
         fit = fitting(given, self.places.used(self.normals))
         return [normal for normal in fit if (where := self._wanted(normal)) is None or where[given.mask].all()]
 
-    def _draw_defect(self, normal: NormalImage, kind: int, rng: np.random.Generator) -> tuple[MaskArray, float]:
+    def _draw_defect(
+        self, normal: NormalImage, kind: int, taken: MaskArray, rng: np.random.Generator
+    ) -> tuple[MaskArray, float]:
         """Draw one defect's mask on a photograph, empty where none could be used.
+
+        Args:
+            taken: `(H, W)` bool, where other defects lie, which it should not touch.
 
         Returns:
             Also the share of the best one that lay outside the wanted region, if that is why; otherwise 0.
         """
         wanted = self._wanted(normal)
         product = self._product(normal)
+        free = ~ndimage.binary_dilation(taken, iterations=APART) if taken.any() else None
         seen = None if self.settings.anywhere else blurred(normal.image)
 
         def draw_one() -> tuple[float, MaskArray]:
             if self.generator is None:
-                mask, unlikeness = self._changed_real(normal, kind, wanted, product, seen, rng)
+                mask, unlikeness = self._changed_real(normal, kind, (wanted, product, free), seen, rng)
             else:
                 mask = spread(self.generator.draw(kind, int(rng.integers(2**62))), normal.image.shape, rng)
                 unlikeness = 0.0
-            return usable(mask, wanted, product) / (1 + max(unlikeness - UNLIKE, 0)), mask
+            return usable(mask, wanted, product, free) / (1 + max(unlikeness - UNLIKE, 0)), mask
 
-        mask = draw_best(draw_one, ON_PRODUCT, TRIES if self.generator is None else DRAWN_TRIES)
-        if usable(mask, wanted, product) < KEPT:
+        tries = DRAWN_TRIES if self.generator is not None else TRIES if seen is None else SEARCHED_TRIES
+        mask = draw_best(draw_one, ON_PRODUCT, tries)
+        if usable(mask, wanted, product, free) < KEPT:
             outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
             return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0
         return mask if wanted is None else mask & wanted, 0.0
@@ -128,14 +141,14 @@ class MaskSource:
         self,
         normal: NormalImage,
         kind: int,
-        wanted: MaskArray | None,
-        product: MaskArray | None,
+        parts: tuple[MaskArray | None, MaskArray | None, MaskArray | None],
         seen: ImageArray | None,
         rng: np.random.Generator,
     ) -> tuple[MaskArray, float]:
         """Mirror, turn, scale, bend and move a real mask of a defect type.
 
         Args:
+            parts: `(H, W)` bool, where the user wants it, the product, and what is free; None for everywhere.
             seen: the photograph, blurred, to look for surroundings like the real ones; None not to.
 
         Returns:
@@ -150,13 +163,15 @@ class MaskSource:
         image, unknown = self.adapter.photograph(chosen, self.crops[chosen])
         real = Pair("", image, self.adapter.masks[chosen].mask)
         cutout = changed(cut_out(real, mirrored, rng, unknown), normal.image.shape, rng, changes)
+        wanted, product, _ = parts
         if wanted is not None:  # what was cut off by its photograph's border need not be at one here
             cutout = replace(cutout, touches=np.zeros_like(cutout.touches))
-        allowed = wanted if product is None else product if wanted is None else wanted & product
+        limits = [part for part in parts if part is not None]
+        allowed = np.logical_and.reduce(limits) if limits else None
         within = box_of(wanted) if wanted is not None else None
         if within is None and self.settings.anywhere:
             within = (1, 1, normal.image.shape[0] - 1, normal.image.shape[1] - 1)
-        bounds = find_bounds(cutout, normal.image.shape, within, nearby=allowed is None)
+        bounds = find_bounds(cutout, normal.image.shape, within, nearby=wanted is None and product is None)
         start = draw_start(cutout, normal.image.shape, bounds, allowed, rng)
         around = surroundings(cutout, seen, rng) if seen is not None else None
         if around is not None:
@@ -192,17 +207,16 @@ class MaskSource:
             raise UsageError(f"no mask is for {', '.join(lacking)}: give one, or ask for no pairs of it")
 
 
-def usable(mask: MaskArray, wanted: MaskArray | None, product: MaskArray | None) -> float:
+def usable(mask: MaskArray, *parts: MaskArray | None) -> float:
     """Score a mask in [0, 1]: the share that lies where it may; 0 for one that is empty or full.
 
     Args:
-        wanted, product: `(H, W)` bool, where it may lie, and where the product is; None for everywhere.
+        parts: `(H, W)` bool, where it may lie, all of which hold; None for everywhere.
     """
     area = int(mask.sum())
     if area < SMALLEST or area > LARGEST * mask.size:
         return 0.0
-    shares = [float(where[mask].mean()) for where in (wanted, product) if where is not None]
-    return min(shares, default=1.0)
+    return min((float(part[mask].mean()) for part in parts if part is not None), default=1.0)
 
 
 def spread(mask: MaskArray, shape: tuple[int, ...], rng: np.random.Generator) -> MaskArray:

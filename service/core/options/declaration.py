@@ -146,6 +146,7 @@ _REASONS = {
     "unexpected_keyword_argument": "there is no such field",
     "string_too_short": "it must have at least {min_length} characters",
     "string_too_long": "it must have at most {max_length} characters",
+    "too_short": "it must have at least {min_length} entries",
     "too_long": "it must have at most {max_length} entries",
     "string_pattern_mismatch": "it must match {pattern}",
 }

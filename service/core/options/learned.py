@@ -101,7 +101,8 @@ Anywhere = Annotated[
     bool,
     described(
         "Lay defects anywhere, not only near where the real ones lay. "
-        "On a product that was found, and in a region, they may always."
+        "On a product that was found, and in a region, they may always; "
+        "anomalydiffusion then no longer looks for surroundings like those of the real ones."
     ),
 ]
 MatchDetail = Annotated[

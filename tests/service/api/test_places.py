@@ -13,8 +13,8 @@ from PIL import Image
 from service.core import object_keys
 from service.core.records.store import RecordStore
 from service.core.storage import ObjectStore
-from tests.service.api.conftest import trained
-from tests.service.api.uploads import encoded, mask, part, picture
+from tests.service.api.conftest import succeeded, trained
+from tests.service.api.uploads import encoded, mask, part, picture, typed_pairs
 
 GOOD = [part("normals", "good_1.png", encoded(picture(50))), part("normals", "good_2.png", encoded(picture(51, 40)))]
 TRIANGLE = [[0.1, 0.1], [0.9, 0.1], [0.5, 0.8]]
@@ -22,6 +22,13 @@ TRIANGLE = [[0.1, 0.1], [0.9, 0.1], [0.5, 0.8]]
 
 def drawn(image: Image.Image) -> str:
     return base64.b64encode(encoded(image)).decode()
+
+
+def typed_adapter(client: httpx2.Client, store: RecordStore) -> str:
+    """The id of an adapter of cracks and breaks."""
+    files = [*typed_pairs("crack", "break"), *GOOD]
+    answer = client.post("/v1/adapters", data={"name": "tiles", "method": "anomalydiffusion"}, files=files)
+    return succeeded(store, answer.json()["id"])
 
 
 @pytest.fixture
@@ -91,6 +98,41 @@ def test_malformed_places_are_refused(client: httpx2.Client, filler: str) -> Non
         answer = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, **places})
         assert answer.status_code == 422
         assert reason in answer.text
+
+
+def test_only_the_mistake_itself_is_told(client: httpx2.Client, filler: str) -> None:
+    def told(corners: list[list[float]]) -> list[tuple[str, str]]:
+        places = {"allowed": [{"polygon": corners}]}
+        errors = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, **places}).json()["errors"]
+        return [(error["pointer"], error["detail"]) for error in errors]
+
+    assert told([[0, 0], [2, 0], [1, 1]]) == [("/allowed/0/polygon/1/0", "it must be at most 1")]
+    assert told([[0, 0], [1, 1]]) == [("/allowed/0/polygon", "it must have at least 3 entries")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "lacking"),
+    [
+        ({"num_pairs": 2}, "break"),
+        ({"num_pairs": 1}, "break"),
+        ({"defects": {"crack": 1, "break": 1}}, "break"),
+        ({"defects": {"crack": 2}}, None),
+    ],
+)
+def test_a_type_that_pairs_are_wanted_of_needs_a_mask(
+    client: httpx2.Client, store: RecordStore, asked: dict[str, Any], lacking: str | None
+) -> None:
+    adapter = typed_adapter(client, store)
+    placements = [{"polygon": TRIANGLE, "defect": "crack"}]
+    answer = client.post("/v1/jobs", json={"adapter_id": adapter, "placements": placements, **asked})
+    if lacking is None:
+        assert answer.status_code == 202, answer.text
+        return
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == "/placements"
+    assert error["detail"] == f"no mask is for {lacking}: give one, or ask for no pairs of it"
+    anyone = [*placements, {"polygon": TRIANGLE}]
+    assert client.post("/v1/jobs", json={"adapter_id": adapter, "placements": anyone, **asked}).status_code == 202
 
 
 def test_methods_refuse_places_and_types_that_they_do_not_have(client: httpx2.Client, store: RecordStore) -> None:
