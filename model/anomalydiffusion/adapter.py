@@ -16,7 +16,7 @@ reference/           crops of the real defects, which the quality checks compare
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class AnomalyDiffusionAdapter:
         references: crops of the real defects at their photographs' own scale.
         placements: positions of these crops.
         mask_words: draw masks; None where that was not learned.
+        crops: numbers of the references of each real mask.
     """
 
     model: AnomalyDiffusionModel
@@ -73,34 +74,33 @@ class AnomalyDiffusionAdapter:
     references: list[Pair]
     placements: list[Placement]
     mask_words: MaskWords | None = None
+    crops: list[range] = field(init=False)
 
-    def crops(self) -> list[range]:
-        """Return the numbers of the references of each real mask."""
+    def __post_init__(self) -> None:
         counts = [min(len(find_defects(real.mask)[1]), DEFECTS_PER_PAIR) for real in self.masks]
         ends = np.cumsum(counts).tolist()
-        return [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
+        self.crops = [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
 
     def references_of(self, defect: str | None) -> list[Pair]:
         """Return the references of a defect type; all of them without one."""
         if defect is None:
             return self.references
         kind = self.model.types.index(defect)
-        own = [crops for real, crops in zip(self.masks, self.crops(), strict=True) if real.kind == kind]
+        own = [crops for real, crops in zip(self.masks, self.crops, strict=True) if real.kind == kind]
         return [self.references[number] for crops in own for number in crops]
 
-    def photograph(self, number: int, crops: range) -> tuple[ImageArray, MaskArray]:
+    def photograph(self, number: int) -> tuple[ImageArray, MaskArray]:
         """Return a real photograph as far as the adapter has kept it.
 
         Args:
             number: of the real mask.
-            crops: of its references.
 
         Returns:
             `(H, W, 3)` uint8, and `(H, W)` bool, where it is unknown.
         """
         height, width = self.masks[number].mask.shape
         image, unknown = np.zeros((height, width, 3), np.uint8), np.ones((height, width), np.bool_)
-        for crop in crops:
+        for crop in self.crops[number]:
             place = self.placements[crop]
             left, top = round(place.x * (width - place.side)), round(place.y * (height - place.side))
             window = np.s_[top : top + place.side, left : left + place.side]

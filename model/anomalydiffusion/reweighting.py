@@ -88,17 +88,14 @@ def faint_gains(clean: Tensor, normal: Tensor, mask: Tensor, most: float) -> Ten
     Returns:
         `(1, h, w)` in [1, `most`]; 1 outside strokes.
     """
-    stroke = mask * (1 - _largest(1 - _largest(1 - mask, WIDE), WIDE + 2))
+    beside = F.pad(1 - mask, [WIDE // 2] * 4, value=1.0)
+    room = 1 - F.max_pool2d(beside, WIDE, stride=1)
+    stroke = mask * (1 - F.max_pool2d(room, WIDE + 2, stride=1, padding=WIDE // 2 + 1))
     change = (clean - normal).norm(dim=0, keepdim=True) * stroke
     total, count = (F.avg_pool2d(values, AROUND, stride=1, padding=AROUND // 2) for values in (change, stroke))
     local = total / count.clamp_min(1e-8)
     clear = torch.where(stroke > 0, local, math.nan).nanquantile(CLEAR).nan_to_num()
     return torch.where(stroke > 0, (clear / local.clamp_min(1e-8)).clamp(1, most), torch.ones_like(mask))
-
-
-def _largest(values: Tensor, side: int) -> Tensor:
-    """The largest value in the square about each cell."""
-    return F.max_pool2d(values, side, stride=1, padding=side // 2)
 
 
 class ReweightedAttnProcessor:

@@ -134,12 +134,14 @@ def cut_out(
     before = np.where(touches == -1, 0, SURROUNDINGS)
     after = np.where(touches == 1, 0, SURROUNDINGS)
     padding = list(zip(before, after, strict=True))
-    others = mask if unknown is None else mask | _mirror(unknown, mirrored)
+    others = np.pad(mask, padding)
+    if unknown is not None:  # beyond the border the picture is that of the border
+        others |= np.pad(_mirror(unknown, mirrored), padding, mode="edge")
     box = tuple(slice(int(a), int(b + extra)) for a, b, extra in zip(low, high, before + after, strict=True))
     return Cutout(
         np.pad(image, [*padding, (0, 0)], mode="edge")[box].astype(np.float32),
         np.pad(chosen, padding)[box],
-        np.pad(others, padding)[box],
+        others[box],
         touches,
         low / np.maximum(shape - (high - low), 1),
         np.where(at_start & at_end, shape, 0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ from service.core import object_keys
 from service.core.object_keys import Kind, dataset_name
 from service.core.options.methods import BOUNDED, DEFAULT_METHOD, PLACED, own_options, refusals
 from service.core.record import Record, State
-from service.core.requests import JobRequest, PlacementRequest, unset
+from service.core.requests import JobRequest, unset
 from service.core.storage import MissingObject
 from service.core.strict_json import to_json
 from service.core.webhooks import refusal
@@ -177,7 +177,7 @@ def _refused(wanted: JobRequest, asked: dict[str, Any], method: str, types: Sequ
     if wanted.placements is not None and method not in PLACED:
         reason = "finds masks on what it made" if method in BOUNDED else "chooses places by itself"
         refused["placements"] = f"{method} {reason}: placements are for {' and '.join(sorted(PLACED))}"
-    elif wanted.placements is not None and (lacking := _without_placement(wanted, wanted.placements, types)):
+    elif lacking := without_placement(asked, types):
         refused["placements"] = f"no mask is for {', '.join(lacking)}: give one, or ask for no pairs of it"
     for name in {"allowed", "forbidden"} if method not in BOUNDED else ():
         if asked[name] is not None:
@@ -185,12 +185,17 @@ def _refused(wanted: JobRequest, asked: dict[str, Any], method: str, types: Sequ
     return refused
 
 
-def _without_placement(wanted: JobRequest, placements: Sequence[PlacementRequest], types: Sequence[str]) -> list[str]:
-    """Return the defect types that pairs are wanted of, but that no placement is for."""
-    placed = {place.defect for place in placements}
+def without_placement(asked: Mapping[str, Any], types: Sequence[str]) -> list[str]:
+    """Return the defect types that pairs are asked of, but that none of the placements is for.
+
+    None are returned where a placement names a type that does not exist, which is the mistake then.
+    """
+    placed = {place.get("defect") for place in asked.get("placements") or ()}
+    if not placed or None in placed or placed - {*types}:
+        return []
     # Spread evenly, fewer pairs than there are types go to the first ones.
-    asked = wanted.defects or types[: wanted.num_pairs]
-    return [] if None in placed else [name for name in asked if name in types and name not in placed]
+    wanted = asked["defects"] or types[: asked["num_pairs"]]
+    return [name for name in wanted if name in types and name not in placed]
 
 
 def _checked_places(services: Services, wanted: JobRequest, types: Sequence[str]) -> CheckedPlaces:

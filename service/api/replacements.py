@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import resources, schemas
 from service.api.auth import KeyId
-from service.api.jobs import JobId, require_num_pairs, submitted, types_of
+from service.api.jobs import JobId, require_num_pairs, submitted, types_of, without_placement
 from service.api.json_body import documented_body, read_json
 from service.api.parameters import known_parameters_only
 from service.api.places import LISTS, CheckedPlaces
@@ -110,9 +110,12 @@ async def create_replacements(
     adapter = await resources.owned(services, Kind.ADAPTER, source.request["adapter_id"], key_id)
     if why := unfit_types(wanted, types_of(adapter)):
         raise Problem("invalid_request", why, errors=[{"pointer": "/defects", "detail": why}])
-    reached = counts["attempts"] + counts.get("skipped", 0)
+    asked = following(source, counts["attempts"] + counts.get("skipped", 0), wanted)
+    if lacking := without_placement(asked, types_of(adapter)):
+        detail = f"no mask of job {source.id} is for {', '.join(lacking)}: say in defects which types to replace"
+        raise Problem("invalid_request", detail, errors=[{"pointer": "/defects", "detail": detail}])
     places = CheckedPlaces(masks=await to_thread.run_sync(_drawn_masks, services, source))
-    record = await submitted(services, submission, adapter, following(source, reached, wanted), places)
+    record = await submitted(services, submission, adapter, asked, places)
     return await resources.accepted(request, services, record, replayed=record.id != submission.id)
 
 

@@ -37,6 +37,8 @@ BEND = 0.05
 KEPT = 0.5
 """Least share of a drawn mask that lies where defects may be; of what lies elsewhere it is rid."""
 
+STRANGE = 0.2
+"""What a mask's score loses for each unit of unlikeness above `UNLIKE`: less than for lying where no defect may."""
 
 APART = 3
 """Least distance between the defects of one picture, pixels."""
@@ -65,7 +67,6 @@ class MaskSource:
     Attributes:
         objects: finds products in the normals; None without a network.
         places: what the user says about places.
-        crops: numbers of the references of each real mask.
         plan: the type of each candidate; None where the adapter has a single one.
         generator: draws new masks; None to change real ones.
     """
@@ -75,7 +76,6 @@ class MaskSource:
     normals: Sequence[NormalImage]
     objects: Objects | None
     places: Places
-    crops: Sequence[range]
     plan: TypePlan | None = None
     generator: MaskGenerator | None = None
 
@@ -90,9 +90,10 @@ class MaskSource:
             return Drawn(normal, given.mask, kind)
         normals = self.places.used(self.normals)
         normal = normals[int(rng.integers(len(normals)))]
+        seen = None if self.settings.anywhere or self.generator is not None else blurred(normal.image)
         mask, most_outside = np.zeros(normal.image.shape[:2], np.bool_), 0.0
         for _ in range(self.settings.defects_per_picture):
-            defect, outside = self._draw_defect(normal, kind, mask, rng)
+            defect, outside = self._draw_defect(normal, kind, mask, seen, rng)
             mask, most_outside = mask | defect, max(most_outside, outside)
         return Drawn(normal, mask, kind, 0.0 if mask.any() else most_outside)
 
@@ -107,12 +108,13 @@ class MaskSource:
         return [normal for normal in fit if (where := self._wanted(normal)) is None or where[given.mask].all()]
 
     def _draw_defect(
-        self, normal: NormalImage, kind: int, taken: MaskArray, rng: np.random.Generator
+        self, normal: NormalImage, kind: int, taken: MaskArray, seen: ImageArray | None, rng: np.random.Generator
     ) -> tuple[MaskArray, float]:
         """Draw one defect's mask on a photograph, empty where none could be used.
 
         Args:
-            taken: `(H, W)` bool, where other defects lie, which it should not touch.
+            taken: `(H, W)` bool, where other defects lie, which it does not touch.
+            seen: the photograph, blurred, to look for surroundings like the real ones; None not to.
 
         Returns:
             Also the share of the best one that lay outside the wanted region, if that is why; otherwise 0.
@@ -120,7 +122,6 @@ class MaskSource:
         wanted = self._wanted(normal)
         product = self._product(normal)
         free = ~ndimage.binary_dilation(taken, iterations=APART) if taken.any() else None
-        seen = None if self.settings.anywhere else blurred(normal.image)
 
         def draw_one() -> tuple[float, MaskArray]:
             if self.generator is None:
@@ -128,14 +129,14 @@ class MaskSource:
             else:
                 mask = spread(self.generator.draw(kind, int(rng.integers(2**62))), normal.image.shape, rng)
                 unlikeness = 0.0
-            return usable(mask, wanted, product, free) / (1 + max(unlikeness - UNLIKE, 0)), mask
+            return usable(mask, wanted, product, free) - STRANGE * max(unlikeness - UNLIKE, 0), mask
 
         tries = DRAWN_TRIES if self.generator is not None else TRIES if seen is None else SEARCHED_TRIES
         mask = draw_best(draw_one, ON_PRODUCT, tries)
         if usable(mask, wanted, product, free) < KEPT:
             outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
             return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0
-        return mask if wanted is None else mask & wanted, 0.0
+        return np.logical_and.reduce([mask, *(part for part in (wanted, free) if part is not None)]), 0.0
 
     def _changed_real(
         self,
@@ -149,7 +150,7 @@ class MaskSource:
 
         Args:
             parts: `(H, W)` bool, where the user wants it, the product, and what is free; None for everywhere.
-            seen: the photograph, blurred, to look for surroundings like the real ones; None not to.
+            seen: as for `_draw_defect`.
 
         Returns:
             Also how unlike the surroundings are, see `model.data.surroundings`.
@@ -160,8 +161,11 @@ class MaskSource:
         mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
         angles = np.deg2rad(self.settings.angles)
         changes = Changes(self.settings.sizes, (float(angles[0]), float(angles[1])), BEND, whole_lines=True)
-        image, unknown = self.adapter.photograph(chosen, self.crops[chosen])
-        real = Pair("", image, self.adapter.masks[chosen].mask)
+        mask, unknown = self.adapter.masks[chosen].mask, None
+        image = np.zeros((*mask.shape, 3), np.uint8)
+        if seen is not None:
+            image, unknown = self.adapter.photograph(chosen)
+        real = Pair("", image, mask)
         cutout = changed(cut_out(real, mirrored, rng, unknown), normal.image.shape, rng, changes)
         wanted, product, _ = parts
         if wanted is not None:  # what was cut off by its photograph's border need not be at one here
@@ -178,9 +182,9 @@ class MaskSource:
             anywhere = find_bounds(cutout, normal.image.shape, within)
             start = find_alike(around, start, anywhere, cutout.mask, allowed, rng)
         here, there = overlap(cutout.mask.shape, normal.image.shape, start)
-        mask = np.zeros(normal.image.shape[:2], np.bool_)
-        mask[there] = cutout.mask[here]
-        return mask, 0.0 if around is None else float(around.unlikeness(start[None])[0])
+        laid = np.zeros(normal.image.shape[:2], np.bool_)
+        laid[there] = cutout.mask[here]
+        return laid, 0.0 if around is None else float(around.unlikeness(start[None])[0])
 
     def _wanted(self, normal: NormalImage) -> MaskArray | None:
         """Return where defects may lie at all on a photograph; None for everywhere."""

@@ -226,7 +226,7 @@ def prepare_sampling(
         generator = MaskGenerator(model, adapter.mask_words, plain, vae, config.scheduler)
     types = model.types
     plan = plan or (TypePlan(spread_evenly(types, len(types))) if len(types) > 1 else None)
-    source = MaskSource(adapter, config, normals, objects, places or Places(), adapter.crops(), plan, generator)
+    source = MaskSource(adapter, config, normals, objects, places or Places(), plan, generator)
     source.check()
     budget = BatchBudget(config.batch)
     painter = Painter(

@@ -174,7 +174,9 @@ class AnomalySamplingConfig:
     on_object: OnObject = True
     region: Region = WHOLE
     anywhere: Anywhere = False
-    defects_per_picture: Annotated[int, described("Defects per picture; each is a mask of its own.", ge=1, le=8)] = 1
+    defects_per_picture: Annotated[
+        int, described("Defects per picture, apart from each other; fewer where there is no room.", ge=1, le=8)
+    ] = 1
     sizes: Sizes = (0.8, 1.25)
     angles: Annotated[
         tuple[float, float],

@@ -61,6 +61,14 @@ def test_a_wide_defect_may_differ_from_place_to_place() -> None:
     assert (gains[mask == 0] == 1).all()
 
 
+def test_a_stroke_may_lie_along_the_border() -> None:
+    mask = torch.zeros(1, 16, 40)
+    mask[:, :4] = 1
+    clean = torch.ones(4, 16, 40)
+    clean[..., 30:] = 0.1
+    assert (faint_gains(clean, torch.zeros(4, 16, 40), mask, 3.0)[:, :4, 33:] == 3).all()
+
+
 def test_an_even_defect_and_one_of_a_single_cell_are_pushed_alike() -> None:
     point = torch.zeros(1, 8, 8)
     point[0, 2, 2] = 1

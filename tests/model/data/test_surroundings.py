@@ -107,3 +107,17 @@ def test_nothing_is_compared_where_nothing_is_known() -> None:
     assert isinstance(found, Surroundings)
     assert found.colours.max() < 1  # the white that is unknown is not seen
     assert surroundings(cutout, blurred(board(60)), rng) is None
+
+
+def test_beyond_the_border_nothing_is_known_where_the_crop_ends_before_it() -> None:
+    """Where a picture is not known it is black, and so is what lies beyond its border."""
+    mask = spot(50, 8, 10, 10)
+    unknown = np.ones(SHAPE, np.bool_)
+    unknown[40:104, 6:70] = False
+    image = np.where(unknown[..., None], 0, 255).repeat(3, -1).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    cutout = cut_out(Pair("real", image, mask), (False, False), rng, unknown)
+    assert (cutout.image[~cutout.others] == 255).all()
+    even = surroundings(cutout, blurred(np.full((*SHAPE, 3), 255, np.uint8)), rng)
+    assert even is not None
+    assert even.unlikeness(np.array([[40, 60]]))[0] < ALIKE

@@ -137,7 +137,13 @@ def finished_job(
 ) -> str:
     """The id of a client's job that has succeeded, with a dataset of three bytes unless another is given."""
     answer = client.post("/v1/jobs", json={"adapter_id": trained(client, store), "num_pairs": 2})
-    job = str(answer.json()["id"])
+    return finished(store, storage, answer.json()["id"], dataset, preview)
+
+
+def finished(
+    store: RecordStore, storage: ObjectStore, job: str, dataset: bytes = b"zip", preview: bytes = b"png"
+) -> str:
+    """The id of a job, which has succeeded from now on."""
     assert store.claims.claim(job, "worker")
     assert store.blocks.claim_judge(job, "worker")
     stored = {"dataset": object_keys.dataset(job, "worker"), "preview": object_keys.preview(job, "worker")}

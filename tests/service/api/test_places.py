@@ -13,7 +13,7 @@ from PIL import Image
 from service.core import object_keys
 from service.core.records.store import RecordStore
 from service.core.storage import ObjectStore
-from tests.service.api.conftest import succeeded, trained
+from tests.service.api.conftest import finished, succeeded, trained
 from tests.service.api.uploads import encoded, mask, part, picture, typed_pairs
 
 GOOD = [part("normals", "good_1.png", encoded(picture(50))), part("normals", "good_2.png", encoded(picture(51, 40)))]
@@ -133,6 +133,26 @@ def test_a_type_that_pairs_are_wanted_of_needs_a_mask(
     assert error["detail"] == f"no mask is for {lacking}: give one, or ask for no pairs of it"
     anyone = [*placements, {"polygon": TRIANGLE}]
     assert client.post("/v1/jobs", json={"adapter_id": adapter, "placements": anyone, **asked}).status_code == 202
+
+
+def test_replacements_need_a_mask_for_each_type_too(
+    client: httpx2.Client, store: RecordStore, storage: ObjectStore
+) -> None:
+    placements = [{"polygon": TRIANGLE, "defect": "crack"}]
+    asked = {"adapter_id": typed_adapter(client, store), "placements": placements, "defects": {"crack": 2}}
+    job = finished(store, storage, client.post("/v1/jobs", json=asked).json()["id"])
+    answer = client.post(f"/v1/jobs/{job}/replacements", json={"num_pairs": 1})
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["pointer"]) == (422, "/defects")
+    assert error["detail"] == f"no mask of job {job} is for break: say in defects which types to replace"
+    right = client.post(f"/v1/jobs/{job}/replacements", json={"num_pairs": 1, "defects": {"crack": 1}})
+    assert right.status_code == 202, right.text
+
+
+def test_a_type_that_does_not_exist_is_the_only_mistake(client: httpx2.Client, store: RecordStore) -> None:
+    asked = {"adapter_id": typed_adapter(client, store), "placements": [{"polygon": TRIANGLE, "defect": "dent"}]}
+    (error,) = client.post("/v1/jobs", json={**asked, "num_pairs": 2}).json()["errors"]
+    assert (error["pointer"], "did not learn dent" in error["detail"]) == ("/placements/0/defect", True)
 
 
 def test_methods_refuse_places_and_types_that_they_do_not_have(client: httpx2.Client, store: RecordStore) -> None:
