@@ -1,13 +1,13 @@
 // Small parts that all views use.
 import htm from "./vendor/htm.js";
-import { useEffect, useRef, useState } from "./vendor/hooks.js";
+import { useEffect, useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 import { Component, h } from "./vendor/preact.js";
 import * as api from "./api.js";
 import { number, optionHelp, t } from "./texts.js";
 
 export const html = htm.bind(h);
-export { Component, useEffect, useRef, useState };
-export { useLayoutEffect, useMemo } from "./vendor/hooks.js";
+export { Component, useEffect, useLayoutEffect, useRef, useState };
+export { useMemo } from "./vendor/hooks.js";
 
 export const ENDED = ["succeeded", "failed", "cancelled"];
 
@@ -191,10 +191,12 @@ export function Curve({ points, label }) {
 // A dialog that closes with Escape and gives the focus back; `onClose` may keep it open, `onKey` hears all other keys.
 export function Dialog({ title, onClose, onKey = () => {}, children, wide = false }) {
   const dialog = useRef();
-  useEffect(() => {
+  // Keys are its own as soon as it is there.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     dialog.current.showModal();
-    return () => before?.focus?.();
+    // Once it is gone, and where nothing else has taken the focus.
+    return () => queueMicrotask(() => { if (document.activeElement === document.body) before?.focus?.(); });
   }, []);
   const pressed = (event) => {
     if (event.key !== "Escape") { onKey(event); return; }

@@ -273,9 +273,9 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
     if (top < box.current.scrollTop) box.current.scrollTop = top;
     if (top + TILE.height > box.current.scrollTop + view.height) box.current.scrollTop = top + TILE.height - view.height;
     box.current.querySelector(`[data-index="${focused}"] .open`)?.focus({ preventScroll: true });
-  }, [focused, paused]);
+  }, [pairs[focused]?.key, focused, paused]);
   const on = useRef({});
-  Object.assign(on.current, { at: onAt, open: onOpen, key: onKey, decide: onDecide });
+  Object.assign(on.current, { at: paused ? () => {} : onAt, open: onOpen, key: onKey, decide: onDecide });
   const move = (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -pairs.length, End: pairs.length, PageDown: columns * 3, PageUp: -columns * 3 }[event.key];
     if (step === undefined) return;
@@ -283,7 +283,7 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
     wanted.current = true;
     onAt(here.current.index + step);
   };
-  return html`<div class="grid" ref=${box} style=${{ height: `min(72vh, 900px, ${rows * TILE.height + GAP}px)` }} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
+  return html`<div class="grid" ref=${box} style=${{ height: `min(72vh, 900px, ${rows * TILE.height + GAP}px)` }} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!paused && !box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
     onScroll=${() => setView((before) => (Math.abs(before.top - box.current.scrollTop) < TILE.height / 2 && box.current.scrollTop > 0 ? before : { ...before, top: box.current.scrollTop }))}>
     <ul style=${{ height: `${rows * TILE.height}px` }} aria-describedby="review-help">
       ${visible.map((index) => {
@@ -326,7 +326,8 @@ function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose })
   const { name } = pair;
   const own = readOnly ? "rejected" : decision?.decision || "open";
   const keys = (event) => {
-    if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.type === "range" && event.key.startsWith("Arrow")) return; // they move the slider
     const action = { arrowright: () => onMove(1), arrowleft: () => onMove(-1), a: () => onDecide("approved"), r: () => onDecide("rejected"), u: () => onDecide(null), o: () => setOutline(!outline), t: () => !readOnly && onPaint() }[event.key.toLowerCase()];
     if (action) { event.preventDefault(); action(); }
   };

@@ -126,6 +126,42 @@ def test_the_same_pair_stays_in_focus_and_open_when_others_come_before_it(
         told(page, "4 approved, 2 rejected, 0 open of 6")
 
 
+def test_the_large_view_is_stepped_through_and_the_pair_it_ends_at_is_in_focus(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 6)
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/jobs/{job}/review")
+        press(page, 0, "Enter")
+        for number in range(3):
+            expect(page.get_by_role("dialog", name=f"Pair {number}")).to_be_visible()
+            page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("dialog", name="Pair 3")).to_be_visible()
+        # Keys mean the pair also after its outline was hidden.
+        page.get_by_role("dialog").get_by_role("checkbox", name="Outline").uncheck()
+        page.keyboard.press("a")
+        told(page, "1 approved, 0 rejected, 5 open of 6")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(pair(page, 3)).to_be_focused()
+        page.keyboard.press("u")
+        told(page, "0 approved, 0 rejected, 6 open of 6")
+
+
+def test_pairs_under_a_filter_are_decided_by_key_from_the_first_on(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 5)
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("combobox", name="Show").select_option("open")
+        pair(page, 0).focus()
+        for decided in range(1, 4):
+            page.keyboard.press("a")
+            told(page, f"{decided} approved, 0 rejected, {5 - decided} open of 5")
+            expect(pair(page, decided)).to_be_focused()
+
+
 def test_the_pair_in_focus_stays_where_the_list_is_scrolled(
     browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
 ) -> None:
