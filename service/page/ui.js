@@ -27,8 +27,14 @@ export function useUnsent(is) {
   }, []);
 }
 
-// To another view, after what was entered has been sent.
-export const go = (hash) => { unsent.clear(); location.hash = hash; };
+// To the view that comes after what is sent, unless somebody has left meanwhile; `next` tells its address, of the answer.
+export async function goAfter(sent, next) {
+  const from = location.hash;
+  const answer = await sent;
+  if (location.hash !== from) return;
+  unsent.clear();
+  location.hash = next(answer);
+}
 
 // A picture of the API; `alt` says what it shows. One that scrolls past faster than the delay is not asked for.
 export function Picture({ path, alt, className = "", delay = 0 }) {
@@ -213,13 +219,15 @@ export function Dialog({ title, onClose, onKey = () => {}, children, wide = fals
 export function useRecommended(name) {
   const [bases, setBases] = useState([]);
   useEffect(() => {
+    let alive = true;
     let again;
     const load = () => api.get("bases").then(({ data }) => {
+      if (!alive) return;
       setBases(data);
       if (!data.length) again = setTimeout(load, 2000); // the workers are starting
     }, () => {});
     load();
-    return () => clearTimeout(again);
+    return () => { alive = false; clearTimeout(again); };
   }, []);
   return bases.find((base) => (name ? base.name === name : base.default)) || { training: {}, sampling: {} };
 }
