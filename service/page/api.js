@@ -11,9 +11,18 @@ export class Refusal extends Error {
 
 const unreachable = () => new Refusal(0, { code: "network" });
 
+const parsed = (text) => { try { return JSON.parse(text); } catch { return null; } };
+
 // What a server says that refuses; what stands before one, such as a proxy, says nothing that helps.
-function refusal(status, text) {
-  try { return new Refusal(status, JSON.parse(text)); } catch { return new Refusal(status, { code: "unclear", detail: `HTTP ${status}` }); }
+function refusal(status, said) {
+  return new Refusal(status, said?.code ? said : { code: "unclear", detail: `HTTP ${status}` });
+}
+
+// What was answered, in JSON.
+function content(status, text) {
+  const said = parsed(text);
+  if (status >= 300 || said === null) throw refusal(status, said);
+  return said;
 }
 
 export const key = {
@@ -31,7 +40,7 @@ const address = (path) => new URL(`v1/${path}`, document.baseURI);
 async function fetched(path, options) {
   const answer = await fetch(address(path), options).catch((error) => { throw error.name === "AbortError" ? error : unreachable(); });
   if (answer.ok || answer.status === 304) return answer;
-  throw refusal(answer.status, await answer.text());
+  throw refusal(answer.status, parsed(await answer.text()));
 }
 
 const bearer = (value) => (value ? { Authorization: `Bearer ${value}` } : {});
@@ -58,26 +67,36 @@ async function keyed(ask) {
 
 const send = (path, options = {}) => keyed((own) => fetched(path, { ...options, headers: { ...options.headers, ...own } }));
 
-export const get = async (path) => (await send(path)).json();
+async function asked(path, options) {
+  const answer = await send(path, options);
+  return content(answer.status, await answer.text());
+}
+
+export const get = (path) => asked(path);
 
 const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-// What was asked for and has not succeeded yet → its Idempotency-Key: asked for again, by a second click or after a failure, it is made once.
+// What is to be made and has not succeeded yet → its Idempotency-Key: asked for again, by a second click or after a failure, it is made once.
 const intents = new Map();
 
-async function once(asked, ask) {
-  if (!intents.has(asked)) intents.set(asked, random());
-  const made = await ask({ "Idempotency-Key": intents.get(asked) });
-  intents.delete(asked);
-  return made;
+async function once(intent, ask) {
+  if (!intents.has(intent)) intents.set(intent, random());
+  try {
+    const made = await ask({ "Idempotency-Key": intents.get(intent) });
+    intents.delete(intent);
+    return made;
+  } catch (problem) {
+    if (problem.code === "idempotency_key_reused") intents.delete(intent);
+    throw problem;
+  }
 }
 
 export function post(path, content) {
   const body = JSON.stringify(content);
-  return once(`${path} ${body}`, async (own) => (await send(path, { method: "POST", headers: { "Content-Type": "application/json", ...own }, body })).json());
+  return once(`${path} ${body}`, (own) => asked(path, { method: "POST", headers: { "Content-Type": "application/json", ...own }, body }));
 }
 
-export const act = async (path) => (await send(path, { method: "POST" })).json();
+export const act = (path) => asked(path, { method: "POST" });
 export const remove = (path) => send(path, { method: "DELETE" });
 
 // All pages of a list whose answers have `data` and `next_cursor`.
@@ -96,20 +115,21 @@ const facts = (value) => (value instanceof File ? [value.name, value.size, value
 // A form with files, with the share of it that has been sent, 0–1.
 export async function upload(path, form, onSent) {
   await send("jobs?limit=1"); // whose key is refused meanwhile may see nothing but a broken line
-  const asked = JSON.stringify([path, ...[...form].map(([name, value]) => [name, facts(value)])]);
-  return once(asked, (own) => keyed((bearing) => uploaded(path, form, onSent, { ...own, ...bearing })));
+  const intent = JSON.stringify([path, ...[...form].map(([name, value]) => [name, facts(value)])]);
+  return once(intent, (own) => keyed((bearing) => uploaded(path, form, onSent, { ...own, ...bearing })));
 }
 
-function uploaded(path, form, onSent, headers) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
+async function uploaded(path, form, onSent, headers) {
+  const request = new XMLHttpRequest();
+  await new Promise((resolve, reject) => {
     request.open("POST", address(path));
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onSent(event.loaded / event.total);
     request.onerror = () => reject(unreachable());
-    request.onload = () => (request.status < 300 ? resolve(JSON.parse(request.responseText)) : reject(refusal(request.status, request.responseText)));
+    request.onload = resolve;
     request.send(form);
   });
+  return content(request.status, request.responseText);
 }
 
 export const blob = async (path) => (await send(path)).blob();

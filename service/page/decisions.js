@@ -73,9 +73,9 @@ export async function readDecisions(file, job) {
     request = Array.isArray(read) ? { approved: read } : read;
     for (const decision of ["rejected", "approved"]) {
       for (const pair of request[decision] ?? []) {
-        const { candidate, job_id = job, at = new Date(file.lastModified).toISOString(), mask } = typeof pair === "number" ? { candidate: pair } : pair;
+        const { candidate, job_id = job, at, mask } = typeof pair === "number" ? { candidate: pair } : pair;
         if (!Number.isInteger(candidate)) throw new TypeError(candidate);
-        found.set(`${job_id}/${candidate}`, { decision, at, ...(mask ? { mask } : {}) });
+        found.set(`${job_id}/${candidate}`, { decision, at: new Date(Date.parse(at) || file.lastModified).toISOString(), ...(mask ? { mask } : {}) });
       }
     }
   } catch {

@@ -103,11 +103,14 @@ function inOrder(found) {
   return found;
 }
 
-// What was dropped. What a drop holds is gone once anything was waited for, so it is asked for at once; where there is no entry, the file is missing.
+// What was dropped. What a drop holds is gone once anything was waited for, so it is asked for at once; without an entry, reading fails and the file is named.
 export async function dropped(transfer) {
   const items = [...transfer.items].filter((item) => item.kind === "file").map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
   const found = new Found();
-  for (const [entry, file] of items) await (entry ? found.walk(entry, []) : found.take(file, []));
+  for (const [entry, file] of items) {
+    if (entry) await found.walk(entry, []);
+    else if (file) await found.take(file, []);
+  }
   return inOrder(found);
 }
 

@@ -1,13 +1,13 @@
 // Small parts that all views use.
 import htm from "./vendor/htm.js";
-import { useEffect, useRef, useState } from "./vendor/hooks.js";
+import { useEffect, useLayoutEffect, useRef, useState } from "./vendor/hooks.js";
 import { Component, h } from "./vendor/preact.js";
 import * as api from "./api.js";
 import { number, optionHelp, t } from "./texts.js";
 
 export const html = htm.bind(h);
-export { Component, useEffect, useRef, useState };
-export { useLayoutEffect, useMemo } from "./vendor/hooks.js";
+export { Component, useEffect, useLayoutEffect, useRef, useState };
+export { useMemo } from "./vendor/hooks.js";
 
 export const ENDED = ["succeeded", "failed", "cancelled"];
 
@@ -27,8 +27,14 @@ export function useUnsent(is) {
   }, []);
 }
 
-// To another view, after what was entered has been sent.
-export const go = (hash) => { unsent.clear(); location.hash = hash; };
+// To the view that comes after what is sent, unless somebody has left meanwhile; `next` tells its address, of the answer.
+export async function goAfter(sent, next) {
+  const from = location.hash;
+  const answer = await sent;
+  if (location.hash !== from) return;
+  unsent.clear();
+  location.hash = next(answer);
+}
 
 // A picture of the API; `alt` says what it shows. One that scrolls past faster than the delay is not asked for.
 export function Picture({ path, alt, className = "", delay = 0 }) {
@@ -191,10 +197,12 @@ export function Curve({ points, label }) {
 // A dialog that closes with Escape and gives the focus back; `onClose` may keep it open, `onKey` hears all other keys.
 export function Dialog({ title, onClose, onKey = () => {}, children, wide = false }) {
   const dialog = useRef();
-  useEffect(() => {
+  // Keys are its own as soon as it is there.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     dialog.current.showModal();
-    return () => before?.focus?.();
+    // Once it is gone, and where nothing else has taken the focus.
+    return () => queueMicrotask(() => { if (document.activeElement === document.body) before?.focus?.(); });
   }, []);
   const pressed = (event) => {
     if (event.key !== "Escape") { onKey(event); return; }
@@ -211,13 +219,15 @@ export function Dialog({ title, onClose, onKey = () => {}, children, wide = fals
 export function useRecommended(name) {
   const [bases, setBases] = useState([]);
   useEffect(() => {
+    let alive = true;
     let again;
     const load = () => api.get("bases").then(({ data }) => {
+      if (!alive) return;
       setBases(data);
       if (!data.length) again = setTimeout(load, 2000); // the workers are starting
     }, () => {});
     load();
-    return () => clearTimeout(again);
+    return () => { alive = false; clearTimeout(again); };
   }, []);
   return bases.find((base) => (name ? base.name === name : base.default)) || { training: {}, sampling: {} };
 }

@@ -1,7 +1,7 @@
 // The list of adapters, and one adapter.
 import * as api from "../api.js";
 import { number, t } from "../texts.js";
-import { Curve, ENDED, Failed, go, html, Picture, Progress, Refused, State, useAction, useList, useRecord, when } from "../ui.js";
+import { Curve, ENDED, Failed, goAfter, html, Picture, Progress, Refused, State, useAction, useList, useRecord, when } from "../ui.js";
 
 export function AdaptersView() {
   const [adapters, error] = useList("adapters");
@@ -24,7 +24,7 @@ export function AdapterView({ id }) {
   const [tried, , refused] = useAction();
   if (error) return html`<${Refused} error=${error} />`;
   if (!adapter) return html`<p aria-busy="true"></p>`;
-  const remove = () => confirm(t("delete_really", { name: adapter.name })) && tried(async () => { await api.remove(`adapters/${id}`); go("#/adapters"); });
+  const remove = () => confirm(t("delete_really", { name: adapter.name })) && tried(() => goAfter(api.remove(`adapters/${id}`), () => "#/adapters"));
   const ended = ENDED.includes(adapter.state);
   const samples = [...adapter.samples].reverse();
   return html`<div>

@@ -2,7 +2,7 @@
 import * as api from "../api.js";
 import { number, size, t } from "../texts.js";
 import { asDefects, spread, sum } from "../types.js";
-import { asJson, ENDED, Failed, Field, go, html, OptionInput, Picture, Progress, Refused, Send, State, useAction, useEffect, useList, useRecommended, useRecord, useState, useUnsent, when } from "../ui.js";
+import { asJson, ENDED, Failed, Field, goAfter, html, OptionInput, Picture, Progress, Refused, Send, State, useAction, useEffect, useList, useRecommended, useRecord, useState, useUnsent, when } from "../ui.js";
 import { Places, regions } from "./places.js";
 
 const COUNT = 100; // pairs that an untouched form asks for
@@ -48,7 +48,7 @@ export function NewJob({ adapter: id }) {
     if (fields.seed !== "") body.seed = Number(fields.seed);
     if (Object.values(limits).some((value) => value !== undefined)) body.limits = asJson(options.limits, limits);
     if (evaluates) body.evaluation = asJson(options.evaluation, measured);
-    run(async () => go(`#/jobs/${(await api.post("jobs", body)).id}`));
+    run(() => goAfter(api.post("jobs", body), (job) => `#/jobs/${job.id}`));
   };
   return html`<form onSubmit=${start} class="new">
     <div class="title"><h1>${t("new_job")}: ${adapter.name}</h1></div><${Refused} error=${refused} />
@@ -132,7 +132,7 @@ export function JobView({ id }) {
   const [tried, , refused] = useAction();
   if (error) return html`<${Refused} error=${error} />`;
   if (!job) return html`<p aria-busy="true"></p>`;
-  const remove = () => confirm(t("delete_really", { name: t("job") })) && tried(async () => { await api.remove(`jobs/${id}`); go("#/jobs"); });
+  const remove = () => confirm(t("delete_really", { name: t("job") })) && tried(() => goAfter(api.remove(`jobs/${id}`), () => "#/jobs"));
   const chosen = job.request.selection;
   return html`<div><div class="title"><h1>${job.request.num_pairs} ${t("unit_pairs")} <${State} state=${job.state} /></h1>
       <div class="actions">

@@ -2,27 +2,29 @@
 import * as api from "../api.js";
 import { chosen, dropped, isBinary, joined, keyOf, matched, shownName, typeName, withoutEnding } from "../files.js";
 import { methodHelp, t } from "../texts.js";
-import { Field, go, html, OptionInput, Refused, Send, useEffect, useMemo, useRecommended, useRef, useState, useUnsent } from "../ui.js";
+import { Field, goAfter, html, OptionInput, Refused, Send, useEffect, useMemo, useRecommended, useRef, useState, useUnsent } from "../ui.js";
 import { Painter } from "./painter.js";
 
 const NAMED = 5; // files that a message names
 
 const listed = (names) => `${names.slice(0, NAMED).join(", ")}${names.length > NAMED ? ` … (${names.length})` : ""}`;
 
-// A place for files and folders: dropped, or chosen.
+// A place for files and folders: dropped, or chosen. Its inputs are named by the heading whose id is `ID-title`, too.
 function Drop({ label, onFiles, id }) {
   const [over, setOver] = useState(false);
   const [left, setLeft] = useState({ others: [], unread: [] });
   const take = async (found) => {
     const { files, ...rest } = await found;
-    setLeft(rest);
+    const isTaken = new Set(files.map(shownName));
+    const both = (before, kind) => [...new Set([...rest[kind], ...before[kind]])].filter((name) => !isTaken.has(name));
+    setLeft((before) => ({ others: both(before, "others"), unread: both(before, "unread") }));
     onFiles(files);
   };
   const picked = (event) => { const found = chosen(event.target.files); event.target.value = ""; take(found); };
   return html`<div class="drop ${over ? "over" : ""}" onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)}
     onDrop=${(event) => { event.preventDefault(); setOver(false); take(dropped(event.dataTransfer)); }}>
-    <div><label for=${id}>${label}</label><input id=${id} type="file" multiple accept=".png,.jpg,.jpeg,.bmp,.tif,.tiff,.webp" onChange=${picked} /></div>
-    <div><label for=${`${id}-folder`}>${t("drop_folder")}</label><input id=${`${id}-folder`} type="file" webkitdirectory onChange=${picked} /></div>
+    <div><label for=${id} id=${`${id}-name`}>${label}</label><input id=${id} aria-labelledby=${`${id}-title ${id}-name`} type="file" multiple accept=".png,.jpg,.jpeg,.bmp,.tif,.tiff,.webp" onChange=${picked} /></div>
+    <div><label for=${`${id}-folder`} id=${`${id}-folder-name`}>${t("drop_folder")}</label><input id=${`${id}-folder`} aria-labelledby=${`${id}-title ${id}-folder-name`} type="file" webkitdirectory onChange=${picked} /></div>
     ${left.unread.length > 0 && html`<p class="refusal" role="alert">${t("drop_unread", { names: listed(left.unread) })}</p>`}
     ${left.others.length > 0 && html`<p class="note" role="status">${t("drop_others", { names: listed(left.others) })}</p>`}
   </div>`;
@@ -161,8 +163,7 @@ export function NewAdapter() {
     setRefused(null);
     setSent(0);
     try {
-      const adapter = await api.upload("adapters", form, setSent);
-      go(`#/adapters/${adapter.id}`);
+      await goAfter(api.upload("adapters", form, setSent), (adapter) => `#/adapters/${adapter.id}`);
     } catch (problem) {
       const found = new Map();
       const rest = [];
@@ -186,19 +187,19 @@ export function NewAdapter() {
       <${Field} id="object" label=${t("object")} help=${t("object_help")} maxlength="80" value=${fields.object} onInput=${set("object")} />
       ${!types.length && html`<${Field} id="defect" label=${t("defect")} help=${t("defect_help")} maxlength="80" value=${fields.defect} onInput=${set("defect")} />`}
     </div>
-    <section aria-labelledby="pairs-title"><h2 id="pairs-title">${t("photographs", { n: photographs.length })}</h2><p><small>${t("drop_help")}</small></p>
+    <section aria-labelledby="files-pairs-title"><h2 id="files-pairs-title">${t("photographs", { n: photographs.length })}</h2><p><small>${t("drop_help")}</small></p>
       ${own.several_types && html`<${Field} id="type-next" label=${t("type_next")} help=${t("type_next_help")} list="types" maxlength="80" value=${next} onInput=${(event) => setNext(event.target.value)} />`}
       <datalist id="types">${types.map((type) => html`<option value=${type} />`)}</datalist>
       ${types.length > 0 && html`<p role="status">${t("types_are", { types: counted })} <button type="button" class="small outline" onClick=${() => sayNothing(photographs)}>${t("type_same")}</button></p>`}
       <${Pairs} id="files-pairs" label=${t("drop_pictures")} files=${files.pairs} drawn=${drawn} errors=${errors} types=${typed} onAdd=${add("pairs")} onRemove=${remove("pairs")} onGoods=${add("normals")} onDrawn=${draw} /></section>
-    <section aria-labelledby="goods-title"><h2 id="goods-title">${t("good_parts", { n: files.normals.length })}</h2><p><small>${t("good_parts_help")}</small></p>
+    <section aria-labelledby="files-normals-title"><h2 id="files-normals-title">${t("good_parts", { n: files.normals.length })}</h2><p><small>${t("good_parts_help")}</small></p>
       <${Goods} id="files-normals" label=${t("drop_good")} files=${files.normals} errors=${errors} onAdd=${add("normals")} onRemove=${remove("normals")} /></section>
     <details><summary>${t("held_out", { n: held.length })}</summary><p><small>${t("held_out_help")}</small></p>
-      <h3>${t("held_images")}</h3>
+      <h3 id="files-held-title">${t("held_images")}</h3>
       ${types.length > 0 && held.length > 0 && html`<p role="status">${heldTypes.length ? html`${t("held_by_type")} <button type="button" class="small outline" onClick=${() => sayNothing(held)}>${t("held_as_one")}</button>` : t("held_together")}</p>`}
       ${heldLacking.length > 0 && html`<p class="refusal" role="alert">${t("held_lacking", { types: heldLacking.join(", ") })}</p>`}
       <${Pairs} id="files-held" label=${t("drop_pictures")} files=${files.held} drawn=${drawn} errors=${errors} types=${heldTyped} onAdd=${add("held")} onRemove=${remove("held")} onGoods=${add("heldNormals")} onDrawn=${draw} />
-      <h3>${t("held_normals")}</h3><${Goods} id="files-held-normals" label=${t("drop_good")} files=${files.heldNormals} errors=${errors} onAdd=${add("heldNormals")} onRemove=${remove("heldNormals")} /></details>
+      <h3 id="files-held-normals-title">${t("held_normals")}</h3><${Goods} id="files-held-normals" label=${t("drop_good")} files=${files.heldNormals} errors=${errors} onAdd=${add("heldNormals")} onRemove=${remove("heldNormals")} /></details>
     <fieldset><legend><strong>${t("method")}</strong></legend>${options.methods.map(({ name, help }) => html`<div class="choice"><input type="radio" id=${`method-${name}`} name="method" value=${name} checked=${method === name} aria-describedby=${`method-${name}-help`} onChange=${() => setMethod(name)} />
       <label for=${`method-${name}`}>${name}</label> <small id=${`method-${name}-help`}>${methodHelp({ name, help })}</small></div>`)}
       <p role="status"><small>${isChosen && t(types.length > 1 ? "method_by_types" : "method_by_base", { method })}</small></p>

@@ -334,8 +334,14 @@ export function Painter({ title, save, image, mask, onMask, onClose, onBroken, c
     event.preventDefault();
   };
 
+  const pressed = (event) => {
+    const { tagName } = event.target;
+    if (tagName === "INPUT" && event.key === "Enter") event.preventDefault(); // it would send the form that the painter lies in
+    if (tagName !== "INPUT" && tagName !== "BUTTON") keys(event);
+  };
+
   return html`<${Dialog} title=${title} onClose=${leave} wide=${true}>
-    <div class="painter" onKeyDown=${(event) => event.target.tagName !== "INPUT" && event.target.tagName !== "BUTTON" && keys(event)}>
+    <div class="painter" onKeyDown=${pressed}>
       <div class="tools" role="toolbar" aria-label=${t("mask")}>
         ${Object.keys(TOOLS).map((name) => html`<button type="button" key=${name} class="small ${tool === name ? "" : "outline"}" aria-pressed=${tool === name} title=${`${t(name)} (${TOOLS[name].toUpperCase()})`}
           onClick=${() => { setTool(name); corners.current = []; redraw(); }}>${t(name)}</button>`)}

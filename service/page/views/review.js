@@ -3,7 +3,7 @@ import * as api from "../api.js";
 import { decidedPairs, readDecisions, saveAs, stored, useDecisions } from "../decisions.js";
 import { language, number, t } from "../texts.js";
 import { asDefects, spread, sum } from "../types.js";
-import { base64, Component, Dialog, ENDED, Failed, Field, go, html, Outline, Picture, Progress, Refused, Send, useAction, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState, useUnsent } from "../ui.js";
+import { base64, Component, Dialog, ENDED, Failed, Field, goAfter, html, Outline, Picture, Progress, Refused, Send, useAction, useEffect, useLayoutEffect, useMemo, useRecord, useRef, useState, useUnsent } from "../ui.js";
 import { Formats } from "./jobs.js";
 import { Painter } from "./painter.js";
 
@@ -14,9 +14,8 @@ const AHEAD = 2;
 const DELAY = 60;
 
 // The jobs of a review that still exist, in the order in which they were asked for: a first one, whose id the review has, and those that follow it to
-// replace rejected pairs. Asked for by the id of another one, the first is told.
-async function seriesOf(id) {
-  const job = await api.get(`jobs/${id}`).catch((problem) => { if (problem.status === 404) return null; throw problem; });
+// replace rejected pairs. Asked for by the id of another one, the first is told. `job` has the id, or is null where it was deleted.
+async function seriesOf(id, job) {
   if (job?.request.selection) return { first: id, series: [job] };
   const first = job?.request.follows?.first_job_id ?? id;
   const all = await api.all(job ? `jobs?adapter_id=${job.adapter_id}` : "jobs", 100);
@@ -62,12 +61,17 @@ export function Review({ id }) {
   const [names, setNames] = useState([]);
   const [rejected, setRejected] = useState([]);
   const [learned, setLearned] = useState([]);
+  const alive = useRef(true);
   const here = useRef({ key: null, index: 0 }); // the pair that keys mean, and where it is or was
 
   const load = async () => {
+    if (!alive.current) return;
     try {
-      if (!pairs) api.get(`jobs/${id}/pairs?limit=${FIRST}`).then(({ data }) => setPairs((known) => known || numbered(named(id, data))), () => {});
-      const { first, series: found } = await seriesOf(id);
+      const job = await api.get(`jobs/${id}`).catch((problem) => { if (problem.status === 404) return null; throw problem; });
+      // Pairs of a job that follows another are decided on in the review of the first.
+      if (!pairs && job && !job.request.follows) api.get(`jobs/${id}/pairs?limit=${FIRST}`).then(({ data }) => setPairs((known) => known || numbered(named(id, data))), () => {});
+      const { first, series: found } = await seriesOf(id, job);
+      if (!alive.current) return;
       if (first !== id) { location.replace(`#/jobs/${first}/review`); return; }
       const made = found.filter(({ state: reached }) => reached === "succeeded").map((each) => each.id);
       setPairs(await pairsOf(made));
@@ -83,7 +87,8 @@ export function Review({ id }) {
   useEffect(() => {
     load();
     api.get("options").then((found) => setNames(found.formats), () => {});
-  }, [id]);
+    return () => { alive.current = false; };
+  }, []);
   useEffect(() => { if (series) setFormats(new Set(series[0].request.formats)); }, [series === null]);
 
   const state = (pair) => decisions.get(pair.key)?.decision || "open";
@@ -112,7 +117,12 @@ export function Review({ id }) {
   const opened = open === null ? null : shown[places.get(open)] ?? pairs.find((pair) => pair.key === open) ?? null;
   const source = series?.find(({ state: reached }) => reached === "succeeded");
   const gone = series ? goneOf(id, series) : [];
-  const set = (pair, decision) => !readOnly && decide([pair.key], decision === null ? null : { decision });
+  // Whether it is decided so; a mask that somebody has drawn goes with its decision.
+  const set = (pair, decision) => {
+    if (readOnly || (decision === null && decisions.get(pair.key)?.mask && !confirm(t("strokes_really")))) return false;
+    decide([pair.key], decision === null ? null : { decision });
+    return true;
+  };
 
   const selection = () => ({ reviewer, approved: decidedPairs(pairs, decisions, "approved"), formats: [...formats] });
   const loadDecisions = async (file) => {
@@ -126,10 +136,7 @@ export function Review({ id }) {
   const deliver = (event) => {
     event.preventDefault();
     stored("pairforge-reviewer", reviewer);
-    run(async () => {
-      const made = await api.post(`jobs/${source.id}/selections`, selection());
-      go(`#/jobs/${made.id}`);
-    });
+    run(() => goAfter(api.post(`jobs/${source.id}/selections`, selection()), (job) => `#/jobs/${job.id}`));
   };
   const paint = (pair) => run(async () => {
     const own = decisions.get(pair.key)?.mask;
@@ -151,8 +158,7 @@ export function Review({ id }) {
   // To another large pair; where the open one has left the list, the next one is at its place.
   const step = (by) => { move(here.current.index + (places.has(open) ? by : Math.min(by, 0))); setOpen(here.current.key); };
   const decideOpened = (decision) => {
-    set(opened, decision);
-    if (!decided || kind === (decision ?? "open") || !places.has(open)) return;
+    if (!set(opened, decision) || !decided || kind === (decision ?? "open") || !places.has(open)) return;
     if (shown.length === 1) setOpen(null);
     else step(places.get(open) === shown.length - 1 ? -1 : 1);
   };
@@ -273,9 +279,9 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
     if (top < box.current.scrollTop) box.current.scrollTop = top;
     if (top + TILE.height > box.current.scrollTop + view.height) box.current.scrollTop = top + TILE.height - view.height;
     box.current.querySelector(`[data-index="${focused}"] .open`)?.focus({ preventScroll: true });
-  }, [focused, paused]);
+  }, [pairs[focused]?.key, focused, paused]);
   const on = useRef({});
-  Object.assign(on.current, { at: onAt, open: onOpen, key: onKey, decide: onDecide });
+  Object.assign(on.current, { at: paused ? () => {} : onAt, open: onOpen, key: onKey, decide: onDecide });
   const move = (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -pairs.length, End: pairs.length, PageDown: columns * 3, PageUp: -columns * 3 }[event.key];
     if (step === undefined) return;
@@ -283,7 +289,7 @@ function Grid({ pairs, state, decisions, outlines, at, here, onAt, onOpen, onKey
     wanted.current = true;
     onAt(here.current.index + step);
   };
-  return html`<div class="grid" ref=${box} style=${{ height: `min(72vh, 900px, ${rows * TILE.height + GAP}px)` }} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
+  return html`<div class="grid" ref=${box} style=${{ height: `min(72vh, 900px, ${rows * TILE.height + GAP}px)` }} onKeyDown=${move} onFocusIn=${() => { wanted.current = true; }} onFocusOut=${(event) => { if (!paused && !box.current?.contains(event.relatedTarget) && event.relatedTarget) wanted.current = false; }}
     onScroll=${() => setView((before) => (Math.abs(before.top - box.current.scrollTop) < TILE.height / 2 && box.current.scrollTop > 0 ? before : { ...before, top: box.current.scrollTop }))}>
     <ul style=${{ height: `${rows * TILE.height}px` }} aria-describedby="review-help">
       ${visible.map((index) => {
@@ -326,7 +332,8 @@ function Large({ pair, decision, readOnly, onDecide, onMove, onPaint, onClose })
   const { name } = pair;
   const own = readOnly ? "rejected" : decision?.decision || "open";
   const keys = (event) => {
-    if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.type === "range" && event.key.startsWith("Arrow")) return; // they move the slider
     const action = { arrowright: () => onMove(1), arrowleft: () => onMove(-1), a: () => onDecide("approved"), r: () => onDecide("rejected"), u: () => onDecide(null), o: () => setOutline(!outline), t: () => !readOnly && onPaint() }[event.key.toLowerCase()];
     if (action) { event.preventDefault(); action(); }
   };

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, Request, expect, sync_playwright
 
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
@@ -20,7 +21,21 @@ PATIENCE = 30_000
 
 SERIOUS = {"serious", "critical"}
 
-Findings = Callable[[], list[str]]
+
+class Asked:
+    """Answers the browser's questions to the person as `accepts` says, and keeps them."""
+
+    def __init__(self, page: Page) -> None:
+        self.accepts = False
+        self.questions: list[str] = []
+        page.on("dialog", self._answer)
+
+    def _answer(self, dialog: Dialog) -> None:
+        self.questions.append(dialog.type if dialog.type == "beforeunload" else dialog.message)
+        if self.accepts:
+            dialog.accept()
+        else:
+            dialog.dismiss()
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +52,16 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def heard() -> list[str]:
-    """What went wrong in the browser so far: errors, warnings, and requests to other places than the page's own."""
-    return []
+@contextmanager
+def opened(browser: Browser, locale: str = "en-GB", color_scheme: Literal["dark", "light"] = "light") -> Iterator[Page]:
+    """A page with nothing open, in a context of its own.
 
-
-@pytest.fixture
-def page(browser: Browser, heard: list[str]) -> Iterator[Page]:
-    """A page with nothing open; whatever its console says is an error at the end."""
-    context = browser.new_context(reduced_motion="reduce", viewport={"width": 1280, "height": 900}, locale="en-GB")
+    Whatever its console says is an error at the end, and so are requests to other places than its own.
+    """
+    heard: list[str] = []
+    context = browser.new_context(
+        reduced_motion="reduce", viewport={"width": 1280, "height": 900}, locale=locale, color_scheme=color_scheme
+    )
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
 
@@ -67,9 +82,17 @@ def page(browser: Browser, heard: list[str]) -> Iterator[Page]:
     page.on("console", said)
     page.on("pageerror", broke)
     page.on("request", asked)
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     assert heard == []
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with opened(browser) as page:
+        yield page
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from redis import Redis
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +18,7 @@ from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import serving
-from tests.service.page.conftest import serious_findings
+from tests.service.page.conftest import Asked, opened, serious_findings
 from tests.service.page.made import drop, product, trained
 from tests.service.page.way import files
 from tests.support.servers import MakeSettings
@@ -55,22 +56,6 @@ class Losing:
         await self._app(scope, receive, lose)
         await send({"type": "http.response.start", "status": 502, "headers": [(b"content-type", b"text/html")]})
         await send({"type": "http.response.body", "body": b"<h1>Bad Gateway</h1>"})
-
-
-class Asked:
-    """Answers the browser's questions to the person as `accepts` says, and keeps them."""
-
-    def __init__(self, page: Page) -> None:
-        self.accepts = False
-        self.questions: list[str] = []
-        page.on("dialog", self._answer)
-
-    def _answer(self, dialog: Dialog) -> None:
-        self.questions.append(dialog.type if dialog.type == "beforeunload" else dialog.message)
-        if self.accepts:
-            dialog.accept()
-        else:
-            dialog.dismiss()
 
 
 def filled(page: Page, url: str, *, normals: bool = True) -> None:
@@ -135,6 +120,61 @@ def test_what_is_sent_again_after_its_answer_was_lost_is_made_once(
         expect(page.get_by_role("alert")).to_contain_text("HTTP 502")
         page.get_by_role("button", name="Generate", exact=True).click()
         expect(page.get_by_text("Waiting for a worker")).to_be_visible()
+        assert len(client.get("/jobs").json()["data"]) == 1
+
+
+def test_what_a_gateway_answers_is_no_answer_and_what_was_entered_is_sent_again(
+    browser: Browser, page: Page, keyless: Settings
+) -> None:
+    taken = json.dumps({"code": "idempotency_key_reused", "detail": "This Idempotency-Key was used."})
+    answers = [(413, '{"message": "Too big"}'), (200, "<h1>Welcome</h1>"), (422, taken)]
+    said = ["HTTP 413", "HTTP 200", "The page's request was taken for another one: try again."]
+    keys = []
+
+    def answer(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        if len(keys) > len(answers):
+            route.continue_()
+            return
+        status, body = answers[len(keys) - 1]
+        route.fulfill(status=status, body=body, content_type="application/json")
+
+    with serving(keyless) as url:
+        filled(page, url)
+        page.route("**/v1/adapters", answer)
+        for text in said:
+            page.get_by_role("button", name="Train", exact=True).click()
+            expect(page.get_by_role("alert")).to_contain_text(text)
+        page.get_by_role("button", name="Train", exact=True).click()
+        expect(page.get_by_text("Waiting for a worker")).to_be_visible()
+        assert len(httpx2.get(f"{url}/v1/adapters").json()["data"]) == 1
+    assert [key == keys[0] for key in keys] == [True, True, True, False]
+
+
+def test_a_late_answer_leaves_those_alone_who_have_gone_elsewhere(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore
+) -> None:
+    late: list[Route] = []
+
+    def hold(route: Route) -> None:
+        late.append(route)
+
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        adapter = trained(client, store, "copy-paste", {"hole": 3})
+        asked = Asked(page)
+        page.goto(f"{url}/#/adapters/{adapter}/generate")
+        page.route("**/v1/jobs", hold)
+        page.get_by_role("button", name="Generate", exact=True).click()
+        expect(page.get_by_role("button", name="Generate", exact=True)).to_be_disabled()
+        filled(page, url)
+        with page.expect_response("**/v1/jobs") as answered:
+            late[0].continue_()
+        answered.value.finished()
+        page.wait_for_timeout(500)
+        assert page.url.endswith("#/adapters/new")
+        page.get_by_role("link", name="Jobs").click()
+        page.get_by_role("button", name="Train", exact=True).hover()
+        assert len(asked.questions) == 1
         assert len(client.get("/jobs").json()["data"]) == 1
 
 
@@ -214,8 +254,10 @@ def test_what_cannot_be_read_or_is_no_picture_is_named(
         place = page.locator(".drop").first
         expect(place.get_by_role("alert")).to_have_text("The browser cannot read this, so it was not taken: gone.png")
         expect(place.get_by_role("status")).to_have_text(
-            "Left out, because they are no PNG, JPEG, BMP, TIFF or WebP: plate/test/crack/002.heic"
+            "Left out, because they are not PNG, JPEG, BMP, TIFF or WebP: plate/test/crack/002.heic"
         )
+        drop(page, tmp_path / "lost.png")
+        expect(place.get_by_role("alert")).to_contain_text("lost.png, gone.png")
         expect(page.get_by_text("Defect types: break (2), crack (2).")).to_be_visible()
         assert serious_findings(page) == []
 
@@ -239,7 +281,7 @@ def test_a_folder_is_chosen_by_the_keyboard_and_held_out_photographs_have_types_
         expect(page.get_by_text("Defect types: break (2), crack (2).")).to_be_visible()
         expect(page.get_by_role("heading", name="Good parts (2)")).to_be_visible()
         page.get_by_text("Photographs kept back to measure with").click()
-        page.locator("#files-held-folder").set_input_files(held)
+        page.get_by_role("button", name="Held-out photographs and masks or choose a folder").set_input_files(held)
         expect(page.get_by_text("Each type is measured by itself")).to_be_visible()
         train = page.get_by_role("button", name="Train", exact=True)
         expect(train).to_be_enabled()
@@ -292,9 +334,7 @@ def test_what_a_disabled_button_waits_for_is_said(
 
 
 def test_a_refusal_is_in_german_with_the_server_s_words_below(browser: Browser, keyless: Settings) -> None:
-    with serving(keyless) as url:
-        context = browser.new_context(locale="de-DE")
-        page = context.new_page()
+    with serving(keyless) as url, opened(browser, "de-DE") as page:
         page.goto(f"{url}/#/jobs/job_00000000000000000000000000")
         refused = page.get_by_role("alert")
         expect(refused).to_contain_text("Diesen Auftrag gibt es nicht, oder nicht mehr.")
@@ -306,4 +346,3 @@ def test_a_refusal_is_in_german_with_the_server_s_words_below(browser: Browser, 
         page.get_by_role("button", name="Trainieren").click()
         expect(page.get_by_role("alert").first).to_contain_text("Der Server hat Fehler im Gesendeten gefunden")
         assert serious_findings(page) == []
-        context.close()

@@ -27,7 +27,7 @@ from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import serving
-from tests.service.page.conftest import serious_findings
+from tests.service.page.conftest import opened, serious_findings
 from tests.service.page.made import drop, finish, finished_job, product, trained
 from tests.service.page.way import files
 from tests.support.servers import MakeSettings
@@ -272,7 +272,9 @@ def test_where_defects_may_lie_and_where_not_is_sent_as_it_is_painted(
         page.get_by_role("combobox", name="Good part").select_option(label=name)
         page.get_by_role("button", name="Paint the place").click()
         page.get_by_role("radio", name="No defects here").check()
-        page.get_by_role("checkbox", name="For this photograph only").check()
+        only = page.get_by_role("checkbox", name="For this photograph only")
+        only.check()
+        only.press("Enter")  # sends nothing yet
         paint(page, ((0, 0.5), (1, 0.5), (1, 1), (0, 1)))
         page.get_by_role("button", name="Use this place").click()
         expect(places.nth(1)).to_contain_text(f"on {name} only")
@@ -289,6 +291,7 @@ def test_where_defects_may_lie_and_where_not_is_sent_as_it_is_painted(
         expect(places).to_have_count(2)
         assert serious_findings(page) == []
         request = started(page, client)
+        assert len(client.get("/jobs").json()["data"]) == 1
         (allowed,), (forbidden,) = request["allowed"], request["forbidden"]
         assert ("normal" in allowed, forbidden["normal"]) == (False, name)
         drawn = sent_masks(objects, page.url.rpartition("/")[2])
@@ -562,19 +565,14 @@ def test_a_verdict_is_shown_with_the_numbers_behind_it(
         assert serious_findings(page) == []
 
 
-def test_the_page_speaks_german_and_stays_readable_in_the_dark(
-    browser: Browser, heard: list[str], keyless: Settings
-) -> None:
-    with serving(keyless) as url:
-        context = browser.new_context(reduced_motion="reduce", locale="de-DE", color_scheme="dark")
-        page = context.new_page()
+def test_the_page_speaks_german_and_stays_readable_in_the_dark(browser: Browser, keyless: Settings) -> None:
+    with serving(keyless) as url, opened(browser, "de-DE", "dark") as page:
         page.goto(f"{url}/#/adapters/new")
         expect(page.get_by_role("button", name="Trainieren")).to_be_visible()
         assert page.evaluate("document.documentElement.lang") == "de"
         assert serious_findings(page) == []
         page.get_by_role("combobox", name="Sprache").select_option("EN")
         expect(page.get_by_role("button", name="Train")).to_be_visible()
-        context.close()
 
 
 def test_a_browser_is_told_at_once_of_every_module_that_the_page_consists_of() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -15,8 +16,9 @@ from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import serving
-from tests.service.page.conftest import serious_findings
+from tests.service.page.conftest import Asked, serious_findings
 from tests.service.page.made import finish, finished_job, trained
+from tests.service.page.way import files
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -89,6 +91,33 @@ def test_a_file_of_decisions_does_not_undo_newer_ones(
         press(page, 1, "r")
         page.reload()
         told(page, "2 approved, 2 rejected, 0 open of 4")
+        # What has no time that can be read is as old as the file.
+        file.write_text(json.dumps([{"candidate": 0, "at": None}, {"candidate": 3, "at": "yesterday"}]))
+        page.get_by_label("Load decisions from a file").set_input_files(file)
+        expect(page.get_by_text("Decisions taken: 2.")).to_be_visible()
+        told(page, "3 approved, 1 rejected, 0 open of 4")
+
+
+def test_a_mask_that_was_drawn_is_not_taken_back_without_asking(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 3)
+    mask = base64.b64encode(files("masks", 1)[0].read_bytes()).decode()
+    file = tmp_path / "review.json"
+    file.write_text(json.dumps([{"candidate": 0, "mask": mask}, {"candidate": 1}]))
+    with serving(keyless) as url:
+        asked = Asked(page)
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_label("Load decisions from a file").set_input_files(file)
+        told(page, "2 approved, 0 rejected, 1 open of 3")
+        press(page, 0, "u")
+        page.get_by_role("button", name="Approve: Pair 0").click()
+        press(page, 1, "u")
+        told(page, "1 approved, 0 rejected, 2 open of 3")
+        assert asked.questions == 2 * ["Throw away what you have drawn?"]
+        asked.accepts = True
+        press(page, 0, "u")
+        told(page, "0 approved, 0 rejected, 3 open of 3")
 
 
 def test_the_same_pair_stays_in_focus_and_open_when_others_come_before_it(
@@ -126,6 +155,42 @@ def test_the_same_pair_stays_in_focus_and_open_when_others_come_before_it(
         told(page, "4 approved, 2 rejected, 0 open of 6")
 
 
+def test_the_large_view_is_stepped_through_and_the_pair_it_ends_at_is_in_focus(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 6)
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/jobs/{job}/review")
+        press(page, 0, "Enter")
+        for number in range(3):
+            expect(page.get_by_role("dialog", name=f"Pair {number}")).to_be_visible()
+            page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("dialog", name="Pair 3")).to_be_visible()
+        # Keys mean the pair also after its outline was hidden.
+        page.get_by_role("dialog").get_by_role("checkbox", name="Outline").uncheck()
+        page.keyboard.press("a")
+        told(page, "1 approved, 0 rejected, 5 open of 6")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(pair(page, 3)).to_be_focused()
+        page.keyboard.press("u")
+        told(page, "0 approved, 0 rejected, 6 open of 6")
+
+
+def test_pairs_under_a_filter_are_decided_by_key_from_the_first_on(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
+) -> None:
+    job = finished_job(store, objects, tmp_path, 5)
+    with serving(keyless) as url:
+        page.goto(f"{url}/#/jobs/{job}/review")
+        page.get_by_role("combobox", name="Show").select_option("open")
+        pair(page, 0).focus()
+        for decided in range(1, 4):
+            page.keyboard.press("a")
+            told(page, f"{decided} approved, 0 rejected, {5 - decided} open of 5")
+            expect(pair(page, decided)).to_be_focused()
+
+
 def test_the_pair_in_focus_stays_where_the_list_is_scrolled(
     browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore, tmp_path: Path
 ) -> None:
@@ -154,8 +219,12 @@ def test_what_is_left_of_a_series_is_reviewed_and_exported_when_jobs_of_it_were_
             asked = {"num_pairs": 2}
             series.append(str(client.post(f"/jobs/{series[-1]}/replacements", json=asked).json()["id"]))
             finish(store, objects, tmp_path, series[-1], [None, None], first=2 * len(series) - 2)
+        asked_for: list[str] = []
+        page.on("request", lambda request: asked_for.append(request.url))
         page.goto(f"{url}/#/jobs/{series[2]}/review")
         told(page, "0 approved, 0 rejected, 8 open of 8")
+        # No pair of a job that follows is there to be decided on before the first job's review is.
+        assert not [address for address in asked_for if f"{series[2]}/pairs?limit=60" in address]
         assert page.url.endswith(f"#/jobs/{first}/review")
         page.get_by_role("button", name="approve all shown").click()
         press(page, 7, "r")
