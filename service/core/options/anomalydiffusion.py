@@ -148,8 +148,8 @@ class AnomalySamplingConfig:
     faint_guidance: Annotated[
         FiniteFloat,
         described(
-            "How many times as far, at most, a defect is pushed where it is fainter than elsewhere in its mask; 1 "
-            "pushes it alike everywhere. Our addition: a small base draws a long defect in pieces.",
+            "Up to how many times as far a thin defect is pushed where it is faint; 1 pushes it alike everywhere. "
+            "Our addition: a small base draws a long defect in pieces.",
             ge=1,
             le=5,
         ),
