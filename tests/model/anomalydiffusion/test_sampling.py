@@ -211,10 +211,8 @@ def test_masks_lie_where_it_looks_like_around_the_real_ones_unless_they_may_lie_
     mask[height // 2 - 5 : height // 2 + 5, width // 2 - 3 : width // 2 + 3] = True
     real[mask] = 128
     config = adapter.model.config
-    adapter.references, adapter.placements = make_references(
-        [Pair("real", real, mask)], config.view, config.resolution, config.seed
-    )
-    adapter.masks = [RealMask(0, mask)]
+    crops, placements = make_references([Pair("real", real, mask)], config.view, config.resolution, config.seed)
+    adapter = replace(adapter, masks=[RealMask(0, mask)], references=crops, placements=placements)
     good = np.full((96, 160, 3), 255, np.uint8)
     good[:, 120:140] = 0
     normals = [NormalImage("good", good)]

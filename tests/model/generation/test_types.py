@@ -40,9 +40,12 @@ def adapter(tiny_base: Path) -> AnomalyDiffusionAdapter:
 def picky(adapter: AnomalyDiffusionAdapter) -> QualityLimits:
     """Limits that some of the candidates do not meet."""
     judge = CandidateFilter(request(adapter, 1))
-    areas = sorted(judge.verdict(candidate).scores["area"] for candidate in sampled(adapter, 0, 8))
-    largest = max(float(real.mask.mean()) for real in adapter.references)
-    return replace(PERMISSIVE, max_area_ratio=(areas[5] + areas[6]) / 2 / largest)
+    ratios: dict[str, list[float]] = {name: [] for name in TYPES}
+    for candidate in sampled(adapter, 0, 12):
+        assert candidate.defect is not None
+        largest = max(float(real.mask.mean()) for real in adapter.references_of(candidate.defect))
+        ratios[candidate.defect].append(judge.verdict(candidate).scores["area"] / largest)
+    return replace(PERMISSIVE, max_area_ratio=max(float(np.median(each)) for each in ratios.values()))
 
 
 def request(adapter: AnomalyDiffusionAdapter, num_pairs: int, **asked: Any) -> GenerationRequest:
