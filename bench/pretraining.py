@@ -17,11 +17,11 @@ from model.dualanodiff.unet import TwoBranchUNet
 from model.kernels.group_norm import use_channels_last
 from model.pretrain.compiling import faster
 from model.pretrain.pairs import build_unet, pair_objective
-from model.pretrain.precision import faster_precision
 from model.pretrain.presets import PRESETS
 from model.pretrain.procedural import vocabulary
 from model.pretrain.run import SCHEDULER
 from model.pretrain.text import MAX_TOKENS, build_text_encoder, build_tokenizer
+from model.runtime.matrix_units import faster_precision
 from service.core.strict_json import to_json
 
 BATCHES = (16, 32, 64)

@@ -21,7 +21,8 @@ from torch import Tensor
 from model.kernels.group_norm import use_channels_last
 from model.pretrain.data import Views, ViewShards, as_pixels
 from model.pretrain.loop import LoopConfig, draws_of, run_loop
-from model.pretrain.precision import computing_in, faster_precision
+from model.pretrain.precision import computing_in
+from model.runtime.matrix_units import faster_precision
 from model.runtime.progress import Progress
 
 SQUARES = 4.0

@@ -26,8 +26,9 @@ from model.diffusion.base import Base
 from model.pretrain.data import load_views
 from model.pretrain.loop import LoopConfig, draws_of, run_loop
 from model.pretrain.pairs import PairsConfig, shown_in, stratified
-from model.pretrain.precision import computing_in, faster_precision
+from model.pretrain.precision import computing_in
 from model.pretrain.procedural.captions import Shown
+from model.runtime.matrix_units import faster_precision
 from model.runtime.progress import Progress
 from service.core.atomic_write import atomic_file
 from service.core.options.anomalydiffusion import AnomalyTrainingConfig

@@ -30,8 +30,9 @@ from model.kernels.group_norm import use_channels_last
 from model.pretrain.compiling import Objective, faster
 from model.pretrain.data import Views, as_pixels, load_views
 from model.pretrain.loop import LoopConfig, draws_of, run_loop
-from model.pretrain.precision import computing_in, faster_precision
+from model.pretrain.precision import computing_in
 from model.pretrain.procedural.captions import Shown, caption_pair, rare_captions
+from model.runtime.matrix_units import faster_precision
 from model.runtime.progress import Progress
 from model.types import GREY
 from service.core.atomic_write import atomic_file

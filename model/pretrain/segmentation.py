@@ -22,7 +22,8 @@ from model.masks.finetune import deep_loss, degrade, move
 from model.masks.u2net import GRADED, PLAIN, U2Net, Width, normalise, saliency
 from model.pretrain.data import Views, ViewShards, as_pixels
 from model.pretrain.loop import LoopConfig, draws_of, run_loop
-from model.pretrain.precision import computing_in, faster_precision
+from model.pretrain.precision import computing_in
+from model.runtime.matrix_units import faster_precision
 from model.runtime.progress import Progress
 
 
