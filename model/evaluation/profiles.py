@@ -80,13 +80,12 @@ PROFILES = {
     "quick": Profile(
         "quick",
         pairs=16,
-        precision="fp32",
         rows=COMPARED,
         steps=150,
         adapter_steps=100,
         classifier=ClassifierSettings(steps=100),
     ),
-    "cpu": Profile("cpu", pairs=32, precision="fp32", adapter_steps=150),
+    "cpu": Profile("cpu", pairs=32, adapter_steps=150),
     "paper": Profile(
         "paper",
         pairs=500,
@@ -103,9 +102,10 @@ PROFILES = {
         ),
     ),
 }
-"""Both small ones compute in fp32, which is the faster precision on processors without matrix units. `paper` follows
-AnomalyDiffusion and DualAnoDiff (adapters by the paper's preset, 200 epochs of 500 samples at 256² in batches of 8, 30
-epochs of a ResNet-34) and needs a GPU. How long each takes: `service.core.options.evaluation.DURATIONS`."""
+"""Both small ones train and sample in the precision that the base recommends, or in fp32 where the processor is slow in
+bf16. `paper` follows AnomalyDiffusion and DualAnoDiff (adapters by the paper's preset, 200 epochs of 500 samples at
+256² in batches of 8, 30 epochs of a ResNet-34) and needs a GPU. How long each takes:
+`service.core.options.evaluation.DURATIONS`."""
 
 
 def profile_named(name: str) -> Profile:
