@@ -46,6 +46,9 @@ from service.core.uploads.reading import Range
 
 MASK_FILE = "mask_words.safetensors"
 
+MATCHED = "normal_guidance"
+"""Where the card says how far each type's defects are pushed, see `model.anomalydiffusion.calibration`."""
+
 
 @dataclass(frozen=True, slots=True)
 class RealMask:
@@ -88,6 +91,14 @@ class AnomalyDiffusionAdapter:
         kind = self.model.types.index(defect)
         own = [crops for real, crops in zip(self.masks, self.crops, strict=True) if real.kind == kind]
         return [self.references[number] for crops in own for number in crops]
+
+    def normal_guidance_of(self, kind: int) -> float:
+        """Return how far training found that a type's defects must be pushed away from normals; 1 where it did not ask.
+
+        Cards of before have one number for all types.
+        """
+        matched = self.card.get(MATCHED, {})
+        return float(matched.get(self.model.types[kind], 1.0) if isinstance(matched, dict) else matched)
 
     def photograph(self, number: int) -> tuple[ImageArray, MaskArray]:
         """Return a real photograph as far as the adapter has kept it.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,15 +17,15 @@ from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.config import resolve_sampling
 from model.anomalydiffusion.sampling.sampler import FilledPair, prepare_sampling
 from model.data.placement import NormalImage
+from model.data.type_plan import TypePlan
 from model.masks.u2net import U2Net
 from model.quality.visibility import contrast
 from model.runtime.progress import Meter, Progress
 from model.types import Candidate, Pair
-from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.options.quality import QualityLimits
 
 CANDIDATES = 6
-"""Candidates drawn at each scale."""
+"""Candidates of each type drawn at each scale."""
 
 TRIED, LARGEST, STEP = 1.25, 1.5, 0.05
 """The second scale that is tried, the largest that is chosen, and what it is rounded to."""
@@ -38,37 +37,59 @@ SEED = 999_983
 def match_contrast(
     adapter: AnomalyDiffusionAdapter,
     pairs: Sequence[Pair],
+    types: Sequence[int],
     normals: Sequence[NormalImage],
     object_net: U2Net | None,
-) -> Generator[Progress, None, float]:
-    """Draw candidates and compare them with the real pairs; returns the scale, from 1 to `LARGEST`.
+) -> Generator[Progress, None, dict[str, float]]:
+    """Draw candidates of each type and compare them with its real pairs; returns type → scale, from 1 to `LARGEST`.
 
     The more visible half of each decides, since drawn masks may lie where a defect hardly shows. The logarithm of
     visibility grows about linearly with the scale, so two scales tell which one is needed.
+
+    Args:
+        types: number of each pair's defect type.
     """
-    wanted = visibility(pairs)
-    meter = Meter("match contrast", 2 * CANDIDATES, "candidates")
-    options = {"seed": SEED, "batch": CANDIDATES, "precision": adapter.model.config.precision}
-    settings = resolve_sampling(adapter.base, options, has_normals=True)
-    found = []
-    for scale in (1.0, TRIED):
-        config = replace(settings, normal_guidance=scale)
-        found.append(visibility(_drawn(adapter, config, normals, object_net)))
-        yield meter.report(len(found) * CANDIDATES)
-        if found[0] >= wanted or not found[0]:
-            return 1.0
-    growth = math.log(max(found[1] / found[0], 1.01)) / (TRIED - 1)
-    scale = 1 + math.log(wanted / found[0]) / growth
+    names = adapter.model.types
+    meter = Meter("match contrast", 2 * CANDIDATES * len(names), "candidates")
+    scales = {}
+    for kind, name in enumerate(names):
+        wanted = visibility([pair for pair, own in zip(pairs, types, strict=True) if own == kind])
+        found: list[float] = []
+        for scale in (1.0, TRIED):
+            if not found or 0 < found[0] < wanted:
+                found.append(visibility(_drawn(adapter, name, scale, normals, object_net)))
+            yield meter.report((2 * kind + 1 + (scale > 1)) * CANDIDATES)
+        scales[name] = _scale(wanted, *found)
+    return scales
+
+
+def _scale(wanted: float, plain: float, pushed: float | None = None) -> float:
+    """Return the scale at which defects are as visible as `wanted`, from their visibility at 1 and at `TRIED`."""
+    if pushed is None:
+        return 1.0
+    growth = math.log(max(pushed / plain, 1.01)) / (TRIED - 1)
+    scale = 1 + math.log(wanted / plain) / growth
     return min(LARGEST, round(round(scale / STEP) * STEP, 2))
 
 
 def _drawn(
     adapter: AnomalyDiffusionAdapter,
-    config: AnomalySamplingConfig,
+    name: str,
+    scale: float,
     normals: Sequence[NormalImage],
     object_net: U2Net | None,
 ) -> list[Candidate]:
-    sampler = prepare_sampling(adapter, config, normals=normals, object_net=object_net)
+    """Draw candidates of one type."""
+    options = {
+        "seed": SEED,
+        "batch": CANDIDATES,
+        "precision": adapter.model.config.precision,
+        "normal_guidance": scale,
+    }
+    config = resolve_sampling(adapter.base, options, has_normals=True)
+    types = adapter.model.types
+    plan = TypePlan({each: int(each == name) for each in types}) if len(types) > 1 else None
+    sampler = prepare_sampling(adapter, config, normals=normals, object_net=object_net, plan=plan)
     return [item.to_candidate() for item in sampler.decoded(0, CANDIDATES) if isinstance(item, FilledPair)]
 
 

@@ -14,9 +14,6 @@ from service.core.options.declaration import choose, chosen, declared
 
 NAME = "anomalydiffusion"
 
-MATCHED = "normal_guidance"
-"""The setting that training chooses, see `model.anomalydiffusion.calibration`."""
-
 NO_NORMALS = f"{NAME} draws defects on normal images, but none were given: provide normals"
 
 
@@ -46,13 +43,8 @@ def _problems(base: Base, config: AnomalyTrainingConfig) -> list[str]:
     return []
 
 
-def resolve_sampling(
-    base: Base, options: Mapping[str, Any], *, has_normals: bool, card: Mapping[str, Any] | None = None
-) -> AnomalySamplingConfig:
+def resolve_sampling(base: Base, options: Mapping[str, Any], *, has_normals: bool) -> AnomalySamplingConfig:
     """Resolve the settings; without guidance unless it is asked for.
-
-    Args:
-        card: of the adapter, which may say how far its defects must be pushed away from normals.
 
     Raises:
         UsageError: if values are invalid, or there are no normals; names each.
@@ -60,8 +52,7 @@ def resolve_sampling(
     wanted = ("steps", "faint_guidance", "scheduler", "precision")
     recommended = {name: base.sampling[name] for name in wanted if name in base.sampling}
     suited = {"guidance_scale": 1.0, "precision": "bf16" if base.device.type == "cuda" else "fp32"}
-    matched = {name: card[name] for name in (MATCHED,) if card is not None and name in card}
-    layers = (suited, recommended, matched, chosen(options))
+    layers = (suited, recommended, chosen(options))
     config = choose(AnomalySamplingConfig, f"{NAME} sampling options", *layers, check=_sampling_problems)
     if not has_normals:
         raise UsageError(NO_NORMALS)

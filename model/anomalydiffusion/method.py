@@ -9,6 +9,7 @@ from typing import Any
 
 from model.anomalydiffusion.adapter import (
     MASK_FILE,
+    MATCHED,
     AnomalyDiffusionAdapter,
     RealMask,
     load_adapter,
@@ -16,7 +17,7 @@ from model.anomalydiffusion.adapter import (
     save_adapter,
 )
 from model.anomalydiffusion.calibration import match_contrast
-from model.anomalydiffusion.config import MATCHED, NO_NORMALS, resolve_sampling, resolve_training
+from model.anomalydiffusion.config import NO_NORMALS, resolve_sampling, resolve_training
 from model.anomalydiffusion.mask_generator import MASK_WORDS, new_mask_words, train_mask_words
 from model.anomalydiffusion.model import FILL_ADAPTER, build_model
 from model.anomalydiffusion.sampling.sampler import Sampler, prepare_sampling
@@ -91,7 +92,7 @@ class AnomalyDiffusion:
         if config.match_contrast and config.steps and request.normals:
             model.networks().eval()
             drawn = replace(adapter, card=card)
-            card[MATCHED] = yield from match_contrast(drawn, pairs, request.normals, request.networks.object)
+            card[MATCHED] = yield from match_contrast(drawn, pairs, types, request.normals, request.networks.object)
         save_adapter(target, replace(adapter, card=card), clock.record(request.base.device))
 
     def load(self, folder: Path, base: Base) -> AnomalyDiffusionAdapter:
@@ -109,8 +110,7 @@ class AnomalyDiffusion:
     def resolve_sampling(
         self, base: Base, options: Mapping[str, Any], *, has_normals: bool, adapter: AnomalyDiffusionAdapter | None
     ) -> AnomalySamplingConfig:
-        card = None if adapter is None else adapter.card
-        return resolve_sampling(base, options, has_normals=has_normals, card=card)
+        return resolve_sampling(base, options, has_normals=has_normals)
 
     def check_sampling(
         self,

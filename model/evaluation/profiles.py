@@ -35,6 +35,8 @@ class Profile:
         patch: side of the random crops that the detector is trained on, pixels.
         stride: pixels per side that the detector's first layer joins, 1 or 2.
         widths: channels of the detector's levels.
+        detectors: detectors per row and seed; their numbers are averaged, since two trained on the same pairs differ by
+            several points.
         steps, batch, lr: of its training; the learning rate falls to a fifth at 80 % and at 90 % of the steps.
         attempts: most candidates per pair; where they are used up, a source has fewer pairs.
         adapter_steps: training steps of an adapter; None leaves them to the method and the base.
@@ -51,6 +53,7 @@ class Profile:
     patch: int = 96
     stride: int = 2
     widths: tuple[int, ...] = (16, 32, 64, 128)
+    detectors: int = 1
     steps: int = 400
     batch: int = 8
     lr: float = 3e-3
@@ -85,7 +88,7 @@ PROFILES = {
         adapter_steps=100,
         classifier=ClassifierSettings(steps=100),
     ),
-    "cpu": Profile("cpu", pairs=32, adapter_steps=150),
+    "cpu": Profile("cpu", pairs=32, detectors=3, adapter_steps=150),
     "paper": Profile(
         "paper",
         pairs=500,

@@ -8,7 +8,10 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from model.evaluation.classification import Classifier, Groups, balanced_accuracy, train_classifier
 from model.evaluation.data import EvaluationData
@@ -19,6 +22,7 @@ from model.evaluation.rows import Row, Source
 from model.evaluation.segmentation import Example, UNet, image_score, predict, prepare_example, train_detector
 from model.evaluation.sources import MadePairs, Shot, Studio
 from model.runtime.progress import Meter, Progress
+from model.runtime.seeding import pair_seed
 from model.types import Candidate, Pair
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
@@ -96,13 +100,15 @@ class Trial:
     def _measured(self, row: Row, made: PairsByType) -> Generator[Progress, None, dict[str, Any]]:
         real = {defect: list(split.train) if row.real else [] for defect, split in self.data.defects.items()}
         generated = {defect: [_pair(each) for each in one.pairs] for defect, one in made.items()}
-        began = time.monotonic()
-        detector = yield from self._detector([real, generated])
+        began, tested = time.monotonic(), []
+        for turn in range(self.studio.profile.detectors):
+            detector = yield from self._detector([real, generated], turn)
+            tested.append((yield from self._tested(detector)))
         seconds = {"detector": time.monotonic() - began}
         for one in made.values():
             for stage, spent in one.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + spent
-        numbers = yield from self._tested(detector)
+        numbers = averaged(tested)
         if len(self.data.defects) > 1:
             numbers["metrics"]["accuracy"] = yield from self._accuracy(
                 {defect: [pairs, generated.get(defect, [])] for defect, pairs in real.items()}
@@ -113,14 +119,15 @@ class Trial:
             numbers["fidelity"] = self._fidelity(made)
         return numbers | {"seconds": {stage: round(spent, 1) for stage, spent in seconds.items()}}
 
-    def _detector(self, groups: Sequence[Mapping[str, Sequence[Pair]]]) -> Generator[Progress, None, UNet]:
+    def _detector(self, groups: Sequence[Mapping[str, Sequence[Pair]]], turn: int) -> Generator[Progress, None, UNet]:
         profile, studio = self.studio.profile, self.studio
         examples = [
             [prepare_example(pair.image, pair.mask, profile) for pairs in group.values() for pair in pairs]
             for group in groups
         ]
         shown = [group for group in examples if group]
-        return (yield from train_detector(shown, self._good, profile, studio.seed, studio.base.device))
+        seed = pair_seed(studio.seed, turn)
+        return (yield from train_detector(shown, self._good, profile, seed, studio.base.device))
 
     @cached_property
     def _good(self) -> list[Example]:
@@ -186,6 +193,26 @@ class Trial:
                 if self.published is not None:
                     measured[defect]["published"] = measure_published(self.published, reals, one.pairs)
         return measured
+
+
+def averaged(tested: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Average what several detectors of the same pairs reached, and keep what each did.
+
+    A metric that one of them lacks is None; all are tested on the same photographs, so that all lack it.
+    """
+
+    def mean(numbers: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+        columns = {name: [each[name] for each in numbers] for name in numbers[0]}
+        return {name: None if None in values else fmean(values) for name, values in columns.items()}  # type: ignore[arg-type]
+
+    first = tested[0]
+    curves = [each["curve"] for each in tested]
+    return {
+        "metrics": mean([each["metrics"] for each in tested]),
+        "by_type": {defect: mean([each["by_type"][defect] for each in tested]) for defect in first["by_type"]},
+        "curve": {axis: np.mean([each[axis] for each in curves], axis=0).tolist() for axis in first["curve"]},
+        "detectors": [each["metrics"] for each in tested],
+    }
 
 
 def _pair(candidate: Candidate) -> Pair:

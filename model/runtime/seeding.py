@@ -17,7 +17,7 @@ NOISE = 1
 
 
 def pair_seed(seed: int, index: int) -> int:
-    """The 63-bit seed of pair `index`."""
+    """The 63-bit seed of pair, or detector, `index`."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

@@ -27,6 +27,7 @@ TINY = Profile(
     patch=32,
     stride=1,
     widths=(8, 16),
+    detectors=2,
     steps=8,
     batch=4,
     classifier=ClassifierSettings(resolution=32, steps=2),

@@ -81,6 +81,7 @@ class Filling:
         seed: of the candidate.
         normal: z_0 of the canvas, `(C, h, w)`; cells that no window shows are 0.
         inside: m, `(1, h, w)` in {0, 1}: cells that show some of the defect.
+        push: s, how far the defect is pushed away from the normal.
         latents: x_t, `(C, h, w)`.
         weights: attention weights of the next step, `(1, h, w)`.
         shown: `(n, C, s, s)`, what the U-Net sees of the mask in every window; None without inpainting.
@@ -92,6 +93,7 @@ class Filling:
     seed: int
     normal: Tensor
     inside: Tensor
+    push: float
     latents: Tensor
     weights: Tensor
     noise: Tensor
@@ -110,8 +112,13 @@ class Filling:
 
 
 @torch.no_grad()
-def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int) -> Filling:
-    """Encode a canvas and draw its noise, from the candidate's seed alone."""
+def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int, push: float) -> Filling:
+    """Encode a canvas and draw its noise, from the candidate's seed alone.
+
+    Args:
+        text: `(n, L, D)`, the prompts of its windows.
+        push: see `Filling`.
+    """
     factor, device = painter.factor, painter.device
     height, width = canvas.mask.shape
     pixels = to_pixels(canvas.windows(canvas.image))
@@ -128,7 +135,7 @@ def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int) -> Filling:
         extra["generator"] = torch.Generator().manual_seed(seed)
     start = noise * scheduler.init_noise_sigma
     ones = torch.ones_like(inside)
-    filling = Filling(canvas, tiling, text, seed, normal, inside, start, ones, noise, scheduler, extra=extra)
+    filling = Filling(canvas, tiling, text, seed, normal, inside, push, start, ones, noise, scheduler, extra=extra)
     if painter.inpainting:
         masks = torch.from_numpy(canvas.windows(canvas.mask)).float()[:, None].to(device)
         filling.shown = shown_channels(filling.windows(normal), masks)
@@ -195,7 +202,7 @@ def _step(painter: Painter, filling: Filling, noisy: Tensor, windows: Tensor, ti
     schedule, step = painter.schedule, timestep.long()[None]
     prediction = filling.tiling.join(windows)
     clean = schedule.predict_clean(noisy[None], prediction, step)
-    config, push = painter.config, filling.inside * painter.config.normal_guidance
+    config, push = painter.config, filling.inside * filling.push
     if config.faint_guidance > 1:
         push = push * faint_gains(clean[0], filling.normal, filling.inside, config.faint_guidance)
     blended = filling.normal + push * (clean - filling.normal)

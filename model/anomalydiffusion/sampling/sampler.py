@@ -182,7 +182,9 @@ class Sampler:
             return model.text(kinds, masks[rows])
 
         rows = torch.arange(len(masks)).split(FIXED_BATCH)
-        return begin(self.painter, canvas, torch.cat([fixed_batches(embed, each) for each in rows]), seed)
+        text = torch.cat([fixed_batches(embed, each) for each in rows])
+        push = self.config.normal_guidance or self.adapter.normal_guidance_of(drawn.kind)
+        return begin(self.painter, canvas, text, seed, push)
 
     def _window(self, drawn: Drawn, rng: np.random.Generator) -> Window | None:
         config = self.adapter.model.config

@@ -140,11 +140,11 @@ class AnomalySamplingConfig:
         FiniteFloat,
         described(
             "How far defects are pushed away from the good surface that they replace; 1 leaves them as the model draws "
-            "them. Unless you choose it, it is what match_contrast found in training.",
-            gt=0,
+            "them. 0 takes what match_contrast found in training for each type of defect, or 1.",
+            ge=0,
             le=5,
         ),
-    ] = 1.0
+    ] = 0.0
     faint_guidance: Annotated[
         FiniteFloat,
         described(

@@ -13,9 +13,9 @@ import pytest
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.calibration import LARGEST, match_contrast, visibility
 from model.diffusion.base import Base, load_base
-from model.methods import load_adapter, method_named, train_adapter
+from model.methods import load_adapter, train_adapter
 from model.types import Pair
-from tests.support.tiny_anomaly import NORMALS, tiny_adapter, tiny_request
+from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter, tiny_request
 from tests.support.tiny_data import drawn_pair
 
 
@@ -37,12 +37,13 @@ def bar(levels: int) -> Pair:
     return Pair(str(levels), image, mask)
 
 
-def result_of(steps: Generator[Any, None, float]) -> float:
+def matched(adapter: AnomalyDiffusionAdapter, pairs: list[Pair], types: list[int]) -> dict[str, float]:
+    steps: Generator[Any, None, dict[str, float]] = match_contrast(adapter, pairs, types, NORMALS, None)
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return float(end.value)
+            return dict(end.value)
 
 
 def test_visibility_is_that_of_the_more_visible_half() -> None:
@@ -52,30 +53,42 @@ def test_visibility_is_that_of_the_more_visible_half() -> None:
 
 
 def test_defects_that_are_visible_enough_are_left_as_they_are(adapter: AnomalyDiffusionAdapter) -> None:
-    assert result_of(match_contrast(adapter, [bar(2)], NORMALS, None)) == 1.0
+    assert matched(adapter, [bar(2)], [0]) == {"crack": 1.0}
 
 
 def test_defects_that_are_too_faint_are_pushed_away_from_the_normal(adapter: AnomalyDiffusionAdapter) -> None:
     """An untrained autoencoder's defects hardly change, so the largest scale is chosen."""
-    assert result_of(match_contrast(adapter, [bar(250)], NORMALS, None)) == LARGEST
+    assert matched(adapter, [bar(250)], [0]) == {"crack": LARGEST}
 
 
-def test_training_chooses_and_a_request_may_choose_otherwise(base: Base, tmp_path: Path) -> None:
+def test_every_type_of_defect_has_a_scale_of_its_own(base: Base) -> None:
+    adapter = tiny_adapter(base, ("stain", "crack"))
+    assert matched(adapter, [bar(2), bar(250)], [0, 1]) == {"stain": 1.0, "crack": LARGEST}
+
+
+def test_what_is_drawn_is_pushed_as_its_type_needs_unless_a_request_chooses(base: Base) -> None:
+    adapter = tiny_adapter(base, ("stain", "crack"))
+
+    def drawn(card: Any, **chosen: Any) -> list[np.ndarray[Any, Any]]:
+        adapter.card["normal_guidance"] = card
+        return [each.image for each in sampled(adapter, 0, 2, match_detail=False, **chosen)]
+
+    plain, one, both = drawn({}), drawn({"stain": 1.0, "crack": 5.0}), drawn(5.0)
+    assert np.array_equal(plain[0], one[0])
+    assert not np.array_equal(plain[1], one[1])
+    assert all(map(np.array_equal, both, drawn({}, normal_guidance=5.0)))
+    assert all(map(np.array_equal, plain, drawn(5.0, normal_guidance=1.0)))
+
+
+def test_training_chooses_with_normals(base: Base, tmp_path: Path) -> None:
     pairs = [drawn_pair(seed) for seed in range(2)]
     request = replace(tiny_request(base, pairs), normals=NORMALS)
     (tmp_path / "work").mkdir()
     stages = [item.stage for item in train_adapter(request, tmp_path / "adapter", tmp_path / "work")]
     assert "match contrast" in stages
     trained = load_adapter(tmp_path / "adapter", base)
-    method = method_named("anomalydiffusion")
-
-    def scale(**chosen: Any) -> float:
-        settings = method.resolve_sampling(base, chosen, has_normals=True, adapter=trained)
-        return float(settings.as_dict()["normal_guidance"])
-
-    assert 1 <= trained.card["normal_guidance"] <= LARGEST
-    assert scale() == trained.card["normal_guidance"]
-    assert scale(normal_guidance=2.0) == 2.0
+    assert tuple(trained.card["normal_guidance"]) == trained.model.types
+    assert 1 <= trained.normal_guidance_of(0) <= LARGEST
 
 
 @pytest.mark.parametrize("chosen", [{"match_contrast": False}, {"steps": 0}])

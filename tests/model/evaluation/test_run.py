@@ -19,6 +19,7 @@ from model.evaluation.data import DefectSplit, EvaluationData, read_evaluation_d
 from model.evaluation.rows import Source
 from model.evaluation.run import EvaluationRequest, assemble, evaluate, verdict
 from model.evaluation.sources import MadePairs
+from model.evaluation.trial import averaged
 from model.masks.networks import MaskNetworks
 from model.runtime.progress import Progress
 from model.types import Candidate, Pair
@@ -96,6 +97,28 @@ def test_every_row_is_measured_with_every_seed(finished: Finished) -> None:
             assert each["sd"][name] == pytest.approx(np.std(values, ddof=1))
     assert result["data"]["types"] == {"blot": {"train": 2, "test": 3}}
     assert result["data"]["normals"] == {"train": 3, "test": 2}
+
+
+def test_a_rows_numbers_are_the_means_of_its_detectors(finished: Finished) -> None:
+    for each in finished.result["rows"]:
+        for seed in each["seeds"]:
+            first, second = seed["detectors"]
+            assert first["pixel_ap"] != second["pixel_ap"]
+            for name, value in seed["metrics"].items():
+                assert value == pytest.approx(np.mean([first[name], second[name]]))
+            assert np.all(np.diff(seed["curve"]["recall"]) >= 0)
+            assert len(seed["curve"]["precision"]) == len(seed["curve"]["recall"])
+
+
+def test_what_no_detector_could_measure_stays_unmeasured() -> None:
+    nothing: Result = {
+        "metrics": {"pro": None, "pixel_ap": 0.5},
+        "by_type": {},
+        "curve": {"recall": [], "precision": []},
+    }
+    found = averaged([nothing, nothing | {"metrics": {"pro": None, "pixel_ap": 0.7}}])
+    assert found["metrics"] == {"pro": None, "pixel_ap": pytest.approx(0.6)}
+    assert found["curve"] == {"recall": [], "precision": []}
 
 
 def test_a_result_is_strict_json(finished: Finished) -> None:
@@ -271,7 +294,7 @@ def test_held_out_photographs_never_reach_a_training(
         _weights(each, tmp_path / name, monkeypatch)
         for name, each in (("one", brief), ("two", replace(brief, data=other)))
     ]
-    assert len(seen[0]) == 3
+    assert len(seen[0]) == 3 * brief.profile.detectors
     assert seen[0] == seen[1]
 
 
