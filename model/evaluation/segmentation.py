@@ -144,6 +144,7 @@ def train_detector(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = UNet(profile.widths, profile.stride).to(device)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a gap of torch's own types
     optimizer = torch.optim.Adam(net.parameters(), lr=profile.lr, fused=True)
     milestones = [round(profile.steps * share) for share in (0.8, 0.9)]
     rate = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.2)
