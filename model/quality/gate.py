@@ -1,8 +1,8 @@
 """Checks the quality of generated pairs; a rejected pair gets every reason that applies.
 
-Where possible, limits are measured on the real pairs: how large their masks are, how much of them lies on the image
-border, how clearly the defects stand out, how alike and how unlike one another they are, and, laid on the good parts,
-how much of their masks changes these.
+Where possible, limits are measured on the real pairs: how large their masks are and how wide their strokes, how much of
+them lies on the image border, how clearly the defects stand out, how alike and how unlike one another they are, and,
+laid on the good parts, how much of their masks changes these.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from model.quality.copies import Defect, KnownDefects, find_defect, usual_likene
 from model.quality.laid import UsualChange
 from model.quality.realism import Realism
 from model.quality.similarity import Fingerprint, fingerprint, scene_likeness
+from model.quality.stroke import stroke_width, usual_widths
 from model.quality.visibility import contrast, image_border, outline_share
 from model.types import Candidate, ImageArray, MaskArray, Pair
 from service.core.options.quality import QualityLimits
@@ -33,6 +34,8 @@ class RejectReason(StrEnum):
     FULL_MASK = "full_mask"
     MASK_TOO_SMALL = "mask_too_small"
     MASK_TOO_LARGE = "mask_too_large"
+    MASK_TOO_THIN = "mask_too_thin"
+    MASK_TOO_WIDE = "mask_too_wide"
     BORDER_HUGGING = "border_hugging"
     OFF_OBJECT = "off_object"
     OUTSIDE_REGION = "outside_region"
@@ -109,6 +112,7 @@ class QualityGate:
         self.limits = limits = limits or QualityLimits()
         areas = [float(real.mask.mean()) for real in reals]
         self._area_range = limits.min_area_ratio * min(areas), limits.max_area_ratio * max(areas)
+        self._widths = usual_widths([real.mask for real in reals])
         border = max(outline_share(real.mask, image_border(real.mask.shape)) for real in reals)
         self._max_border = max(limits.min_border_share, limits.border_ratio * (border + FEW / (len(reals) + 1)))
         visible = [math.hypot(*contrast(real.image, real.mask, limits.ring)) for real in reals]
@@ -158,6 +162,7 @@ class QualityGate:
         contrasts = contrast(image, mask, limits.ring)
         scores = {
             "area": area,
+            "width": stroke_width(mask),
             "border": outline_share(mask, outer),
             "cut": outline_share(mask, inner),
             "contrast": contrasts[0],
@@ -179,6 +184,8 @@ class QualityGate:
         failed = {
             RejectReason.MASK_TOO_SMALL: area < self._area_range[0],
             RejectReason.MASK_TOO_LARGE: area > self._area_range[1],
+            RejectReason.MASK_TOO_THIN: scores["width"] < limits.min_width_ratio * self._widths[0],
+            RejectReason.MASK_TOO_WIDE: scores["width"] > limits.max_width_ratio * self._widths[1],
             RejectReason.BORDER_HUGGING: scores["border"] > self._max_border or scores["cut"] > limits.max_cut_share,
             RejectReason.OFF_OBJECT: scores.get("off_object", 0.0) > max_off_object,
             RejectReason.OUTSIDE_REGION: outside,

@@ -24,6 +24,20 @@ class QualityLimits:
         FiniteFloat,
         Field(gt=0, description="Largest mask, as a multiple of the largest real mask's share of the window."),
     ] = 4.0
+    min_width_ratio: Annotated[
+        Ratio,
+        Field(
+            description="Least mean width of a mask, as a multiple of what is usual at least among defects like the "
+            "real ones."
+        ),
+    ] = 1.0
+    max_width_ratio: Annotated[
+        Ratio,
+        Field(
+            description="Greatest mean width of a mask, as a multiple of what is usual at most among defects like the "
+            "real ones. A smudge is wider than a crack of the same area."
+        ),
+    ] = 1.0
     full_area: Annotated[Share, Field(description="A mask that covers this share of the window is full.")] = 0.9
     border_ratio: Annotated[
         Ratio,

@@ -181,6 +181,8 @@ export default {
   reason_invisible: "Fehler unsichtbar",
   reason_mask_differs_from_change: "Maske nicht dort, wo sich das Gutteil änderte",
   reason_mask_too_large: "Maske zu groß",
+  reason_mask_too_thin: "Maske zu dünn",
+  reason_mask_too_wide: "Maske zu breit",
   reason_mask_too_small: "Maske zu klein",
   reason_not_approved: "von einem Menschen abgelehnt",
   reason_off_object: "Maske neben dem Gegenstand",

@@ -44,6 +44,8 @@ export default {
     mask_steps: "Schritte, in denen das Maskennetz angepasst wird, 0 für keine.",
     match_contrast: "Nach dem Training einige Fehler auf den Gutteilen zeichnen und normal_guidance so wählen, dass sie so sichtbar sind wie die echten. Unser Zusatz: ein kleines Basismodell zeichnet Fehler zu schwach. Ohne Gutteile bleibt sie 1.",
     max_area_ratio: "Größte Maske, als Vielfaches des Anteils der größten echten Maske am Fenster.",
+    max_width_ratio: "Größte mittlere Breite einer Maske, als Vielfaches dessen, was bei Fehlern wie den echten höchstens üblich ist. Ein Fleck ist breiter als ein Riss gleicher Fläche.",
+    min_width_ratio: "Kleinste mittlere Breite einer Maske, als Vielfaches dessen, was bei Fehlern wie den echten mindestens üblich ist.",
     max_copy: "Höchste Schwelle der Prüfungen auf Kopien. Wo die echten Paare einander ähneln, liegt die Schwelle auf halbem Weg zwischen ihrer üblichen Ähnlichkeit und 1, aber nie höher als hier.",
     max_cut_share: "Größter Anteil des Umrisses an Fensterseiten, die im Bild liegen. Ein Fehler, der sie berührt, ist abgeschnitten.",
     max_disagreement: "Größter mittlerer Unterschied von Bild und Teil in der Maske, in Graustufen. Echte Paare nach dem Autoencoder kommen auf etwa 15, nicht zusammengehörige auf etwa 50.",

@@ -181,6 +181,8 @@ export default {
   reason_invisible: "defect invisible",
   reason_mask_differs_from_change: "mask not where the good part changed",
   reason_mask_too_large: "mask too large",
+  reason_mask_too_thin: "mask too thin",
+  reason_mask_too_wide: "mask too wide",
   reason_mask_too_small: "mask too small",
   reason_not_approved: "rejected by a person",
   reason_off_object: "mask off the object",

@@ -18,9 +18,9 @@ from service.embedded.processes import marked
 SMALL: dict[str, Any] = {"batch": 1, "views": 1, "rank": 2, "text_rank": 0, "mask_steps": 0, "seed": 3}
 
 LENIENT = {
-    **dict.fromkeys(("min_area_ratio", "min_visibility_ratio", "min_visibility"), 0),
+    **dict.fromkeys(("min_area_ratio", "min_width_ratio", "min_visibility_ratio", "min_visibility"), 0),
     **dict.fromkeys(("min_change_ratio", "min_change_inside"), 0),
-    **dict.fromkeys(("max_area_ratio", "border_ratio", "max_unlikeness", "max_ledge"), 1000),
+    **dict.fromkeys(("max_area_ratio", "max_width_ratio", "border_ratio", "max_unlikeness", "max_ledge"), 1000),
     **dict.fromkeys(("min_border_share", "max_cut_share", "max_off_object", "full_area"), 1),
     **dict.fromkeys(("defect_copy", "scene_copy", "accepted_copy", "max_copy"), 1),
     "max_disagreement": 255,
