@@ -238,6 +238,18 @@ def test_an_evaluation_that_fails_leaves_the_dataset(service: Service, library_a
     assert told["num_pairs"] == NUM_PAIRS
 
 
+def test_a_cpu_does_not_measure_for_days(service: Service, measurable: str) -> None:
+    """The pairs are delivered, and the verdict says what to ask for instead."""
+    job = evaluated(service, measurable, profile="paper")
+    run_generation(job, service.context())
+    reason = "the profile paper needs a GPU; this worker computes on a CPU: ask for quick or cpu"
+    found = verdict(succeeded(service, job))
+    assert found == {"status": "not_measured", "detail": reason}
+    told = description(service, job)
+    assert told["evaluation"] == {"profile": "paper", "seeds": [0], "verdict": found}
+    assert told["num_pairs"] == NUM_PAIRS
+
+
 def test_even_a_mistake_of_ours_leaves_the_dataset(service: Service, measurable: str) -> None:
     listed = json.loads(service.objects.get(object_keys.inputs(measurable)))
     listed["held_out_masks"].pop()
