@@ -157,7 +157,9 @@ def _split(text: str) -> tuple[str, ...]:
 
 def _said(result: dict[str, Any]) -> str:
     verdict = result["verdict"]
-    return verdict["sentence"] if verdict else f"No verdict: it needs the rows {REAL} and {REAL}+ a source."
+    said = verdict["sentence"] if verdict else f"No verdict: it needs the rows {REAL} and {REAL}+ a source."
+    limits = [verdict["note"]] if verdict and "note" in verdict else []
+    return "\n".join([said, *(f"note:    {note}" for note in [*limits, *result["notes"]])])
 
 
 def _table(result: dict[str, Any]) -> str:
@@ -173,7 +175,8 @@ def _table(result: dict[str, Any]) -> str:
             continue
         cells = [_cell(row["mean"].get(name), row["sd"].get(name)) for name in columns]
         missing = len(result["profile"]["seeds"]) - len(row["seeds"])
-        note = f"  without {missing} of the seeds" if missing else ""
+        notes = [*([f"without {missing} of the seeds"] if missing else []), *row["notes"]]
+        note = f"  {'; '.join(notes)}" if notes else ""
         lines.append(" ".join([f"{row['title']:<{wide}}", *(f"{cell:>12}" for cell in cells)]) + note)
     return "\n".join(lines)
 
