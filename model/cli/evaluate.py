@@ -15,6 +15,7 @@ from model.cli.checks import Problems, check_writable, choose_device, open_base
 from model.cli.output import PREPARED, Output, duration
 from model.evaluation.data import EvaluationData, leave_out, read_evaluation_data
 from model.evaluation.given import on_budget, read_given_pairs, refuse_held_out
+from model.evaluation.presets import check_preset
 from model.evaluation.profiles import profile_named
 from model.evaluation.published import load_published
 from model.evaluation.report import write_report
@@ -98,15 +99,19 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
     base = problems.attempt_on(f"base {command.base}", open_base, command.base, device)
     networks = problems.attempt(load_mask_networks, base) if base is not None else None
     published = problems.attempt(load_published, command.inception, command.lpips, command.lpips_net, device)
+    notes: list[str] = []
+    if profile is not None and base is not None and rows is not None:
+        compared = parse_rows(rows or profile.rows, sources)
+        notes = problems.attempt(check_preset, profile, compared, sources, base) or []
     if data is not None and given:
         problems.attempt(_check_types, given, list(data.defects))
         problems.attempt(refuse_held_out, command.pairs, data)
     if problems.found or profile is None or data is None or base is None or networks is None:
         raise UsageError(problems.found, "the evaluation cannot start")
     profile = profile.with_choices(pairs=command.num_pairs, seeds=command.seeds, rows=rows)
-    given, notes = on_budget(given or {}, profile.pairs)
-    data = replace(data, notes=[*data.notes, *notes])
-    for note in data.notes:
+    given, cut = on_budget(given or {}, profile.pairs)
+    data = replace(data, notes=[*data.notes, *cut])
+    for note in [*data.notes, *notes]:
         output.note(note)
     return EvaluationRequest(
         data,
@@ -118,6 +123,7 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
         {GIVEN: given} if given else {},
         command=shlex.join(["pairforge", *sys.argv[1:]]),
         published=published,
+        notes=notes,
     )
 
 
@@ -157,7 +163,9 @@ def _split(text: str) -> tuple[str, ...]:
 
 def _said(result: dict[str, Any]) -> str:
     verdict = result["verdict"]
-    return verdict["sentence"] if verdict else f"No verdict: it needs the rows {REAL} and {REAL}+ a source."
+    said = verdict["sentence"] if verdict else f"No verdict: it needs the rows {REAL} and {REAL}+ a source."
+    limits = [verdict["note"]] if verdict and "note" in verdict else []
+    return "\n".join([said, *(f"note:    {note}" for note in [*limits, *result["notes"]])])
 
 
 def _table(result: dict[str, Any]) -> str:
@@ -173,7 +181,8 @@ def _table(result: dict[str, Any]) -> str:
             continue
         cells = [_cell(row["mean"].get(name), row["sd"].get(name)) for name in columns]
         missing = len(result["profile"]["seeds"]) - len(row["seeds"])
-        note = f"  without {missing} of the seeds" if missing else ""
+        notes = [*([f"without {missing} of the seeds"] if missing else []), *row["notes"]]
+        note = f"  {'; '.join(notes)}" if notes else ""
         lines.append(" ".join([f"{row['title']:<{wide}}", *(f"{cell:>12}" for cell in cells)]) + note)
     return "\n".join(lines)
 

@@ -74,6 +74,7 @@ class EvaluationData:
         normals_train, normals_test: defect-free photographs; may be empty.
         notes: sentences about conversions, omissions and the split.
         digest: sha256 of all pixels, names, the split and the groups.
+        same_parts: those of the notes that doubt the split, because a part seems to train and test.
     """
 
     name: str
@@ -83,6 +84,7 @@ class EvaluationData:
     normals_test: list[NormalImage]
     notes: list[str]
     digest: str
+    same_parts: list[str] = field(default_factory=list)
 
 
 def read_evaluation_data(folder: Path, types: Sequence[str] = (), reading: Reading | None = None) -> EvaluationData:
@@ -139,10 +141,11 @@ def assemble_data(
             notes.append(f"there are no normal photographs to {side} on")
     sides = [_described(defects, normals, side) for side in (0, 1)]
     _refuse_leaks(name, *sides)
-    notes += note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
+    same = note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
+    notes += same
     groups = {kind: split.groups for kind, split in defects.items()}
     digest = hashlib.sha256(to_json([layout, sides, groups], sort_keys=True).encode()).hexdigest()
-    return EvaluationData(name, layout, defects, normals[0], normals[1], _condensed(notes), digest)
+    return EvaluationData(name, layout, defects, normals[0], normals[1], _condensed(notes), digest, same)
 
 
 def leave_out(data: EvaluationData, names: Sequence[str]) -> EvaluationData:
@@ -176,12 +179,18 @@ def leave_out(data: EvaluationData, names: Sequence[str]) -> EvaluationData:
     if problems:
         raise UsageError(problems, "these photographs cannot be left out")
     digest = hashlib.sha256(to_json([data.digest, sorted(gone)]).encode()).hexdigest()
-    before = data.normals_train, data.normals_test
-    outdated = note_same_parts(*(_named(data.defects, before, side) for side in (0, 1)))
-    notes = [note for note in data.notes if note not in outdated]
-    notes += note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
+    same = note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
+    notes = [note for note in data.notes if note not in data.same_parts] + same
     notes.append(f"left out as wanted: {', '.join(sorted(names))}")
-    return replace(data, defects=defects, normals_train=normals[0], normals_test=normals[1], notes=notes, digest=digest)
+    return replace(
+        data,
+        defects=defects,
+        normals_train=normals[0],
+        normals_test=normals[1],
+        notes=notes,
+        digest=digest,
+        same_parts=same,
+    )
 
 
 def _found(data: EvaluationData, names: Sequence[str]) -> tuple[set[str], list[str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from service.core.errors import UsageError
+from service.core.strict_json import to_json
 
 REAL = "real"
 
@@ -31,6 +33,12 @@ class Source:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
     adapter: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what decides its pairs, as JSON; its title does not."""
+        facts = json.loads(to_json(asdict(self)))
+        del facts["title"]
+        return dict(facts)
 
 
 UNCHECKED = {"reject": False}

@@ -2,9 +2,9 @@
 
 Everything is kept in a work folder, step by step, so that the same request goes on where it was interrupted:
 
-    request.json                    what decides the numbers
+    request.json                    what decides the numbers of all rows
     seed-0/adapters, seed-0/pairs   see `model.evaluation.sources`
-    seed-0/rows/<row>.json          one row's numbers with this seed
+    seed-0/rows/<row>.json          one row's numbers with this seed, and what only they depend on
     pictures/                       for the report
 """
 
@@ -17,7 +17,7 @@ import platform
 import shutil
 import statistics
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from model.diffusion.base import Base
 from model.evaluation.data import EvaluationData
 from model.evaluation.pictures import Shown, write_pictures
 from model.evaluation.profiles import Profile
-from model.evaluation.published import PublishedWeights
+from model.evaluation.published import MISSING, PublishedWeights
 from model.evaluation.rows import REAL, REAL_AND, SOURCES, Row, Source, parse_rows
 from model.evaluation.sources import Studio
 from model.evaluation.trial import PairsByType, Trial
@@ -50,6 +50,12 @@ PICTURES_FOLDER = "pictures"
 
 VERDICT_METRIC, VERDICT_TITLE = "pixel_ap", "pixel AP"
 
+SAME_PAIRS = "repetitions differ in the detectors only: all of them train on the same generated pairs"
+"""What ± does not cover where pairs were given."""
+
+ABOUT_A_ROW = ("made_of", "command")
+"""What the file of a row's numbers holds beside them."""
+
 _Twins = tuple[Mapping[str, Any], Mapping[str, Any]]
 """Numbers of one seed without the pairs, and with them."""
 
@@ -67,6 +73,7 @@ class EvaluationRequest:
         given: pairs that exist already: source → defect type → pairs; their sources name no method.
         command: what makes the same numbers again, for the report.
         published: networks of the published measures of pictures; None leaves those out.
+        notes: sentences about the comparison, for the result.
     """
 
     data: EvaluationData
@@ -78,6 +85,7 @@ class EvaluationRequest:
     given: Mapping[str, PairsByType] = field(default_factory=dict)
     command: str = ""
     published: PublishedWeights | None = None
+    notes: Sequence[str] = ()
 
     @property
     def rows(self) -> list[Row]:
@@ -87,20 +95,19 @@ class EvaluationRequest:
     def trial(self, seed: int, work: Path) -> Trial:
         """Return one repetition."""
         studio = Studio(self.base, self.networks, work / f"seed-{seed}", self.profile, seed)
-        return Trial(self.data, self.object_name, self.sources, self.given, studio, self.published)
+        return Trial(self.data, self.object_name, self.sources, self.given, studio, self.published, self.command)
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the numbers of a row, as JSON; rows and seeds may be added later."""
+        """Return what decides the numbers of all rows, as JSON; rows, sources and seeds may be added later.
+
+        What else decides the numbers of one row is in their file, see `Trial.made_of`.
+        """
         profile = self.profile.as_dict()
         del profile["rows"], profile["seeds"]
-        given = {
-            name: {defect: made.digest() for defect, made in by_type.items()} for name, by_type in self.given.items()
-        }
-        sources = {name: asdict(source) for name, source in self.sources.items()}
-        facts = {"data": self.data.digest, "base": self.base.digest, "object": self.object_name, "given": given}
+        facts = {"data": self.data.digest, "base": self.base.digest, "object": self.object_name}
         weights = {"weights": self.published.hashes} if self.published is not None else {}
         program = {"program": version("pairforge"), "protocol": PROTOCOL}
-        return {**facts, "sources": sources, **program, "profile": profile, **weights}
+        return {**facts, **program, "profile": profile, **weights}
 
 
 def evaluate(
@@ -110,10 +117,11 @@ def evaluate(
 
     Args:
         work: folder for adapters, pairs and numbers; what it holds of the same request is used.
-        force: whether to delete what it holds of another request.
+        force: whether to delete what it holds of another request, and numbers of these rows from other pairs.
 
     Raises:
-        UsageError: the folder holds another request, or other files; names what differs.
+        UsageError: the folder holds another request, numbers of these rows from other pairs, or other files; names
+            what differs.
     """
     _begin(request, work, force=force)
     rows, seeds = request.rows, request.profile.seeds
@@ -136,7 +144,7 @@ def assemble(request: EvaluationRequest, work: Path) -> dict[str, Any]:
         files = [request.trial(seed, work).path(row) for seed in request.profile.seeds]
         seeds = [json.loads(path.read_text(encoding="utf-8")) for path in files if path.is_file()]
         if seeds:
-            rows.append(_summed(row, seeds, request.sources))
+            rows.append(_summed(row, seeds, request))
     pictures = work / PICTURES_FOLDER / "pictures.json"
     defects = request.data.defects.items()
     weights = {"weights": request.published.as_dict()} if request.published is not None else {}
@@ -157,7 +165,8 @@ def assemble(request: EvaluationRequest, work: Path) -> dict[str, Any]:
         **weights,
         "profile": request.profile.as_dict(),
         "rows": rows,
-        "verdict": verdict(rows),
+        "notes": [*request.notes, *_unmeasured(request, rows)],
+        "verdict": _noted(verdict(rows), rows, request),
         "pictures": json.loads(pictures.read_text(encoding="utf-8")) if pictures.is_file() else [],
     }
 
@@ -194,6 +203,24 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "sentence": _sentence(which, change, spread, helps=helps),
         **_told_by_type(twins),
     }
+
+
+def _noted(
+    found: dict[str, Any] | None, rows: Sequence[Mapping[str, Any]], request: EvaluationRequest
+) -> dict[str, Any] | None:
+    """Add to a verdict the `note` on what limits it, if anything does."""
+    if found is None:
+        return None
+    row = next(row for row in request.rows if row.name == found["row"])
+    notes = next(each["notes"] for each in rows if each["row"] == row.name)
+    notes = [*request.data.same_parts, *notes, *([SAME_PAIRS] if row.source in request.given else [])]
+    return found | ({"note": "; ".join(notes)} if notes else {})
+
+
+def _unmeasured(request: EvaluationRequest, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which measures of pictures were left out, if pictures were measured and no weights were named."""
+    seen = any("fidelity" in seed for row in rows for seed in row["seeds"])
+    return [f"Inception Score, FID and IC-LPIPS: {MISSING}"] if seen and request.published is None else []
 
 
 def _told_by_type(twins: Sequence[_Twins]) -> dict[str, Any]:
@@ -234,7 +261,7 @@ def _sentence(which: str, change: float, spread: float | None, *, helps: bool | 
     return f"{said}: {'they help' if helps else 'they harm'}."
 
 
-def _summed(row: Row, seeds: Sequence[Mapping[str, Any]], sources: Mapping[str, Source]) -> dict[str, Any]:
+def _summed(row: Row, seeds: Sequence[Mapping[str, Any]], request: EvaluationRequest) -> dict[str, Any]:
     measured = [each for each in seeds if "metrics" in each]
     values: dict[str, list[float]] = {}
     for each in measured:
@@ -243,13 +270,32 @@ def _summed(row: Row, seeds: Sequence[Mapping[str, Any]], sources: Mapping[str, 
                 values.setdefault(name, []).append(value)
     summed = {
         "row": row.name,
-        "title": row.title(sources),
-        "seeds": measured,
+        "title": row.title(request.sources),
+        "seeds": [{name: value for name, value in each.items() if name not in ABOUT_A_ROW} for each in measured],
         "mean": {name: statistics.mean(found) for name, found in values.items()},
         "sd": {name: statistics.stdev(found) for name, found in values.items() if len(found) > 1},
+        "notes": _without_pairs(measured),
     }
+    commands = sorted({each.get("command", request.command) for each in measured})
+    if commands and commands != [request.command]:
+        summed["commands"] = commands
     skipped = [each["skipped"] for each in seeds if "skipped" in each]
     return summed | ({"skipped": skipped[0]} if skipped else {})
+
+
+def _without_pairs(seeds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of which defect types a row had no pairs, so that its detectors saw none generated of them."""
+    found: dict[str, list[int]] = {}
+    for each in seeds:
+        for defect in each.get("without_pairs", []):
+            found.setdefault(defect, []).append(each["seed"])
+    always = [defect for defect, numbers in found.items() if len(numbers) == len(seeds)]
+    notes = [f"no accepted pairs of: {', '.join(always)}"] if always else []
+    return notes + [
+        f"no accepted pairs of: {defect}, with seed {', '.join(map(str, numbers))}"
+        for defect, numbers in found.items()
+        if defect not in always
+    ]
 
 
 def _begin(request: EvaluationRequest, work: Path, *, force: bool) -> None:
@@ -265,10 +311,26 @@ def _begin(request: EvaluationRequest, work: Path, *, force: bool) -> None:
             )
         if differing:
             shutil.rmtree(work)
+        else:
+            _replace_foreign(request, work, force=force)
     elif work.is_dir() and any(work.iterdir()):
         raise UsageError(f"{work} contains other files: choose another --out")
     work.mkdir(parents=True, exist_ok=True)
     write_text(path, to_json(now))
+
+
+def _replace_foreign(request: EvaluationRequest, work: Path, *, force: bool) -> None:
+    """Refuse numbers of the rows that are of other pairs, or delete them."""
+    trials = [request.trial(seed, work) for seed in request.profile.seeds]
+    foreign = [(trial, row) for trial in trials for row in request.rows if trial.is_foreign(row)]
+    if foreign and not force:
+        names = ", ".join(dict.fromkeys(row.name for _, row in foreign))
+        raise UsageError(
+            f"{work} holds numbers of {names} from other pairs: --force replaces them and leaves the other rows, or "
+            "choose another --out"
+        )
+    for trial, row in foreign:
+        trial.forget(row)
 
 
 def _draw_pictures(trial: Trial, rows: Sequence[Row], work: Path) -> Generator[Progress, None, None]:

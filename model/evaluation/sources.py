@@ -111,6 +111,11 @@ class Studio:
         pairs = list(PairStore(folder).pairs(made["counts"]["accepted"]))
         return MadePairs(pairs, made["counts"], seconds, list(_read_rejected(_rejected_of(folder))))
 
+    def forget(self, name: str, source: Source) -> None:
+        """Delete a source's pairs and the adapters that it samples from, finished or not."""
+        for folder in (self.folder / "pairs" / name, self.folder / "adapters" / (source.adapter or name)):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _train(self, source: Source, shot: Shot, target: Path) -> Iterator[Progress]:
         if _facts_of(target).is_file():
             return

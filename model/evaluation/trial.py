@@ -39,6 +39,7 @@ class Trial:
         sources: by the names that rows use.
         given: pairs that exist already: source → defect type → pairs.
         published: networks of the published measures of pictures, if the user named them.
+        command: kept with the numbers that it measures.
     """
 
     data: EvaluationData
@@ -47,6 +48,7 @@ class Trial:
     given: Mapping[str, PairsByType]
     studio: Studio
     published: PublishedWeights | None = None
+    command: str = ""
 
     def path(self, row: Row) -> Path:
         """Return the file of a row's numbers."""
@@ -61,13 +63,40 @@ class Trial:
         if self._is_measured(row):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        numbers: dict[str, Any] = {"seed": self.studio.seed}
+        numbers: dict[str, Any] = {"seed": self.studio.seed, "made_of": self.made_of(row), "command": self.command}
         try:
             made = (yield from self.made(row.source)) if row.source else {}
             numbers |= yield from self._measured(row, made)
         except UsageError as error:
             numbers["skipped"] = str(error)
         write_text(path, to_json(numbers))
+
+    def made_of(self, row: Row) -> dict[str, Any]:
+        """Return what decides the generated pairs of a row beside what all rows share, as JSON; empty without any."""
+        if not row.source:
+            return {}
+        if row.source in self.given:
+            return {"given": self._digests[row.source]}
+        source = self.sources[row.source]
+        declared = {"source": source.as_dict()}
+        return declared | ({"adapter": self.sources[source.adapter].as_dict()} if source.adapter else {})
+
+    @cached_property
+    def _digests(self) -> dict[str, dict[str, str]]:
+        """The hashes of all given pairs: source → defect type → hash."""
+        return {
+            name: {defect: made.digest() for defect, made in by_type.items()} for name, by_type in self.given.items()
+        }
+
+    def is_foreign(self, row: Row) -> bool:
+        """Return whether there are numbers of a row that are of other pairs."""
+        return self._is_measured(row) and self.numbers(row).get("made_of") != self.made_of(row)
+
+    def forget(self, row: Row) -> None:
+        """Delete a row's numbers, and the pairs and adapters that were made for it."""
+        self.path(row).unlink()
+        if row.source and row.source not in self.given:
+            self.studio.forget(row.source, self.sources[row.source])
 
     def numbers(self, row: Row) -> dict[str, Any]:
         """Read a row's numbers, which are there."""
@@ -115,6 +144,7 @@ class Trial:
             )
         if made:
             numbers["counts"] = {defect: one.counts for defect, one in made.items()}
+            numbers["without_pairs"] = [defect for defect in real if not generated.get(defect)]
         if made and not row.real:
             numbers["fidelity"] = self._fidelity(made)
         return numbers | {"seconds": {stage: round(spent, 1) for stage, spent in seconds.items()}}

@@ -115,8 +115,8 @@ class Verdict(_Schema):
     sentence: str | None = Field(default=None, description="The verdict in words.")
     note: str | None = Field(
         default=None,
-        description="Says so where several defect types are measured together, because the held-out photographs do not "
-        "name theirs.",
+        description="What limits the numbers: several types that are measured together, a part that seems to train and "
+        "test, types without pairs, and what ± leaves out.",
     )
     detail: str | None = Field(default=None, description="Why nothing was measured.")
 

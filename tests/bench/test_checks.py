@@ -44,14 +44,26 @@ def test_the_table_names_every_kind(samples: dict[str, Tally]) -> None:
     assert all(name in text for name in (HELD, CARRIER, *KINDS))
 
 
-@pytest.mark.parametrize(("product", "defect"), [("magnetic-tile", "crack"), ("deeppcb", "copper")])
-def test_bad_pairs_of_real_photographs_are_rejected(product: str, defect: str) -> None:
-    """On a surface and on a circuit, held out by their parts, with photographs that are for training only."""
+REAL = {
+    "magnetic-tile/crack": (0.95, 0.9),
+    "deeppcb/copper": (0.95, 0.9),
+    "cookie/cracked": (0.95, 0.9),
+    "crackforest/crack": (0.9, 0.8),
+}
+"""Shares of real defects that must pass, as they are and on good parts. In CrackForest some of them run along the
+border, where masks are not trusted."""
+
+
+@pytest.mark.parametrize("case", REAL)
+def test_bad_pairs_of_real_photographs_are_rejected(case: str) -> None:
+    """On surfaces, a circuit and products, held out by their parts, with photographs that are for training only."""
+    product, defect = case.split("/")
     folder = DATA / product
     if not (folder / "splits.json").is_file():
         pytest.skip(f"no photographs in {folder}")
     (materials,) = (made for name, made in read_materials(folder, tested=False) if name.endswith(defect))
     tallies = measure(materials[:2], 12)
     assert {name for name in KINDS if accepted(tallies[name]) > 0.05} == set()
-    assert accepted(tallies[HELD]) >= 0.95
-    assert accepted(tallies[CARRIER]) >= 0.9
+    held, carried = REAL[case]
+    assert accepted(tallies[HELD]) >= held
+    assert accepted(tallies[CARRIER]) >= carried

@@ -16,6 +16,7 @@ from model.runtime.progress import Progress
 from model.types import Candidate
 from service.core import object_keys
 from service.core.errors import TransientError, UsageError
+from service.core.options.evaluation import DURATIONS, FOR_GPUS
 from service.core.storage import MissingObject
 from worker.attempt.context import Context
 from worker.attempt.inputs import read_held_out, read_inputs
@@ -68,6 +69,7 @@ class EvaluatedJob:
             return self._failed(f"an internal error occurred: {type(error).__name__}", error)
 
     def _measured(self, request: GenerationRequest, loaded: Loaded, accepted: Iterable[Candidate]) -> dict[str, Any]:
+        _require_gpu(self._profile.name, request.adapter.base.device)
         check, objects = self._lease.check, self._context.objects
         record = retry(lambda: self._context.store.records.get(self._lease.record), check)
         starts = record.strikes + record.deaths if record is not None else 0
@@ -108,3 +110,14 @@ class EvaluatedJob:
     def _failed(self, detail: str, error: Exception | None = None) -> dict[str, Any]:
         log.warning("evaluation_failed", detail=detail, exc_info=error)
         return not_measured(self._profile, detail)
+
+
+def _require_gpu(profile: str, device: torch.device) -> None:
+    """Refuse to measure on a CPU what would take days there.
+
+    Raises:
+        UsageError: names the profiles that a CPU can do.
+    """
+    if profile in FOR_GPUS and device.type == "cpu":
+        others = " or ".join(name for name in DURATIONS if name not in FOR_GPUS)
+        raise UsageError(f"the profile {profile} needs a GPU; this worker computes on a CPU: ask for {others}")

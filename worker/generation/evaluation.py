@@ -177,7 +177,8 @@ def _summed(evaluation: EvaluationRequest, result: dict[str, Any]) -> dict[str, 
     several = len(data.defects) > 1
     shown = ("row", "mean", "sd", "by_type") if several else ("row", "mean", "sd")
     rows = [{**row, "by_type": _by_type(row)} for row in result["rows"]]
-    note = {"note": TOGETHER} if TOGETHER in data.notes else {}
+    limits = [*([TOGETHER] if TOGETHER in data.notes else []), *([found["note"]] if "note" in found else [])]
+    note = {"note": "; ".join(limits)} if limits else {}
     return {
         "profile": evaluation.profile.name,
         "seeds": list(evaluation.profile.seeds),

@@ -16,6 +16,9 @@ DURATIONS: dict[ProfileName, str] = {
 }
 """What `pairforge evaluate` takes with a profile's own rows and three seeds, on two idle cores."""
 
+FOR_GPUS: frozenset[str] = frozenset({"paper"})
+"""Profiles that would occupy a CPU for days."""
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
@@ -27,7 +30,7 @@ class EvaluationOptions:
         ProfileName,
         Field(
             description="Size of the detectors and length of their training: `quick` takes minutes on two cores, `cpu` "
-            "longer, `paper` needs a GPU."
+            "longer, `paper` needs a GPU: a worker without one delivers the pairs unmeasured."
         ),
     ] = "quick"
     seeds: Annotated[

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from model.cli.app import app
 from model.cli.session import USAGE
 from model.evaluation.profiles import PROFILES
+from model.evaluation.run import SAME_PAIRS
 from model.export.dataset import Provenance, write_dataset
 from model.types import Candidate
 from tests.support.tiny_data import drawn_pair
@@ -106,9 +107,30 @@ def test_the_same_command_goes_on_with_what_is_there(
 
 def test_another_request_in_the_folder_is_refused(told: tuple[Path, str], photographs: Path, tiny_base: Path) -> None:
     target, _ = told
-    code, _, said = call(photographs, "--out", target, "--profile", "tiny", "--base", tiny_base, "--rows", "real")
+    options = ("--profile", "tiny", "--base", tiny_base, "--rows", "real", "--object", "tile")
+    code, _, said = call(photographs, "--out", target, *options)
     assert code == USAGE
-    assert "holds another evaluation (given, sources differ)" in " ".join(said.split())
+    assert "holds another evaluation (object differ)" in " ".join(said.split())
+
+
+def test_what_limits_the_numbers_is_said(tiny_base: Path, tmp_path: Path) -> None:
+    photographs = write_photographs(tmp_path / "tiles", ("blot", "stain"))
+    options = ("--profile", "tiny", "--base", tiny_base, "--seeds", "1", "--pairs", dataset(tmp_path / "blot.zip"))
+    code, said, _ = call(photographs, "--out", tmp_path / "report", *options)
+    assert code == 0
+    report = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    for limit in ("no accepted pairs of: stain", SAME_PAIRS, "IC-LPIPS: not measured: weights missing"):
+        assert limit in said
+        assert limit in report
+
+
+def test_a_base_that_is_too_small_for_the_profile_is_refused(
+    photographs: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    code, _, said = call(photographs, "--out", tmp_path / "report", "--profile", "paper", "--base", tiny_base)
+    assert code == USAGE
+    assert "the profile paper trains dualanodiff at 512 pixels" in " ".join(said.split())
+    assert not (tmp_path / "report").exists()
 
 
 def test_photographs_are_left_out_as_wanted(photographs: Path, tiny_base: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 from model.diffusion.base import Base, load_base
 from model.evaluation import trial
 from model.evaluation.data import DefectSplit, EvaluationData, read_evaluation_data
-from model.evaluation.rows import Source
-from model.evaluation.run import EvaluationRequest, assemble, evaluate, verdict
+from model.evaluation.rows import SOURCES, Source
+from model.evaluation.run import SAME_PAIRS, EvaluationRequest, assemble, evaluate, verdict
 from model.evaluation.sources import MadePairs
 from model.evaluation.trial import averaged
 from model.masks.networks import MaskNetworks
@@ -267,9 +267,77 @@ def test_given_pairs_are_a_source(request_: EvaluationRequest, tmp_path: Path) -
     assert row(result, "real+pairs")["title"] == "real pairs + the given pairs"
     assert row(result, "pairs")["seeds"][0]["counts"] == {"blot": made.counts}
     assert len({entry["image"] for entry in result["pictures"]}) == 3
+    assert result["verdict"]["note"] == SAME_PAIRS
     other = replace(given, given={"pairs": {"blot": replace(made, pairs=made.pairs[:2])}})
-    with pytest.raises(UsageError, match="given differ"):
+    with pytest.raises(UsageError, match=r"holds numbers of pairs, real\+pairs from other pairs: --force"):
         next(evaluate(other, tmp_path / "work"))
+    before = written(tmp_path / "work")
+    last(evaluate(other, tmp_path / "work", force=True))
+    after = written(tmp_path / "work")
+    assert [name for name in before if before[name] == after[name]] == ["seed-0/rows/real.json"]
+
+
+def given_to(request: EvaluationRequest, defect: str = "blot") -> EvaluationRequest:
+    """Compare the real pairs with three given ones of one defect type."""
+    pairs = [drawn_pair(300 + number) for number in range(3)]
+    made = MadePairs([Candidate(5, 5, pair.image, pair.mask) for pair in pairs], {"attempts": 3, "accepted": 3}, {})
+    return replace(
+        asked(request, rows=("real", "real+pairs")),
+        sources={**SOURCES, "pairs": Source("the given pairs", "")},
+        given={"pairs": {defect: made}},
+    )
+
+
+def test_given_pairs_join_what_is_measured(request_: EvaluationRequest, tmp_path: Path) -> None:
+    """Rows of earlier commands keep their numbers, and the result tells which command measured them."""
+    brief = asked(request_, rows=("real", "copy-paste"), seeds=(0,), steps=2)
+    last(evaluate(brief, tmp_path / "work"))
+    before = written(tmp_path / "work")
+    joined = replace(given_to(brief), command="pairforge evaluate tiles --pairs blot.zip")
+    joined = asked(joined, rows=("real", "copy-paste", "real+pairs"))
+    result = last(evaluate(joined, tmp_path / "work"))
+    assert before.items() <= written(tmp_path / "work").items()
+    assert [row(result, name).get("commands") for name in ("real", "copy-paste", "real+pairs")] == [
+        [brief.command],
+        [brief.command],
+        None,
+    ]
+    assert result["verdict"]["row"] == "real+pairs"
+
+
+def test_a_source_that_was_declared_otherwise_is_refused_and_made_again(
+    request_: EvaluationRequest, tmp_path: Path
+) -> None:
+    brief = asked(request_, rows=("real", "copy-paste"), seeds=(0,), steps=2)
+    first = last(evaluate(brief, tmp_path / "work"))
+    retitled = replace(SOURCES["copy-paste"], title="pastes")
+    assert row(last(evaluate(replace(brief, sources={"copy-paste": retitled}), tmp_path / "work")), "copy-paste")
+    other = replace(brief, sources={"copy-paste": replace(retitled, sampling={"deform": True})})
+    with pytest.raises(UsageError, match="holds numbers of copy-paste from other pairs"):
+        next(evaluate(other, tmp_path / "work"))
+    again = last(evaluate(other, tmp_path / "work", force=True))
+    kinds = ("real", "copy-paste")
+    assert [numbers(again)["rows"][at] == numbers(first)["rows"][at] for at in range(len(kinds))] == [True, False]
+
+
+def test_a_type_without_pairs_is_told(base: Base, tmp_path: Path) -> None:
+    data = read_evaluation_data(write_photographs(tmp_path / "tiles", ("blot", "stain")))
+    request = asked(EvaluationRequest(data, TINY, base, MaskNetworks(None, None)), seeds=(0,), steps=2)
+    result = last(evaluate(given_to(request, "stain"), tmp_path / "work"))
+    assert row(result, "real")["notes"] == []
+    assert row(result, "real+pairs")["notes"] == ["no accepted pairs of: blot"]
+    assert result["verdict"]["note"] == f"no accepted pairs of: blot; {SAME_PAIRS}"
+
+
+def test_a_doubtful_split_is_noted_with_the_verdict(finished: Finished, request_: EvaluationRequest) -> None:
+    assert "note" not in finished.result["verdict"]
+    doubted = replace(request_, data=replace(request_.data, same_parts=["p0 and p2 look like one part"]))
+    assert assemble(doubted, finished.work)["verdict"]["note"] == "p0 and p2 look like one part"
+
+
+def test_measures_without_their_weights_are_said_to_be_missing(finished: Finished, request_: EvaluationRequest) -> None:
+    assert finished.result["notes"] == ["Inception Score, FID and IC-LPIPS: not measured: weights missing"]
+    assert assemble(asked(request_, rows=("real",)), finished.work)["notes"] == []
 
 
 def spoilt(pair: Pair) -> Pair:

@@ -16,6 +16,7 @@ from zipfile import ZipFile
 import pytest
 
 from model.diffusion.base import Base
+from model.evaluation.run import SAME_PAIRS
 from service.core import object_keys
 from service.core.connections import connect
 from service.core.messaging import Dispatcher
@@ -38,6 +39,7 @@ from tests.worker.stored import (
     train_typed_by_library,
 )
 from tests.worker.test_cancel import WITHIN, cancelled_in
+from worker.generation.evaluation import TOGETHER
 from worker.generation.run import run_generation
 from worker.training.run import run_training
 
@@ -114,15 +116,26 @@ def test_types_that_held_out_photographs_name_are_measured_apart(service: Servic
         assert told["verdict"]["by_type"][kind]["change"] == pytest.approx(change)
     change = after["mean"]["accuracy"] - before["mean"]["accuracy"]
     assert told["verdict"]["accuracy"]["change"] == pytest.approx(change)
-    assert "note" not in told["verdict"]
+    assert told["verdict"]["note"] == SAME_PAIRS
 
 
 def test_types_that_are_measured_together_are_said_to_be(service: Service, typed_library_adapter: Path) -> None:
     told = evaluated_types(service, typed_library_adapter, HeldOut())
-    assert "measured together" in told["verdict"]["note"]
-    assert told["verdict"]["note"] in told["notes"]
+    assert told["verdict"]["note"] == f"{TOGETHER}; {SAME_PAIRS}"
+    assert TOGETHER in told["notes"]
     assert "by_type" not in told["verdict"]
     assert "by_type" not in told["rows"][0]
+
+
+def test_a_part_that_seems_to_train_and_test_is_told_with_the_verdict(service: Service, library_adapter: Path) -> None:
+    """The same photograph a little brighter is another file, and shows the same part."""
+    again = replace(PAIRS[0], name="again", image=PAIRS[0].image // 2 + 120)
+    adapter = service.succeeded_adapter(library_adapter, held_out=HeldOut([again, drawn_pair(11)]))
+    job = evaluated(service, adapter)
+    run_generation(job, service.context(profiles=TINY_PROFILES))
+    note = verdict(succeeded(service, job))["note"]
+    assert "these look like one part that trains and tests: crack" in note
+    assert note.endswith(f"; {SAME_PAIRS}")
 
 
 def test_without_one_the_dataset_is_the_librarys(
@@ -235,6 +248,18 @@ def test_an_evaluation_that_fails_leaves_the_dataset(service: Service, library_a
     assert phrase in found["detail"]
     told = description(service, job)
     assert told["evaluation"] == {"profile": "quick", "seeds": [0], "verdict": found}
+    assert told["num_pairs"] == NUM_PAIRS
+
+
+def test_a_cpu_does_not_measure_for_days(service: Service, measurable: str) -> None:
+    """The pairs are delivered, and the verdict says what to ask for instead."""
+    job = evaluated(service, measurable, profile="paper")
+    run_generation(job, service.context())
+    reason = "the profile paper needs a GPU; this worker computes on a CPU: ask for quick or cpu"
+    found = verdict(succeeded(service, job))
+    assert found == {"status": "not_measured", "detail": reason}
+    told = description(service, job)
+    assert told["evaluation"] == {"profile": "paper", "seeds": [0], "verdict": found}
     assert told["num_pairs"] == NUM_PAIRS
 
 
