@@ -104,7 +104,7 @@ class MaskSource:
 
     def _fitting(self, given: GivenMask) -> list[NormalImage]:
         """Return the photographs that a mask can be filled on, where it keeps to the places that are allowed."""
-        fit = fitting(given, self.places.used(self.normals))
+        fit = self.places.used(fitting(given, self.normals))
         return [normal for normal in fit if (where := self._wanted(normal)) is None or where[given.mask].all()]
 
     def _draw_defect(
