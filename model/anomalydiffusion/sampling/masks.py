@@ -191,9 +191,14 @@ class MaskSource:
         return self.places.where(normal, self.settings.region)
 
     def _product(self, normal: NormalImage) -> MaskArray | None:
+        """Return the product on a photograph; None for everywhere, also where only what lies beside it is allowed."""
         if self.objects is None or not self.settings.on_object:
             return None
-        return self.objects.in_normal(normal.name)
+        product = self.objects.in_normal(normal.name)
+        if product is None or not self.places.allowed:
+            return product
+        allowed = self.places.where(normal)
+        return product if allowed is None or (product & allowed).any() else None
 
     def check(self) -> None:
         """Find what the user asks for and cannot get.

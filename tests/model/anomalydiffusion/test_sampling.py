@@ -250,6 +250,16 @@ def test_defects_lie_on_the_product_unless_that_is_turned_off(adapter: AnomalyDi
     assert any(not np.array_equal(one, other) for one, other in zip(on, off, strict=True))
 
 
+def test_where_the_product_is_not_allowed_defects_lie_beside_it(
+    adapter: AnomalyDiffusionAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = np.zeros(NORMALS[0].image.shape[:2], np.bool_)
+    left[:, :20] = True
+    monkeypatch.setattr("model.masks.objects.Objects.in_normal", lambda *_: left)
+    beside = sampled(adapter, 0, 2, object_net=half_seeing_u2net(), places=Places(allowed=[Region(~left)]), steps=1)
+    assert all(each.mask.any() and not each.mask[left].any() for each in beside)
+
+
 def test_empty_full_and_misplaced_masks_are_not_usable() -> None:
     half = np.zeros((10, 10), np.bool_)
     half[:, :5] = True
