@@ -90,7 +90,7 @@ class AnomalyTrainingConfig:
     warmup: Warmup = 0
     clip_norm: ClipNorm = 1.0
     resolution: Resolution = 0
-    view: View = "whole"
+    view: View = "window"
     views: Views = 16
     rotation: Annotated[
         FiniteFloat, described("Largest angle by which training crops are turned, degrees.", ge=0, le=180)

@@ -136,7 +136,8 @@ def test_settings_come_from_the_base_and_guidance_only_if_asked(base: Base) -> N
     base.card = {"few_shot": {"fill_rank": 3, "rank": 9, "steps": 7}, "sampling": {"steps": 5, "guidance_scale": 4.0}}
     try:
         config = METHOD.resolve_training(base, {"steps": 2})
-        assert (config.fill_rank, config.steps, config.resolution) == (3, 2, 32)
+        assert (config.fill_rank, config.steps, config.resolution, config.view) == (3, 2, 32, "window")
+        assert METHOD.resolve_training(base, {"view": "whole"}).view == "whole"
         sampling = METHOD.resolve_sampling(base, {}, has_normals=True, adapter=None)
         assert (sampling.steps, sampling.guidance_scale) == (5, 1.0)
         assert METHOD.resolve_sampling(base, {"guidance_scale": 2}, has_normals=True, adapter=None).guidance_scale == 2
