@@ -52,6 +52,14 @@ class SamplingSettings(Protocol):
     def precision(self) -> str: ...
     @property
     def anchored(self) -> bool: ...
+    @property
+    def on_product(self) -> bool:
+        """Whether a defect that lies beside the product is a fault."""
+
+    @property
+    def beyond(self) -> tuple[float, float]:
+        """How far a window's masks go beyond usual sizes: factors of length, at most 1 and at least 1."""
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the dataset."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Crops:
     types: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LatentDataset:
     """Encoded crops.
 
@@ -55,6 +56,25 @@ class LatentDataset:
     def chosen(self, crops: Tensor | slice) -> LatentDataset:
         """Select crops by their numbers."""
         return LatentDataset(self.latents[crops], self.masks[crops], self.types[crops])
+
+    @cached_property
+    def _by_type(self) -> list[Tensor]:
+        """Numbers of each type's crops, on the CPU."""
+        types = self.types.cpu()
+        return [(types == kind).nonzero()[:, 0] for kind in types.unique()]
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw numbers of crops, `(count,)`: first a type, so that each is as likely as another, then one of its crops.
+
+        Args:
+            generator: on the CPU.
+        """
+        if len(self._by_type) == 1:
+            return torch.randint(len(self.types), (count,), generator=generator)
+        types = torch.randint(len(self._by_type), (count,), generator=generator)
+        places = torch.randint(2**62, (count,), generator=generator)
+        crops = [self._by_type[kind] for kind in types.tolist()]
+        return torch.stack([own[place % len(own)] for own, place in zip(crops, places.tolist(), strict=True)])
 
     def cells(self, factor: int) -> Tensor:
         """Return `(V, 1, h, w)`: 1 where a latent cell shows some of the defect."""

@@ -27,7 +27,7 @@ HELD_OUT_SEED = 999_979
 def training_loss(model: AnomalyDiffusionModel, dataset: LatentDataset, generator: torch.Generator) -> Tensor:
     """Compute the objective on one random batch of crops; all draws come from `generator`, on the CPU."""
     count = model.config.batch
-    crops = torch.randint(len(dataset.types), (count,), generator=generator)
+    crops = dataset.draw(count, generator)
     timesteps = draw_timesteps(count, model.schedule.steps, generator)
     batch = dataset.chosen(on_device(crops, model.device))
     noise = torch.randn(batch.latents.shape, generator=generator)

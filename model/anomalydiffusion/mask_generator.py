@@ -86,7 +86,7 @@ def train_mask_words(
     dataset = yield from encode_crops(base, mask_pictures(pairs, types, model))
 
     def loss(generator: torch.Generator) -> Tensor:
-        crops = torch.randint(len(dataset.types), (config.batch,), generator=generator)
+        crops = dataset.draw(config.batch, generator)
         timesteps = on_device(draw_timesteps(config.batch, schedule.steps, generator), base.device)
         batch = dataset.chosen(on_device(crops, base.device))
         noise = on_device(torch.randn(batch.latents.shape, generator=generator), base.device)

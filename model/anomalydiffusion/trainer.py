@@ -46,7 +46,7 @@ def train(
         yield TrainingResult([], 0, 0)
         return
     dataset = yield from encode_crops(model.base, cut_crops(pairs, types, config))
-    spare = spare_pair(len(pairs), config.steps, config.seed) if config.early_stop else None
+    spare = spare_pair(types, config.steps, config.seed) if config.early_stop else None
     held_out = None
     if spare is not None:
         dataset, held = dataset.without(slice(spare * config.views, (spare + 1) * config.views))

@@ -133,7 +133,9 @@ class Places:
         for given in self.masks:
             if not fitting(given, normals):
                 height, width = given.mask.shape
-                problems.append(f"{given.name} is {width} × {height} pixels, but the normals are {_sizes(normals)}")
+                named = _of_its_name(given, normals)
+                theirs = f"the normal of its name is {_sizes(named)}" if named else f"the normals are {_sizes(normals)}"
+                problems.append(f"{given.name} is {width} × {height} pixels, but {theirs}")
             if not given.mask.any():
                 problems.append(f"{given.name} is empty: it must show in white where the defect is wanted")
             elif given.mask.all():
@@ -163,9 +165,14 @@ class Places:
         problems = []
         if self.masks:
             for given in self.masks:
+                fit = self.used(fitting(given, normals))
+                if not fit and (named := _of_its_name(given, normals)):
+                    allowed = f"what is allowed is of {_names(self.used(normals))} alone"
+                    problems.append(f"the mask {given.name} is for the normal {named[0].name}, but {allowed}")
+                    continue
                 shares = [
                     1.0 if (where := found.get(normal.name)) is None else float(where[given.mask].mean())
-                    for normal in fitting(given, self.used(normals))
+                    for normal in fit
                 ]
                 if not shares or max(shares) < 1:
                     share = 1 - max(shares, default=0.0)
@@ -179,10 +186,13 @@ class Places:
 
 
 def fitting(given: GivenMask, normals: Sequence[NormalImage]) -> list[NormalImage]:
-    """Return the photographs that a mask can be filled on: the one of its name, or all of its size."""
-    same_size = [normal for normal in normals if normal.image.shape[:2] == given.mask.shape]
-    named = [normal for normal in same_size if PurePath(normal.name).stem == PurePath(given.name).stem]
-    return named or same_size
+    """Return the photographs that a mask can be filled on: the one of its name if there is one, or all of its size."""
+    meant = _of_its_name(given, normals) or normals
+    return [normal for normal in meant if normal.image.shape[:2] == given.mask.shape]
+
+
+def _of_its_name(given: GivenMask, normals: Sequence[NormalImage]) -> list[NormalImage]:
+    return [normal for normal in normals if PurePath(normal.name).stem == PurePath(given.name).stem]
 
 
 def refuse_places(places: Places | None, method: str) -> None:

@@ -86,7 +86,7 @@ def _prepare(
     """Encode the crops, and what is made from normals; hold a pair out if that can stop the training early."""
     config = model.config
     held = made = None
-    spare = spare_pair(len(pairs), config.steps, config.seed) if config.early_stop else None
+    spare = spare_pair([0] * len(pairs), config.steps, config.seed) if config.early_stop else None
     if config.composites:
         learned = [pair for number, pair in enumerate(pairs) if number != spare]
         made = yield from make_composites(learned, normals, config, model.base.factor, object_net)

@@ -18,6 +18,7 @@ from model.methods import method_of
 from model.quality.gate import QualityGate, RejectReason, Verdict
 from model.runtime.timing import stage
 from model.types import Candidate, MaskArray, Pair
+from service.core.options.quality import QualityLimits
 
 
 @dataclass(slots=True)
@@ -72,6 +73,17 @@ class Counts:
 
 COPIES = frozenset({RejectReason.COPY_OF_REAL, RejectReason.COPY_OF_ACCEPTED})
 
+CHOSEN = frozenset(
+    {
+        RejectReason.MASK_TOO_SMALL,
+        RejectReason.MASK_TOO_LARGE,
+        RejectReason.MASK_TOO_THIN,
+        RejectReason.MASK_TOO_WIDE,
+        RejectReason.BORDER_HUGGING,
+    }
+)
+"""Reasons about size and place: of masks that the user gives, both are as they are wanted."""
+
 
 class CandidateFilter:
     """Decides which candidates become part of the dataset, one by one in the order of their indices.
@@ -80,9 +92,10 @@ class CandidateFilter:
     """
 
     def __init__(self, request: GenerationRequest) -> None:
-        self._forgiven = COPIES if method_of(request.adapter).copies else frozenset()
+        copies = COPIES if method_of(request.adapter).copies else frozenset()
+        self._forgiven = copies | (CHOSEN if request.places.masks else frozenset())
         self._objects = None
-        if request.object_net is not None:
+        if request.object_net is not None and _keeps_to_products(request):
             net = for_inference(request.object_net, dtype_of(request.settings.precision))
             self._objects = Objects(net, request.normals)
         types: Sequence[str | None] = types_of(request.adapter.card)
@@ -92,7 +105,7 @@ class CandidateFilter:
         anchored = request.settings.anchored
         reals = gate_references(request.adapter, defect, anchored=anchored)
         products = [] if anchored else self._products(reals)
-        return QualityGate(reals, request.limits, normals=request.normals, real_objects=products)
+        return QualityGate(reals, _limits(request), normals=request.normals, real_objects=products)
 
     def _products(self, reals: Sequence[Pair]) -> list[MaskArray | None]:
         """Find the product in each real pair's image."""
@@ -116,6 +129,23 @@ class CandidateFilter:
     def remember(self, candidate: Candidate) -> None:
         """Remember a pair that was accepted earlier, without using its `part`, so that copies of it are found."""
         self._gates[candidate.defect].accept(candidate)
+
+
+def _keeps_to_products(request: GenerationRequest) -> bool:
+    """Return whether defects beside the product are faults: not where the user says where defects are to lie."""
+    return request.settings.on_product and not (request.places.masks or request.places.allowed)
+
+
+def _limits(request: GenerationRequest) -> QualityLimits:
+    """Return the limits, of which those of areas and widths leave room for the sizes that are asked for."""
+    limits, (smaller, larger) = request.limits, request.settings.beyond
+    return replace(
+        limits,
+        min_area_ratio=limits.min_area_ratio * smaller**2,
+        max_area_ratio=limits.max_area_ratio * larger**2,
+        min_width_ratio=limits.min_width_ratio * smaller,
+        max_width_ratio=limits.max_width_ratio * larger,
+    )
 
 
 def gate_references(adapter: Adapter, defect: str | None = None, *, anchored: bool) -> list[Pair]:

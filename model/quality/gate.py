@@ -113,8 +113,7 @@ class QualityGate:
         areas = [float(real.mask.mean()) for real in reals]
         self._area_range = limits.min_area_ratio * min(areas), limits.max_area_ratio * max(areas)
         self._widths = usual_widths([real.mask for real in reals])
-        border = max(outline_share(real.mask, image_border(real.mask.shape)) for real in reals)
-        self._max_border = max(limits.min_border_share, limits.border_ratio * (border + FEW / (len(reals) + 1)))
+        self._max_border = most_on_border([real.mask for real in reals], limits)
         visible = [math.hypot(*contrast(real.image, real.mask, limits.ring)) for real in reals]
         shares = [_lit(real.image, real.mask, levels) for real, levels in zip(reals, visible, strict=True)]
         self._min_visible_share = limits.min_visibility_ratio * min(shares)
@@ -270,6 +269,12 @@ class QualityGate:
     def _verdict(self, reasons: list[RejectReason], scores: dict[str, float]) -> Verdict:
         kept = tuple(reason for reason in reasons if self.limits.reject or reason in UNUSABLE)
         return Verdict(not kept, kept, scores)
+
+
+def most_on_border(masks: Sequence[MaskArray], limits: QualityLimits) -> float:
+    """Return the greatest share of an outline on the image border that passes, measured on the real masks."""
+    border = max(outline_share(mask, image_border(mask.shape)) for mask in masks)
+    return max(limits.min_border_share, limits.border_ratio * (border + FEW / (len(masks) + 1)))
 
 
 def _lit(image: ImageArray, mask: MaskArray, visibility: float) -> float:

@@ -18,6 +18,9 @@ from model.training.divergence import require_finite_loss
 LEAST_PAIRS = 5
 """Least number of pairs from which one is held out."""
 
+LEAST_OF_TYPE = 3
+"""Least number of pairs of a defect type from which one is held out: what is left shows how it varies."""
+
 MEASURE_EVERY = 50
 """Steps between two measurements: a forward pass over 16 crops costs about one step of a batch of 4, so 2 % of them."""
 
@@ -33,12 +36,18 @@ def is_due(step: int) -> bool:
     return step % MEASURE_EVERY == 0
 
 
-def spare_pair(count: int, steps: int, seed: int) -> int | None:
-    """Choose which of `count` pairs to hold out; None where there are too few.
+def spare_pair(types: Sequence[int], steps: int, seed: int) -> int | None:
+    """Choose which pair to hold out; None where there are too few, in all or of each defect type.
 
     With fewer steps a training could not stop early, so holding a pair out would gain nothing.
+
+    Args:
+        types: number of each pair's defect type.
     """
-    return seed % count if count >= LEAST_PAIRS and steps > PATIENCE * MEASURE_EVERY else None
+    if len(types) < LEAST_PAIRS or steps <= PATIENCE * MEASURE_EVERY:
+        return None
+    spared = [number for number, kind in enumerate(types) if types.count(kind) >= LEAST_OF_TYPE]
+    return spared[seed % len(spared)] if spared else None
 
 
 @dataclass(frozen=True, slots=True)

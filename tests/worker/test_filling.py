@@ -54,14 +54,15 @@ def test_from_upload_to_dataset(
         job = succeeded(client, client.post("/v1/jobs", json=asked).headers["location"])
         zipped = client.get(job["links"]["dataset"]).content
         outline = {"polygon": [[0.2, 0.2], [0.6, 0.2], [0.6, 0.5], [0.2, 0.5]], "normal": "good1.png"}
-        wanted = {**asked, "num_pairs": 1, "region": None, "placements": [outline]}
+        asked_for = {**asked, "num_pairs": 1, "region": None, "sizes": None}
+        wanted = {**asked_for, "placements": [outline]}
         placed = succeeded(client, client.post("/v1/jobs", json=wanted).headers["location"])
         (tmp_path / "placed.zip").write_bytes(client.get(placed["links"]["dataset"]).content)
         drawn = np.zeros(NORMALS[0].image.shape[:2], np.uint8)
         drawn[30:33, 5:30] = drawn[20:30, 5:9] = 255
         right = {"polygon": [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]}
         mask = {"mask": base64.b64encode(png(drawn)).decode(), "normal": "good0.png", "defect": "blot"}
-        wanted = {**asked, "num_pairs": 1, "region": None, "placements": [mask]}
+        wanted = {**asked_for, "placements": [mask]}
         unmet = ended(client, client.post("/v1/jobs", json={**wanted, "forbidden": [right]}).headers["location"])
         exact = succeeded(client, client.post("/v1/jobs", json=wanted).headers["location"])
         (tmp_path / "exact.zip").write_bytes(client.get(exact["links"]["dataset"]).content)

@@ -37,22 +37,28 @@ def places_of(asked: Mapping[str, Any], drawn: Mapping[str, MaskArray], normals:
     Raises:
         UsageError: there is no good part of a name.
     """
-    masks = [_placement(place, number, drawn, normals) for number, place in enumerate(asked.get("placements") or ())]
     allowed, forbidden = (
         [region for place in asked.get(name) or () for region in _regions(place, drawn, normals)]
         for name in ("allowed", "forbidden")
     )
+    used = Places(allowed=allowed).used(normals)
+    placed = enumerate(asked.get("placements") or ())
+    masks = [_placement(place, number, drawn, normals, used) for number, place in placed]
     return Places(masks, allowed, forbidden)
 
 
 def _placement(
-    place: Mapping[str, Any], number: int, drawn: Mapping[str, MaskArray], normals: Sequence[NormalImage]
+    place: Mapping[str, Any],
+    number: int,
+    drawn: Mapping[str, MaskArray],
+    normals: Sequence[NormalImage],
+    used: Sequence[NormalImage],
 ) -> GivenMask:
     wanted, defect = place.get("normal"), place.get("defect")
     if place.get("mask"):
-        name = named_normal(wanted, normals).name if wanted else f"placements/{number}"
+        name = named_normal(wanted, normals).name if wanted else f"placements[{number}]"  # like no photograph's
         return GivenMask(name, drawn[place["mask"]], defect)
-    normal = named_normal(wanted, normals) if wanted else normals[number % len(normals)]
+    normal = named_normal(wanted, normals) if wanted else used[number % len(used)]
     return GivenMask(normal.name, filled(place["polygon"], normal), defect)
 
 

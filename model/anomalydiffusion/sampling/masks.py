@@ -10,17 +10,21 @@ from PIL import Image
 from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.config import unused_with_masks
 from model.anomalydiffusion.mask_generator import MaskGenerator
-from model.data.cutout import ON_PRODUCT, Changes, changed, cut_out, draw_start, find_bounds, overlap
+from model.data.cutout import ON_PRODUCT, Changes, Cutout, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.drawing import draw_best
 from model.data.placement import NormalImage
 from model.data.places import GivenMask, Places, fitting
 from model.data.surroundings import UNLIKE, blurred, find_alike, surroundings
 from model.data.type_plan import TypePlan
 from model.masks.objects import Objects
+from model.quality.gate import most_on_border
+from model.quality.visibility import image_border, outline_share
 from model.types import ImageArray, MaskArray, Pair
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
+from service.core.options.quality import QualityLimits
 
 TRIES = 12
 """How many masks are tried until one can be used; then the best of them is taken."""
@@ -104,7 +108,7 @@ class MaskSource:
 
     def _fitting(self, given: GivenMask) -> list[NormalImage]:
         """Return the photographs that a mask can be filled on, where it keeps to the places that are allowed."""
-        fit = fitting(given, self.places.used(self.normals))
+        fit = self.places.used(fitting(given, self.normals))
         return [normal for normal in fit if (where := self._wanted(normal)) is None or where[given.mask].all()]
 
     def _draw_defect(
@@ -122,38 +126,37 @@ class MaskSource:
         wanted = self._wanted(normal)
         product = self._product(normal)
         free = ~ndimage.binary_dilation(taken, iterations=APART) if taken.any() else None
+        parts = wanted, product, free
+
+        def score(mask: MaskArray) -> float:
+            hugs = self.generator is not None and self._hugs_border(mask, kind)
+            return 0.0 if hugs else usable(mask, *parts)
 
         def draw_one() -> tuple[float, MaskArray]:
-            if self.generator is None:
-                mask, unlikeness = self._changed_real(normal, kind, (wanted, product, free), seen, rng)
-            else:
-                mask = spread(self.generator.draw(kind, int(rng.integers(2**62))), normal.image.shape, rng)
-                unlikeness = 0.0
-            return usable(mask, wanted, product, free) - STRANGE * max(unlikeness - UNLIKE, 0), mask
+            cutout = (
+                self._changed_real(normal, kind, seen, rng)
+                if self.generator is None
+                else self._learned(self.generator, normal, kind, rng)
+            )
+            if cutout is None:
+                return 0.0, np.zeros_like(taken)
+            mask, unlikeness = self._laid(cutout, normal, parts, seen, rng)
+            return score(mask) - STRANGE * max(unlikeness - UNLIKE, 0), mask
 
         tries = DRAWN_TRIES if self.generator is not None else TRIES if seen is None else SEARCHED_TRIES
         mask = draw_best(draw_one, ON_PRODUCT, tries)
-        if usable(mask, wanted, product, free) < KEPT:
+        if score(mask) < KEPT:
             outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
             return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0
         return np.logical_and.reduce([mask, *(part for part in (wanted, free) if part is not None)]), 0.0
 
     def _changed_real(
-        self,
-        normal: NormalImage,
-        kind: int,
-        parts: tuple[MaskArray | None, MaskArray | None, MaskArray | None],
-        seen: ImageArray | None,
-        rng: np.random.Generator,
-    ) -> tuple[MaskArray, float]:
-        """Mirror, turn, scale, bend and move a real mask of a defect type.
+        self, normal: NormalImage, kind: int, seen: ImageArray | None, rng: np.random.Generator
+    ) -> Cutout:
+        """Mirror, turn, scale and bend a real mask of a defect type.
 
         Args:
-            parts: `(H, W)` bool, where the user wants it, the product, and what is free; None for everywhere.
             seen: as for `_draw_defect`.
-
-        Returns:
-            Also how unlike the surroundings are, see `model.data.surroundings`.
         """
         own = [number for number, real in enumerate(self.adapter.masks) if real.kind == kind]
         chosen = own[int(rng.integers(len(own)))]
@@ -166,7 +169,42 @@ class MaskSource:
         if seen is not None:
             image, unknown = self.adapter.photograph(chosen)
         real = Pair("", image, mask)
-        cutout = changed(cut_out(real, mirrored, rng, unknown), normal.image.shape, rng, changes)
+        return changed(cut_out(real, mirrored, rng, unknown), normal.image.shape, rng, changes)
+
+    def _learned(
+        self, generator: MaskGenerator, normal: NormalImage, kind: int, rng: np.random.Generator
+    ) -> Cutout | None:
+        """Draw a new mask of a defect type, and scale it; None if nothing was drawn."""
+        mask = spread(generator.draw(kind, int(rng.integers(2**62))), normal.image.shape, rng)
+        if not mask.any():
+            return None
+        drawn = Pair("", np.zeros((*mask.shape, 3), np.uint8), mask)
+        changes = Changes(self.settings.sizes, (0.0, 0.0), whole_lines=True)
+        return changed(cut_out(drawn, (False, False), rng), normal.image.shape, rng, changes)
+
+    def _hugs_border(self, mask: MaskArray, kind: int) -> bool:
+        """Return whether more of a mask lies on its photograph's border than the usual limits of the checks allow."""
+        reals = [real.mask for real in self.adapter.references_of(self.adapter.model.types[kind])]
+        border = image_border(mask.shape)
+        return bool(mask.any()) and outline_share(mask, border) > most_on_border(reals, QualityLimits())
+
+    def _laid(
+        self,
+        cutout: Cutout,
+        normal: NormalImage,
+        parts: tuple[MaskArray | None, MaskArray | None, MaskArray | None],
+        seen: ImageArray | None,
+        rng: np.random.Generator,
+    ) -> tuple[MaskArray, float]:
+        """Move a mask to where it may lie on a photograph, `(H, W)` bool.
+
+        Args:
+            parts: `(H, W)` bool, where the user wants it, the product, and what is free; None for everywhere.
+            seen: as for `_draw_defect`.
+
+        Returns:
+            Also how unlike the surroundings are, see `model.data.surroundings`.
+        """
         wanted, product, _ = parts
         if wanted is not None:  # what was cut off by its photograph's border need not be at one here
             cutout = replace(cutout, touches=np.zeros_like(cutout.touches))
@@ -191,16 +229,24 @@ class MaskSource:
         return self.places.where(normal, self.settings.region)
 
     def _product(self, normal: NormalImage) -> MaskArray | None:
+        """Return the product on a photograph; None for everywhere, also where only what lies beside it is allowed."""
         if self.objects is None or not self.settings.on_object:
             return None
-        return self.objects.in_normal(normal.name)
+        product = self.objects.in_normal(normal.name)
+        if product is None or not self.places.allowed:
+            return product
+        allowed = self.places.where(normal)
+        return product if allowed is None or (product & allowed).any() else None
 
     def check(self) -> None:
         """Find what the user asks for and cannot get.
 
         Raises:
-            UsageError: given masks fit no photograph or none is for a type, or there is no place for a defect.
+            UsageError: given masks fit no photograph or none is for a type, there is no place for a defect, or
+                options are about masks that are chosen while masks are given.
         """
+        if self.places.masks and (unused := unused_with_masks(self.settings)):
+            raise UsageError(unused, "The options do not go with masks that are given")
         types = self.adapter.model.types
         self.places.check(self.normals, types, self.settings.region)
         if not self.places.masks:

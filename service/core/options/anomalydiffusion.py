@@ -42,6 +42,9 @@ from service.core.options.learned import (
 
 MaskSource = Literal["real", "learned"]
 
+SIZES = (0.8, 1.25)
+"""Usual sizes, which the limits of the quality checks leave room for."""
+
 
 def _angles(angles: tuple[float, float]) -> tuple[float, float]:
     if not -180 <= angles[0] <= angles[1] <= 180:
@@ -87,7 +90,7 @@ class AnomalyTrainingConfig:
     warmup: Warmup = 0
     clip_norm: ClipNorm = 1.0
     resolution: Resolution = 0
-    view: View = "whole"
+    view: View = "window"
     views: Views = 16
     rotation: Annotated[
         FiniteFloat, described("Largest angle by which training crops are turned, degrees.", ge=0, le=180)
@@ -177,7 +180,7 @@ class AnomalySamplingConfig:
     defects_per_picture: Annotated[
         int, described("Defects per picture, apart from each other; fewer where there is no room.", ge=1, le=8)
     ] = 1
-    sizes: Sizes = (0.8, 1.25)
+    sizes: Sizes = SIZES
     angles: Annotated[
         tuple[float, float],
         described("Smallest and largest angle by which a real mask is turned, degrees."),
@@ -189,6 +192,16 @@ class AnomalySamplingConfig:
     def anchored(self) -> bool:
         """Return True: every defect is drawn on a normal image."""
         return True
+
+    @property
+    def on_product(self) -> bool:
+        """Return whether a defect beside the product is a fault."""
+        return self.on_object
+
+    @property
+    def beyond(self) -> tuple[float, float]:
+        """Return how far the sizes go beyond the usual ones, as factors of length."""
+        return min(1.0, self.sizes[0] / SIZES[0]), max(1.0, self.sizes[1] / SIZES[1])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the dataset."""

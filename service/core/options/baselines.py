@@ -79,6 +79,16 @@ class _OnNormals:
         """Return True: every candidate lies on a normal image."""
         return True
 
+    @property
+    def on_product(self) -> bool:
+        """Return True: what lies beside the product is a fault."""
+        return True
+
+    @property
+    def beyond(self) -> tuple[float, float]:
+        """Return 1 and 1: sizes cannot be chosen."""
+        return 1.0, 1.0
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for the dataset."""
         return asdict(self)

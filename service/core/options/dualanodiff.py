@@ -163,6 +163,16 @@ class SamplingConfig:
     sizes: Sizes = (1.0, 1.0)
     precision: SamplingPrecision = "fp32"
 
+    @property
+    def on_product(self) -> bool:
+        """Return True: what is composed beside the product is a fault, also where `on_object` does not say where."""
+        return True
+
+    @property
+    def beyond(self) -> tuple[float, float]:
+        """Return 1 and 1: a window grows with the defect."""
+        return 1.0, 1.0
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the dataset."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

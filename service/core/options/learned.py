@@ -71,7 +71,8 @@ EarlyStop = Annotated[
     bool,
     described(
         "With 5 pairs and 501 steps or more, hold one pair out and keep the weights that predict it best. "
-        "Training stops when that pair is no longer predicted better. Ours; the paper trains to the last step."
+        "Training stops when that pair is no longer predicted better. "
+        "Of several defect types, only one that has 3 pairs spares one. Ours; the paper trains to the last step."
     ),
 ]
 SamplingSteps = Annotated[int, described("Denoising steps.", ge=1), ServedUpTo(1000)]

@@ -23,7 +23,7 @@ export default {
     defect_weight: "Zusätzliches Gewicht des Fehlers im Verlust.",
     defects_per_picture: "Fehler je Bild, mit Abstand voneinander; weniger, wo kein Platz ist.",
     deform: "Kopien stark biegen und vergrößern, in der Auflösung des Modells. Es sind die Skizzen, von denen sketch_strength bei DualAnoDiff ausgeht, ohne Modell; blending gilt dann nicht.",
-    early_stop: "Ab 5 Paaren und 501 Schritten ein Paar zurückhalten und die Gewichte behalten, die es am besten vorhersagen. Das Training endet, wenn es nicht mehr besser wird. Unser Zusatz; der Artikel trainiert bis zum letzten Schritt.",
+    early_stop: "Ab 5 Paaren und 501 Schritten ein Paar zurückhalten und die Gewichte behalten, die es am besten vorhersagen. Das Training endet, wenn es nicht mehr besser wird. Von mehreren Fehlerarten gibt nur eine mit 3 Paaren eines her. Unser Zusatz; der Artikel trainiert bis zum letzten Schritt.",
     embedding_lr: "Lernrate der Wortvektoren des Fehlers. Die 0,02 der Autoren gelten für einen anderen Textkodierer.",
     encoder_lr: "Lernrate des Kodierers der Masken.",
     faint_guidance: "Wievielmal so weit ein Fehler höchstens weggerückt wird, wo er schwächer ist als sonst in seiner Maske; 1 rückt ihn überall gleich weit. Unser Zusatz: ein kleines Basismodell zeichnet lange Fehler in Stücken.",

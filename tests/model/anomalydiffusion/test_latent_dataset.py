@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from model.anomalydiffusion.latent_dataset import cut_crops
+from model.anomalydiffusion.latent_dataset import LatentDataset, cut_crops
 from model.anomalydiffusion.loss import masked_loss
+from model.runtime.seeding import step_generator
 from model.types import Pair
 from tests.support.tiny_anomaly import tiny_config
 from tests.support.tiny_data import drawn_pair, surface
@@ -45,6 +46,25 @@ def test_crops_depend_on_seed_and_number_alone() -> None:
     assert all(np.array_equal(one, other) for one, other in zip(few.images, many.images, strict=False))
     other = cut_crops([pair], [0], tiny_config(views=2, seed=1))
     assert not np.array_equal(other.images[0], few.images[0])
+
+
+def dataset_of(types: list[int]) -> LatentDataset:
+    count = len(types)
+    return LatentDataset(torch.zeros(count, 4, 8, 8), torch.ones(count, 1, 32, 32), torch.tensor(types))
+
+
+def test_every_type_is_drawn_as_often_as_another_however_few_crops_it_has() -> None:
+    crops = dataset_of([2, 0, *[1] * 60, 2]).draw(3000, step_generator(0, 1))
+    counts = torch.bincount(crops, minlength=63)
+    assert all(900 < int(count) < 1100 for count in (counts[1], counts[[0, 62]].sum(), counts[2:62].sum()))
+    assert counts[[0, 62]].min() > 400
+    assert counts[2:62].min() > 0
+    assert torch.equal(crops, dataset_of([2, 0, *[1] * 60, 2]).draw(3000, step_generator(0, 1)))
+
+
+def test_of_a_single_type_all_crops_are_drawn_alike() -> None:
+    crops = dataset_of([1] * 7).draw(5, step_generator(0, 1))
+    assert torch.equal(crops, torch.randint(7, (5,), generator=step_generator(0, 1)))
 
 
 def test_the_loss_sees_the_mask_alone_and_small_defects_as_much_as_large_ones() -> None:

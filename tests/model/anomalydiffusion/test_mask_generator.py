@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,17 @@ import pytest
 import torch
 
 from model.anomalydiffusion import mask_generator
-from model.anomalydiffusion.adapter import load_adapter
+from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter, load_adapter
 from model.anomalydiffusion.mask_generator import mask_pictures
 from model.anomalydiffusion.model import build_model
 from model.anomalydiffusion.sampling.masks import spread
+from model.anomalydiffusion.sampling.sampler import prepare_sampling
 from model.diffusion.base import Base, load_base
 from model.methods import METHODS
+from model.types import MaskArray
 from service.core.errors import UsageError
-from tests.support.tiny_anomaly import sampled, tiny_adapter, tiny_config, tiny_request
+from service.core.options.anomalydiffusion import AnomalySamplingConfig
+from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter, tiny_config, tiny_request
 from tests.support.tiny_data import drawn_pair
 
 METHOD = METHODS["anomalydiffusion"]
@@ -46,10 +50,55 @@ def test_masks_are_learned_beside_the_defect_and_drawn(
     assert np.array_equal(one.mask, other.mask)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Draws the same mask every time."""
+
+    mask: MaskArray
+
+    def draw(self, kind: int, seed: int) -> MaskArray:
+        assert (kind, seed >= 0) == (0, True)
+        return self.mask
+
+
+def laid(adapter: AnomalyDiffusionAdapter, mask: MaskArray, **chosen: object) -> list[MaskArray]:
+    """Where a drawn mask `(32, 32)` comes to lie on four candidates of 56 × 44 pixels."""
+    source = prepare_sampling(adapter, AnomalySamplingConfig(**chosen), normals=NORMALS).source
+    source = replace(source, generator=Drawing(mask))
+    return [source.draw(number, np.random.default_rng(number)).mask for number in range(4)]
+
+
+def square(first: int, last: int) -> MaskArray:
+    mask = np.zeros((32, 32), np.bool_)
+    mask[first:last, first:last] = True
+    return mask
+
+
+def test_a_drawn_mask_is_moved_into_the_region_at_the_size_that_is_asked_for(base: Base) -> None:
+    adapter = tiny_adapter(base)
+    for mask in laid(adapter, square(2, 10), region=(0.5, 0.5, 1.0, 1.0), sizes=(1.0, 1.0)):
+        assert 100 <= mask.sum() <= 169  # 8 of 32 pixels are 11 of 44
+        assert not mask[:28].any()
+        assert not mask[:, :22].any()
+    for mask in laid(adapter, square(8, 24), sizes=(0.5, 0.5)):
+        assert 90 <= mask.sum() <= 196
+
+
+def test_drawn_masks_that_are_empty_full_or_hug_the_border_are_not_filled(base: Base) -> None:
+    adapter = tiny_adapter(base)
+    edge = np.zeros((32, 32), np.bool_)
+    edge[:, :3] = True
+    for mask in (square(0, 0), square(0, 32), edge):
+        assert not any(each.any() for each in laid(adapter, mask))
+    assert all(each.any() for each in laid(adapter, square(10, 16)))
+
+
 def test_an_adapter_that_did_not_learn_masks_does_not_draw_any(base: Base) -> None:
     settings = METHOD.resolve_sampling(base, {"mask_source": "learned"}, has_normals=True, adapter=None)
     with pytest.raises(UsageError, match="did not learn to draw masks: use mask_source real"):
         METHOD.check_sampling(tiny_adapter(base), settings, has_normals=True, has_object_net=False)
+    with pytest.raises(UsageError, match="angles turns real masks, and learned ones are drawn as they lie: leave it"):
+        METHOD.resolve_sampling(base, {"mask_source": "learned", "angles": (0, 9)}, has_normals=True, adapter=None)
 
 
 def test_a_base_without_room_for_the_words_is_refused_before_training(tiny_base: Path) -> None:

@@ -163,6 +163,16 @@ def test_masks_that_fit_no_photograph_are_refused_with_both_sizes(adapter: Anoma
     ]
 
 
+def test_what_changes_or_chooses_masks_is_refused_where_they_are_given(adapter: AnomalyDiffusionAdapter) -> None:
+    mask = np.zeros(NORMALS[0].image.shape[:2], np.bool_)
+    mask[4:9, 4:12] = True
+    chosen = {"sizes": (0.5, 1.0), "angles": (0.0, 5.0), "anywhere": True, "defects_per_picture": 2}
+    with pytest.raises(UsageError) as caught:
+        sampled(adapter, 0, 1, places=Places([GivenMask("mine", mask)]), **chosen)
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == list(chosen)
+    assert caught.value.problems[0] == "sizes changes masks that are chosen, and these are given: leave it out"
+
+
 def test_defects_lie_in_the_region_that_is_asked_for(adapter: AnomalyDiffusionAdapter) -> None:
     for candidate in sampled(adapter, 0, 4, region=(0.0, 0.5, 0.5, 1.0), steps=1):
         assert candidate.mask.any()
@@ -248,6 +258,16 @@ def test_defects_lie_on_the_product_unless_that_is_turned_off(adapter: AnomalyDi
     on = [each.mask for each in sampled(adapter, 0, 3, object_net=net, steps=1)]
     off = [each.mask for each in sampled(adapter, 0, 3, object_net=net, on_object=False, steps=1)]
     assert any(not np.array_equal(one, other) for one, other in zip(on, off, strict=True))
+
+
+def test_where_the_product_is_not_allowed_defects_lie_beside_it(
+    adapter: AnomalyDiffusionAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = np.zeros(NORMALS[0].image.shape[:2], np.bool_)
+    left[:, :20] = True
+    monkeypatch.setattr("model.masks.objects.Objects.in_normal", lambda *_: left)
+    beside = sampled(adapter, 0, 2, object_net=half_seeing_u2net(), places=Places(allowed=[Region(~left)]), steps=1)
+    assert all(each.mask.any() and not each.mask[left].any() for each in beside)
 
 
 def test_empty_full_and_misplaced_masks_are_not_usable() -> None:

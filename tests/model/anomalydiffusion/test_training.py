@@ -19,6 +19,7 @@ from model.method import DefectType
 from model.methods import METHODS
 from model.runtime.progress import Progress
 from model.runtime.seeding import step_generator
+from model.training import early_stopping
 from model.training.checkpoint import list_checkpoints
 from service.core.errors import UsageError
 from tests.support.tiny_anomaly import tiny_adapter, tiny_config, tiny_request
@@ -59,6 +60,21 @@ def test_resumed_training_equals_an_uninterrupted_one_bit_for_bit(base: Base, tm
     assert card == read_adapter_card(tmp_path / "cut")
     found = {path.relative_to(tmp_path / "whole").as_posix() for path in (tmp_path / "whole").rglob("*.safetensors")}
     assert set(METHOD.weight_files(card)) == found
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_no_type_of_defect_loses_its_only_pair_to_early_stopping(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    for name in ("MEASURE_EVERY", "PATIENCE"):
+        monkeypatch.setattr(early_stopping, name, 2)
+    breaks = [drawn_pair(number) for number in range(1, 6)]
+    chosen = {"steps": 5, "early_stop": True, "views": 1, "seed": seed}
+    request = tiny_request(base, [drawn_pair(0)], DefectType("break", breaks), **chosen)
+    list(METHOD.train(request, tmp_path / "adapter", tmp_path / "work"))
+    held_out = read_adapter_card(tmp_path / "adapter")["held_out"]
+    assert held_out["pair"] == breaks[seed % 5].name
+    assert len(held_out["curve"]) == 2
 
 
 def test_training_lowers_the_loss_inside_the_mask_and_leaves_the_base_alone(base: Base, tmp_path: Path) -> None:
@@ -120,7 +136,8 @@ def test_settings_come_from_the_base_and_guidance_only_if_asked(base: Base) -> N
     base.card = {"few_shot": {"fill_rank": 3, "rank": 9, "steps": 7}, "sampling": {"steps": 5, "guidance_scale": 4.0}}
     try:
         config = METHOD.resolve_training(base, {"steps": 2})
-        assert (config.fill_rank, config.steps, config.resolution) == (3, 2, 32)
+        assert (config.fill_rank, config.steps, config.resolution, config.view) == (3, 2, 32, "window")
+        assert METHOD.resolve_training(base, {"view": "whole"}).view == "whole"
         sampling = METHOD.resolve_sampling(base, {}, has_normals=True, adapter=None)
         assert (sampling.steps, sampling.guidance_scale) == (5, 1.0)
         assert METHOD.resolve_sampling(base, {"guidance_scale": 2}, has_normals=True, adapter=None).guidance_scale == 2

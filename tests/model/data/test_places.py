@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,8 @@ def test_a_mask_fits_the_photograph_of_its_name_or_all_of_its_size() -> None:
     assert fitting(GivenMask("good1.bmp", mask), NORMALS) == [NORMALS[1]]
     assert fitting(GivenMask("other", mask), NORMALS) == NORMALS
     assert fitting(GivenMask("good1", mask[1:]), NORMALS) == []
+    larger = replace(NORMALS[0], name="large", image=np.pad(NORMALS[0].image, ((0, 4), (0, 0), (0, 0))))
+    assert fitting(GivenMask("good1", np.ones(larger.image.shape[:2], np.bool_)), [*NORMALS, larger]) == []
 
 
 def test_defects_may_lie_in_any_allowed_region_of_the_box_that_is_not_forbidden() -> None:
@@ -76,6 +80,14 @@ def test_photographs_without_an_allowed_region_are_not_used_once_others_have_one
         (
             Places([GivenMask("stroke", rows(10, 20))], forbidden=[Region(rows(15, 30))]),
             "50% of the mask stroke lies where no defect may",
+        ),
+        (
+            Places([GivenMask("good1.png", rows(10, 20)[1:])]),
+            r"good1\.png is 44 × 55 pixels, but the normal of its name is 44 × 56",
+        ),
+        (
+            Places([GivenMask("good1.png", rows(10, 20))], [Region(rows(0, 30), "good0")]),
+            r"the mask good1\.png is for the normal good1, but what is allowed is of good0 alone",
         ),
         (Places([GivenMask("stroke", rows(0, 2), "dent")]), "stroke is for dent; the adapter knows crack"),
         (Places([GivenMask("stroke", rows(0, 0))]), "stroke is empty"),

@@ -16,7 +16,7 @@ from model.dualanodiff.model import DualAnoDiffModel, build_model
 from model.runtime.progress import Progress
 from model.training import early_stopping
 from model.training.checkpoint import list_checkpoints
-from model.training.early_stopping import LEAST_PAIRS, SMOOTHED_OVER, BestWeights, TrainingResult
+from model.training.early_stopping import LEAST_PAIRS, SMOOTHED_OVER, BestWeights, TrainingResult, spare_pair
 from service.core.errors import DivergedError
 from tests.support.tiny_data import drawn_pair, last, tiny_config, train
 
@@ -80,7 +80,7 @@ def test_a_training_that_gets_worse_stops_with_its_best_weights(
     assert isinstance(reports[-1], Progress)
     assert reports[-1].note == f"stopped early: the loss on the held-out pair was lowest after {told.kept} steps"
     # The same pair is left out of a training that cannot stop early.
-    monkeypatch.setattr(trainer, "spare_pair", lambda count, _, seed: seed % count)
+    monkeypatch.setattr(trainer, "spare_pair", lambda types, _, seed: seed % len(types))
     shorter = built(base, steps=told.kept)
     last(train(shorter, PAIRS, tmp_path / "shorter"))
     assert all(torch.equal(value, weights(shorter)[name]) for name, value in weights(model).items())
@@ -111,6 +111,16 @@ def test_a_pair_is_held_out_from_the_first_number_of_steps_that_could_end_early(
     told = last(train(built(base, steps=5), PAIRS, tmp_path))
     assert told.held_out == PAIRS[0].name
     assert [step for step, _ in told.held_out_curve] == [2, 4]
+
+
+def test_a_pair_is_held_out_only_of_a_defect_type_that_has_others() -> None:
+    def spared(*types: int) -> set[int | None]:
+        return {spare_pair(types, 1000, seed) for seed in range(12)}
+
+    assert spared(0, 0, 0, 0, 0, 0) == set(range(6))
+    assert spared(0, 1, 1, 1, 1, 1) == set(range(1, 6))
+    assert spared(0, 1, 1, 0, 1) == {1, 2, 4}
+    assert spared(0, 0, 1, 1, 2, 2) == {None}
 
 
 @pytest.mark.parametrize("bcm", [False, True])

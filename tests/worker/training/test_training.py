@@ -53,7 +53,7 @@ def test_after_an_early_stop_the_last_sheet_is_of_the_weights_that_were_kept(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At this learning rate it soon gets worse; the checkpoint of the last step, for the masks, has no sheet."""
-    for name in ("PATIENCE", "MEASURE_EVERY", "LEAST_PAIRS"):
+    for name in ("PATIENCE", "MEASURE_EVERY", "LEAST_PAIRS", "LEAST_OF_TYPE"):
         monkeypatch.setattr(early_stopping, name, 2)
     adapter = service.create_adapter(steps=40, checkpoint_every=1000, lr=1.0, mask_steps=1)
     run_training(adapter, service.context())
