@@ -69,33 +69,30 @@ def unfit_for_training(services: Services, wanted: AdapterRequest) -> list[dict[
             f"resolution is {resolution}; with base {name} it must be a multiple of {facts.multiple}, such as {lower}"
         )
         errors.append(_error("resolution", detail))
-    if wanted.method == DEFAULT_METHOD:
-        work, most = work_of_training(facts, options), services.settings.max_training_work
-        if work.total > most:
-            errors.append(_error("steps", _too_much(work, most)))
+    work, most = _work_of_training(wanted.method, options, facts), services.settings.max_training_work
+    if work is not None and work.total > most:
+        errors.append(_error("steps", _too_much(work, most)))
     return errors
 
 
-def work_of_training(facts: BaseFacts | None, options: dict[str, Any]) -> Work:
-    return training_work(options, facts.training if facts else {}, facts.resolution if facts else None)
+def _work_of_training(method: str, options: dict[str, Any], facts: BaseFacts | None) -> Work | None:
+    return training_work(method, options, facts.training if facts else {}, facts.resolution if facts else None)
 
 
 def work_of_adapter(services: Services, request: dict[str, Any]) -> int:
-    """The work of an adapter's request, as it is stored."""
-    if request.get("method", DEFAULT_METHOD) != DEFAULT_METHOD:
-        return 0
+    """The work of an adapter's request, as it is stored; 0 if its method has no model."""
     facts = announced(services.redis).get(request["base"] or services.settings.base)
-    return work_of_training(facts, request["training"]).total
+    work = _work_of_training(request.get("method", DEFAULT_METHOD), request["training"], facts)
+    return work.total if work is not None else 0
 
 
 def work_of_job(services: Services, adapter: Record, asked: dict[str, Any]) -> Work | None:
     """The work of a job with an adapter; None if its method has no model."""
     resolved = (adapter.result or {}).get("request") or adapter.request
-    if resolved.get("method", DEFAULT_METHOD) != DEFAULT_METHOD:
-        return None
     facts = announced(services.redis).get(resolved.get("base") or services.settings.base)
     resolution = (resolved.get("training") or {}).get("resolution") or (facts.resolution if facts else None)
-    return sampling_work(asked, facts.sampling if facts else {}, resolution)
+    method = resolved.get("method", DEFAULT_METHOD)
+    return sampling_work(method, asked, facts.sampling if facts else {}, resolution)
 
 
 def unfit_for_sampling(services: Services, work: Work | None) -> list[dict[str, str]]:

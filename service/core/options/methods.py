@@ -30,6 +30,11 @@ class MethodOptions:
         """Return name → option of one stage."""
         return declared(self.training if stage == "training" else self.sampling)
 
+    @property
+    def has_model(self) -> bool:
+        """Return whether pairs are made by a model, which training optimises and sampling runs step by step."""
+        return "steps" in self.of("sampling")
+
 
 METHOD_OPTIONS: dict[str, MethodOptions] = {
     "dualanodiff": MethodOptions(TrainingConfig, SamplingConfig),
