@@ -53,6 +53,9 @@ BOUNDED = frozenset({"dualanodiff", "anomalydiffusion"})
 TYPED = frozenset({"anomalydiffusion"})
 """Methods that learn several defect types in one adapter."""
 
+ON_NORMALS = frozenset({"anomalydiffusion", "copy-paste", "perlin"})
+"""Methods that make every pair on a good part, so that they can do nothing without any."""
+
 
 def methods_with(stage: Stage, name: str) -> list[str]:
     """List the methods that have an option."""

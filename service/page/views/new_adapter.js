@@ -136,7 +136,7 @@ export function NewAdapter() {
   const heldWrong = (image) => (!heldTypes.length || types.includes(heldTypeOf(image)) ? "" : heldTypeOf(image) ? t("type_unknown", { types: types.join(", ") }) : t("type_missing"));
   const typed = { shown: own.several_types || types.length > 0, next: own.several_types ? typeName(next) : "", of: saidOf, wrong, onSay: say };
   const heldTyped = { shown: types.length > 0, next: "", of: heldSaidOf, wrong: heldWrong, onSay: say };
-  const why = !files.pairs.length ? t("why_photographs") : tooMany ? t("why_method") : photographs.some(wrong) ? t("why_types") : heldLacking.length || held.some(heldWrong) ? t("why_held") : "";
+  const why = !files.pairs.length ? t("why_photographs") : tooMany ? t("why_method") : photographs.some(wrong) ? t("why_types") : own.needs_normals && !files.normals.length ? t("why_normals", { method }) : heldLacking.length || held.some(heldWrong) ? t("why_held") : "";
 
   const train = async (event) => {
     event.preventDefault();

@@ -12,11 +12,9 @@ from service.core.bases import BaseFacts, announce
 from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from tests.service.api.conftest import serving, trained
-from tests.service.api.uploads import encoded, pairs, part, picture
+from tests.service.api.uploads import normals, pairs
 
 TINY = BaseFacts("tiny", 64, 8, training={"steps": 100, "batch": 2}, sampling={"steps": 10}, license="Apache-2.0")
-
-GOOD = [part("normals", "good.png", encoded(picture(90)))]
 
 with_a_model = pytest.mark.parametrize("method", ["dualanodiff", "anomalydiffusion"])
 
@@ -39,7 +37,7 @@ def strict(settings: Settings, redis: Redis) -> Iterator[str]:
 
 def upload(client: httpx2.Client, **fields: object) -> httpx2.Response:
     data = {"name": "a", **{name: str(value) for name, value in fields.items()}}
-    return client.post("/v1/adapters", data=data, files=[*pairs(), *GOOD])
+    return client.post("/v1/adapters", data=data, files=[*pairs(), *normals()])
 
 
 def test_bases_are_listed_with_what_they_recommend(strict: str, new_client: Callable[..., httpx2.Client]) -> None:
@@ -84,7 +82,7 @@ def test_too_much_work_is_refused_with_the_numbers(
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/steps")
     assert "steps 101 × batch 2 × accumulate 1 × resolution² 4,096 = 827,392" in answer.json()["detail"]
     assert "limit of one request is 819,200" in answer.json()["detail"]
-    adapter = trained(client, store, GOOD, method=method)
+    adapter = trained(client, store, normals(), method=method)
     answer = client.post("/v1/jobs", json={"adapter_id": adapter, "num_pairs": 3})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/num_pairs")
     assert "candidates 30 × steps 10" in answer.json()["detail"]

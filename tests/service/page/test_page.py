@@ -162,6 +162,9 @@ def test_files_are_given_a_type_before_they_are_chosen_or_all_show_one(
             of_kind = [*(folder / "test" / kind).iterdir(), *(folder / "ground_truth" / kind).iterdir()]
             page.locator("#files-pairs").set_input_files(of_kind)
             expect(page.get_by_text(f"{kind} 1 (2)")).to_be_visible()
+        expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
+        expect(page.get_by_text("anomalydiffusion makes its pairs on good parts: first add")).to_be_visible()
+        assert serious_findings(page) == []
         page.locator("#files-normals").set_input_files([*(folder / "train/good").iterdir()])
         assert sent(page, client)["defects"] == [{"name": "break 1", "pairs": 2}, {"name": "crack 1", "pairs": 2}]
 
