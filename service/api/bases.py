@@ -12,7 +12,7 @@ from service.api.parameters import known_parameters_only
 from service.api.problems import documented, pointer
 from service.api.services import Services, UsedServices
 from service.core.bases import BaseFacts, announced
-from service.core.options.methods import DEFAULT_METHOD
+from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, MethodOptions
 from service.core.record import Record
 from service.core.requests import AdapterRequest
 from service.core.strict_json import to_json
@@ -40,12 +40,20 @@ def list_bases(services: UsedServices, _: KeyId) -> Response:
             "resolution_multiple": facts.multiple,
             "training": facts.training,
             "sampling": facts.sampling,
+            "recommended": {name: _recommended(facts, options) for name, options in METHOD_OPTIONS.items()},
             "license": facts.license or None,
             "method": facts.method,
         }
         for facts in announced(services.redis).values()
     ]
     return Response(to_json({"data": data}), media_type="application/json")
+
+
+def _recommended(facts: BaseFacts, method: MethodOptions) -> dict[str, dict[str, Any]]:
+    return {
+        "training": method.recommended("training", facts.training),
+        "sampling": method.recommended("sampling", facts.sampling),
+    }
 
 
 def unfit_for_training(services: Services, wanted: AdapterRequest) -> list[dict[str, str]]:

@@ -57,7 +57,7 @@ def training_work(
         return None
     given = chosen(own_options("training", method, options))
     preset = training_preset(given.get("preset", "base"), bcm=bool(given.get("bcm", recommended.get("bcm", False))))
-    found = {**asdict(declared.training()), **recommended, **preset, **given}
+    found = {**asdict(declared.training()), **declared.recommended("training", recommended), **preset, **given}
     side = found["resolution"] or resolution or USUAL_RESOLUTION
     steps = {"steps": int(found["steps"])}
     if to_draw_masks := int(found.get("mask_generator_steps", 0)):
@@ -81,7 +81,7 @@ def sampling_work(
     given = chosen(own_options("sampling", method, asked))
     found = {
         **asdict(declared.sampling()),
-        **recommended,
+        **declared.recommended("sampling", recommended),
         **sampling_preset(given.get("preset", "base"), bcm=False),
         **given,
     }

@@ -42,6 +42,9 @@ from service.core.options.learned import (
 
 MaskSource = Literal["real", "learned"]
 
+RECOMMENDED_SAMPLING = frozenset({"steps", "faint_guidance", "scheduler", "precision"})
+"""Options of sampling that a base's recommendations are meant for, too; its guidance is meant for DualAnoDiff."""
+
 
 def _angles(angles: tuple[float, float]) -> tuple[float, float]:
     if not -180 <= angles[0] <= angles[1] <= 180:
@@ -135,7 +138,7 @@ class AnomalySamplingConfig:
 
     seed: SeedOption = 0
     steps: SamplingSteps = 25
-    guidance_scale: GuidanceScale = 2.5
+    guidance_scale: GuidanceScale = 1.0
     normal_guidance: Annotated[
         FiniteFloat,
         described(

@@ -204,7 +204,7 @@ export function NewAdapter() {
       <label for=${`method-${name}`}>${name}</label> <small id=${`method-${name}-help`}>${methodHelp({ name, help })}</small></div>`)}
       <p role="status"><small>${isChosen && t(types.length > 1 ? "method_by_types" : "method_by_base", { method })}</small></p>
       ${tooMany && html`<p class="refusal" role="alert">${t("types_too_many", { method, n: types.length, types: types.join(", "), others: several.join(", ") })}</p>`}</fieldset>
-    <details><summary>${t("advanced")} (${own.training.length})</summary><p><small>${t("options_help")}</small></p><div class="options">${own.training.map((option) => html`<${OptionInput} key=${`${method}-${option.name}`} kind="training" recommended=${values.preset === "paper" ? {} : base.training} option=${option} value=${values[option.name]} onChange=${(value) => setAdvanced({ ...advanced, [method]: { ...values, [option.name]: value } })} />`)}</div></details>
+    <details><summary>${t("advanced")} (${own.training.length})</summary><p><small>${t("options_help")}</small></p><div class="options">${own.training.map((option) => html`<${OptionInput} key=${`${method}-${option.name}`} kind="training" recommended=${values.preset === "paper" ? {} : base.recommended[method]?.training} option=${option} value=${values[option.name]} onChange=${(value) => setAdvanced({ ...advanced, [method]: { ...values, [option.name]: value } })} />`)}</div></details>
     ${sent !== null && html`<div><progress aria-label=${t("progress")} value=${sent} max="1"></progress><p role="status">${t("sending", { n: Math.round(100 * sent) })}</p></div>`}
     <${Send} id="train" label=${t("train")} busy=${sent !== null} why=${why} />
   </form>`;

@@ -14,7 +14,14 @@ from service.core.settings import Settings
 from tests.service.api.conftest import serving, trained
 from tests.service.api.uploads import normals, pairs
 
-TINY = BaseFacts("tiny", 64, 8, training={"steps": 100, "batch": 2}, sampling={"steps": 10}, license="Apache-2.0")
+TINY = BaseFacts(
+    "tiny",
+    64,
+    8,
+    training={"steps": 100, "batch": 2, "rank": 4},
+    sampling={"steps": 10, "guidance_scale": 1.5},
+    license="Apache-2.0",
+)
 
 with_a_model = pytest.mark.parametrize("method", ["dualanodiff", "anomalydiffusion"])
 
@@ -48,8 +55,17 @@ def test_bases_are_listed_with_what_they_recommend(strict: str, new_client: Call
                 "default": True,
                 "resolution": 64,
                 "resolution_multiple": 8,
-                "training": {"steps": 100, "batch": 2},
-                "sampling": {"steps": 10},
+                "training": {"steps": 100, "batch": 2, "rank": 4},
+                "sampling": {"steps": 10, "guidance_scale": 1.5},
+                "recommended": {
+                    "dualanodiff": {
+                        "training": {"steps": 100, "batch": 2, "rank": 4},
+                        "sampling": {"steps": 10, "guidance_scale": 1.5},
+                    },
+                    "anomalydiffusion": {"training": {"steps": 100, "batch": 2}, "sampling": {"steps": 10}},
+                    "copy-paste": {"training": {}, "sampling": {}},
+                    "perlin": {"training": {}, "sampling": {}},
+                },
                 "license": "Apache-2.0",
                 "method": "dualanodiff",
             }

@@ -194,6 +194,23 @@ def test_where_there_are_good_parts_the_method_is_the_one_that_suits_the_base(
         expect(page.get_by_label("copy-paste")).to_be_checked()
 
 
+def test_a_form_shows_what_the_base_recommends_for_the_method(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore
+) -> None:
+    recommended = {"steps": 11, "guidance_scale": 1.5}
+    announce(store.redis, BaseFacts(keyless.base, 64, 8, training={"steps": 400}, sampling=recommended))
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        for method, guidance in {"dualanodiff": "1.5", "anomalydiffusion": "1"}.items():
+            page.goto(f"{url}/#/adapters/{trained(client, store, method, {'hole': 2})}/generate")
+            page.get_by_text("All options").click()
+            expect(page.get_by_label("guidance scale")).to_have_attribute("placeholder", f"default: {guidance}")
+            expect(page.get_by_label("steps", exact=True)).to_have_attribute("placeholder", "default: 11")
+        page.goto(f"{url}/#/adapters/new")
+        page.get_by_label("anomalydiffusion").check()
+        page.get_by_text("All options").click()
+        expect(page.get_by_label("steps", exact=True)).to_have_attribute("placeholder", "default: 400")
+
+
 def payload(name: str, content: bytes) -> FilePayload:
     return {"name": name, "mimeType": "image/png", "buffer": content}
 
