@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from service.core.options.anomalydiffusion import RECOMMENDED_SAMPLING, AnomalySamplingConfig, AnomalyTrainingConfig
@@ -68,6 +69,11 @@ TYPED = frozenset({"anomalydiffusion"})
 
 ON_NORMALS = frozenset({"anomalydiffusion", "copy-paste", "perlin"})
 """Methods that make every pair on a good part, so that they can do nothing without any."""
+
+
+def suited_method(base: Path) -> MethodName:
+    """Return the method that suits a base, given by its folder, best where there are good parts."""
+    return "anomalydiffusion" if (base / "fill").is_dir() else DEFAULT_METHOD  # it has learned to fill masks
 
 
 def methods_with(stage: Stage, name: str) -> list[str]:
