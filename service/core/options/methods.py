@@ -44,7 +44,7 @@ class MethodOptions:
 
     def recommended(self, stage: Stage, by_base: Mapping[str, Any]) -> dict[str, Any]:
         """Return what of a base's recommendations for one stage is meant for this method."""
-        wanted = self.of(stage).keys()
+        wanted = set(self.of(stage))
         if stage == "sampling" and self.recommended_sampling is not None:
             wanted &= self.recommended_sampling
         return {name: value for name, value in by_base.items() if name in wanted}
