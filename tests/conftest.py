@@ -48,10 +48,10 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_sd_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `tiny_base`, with prompts in the format of Stable Diffusion 1.5: 77 of CLIP's tokens, 768 wide."""
+    """As `tiny_base`, in the exact format of Stable Diffusion 1.5, of fewer channels."""
     from tests.support.tiny_base import build_tiny_base
 
-    return build_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-sd", words_of_sd=True)
+    return build_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-sd", like_sd=True)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.core.bases import BaseFacts, announce
-from service.core.options.methods import DEFAULT_METHOD
+from service.core.options.methods import suited_method
 from service.core.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -44,7 +44,7 @@ def facts_of(name: str, folder: Path) -> BaseFacts | None:
             training=dict(card.get("few_shot", {})),
             sampling=dict(card.get("sampling", {})),
             license=str(card.get("license", "")),
-            method="anomalydiffusion" if (folder / "fill").is_dir() else DEFAULT_METHOD,
+            method=suited_method(folder),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -10,7 +10,8 @@ from model.diffusion.base import Base
 from model.diffusion.schedulers import SCHEDULERS
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig, AnomalyTrainingConfig
-from service.core.options.declaration import choose, chosen, declared
+from service.core.options.declaration import choose, chosen
+from service.core.options.methods import METHOD_OPTIONS
 
 NAME = "anomalydiffusion"
 
@@ -23,7 +24,7 @@ def resolve_training(base: Base, options: Mapping[str, Any]) -> AnomalyTrainingC
     Raises:
         UsageError: if values are invalid; names each.
     """
-    recommended = {name: value for name, value in base.few_shot.items() if name in declared(AnomalyTrainingConfig)}
+    recommended = METHOD_OPTIONS[NAME].recommended("training", base.few_shot)
     suited: dict[str, Any] = {"precision": "bf16"} if base.device.type == "cuda" else {}
     config = choose(
         AnomalyTrainingConfig,
@@ -49,9 +50,8 @@ def resolve_sampling(base: Base, options: Mapping[str, Any], *, has_normals: boo
     Raises:
         UsageError: if values are invalid, or there are no normals; names each.
     """
-    wanted = ("steps", "faint_guidance", "scheduler", "precision")
-    recommended = {name: base.sampling[name] for name in wanted if name in base.sampling}
-    suited = {"guidance_scale": 1.0, "precision": "bf16" if base.device.type == "cuda" else "fp32"}
+    recommended = METHOD_OPTIONS[NAME].recommended("sampling", base.sampling)
+    suited = {"precision": "bf16" if base.device.type == "cuda" else "fp32"}
     layers = (suited, recommended, chosen(options))
     config = choose(AnomalySamplingConfig, f"{NAME} sampling options", *layers, check=_sampling_problems)
     if not has_normals:

@@ -56,6 +56,11 @@ class AnomalyDiffusion:
             notes.append(
                 "the normals are not learned from: defects are drawn on them, to compare and to generate pairs"
             )
+        if request.settings.match_contrast and request.settings.steps and not request.normals:
+            notes.append(
+                "no normals were given, so the contrast of drawn defects cannot be matched to that of the real ones: "
+                "they may come out fainter"
+            )
         return notes
 
     def train(

@@ -25,7 +25,8 @@ from model.runtime.progress import Meter, Progress
 from model.types import Candidate
 from service.core.errors import UsageError
 from service.core.options.baselines import CollectionConfig, CopyPasteConfig, PerlinConfig
-from service.core.options.declaration import choose, chosen, declared
+from service.core.options.declaration import choose, chosen
+from service.core.options.methods import METHOD_OPTIONS
 
 _Config = TypeVar("_Config", CopyPasteConfig, PerlinConfig)
 
@@ -47,7 +48,7 @@ class Baseline(Generic[_Config]):
     copies: bool
 
     def resolve_training(self, base: Base, options: Mapping[str, Any]) -> CollectionConfig:
-        recommended = {name: value for name, value in base.few_shot.items() if name in declared(CollectionConfig)}
+        recommended = METHOD_OPTIONS[self.name].recommended("training", base.few_shot)
         config = choose(CollectionConfig, f"{self.name} training options", recommended, chosen(options))
         return replace(config, resolution=config.resolution or base.resolution)
 

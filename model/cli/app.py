@@ -28,7 +28,6 @@ from model.cli.session import Session
 from service.cli.app import app as service_app
 from service.cli.options import Also
 from service.core.options.evaluation import DURATIONS
-from service.core.options.methods import DEFAULT_METHOD
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -76,7 +75,7 @@ def train(  # noqa: PLR0913 - every option is a parameter
         Path | None, typer.Option(metavar="DIR", help="Defect-free images, used to compose more training images.")
     ] = None,
     base: Base = "mini",
-    method: Method = DEFAULT_METHOD,
+    method: Method = None,
     mask_net: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="U²-Net that finds defects on anomaly parts; replaces the base's."),

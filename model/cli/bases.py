@@ -12,10 +12,11 @@ from model.diffusion.base import SHIPPED, base_digest, read_card, shipped_bases
 from model.dualanodiff.config import resolve_config
 from model.dualanodiff.model import build_model
 from model.masks.networks import load_mask_networks
+from service.core.options.methods import suited_method
 
 
 def list_bases(output: Output) -> None:
-    """Show name, size, hash and origin of every shipped base."""
+    """Show name, size, hash, origin and recommended method of every shipped base."""
     folders = {name: SHIPPED / name for name in shipped_bases()}
     bases = [_facts(name, folder, base_digest(folder), read_card(folder)) for name, folder in folders.items()]
     text = "\n\n".join(_as_text(base) for base in bases) or (
@@ -68,6 +69,7 @@ def _facts(name: str, folder: Path, digest: str, card: dict[str, Any]) -> dict[s
         "folder": str(folder),
         "size_bytes": size,
         "sha256": digest,
+        "method": suited_method(folder),
         "card": card,
     }
 
@@ -75,6 +77,7 @@ def _facts(name: str, folder: Path, digest: str, card: dict[str, Any]) -> dict[s
 def _as_text(base: dict[str, Any]) -> str:
     card = base["card"]
     lines = [f"{base['name']}: {base['size_bytes'] / 1e6:.1f} MB, sha256 {base['sha256'][:12]}…", f"  {base['folder']}"]
+    lines.append(f"  where there are good parts, --method {base['method']} suits it best")
     if "trained_on" in card:
         lines.append(f"  trained on {card['trained_on']}")
     if "images_seen_by_unet" in card:

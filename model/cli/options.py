@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from service.core.options.declaration import Option, chosen
-from service.core.options.methods import METHOD_OPTIONS, Stage, methods_with, offered
+from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, Stage, methods_with, offered
 
 Command = Callable[..., None]
 
@@ -28,7 +28,10 @@ MaskValues = Annotated[
     str | None,
     typer.Option(metavar="VALUES", help="Mask values that mean defect, as levels or colours: 1,2 or #ff0000."),
 ]
-Method = Annotated[str, typer.Option(help=f"Generation method: {', '.join(METHOD_OPTIONS)}.")]
+Method = Annotated[
+    str | None,
+    typer.Option(help=f"Generation method: {', '.join(METHOD_OPTIONS)}.", show_default=DEFAULT_METHOD),
+]
 Base = Annotated[str, typer.Option(help="Name of a shipped base, or a folder or hub id in diffusers' format.")]
 Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]

@@ -31,7 +31,7 @@ from service.cli.options import parse_also
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 from service.core.options.declaration import choose
-from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, TYPED
+from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, TYPED, suited_method
 from service.core.strict_json import to_json
 from service.core.uploads.pairs import shared_reading
 from service.core.uploads.reading import Range, Reading, chosen_reading
@@ -50,6 +50,7 @@ class TrainCommand:
     """What the user asked for; `options` are the training options that were chosen.
 
     Attributes:
+        method: None for the default one.
         also: further defect types, `NAME=IMAGES,MASKS` each.
     """
 
@@ -59,7 +60,7 @@ class TrainCommand:
     base: str
     object_name: str
     defect_name: str
-    method: str = DEFAULT_METHOD
+    method: str | None = None
     also: Sequence[str] = ()
     normals: Path | None = None
     device: str = "auto"
@@ -139,16 +140,15 @@ def prepare(command: TrainCommand, output: Output) -> Training:
         TransientError: if the disk has too little free space for checkpoints and adapter.
     """
     problems = Problems()
-    method = problems.attempt(method_named, command.method)
+    name = command.method or DEFAULT_METHOD
+    method = problems.attempt(method_named, name)
     reading = problems.attempt(_reading, command)
     found = problems.attempt(load_pairs, command.images, command.masks, reading)
     others = problems.attempt(_others, command, reading)
     good = problems.attempt(load_normals, command.normals, reading)
     problems.attempt(check_new_adapter, command.target, force=command.force)
     if method is not None:
-        problems.attempt(
-            choose, METHOD_OPTIONS[command.method].training, f"{command.method} training options", command.options
-        )
+        problems.attempt(choose, METHOD_OPTIONS[name].training, f"{name} training options", command.options)
     device = problems.attempt(choose_device, command.device) or "cpu"
     base = problems.attempt_on(f"base {command.base}", open_base, command.base, device)
     request, notes = None, None
@@ -164,15 +164,19 @@ def prepare(command: TrainCommand, output: Output) -> Training:
                 command.defect_name,
                 networks,
                 normals=good[0] if good else [],
-                method=command.method,
+                method=name,
                 others=others[0] if others else (),
                 brightness=next((each[2] for each in (found, others, good) if each and each[2]), None),
             )
             notes = problems.attempt(method.check_training, request)
-    if method is not None and command.also and command.method not in TYPED:
-        problems.found.append(f"{command.method} learns one defect type per adapter: --also is for anomalydiffusion")
+    if method is not None and command.also and name not in TYPED:
+        problems.found.append(f"{name} learns one defect type per adapter: --also is for anomalydiffusion")
     if problems.found or found is None or others is None or good is None or request is None or notes is None:
         raise UsageError(problems.found, "the adapter cannot be trained")
+    if command.method is None and request.normals and (suited := suited_method(request.base.folder)) != name:
+        notes.append(
+            f"this trains {name}, the default; with normals, --method {suited} suits base {command.base} better"
+        )
     for note in (*found[1], *others[1], *good[1], *notes):
         output.note(note)
     numbers = sum(parameter.numel() for parameter in request.base.unet.parameters())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from model.diffusion.base import Base
 from service.core.options.declaration import choose, chosen
 from service.core.options.dualanodiff import TrainingConfig
+from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.presets import training_preset
 
 
@@ -21,8 +22,7 @@ def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
     Raises:
         UsageError: if values are invalid; names each.
     """
-    known = {field.name for field in fields(TrainingConfig)}
-    recommended = {name: value for name, value in base.few_shot.items() if name in known}
+    recommended = METHOD_OPTIONS["dualanodiff"].recommended("training", base.few_shot)
     choose(TrainingConfig, f"training options that base {base.name} recommends", recommended)
     given = chosen(options)
     bcm = bool(given.get("bcm", recommended.get("bcm", False)))

@@ -11,7 +11,7 @@ from service.api.uploads import HELD_OUT_PAIRS, KINDS, PAIRS, Form, kind_and_def
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
 from service.core.options.declaration import reason
-from service.core.options.methods import TYPED, refusals
+from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, ON_NORMALS, TYPED, refusals
 from service.core.requests import AdapterRequest, Phrase, TrainingOptions
 from service.core.strict_json import parse
 from service.core.uploads.decoding import ImageLimits
@@ -24,6 +24,8 @@ _KINDS = (
     "the server is set otherwise"
 )
 _NAME: TypeAdapter[str] = TypeAdapter(Phrase)
+
+_ON_NORMALS = ", ".join(method for method in METHOD_OPTIONS if method in ON_NORMALS)
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
 
@@ -74,7 +76,8 @@ def _form_schema() -> dict[str, Any]:
             },
             "normals[]": {
                 **_FILES,
-                "description": "Photographs of defect-free parts, used for training and as backgrounds.",
+                "description": "Photographs of defect-free parts, used for training and as backgrounds. At least one "
+                f"is needed with {_ON_NORMALS}, whose jobs make every pair on one of them.",
             },
             "held_out_images[]": {
                 **_FILES,
@@ -162,6 +165,7 @@ def read_request(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]
             chosen_reading(**{**dict.fromkeys(_READING), name: form.fields[name]})
         except UsageError as error:
             errors += [{"pointer": pointer(name), "detail": problem} for problem in error.problems]
+    errors += _missing_normals(form)
     try:
         wanted = AdapterRequest.model_validate(values)
     except ValidationError as error:
@@ -175,6 +179,18 @@ def read_request(form: Form) -> tuple[AdapterRequest | None, list[dict[str, Any]
     if types := form.types(PAIRS):
         wanted = wanted.model_copy(update={"defect": ", ".join(types)})
     return wanted, errors
+
+
+def _missing_normals(form: Form) -> list[dict[str, Any]]:
+    """Find whether the method needs good parts and gets none; its jobs use those of the upload alone."""
+    method = form.fields.get("method", DEFAULT_METHOD)
+    if method not in ON_NORMALS or form.of(Upload.NORMALS):
+        return []
+    detail = (
+        f"{method} makes every pair on a photograph of a good part, and none was sent: send at least one as normals[], "
+        "better a few dozen"
+    )
+    return [{"pointer": pointer(Upload.NORMALS), "detail": detail}]
 
 
 def _unfit_types(form: Form, method: str) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ async def create_adapter(
 
     With `method=anomalydiffusion`, several defect types of one product fit into one adapter: send each one's files in
     fields that name it, `images[crack]` and `masks[crack]`.
+    Every method but `dualanodiff` makes its pairs on good parts, and needs some: `normals[]`.
     Held-out pictures are kept apart from the training; jobs of this adapter can be evaluated on them.
     If a file or field is wrong, the response lists every mistake at once, and nothing is stored.
     """

@@ -12,7 +12,7 @@ from service.api.parameters import known_parameters_only
 from service.api.problems import documented, pointer
 from service.api.services import Services, UsedServices
 from service.core.bases import BaseFacts, announced
-from service.core.options.methods import DEFAULT_METHOD
+from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, MethodOptions
 from service.core.record import Record
 from service.core.requests import AdapterRequest
 from service.core.strict_json import to_json
@@ -40,12 +40,20 @@ def list_bases(services: UsedServices, _: KeyId) -> Response:
             "resolution_multiple": facts.multiple,
             "training": facts.training,
             "sampling": facts.sampling,
+            "recommended": {name: _recommended(facts, options) for name, options in METHOD_OPTIONS.items()},
             "license": facts.license or None,
             "method": facts.method,
         }
         for facts in announced(services.redis).values()
     ]
     return Response(to_json({"data": data}), media_type="application/json")
+
+
+def _recommended(facts: BaseFacts, method: MethodOptions) -> dict[str, dict[str, Any]]:
+    return {
+        "training": method.recommended("training", facts.training),
+        "sampling": method.recommended("sampling", facts.sampling),
+    }
 
 
 def unfit_for_training(services: Services, wanted: AdapterRequest) -> list[dict[str, str]]:
@@ -69,33 +77,30 @@ def unfit_for_training(services: Services, wanted: AdapterRequest) -> list[dict[
             f"resolution is {resolution}; with base {name} it must be a multiple of {facts.multiple}, such as {lower}"
         )
         errors.append(_error("resolution", detail))
-    if wanted.method == DEFAULT_METHOD:
-        work, most = work_of_training(facts, options), services.settings.max_training_work
-        if work.total > most:
-            errors.append(_error("steps", _too_much(work, most)))
+    work, most = _work_of_training(wanted.method, options, facts), services.settings.max_training_work
+    if work is not None and work.total > most:
+        errors.append(_error("steps", _too_much(work, most)))
     return errors
 
 
-def work_of_training(facts: BaseFacts | None, options: dict[str, Any]) -> Work:
-    return training_work(options, facts.training if facts else {}, facts.resolution if facts else None)
+def _work_of_training(method: str, options: dict[str, Any], facts: BaseFacts | None) -> Work | None:
+    return training_work(method, options, facts.training if facts else {}, facts.resolution if facts else None)
 
 
 def work_of_adapter(services: Services, request: dict[str, Any]) -> int:
-    """The work of an adapter's request, as it is stored."""
-    if request.get("method", DEFAULT_METHOD) != DEFAULT_METHOD:
-        return 0
+    """The work of an adapter's request, as it is stored; 0 if its method has no model."""
     facts = announced(services.redis).get(request["base"] or services.settings.base)
-    return work_of_training(facts, request["training"]).total
+    work = _work_of_training(request.get("method", DEFAULT_METHOD), request["training"], facts)
+    return work.total if work is not None else 0
 
 
 def work_of_job(services: Services, adapter: Record, asked: dict[str, Any]) -> Work | None:
     """The work of a job with an adapter; None if its method has no model."""
     resolved = (adapter.result or {}).get("request") or adapter.request
-    if resolved.get("method", DEFAULT_METHOD) != DEFAULT_METHOD:
-        return None
     facts = announced(services.redis).get(resolved.get("base") or services.settings.base)
     resolution = (resolved.get("training") or {}).get("resolution") or (facts.resolution if facts else None)
-    return sampling_work(asked, facts.sampling if facts else {}, resolution)
+    method = resolved.get("method", DEFAULT_METHOD)
+    return sampling_work(method, asked, facts.sampling if facts else {}, resolution)
 
 
 def unfit_for_sampling(services: Services, work: Work | None) -> list[dict[str, str]]:

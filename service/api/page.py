@@ -28,7 +28,7 @@ from service.api.services import UsedServices
 from service.core.object_keys import Kind
 from service.core.options.declaration import declared
 from service.core.options.evaluation import EvaluationOptions
-from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, TYPED
+from service.core.options.methods import DEFAULT_METHOD, METHOD_OPTIONS, ON_NORMALS, TYPED
 from service.core.options.quality import QualityLimits
 from service.core.requests import JobRequest
 from service.core.settings import Settings
@@ -127,6 +127,7 @@ class MethodDescription(_Schema):
     name: str = Field(description="As requests name it.")
     help: str = Field(description="What it does, in a sentence.")
     several_types: bool = Field(description="Whether an adapter of it can learn several defect types.")
+    needs_normals: bool = Field(description="Whether an adapter of it needs photographs of good parts.")
     training: list[OptionDescription] = Field(description="Options of `POST /adapters`.")
     sampling: list[OptionDescription] = Field(description="Options of `POST /jobs`.")
 
@@ -177,6 +178,7 @@ def describe_options(settings: Settings) -> dict[str, Any]:
                 "name": name,
                 "help": METHODS_IN_WORDS.get(name, ""),
                 "several_types": name in TYPED,
+                "needs_normals": name in ON_NORMALS,
                 "training": _described(options.training),
                 "sampling": _described(options.sampling),
             }

@@ -228,6 +228,13 @@ class Artifact(_Schema):
     files: list[ArtifactFile] = Field(description="The files.")
 
 
+class Recommended(_Schema):
+    """What a base recommends for one method."""
+
+    training: dict[str, Any] = Field(description="Training options, used where none are sent.")
+    sampling: dict[str, Any] = Field(description="Options of jobs, used where none are sent.")
+
+
 class Base(_Schema):
     """A base model."""
 
@@ -235,8 +242,11 @@ class Base(_Schema):
     default: bool = Field(description="Whether it is used where a request names none.")
     resolution: int = Field(description="Side of the square pictures that it was trained on, in pixels.")
     resolution_multiple: int = Field(description="`resolution` of a training must be a multiple of this.")
-    training: dict[str, Any] = Field(description="Training options that it recommends, used where none are sent.")
-    sampling: dict[str, Any] = Field(description="Options of jobs that it recommends, used where none are sent.")
+    training: dict[str, Any] = Field(
+        description="Training options that it recommends, for any method; `recommended` says which are for which one."
+    )
+    sampling: dict[str, Any] = Field(description="Options of jobs that it recommends, for any method, likewise.")
+    recommended: dict[str, Recommended] = Field(description="Method → what it recommends for that one.")
     license: str | None = Field(description="Licence of its weights; null if it names none.")
     method: str = Field(
         description="Method that suits it best where there are good parts: `anomalydiffusion` where it has learned to "

@@ -18,7 +18,10 @@ def create(  # noqa: PLR0913 - every option is a parameter
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images of the defect.")],
     masks: Annotated[Path, typer.Argument(metavar="MASKS", help="Folder of masks: same names, white = defect.")],
     *,
-    normals: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of defect-free images.")] = None,
+    normals: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of defect-free images; every method but dualanodiff needs it."),
+    ] = None,
     held_out_images: Annotated[
         Path | None,
         typer.Option(

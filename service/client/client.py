@@ -73,7 +73,7 @@ class Client:
         Args:
             images: photographs of the defect; of several defect types of one product, type → photographs.
             masks: their masks, likewise; the names are the same except for the suffix.
-            normals: photographs without a defect.
+            normals: photographs without a defect, which every method but dualanodiff needs.
             held_out: what jobs of this adapter can be evaluated on.
             idempotency_key: key of an earlier process's request; repeating it returns the same adapter.
             options: `name`, `object`, `defect`, `base` and training options; those that are None are not sent.

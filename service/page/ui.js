@@ -215,7 +215,7 @@ export function Dialog({ title, onClose, onKey = () => {}, children, wide = fals
   </dialog>`;
 }
 
-// What a base model recommends, kind by kind, as far as it is known; `name` is empty for the server's own choice.
+// What a base model recommends, method by method, as far as it is known; `name` is empty for the server's own choice.
 export function useRecommended(name) {
   const [bases, setBases] = useState([]);
   useEffect(() => {
@@ -229,7 +229,7 @@ export function useRecommended(name) {
     load();
     return () => { alive = false; clearTimeout(again); };
   }, []);
-  return bases.find((base) => (name ? base.name === name : base.default)) || { training: {}, sampling: {} };
+  return bases.find((base) => (name ? base.name === name : base.default)) || { recommended: {} };
 }
 
 // An input for an option that the API describes; empty means what is recommended, otherwise its default.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from model.diffusion.base import Base
 from service.core.options.common import MaskMethod
 from service.core.options.declaration import choose, chosen
 from service.core.options.dualanodiff import SamplingConfig
+from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.presets import GUIDANCE, GUIDANCE_WITH_BCM, sampling_preset
 
 
@@ -29,8 +29,7 @@ def resolve_sampling(
     Raises:
         UsageError: if values are invalid; names each.
     """
-    known = {field.name for field in fields(SamplingConfig)}
-    recommended = {name: value for name, value in base.sampling.items() if name in known}
+    recommended = METHOD_OPTIONS["dualanodiff"].recommended("sampling", base.sampling)
     choose(SamplingConfig, f"sampling options that base {base.name} recommends", recommended)
     given = chosen(options)
     recommended |= sampling_preset(given.get("preset", "base"), bcm=bcm)

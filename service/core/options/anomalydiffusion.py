@@ -45,6 +45,9 @@ MaskSource = Literal["real", "learned"]
 SIZES = (0.8, 1.25)
 """Usual sizes, which the limits of the quality checks leave room for."""
 
+RECOMMENDED_SAMPLING = frozenset({"steps", "faint_guidance", "scheduler", "precision"})
+"""Options of sampling that a base's recommendations are meant for, too; its guidance is meant for DualAnoDiff."""
+
 
 def _angles(angles: tuple[float, float]) -> tuple[float, float]:
     if not -180 <= angles[0] <= angles[1] <= 180:
@@ -138,7 +141,7 @@ class AnomalySamplingConfig:
 
     seed: SeedOption = 0
     steps: SamplingSteps = 25
-    guidance_scale: GuidanceScale = 2.5
+    guidance_scale: GuidanceScale = 1.0
     normal_guidance: Annotated[
         FiniteFloat,
         described(

@@ -282,6 +282,7 @@ export default {
   why_method: "Das gewählte Verfahren lernt nicht mehrere Fehlerarten.",
   why_missing: "Es fehlt kein Paar.",
   why_no_job: "Kein Auftrag ist mehr da, der neue Paare erzeugen könnte.",
+  why_normals: "{method} erzeugt seine Paare auf Gutteilen: zuerst Fotos von Gutteilen hinzufügen.",
   why_photographs: "Zuerst Fotos des Fehlers hinzufügen.",
   why_running: "Neue Paare entstehen gerade.",
   why_types: "Zuerst bei jedem Foto sagen, welche Fehlerart es zeigt.",

@@ -282,6 +282,7 @@ export default {
   why_method: "The chosen method does not learn several defect types.",
   why_missing: "No pair is missing.",
   why_no_job: "No job is left that could make new pairs.",
+  why_normals: "{method} makes its pairs on good parts: first add photographs of some.",
   why_photographs: "First add photographs of the defect.",
   why_running: "New pairs are being made.",
   why_types: "First say at every photograph which defect type it shows.",

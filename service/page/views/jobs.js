@@ -60,7 +60,7 @@ export function NewJob({ adapter: id }) {
     ${adapter.request.held_out ? html`<label class="choice"><input type="checkbox" checked=${evaluates} onChange=${(event) => setEvaluates(event.target.checked)} /> ${t("evaluate")}</label>
       ${evaluates && html`<div class="options">${options.evaluation.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${measured[option.name]} onChange=${(value) => setMeasured({ ...measured, [option.name]: value })} />`)}</div>`}` : html`<p><small>${t("evaluate_none")}</small></p>`}
     <details><summary>${t("advanced")} (${sampling.length + options.limits.length})</summary><p><small>${t("options_help")}</small></p>
-      <div class="options">${sampling.map((option) => html`<${OptionInput} key=${option.name} kind="sampling" recommended=${chosen.preset === "paper" ? {} : base.sampling} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}
+      <div class="options">${sampling.map((option) => html`<${OptionInput} key=${option.name} kind="sampling" recommended=${chosen.preset === "paper" ? {} : base.recommended[own.name]?.sampling} option=${option} value=${chosen[option.name]} onChange=${(value) => setChosen({ ...chosen, [option.name]: value })} />`)}
       ${options.limits.map((option) => html`<${OptionInput} key=${option.name} option=${option} value=${limits[option.name]} onChange=${(value) => setLimits({ ...limits, [option.name]: value })} />`)}</div></details>
     <${Send} id="generate" label=${t("generating")} busy=${busy} why=${typed && !sum(counts) ? t("why_count") : ""} /></form>`;
 }

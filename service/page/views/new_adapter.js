@@ -136,7 +136,7 @@ export function NewAdapter() {
   const heldWrong = (image) => (!heldTypes.length || types.includes(heldTypeOf(image)) ? "" : heldTypeOf(image) ? t("type_unknown", { types: types.join(", ") }) : t("type_missing"));
   const typed = { shown: own.several_types || types.length > 0, next: own.several_types ? typeName(next) : "", of: saidOf, wrong, onSay: say };
   const heldTyped = { shown: types.length > 0, next: "", of: heldSaidOf, wrong: heldWrong, onSay: say };
-  const why = !files.pairs.length ? t("why_photographs") : tooMany ? t("why_method") : photographs.some(wrong) ? t("why_types") : heldLacking.length || held.some(heldWrong) ? t("why_held") : "";
+  const why = !files.pairs.length ? t("why_photographs") : tooMany ? t("why_method") : photographs.some(wrong) ? t("why_types") : own.needs_normals && !files.normals.length ? t("why_normals", { method }) : heldLacking.length || held.some(heldWrong) ? t("why_held") : "";
 
   const train = async (event) => {
     event.preventDefault();
@@ -204,7 +204,7 @@ export function NewAdapter() {
       <label for=${`method-${name}`}>${name}</label> <small id=${`method-${name}-help`}>${methodHelp({ name, help })}</small></div>`)}
       <p role="status"><small>${isChosen && t(types.length > 1 ? "method_by_types" : "method_by_base", { method })}</small></p>
       ${tooMany && html`<p class="refusal" role="alert">${t("types_too_many", { method, n: types.length, types: types.join(", "), others: several.join(", ") })}</p>`}</fieldset>
-    <details><summary>${t("advanced")} (${own.training.length})</summary><p><small>${t("options_help")}</small></p><div class="options">${own.training.map((option) => html`<${OptionInput} key=${`${method}-${option.name}`} kind="training" recommended=${values.preset === "paper" ? {} : base.training} option=${option} value=${values[option.name]} onChange=${(value) => setAdvanced({ ...advanced, [method]: { ...values, [option.name]: value } })} />`)}</div></details>
+    <details><summary>${t("advanced")} (${own.training.length})</summary><p><small>${t("options_help")}</small></p><div class="options">${own.training.map((option) => html`<${OptionInput} key=${`${method}-${option.name}`} kind="training" recommended=${values.preset === "paper" ? {} : base.recommended[method]?.training} option=${option} value=${values[option.name]} onChange=${(value) => setAdvanced({ ...advanced, [method]: { ...values, [option.name]: value } })} />`)}</div></details>
     ${sent !== null && html`<div><progress aria-label=${t("progress")} value=${sent} max="1"></progress><p role="status">${t("sending", { n: Math.round(100 * sent) })}</p></div>`}
     <${Send} id="train" label=${t("train")} busy=${sent !== null} why=${why} />
   </form>`;

@@ -21,6 +21,7 @@ from model.types import MaskArray
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter, tiny_config, tiny_request
+from tests.support.tiny_base import SD_PIXEL_SIZE
 from tests.support.tiny_data import drawn_pair
 
 METHOD = METHODS["anomalydiffusion"]
@@ -35,7 +36,7 @@ def base(tiny_sd_base: Path) -> Base:
 def test_masks_are_learned_beside_the_defect_and_drawn(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = {"steps": 1, "mask_generator_steps": 2, "fill_rank": 0}
+    chosen = {"steps": 1, "mask_generator_steps": 2, "fill_rank": 0, "resolution": SD_PIXEL_SIZE}
     list(METHOD.train(tiny_request(base, PAIRS, **chosen), tmp_path / "adapter", tmp_path / "work"))
     adapter = load_adapter(tmp_path / "adapter", base)
     files = {path.name for path in (tmp_path / "adapter").rglob("*.safetensors")}

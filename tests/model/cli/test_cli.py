@@ -289,6 +289,36 @@ def test_good_parts_are_learned_from_where_composites_are_asked_for(tiny_base: P
     assert f"--normals {SAMPLES / 'normals'}" in told["both"][2]
 
 
+def test_the_method_that_suits_the_base_is_named_where_none_is_chosen(tiny_base: Path, tmp_path: Path) -> None:
+    suited = tmp_path / "base"
+    shutil.copytree(tiny_base, suited)
+    (suited / "fill").mkdir()
+    told = {}
+    for name, base, extra in (
+        ("suited", suited, ("--normals", SAMPLES / "normals")),
+        ("without normals", suited, ()),
+        ("chosen", suited, ("--normals", SAMPLES / "normals", "--method", "dualanodiff")),
+        ("another base", tiny_base, ("--normals", SAMPLES / "normals")),
+    ):
+        target = tmp_path / "adapter"
+        where = ("train", SAMPLES / "images", SAMPLES / "masks", "--out", target, "--base", base, "--force")
+        code, _, told[name] = call(*where, "--steps", "0", *extra)
+        assert code == 0
+        assert json.loads((target / "card.json").read_text())["method"] == "dualanodiff"
+    note = f"this trains dualanodiff, the default; with normals, --method anomalydiffusion suits base {suited} better"
+    assert {name: text.count(note) for name, text in told.items()} == {
+        **dict.fromkeys(told, 0),
+        "suited": 1,
+    }
+    for base, method in ((suited, "anomalydiffusion"), (tiny_base, "dualanodiff")):
+        code, said, _ = call("bases", "verify", base)
+        assert code == 0
+        assert f"where there are good parts, --method {method} suits it best" in said
+    assert "where there are good parts, --method anomalydiffusion suits it best" in call("bases")[1]
+    (listed,) = events(call("bases", "--json")[1])
+    assert [(base["name"], base["method"]) for base in listed["bases"]] == [("mini", "anomalydiffusion")]
+
+
 def test_too_few_accepted_pairs_are_explained_and_nothing_is_written(adapter: Path, tmp_path: Path) -> None:
     strict = tmp_path / "strict.json"
     strict.write_text(json.dumps({**ANYTHING, "min_visibility": 255}))
@@ -650,7 +680,9 @@ def filler(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("adapters") / "filler"
     where = ("train", SAMPLES / "images", SAMPLES / "masks", "--out", target, "--base", tiny_base)
     brief = ("--steps", "2", "--batch", "1", "--views", "1", "--fill-rank", "2", "--defect", "hole")
-    assert call(*where, "--method", "anomalydiffusion", *brief)[0] == 0
+    code, _, told = call(*where, "--method", "anomalydiffusion", *brief)
+    assert code == 0
+    assert told.count("no normals were given, so the contrast of drawn defects cannot be matched") == 1
     assert "fill_rank" in call("inspect", target)[1]
     return target
 

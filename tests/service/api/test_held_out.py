@@ -22,6 +22,7 @@ from tests.service.api.uploads import (
     encoded,
     held_out,
     mask,
+    normals,
     pairs,
     part,
     picture,
@@ -144,7 +145,7 @@ TYPED_FORM = {"name": "tiles", "method": "anomalydiffusion"}
 
 
 def test_their_types_are_stored_and_counted(client: httpx2.Client, storage: ObjectStore) -> None:
-    parts = [*typed_pairs("crack", "break"), *typed_held_out("crack", "break")]
+    parts = [*typed_pairs("crack", "break"), *typed_held_out("crack", "break"), *normals()]
     answer = client.post("/v1/adapters", data=TYPED_FORM, files=parts)
     assert answer.status_code == 202, answer.text
     asked = answer.json()["request"]
@@ -187,22 +188,24 @@ WRONG_TYPES: dict[str, tuple[Parts, str, str]] = {
 @pytest.mark.parametrize("case", WRONG_TYPES)
 def test_a_mistake_among_their_types_is_refused_by_name(client: httpx2.Client, case: str) -> None:
     parts, place, phrase = WRONG_TYPES[case]
-    answer = client.post("/v1/adapters", data=TYPED_FORM, files=[*typed_pairs("crack", "break"), *parts])
+    answer = client.post("/v1/adapters", data=TYPED_FORM, files=[*typed_pairs("crack", "break"), *normals(), *parts])
     assert answer.status_code == 422
     told = [error["detail"] for error in answer.json()["errors"] if error.get("pointer") == place]
     assert any(phrase in detail for detail in told), answer.text
 
 
 def test_client_and_commands_send_their_types(address: str, redis: Redis, tmp_path: Path) -> None:
-    for name, (file, content, _) in [*typed_pairs("crack", "break"), *typed_held_out("crack", "break")]:
-        folder = tmp_path / name.replace("[", "/").removesuffix("]")
+    parts = [*typed_pairs("crack", "break"), *typed_held_out("crack", "break"), *normals()]
+    for name, (file, content, _) in parts:
+        folder = tmp_path / name.removesuffix("[]").replace("[", "/").removesuffix("]")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(content)
     types = {name: (tmp_path / "images" / name, tmp_path / "masks" / name) for name in ("crack", "break")}
     images, masks, _ = typed_pictures(types)
     kept, _ = held_out_pictures(tmp_path / "held_out_images", tmp_path / "held_out_masks", None, list(types))
+    good = [*(tmp_path / "normals").iterdir()]
     with Client(address, api_keys.create_key(redis, "client")) as client:
-        adapter = client.create_adapter(images, masks, held_out=kept, **TYPED_FORM)
+        adapter = client.create_adapter(images, masks, good, held_out=kept, **TYPED_FORM)
     found = (adapter.model_extra or {})["request"]["held_out"]["defects"]
     assert found == [{"name": "break", "pairs": 1}, {"name": "crack", "pairs": 1}]
 

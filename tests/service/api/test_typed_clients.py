@@ -39,10 +39,19 @@ def key(redis: Redis) -> str:
     return create_key(redis, "typed")
 
 
-def test_the_client_names_the_type_of_each_file(address: str, key: str, folders: Folders) -> None:
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A folder with a good part."""
+    folder = tmp_path / "good"
+    folder.mkdir()
+    (folder / "fine.png").write_bytes(encoded(picture(50)))
+    return folder
+
+
+def test_the_client_names_the_type_of_each_file(address: str, key: str, folders: Folders, good: Path) -> None:
     images, masks = ({name: sorted(pair[side].iterdir()) for name, pair in folders.items()} for side in (0, 1))
     with Client(address, key) as client:
-        made = client.create_adapter(images, masks, name="tiles", method="anomalydiffusion")
+        made = client.create_adapter(images, masks, [good / "fine.png"], name="tiles", method="anomalydiffusion")
         assert made.model_extra is not None
         assert made.model_extra["defects"] == ["break", "crack"]
 
@@ -52,6 +61,7 @@ def test_the_commands_do_too(
     key: str,
     folders: Folders,
     store: RecordStore,
+    good: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -59,11 +69,12 @@ def test_the_commands_do_too(
     monkeypatch.setenv("PAIRFORGE_API_KEY", key)
     images, masks = folders["crack"]
     also = ",".join(map(str, folders["break"]))
-    (tmp_path / "good").mkdir()
-    (tmp_path / "good" / "fine.png").write_bytes(encoded(picture(50)))
     command = ["adapters", "create", str(images), str(masks), "--defect", "crack", "--also", f"break={also}"]
-    command += ["--normals", str(tmp_path / "good")]
-    run = CliRunner().invoke(app, [*command, "--set", "method=anomalydiffusion", "--json"])
+    command += ["--set", "method=anomalydiffusion", "--json"]
+    run = CliRunner().invoke(app, command)
+    assert run.exit_code != 0
+    assert "send at least one as normals[]" in run.output
+    run = CliRunner().invoke(app, [*command, "--normals", str(good)])
     assert run.exit_code == 0, run.output
     adapter = json.loads(run.output.splitlines()[-1])["id"]
     record = store.records.get(adapter)

@@ -20,7 +20,18 @@ from service.core.settings import Settings
 from service.core.storage import ObjectStore
 from tests.service.api import uploads
 from tests.service.api.conftest import serving
-from tests.service.api.uploads import encoded, held_out, mask, pairs, part, picture, typed, typed_pairs, with_last
+from tests.service.api.uploads import (
+    encoded,
+    held_out,
+    mask,
+    normals,
+    pairs,
+    part,
+    picture,
+    typed,
+    typed_pairs,
+    with_last,
+)
 
 FORM = {"name": "scratches", "defect": "scratch", "object": "tile"}
 
@@ -90,7 +101,7 @@ def test_every_faulty_file_and_field_is_named_at_once(client: httpx2.Client, sto
 
 
 def test_an_option_that_the_method_does_not_have_is_refused_by_name(client: httpx2.Client) -> None:
-    parts = pairs()
+    parts = [*pairs(), *normals()]
     answer = post(client, parts, method="copy-paste", lr="0.1", rank="4", flip_vertical="false")
     assert answer.status_code == 422
     errors = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
@@ -103,6 +114,28 @@ def test_an_option_that_the_method_does_not_have_is_refused_by_name(client: http
     }
     assert "lr" not in accepted["request"]["training"]
     assert "lr" in post(client, pairs()).json()["request"]["training"]
+
+
+def test_a_method_that_needs_good_parts_is_refused_without_any(client: httpx2.Client, storage: ObjectStore) -> None:
+    before = all_objects(storage)
+    for method in ("anomalydiffusion", "copy-paste", "perlin"):
+        answer = post(client, [*with_last("images", b""), *held_out()], method=method, seed="one")
+        assert answer.status_code == 422
+        told = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
+        assert {"/normals", "/seed", "/images/2"} <= set(told)
+        assert told["/normals"] == (
+            f"{method} makes every pair on a photograph of a good part, and none was sent: send at least one as "
+            "normals[], better a few dozen"
+        )
+        broken = post(client, [*pairs(), part("normals", "good.png", b"text")], method=method)
+        assert [error["pointer"] for error in broken.json()["errors"]] == ["/normals/0"]
+    assert all_objects(storage) <= before
+    document = client.get("/openapi.json").json()["paths"]["/v1/adapters"]["post"]
+    form = document["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    needing = "At least one is needed with anomalydiffusion, copy-paste, perlin, whose jobs"
+    assert needing in form["normals[]"]["description"]
+    needs = {each["name"]: each["needs_normals"] for each in client.get("/v1/options").json()["methods"]}
+    assert needs == {"dualanodiff": False, "anomalydiffusion": True, "copy-paste": True, "perlin": True}
 
 
 def refused(client: httpx2.Client, parts: uploads.Parts) -> list[dict[str, Any]]:
@@ -434,7 +467,7 @@ def test_what_was_left_out_is_named_also_when_the_rest_is_refused(client: httpx2
 
 
 def test_the_types_of_an_upload_are_stored_and_shown(client: httpx2.Client, storage: ObjectStore) -> None:
-    parts = [*typed_pairs("crack", "break"), part("normals", "good.png", encoded(picture(50)))]
+    parts = [*typed_pairs("crack", "break"), *normals()]
     answer = client.post("/v1/adapters", data={"name": "tiles", "method": "anomalydiffusion"}, files=parts)
     assert answer.status_code == 202, answer.text
     adapter = answer.json()
@@ -464,10 +497,10 @@ def test_the_same_upload_in_another_order_is_the_same_request(client: httpx2.Cli
         form = {"name": "tiles", "method": "anomalydiffusion"}
         return client.post("/v1/adapters", data=form, files=parts, headers={"Idempotency-Key": "typed"})
 
-    parts = typed_pairs("crack", "break")
+    parts = [*typed_pairs("crack", "break"), *normals()]
     first, again = sent(parts), sent(parts[::-1])
     assert first.json()["id"] == again.json()["id"]
-    assert sent(typed_pairs("crack", "dent")).json()["code"] == "idempotency_key_reused"
+    assert sent([*typed_pairs("crack", "dent"), *normals()]).json()["code"] == "idempotency_key_reused"
 
 
 def test_mistakes_are_told_at_the_type_and_the_file(client: httpx2.Client, storage: ObjectStore) -> None:
@@ -495,7 +528,7 @@ def test_mistakes_are_told_at_the_type_and_the_file(client: httpx2.Client, stora
 
 
 def test_a_photograph_may_show_two_types_and_what_is_held_out_none_of_them(client: httpx2.Client) -> None:
-    parts = [*typed_pairs("crack"), *typed_pairs("break")]
+    parts = [*typed_pairs("crack"), *typed_pairs("break"), *normals()]
     form = {"name": "tiles", "method": "anomalydiffusion"}
     assert client.post("/v1/adapters", data=form, files=parts).status_code == 202
     leaked = [part("held_out_images", "x.png", encoded(picture(1))), part("held_out_masks", "x.png", encoded(mask()))]

@@ -12,9 +12,18 @@ from service.core.bases import BaseFacts, announce
 from service.core.records.store import RecordStore
 from service.core.settings import Settings
 from tests.service.api.conftest import serving, trained
-from tests.service.api.uploads import pairs
+from tests.service.api.uploads import normals, pairs
 
-TINY = BaseFacts("tiny", 64, 8, training={"steps": 100, "batch": 2}, sampling={"steps": 10}, license="Apache-2.0")
+TINY = BaseFacts(
+    "tiny",
+    64,
+    8,
+    training={"steps": 100, "batch": 2, "rank": 4},
+    sampling={"steps": 10, "guidance_scale": 1.5},
+    license="Apache-2.0",
+)
+
+with_a_model = pytest.mark.parametrize("method", ["dualanodiff", "anomalydiffusion"])
 
 
 @pytest.fixture
@@ -35,7 +44,7 @@ def strict(settings: Settings, redis: Redis) -> Iterator[str]:
 
 def upload(client: httpx2.Client, **fields: object) -> httpx2.Response:
     data = {"name": "a", **{name: str(value) for name, value in fields.items()}}
-    return client.post("/v1/adapters", data=data, files=pairs())
+    return client.post("/v1/adapters", data=data, files=[*pairs(), *normals()])
 
 
 def test_bases_are_listed_with_what_they_recommend(strict: str, new_client: Callable[..., httpx2.Client]) -> None:
@@ -46,8 +55,17 @@ def test_bases_are_listed_with_what_they_recommend(strict: str, new_client: Call
                 "default": True,
                 "resolution": 64,
                 "resolution_multiple": 8,
-                "training": {"steps": 100, "batch": 2},
-                "sampling": {"steps": 10},
+                "training": {"steps": 100, "batch": 2, "rank": 4},
+                "sampling": {"steps": 10, "guidance_scale": 1.5},
+                "recommended": {
+                    "dualanodiff": {
+                        "training": {"steps": 100, "batch": 2, "rank": 4},
+                        "sampling": {"steps": 10, "guidance_scale": 1.5},
+                    },
+                    "anomalydiffusion": {"training": {"steps": 100, "batch": 2}, "sampling": {"steps": 10}},
+                    "copy-paste": {"training": {}, "sampling": {}},
+                    "perlin": {"training": {}, "sampling": {}},
+                },
                 "license": "Apache-2.0",
                 "method": "dualanodiff",
             }
@@ -71,27 +89,37 @@ def test_what_no_base_can_do_is_refused_when_it_is_asked(
     assert "EulerDiscreteScheduler" in answer.json()["detail"]
 
 
+@with_a_model
 def test_too_much_work_is_refused_with_the_numbers(
-    strict: str, new_client: Callable[..., httpx2.Client], store: RecordStore
+    method: str, strict: str, new_client: Callable[..., httpx2.Client], store: RecordStore
 ) -> None:
     client = new_client(strict)
-    answer = upload(client, steps=101)
+    answer = upload(client, method=method, steps=101)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/steps")
     assert "steps 101 × batch 2 × accumulate 1 × resolution² 4,096 = 827,392" in answer.json()["detail"]
     assert "limit of one request is 819,200" in answer.json()["detail"]
-    adapter = trained(client, store)
+    adapter = trained(client, store, normals(), method=method)
     answer = client.post("/v1/jobs", json={"adapter_id": adapter, "num_pairs": 3})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/num_pairs")
     assert "candidates 30 × steps 10" in answer.json()["detail"]
     assert client.post("/v1/jobs", json={"adapter_id": adapter, "num_pairs": 2}).status_code == 202
 
 
+def test_learning_to_draw_masks_is_work(strict: str, new_client: Callable[..., httpx2.Client]) -> None:
+    client = new_client(strict)
+    answer = upload(client, method="anomalydiffusion", steps=60, mask_generator_steps=41)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/steps")
+    assert "steps and mask_generator_steps 101 × batch 2 × accumulate 1" in answer.json()["detail"]
+    assert upload(client, method="anomalydiffusion", steps=60, mask_generator_steps=40).status_code == 202
+
+
+@with_a_model
 def test_a_key_has_a_quota_of_work_which_what_has_ended_frees(
-    strict: str, new_client: Callable[..., httpx2.Client]
+    method: str, strict: str, new_client: Callable[..., httpx2.Client]
 ) -> None:
     client = new_client(strict)
-    first, *_ = [upload(client).json()["id"] for _ in range(3)]
-    answer = upload(client, steps=1)
+    first, *_ = [upload(client, method=method).json()["id"] for _ in range(3)]
+    answer = upload(client, method=method, steps=1)
     assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
     assert "2,457,600" in answer.json()["detail"]
     client.post(f"/v1/adapters/{first}/cancel")

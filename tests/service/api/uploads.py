@@ -43,6 +43,11 @@ def pairs(count: int = 2, offset: int = 0) -> Parts:
     return parts + [part("masks", f"tile_{index}.png", encoded(mask(index))) for index in range(count)]
 
 
+def normals(count: int = 1, offset: int = 50) -> Parts:
+    """Parts of a form: good parts that are as they should be."""
+    return [part("normals", f"good_{index}.png", encoded(picture(offset + index))) for index in range(count)]
+
+
 def held_out(count: int = 1, offset: int = 100) -> Parts:
     """Parts of a form: held-out pairs and one normal that are as they should be."""
     parts = [part("held_out_images", f"out_{index}.png", encoded(picture(offset + index))) for index in range(count)]

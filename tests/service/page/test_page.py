@@ -162,6 +162,9 @@ def test_files_are_given_a_type_before_they_are_chosen_or_all_show_one(
             of_kind = [*(folder / "test" / kind).iterdir(), *(folder / "ground_truth" / kind).iterdir()]
             page.locator("#files-pairs").set_input_files(of_kind)
             expect(page.get_by_text(f"{kind} 1 (2)")).to_be_visible()
+        expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
+        expect(page.get_by_text("anomalydiffusion makes its pairs on good parts: first add")).to_be_visible()
+        assert serious_findings(page) == []
         page.locator("#files-normals").set_input_files([*(folder / "train/good").iterdir()])
         assert sent(page, client)["defects"] == [{"name": "break 1", "pairs": 2}, {"name": "crack 1", "pairs": 2}]
 
@@ -189,6 +192,23 @@ def test_where_there_are_good_parts_the_method_is_the_one_that_suits_the_base(
         page.get_by_label("copy-paste").check()
         page.get_by_role("button", name="Remove: ").first.click()
         expect(page.get_by_label("copy-paste")).to_be_checked()
+
+
+def test_a_form_shows_what_the_base_recommends_for_the_method(
+    browser: Browser, page: Page, keyless: Settings, store: RecordStore, objects: ObjectStore
+) -> None:
+    recommended = {"steps": 11, "guidance_scale": 1.5}
+    announce(store.redis, BaseFacts(keyless.base, 64, 8, training={"steps": 400}, sampling=recommended))
+    with serving(keyless) as url, httpx2.Client(base_url=f"{url}/v1") as client:
+        for method, guidance in {"dualanodiff": "1.5", "anomalydiffusion": "1"}.items():
+            page.goto(f"{url}/#/adapters/{trained(client, store, method, {'hole': 2})}/generate")
+            page.get_by_text("All options").click()
+            expect(page.get_by_label("guidance scale")).to_have_attribute("placeholder", f"default: {guidance}")
+            expect(page.get_by_label("steps", exact=True)).to_have_attribute("placeholder", "default: 11")
+        page.goto(f"{url}/#/adapters/new")
+        page.get_by_label("anomalydiffusion").check()
+        page.get_by_text("All options").click()
+        expect(page.get_by_label("steps", exact=True)).to_have_attribute("placeholder", "default: 400")
 
 
 def payload(name: str, content: bytes) -> FilePayload:
