@@ -71,14 +71,22 @@ class Profile:
         return dict(json.loads(to_json(asdict(self))))
 
     def with_choices(
-        self, *, pairs: int | None = None, seeds: int | None = None, rows: tuple[str, ...] | None = None
+        self,
+        *,
+        pairs: int | None = None,
+        seeds: int | None = None,
+        rows: tuple[str, ...] | None = None,
+        detectors: int | None = None,
+        steps: int | None = None,
     ) -> Self:
-        """Change how many pairs per type and seeds there are, and what is compared."""
+        """Change how many pairs per type, seeds and detectors there are, their steps, and what is compared."""
         return replace(
             self,
             pairs=self.pairs if pairs is None else pairs,
             seeds=self.seeds if seeds is None else tuple(range(seeds)),
             rows=rows or self.rows,
+            detectors=self.detectors if detectors is None else detectors,
+            steps=self.steps if steps is None else steps,
         )
 
 
