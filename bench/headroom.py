@@ -16,7 +16,6 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def _with_all(folder: Path, target: Path) -> Path:
 
 def _measured(data: EvaluationData, steps: int, seeds: int, work: Path) -> dict[str, Any]:
     """Return the row of real pairs."""
-    profile = replace(PROFILES["cpu"].with_choices(seeds=seeds, rows=("real",)), steps=steps, detectors=1)
+    profile = PROFILES["cpu"].with_choices(seeds=seeds, rows=("real",), steps=steps, detectors=1)
     request = EvaluationRequest(data, profile, load_base("mini"), MaskNetworks(None, None))
     results = [item for item in evaluate(request, work) if isinstance(item, dict)]
     return dict(results[-1]["rows"][0])

@@ -308,6 +308,12 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
         int | None, typer.Option("--num-pairs", "-n", help="Pairs per defect type; default: the profile's.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Repetitions; default: 3.")] = None,
+    detectors: Annotated[
+        int | None, typer.Option(help="Detectors per row and repetition, to average; default: the profile's.")
+    ] = None,
+    detector_steps: Annotated[
+        int | None, typer.Option(help="Training steps of a detector; default: the profile's.")
+    ] = None,
     inception: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Weights for Inception Score and FID: TensorFlow's Inception-v3, as .pth."),
@@ -342,6 +348,8 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
             pairs=pairs or (),
             num_pairs=num_pairs,
             seeds=seeds,
+            detectors=detectors,
+            detector_steps=detector_steps,
             inception=inception,
             lpips=lpips,
             lpips_net=lpips_net,

@@ -50,6 +50,8 @@ class EvaluateCommand:
     pairs: Sequence[Path] = ()
     num_pairs: int | None = None
     seeds: int | None = None
+    detectors: int | None = None
+    detector_steps: int | None = None
     inception: Path | None = None
     lpips: Path | None = None
     lpips_net: Path | None = None
@@ -108,7 +110,13 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
         problems.attempt(refuse_held_out, command.pairs, data)
     if problems.found or profile is None or data is None or base is None or networks is None:
         raise UsageError(problems.found, "the evaluation cannot start")
-    profile = profile.with_choices(pairs=command.num_pairs, seeds=command.seeds, rows=rows)
+    profile = profile.with_choices(
+        pairs=command.num_pairs,
+        seeds=command.seeds,
+        rows=rows,
+        detectors=command.detectors,
+        steps=command.detector_steps,
+    )
     given, cut = on_budget(given or {}, profile.pairs)
     data = replace(data, notes=[*data.notes, *cut])
     for note in [*data.notes, *notes]:
@@ -134,7 +142,12 @@ def _read(command: EvaluateCommand) -> EvaluationData:
 def _check_numbers(command: EvaluateCommand) -> None:
     problems = [
         f"{name} is {value}; it must be at least 1"
-        for name, value in (("num-pairs", command.num_pairs), ("seeds", command.seeds))
+        for name, value in (
+            ("num-pairs", command.num_pairs),
+            ("seeds", command.seeds),
+            ("detectors", command.detectors),
+            ("detector-steps", command.detector_steps),
+        )
         if value is not None and value < 1
     ]
     if problems:

@@ -60,6 +60,12 @@ SOURCES: dict[str, Source] = {
         sampling={"reweighting": False},
         adapter="anomalydiffusion",
     ),
+    "learned-masks": Source(
+        "AnomalyDiffusion on learned masks",
+        "anomalydiffusion",
+        training={"mask_generator_steps": 400},
+        sampling={"mask_source": "learned"},
+    ),
     "pushed-alike": Source(
         "AnomalyDiffusion, pushed alike everywhere",
         "anomalydiffusion",

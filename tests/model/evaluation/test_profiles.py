@@ -41,6 +41,8 @@ def test_choices_replace_a_profiles_own_and_nothing_else() -> None:
     quick = profile_named("quick")
     assert quick.with_choices() == quick
     assert quick.with_choices(rows=()) == quick
+    longer = quick.with_choices(detectors=2, steps=9)
+    assert (longer.detectors, longer.steps, longer.pairs) == (2, 9, quick.pairs)
     chosen = quick.with_choices(pairs=7, seeds=2, rows=("real",))
     assert (chosen.pairs, chosen.seeds, chosen.rows) == (7, (0, 1), ("real",))
     assert {name: value for name, value in chosen.as_dict().items() if name not in {"pairs", "seeds", "rows"}} == {
