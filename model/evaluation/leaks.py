@@ -61,7 +61,8 @@ def same_parts(train: _Named, test: _Named) -> list[tuple[str, str, float]]:
         (train[row][0], test[column][0], float(likeness[row, column]))
         for row, column in np.argwhere(likeness >= ALIKE).tolist()
     ]
-    return sorted(pairs, key=lambda pair: -pair[2])
+    # As it is shown, so that rounding does not decide between pairs that are equally alike.
+    return sorted(pairs, key=lambda pair: (-round(pair[2], 2), *pair[:2]))
 
 
 def _pattern(image: ImageArray) -> NDArray[np.float32]:

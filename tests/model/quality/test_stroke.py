@@ -20,17 +20,17 @@ def strip(width: int, length: int = 60) -> MaskArray:
 def test_a_long_strip_is_as_wide_as_it_is(width: int) -> None:
     long = np.zeros((80, 400), np.bool_)
     long[20 : 20 + width] = True
-    assert stroke_width(long) == pytest.approx(width)
+    assert stroke_width(long) == pytest.approx(width, rel=0.05)
 
 
 def test_the_length_of_a_stroke_hardly_matters() -> None:
     assert stroke_width(strip(6, 30)) == pytest.approx(stroke_width(strip(6, 60)), rel=0.1)
 
 
-def test_a_mask_that_reaches_the_border_goes_on_beyond_it() -> None:
-    cut = strip(10)[:25]
-    assert stroke_width(cut) > 1.3 * stroke_width(np.pad(cut, 5))
-    assert stroke_width(np.ones((30, 40), np.bool_)) == 40
+def test_borders_are_outline() -> None:
+    mask = strip(10)[20:]
+    assert stroke_width(mask) == stroke_width(np.pad(mask, 5))
+    assert stroke_width(np.ones((30, 40), np.bool_)) < 30
 
 
 def test_few_alike_defects_leave_room_for_others() -> None:
