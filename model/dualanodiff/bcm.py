@@ -6,8 +6,9 @@ values from
 
     φ(z) + γ · MLP(φ(z_b)),        γ learnable, 0.1 at the start
 
-M_f is the mask of the product, which U²-Net finds. It may leave the defect out, for example a gap through which the
-tray shows, so the defect's own mask M_a is taken from the background as well (the paper takes M_f alone).
+M_f is the mask of the product, which U²-Net finds, or which a plain backdrop tells. It may leave the defect out, for
+example a gap through which the tray shows, so the defect's own mask M_a is taken from the background as well (the paper
+takes M_f alone).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from model.data.crops import Window, draw_window, resize_share
 from model.data.placement import Anchor
-from model.masks.objects import FULL_FRAME, Objects, find_objects, shows_object
+from model.masks.objects import FULL_FRAME, Objects, find_products
 from model.masks.u2net import U2Net
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from service.core.errors import UsageError
@@ -61,8 +62,8 @@ def product_masks(pairs: Sequence[Pair], object_net: U2Net) -> list[MaskArray]:
 
     A photograph without a product that stands out has no background to learn from, so its whole background is grey.
     """
-    found = [find_objects(object_net, [pair.image])[0] for pair in pairs]
-    return [mask if shows_object(mask) else np.ones_like(mask) for mask in found]
+    found = find_products(object_net, pairs)
+    return [np.ones_like(pair.mask) if mask is None else mask for pair, mask in zip(pairs, found, strict=True)]
 
 
 def product_in_window(objects: Objects, anchor: Anchor, resolution: int) -> MaskArray:
@@ -86,19 +87,18 @@ def check_backgrounds(pairs: Sequence[Pair], object_net: U2Net, config: Training
             compensate.
     """
     blind, visible = [], False
-    for number, pair in enumerate(pairs):
-        found = find_objects(object_net, [pair.image])[0]
-        if shows_object(found):
+    for number, (pair, found) in enumerate(zip(pairs, find_products(object_net, pairs), strict=True)):
+        if found is None:
+            blind.append(pair.name)
+        else:
             rng = np.random.default_rng([config.seed, number])
             windows = [draw_window(pair.mask, config.view, config.resolution, rng) for _ in range(config.views)]
             visible |= any((found | pair.mask)[window.slices].mean() < FULL_FRAME for window in windows)
-        else:
-            blind.append(f"{pair.name} ({'the product fills it' if found.mean() > 0.5 else 'no product is found'})")
     advice = "check these photographs, provide a network that finds your product with --object-net, or turn bcm off"
     if len(blind) == len(pairs):
         raise UsageError(
-            "bcm learns from the background around the product, but no photograph shows one to the network that finds "
-            f"products: {', '.join(blind)}; {advice}"
+            "bcm learns from the background around the product, but in no photograph a product before a background is "
+            f"found: {', '.join(blind)}; {advice}"
         )
     if not visible:
         raise UsageError(

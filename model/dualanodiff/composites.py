@@ -75,7 +75,7 @@ def make_composites(
     objects, limit = None, 0.0
     if object_net is not None:
         objects = Objects(object_net, normals)
-        limit = OFF_OBJECT + max(off_object_share(object_net, pair) for pair in pairs)
+        limit = OFF_OBJECT + off_object_share(object_net, pairs)
     meter = Meter("compose", config.composites, "composites")
     drawn: list[CopyPaste] = []
     anchors: list[Anchor] = []

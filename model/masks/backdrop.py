@@ -29,6 +29,9 @@ CLEAR = 0.75
 MOST_IN_FRAME = 0.05
 """Largest share of the frame that may differ from the backdrop: a product that reaches it is not told apart."""
 
+PIECE = 0.25
+"""Least size of what counts as a piece of the product, as a share of the largest one; crumbs are smaller."""
+
 SEED = 0
 
 
@@ -39,7 +42,7 @@ def stands_out(image: ImageArray) -> MaskArray | None:
         image: `(H, W, 3)` uint8, some 128 pixels along the longer side.
 
     Returns:
-        `(H, W)` bool; None unless something stands out clearly, away from the frame.
+        `(H, W)` bool, the pieces of the product; None unless something stands out clearly, away from the frame.
     """
     smooth = ndimage.gaussian_filter(image.astype(float), (1, 1, 0))
     width = max(2, round(FRAME * min(image.shape[:2])))
@@ -53,7 +56,9 @@ def stands_out(image: ImageArray) -> MaskArray | None:
     labels, count = ndimage.label(ndimage.binary_fill_holes(ndimage.binary_opening(differs, iterations=2)))
     if not count:
         return None
-    return np.asarray(labels == 1 + np.bincount(labels.ravel())[1:].argmax())
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= PIECE * sizes.max())[labels])
 
 
 def _from_backdrop(pixels: NDArray[np.float64], backdrop: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -84,9 +84,9 @@ def find_objects(net: U2Net, images: Sequence[ImageArray]) -> list[MaskArray]:
 
 
 def by_backdrop(image: ImageArray) -> MaskArray | None:
-    """Find the product in a photograph without a defect as what stands out from its backdrop; None if nothing does.
+    """Find the product as what stands out from its backdrop; None if nothing does.
 
-    A defect stands out from a surface, too, so photographs with one are left to the network.
+    A defect stands out from a surface, too: see `find_products` for photographs with one.
     """
     height, width = image.shape[:2]
     scale = min(1.0, OBJECT_SIDE / max(height, width))
@@ -119,16 +119,36 @@ def whole_object(found: MaskArray) -> MaskArray:
     return hull
 
 
-def off_object_share(net: U2Net, pair: Pair) -> float:
-    """Measure the share of a real defect that lies off its product, in [0, 1]; 0 where no product stands out.
+def find_products(net: U2Net, pairs: Sequence[Pair]) -> list[MaskArray | None]:
+    """Find the product in photographs with defects, `(H, W)` bool each; None where none stands out.
 
-    The product is the convex hull of what the network finds, because it finds the pieces that are left: of the gap in
-    a broken part, most shows what lies behind it, and yet it lies on the part as it was.
+    Where the network finds none, what stands out from the backdrop is taken, unless it is the defect, or is found in
+    less than half of the photographs: of one kind of product, either most show a backdrop or none does.
     """
-    found = find_objects(net, [pair.image])[0]
-    if not shows_object(found):
-        return 0.0
-    return float((pair.mask & ~whole_object(found)).sum() / pair.mask.sum())
+    seen = [find_objects(net, [pair.image])[0] for pair in pairs]
+    by_network = [found if shows_object(found) else None for found in seen]
+    by_colour = [_beyond_defect(by_backdrop(pair.image), pair.mask) for pair in pairs]
+    either = [first if first is not None else second for first, second in zip(by_network, by_colour, strict=True)]
+    return either if 2 * sum(found is not None for found in either) >= len(pairs) else by_network
+
+
+def _beyond_defect(found: MaskArray | None, defect: MaskArray) -> MaskArray | None:
+    """Return what was found, unless most of it is the defect."""
+    return None if found is None or 2 * (found & defect).sum() > found.sum() else found
+
+
+def off_object_share(net: U2Net, pairs: Sequence[Pair]) -> float:
+    """Measure the largest share of a real defect that lies off its product, in [0, 1]; 0 where no product stands out.
+
+    The product is the convex hull of what is found, which is the pieces that are left: of the gap in a broken part,
+    most shows what lies behind it, and yet it lies on the part as it was.
+    """
+    shares = (
+        float((pair.mask & ~whole_object(found)).sum() / pair.mask.sum())
+        for pair, found in zip(pairs, find_products(net, pairs), strict=True)
+        if found is not None
+    )
+    return max(shares, default=0.0)
 
 
 def shows_object(found: MaskArray) -> bool:

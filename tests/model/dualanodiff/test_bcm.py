@@ -89,8 +89,8 @@ def test_photographs_without_a_product_before_a_background_are_named(finder: U2N
     config = tiny_config(view="whole", bcm=True)
     assert check_backgrounds([on_tray(0), on_tray(1)], finder, config) == []
     (note,) = check_backgrounds([on_tray(0), drawn_pair(0, 96, 96)], finder, config)
-    assert "bcm learns no background from blot0 (" in note
-    with pytest.raises(UsageError, match=r"no photograph shows one .*: blot0 \(.*\), blot1 \(.*turn bcm off"):
+    assert "bcm learns no background from blot0: check" in note
+    with pytest.raises(UsageError, match=r"in no photograph a product .*: blot0, blot1; check .* turn bcm off"):
         check_backgrounds([drawn_pair(0, 96, 96), drawn_pair(1, 96, 96)], finder, config)
 
 
