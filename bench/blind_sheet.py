@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage, stats
 
-from model.evaluation.data import read_evaluation_data
+from model.evaluation.data import EvaluationData, read_evaluation_data
 from model.evaluation.given import read_given_pairs, refuse_held_out
 from model.generation.pair_store import STATE_FILE, PairStore
 from model.types import Candidate, ImageArray, MaskArray
@@ -33,7 +33,7 @@ from service.core.strict_json import to_json
 SHEET_FILE, KEY_FILE = "sheet.png", "key.json"
 
 WINDOWS = 20
-"""Of each kind; fewer where there are not so many."""
+"""Of each kind, shared by the defect types; fewer where there are not so many."""
 
 MARGIN, LEAST_SIDE = 0.75, 48
 """Surroundings on each side of a defect, as a share of its longer side, and the least side of a window, pixels."""
@@ -58,6 +58,15 @@ class Picture:
     part: str
     image: ImageArray
     mask: MaskArray
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What is shown of a defect type: photographs and generated pictures, at least one of each."""
+
+    defect: str
+    reals: list[Picture]
+    made: list[Picture]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,27 +99,29 @@ class Score:
         )
 
 
-def draw_windows(reals: Sequence[Picture], made: Sequence[Picture], seed: int) -> list[Window]:
-    """Cut as many windows of real pictures as of generated ones, of the same sizes, in random order.
+def draw_windows(compared: Sequence[Compared], seed: int) -> list[Window]:
+    """Cut as many windows of real pictures as of generated ones of each type, of the same sizes, in random order.
 
     The windows of both kinds are ranked by the size that each defect asks for, and the larger of each rank is cut from
     both.
 
     Args:
-        reals, made: at least one of each.
+        compared: the defect types, at least one, which get equal shares of the sheet.
         seed: of the choice and the order.
     """
     rng = np.random.default_rng(seed)
-    count = min(WINDOWS, len(reals), len(made))
-    chosen = [sorted(_drawn(pictures, count, rng), key=_wanted_side) for pictures in (reals, made)]
-    windows = []
+    most = -(-WINDOWS // len(compared))
+    windows = [window for each in compared for window in _paired(each, most, rng)]
+    return [windows[number] for number in rng.permutation(len(windows))]
+
+
+def _paired(compared: Compared, most: int, rng: np.random.Generator) -> Iterator[Window]:
+    count = min(most, len(compared.reals), len(compared.made))
+    chosen = [sorted(_drawn(each, count, rng), key=_wanted_side) for each in (compared.reals, compared.made)]
     for pair in zip(*chosen, strict=True):
         side = min(max(map(_wanted_side, pair)), *(min(each.mask.shape) for each in pair))
-        windows += [
-            Window(generated, each.name, side, _cut(each, side))
-            for each, generated in zip(pair, (False, True), strict=True)
-        ]
-    return [windows[number] for number in rng.permutation(len(windows))]
+        for each, generated in zip(pair, (False, True), strict=True):
+            yield Window(generated, each.name, side, _cut(each, side))
 
 
 def draw_sheet(windows: Sequence[Window]) -> Image.Image:
@@ -145,24 +156,32 @@ def score(key: Sequence[bool], answers: Sequence[Any]) -> Score:
     return Score(len(generated - called), len(generated), len(called - generated), len(key) - len(generated))
 
 
-def read_pictures(data: Path, dataset: Path) -> tuple[str, list[Picture], list[Picture]]:
-    """Read the held-out photographs of a dataset's defect, and the dataset's pictures at the photographs' scale.
+def read_pictures(data: Path, dataset: Path) -> list[Compared]:
+    """Read the held-out photographs of a dataset's defect types, and its pictures at the photographs' scale.
 
     Args:
         data: folder of real photographs, as `pairforge evaluate` reads it.
         dataset: dataset, or folder of pairs whose name is the defect's.
 
     Returns:
-        The defect type, the photographs and the generated pictures. Of these, those that are as large as a photograph
-        or a good part have its scale; others are scaled to the photographs' median longer side.
+        What to compare, type by type. Of the generated pictures, those that are as large as a photograph or a good part
+        have its scale; others are scaled to the photographs' median longer side.
 
     Raises:
-        UsageError: either cannot be read, the photographs do not show the defect, or the dataset knows held-out ones.
+        UsageError: either cannot be read, the photographs do not show the defects, or the dataset knows held-out ones.
     """
-    defect, pairs = _read_pairs(dataset)
-    found = read_evaluation_data(data, [defect])
+    pairs = _read_pairs(dataset)
+    found = read_evaluation_data(data, list(pairs))
     if dataset.is_file():
         refuse_held_out([dataset], found)
+    compared = [_read_type(found, defect, made) for defect, made in pairs.items()]
+    empty = [each.defect for each in compared if not each.made]
+    if empty or not compared:
+        raise UsageError(f"{dataset} holds no pairs with a defect{' of type ' if empty else ''}{', '.join(empty)}")
+    return compared
+
+
+def _read_type(found: EvaluationData, defect: str, pairs: Sequence[Candidate]) -> Compared:
     split = found.defects[defect]
     parts = enumerate(split.held_out_parts)
     reals = [Picture(pair.name, str(number), pair.image, pair.mask) for number, part in parts for pair in part]
@@ -174,10 +193,7 @@ def read_pictures(data: Path, dataset: Path) -> tuple[str, list[Picture], list[P
         for pair in pairs
         if pair.mask.any()
     ]
-    made = [each if each.image.shape in known else _scaled(each, longer) for each in made]
-    if not made:
-        raise UsageError(f"{dataset} holds no pairs with a defect")
-    return defect, reals, made
+    return Compared(defect, reals, [each if each.image.shape in known else _scaled(each, longer) for each in made])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -199,27 +215,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if chosen.data is None or chosen.dataset is None:
         parser.error("give a folder of photographs and a dataset, or --answers")
-    defect, reals, made = read_pictures(chosen.data, chosen.dataset)
-    windows = draw_windows(reals, made, chosen.seed)
+    compared = read_pictures(chosen.data, chosen.dataset)
+    windows, defects = draw_windows(compared, chosen.seed), [each.defect for each in compared]
     chosen.out.mkdir(parents=True, exist_ok=True)
     draw_sheet(windows).save(chosen.out / SHEET_FILE, optimize=True)
     listed = [
         {"number": number, "generated": each.generated, "name": each.name, "side": each.side}
         for number, each in enumerate(windows, 1)
     ]
-    facts = {"data": str(chosen.data), "dataset": str(chosen.dataset), "type": defect, "seed": chosen.seed}
+    facts = {"data": str(chosen.data), "dataset": str(chosen.dataset), "types": defects, "seed": chosen.seed}
     key.write_text(to_json({**facts, "windows": listed}, indent=1), encoding="utf-8")
-    sys.stdout.write(f"{len(windows)} windows of {defect}: {chosen.out / SHEET_FILE}; the key is {key}\n")
+    sys.stdout.write(f"{len(windows)} windows of {', '.join(defects)}: {chosen.out / SHEET_FILE}; the key is {key}\n")
 
 
-def _read_pairs(dataset: Path) -> tuple[str, list[Candidate]]:
+def _read_pairs(dataset: Path) -> dict[str, list[Candidate]]:
+    """Read pairs, by defect type."""
     if not dataset.is_dir():
-        ((defect, made),) = read_given_pairs([dataset]).items()
-        return defect, made.pairs
+        return {defect: given.pairs for defect, given in read_given_pairs([dataset]).items()}
     state = dataset / STATE_FILE
     if not state.is_file():
         raise UsageError(f"{dataset} holds no pairs")
-    return dataset.name, list(PairStore(dataset).pairs(json.loads(state.read_text(encoding="utf-8"))["accepted"]))
+    return {dataset.name: list(PairStore(dataset).pairs(json.loads(state.read_text(encoding="utf-8"))["accepted"]))}
 
 
 def _scaled(picture: Picture, longer: float) -> Picture:
