@@ -13,13 +13,13 @@ from typing import Any
 
 from model.cli.checks import Problems, check_writable, choose_device, open_base
 from model.cli.output import PREPARED, Output, duration
-from model.evaluation.data import EvaluationData, leave_out, read_evaluation_data
+from model.evaluation.data import EvaluationData, read_evaluation_data
 from model.evaluation.given import on_budget, read_given_pairs, refuse_held_out
 from model.evaluation.presets import check_preset
 from model.evaluation.profiles import profile_named
 from model.evaluation.published import load_published
 from model.evaluation.report import write_report
-from model.evaluation.rows import REAL, SOURCES, Source, parse_rows
+from model.evaluation.rows import REAL, SOURCES, Source, parse_rows, without_verdict
 from model.evaluation.run import PICTURES_FOLDER, EvaluationRequest, evaluate
 from model.evaluation.sources import MadePairs
 from model.masks.networks import load_mask_networks
@@ -136,7 +136,7 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
 
 
 def _read(command: EvaluateCommand) -> EvaluationData:
-    return leave_out(read_evaluation_data(command.data, _split(command.types)), _split(command.without))
+    return read_evaluation_data(command.data, _split(command.types), without=_split(command.without))
 
 
 def _check_numbers(command: EvaluateCommand) -> None:
@@ -176,7 +176,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 def _said(result: dict[str, Any]) -> str:
     verdict = result["verdict"]
-    said = verdict["sentence"] if verdict else f"No verdict: it needs the rows {REAL} and {REAL}+ a source."
+    said = verdict["sentence"] if verdict else without_verdict(result["profile"]["rows"])
     limits = [verdict["note"]] if verdict and "note" in verdict else []
     return "\n".join([said, *(f"note:    {note}" for note in [*limits, *result["notes"]])])
 

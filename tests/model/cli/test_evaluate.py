@@ -148,7 +148,7 @@ def test_photographs_are_left_out_as_wanted(photographs: Path, tiny_base: Path, 
     )
     code, said, _ = call(photographs, "--out", tmp_path / "report", *options)
     assert code == 0
-    assert "No verdict: it needs the rows real and real+" in said
+    assert "No verdict: it also needs real+copy-paste. The same command with --rows real,real+copy-paste" in said
     found = read(tmp_path / "report")["data"]
     assert found["types"] == {"blot": {"train": 2, "test": 2}}
     assert found["normals"] == {"train": 2, "test": 2}

@@ -177,8 +177,11 @@ def test_without_splits_an_example_is_given(ours: Path) -> None:
 def test_one_picture_under_two_names_may_not_train_and_test(ours: Path) -> None:
     images = ours / "normal" / "image"
     shutil.copy(images / "n0.png", images / "n2.png")
-    with pytest.raises(UsageError, match="n0 in train and normal photographs n2 in test are the same picture"):
+    said = "n0 in train and normal photographs n2 in test are the same picture: keep one, .* --without test/normal/n2"
+    with pytest.raises(UsageError, match=said):
         read_evaluation_data(ours)
+    data = read_evaluation_data(ours, without=["test/normal/n2"])
+    assert "n2" not in names(data)["normal"][1]
 
 
 def test_normal_photographs_may_lack(ours: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from model.diffusion.base import Base
 from model.evaluation.run import SAME_PAIRS
+from model.runtime.progress import Progress
 from service.core import object_keys
 from service.core.connections import connect
 from service.core.messaging import Dispatcher
@@ -39,7 +40,7 @@ from tests.worker.stored import (
     train_typed_by_library,
 )
 from tests.worker.test_cancel import WITHIN, cancelled_in
-from worker.generation.evaluation import TOGETHER
+from worker.generation.evaluation import TOGETHER, _shares
 from worker.generation.run import run_generation
 from worker.training.run import run_training
 
@@ -185,6 +186,12 @@ def work(settings: Settings, job: str) -> None:
     redis = connect(settings)
     service = Service(settings, RecordStore(redis, settings), ObjectStore(settings), Dispatcher(settings, redis))
     run_generation(job, service.context(profiles=TINY_PROFILES))
+
+
+def test_the_time_left_counts_down_within_a_row() -> None:
+    """A row is two detectors; what is measured beside their training takes little."""
+    reports = [Progress("detector", done, 4, "steps") for done in (2, 4)]
+    assert list(_shares([*reports, Progress("test", 1, 1, "photographs"), *reports], 2)) == [0.25, 0.5, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.timeout(600)
