@@ -326,6 +326,8 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
         typer.Option("--lpips-net", "--alexnet", metavar="FILE", help="torchvision's AlexNet or VGG-16, for --lpips."),
     ] = None,
     object_name: Annotated[str, typer.Option("--object", help="What the images show.")] = "product",
+    brightness: Brightness = None,
+    mask_values: MaskValues = None,
     base: Base = "mini",
     device: Device = "auto",
     force: Force = False,
@@ -353,6 +355,8 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
             inception=inception,
             lpips=lpips,
             lpips_net=lpips_net,
+            brightness=brightness,
+            mask_values=mask_values,
             device=device,
             force=force,
         )

@@ -26,6 +26,7 @@ from model.masks.networks import load_mask_networks
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 from service.core.strict_json import to_json
+from service.core.uploads.reading import chosen_reading
 
 GIVEN = "pairs"
 """Name of the source of pairs that were given."""
@@ -55,6 +56,8 @@ class EvaluateCommand:
     inception: Path | None = None
     lpips: Path | None = None
     lpips_net: Path | None = None
+    brightness: str | None = None
+    mask_values: str | None = None
     device: str = "auto"
     force: bool = False
 
@@ -136,7 +139,8 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
 
 
 def _read(command: EvaluateCommand) -> EvaluationData:
-    return read_evaluation_data(command.data, _split(command.types), without=_split(command.without))
+    reading = chosen_reading(command.brightness, command.mask_values)
+    return read_evaluation_data(command.data, _split(command.types), reading, _split(command.without))
 
 
 def _check_numbers(command: EvaluateCommand) -> None:

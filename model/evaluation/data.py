@@ -281,7 +281,7 @@ def _read_defect(kind: str, files: DefectFiles, reading: Reading, notes: list[st
         pairs = {pair.name: Pair(pair.name, pair.image, pair.mask) for pair in found.pairs}
         sides.append([pairs[name] for name in names])
     if problems:
-        raise UsageError(problems)
+        raise UsageError(list(dict.fromkeys(problems)))
     return DefectSplit(sides[0], sides[1], files.division.groups or [])
 
 

@@ -66,6 +66,11 @@ def description(service: Service, job: str) -> dict[str, Any]:
         return dict(json.loads(file.read("dataset.json")))
 
 
+def readme(service: Service, job: str) -> str:
+    with ZipFile(BytesIO(service.dataset(job))) as file:
+        return file.read("README.md").decode()
+
+
 def succeeded(service: Service, job: str) -> Record:
     record = service.record(job)
     assert record.state is State.SUCCEEDED, record.error
@@ -91,6 +96,7 @@ def test_the_verdict_is_in_record_and_dataset(service: Service, measurable: str)
     means = [row["mean"]["pixel_ap"] for row in told["rows"]]
     assert found["change"] == pytest.approx(means[1] - means[0])
     assert "seconds" not in json.dumps(told)
+    assert f"{found['sentence']} Note: {SAME_PAIRS}. The numbers are under" in readme(service, job)
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +274,7 @@ def test_a_cpu_does_not_measure_for_days(service: Service, measurable: str) -> N
     told = description(service, job)
     assert told["evaluation"] == {"profile": "paper", "seeds": [0], "verdict": found}
     assert told["num_pairs"] == NUM_PAIRS
+    assert f"not measured: {reason}." in readme(service, job)
 
 
 def test_even_a_mistake_of_ours_leaves_the_dataset(service: Service, measurable: str) -> None:
