@@ -318,6 +318,10 @@ def test_visa_divides_normal_photographs_by_its_own_table(visa: Path) -> None:
     (visa.parent / "split_csv").mkdir()
     (visa.parent / "split_csv" / "1cls.csv").write_text("\n".join(rows))
     assert names(read_evaluation_data(visa))["normal"] == (["0000", "0002", "0004"], ["0001", "0003"])
+    renamed = visa.rename(visa.parent / "candles")
+    data = read_evaluation_data(renamed)
+    assert names(data)["normal"] == (["0000", "0001", "0002", "0003"], ["0004"])
+    assert any("because split_csv/1cls.csv does not list candles" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("place", ["empty", "missing"])
