@@ -285,7 +285,7 @@ def demo(  # noqa: PLR0913 - every option is a parameter
 def evaluate(  # noqa: PLR0913 - every option is a parameter
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="Folder of real photographs with a split by part; MVTec AD or VisA."),
+        typer.Argument(metavar="DATA", help="Photographs with splits.json, or one category of MVTec AD or VisA."),
     ],
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for report, result and unfinished work.")],

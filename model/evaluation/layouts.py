@@ -338,7 +338,7 @@ def _first_third(images: dict[str, Source]) -> Division:
 def _refuse(folder: Path, defects: dict[str, DefectFiles], problems: Sequence[FileProblem]) -> None:
     wrong = [problem.brief for problem in problems]
     wrong += [
-        f"{sentence} (a third of {len(files.images)})"
+        f"{sentence} (a third of {len(files.images)}): add photographs, or leave the type out with --types"
         for name, files in defects.items()
         for sentence in _too_few(name, files.division)
     ]
