@@ -38,7 +38,7 @@ class Inspection(TypedDict):
 
     files: dict[str, dict[str, str]]
     defects: NotRequired[dict[str, dict[str, dict[str, str]]]]
-    limits: dict[str, int]
+    limits: dict[str, Any]
     max_held_out: int
     brightness: NotRequired[str | None]
     mask_values: NotRequired[str | None]
