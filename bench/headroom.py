@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from model.diffusion.base import load_base
-from model.evaluation.data import EvaluationData, leave_out, read_evaluation_data
+from model.evaluation.data import EvaluationData, read_evaluation_data
 from model.evaluation.layouts import SPLITS
 from model.evaluation.profiles import PROFILES
 from model.evaluation.run import VERDICT_METRIC, EvaluationRequest, evaluate
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         splits = {"few": options.data, "all": _with_all(options.data, options.out / "all")}
         for name, folder in splits.items():
-            data = leave_out(read_evaluation_data(folder), options.without)
+            data = read_evaluation_data(folder, without=options.without)
             for steps in options.steps:
                 row = _measured(data, steps, options.seeds, options.out / f"{name}-{steps}")
                 pairs = sum(len(split.train) for split in data.defects.values())

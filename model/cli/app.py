@@ -285,7 +285,7 @@ def demo(  # noqa: PLR0913 - every option is a parameter
 def evaluate(  # noqa: PLR0913 - every option is a parameter
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="Folder of real photographs with a split by part; MVTec AD or VisA."),
+        typer.Argument(metavar="DATA", help="Photographs with splits.json, or one category of MVTec AD or VisA."),
     ],
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for report, result and unfinished work.")],
@@ -326,6 +326,8 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
         typer.Option("--lpips-net", "--alexnet", metavar="FILE", help="torchvision's AlexNet or VGG-16, for --lpips."),
     ] = None,
     object_name: Annotated[str, typer.Option("--object", help="What the images show.")] = "product",
+    brightness: Brightness = None,
+    mask_values: MaskValues = None,
     base: Base = "mini",
     device: Device = "auto",
     force: Force = False,
@@ -353,6 +355,8 @@ def evaluate(  # noqa: PLR0913 - every option is a parameter
             inception=inception,
             lpips=lpips,
             lpips_net=lpips_net,
+            brightness=brightness,
+            mask_values=mask_values,
             device=device,
             force=force,
         )

@@ -13,19 +13,20 @@ from typing import Any
 
 from model.cli.checks import Problems, check_writable, choose_device, open_base
 from model.cli.output import PREPARED, Output, duration
-from model.evaluation.data import EvaluationData, leave_out, read_evaluation_data
+from model.evaluation.data import EvaluationData, read_evaluation_data
 from model.evaluation.given import on_budget, read_given_pairs, refuse_held_out
 from model.evaluation.presets import check_preset
 from model.evaluation.profiles import profile_named
 from model.evaluation.published import load_published
 from model.evaluation.report import write_report
-from model.evaluation.rows import REAL, SOURCES, Source, parse_rows
+from model.evaluation.rows import REAL, SOURCES, Source, parse_rows, without_verdict
 from model.evaluation.run import PICTURES_FOLDER, EvaluationRequest, evaluate
 from model.evaluation.sources import MadePairs
 from model.masks.networks import load_mask_networks
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError
 from service.core.strict_json import to_json
+from service.core.uploads.reading import chosen_reading
 
 GIVEN = "pairs"
 """Name of the source of pairs that were given."""
@@ -55,6 +56,8 @@ class EvaluateCommand:
     inception: Path | None = None
     lpips: Path | None = None
     lpips_net: Path | None = None
+    brightness: str | None = None
+    mask_values: str | None = None
     device: str = "auto"
     force: bool = False
 
@@ -136,7 +139,8 @@ def _prepare(command: EvaluateCommand, output: Output) -> EvaluationRequest:
 
 
 def _read(command: EvaluateCommand) -> EvaluationData:
-    return leave_out(read_evaluation_data(command.data, _split(command.types)), _split(command.without))
+    reading = chosen_reading(command.brightness, command.mask_values)
+    return read_evaluation_data(command.data, _split(command.types), reading, _split(command.without))
 
 
 def _check_numbers(command: EvaluateCommand) -> None:
@@ -176,7 +180,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 def _said(result: dict[str, Any]) -> str:
     verdict = result["verdict"]
-    said = verdict["sentence"] if verdict else f"No verdict: it needs the rows {REAL} and {REAL}+ a source."
+    said = verdict["sentence"] if verdict else without_verdict(result["profile"]["rows"])
     limits = [verdict["note"]] if verdict and "note" in verdict else []
     return "\n".join([said, *(f"note:    {note}" for note in [*limits, *result["notes"]])])
 

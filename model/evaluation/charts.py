@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-MARGIN, PLOT, ROW, AXIS = 20, 380, 40, 30
+MARGIN, PLOT, ROW, AXIS = 26, 380, 40, 30
 """Widths of margin and plot, heights of a line, whose title is above it, and of the axis."""
 
 SQUARE, EDGE = 120, 6

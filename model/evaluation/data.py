@@ -87,13 +87,16 @@ class EvaluationData:
     same_parts: list[str] = field(default_factory=list)
 
 
-def read_evaluation_data(folder: Path, types: Sequence[str] = (), reading: Reading | None = None) -> EvaluationData:
+def read_evaluation_data(
+    folder: Path, types: Sequence[str] = (), reading: Reading | None = None, without: Sequence[str] = ()
+) -> EvaluationData:
     """Read a folder of real photographs that is split by physical part.
 
     Args:
         folder: ours with a `splits.json`, a category of MVTec AD, or a category of VisA.
         types: the defect types to read; all of them if empty.
         reading: the user's choices for files that can be understood in several ways.
+        without: photographs to leave out, see `leave_out`.
 
     Raises:
         UsageError: the folder has none of the layouts, files cannot be read, or a photograph trains and tests; lists
@@ -116,7 +119,9 @@ def read_evaluation_data(folder: Path, types: Sequence[str] = (), reading: Readi
             problems += [f"normal photographs: {problem}" for problem in error.problems]
     if problems:
         raise UsageError(problems, f"{folder} cannot be evaluated")
-    return assemble_data(folder.resolve().name, found.layout, defects, normals, notes)
+    data = leave_out(_assembled(folder.resolve().name, found.layout, defects, normals, notes), without)
+    _refuse_leaks(data, "keep one, for example with --without {other}")
+    return data
 
 
 def assemble_data(
@@ -135,12 +140,23 @@ def assemble_data(
     Raises:
         UsageError: a photograph trains and tests; lists all that do.
     """
+    data = _assembled(name, layout, defects, normals, notes)
+    _refuse_leaks(data, "keep one")
+    return data
+
+
+def _assembled(
+    name: str,
+    layout: str,
+    defects: dict[str, DefectSplit],
+    normals: Sequence[list[NormalImage]],
+    notes: Sequence[str],
+) -> EvaluationData:
     notes = list(notes)
     for side, pictures in zip(("train", "test"), normals, strict=True):
         if not pictures:
             notes.append(f"there are no normal photographs to {side} on")
     sides = [_described(defects, normals, side) for side in (0, 1)]
-    _refuse_leaks(name, *sides)
     same = note_same_parts(*(_named(defects, normals, side) for side in (0, 1)))
     notes += same
     groups = {kind: split.groups for kind, split in defects.items()}
@@ -265,7 +281,7 @@ def _read_defect(kind: str, files: DefectFiles, reading: Reading, notes: list[st
         pairs = {pair.name: Pair(pair.name, pair.image, pair.mask) for pair in found.pairs}
         sides.append([pairs[name] for name in names])
     if problems:
-        raise UsageError(problems)
+        raise UsageError(list(dict.fromkeys(problems)))
     return DefectSplit(sides[0], sides[1], files.division.groups or [])
 
 
@@ -311,14 +327,21 @@ def _named(
     return [(name, pair.image) for name, pair in pairs] + healthy
 
 
-def _refuse_leaks(name: str, train: Described, test: Described) -> None:
-    """Refuse a photograph that trains and tests, whatever its names are and whichever types it stands under."""
+def _refuse_leaks(data: EvaluationData, advice: str) -> None:
+    """Refuse a photograph that trains and tests, whatever its names are and whichever types it stands under.
+
+    Args:
+        advice: what would be right, with `{other}` for the photograph that tests.
+    """
+    normals = data.normals_train, data.normals_test
+    train, test = (_described(data.defects, normals, side) for side in (0, 1))
     trained = {item["image_sha256"]: f"{kind} {item['name']}" for kind, items in train.items() for item in items}
     leaks = [
-        f"{trained[item['image_sha256']]} in train and {kind} {item['name']} in test are the same picture: keep one"
+        f"{trained[item['image_sha256']]} in train and {kind} {item['name']} in test are the same picture: "
+        + advice.format(other=f"test/{kind if kind in data.defects else 'normal'}/{stem(str(item['name']))}")
         for kind, items in test.items()
         for item in items
         if item["image_sha256"] in trained
     ]
     if leaks:
-        raise UsageError(leaks, f"{name} cannot be evaluated")
+        raise UsageError(leaks, f"{data.name} cannot be evaluated")

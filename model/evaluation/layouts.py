@@ -296,14 +296,15 @@ def _visa(folder: Path, types: Sequence[str]) -> FoundFiles:
     defects = {"anomaly": DefectFiles(images, masks, _first_third(images), class_masks=True)}
     _refuse(folder, defects, problems)
     pictures = _pictures(normal, notes, problems)
-    table = folder.parent / "split_csv" / "1cls.csv"
-    if table.is_file():
-        tested = _visa_test(table, folder.resolve().name)
+    table, category = folder.parent / "split_csv" / "1cls.csv", folder.resolve().name
+    tested = _visa_test(table, category) if table.is_file() else set()
+    if tested:
         how = f"by {table.name}"
     else:
         names = list(pictures)
         tested = set(names[round(VISA_NORMALS * len(names)) :])
-        how = f"the first {VISA_NORMALS:.0%} by name train, because split_csv/1cls.csv is not beside the category"
+        missing = f"does not list {category}" if table.is_file() else "is not beside the category"
+        how = f"the first {VISA_NORMALS:.0%} by name train, because split_csv/1cls.csv {missing}"
     normals = NormalFiles(
         {name: source for name, source in pictures.items() if name not in tested},
         {name: source for name, source in pictures.items() if name in tested},
@@ -337,7 +338,7 @@ def _first_third(images: dict[str, Source]) -> Division:
 def _refuse(folder: Path, defects: dict[str, DefectFiles], problems: Sequence[FileProblem]) -> None:
     wrong = [problem.brief for problem in problems]
     wrong += [
-        f"{sentence} (a third of {len(files.images)})"
+        f"{sentence} (a third of {len(files.images)}): add photographs, or leave the type out with --types"
         for name, files in defects.items()
         for sentence in _too_few(name, files.division)
     ]

@@ -34,9 +34,8 @@ def note_same_parts(train: _Named, test: _Named) -> list[str]:
         return []
     shown = ", ".join(f"{one} and {other} ({alike:.2f})" for one, other, alike in found[:SHOWN])
     more = f" and {len(found) - SHOWN} more pairs" if len(found) > SHOWN else ""
-    return [
-        f"these look like one part that trains and tests: {shown}{more}; look at them, and if so, move them to one side"
-    ]
+    what = "look at them, and if so, move them to one side or leave one out"
+    return [f"these look like one part that trains and tests: {shown}{more}; {what}"]
 
 
 def same_parts(train: _Named, test: _Named) -> list[tuple[str, str, float]]:

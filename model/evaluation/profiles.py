@@ -129,5 +129,6 @@ def profile_named(name: str) -> Profile:
         UsageError: there is none of this name.
     """
     if name not in PROFILES:
-        raise UsageError(f"profile is {name!r}; it must be {', '.join(PROFILES)}")
+        *others, last = PROFILES
+        raise UsageError(f"profile is {name!r}; it must be {', '.join(others)} or {last}")
     return PROFILES[name]

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from model.evaluation.charts import Curve, curve_chart, dot_chart
+from model.evaluation.rows import without_verdict
 from service.core.atomic_write import write_text
 
 METRICS = {
@@ -54,7 +55,7 @@ def write_report(result: Mapping[str, Any], pictures: Path, target: Path) -> Non
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "number": _number, "duration": _duration}
+    environment.filters |= {"percent": _percent, "number": _number, "duration": _duration, "setting": _setting}
     rows = [dict(row) for row in result.get("rows") or []]
     measured = [row for row in rows if row.get("seeds")]
     shown = [_embedded(entry, pictures, rows) for entry in result.get("pictures") or []]
@@ -63,6 +64,7 @@ def write_report(result: Mapping[str, Any], pictures: Path, target: Path) -> Non
         rows=rows,
         metrics=_measured_metrics(measured),
         main=METRICS[MAIN],
+        no_verdict=without_verdict((result.get("profile") or {}).get("rows") or [str(row.get("row")) for row in rows]),
         changes={row.get("row"): _change(row, measured) for row in measured},
         types=_by_type(measured),
         dots=_dots(measured),
@@ -211,6 +213,17 @@ def _percent(mean: float | Undefined | None, sd: float | Undefined | None = None
         return NOTHING
     text = f"{100 * mean:+.1f}".replace("-", "−") if signed else f"{100 * mean:.1f}"
     return f"{text} ± {100 * sd:.1f}" if isinstance(sd, (int, float)) else text
+
+
+def _setting(value: Any) -> str:
+    """Show a number, text, list or group of the profile."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_setting(one)}" for name, one in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " ".join(map(str, value))
+    return "by method and base" if value is None else str(value)
 
 
 def _number(value: float | Undefined | None, digits: int = 3) -> str:

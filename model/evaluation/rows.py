@@ -12,6 +12,9 @@ from service.core.strict_json import to_json
 
 REAL = "real"
 
+CHEAPEST = "copy-paste"
+"""Source that takes seconds."""
+
 REAL_AND = "real pairs + "
 """How the title of a row with real and generated pairs begins."""
 
@@ -124,3 +127,16 @@ def _parse(name: str) -> Row:
         return Row(name, "", real=True)
     source = name.removeprefix(f"{REAL}+")
     return Row(name, source, real=source != name)
+
+
+def without_verdict(names: Sequence[str]) -> str:
+    """Say why rows allow no verdict, and which to add."""
+    added = [name for name in names if name.startswith(f"{REAL}+")]
+    alone = [name for name in names if name != REAL and name not in added]
+    missing = [*([REAL] if REAL not in names else []), *([] if added else [f"{REAL}+{(alone or [CHEAPEST])[-1]}"])]
+    if not missing:
+        return "No verdict: the rows that it compares were not measured with the same seed."
+    return (
+        f"No verdict: it also needs {' and '.join(missing)}. The same command with --rows "
+        f"{','.join([*names, *missing])} goes on from here."
+    )

@@ -125,13 +125,16 @@ def evaluate(
     """
     _begin(request, work, force=force)
     rows, seeds = request.rows, request.profile.seeds
-    meter = Meter("rows", len(rows) * len(seeds), "rows")
-    yield meter.report(0)
+    done = sum(request.trial(seed, work).is_measured(row) for seed in seeds for row in rows)
+    meter = Meter("rows", len(rows) * len(seeds), "rows", resumed=done)
+    yield meter.report(done)
     for turn, seed in enumerate(seeds):
         trial = request.trial(seed, work)
-        for number, row in enumerate(rows, turn * len(rows) + 1):
-            yield from trial.run(row)
-            yield meter.report(number, note=f"{row.name}, seed {seed}")
+        for row in rows:
+            if not trial.is_measured(row):
+                yield from trial.run(row)
+                done += 1
+                yield meter.report(done, note=f"{row.name}, seed {seed}")
         if turn == 0:
             yield from _draw_pictures(trial, rows, work)
         yield assemble(request, work)

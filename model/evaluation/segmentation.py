@@ -40,6 +40,9 @@ learn little else."""
 FOCAL_WEIGHT = 20.0
 """Of the focal loss beside the Dice loss: both are then of one size at the start."""
 
+TRAINING = "detector"
+"""Name of a detector's training in progress."""
+
 SCORE_FILTER = 21
 """Side of the mean filter whose greatest value is an image's score, pixels (DRAEM, and the papers after it)."""
 
@@ -148,7 +151,7 @@ def train_detector(
     optimizer = torch.optim.Adam(net.parameters(), lr=profile.lr, fused=True)
     milestones = [round(profile.steps * share) for share in (0.8, 0.9)]
     rate = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.2)
-    meter = Meter("detector", profile.steps, "steps")
+    meter = Meter(TRAINING, profile.steps, "steps")
     net.train()
     for step in range(profile.steps):
         pixels, target = _batch(defective, good, profile, np.random.default_rng([seed, step]))

@@ -60,7 +60,7 @@ class Trial:
         A source that cannot be used is noted with the reason, and tried again the next time.
         """
         path = self.path(row)
-        if self._is_measured(row):
+        if self.is_measured(row):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         numbers: dict[str, Any] = {"seed": self.studio.seed, "made_of": self.made_of(row), "command": self.command}
@@ -90,7 +90,7 @@ class Trial:
 
     def is_foreign(self, row: Row) -> bool:
         """Return whether there are numbers of a row that are of other pairs."""
-        return self._is_measured(row) and self.numbers(row).get("made_of") != self.made_of(row)
+        return self.is_measured(row) and self.numbers(row).get("made_of") != self.made_of(row)
 
     def forget(self, row: Row) -> None:
         """Delete a row's numbers, and the pairs and adapters that were made for it."""
@@ -107,7 +107,8 @@ class Trial:
         known: list[int] | None = self.numbers(row).get("fidelity", {}).get(defect, {}).get("nearest_index")
         return nearest_reals(self.data.defects[defect].train, made.pairs) if known is None else known
 
-    def _is_measured(self, row: Row) -> bool:
+    def is_measured(self, row: Row) -> bool:
+        """Return whether there are numbers of a row."""
         return self.path(row).is_file() and "metrics" in self.numbers(row)
 
     def made(self, name: str) -> Generator[Progress, None, PairsByType]:

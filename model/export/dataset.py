@@ -155,8 +155,16 @@ def write_dataset(
         archive.add("dataset.json", text.encode())
         kind = f"{label(provenance.object_name, 'object')}: {label(provenance.defect_name, 'defect')}"
         method = str((provenance.adapter_card or {}).get("method", DEFAULT_METHOD))
-        reviewed, partial = provenance.selection is not None, provenance.partial
-        readme = dataset_readme(kind, method, len(records), len(healthy), formats, reviewed=reviewed, partial=partial)
+        readme = dataset_readme(
+            kind,
+            method,
+            len(records),
+            len(healthy),
+            formats,
+            reviewed=provenance.selection is not None,
+            partial=provenance.partial,
+            verdict=provenance.evaluation["verdict"] if provenance.evaluation is not None else None,
+        )
         archive.add("README.md", readme.encode())
         archive.add("preview.png", encode_png(sheet.render()))
     return summarise(path, json.loads(text), records)

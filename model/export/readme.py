@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 FILES = """\
 | Path | Content |
@@ -108,6 +109,7 @@ def dataset_readme(
     *,
     reviewed: bool = False,
     partial: str | None = None,
+    verdict: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the README as Markdown.
 
@@ -115,12 +117,14 @@ def dataset_readme(
         kind: names the object and the defect on one line.
         reviewed: whether a person has approved every pair.
         partial: why there are fewer pairs than were asked for; None if there are as many.
+        verdict: of an evaluation on held-out photographs; None where there was none.
     """
     origin = ORIGINS[method].replace(BY_RULES_ALONE, "") + REVIEWED if reviewed else ORIGINS[method]
     title = kind.replace("`", "'")
     parts = [
         f"# `{title}`, {num_pairs} generated image–mask pair{'' if num_pairs == 1 else 's'}\n",
         *([f"This dataset is smaller than requested: {partial}.\n"] if partial is not None else []),
+        *([_worth(verdict)] if verdict is not None else []),
         FILES,
         *([NORMALS] if num_normals else []),
         f"## Reading it\n\n{LOADING}",
@@ -128,3 +132,11 @@ def dataset_readme(
         f"## Where it comes from\n\n{origin}{PROVENANCE}",
     ]
     return "\n".join(parts)
+
+
+def _worth(verdict: Mapping[str, Any]) -> str:
+    """Say what a detector gained from the pairs."""
+    if verdict["status"] != "measured":
+        return f"What the pairs are worth was not measured: {verdict['detail']}.\n"
+    limits = f" Note: {verdict['note']}." if "note" in verdict else ""
+    return f"{verdict['sentence']}{limits} The numbers are under `evaluation` in `dataset.json`.\n"

@@ -41,9 +41,9 @@ class Meter:
     resumed: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def report(self, completed: int, *, loss: float | None = None, note: str = "") -> Progress:
-        """Progress after `completed` units."""
+    def report(self, completed: int, *, share: float = 0.0, loss: float | None = None, note: str = "") -> Progress:
+        """Progress after `completed` units, and of the next one this share (0–1), for which only the time is told."""
         elapsed = time.monotonic() - self.started
-        rate = (completed - self.resumed) / elapsed if elapsed > 0 else 0.0
-        eta = (self.total - completed) / rate if rate > 0 else None
+        rate = (completed + share - self.resumed) / elapsed if elapsed > 0 else 0.0
+        eta = (self.total - completed - share) / rate if rate > 0 else None
         return Progress(self.stage, completed, self.total, self.unit, rate, eta, loss, note)

@@ -38,7 +38,7 @@ class Inspection(TypedDict):
 
     files: dict[str, dict[str, str]]
     defects: NotRequired[dict[str, dict[str, dict[str, str]]]]
-    limits: dict[str, int]
+    limits: dict[str, Any]
     max_held_out: int
     brightness: NotRequired[str | None]
     mask_values: NotRequired[str | None]
@@ -95,7 +95,7 @@ def inspect(inspection: Inspection) -> dict[str, Any]:
         )
     inspected.read_normals(Upload.NORMALS, files[Upload.NORMALS], limits, reading)
     if any(pairs[kind] for pairs in (files, *typed.values()) for kind in HELD_OUT.values() if kind in pairs):
-        fewer = replace(limits, min_pairs=1, max_pairs=inspection["max_held_out"])
+        fewer = replace(limits, min_pairs=1, max_pairs=inspection["max_held_out"], recommended=None)
         image, mask, normal = (HELD_OUT[kind] for kind in TRAINING_UPLOADS)
         for name, pairs in _by_type(files, typed, image, mask).items():
             inspected.read_pairs((image, pairs[image]), (mask, pairs[mask]), fewer, reading, name)

@@ -111,7 +111,7 @@ async def create_job(
     if wanted.evaluation is not None and "held_out" not in adapter.request:
         detail = (
             f"adapter {adapter.id} has no held-out pairs to evaluate on: upload held_out_images[] and "
-            "held_out_masks[] when you create an adapter, or leave evaluation out"
+            "held_out_masks[] (--held-out-images, --held-out-masks) when you create an adapter, or leave evaluation out"
         )
         raise Problem("invalid_request", detail, errors=[{"pointer": "/evaluation", "detail": detail}])
     method = adapter.request.get("method", DEFAULT_METHOD)

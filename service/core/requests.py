@@ -81,7 +81,8 @@ class _Request(BaseModel):
     @classmethod
     def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse true and false where a number is due, which Python would take for 1 and 0."""
-        if isinstance(value, bool) and not _takes_bool(cls.model_fields[str(info.field_name)].annotation):
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if isinstance(value, bool) and _is_number(kinds) and bool not in kinds:
             raise PydanticCustomError("bool", f"it is {str(value).lower()}, which is no number")
         return value
 
@@ -92,7 +93,8 @@ class _Json(_Request):
     @field_validator("*", mode="before")
     @classmethod
     def _no_text(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, str) and not _takes_text(cls.model_fields[str(info.field_name)].annotation):
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if isinstance(value, str) and _is_number(kinds) and not _takes_text(kinds):
             raise PydanticCustomError("text", "it is text; send it without quotes")
         return value
 
@@ -107,12 +109,12 @@ def _kinds(annotation: Any) -> set[Any]:
     return {annotation}
 
 
-def _takes_bool(annotation: Any) -> bool:
-    return bool in _kinds(annotation)
+def _is_number(kinds: set[Any]) -> bool:
+    """Return whether true or false, or text, would pass for a number here; pydantic refuses them elsewhere."""
+    return not kinds.isdisjoint({int, float, bool})
 
 
-def _takes_text(annotation: Any) -> bool:
-    kinds = _kinds(annotation)
+def _takes_text(kinds: set[Any]) -> bool:
     return any(get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, str)) for kind in kinds)
 
 
@@ -296,6 +298,14 @@ class JobRequest(_Json):
             message = "they are {sum} pairs together, and num_pairs is {pairs}: leave num_pairs out"
             raise PydanticCustomError("other_sum", message, {"sum": sum(defects.values()), "pairs": pairs})
         return defects
+
+    @field_validator("evaluation", mode="before")
+    @classmethod
+    def _profile_in_object(cls, asked: Any) -> Any:
+        if isinstance(asked, str | bool):
+            message = 'it must be an object such as {"profile": "quick", "seeds": 3}'
+            raise PydanticCustomError("evaluation", message)
+        return asked
 
     @field_validator("placements", "allowed", "forbidden")
     @classmethod

@@ -32,6 +32,7 @@ export function optionHelp({ name, help }, kind = "") {
 
 export const methodHelp = ({ name, help }) => DESCRIBED[chosen]?.methods[name] ?? help;
 
+export const percent = (share) => (100 * share).toLocaleString(chosen, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 export const number = (value) => Number(value).toLocaleString(chosen, { maximumSignificantDigits: 3 });
 
 export function size(bytes) {

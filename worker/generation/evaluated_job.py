@@ -24,7 +24,15 @@ from worker.attempt.lease import Lease, StopError
 from worker.attempt.model_cache import Loaded
 from worker.attempt.progress import Reporter
 from worker.attempt.retry import retry
-from worker.generation.evaluation import STAGE, MeasuredRow, evaluate_pairs, not_measured, prepare_evaluation, rows_of
+from worker.generation.evaluation import (
+    ROWS,
+    STAGE,
+    MeasuredRow,
+    evaluate_pairs,
+    not_measured,
+    prepare_evaluation,
+    rows_of,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -75,12 +83,12 @@ class EvaluatedJob:
         starts = record.strikes + record.deaths if record is not None else 0
         if starts >= self._context.settings.max_attempts:
             raise UsageError(f"left out, because the last {starts} starts of this job ended without progress")
-        self._report.report(Progress(STAGE, 0, 2 * len(self._profile.seeds), "rows"))
+        before = record.checkpoint.get(CHECKPOINT, {}) if record is not None and record.checkpoint is not None else {}
+        self._report.report(Progress(STAGE, len(before), len(ROWS) * len(self._profile.seeds), "rows"))
         training, held_out = read_inputs(objects, self._adapter, check), read_held_out(objects, self._adapter, check)
         evaluation = prepare_evaluation(request, loaded.networks, accepted, training, held_out, self._profile)
-        if record is not None and record.checkpoint is not None:
-            for each in rows_of(evaluation, self._work):
-                self._restore(each, record.checkpoint.get(CHECKPOINT, {}).get(each.name))
+        for each in rows_of(evaluation, self._work):
+            self._restore(each, before.get(each.name))
         return evaluate_pairs(evaluation, self._work, self._on_progress, self._keep)
 
     def _on_progress(self, progress: Progress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from model.evaluation.metrics import require_metrics
 from model.evaluation.profiles import Profile
 from model.evaluation.rows import REAL, Row, Source
 from model.evaluation.run import EvaluationRequest, assemble
-from model.evaluation.segmentation import prepare_example
+from model.evaluation.segmentation import TRAINING, prepare_example
 from model.evaluation.sources import MadePairs
 from model.evaluation.trial import Trial
 from model.generation.filter import Counts
@@ -140,19 +140,31 @@ def evaluate_pairs(
         UsageError: a row cannot be measured.
     """
     rows = rows_of(evaluation, work)
-    meter = Meter(STAGE, len(rows), "rows")
-    progress(meter.report(0))
-    for number, each in enumerate(rows):
+    done = sum(each.path.is_file() for each in rows)
+    meter = Meter(STAGE, len(rows), "rows", resumed=done)
+    progress(meter.report(done))
+    for each in rows:
         is_new = not each.path.is_file()
-        for _ in each.trial.run(each.row):
-            progress(meter.report(number))
+        for share in _shares(each.trial.run(each.row), evaluation.profile.detectors):
+            progress(meter.report(done, share=share))
         numbers = json.loads(each.path.read_text(encoding="utf-8"))
         if "skipped" in numbers:
             raise UsageError(numbers["skipped"])
         if is_new:
             keep(each)
-        progress(meter.report(number + 1))
+            done += 1
+        progress(meter.report(done))
     return _summed(evaluation, assemble(evaluation, work))
+
+
+def _shares(row: Iterable[Progress], detectors: int) -> Iterator[float]:
+    """Yield, at every report of a row, which share of its detectors' training is done."""
+    trained, share = 0, 0.0
+    for report in row:
+        if report.stage == TRAINING:
+            share = (trained + report.completed / report.total) / detectors
+            trained += report.completed == report.total
+        yield share
 
 
 def not_measured(profile: Profile, detail: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from model.adapter_card import read_adapter_card
 from model.method import Adapter, TrainingRequest
 from model.methods import load_adapter, method_named, train_adapter
+from model.runtime.progress import Progress
 from model.runtime.timing import stage
 from service.core import object_keys
 from service.core.object_keys import Kind
@@ -138,6 +139,7 @@ class _Training:
             samples[kept] = object_keys.sample(adapter, kept, self._lease.owner)
             self._put(samples[kept], sheet, "image/png")
         files = [self._upload(folder, path, artifact) for path in sorted(folder.rglob("*")) if path.is_file()]
+        self._report.report(Progress("finish", 1, 1, "parts"))
         result = {
             "card": card,
             "loss": card["loss_curve"],

@@ -59,6 +59,7 @@ class ImageLimits:
 
     Attributes:
         min_pairs, max_pairs: number of pairs of one data set.
+        recommended: number of pairs that is recommended, if any.
         max_file_bytes: size of one file.
         min_side, max_side: width and height of one image in pixels.
         max_pixels: width × height of one image.
@@ -67,6 +68,7 @@ class ImageLimits:
 
     min_pairs: int = 2
     max_pairs: int = 64
+    recommended: str | None = "3 to 10"
     max_file_bytes: int = 20 * 10**6
     min_side: int = 8
     max_side: int = 32_768

@@ -177,7 +177,7 @@ def _decided(mask: MaskLevels, meaning: Meaning, label: str) -> tuple[NDArray[np
     if meaning.chosen is not None:
         reach = 16 if mask.lossy and not mask.coloured else 0
         wanted = (abs(values[:, None] - np.array(sorted(meaning.chosen))) <= reach).any(axis=1)
-        return mask.where(wanted), [f"{_listed(meaning.chosen)} used as defect, as chosen"]
+        return mask.where(wanted), [f"{_listed(meaning.chosen)} used as defect"]
     if len(values) == 1:
         return np.full(mask.codes.shape, low > 0), []
     if mask.soft:

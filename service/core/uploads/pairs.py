@@ -269,10 +269,12 @@ def _unpaired(images: Sequence[NamedSource], masks: Sequence[NamedSource]) -> li
 
 def _miscounted(count: int, limits: ImageLimits) -> list[FileProblem]:
     found = f"{counted(count, 'pair')} of image and mask"
+    better = f", {limits.recommended} are recommended" if limits.recommended else ""
     if count < limits.min_pairs:
-        return [FileProblem.about(f"{found}: at least {limits.min_pairs} are needed, 3 to 10 are recommended")]
+        needed = "is needed" if limits.min_pairs == 1 else "are needed"
+        return [FileProblem.about(f"{found}: at least {limits.min_pairs} {needed}{better}")]
     if count > limits.max_pairs:
-        return [FileProblem.about(f"{found}: at most {limits.max_pairs} are accepted, 3 to 10 are recommended")]
+        return [FileProblem.about(f"{found}: at most {limits.max_pairs} are accepted{better}")]
     return []
 
 

@@ -1,6 +1,6 @@
 // The list of jobs, a new job, and one job.
 import * as api from "../api.js";
-import { number, size, t } from "../texts.js";
+import { percent, size, t } from "../texts.js";
 import { asDefects, spread, sum } from "../types.js";
 import { asJson, ENDED, Failed, Field, goAfter, html, OptionInput, Picture, Progress, Refused, Send, State, useAction, useEffect, useList, useRecommended, useRecord, useState, useUnsent, when } from "../ui.js";
 import { Places, regions } from "./places.js";
@@ -110,21 +110,23 @@ function RejectedPairs({ job }) {
     <ul class="strip told">${pairs.map((pair) => html`<li key=${pair.candidate}><${Picture} path=${`jobs/${job.id}/pairs/${pair.candidate}/outline`} alt=${t("image_of", { n: pair.candidate })} /><small>${pair.reasons.map((reason) => t(`reason_${reason}`)).join(", ")}</small></li>`)}</ul></details>`;
 }
 
+const METRICS = ["pixel_ap", "pixel_f1", "pixel_auroc", "pro", "image_ap", "image_f1", "image_auroc", "accuracy"];
+
 function Verdict({ job }) {
   const [found, setFound] = useState(null);
   const { verdict } = job;
   useEffect(() => { if (verdict?.status === "measured") api.get(`jobs/${job.id}/evaluation`).then(setFound, () => {}); }, [verdict]);
   if (!verdict) return null;
   const rows = found?.rows || [];
-  const metrics = [...new Set(rows.flatMap((row) => Object.keys(row.mean)))];
+  const metrics = METRICS.filter((metric) => rows.some((row) => metric in row.mean));
   const cell = (row, metric) => {
     const [mean, spread] = [row.mean[metric], row.sd?.[metric]];
-    return mean == null ? "–" : `${number(mean)}${spread != null ? ` ± ${number(spread)}` : ""}`;
+    return mean == null ? "–" : `${percent(mean)}${spread != null ? ` ± ${percent(spread)}` : ""}`;
   };
   return html`<section class="verdict"><h2>${t("evaluation")}</h2>
-    ${verdict.status === "measured" ? html`<p class="state ${verdict.helps === true ? "succeeded" : verdict.helps === false ? "failed" : ""}">${t(verdict.helps === true ? "verdict_helps" : verdict.helps === false ? "verdict_hurts" : "verdict_unclear")}</p><p>${verdict.sentence}</p>${verdict.note && html`<p><small>${verdict.note}</small></p>`}` : html`<p>${t("not_evaluated", { detail: verdict.detail })}</p>`}
-    ${rows.length > 0 && html`<div class="scroll"><table><thead><tr><th scope="col">${t("row")}</th>${metrics.map((metric) => html`<th scope="col">${metric.replaceAll("_", " ")}</th>`)}</tr></thead>
-      <tbody>${rows.map((row) => html`<tr key=${row.row}><th scope="row">${row.row}</th>${metrics.map((metric) => html`<td>${cell(row, metric)}</td>`)}</tr>`)}</tbody></table></div>`}</section>`;
+    ${verdict.status === "measured" ? html`<p><span class="state ${verdict.helps === true ? "succeeded" : verdict.helps === false ? "failed" : ""}">${t(verdict.helps === true ? "verdict_helps" : verdict.helps === false ? "verdict_hurts" : "verdict_unclear")}</span></p><p>${verdict.sentence}</p>${verdict.note && html`<p><small>${verdict.note}</small></p>`}` : html`<p>${t("not_evaluated", { detail: verdict.detail })}</p>`}
+    ${rows.length > 0 && html`<div class="scroll"><table><caption><small>${t("table_in_percent", { n: found.seeds.length })}</small></caption><thead><tr><th scope="col">${t("row")}</th>${metrics.map((metric) => html`<th scope="col">${t(`metric_${metric}`)}</th>`)}</tr></thead>
+      <tbody>${rows.map((row) => html`<tr key=${row.row}><th scope="row">${t(row.row === "real" ? "row_real" : "row_both")}</th>${metrics.map((metric) => html`<td>${cell(row, metric)}</td>`)}</tr>`)}</tbody></table></div>`}</section>`;
 }
 
 export function JobView({ id }) {

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from model.cli.app import app
@@ -17,7 +19,7 @@ from model.evaluation.run import SAME_PAIRS
 from model.export.dataset import Provenance, write_dataset
 from model.types import Candidate
 from tests.support.tiny_data import drawn_pair
-from tests.support.tiny_evaluation import TINY, write_photographs
+from tests.support.tiny_evaluation import TINY, save, write_photographs
 
 
 def call(*arguments: str | Path) -> tuple[int, str, str]:
@@ -148,11 +150,25 @@ def test_photographs_are_left_out_as_wanted(photographs: Path, tiny_base: Path, 
     )
     code, said, _ = call(photographs, "--out", tmp_path / "report", *options)
     assert code == 0
-    assert "No verdict: it needs the rows real and real+" in said
+    assert "No verdict: it also needs real+copy-paste. The same command with --rows real,real+copy-paste" in said
     found = read(tmp_path / "report")["data"]
     assert found["types"] == {"blot": {"train": 2, "test": 2}}
     assert found["normals"] == {"train": 2, "test": 2}
     assert "left out as wanted: blot/p3, normal/n0" in found["notes"]
+
+
+def test_masks_of_several_classes_are_read_as_the_refusal_advises(tiny_base: Path, tmp_path: Path) -> None:
+    folder = write_photographs(tmp_path / "tiles")
+    for path in (folder / "blot" / "mask").iterdir():
+        classes = np.asarray(Image.open(path)) // 255
+        classes[: len(classes) // 2] *= 2
+        save(path, classes)
+    options = ("--base", tiny_base, "--rows", "real", "--seeds", "1")
+    code, _, said = call(folder, "--out", tmp_path / "report", *options)
+    assert code == USAGE
+    assert "or give 1,2 to treat them as one" in said
+    code, _, said = call(folder, "--out", tmp_path / "report", *options, "--mask-values", "1,2")
+    assert code == 0, said
 
 
 def test_everything_that_is_wrong_is_listed_at_once(photographs: Path, tmp_path: Path) -> None:
@@ -172,7 +188,7 @@ def test_everything_that_is_wrong_is_listed_at_once(photographs: Path, tmp_path:
     assert code == USAGE
     told = " ".join(said.split())
     for problem in (
-        "profile is 'fast'; it must be quick, cpu, paper",
+        "profile is 'fast'; it must be quick, cpu, paper or tiny",
         "there is no row paste;",
         "seeds is 0; it must be at least 1",
         "num-pairs is 0; it must be at least 1",

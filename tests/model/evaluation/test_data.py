@@ -177,8 +177,11 @@ def test_without_splits_an_example_is_given(ours: Path) -> None:
 def test_one_picture_under_two_names_may_not_train_and_test(ours: Path) -> None:
     images = ours / "normal" / "image"
     shutil.copy(images / "n0.png", images / "n2.png")
-    with pytest.raises(UsageError, match="n0 in train and normal photographs n2 in test are the same picture"):
+    said = "n0 in train and normal photographs n2 in test are the same picture: keep one, .* --without test/normal/n2"
+    with pytest.raises(UsageError, match=said):
         read_evaluation_data(ours)
+    data = read_evaluation_data(ours, without=["test/normal/n2"])
+    assert "n2" not in names(data)["normal"][1]
 
 
 def test_normal_photographs_may_lack(ours: Path) -> None:
@@ -315,6 +318,10 @@ def test_visa_divides_normal_photographs_by_its_own_table(visa: Path) -> None:
     (visa.parent / "split_csv").mkdir()
     (visa.parent / "split_csv" / "1cls.csv").write_text("\n".join(rows))
     assert names(read_evaluation_data(visa))["normal"] == (["0000", "0002", "0004"], ["0001", "0003"])
+    renamed = visa.rename(visa.parent / "candles")
+    data = read_evaluation_data(renamed)
+    assert names(data)["normal"] == (["0000", "0001", "0002", "0003"], ["0004"])
+    assert any("because split_csv/1cls.csv does not list candles" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("place", ["empty", "missing"])

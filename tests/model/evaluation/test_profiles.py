@@ -15,7 +15,7 @@ from service.core.options.evaluation import DURATIONS
 
 
 def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="profile is 'fast'; it must be quick, cpu, paper"):
+    with pytest.raises(UsageError, match="profile is 'fast'; it must be quick, cpu or paper"):
         profile_named("fast")
 
 

@@ -193,6 +193,30 @@ def test_an_empty_result_says_that_there_is_no_verdict(tmp_path: Path) -> None:
     assert "No verdict" in written({}, tmp_path).text
 
 
+def test_without_a_verdict_the_page_says_which_rows_to_add(tmp_path: Path) -> None:
+    given = result() | {"verdict": None}
+    given["profile"]["rows"] = ["real", "copy-paste"]
+    wanted = "it also needs real+copy-paste. The same command with --rows real,copy-paste,real+copy-paste goes on"
+    assert wanted in written(given, tmp_path).text
+
+
+def test_of_one_repetition_no_spread_is_explained(tmp_path: Path) -> None:
+    given = result()
+    given["verdict"] |= {"helps": None, "seeds": 1}
+    given["profile"]["seeds"] = [0]
+    text = written(given, tmp_path).text
+    assert "only several repetitions tell. Run the same command with --seeds 3" in text
+    assert "standard deviation" not in text
+
+
+def test_the_protocol_holds_the_values_of_all_settings(tmp_path: Path) -> None:
+    given = result()
+    given["profile"] |= {"square": False, "classifier": {"steps": 300, "widths": [16, 32]}}
+    text = written(given, tmp_path).text
+    for shown in ("square no", "classifier steps 300, widths 16 32", "adapter steps by method and base"):
+        assert shown in text
+
+
 def test_a_row_that_was_skipped_says_why(tmp_path: Path) -> None:
     given = result()
     given["rows"].append({"row": "bcm", "title": "with BCM", "seeds": [], "skipped": "no normals"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from model.evaluation.profiles import COMPARED, PROFILES
-from model.evaluation.rows import REAL, SOURCES, UNCHECKED, Row, parse_rows
+from model.evaluation.rows import REAL, SOURCES, UNCHECKED, Row, parse_rows, without_verdict
 from model.methods import METHODS
 from service.core.errors import UsageError
 from service.core.options.methods import METHOD_OPTIONS
@@ -81,3 +81,18 @@ def test_sources_that_share_an_adapter_would_train_it_alike() -> None:
         if source.adapter:
             owner = SOURCES[source.adapter]
             assert (source.method, source.training) == (owner.method, owner.training)
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing"),
+    [
+        (["real", "copy-paste", "perlin"], "real+perlin"),
+        (["perlin"], "real and real+perlin"),
+        (["real+perlin"], "real"),
+        (["real"], "real+copy-paste"),
+    ],
+)
+def test_rows_without_a_verdict_name_those_that_it_needs(rows: list[str], missing: str) -> None:
+    said = without_verdict(rows)
+    assert f"it also needs {missing}. " in said
+    assert f"--rows {','.join([*rows, *missing.split(' and ')])} goes on" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,6 +138,16 @@ def test_progress_ends_with_all_rows(finished: Finished) -> None:
     rows = [item for item in finished.items if isinstance(item, Progress) and item.stage == "rows"]
     assert [each.completed for each in rows] == list(range(7))
     assert {each.total for each in rows} == {6}
+
+
+def test_rows_of_earlier_runs_come_first_and_take_no_time(
+    finished: Finished, request_: EvaluationRequest, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished.work, work)
+    (work / "seed-0" / "rows" / "real.json").unlink()
+    rows = [item for item in evaluate(request_, work) if isinstance(item, Progress) and item.stage == "rows"]
+    assert [(each.completed, each.eta) for each in rows] == [(5, None), (6, 0)]
 
 
 def test_baselines_are_unchecked_and_counted(finished: Finished) -> None:

@@ -68,7 +68,7 @@ MISTAKES: dict[str, tuple[Parts, str, set[str]]] = {
         "held out: 1 image without a mask: lonely.png",
         {"/held_out_images/1"},
     ),
-    "normals alone": ([held_out()[-1]], "held out: 0 pairs of image and mask: at least 1", set()),
+    "normals alone": ([held_out()[-1]], "held out: 0 pairs of image and mask: at least 1 is needed", set()),
     "a photograph that is trained on": (
         [
             *held_out(1),

@@ -86,9 +86,7 @@ READ = {
     "04b orientation 6, square": of("04/b", "EXIF orientation not applied"),
     "05 broken EXIF": of("05", "image 2.png: a broken EXIF block was ignored"),
     "06a a border to ignore": of("06/a", _BORDER),
-    "06b one of two classes": of(
-        "06/b", "70 used as defect, as chosen", fields={"mask_values": "70"}, areas=(102, 184, 184)
-    ),
+    "06b one of two classes": of("06/b", "70 used as defect", fields={"mask_values": "70"}, areas=(102, 184, 184)),
     "06d ids of a palette": of("06/d", _BORDER),
     "07a one mask per region": of("07/a", _JOINED, areas=_TWO),
     "07b two names of masks": of("07/b", _JOINED, areas=_TWO),

@@ -581,7 +581,8 @@ def test_a_verdict_is_shown_with_the_numbers_behind_it(
         page.goto(f"{url}/#/jobs/{job}")
         expect(page.get_by_text("The pairs help")).to_be_visible()
         expect(page.get_by_text(verdict["sentence"])).to_be_visible()
-        expect(page.get_by_role("row", name="real+generated")).to_contain_text("0.51 ± 0.01")
+        expect(page.get_by_role("row", name="real and generated pairs")).to_contain_text("51.0 ± 1.0")
+        expect(page.get_by_role("columnheader")).to_have_text(["Trained on", "pixel AP", "image AP"])
         assert serious_findings(page) == []
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from model.diffusion.base import Base
 from model.evaluation.run import SAME_PAIRS
+from model.runtime.progress import Progress
 from service.core import object_keys
 from service.core.connections import connect
 from service.core.messaging import Dispatcher
@@ -39,7 +40,7 @@ from tests.worker.stored import (
     train_typed_by_library,
 )
 from tests.worker.test_cancel import WITHIN, cancelled_in
-from worker.generation.evaluation import TOGETHER
+from worker.generation.evaluation import TOGETHER, _shares
 from worker.generation.run import run_generation
 from worker.training.run import run_training
 
@@ -63,6 +64,11 @@ def description(service: Service, job: str) -> dict[str, Any]:
     """What the dataset says of itself."""
     with ZipFile(BytesIO(service.dataset(job))) as file:
         return dict(json.loads(file.read("dataset.json")))
+
+
+def readme(service: Service, job: str) -> str:
+    with ZipFile(BytesIO(service.dataset(job))) as file:
+        return file.read("README.md").decode()
 
 
 def succeeded(service: Service, job: str) -> Record:
@@ -90,6 +96,7 @@ def test_the_verdict_is_in_record_and_dataset(service: Service, measurable: str)
     means = [row["mean"]["pixel_ap"] for row in told["rows"]]
     assert found["change"] == pytest.approx(means[1] - means[0])
     assert "seconds" not in json.dumps(told)
+    assert f"{found['sentence']} Note: {SAME_PAIRS}. The numbers are under" in readme(service, job)
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +194,12 @@ def work(settings: Settings, job: str) -> None:
     run_generation(job, service.context(profiles=TINY_PROFILES))
 
 
+def test_the_time_left_counts_down_within_a_row() -> None:
+    """A row is two detectors; what is measured beside their training takes little."""
+    reports = [Progress("detector", done, 4, "steps") for done in (2, 4)]
+    assert list(_shares([*reports, Progress("test", 1, 1, "photographs"), *reports], 2)) == [0.25, 0.5, 0.5, 0.75, 1.0]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("reconciling")
 def test_a_killed_evaluation_is_gone_on_with(service: Service, measurable: str, s3_server: S3Server) -> None:
@@ -261,6 +274,7 @@ def test_a_cpu_does_not_measure_for_days(service: Service, measurable: str) -> N
     told = description(service, job)
     assert told["evaluation"] == {"profile": "paper", "seeds": [0], "verdict": found}
     assert told["num_pairs"] == NUM_PAIRS
+    assert f"not measured: {reason}." in readme(service, job)
 
 
 def test_even_a_mistake_of_ours_leaves_the_dataset(service: Service, measurable: str) -> None:

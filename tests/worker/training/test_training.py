@@ -43,6 +43,7 @@ def test_the_resolved_request_and_the_stages_are_told(service: Service) -> None:
     run_training(adapter, service.context())
     told = [event.data["progress"] for event in service.store.records.events(adapter) if event.data["progress"]]
     stages = list(dict.fromkeys(progress["stage"] for progress in told))
+    assert (told[-1]["stage"], told[-1]["completed"], told[-1]["total"]) == ("finish", 1, 1)
     assert stages[0] == "prepare"
     assert stages[-2:] == ["train", "finish"]
     assert told[-1]["request"]["training"]["rank"] == 32  # the paper's, as nobody chose
