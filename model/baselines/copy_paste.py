@@ -47,7 +47,11 @@ def _copy(draft: Draft, settings: CopyPasteConfig) -> Candidate:
     picture = normal.image[there]
     gain = _gain(_ring(patch, mask, others), _ring(picture, mask, mask))
     image, placed = normal.image.copy(), np.zeros(normal.image.shape[:2], np.bool_)
-    image[there] = lay(patch * gain, picture, mask, others, settings.blending)
+    patch, blending = patch * gain, settings.blending
+    if scene.levels is not None:
+        # A faded edge would be grey where nothing else is, and so is what turning and scaling made.
+        patch, blending = scene.levels.nearest(patch), "none"
+    image[there] = lay(patch, picture, mask, others, blending)
     placed[there] = mask
     config = scene.adapter.config
     window = window_around(placed, config.view, config.resolution, rng)

@@ -15,6 +15,7 @@ from model.baselines.sampler import BaselineSampler, Draft, Scene
 from model.data.placement import NormalImage
 from model.data.places import Places, refuse_places
 from model.data.references import make_references
+from model.data.two_levels import find_two_levels
 from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.masks.objects import Objects
@@ -105,7 +106,7 @@ class Baseline(Generic[_Config]):
         refuse_places(places, self.name)
         self.check_sampling(adapter, settings, has_normals=bool(normals), has_object_net=object_net is not None)
         objects = Objects(for_inference(object_net, torch.float32), normals) if object_net is not None else None
-        scene = Scene(adapter, normals, objects)
+        scene = Scene(adapter, normals, objects, find_two_levels(adapter.pairs))
         return BaselineSampler(
             scene, settings.seed, lambda draft: self.draw(draft, settings), BatchBudget(settings.batch)
         )

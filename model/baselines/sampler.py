@@ -9,6 +9,7 @@ import numpy as np
 
 from model.baselines.adapter import BaselineAdapter
 from model.data.placement import NormalImage
+from model.data.two_levels import TwoLevels
 from model.masks.objects import Objects
 from model.method import always
 from model.runtime.cuda_memory import BatchBudget
@@ -25,11 +26,13 @@ class Scene:
 
     Attributes:
         objects: finds products in the normals; None without a network.
+        levels: of the real photographs, where they have but two.
     """
 
     adapter: BaselineAdapter
     normals: Sequence[NormalImage]
     objects: Objects | None
+    levels: TwoLevels | None = None
 
     def draw_normal(self, rng: np.random.Generator) -> NormalImage:
         """Draw one of the normals."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray
 
 Levels = NDArray[np.float32]
@@ -71,14 +72,20 @@ class RealDetail:
     Attributes:
         looks: of each patch, the colours of its cells without their detail, and the shares of its mask.
         residuals: `(n, PATCH, PATCH, 3)`, grey levels.
+        levels: of the photographs, where they have but two.
     """
 
     looks: KDTree
     residuals: Levels
+    levels: TwoLevels | None = None
 
 
-def learn_detail(crops: Sequence[Redrawn]) -> RealDetail | None:
-    """Collect patches of real defects; None if no crop has room for one."""
+def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> RealDetail | None:
+    """Collect patches of real defects; None if no crop has room for one.
+
+    Args:
+        levels: of the photographs, where they have but two.
+    """
     shown = [(crop, shows) for crop in crops if (shows := _shows(crop.mask)).any()]
     if not shown:
         return None
@@ -87,7 +94,7 @@ def learn_detail(crops: Sequence[Redrawn]) -> RealDetail | None:
     smooth = np.concatenate([_patches(crop.smooth, corners) for crop, corners in found])
     whole = np.concatenate([_patches(crop.image, corners) for crop, corners in found])
     masks = np.concatenate([_patches(crop.mask[..., None], corners) for crop, corners in found])
-    return RealDetail(KDTree(_looks(smooth, masks)), whole - smooth)
+    return RealDetail(KDTree(_looks(smooth, masks)), whole - smooth, levels)
 
 
 def draw_detail(

@@ -21,6 +21,9 @@ SMOOTHED = 1.0
 LEAST_SHARE = 0.02
 """Share of replaced surface from which the detail of real defects is drawn."""
 
+FULL = 0.75
+"""α from which pixels of photographs of two levels are the defect's; a faded edge would be grey."""
+
 DRAW = 1
 """Tells the random draws of detail from a candidate's others."""
 
@@ -52,7 +55,7 @@ def change_by(
     N is the photograph, G what was generated, R the normal after the same autoencoder. Where generation changed little,
     s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
     result is `G + D`: nothing of what the defect replaced shines through, and D is the detail of real defects, which
-    the model loses as well.
+    the model loses as well. Where the real photographs have but two levels, the result has these.
 
     Args:
         surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
@@ -72,10 +75,14 @@ def change_by(
     share = np.clip(placed(replaced.astype(np.float32)), 0, 1)[..., None]
     grain = surface - placed(generated.reconstructed)
     added = placed(change * generated.alpha[..., None]) - share * grain
-    if detail is not None:
-        smooth, rng = placed(generated.image), np.random.default_rng([seed, DRAW])
-        added += share * draw_detail(detail, smooth, mask, share[..., 0] > LEAST_SHARE, rng)
-    return added
+    if detail is None:
+        return added
+    smooth, where, rng = placed(generated.image), share, np.random.default_rng([seed, DRAW])
+    if detail.levels is not None:
+        where = (placed(generated.alpha) > FULL).astype(np.float32)[..., None]
+        smooth = detail.levels.nearest(surface + added)
+        added = where * (smooth - surface)
+    return added + where * draw_detail(detail, smooth, mask, where[..., 0] > LEAST_SHARE, rng)
 
 
 def enlarged(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

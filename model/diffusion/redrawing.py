@@ -12,6 +12,7 @@ from PIL import Image
 from model.data.detail import Levels, RealDetail, Redrawn, learn_detail
 from model.data.laying import enlarged
 from model.data.pixels import to_levels, to_pixels
+from model.data.two_levels import find_two_levels
 from model.diffusion.vae import decode, encode
 from model.types import ImageArray, MaskArray, Pair
 
@@ -22,6 +23,8 @@ def lost_detail(
 ) -> RealDetail | None:
     """Learn the detail of real defects of one type, see `model.data.detail`.
 
+    Photographs of two levels have only what compression left on these.
+
     Args:
         reals: crops at their photographs' own scale.
         scale: model pixels per photograph pixel at which a defect is worked on.
@@ -29,13 +32,14 @@ def lost_detail(
         cell: pixels per latent cell, along one side.
         grey: whether the photographs have no colour.
     """
-    crops = []
+    crops, levels = [], find_two_levels(reals)
     for real in reals:
         if real.mask.any():
             factor = scale(real.mask)
             for image, mask in _pieces(real, round(side / factor)):
-                crops.append(Redrawn(image, _redrawn(vae, image, factor, cell, grey=grey), mask))
-    return learn_detail(crops)
+                smooth = levels.nearest(image) if levels else _redrawn(vae, image, factor, cell, grey=grey)
+                crops.append(Redrawn(image, smooth, mask))
+    return learn_detail(crops, levels)
 
 
 def _pieces(real: Pair, length: int) -> Iterator[tuple[ImageArray, MaskArray]]:

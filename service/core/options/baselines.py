@@ -103,7 +103,7 @@ class CopyPasteConfig(_OnNormals):
         Field(
             description="How a copy meets its surroundings: feather, poisson or none. "
             "Feather fades it out over a few pixels; poisson keeps its gradients and takes the colours at its outline "
-            "from the normal; none leaves a hard edge."
+            "from the normal; none leaves a hard edge, which black and white photographs always have."
         ),
     ] = "feather"
     deform: Annotated[

@@ -110,7 +110,8 @@ MatchDetail = Annotated[
     bool,
     described(
         "Give defects the finest detail of real ones, which the model's size and autoencoder lose. "
-        "Without it, what replaces a surface is smooth. Ours. Needs normals."
+        "Without it, what replaces a surface is smooth. Where the real photographs are black and white, defects are, "
+        "too. Ours. Needs normals."
     ),
 ]
 OnObject = Annotated[bool, described("Lay defects on the product, where one stands out from its background.")]

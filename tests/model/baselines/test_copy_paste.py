@@ -19,6 +19,7 @@ from model.data.crops import resize_image
 from model.data.cutout import SURROUNDINGS, Changes, changed, cut_out
 from model.data.placement import NormalImage, draw_anchor, inner_border, paste
 from model.data.references import make_references
+from model.data.two_levels import TwoLevels
 from model.diffusion.base import Base, load_base
 from model.runtime.seeding import pair_seed
 from model.types import Pair
@@ -69,6 +70,18 @@ def test_of_several_defects_one_or_all_are_copied() -> None:
     pair = Pair("two", surface(0, 60, 60), mask)
     areas = {int(cut_out(pair, NONE, np.random.default_rng(seed)).mask.sum()) for seed in range(20)}
     assert areas == {100, 200}
+
+
+def test_copies_on_black_and_white_photographs_are_black_and_white(base: Base) -> None:
+    white = np.full((96, 96, 3), 255, np.uint8)
+    mask = np.zeros((96, 96), np.bool_)
+    mask[40:55, 30:60] = True
+    pair = Pair("spur", np.where(mask[..., None], np.uint8(0), white), mask)
+    place = replace(scene(base, [pair], [NormalImage("board", white)]), levels=TwoLevels(0, 255))
+    for index in range(4):
+        made = draw(draft(place, index), CopyPasteConfig())
+        assert set(np.unique(made.image)) == {0, 255}
+        assert (made.image[~made.mask] == 255).all()
 
 
 def test_hairlines_stay_whole_where_that_is_asked_for() -> None:

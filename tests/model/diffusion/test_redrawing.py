@@ -50,3 +50,13 @@ def test_there_is_none_without_a_defect(base: Base) -> None:
     pair = drawn_pair(0)
     empty = Pair("empty", pair.image, np.zeros_like(pair.mask))
     assert lost_detail(base.vae, [empty], lambda _: 1.0, 64, base.factor, grey=False) is None
+
+
+def test_black_and_white_photographs_lose_only_what_compression_left(base: Base) -> None:
+    drawn = drawn_pair(0, 64, 64)
+    noise = np.random.default_rng(0).integers(0, 6, (64, 64, 1))
+    image = np.where(drawn.mask[..., None], 255 - noise, noise).repeat(3, 2).astype(np.uint8)
+    found = lost_detail(base.vae, [Pair("board", image, drawn.mask)], lambda _: 1.0, 64, base.factor, grey=True)
+    assert found is not None
+    assert found.levels is not None
+    assert 0 < np.abs(found.residuals).max() <= 6
