@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from model.data.placement import NormalImage, Placement
 from model.data.places import Places
-from model.data.type_plan import TypePlan
+from model.data.plan import Plan
 from model.diffusion.base import Base
 from model.masks.networks import MaskNetworks
 from model.masks.u2net import U2Net
@@ -245,7 +245,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
-        plan: TypePlan | None = None,
+        plan: Plan | None = None,
         compiles: bool = False,
     ) -> Sampler:
         """Make a request ready.
@@ -254,7 +254,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
             normals: defect-free images to generate on.
             object_net: finds products.
             places: where the user wants defects, for methods that take places.
-            plan: which candidate is of which defect type, for an adapter of several; by default they take turns.
+            plan: which candidate is of which defect type, and fills which given mask; by default they take turns.
             compiles: whether the process lives long enough for compiling on a GPU to pay.
 
         Raises:

@@ -20,7 +20,7 @@ KERNEL = tuple(
             f"options.{name}"
             for name in (
                 *("anomalydiffusion", "baselines", "common", "declaration", "dualanodiff", "evaluation"),
-                *("learned", "methods", "presets", "quality"),
+                *("learned", "methods", "places", "presets", "quality"),
             )
         ),
         *(

@@ -26,8 +26,8 @@ from model.anomalydiffusion.trainer import train
 from model.anomalydiffusion.words import ANOMALY_WORDS, PLACE_WORDS, spliced_prompt
 from model.data.placement import NormalImage
 from model.data.places import Places
+from model.data.plan import Plan
 from model.data.references import make_references
-from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE
 from model.masks.u2net import U2Net
@@ -141,7 +141,7 @@ class AnomalyDiffusion:
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
-        plan: TypePlan | None = None,
+        plan: Plan | None = None,
         compiles: bool = False,
     ) -> Sampler:
         self.check_sampling(adapter, settings, has_normals=bool(normals), has_object_net=object_net is not None)

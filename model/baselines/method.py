@@ -14,8 +14,8 @@ from model.baselines.adapter import BaselineAdapter, load_adapter, make_card, sa
 from model.baselines.sampler import BaselineSampler, Draft, Scene
 from model.data.placement import NormalImage
 from model.data.places import Places, refuse_places
+from model.data.plan import Plan
 from model.data.references import make_references
-from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
@@ -99,7 +99,7 @@ class Baseline(Generic[_Config]):
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
-        plan: TypePlan | None = None,
+        plan: Plan | None = None,
         compiles: bool = False,
     ) -> BaselineSampler:
         refuse_places(places, self.name)

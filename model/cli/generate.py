@@ -21,10 +21,10 @@ from model.cli.output import PREPARED, Output, duration
 from model.cli.places import read_places
 from model.data.placement import NormalImage
 from model.data.places import Places, refuse_places
-from model.data.type_plan import plan_types
+from model.data.plan import plan_pairs
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
+from model.generation.counts import Counts
 from model.generation.dataset import make_dataset
-from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_object_net
 from model.methods import METHODS, load_adapter
@@ -136,7 +136,7 @@ def prepare(command: GenerateCommand) -> Generation:
             )
         if inputs is not None:
             problems.attempt(refuse_places, inputs.places, card["method"])
-            problems.attempt(plan_types, types_of(card), inputs.num_pairs, inputs.defects)
+            problems.attempt(plan_pairs, types_of(card), inputs.num_pairs, inputs.defects, inputs.places.masks)
         if inputs is not None and inputs.normals:
             box = getattr(settings, "region", WHOLE)
             problems.attempt(inputs.places.check, inputs.normals, types_of(card), box)

@@ -31,7 +31,7 @@ def read_places(masks: Path | None, allowed: Path | None, forbidden: Path | None
     if masks is not None:
         types = sorted(path for path in masks.iterdir() if has_pictures(path)) if masks.is_dir() else []
         for folder in types:
-            given += [GivenMask(name, mask, folder.name) for name, mask in reader.folder(folder)]
+            given += [GivenMask(f"{folder.name}/{name}", mask, folder.name) for name, mask in reader.folder(folder)]
         if has_pictures(masks) or not types:
             given += [GivenMask(name, mask) for name, mask in reader.folder(masks)]
         if not given and not reader.problems:

@@ -23,13 +23,16 @@ class GivenMask:
     """A mask to fill, `(H, W)` bool, of the size of the photograph that it is meant for.
 
     Attributes:
-        name: its file's; a normal image of the same name, apart from the ending, is the photograph to use.
+        name: its own, for messages and the manifest.
         defect: the defect type that it is for; None for any.
+        normal: name of the normal image to use, apart from the ending; None for one of the mask's own name if there is
+            one, and otherwise any of its size.
     """
 
     name: str
     mask: MaskArray
     defect: str | None = None
+    normal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Places:
     """What a user says about places, beside the options.
 
     Attributes:
-        masks: pair `i` gets mask `i`, in turn; empty to have masks made.
+        masks: to fill, each for as many pairs as the others; empty to have masks made.
         allowed: where defects may lie: in any of these. Photographs that none is a part of are not used. Empty for
             everywhere.
         forbidden: where they may not, even if it is allowed.
@@ -76,10 +79,10 @@ class Places:
 
     def identity(self) -> dict[str, Any]:
         """Return what is said as JSON, with hashes instead of pixels."""
-        types = {"defects": [each.defect for each in self.masks]} if any(each.defect for each in self.masks) else {}
+        meant = {"defects": [each.defect for each in self.masks], "normals": [each.normal for each in self.masks]}
         return {
             "masks": [[each.name, _hash(each.mask)] for each in self.masks],
-            **types,
+            **{name: each for name, each in meant.items() if any(each)},
             **{
                 kind: [[region.normal, _hash(region.mask)] for region in regions]
                 for kind, regions in (("allowed", self.allowed), ("forbidden", self.forbidden))
@@ -192,7 +195,8 @@ def fitting(given: GivenMask, normals: Sequence[NormalImage]) -> list[NormalImag
 
 
 def _of_its_name(given: GivenMask, normals: Sequence[NormalImage]) -> list[NormalImage]:
-    return [normal for normal in normals if PurePath(normal.name).stem == PurePath(given.name).stem]
+    name = given.name if given.normal is None else given.normal
+    return [normal for normal in normals if PurePath(normal.name).stem == PurePath(name).stem]
 
 
 def refuse_places(places: Places | None, method: str) -> None:

@@ -70,7 +70,7 @@ def test_from_upload_to_dataset(
         bounded = succeeded(client, client.post("/v1/jobs", json=bounded).headers["location"])
         (tmp_path / "bounded.zip").write_bytes(client.get(bounded["links"]["dataset"]).content)
     assert unmet["error"]["code"] == "unusable_input"
-    assert "of the mask good0 lies where no defect may" in unmet["error"]["problems"][0]
+    assert "of the mask placements[0] lies where no defect may" in unmet["error"]["problems"][0]
     ((_, mask_bytes),) = shown(tmp_path / "exact.zip")
     assert mask_bytes == (drawn > 0).tobytes()
     assert exact["request"]["placements"][0]["mask"].startswith("sha256:")

@@ -54,12 +54,11 @@ def _placement(
     normals: Sequence[NormalImage],
     used: Sequence[NormalImage],
 ) -> GivenMask:
-    wanted, defect = place.get("normal"), place.get("defect")
+    name, wanted, defect = f"placements[{number}]", place.get("normal"), place.get("defect")  # like no photograph's
     if place.get("mask"):
-        name = named_normal(wanted, normals).name if wanted else f"placements[{number}]"  # like no photograph's
-        return GivenMask(name, drawn[place["mask"]], defect)
+        return GivenMask(name, drawn[place["mask"]], defect, named_normal(wanted, normals).name if wanted else None)
     normal = named_normal(wanted, normals) if wanted else used[number % len(used)]
-    return GivenMask(normal.name, filled(place["polygon"], normal), defect)
+    return GivenMask(name, filled(place["polygon"], normal), defect, normal.name)
 
 
 def _regions(

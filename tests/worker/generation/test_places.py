@@ -23,6 +23,6 @@ def test_outlines_for_any_good_part_take_turns_on_those_that_are_allowed() -> No
     asked = {"placements": [{"polygon": SQUARE}] * 3, "allowed": [{"polygon": SQUARE, "normal": "good2"}]}
     places = places_of(asked, {}, NORMALS)
     places.check(NORMALS, ["crack"])
-    assert [mask.name for mask in places.masks] == ["good2"] * 3
+    assert [mask.normal for mask in places.masks] == ["good2"] * 3
     free = places_of({"placements": asked["placements"]}, {}, NORMALS)
-    assert [mask.name for mask in free.masks] == ["0.png", "good1", "good2"]
+    assert [mask.normal for mask in free.masks] == ["0.png", "good1", "good2"]
