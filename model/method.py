@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from model.data.placement import NormalImage, Placement
-from model.data.places import Places
 from model.data.plan import Plan
 from model.diffusion.base import Base
 from model.masks.networks import MaskNetworks
@@ -22,6 +21,7 @@ from model.runtime.progress import Progress
 from model.training.loop import CheckpointCallback
 from model.types import Candidate, Pair
 from service.core.options.methods import DEFAULT_METHOD
+from service.core.places import Places
 from service.core.uploads.reading import Range
 
 

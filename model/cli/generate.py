@@ -20,7 +20,6 @@ from model.cli.checks import (
 from model.cli.output import PREPARED, Output, duration
 from model.cli.places import read_places
 from model.data.placement import NormalImage
-from model.data.places import Places, refuse_places
 from model.data.plan import plan_pairs
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
 from model.generation.counts import Counts
@@ -35,6 +34,7 @@ from service.core.options.declaration import choose
 from service.core.options.learned import WHOLE
 from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
+from service.core.places import Places, refuse_places
 from service.core.uploads.reading import Range, Reading, chosen_reading
 
 BYTES_PER_PIXEL = 2
@@ -135,7 +135,8 @@ def prepare(command: GenerateCommand) -> Generation:
                 method.check_sampling, adapter, settings, has_normals=has_normals, has_object_net=has_object_net
             )
         if inputs is not None:
-            problems.attempt(refuse_places, inputs.places, card["method"])
+            asked = settings.as_dict() if settings is not None else {}
+            problems.attempt(refuse_places, inputs.places, card["method"], asked)
             problems.attempt(plan_pairs, types_of(card), inputs.num_pairs, inputs.defects, inputs.places.masks)
         if inputs is not None and inputs.normals:
             box = getattr(settings, "region", WHOLE)

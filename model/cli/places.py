@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from model.cli.checks import OWN_FILES
-from model.data.places import GivenMask, Places, Region
 from model.types import MaskArray
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
+from service.core.places import GivenMask, Places, Region
 from service.core.uploads.decoding import Source
 from service.core.uploads.images import read_mask
 from service.core.uploads.listing import Notes, has_pictures, listed, stem

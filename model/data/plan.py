@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, zip_longest
 
-from model.data.places import GivenMask
 from service.core.errors import UsageError
-from service.core.options.places import unmasked
+from service.core.options.combinations import no_mask, spread_evenly, unmasked
+from service.core.places import GivenMask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,16 +76,6 @@ class Plan:
         return found
 
 
-def spread_evenly(names: Sequence[str], num_pairs: int) -> dict[str, int]:
-    """Divide pairs among names; where they do not divide, the first ones get one more."""
-    return dict(zip(names, _shares(num_pairs, len(names)), strict=True))
-
-
-def _shares(num_pairs: int, parts: int) -> list[int]:
-    each, more = divmod(num_pairs, parts)
-    return [each + (number < more) for number in range(parts)]
-
-
 def plan_pairs(
     types: Sequence[str], num_pairs: int, wanted: Mapping[str, int] | None = None, masks: Sequence[GivenMask] = ()
 ) -> Plan | None:
@@ -103,8 +93,8 @@ def plan_pairs(
         raise UsageError(f"the adapter did not learn {', '.join(unknown)}; it knows {', '.join(types)}")
     shares = spread_evenly(types, num_pairs) if wanted is None else {name: wanted.get(name, 0) for name in types}
     if masks:
-        if why := unmasked(shares, [given.defect for given in masks]):
-            raise UsageError(why)
+        if lacking := unmasked(shares, [given.defect for given in masks]):
+            raise UsageError(no_mask(lacking))
         return Plan(_filling(shares, masks))
     return Plan([Kind(name, pairs, name) for name, pairs in shares.items()]) if len(types) > 1 else None
 
@@ -113,12 +103,14 @@ def _filling(shares: Mapping[str, int], masks: Sequence[GivenMask]) -> list[Kind
     """Return the kinds of pairs that fill given masks: first each type's first mask, then their second ones."""
     columns, titles = list[list[Kind]](), list(_told_apart(given.name for given in masks))
     for name, pairs in shares.items():
-        own = [number for number, given in enumerate(masks) if given.defect in {None, name}]
-        columns.append([])
-        for number, share in zip(own, _shares(pairs, len(own)) if own else [], strict=True):
-            given, defect = masks[number], name if len(shares) > 1 else None
-            several = defect is not None and given.defect is None
-            columns[-1].append(Kind(f"{titles[number]} ({name})" if several else titles[number], share, defect, given))
+        own = {titles[number]: given for number, given in enumerate(masks) if given.defect in {None, name}}
+        defect = name if len(shares) > 1 else None
+        columns.append(
+            [
+                Kind(f"{title} ({name})" if defect and own[title].defect is None else title, share, defect, own[title])
+                for title, share in (spread_evenly(list(own), pairs) if own else {}).items()
+            ]
+        )
     return [kind for kind in chain.from_iterable(zip_longest(*columns)) if kind is not None]
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from model.data.placement import NormalImage
-from model.data.places import Places
 from model.data.plan import Plan
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE
@@ -36,6 +35,7 @@ from model.training.clock import TrainingClock
 from model.training.early_stopping import TrainingResult
 from service.core.errors import UsageError
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.places import Places
 
 
 class DualAnoDiff:

@@ -10,13 +10,13 @@ from typing import Any
 
 from model.adapter_card import types_of
 from model.data.placement import NormalImage
-from model.data.places import Places
 from model.data.plan import Kind, Plan, plan_pairs
 from model.generation.counts import Counts
 from model.masks.u2net import U2Net
 from model.method import Adapter, Sampler, SamplingSettings
 from model.methods import method_of
 from service.core.options.quality import QualityLimits
+from service.core.places import Places
 
 ATTEMPTS_PER_PAIR = 10
 """Default limit of candidates per requested pair."""

@@ -10,21 +10,20 @@ from PIL import Image
 from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
-from model.anomalydiffusion.config import unused_with_masks
+from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.data.cutout import ON_PRODUCT, Changes, Cutout, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.drawing import draw_best
 from model.data.placement import NormalImage
-from model.data.places import GivenMask, Places, fitting
 from model.data.plan import Plan
 from model.data.surroundings import UNLIKE, blurred, find_alike, surroundings
 from model.masks.objects import Objects
 from model.quality.gate import most_on_border
 from model.quality.visibility import image_border, outline_share
 from model.types import ImageArray, MaskArray, Pair
-from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.options.quality import QualityLimits
+from service.core.places import GivenMask, Places, fitting, refuse_places
 
 TRIES = 12
 """How many masks are tried until one can be used; then the best of them is taken."""
@@ -241,8 +240,7 @@ class MaskSource:
             UsageError: given masks fit no photograph, there is no place for a defect, or options are about masks that
                 are chosen while masks are given.
         """
-        if self.places.masks and (unused := unused_with_masks(self.settings)):
-            raise UsageError(unused, "The options do not go with masks that are given")
+        refuse_places(self.places, NAME, self.settings.as_dict())
         self.places.check(self.normals, self.adapter.model.types, self.settings.region)
 
 

@@ -26,7 +26,6 @@ from model.data.detail import RealDetail
 from model.data.laying import Generated, change_by
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
-from model.data.places import Places
 from model.data.plan import Plan, plan_pairs
 from model.data.windows import Canvas, make_canvas, work_scale
 from model.diffusion.base import dtype_of
@@ -42,6 +41,7 @@ from model.runtime.seeding import pair_seed
 from model.runtime.timing import stage
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
+from service.core.places import Places
 
 Window = tuple[int, int, int, int]
 

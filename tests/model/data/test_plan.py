@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from model.data.places import GivenMask
-from model.data.plan import Kind, Plan, plan_pairs, spread_evenly
+from model.data.plan import Kind, Plan, plan_pairs
 from service.core.errors import UsageError
+from service.core.options.combinations import spread_evenly
+from service.core.places import GivenMask
 
 
 def plan_of(pairs: dict[str, int]) -> Plan:

@@ -14,7 +14,6 @@ import pytest
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.calibration import visibility
-from model.data.places import GivenMask, Places
 from model.diffusion.base import load_base
 from model.export.inspection import read_dataset
 from model.generation.counts import Counts
@@ -27,6 +26,7 @@ from model.types import Candidate
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.options.quality import QualityLimits
+from service.core.places import GivenMask, Places
 from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter
 from tests.support.tiny_data import PERMISSIVE, last
 
