@@ -17,7 +17,8 @@ from bench.lenient import LENIENT
 from bench.model_report import Job
 from bench.sizes import Subject
 from model.dualanodiff.sampling.config import resolve_sampling
-from model.generation.filter import CandidateFilter, Counts
+from model.generation.counts import Counts
+from model.generation.filter import CandidateFilter
 from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore, store_beside
 from model.generation.request import GenerationRequest

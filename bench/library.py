@@ -16,8 +16,8 @@ from typing import Any
 from model.adapter_card import read_adapter_card
 from model.cli.checks import load_normals, open_base
 from model.data.placement import NormalImage
+from model.generation.counts import Counts
 from model.generation.dataset import make_dataset
-from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_object_net
 from model.masks.u2net import U2Net

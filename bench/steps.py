@@ -26,7 +26,8 @@ from model.diffusion.base import load_base, silence_libraries
 from model.dualanodiff.adapter import DualAnoDiffAdapter, load_adapter
 from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
-from model.generation.filter import CandidateFilter, Counts
+from model.generation.counts import Counts
+from model.generation.filter import CandidateFilter
 from model.generation.request import GenerationRequest
 from model.masks.extraction import iou
 from model.masks.networks import load_mask_networks, load_object_net

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from model.data.placement import NormalImage, Placement
-from model.data.places import Places
-from model.data.type_plan import TypePlan
+from model.data.plan import Plan
 from model.diffusion.base import Base
 from model.masks.networks import MaskNetworks
 from model.masks.u2net import U2Net
@@ -22,6 +21,7 @@ from model.runtime.progress import Progress
 from model.training.loop import CheckpointCallback
 from model.types import Candidate, Pair
 from service.core.options.methods import DEFAULT_METHOD
+from service.core.places import Places
 from service.core.uploads.reading import Range
 
 
@@ -245,7 +245,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
-        plan: TypePlan | None = None,
+        plan: Plan | None = None,
         compiles: bool = False,
     ) -> Sampler:
         """Make a request ready.
@@ -254,7 +254,7 @@ class Method(Protocol[_Adapter, _Training, _Sampling]):
             normals: defect-free images to generate on.
             object_net: finds products.
             places: where the user wants defects, for methods that take places.
-            plan: which candidate is of which defect type, for an adapter of several; by default they take turns.
+            plan: which candidate is of which defect type, and fills which given mask; by default they take turns.
             compiles: whether the process lives long enough for compiling on a GPU to pay.
 
         Raises:

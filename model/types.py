@@ -51,6 +51,7 @@ class Candidate:
         scores: numbers measured on the way (alignment, contrast …), for the manifest.
         review: who approved the pair and when, as JSON; None if nobody has looked at it.
         defect: its defect type, where an adapter has several; otherwise None.
+        given: name of the mask that it fills, where masks are given; otherwise None.
     """
 
     index: int
@@ -63,6 +64,7 @@ class Candidate:
     scores: dict[str, float] = field(default_factory=dict)
     review: dict[str, Any] | None = None
     defect: str | None = None
+    given: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return everything except the images, as JSON."""
@@ -73,7 +75,8 @@ class Candidate:
             "window": self.window,
             "scores": without_nan(self.scores),
         }
-        return record if self.defect is None else {**record, "defect": self.defect}
+        optional = {"defect": self.defect, "given": self.given}
+        return record | {name: value for name, value in optional.items() if value is not None}
 
     @classmethod
     def from_record(cls, record: dict[str, Any], image: ImageArray, mask: MaskArray, part: ImageArray | None) -> Self:

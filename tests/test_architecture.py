@@ -15,12 +15,12 @@ PARTS = ("model", "service", "worker")
 KERNEL = tuple(
     f"service.core.{name}"
     for name in (
-        *("atomic_write", "disk", "errors", "limits", "object_keys", "requests", "strict_json"),
+        *("atomic_write", "disk", "errors", "limits", "object_keys", "places", "requests", "strict_json"),
         *(
             f"options.{name}"
             for name in (
                 *("anomalydiffusion", "baselines", "common", "declaration", "dualanodiff", "evaluation"),
-                *("learned", "methods", "presets", "quality"),
+                *("learned", "methods", "combinations", "presets", "quality"),
             )
         ),
         *(

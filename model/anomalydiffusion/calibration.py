@@ -17,7 +17,7 @@ from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.config import resolve_sampling
 from model.anomalydiffusion.sampling.sampler import FilledPair, prepare_sampling
 from model.data.placement import NormalImage
-from model.data.type_plan import TypePlan
+from model.data.plan import plan_pairs
 from model.masks.u2net import U2Net
 from model.quality.visibility import contrast
 from model.runtime.progress import Meter, Progress
@@ -88,7 +88,7 @@ def _drawn(
     }
     config = resolve_sampling(adapter.base, options, has_normals=True)
     types = adapter.model.types
-    plan = TypePlan({each: int(each == name) for each in types}) if len(types) > 1 else None
+    plan = plan_pairs(types, CANDIDATES, {name: CANDIDATES})
     sampler = prepare_sampling(adapter, config, normals=normals, object_net=object_net, plan=plan)
     return [item.to_candidate() for item in sampler.decoded(0, CANDIDATES) if isinstance(item, FilledPair)]
 

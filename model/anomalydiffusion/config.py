@@ -10,6 +10,7 @@ from model.diffusion.base import Base
 from model.diffusion.schedulers import SCHEDULERS
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig, AnomalyTrainingConfig
+from service.core.options.combinations import unused_with_learned_masks
 from service.core.options.declaration import choose, chosen
 from service.core.options.methods import METHOD_OPTIONS
 
@@ -64,25 +65,4 @@ def _sampling_problems(config: AnomalySamplingConfig) -> list[str]:
     if config.scheduler not in {"dpmsolver++", *SCHEDULERS}:
         known = ", ".join(("dpmsolver++", *sorted(SCHEDULERS)))
         problems.append(f"scheduler is {config.scheduler!r}; it must be one of {known}")
-    if config.mask_source == "learned" and config.angles != USUAL.angles:
-        problems.append("angles turns real masks, and learned ones are drawn as they lie: leave it out")
-    return problems
-
-
-USUAL = AnomalySamplingConfig()
-
-OF_CHOSEN_MASKS = {
-    "sizes": "changes masks that are chosen, and these are given: leave it out",
-    "angles": "changes masks that are chosen, and these are given: leave it out",
-    "anywhere": "chooses places, and these come with the masks that are given: leave it out",
-    "defects_per_picture": "counts masks that are chosen, and these are given: draw several defects in one of them",
-    "mask_source": "says where masks come from, and these are given: leave it out",
-}
-"""Option → why it means nothing where the masks are given."""
-
-
-def unused_with_masks(config: AnomalySamplingConfig) -> list[str]:
-    """Name the options, of other values than the defaults, that mean nothing where the masks are given."""
-    return [
-        f"{name} {reason}" for name, reason in OF_CHOSEN_MASKS.items() if getattr(config, name) != getattr(USUAL, name)
-    ]
+    return [*problems, *unused_with_learned_masks(config.as_dict()).values()]

@@ -25,9 +25,8 @@ from model.anomalydiffusion.start import take_start
 from model.anomalydiffusion.trainer import train
 from model.anomalydiffusion.words import ANOMALY_WORDS, PLACE_WORDS, spliced_prompt
 from model.data.placement import NormalImage
-from model.data.places import Places
+from model.data.plan import Plan
 from model.data.references import make_references
-from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE
 from model.masks.u2net import U2Net
@@ -37,6 +36,8 @@ from model.training.clock import TrainingClock
 from model.training.early_stopping import TrainingResult
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig, AnomalyTrainingConfig
+from service.core.options.combinations import UNLEARNED
+from service.core.places import Places
 
 
 class AnomalyDiffusion:
@@ -127,9 +128,7 @@ class AnomalyDiffusion:
     ) -> None:
         problems = [] if has_normals else [NO_NORMALS]
         if settings.mask_source == "learned" and adapter.mask_words is None:
-            problems.append(
-                "the adapter did not learn to draw masks: use mask_source real, or train with mask_generator_steps"
-            )
+            problems.append(UNLEARNED)
         if problems:
             raise UsageError(problems)
 
@@ -141,7 +140,7 @@ class AnomalyDiffusion:
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
-        plan: TypePlan | None = None,
+        plan: Plan | None = None,
         compiles: bool = False,
     ) -> Sampler:
         self.check_sampling(adapter, settings, has_normals=bool(normals), has_object_net=object_net is not None)

@@ -13,10 +13,9 @@ from model.baselines import copy_paste, perlin
 from model.baselines.adapter import BaselineAdapter, load_adapter, make_card, save_adapter
 from model.baselines.sampler import BaselineSampler, Draft, Scene
 from model.data.placement import NormalImage
-from model.data.places import Places, refuse_places
+from model.data.plan import Plan
 from model.data.references import make_references
 from model.data.two_levels import find_two_levels
-from model.data.type_plan import TypePlan
 from model.diffusion.base import Base
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
@@ -28,6 +27,7 @@ from service.core.errors import UsageError
 from service.core.options.baselines import CollectionConfig, CopyPasteConfig, PerlinConfig
 from service.core.options.declaration import choose, chosen
 from service.core.options.methods import METHOD_OPTIONS
+from service.core.places import Places, refuse_places
 
 _Config = TypeVar("_Config", CopyPasteConfig, PerlinConfig)
 
@@ -100,10 +100,10 @@ class Baseline(Generic[_Config]):
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
-        plan: TypePlan | None = None,
+        plan: Plan | None = None,
         compiles: bool = False,
     ) -> BaselineSampler:
-        refuse_places(places, self.name)
+        refuse_places(places, self.name, settings.as_dict())
         self.check_sampling(adapter, settings, has_normals=bool(normals), has_object_net=object_net is not None)
         objects = Objects(for_inference(object_net, torch.float32), normals) if object_net is not None else None
         scene = Scene(adapter, normals, objects, find_two_levels(adapter.pairs))

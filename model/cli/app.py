@@ -149,8 +149,8 @@ def generate(  # noqa: PLR0913 - every option is a parameter
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of masks to fill, one per candidate in turn; one named like a normal goes there. Subfolders "
-            "that are named like defect types hold the masks of these. Of anomalydiffusion alone.",
+            help="Folder of masks to fill, each for as many pairs as the others; one named like a normal goes there. "
+            "Subfolders that are named like defect types hold the masks of these. Of anomalydiffusion alone.",
         ),
     ] = None,
     allowed: Annotated[

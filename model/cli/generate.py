@@ -20,11 +20,10 @@ from model.cli.checks import (
 from model.cli.output import PREPARED, Output, duration
 from model.cli.places import read_places
 from model.data.placement import NormalImage
-from model.data.places import Places, refuse_places
-from model.data.type_plan import plan_types
+from model.data.plan import plan_pairs
 from model.export.dataset import FORMATS, DatasetSummary, check_formats
+from model.generation.counts import Counts
 from model.generation.dataset import make_dataset
-from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_object_net
 from model.methods import METHODS, load_adapter
@@ -35,6 +34,7 @@ from service.core.options.declaration import choose
 from service.core.options.learned import WHOLE
 from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
+from service.core.places import Places, refuse_places
 from service.core.uploads.reading import Range, Reading, chosen_reading
 
 BYTES_PER_PIXEL = 2
@@ -135,8 +135,9 @@ def prepare(command: GenerateCommand) -> Generation:
                 method.check_sampling, adapter, settings, has_normals=has_normals, has_object_net=has_object_net
             )
         if inputs is not None:
-            problems.attempt(refuse_places, inputs.places, card["method"])
-            problems.attempt(plan_types, types_of(card), inputs.num_pairs, inputs.defects)
+            asked = settings.as_dict() if settings is not None else {}
+            problems.attempt(refuse_places, inputs.places, card["method"], asked)
+            problems.attempt(plan_pairs, types_of(card), inputs.num_pairs, inputs.defects, inputs.places.masks)
         if inputs is not None and inputs.normals:
             box = getattr(settings, "region", WHOLE)
             problems.attempt(inputs.places.check, inputs.normals, types_of(card), box)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from model.cli.checks import OWN_FILES
-from model.data.places import GivenMask, Places, Region
 from model.types import MaskArray
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
+from service.core.places import GivenMask, Places, Region
 from service.core.uploads.decoding import Source
 from service.core.uploads.images import read_mask
 from service.core.uploads.listing import Notes, has_pictures, listed, stem
@@ -31,7 +31,7 @@ def read_places(masks: Path | None, allowed: Path | None, forbidden: Path | None
     if masks is not None:
         types = sorted(path for path in masks.iterdir() if has_pictures(path)) if masks.is_dir() else []
         for folder in types:
-            given += [GivenMask(name, mask, folder.name) for name, mask in reader.folder(folder)]
+            given += [GivenMask(f"{folder.name}/{name}", mask, folder.name) for name, mask in reader.folder(folder)]
         if has_pictures(masks) or not types:
             given += [GivenMask(name, mask) for name, mask in reader.folder(masks)]
         if not given and not reader.problems:

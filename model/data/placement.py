@@ -54,6 +54,11 @@ class NormalImage:
     name: str
     image: ImageArray
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return height and width."""
+        return self.image.shape[0], self.image.shape[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Anchor:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.data.placement import NormalImage
-from model.data.places import Places
-from model.data.type_plan import TypePlan
+from model.data.plan import Plan
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE
 from model.dualanodiff.adapter import (
@@ -36,6 +35,7 @@ from model.training.clock import TrainingClock
 from model.training.early_stopping import TrainingResult
 from service.core.errors import UsageError
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
+from service.core.places import Places
 
 
 class DualAnoDiff:
@@ -141,7 +141,7 @@ class DualAnoDiff:
         normals: Sequence[NormalImage] = (),
         object_net: U2Net | None = None,
         places: Places | None = None,
-        plan: TypePlan | None = None,
+        plan: Plan | None = None,
         compiles: bool = False,
     ) -> Sampler:
         compiler = _compiler() if compiles and adapter.base.device.type == "cuda" else None

@@ -18,7 +18,8 @@ from model.data.placement import NormalImage
 from model.diffusion.base import Base
 from model.evaluation.profiles import Profile
 from model.evaluation.rows import Source
-from model.generation.filter import CandidateFilter, Counts
+from model.generation.counts import Counts
+from model.generation.filter import CandidateFilter
 from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore
 from model.generation.request import GenerationRequest

@@ -254,6 +254,8 @@ def _write_pair(
     }
     if candidate.defect is not None:
         record["defect"] = candidate.defect
+    if candidate.given is not None:
+        record["given"] = candidate.given
     for layout in layouts:
         _add_all(archive, layout.pair(stored))
     return record

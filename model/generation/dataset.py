@@ -9,7 +9,7 @@ from typing import Any
 
 from model.data.placement import NormalImage
 from model.export.dataset import DatasetSummary, Provenance, check_formats, write_dataset
-from model.generation.filter import Counts
+from model.generation.counts import Counts
 from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore, store_beside
 from model.generation.request import GenerationRequest
@@ -17,6 +17,9 @@ from model.runtime.progress import Progress
 from model.runtime.timing import stage
 from model.types import Candidate
 from service.core.errors import UsageError
+
+NAMED = 8
+"""Most masks that a message names."""
 
 
 def make_dataset(
@@ -56,7 +59,7 @@ def make_dataset(
             else:
                 yield item
     if counts.accepted < request.num_pairs:
-        raise _too_few(store, counts, request.num_pairs)
+        raise _too_few(store, counts, request)
     summary = finish_dataset(request, target, store.pairs(request.num_pairs), counts)
     store.remove()
     yield summary
@@ -97,7 +100,7 @@ def finish_dataset(
         counts=counts.as_dict(),
         evaluation=evaluation,
         follows=follows,
-        partial=shortfall(counts, request.num_pairs) if counts.accepted < request.num_pairs else None,
+        partial=shortfall(counts, request) if counts.accepted < request.num_pairs else None,
     )
     stored = (normals if normals is not None else request.normals) if request.formats else ()
     with stage("zip"):
@@ -111,20 +114,30 @@ def finish_dataset(
         )
 
 
-def shortfall(counts: Counts, num_pairs: int) -> str:
-    """Describe how many pairs are missing, and why candidates were rejected."""
+def shortfall(counts: Counts, request: GenerationRequest) -> str:
+    """Describe how many pairs are missing, in which given masks, and why candidates were rejected."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.rejected.most_common()) or "none"
     types = "".join(f", {name} {count}" for name, count in sorted(counts.defects.items()))
     made = f" ({types[2:]})" if types else ""
-    return (
-        f"only {counts.accepted} of {num_pairs} pairs{made} passed the quality checks in {counts.attempts} attempts "
-        f"(rejected: {reasons})"
+    message = (
+        f"only {counts.accepted} of {request.num_pairs} pairs{made} passed the quality checks in {counts.attempts} "
+        f"attempts (rejected: {reasons})"
     )
+    return f"{message}; {unfilled}" if (unfilled := _unfilled(counts, request)) else message
 
 
-def _too_few(store: PairStore, counts: Counts, num_pairs: int) -> UsageError:
+def _unfilled(counts: Counts, request: GenerationRequest) -> str:
+    """Name the given masks that lack pairs; nothing if none does."""
+    wanted = request.plan.masks if request.plan is not None else {}
+    made = {name: counts.masks.get(name, 0) for name in wanted}
+    lacking = [f"{name} ({made[name]} of {pairs})" for name, pairs in wanted.items() if made[name] < pairs]
+    more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+    return f"too few pairs of the masks {', '.join(lacking[:NAMED])}{more}" if lacking else ""
+
+
+def _too_few(store: PairStore, counts: Counts, request: GenerationRequest) -> UsageError:
     """Explain why there are too few pairs; accepted ones are kept for the same request with more attempts."""
-    message = shortfall(counts, num_pairs)
+    message = shortfall(counts, request)
     if not counts.accepted:
         store.remove()
         return UsageError(f"{message}; allow more attempts, loosen the limits, or train longer")

@@ -1,11 +1,9 @@
-"""Decides which candidates become part of the dataset, and counts them."""
+"""Decides which candidates become part of the dataset."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import replace
 
 from model.adapter_card import types_of
 from model.data.crops import resize_image, resize_mask
@@ -19,57 +17,6 @@ from model.quality.gate import QualityGate, RejectReason, Verdict
 from model.runtime.timing import stage
 from model.types import Candidate, MaskArray, Pair
 from service.core.options.quality import QualityLimits
-
-
-@dataclass(slots=True)
-class Counts:
-    """Counts accepted and rejected candidates.
-
-    Attributes:
-        attempts: candidates checked.
-        accepted: candidates that are part of the dataset.
-        rejected: reason → how often; a candidate with two reasons counts under both.
-        skipped: candidates of types that were complete, which are neither checked nor necessarily made.
-        defects: defect type → accepted pairs, where the adapter has several.
-    """
-
-    attempts: int = 0
-    accepted: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    skipped: int = 0
-    defects: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def reached(self) -> int:
-        """Return the index of the next candidate."""
-        return self.attempts + self.skipped
-
-    def count(self, verdict: Verdict, defect: str | None = None) -> None:
-        """Count the next candidate.
-
-        Args:
-            defect: its type, where the adapter has several.
-        """
-        self.attempts += 1
-        if verdict.accepted:
-            self.accepted += 1
-        else:
-            self.rejected.update(str(reason) for reason in verdict.reasons)
-        if defect is not None:
-            self.defects[defect] = self.defects.get(defect, 0) + verdict.accepted
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the counts as plain values, for the dataset."""
-        typed = {"skipped": self.skipped, "defects": dict(sorted(self.defects.items()))} if self.defects else {}
-        rejected = dict(sorted(self.rejected.items()))
-        return {"attempts": self.attempts, "accepted": self.accepted, "rejected": rejected, **typed}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `as_dict` returned; other entries are ignored."""
-        rejected, defects = Counter(values["rejected"]), dict(values.get("defects", {}))
-        return cls(values["attempts"], values["accepted"], rejected, values.get("skipped", 0), defects)
-
 
 COPIES = frozenset({RejectReason.COPY_OF_REAL, RejectReason.COPY_OF_ACCEPTED})
 

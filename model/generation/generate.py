@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
+import copy
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 
-from model.generation.filter import CandidateFilter, Counts
+from model.generation.counts import Counts
+from model.generation.filter import CandidateFilter
 from model.generation.request import GenerationRequest
 from model.method import DecodedPair
 from model.quality.gate import Verdict
@@ -62,7 +62,7 @@ def generate_pairs(
             counts.skipped += candidate.index - counts.reached
             if verdict is None:
                 continue
-            counts.count(verdict, candidate.defect)
+            counts.count(verdict, request.kind(candidate.index))
             if verdict.accepted:
                 yield candidate
             elif on_rejected is not None:
@@ -90,23 +90,19 @@ class _Finishing:
         self._request = request
         self._candidate_filter = candidate_filter
         self._keep = keep
-        self._numbers = itertools.count(counts.accepted)
-        self._accepted = Counter(counts.defects)
+        self._counts = copy.deepcopy(counts)
 
     def is_needed(self, index: int) -> bool:
-        """Return whether the type of a candidate lacks pairs; asked before it is made."""
-        return self._request.is_needed(index, self._accepted)
+        """Return whether pairs of a candidate's kind are missing; asked before it is made."""
+        return self._request.is_needed(index, self._counts)
 
     def __call__(self, decoded_pair: DecodedPair) -> tuple[Candidate, Verdict | None]:
-        """Return the candidate, and the verdict; None where its type became complete after it was begun."""
+        """Return the candidate, and the verdict; None where its kind became complete after it was begun."""
         candidate = decoded_pair.to_candidate()
         if not self.is_needed(candidate.index):
             return candidate, None
         verdict = self._candidate_filter.verdict(candidate)
-        if verdict.accepted:
-            number = next(self._numbers)
-            if candidate.defect is not None:
-                self._accepted[candidate.defect] += 1
-            if self._keep is not None:
-                self._keep(number, candidate)
+        if verdict.accepted and self._keep is not None:
+            self._keep(self._counts.accepted, candidate)
+        self._counts.count(verdict, self._request.kind(candidate.index))
         return candidate, verdict

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model.generation.filter import Counts
+from model.generation.counts import Counts
 from model.types import Candidate, anomaly_part
 from service.core.atomic_write import write_text
 from service.core.errors import UsageError

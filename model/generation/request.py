@@ -10,12 +10,13 @@ from typing import Any
 
 from model.adapter_card import types_of
 from model.data.placement import NormalImage
-from model.data.places import Places
-from model.data.type_plan import TypePlan, plan_types
+from model.data.plan import Kind, Plan, plan_pairs
+from model.generation.counts import Counts
 from model.masks.u2net import U2Net
 from model.method import Adapter, Sampler, SamplingSettings
 from model.methods import method_of
 from service.core.options.quality import QualityLimits
+from service.core.places import Places
 
 ATTEMPTS_PER_PAIR = 10
 """Default limit of candidates per requested pair."""
@@ -49,24 +50,22 @@ class GenerationRequest:
     defects: Mapping[str, int] | None = None
 
     @cached_property
-    def plan(self) -> TypePlan | None:
-        """The pairs of each defect type; None for an adapter of a single one.
+    def plan(self) -> Plan | None:
+        """The pairs of each defect type and given mask; None for an adapter of a single type without given masks.
 
         Raises:
-            UsageError: naming types that the adapter did not learn.
+            UsageError: naming types that the adapter did not learn, or that no mask is for.
         """
-        return plan_types(types_of(self.adapter.card), self.num_pairs, self.defects)
+        return plan_pairs(types_of(self.adapter.card), self.num_pairs, self.defects, self.places.masks)
 
-    def is_needed(self, index: int, accepted: Mapping[str, int]) -> bool:
-        """Return whether a candidate's type lacks pairs.
+    def kind(self, index: int) -> Kind | None:
+        """Return what a candidate is of, where there is a plan."""
+        return self.plan.kind(index) if self.plan is not None else None
 
-        Args:
-            accepted: type → pairs so far. As they only grow, what is not needed once never is.
-        """
-        if self.plan is None:
-            return True
-        name = self.plan.name(index)
-        return accepted.get(name, 0) < self.plan.pairs[name]
+    def is_needed(self, index: int, counts: Counts) -> bool:
+        """Return whether pairs of a candidate's kind are missing; if not, they never are again."""
+        kind = self.kind(index)
+        return kind is None or counts.lacks(kind)
 
     @property
     def attempts_allowed(self) -> int:
@@ -116,8 +115,9 @@ class GenerationRequest:
         }
 
     def _wishes(self) -> dict[str, Any]:
-        defects = {"defects": dict(self.plan.pairs)} if self.plan is not None else {}
-        return {**defects, **({"places": self.places.identity()} if self.places else {})}
+        plan = {} if self.plan is None else {"defects": self.plan.defects, "masks": self.plan.masks}
+        planned = {name: pairs for name, pairs in plan.items() if pairs}
+        return {**planned, **({"places": self.places.identity()} if self.places else {})}
 
 
 def _weights_hash(net: U2Net) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,14 +16,16 @@ from service.api.bases import unfit_for_sampling, work_of_job
 from service.api.json_body import documented_body, read_json
 from service.api.made_pairs import uploaded
 from service.api.parameters import known_parameters_only
-from service.api.places import LISTS, CheckedPlaces, check_places
+from service.api.places import CheckedPlaces, check_places
 from service.api.problems import Problem, documented, pointer, summary
 from service.api.representations import POLL_SECONDS
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, kept_if_created, replayed, require_rate, submit
+from service.api.unfit_jobs import refused, types_of
 from service.core import object_keys
 from service.core.object_keys import Kind, dataset_name
-from service.core.options.methods import BOUNDED, DEFAULT_METHOD, PLACED, own_options, refusals
+from service.core.options.combinations import PLACES
+from service.core.options.methods import DEFAULT_METHOD, own_options
 from service.core.record import Record, State
 from service.core.requests import JobRequest, unset
 from service.core.storage import MissingObject
@@ -116,21 +118,14 @@ async def create_job(
         raise Problem("invalid_request", detail, errors=[{"pointer": "/evaluation", "detail": detail}])
     method = adapter.request.get("method", DEFAULT_METHOD)
     asked = wanted.model_dump(mode="json", exclude={"metadata", "webhook"})
-    known = types_of(adapter)
-    refused = _refused(wanted, asked, method, known)
-    if refused:
-        errors = [{"pointer": pointer(name), "detail": detail} for name, detail in refused.items()]
-        raise Problem("invalid_request", summary(list(refused.values())), errors=errors)
-    places = await to_thread.run_sync(_checked_places, services, wanted, known)
+    if found := await to_thread.run_sync(refused, services, adapter, asked):
+        errors = [{"pointer": pointer(name), "detail": detail} for name, detail in found.items()]
+        raise Problem("invalid_request", summary(list(dict.fromkeys(found.values()))), errors=errors)
+    places = await to_thread.run_sync(_checked_places, services, wanted, types_of(adapter))
     asked = own_options("sampling", method, asked) | places.fields
     asked |= wanted.model_dump(mode="json", include={"metadata", "webhook"} - unset(wanted))
     record = await submitted(services, submission, adapter, asked, places)
     return await resources.accepted(request, services, record, replayed=record.id != submission.id)
-
-
-def types_of(adapter: Record) -> list[str]:
-    """Return the defect types that an adapter learned."""
-    return [each["name"] for each in adapter.request.get("defects", [])] or [adapter.request["defect"]]
 
 
 def require_num_pairs(services: Services, num_pairs: int) -> None:
@@ -163,48 +158,13 @@ async def submitted(
     return await to_thread.run_sync(store, services, submission, asked)
 
 
-def _refused(wanted: JobRequest, asked: dict[str, Any], method: str, types: Sequence[str]) -> dict[str, str]:
-    """Return field → why it is refused, for what the adapter or its method does not have.
-
-    Args:
-        types: the defect types that the adapter learned.
-    """
-    refused = refusals("sampling", method, asked)
-    if untypes := [name for name in wanted.defects or () if name not in types]:
-        refused["defects"] = (
-            f"adapter {wanted.adapter_id} did not learn {', '.join(untypes)}; it knows {', '.join(types)}"
-        )
-    if wanted.placements is not None and method not in PLACED:
-        reason = "finds masks on what it made" if method in BOUNDED else "chooses places by itself"
-        refused["placements"] = f"{method} {reason}: placements are for {' and '.join(sorted(PLACED))}"
-    elif lacking := without_placement(asked, types):
-        refused["placements"] = f"no mask is for {', '.join(lacking)}: give one, or ask for no pairs of it"
-    for name in {"allowed", "forbidden"} if method not in BOUNDED else ():
-        if asked[name] is not None:
-            refused[name] = f"{method} chooses places by itself: {name} is for {' and '.join(sorted(BOUNDED))}"
-    return refused
-
-
-def without_placement(asked: Mapping[str, Any], types: Sequence[str]) -> list[str]:
-    """Return the defect types that pairs are asked of, but that none of the placements is for.
-
-    None are returned where a placement names a type that does not exist, which is the mistake then.
-    """
-    placed = {place.get("defect") for place in asked.get("placements") or ()}
-    if not placed or None in placed or placed - {*types}:
-        return []
-    # Spread evenly, fewer pairs than there are types go to the first ones.
-    wanted = asked["defects"] or types[: asked["num_pairs"]]
-    return [name for name in wanted if name in types and name not in placed]
-
-
 def _checked_places(services: Services, wanted: JobRequest, types: Sequence[str]) -> CheckedPlaces:
     """Check what is said about places, if anything is.
 
     Raises:
         Problem: naming all that cannot be, or the adapter was deleted.
     """
-    if all(getattr(wanted, name) is None for name in LISTS):
+    if all(getattr(wanted, name) is None for name in PLACES):
         return CheckedPlaces()
     try:
         normals = uploaded(services.storage, wanted.adapter_id)["normals"]

@@ -12,15 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import resources, schemas
 from service.api.auth import KeyId
-from service.api.jobs import JobId, require_num_pairs, submitted, types_of, without_placement
+from service.api.jobs import JobId, require_num_pairs, submitted
 from service.api.json_body import documented_body, read_json
 from service.api.parameters import known_parameters_only
-from service.api.places import LISTS, CheckedPlaces
+from service.api.places import CheckedPlaces
 from service.api.problems import Problem, documented
 from service.api.services import Services, UsedServices
 from service.api.submission import Submission, replayed, require_rate
+from service.api.unfit_jobs import types_of, unplaced
 from service.core import object_keys
 from service.core.object_keys import Kind
+from service.core.options.combinations import PLACES
 from service.core.record import Record
 from service.core.requests import Phrase
 from service.core.storage import MissingObject
@@ -111,7 +113,7 @@ async def create_replacements(
     if why := unfit_types(wanted, types_of(adapter)):
         raise Problem("invalid_request", why, errors=[{"pointer": "/defects", "detail": why}])
     asked = following(source, counts["attempts"] + counts.get("skipped", 0), wanted)
-    if lacking := without_placement(asked, types_of(adapter)):
+    if lacking := unplaced(asked, types_of(adapter)):
         detail = f"no mask of job {source.id} is for {', '.join(lacking)}: say in defects which types to replace"
         raise Problem("invalid_request", detail, errors=[{"pointer": "/defects", "detail": detail}])
     places = CheckedPlaces(masks=await to_thread.run_sync(_drawn_masks, services, source))
@@ -158,7 +160,7 @@ def _drawn_masks(services: Services, source: Record) -> dict[str, str]:
     Raises:
         Problem: the job was deleted meanwhile.
     """
-    if not any(place.get("mask") for name in LISTS for place in source.request.get(name) or ()):
+    if not any(place.get("mask") for name in PLACES for place in source.request.get(name) or ()):
         return {}
     try:
         stored: dict[str, str] = parse(services.storage.get(object_keys.places(source.id)))["masks"]

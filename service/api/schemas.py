@@ -60,10 +60,15 @@ class Counts(_Schema):
     rejected: dict[str, int] = Field(description="Number of rejected candidates by reason.")
     skipped: int | None = Field(
         default=None,
-        description="Candidates of defect types that had all their pairs; of an adapter with several types.",
+        description="Candidates of defect types, or for given masks, that had all their pairs.",
     )
     defects: dict[str, int] | None = Field(
         default=None, description="Accepted pairs by defect type, of an adapter with several."
+    )
+    masks: dict[str, int] | None = Field(
+        default=None,
+        description="Accepted pairs by given mask: `placements[0]`, or `placements[0] (crack)` where it is for several "
+        "defect types.",
     )
 
 

@@ -215,7 +215,7 @@ class JobRequest(_Json):
         formats: further layouts of the dataset.
         limits: thresholds of the quality checks.
         max_attempts: most candidates to try; None for ten per pair.
-        placements: masks to draw defects in, pair by pair in turn; None where the method chooses them.
+        placements: masks to draw defects in, each for as many pairs as the others; None where the method chooses them.
         allowed, forbidden: where defects may lie, and where not; None for everywhere, and nowhere.
         evaluation: measures the pairs on the adapter's held-out photographs; None for no evaluation.
     """
@@ -250,7 +250,8 @@ class JobRequest(_Json):
         Field(
             min_length=1,
             max_length=1000,
-            description="Masks to draw defects in, one per candidate in turn. Of anomalydiffusion alone.",
+            description="Masks to draw defects in, each for as many pairs as the others, the first ones for one more "
+            "where they do not divide. Of anomalydiffusion alone.",
         ),
     ] = None
     allowed: Annotated[

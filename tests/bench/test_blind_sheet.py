@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.blind_sheet import GAP, LABEL, SHOWN, Compared, Picture, draw_windows, main, read_pictures, score
 from model.export.dataset import Provenance, write_dataset
-from model.generation.filter import Counts
+from model.generation.counts import Counts
 from model.generation.pair_store import PairStore
 from model.types import Candidate
 from service.core.errors import UsageError

@@ -18,7 +18,7 @@ from model.dualanodiff.trainer import train as train_adapter_model
 from model.dualanodiff.unet import TwoBranchUNet
 from model.export.dataset import DatasetSummary
 from model.generation import dataset
-from model.generation.filter import Counts
+from model.generation.counts import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import MaskNetworks
 from model.masks.u2net import PLAIN, U2Net, uniform

@@ -18,8 +18,8 @@ from model.data.placement import NormalImage
 from model.diffusion.base import Base
 from model.evaluation.classification import ClassifierSettings
 from model.evaluation.profiles import PROFILES, Profile
+from model.generation.counts import Counts
 from model.generation.dataset import make_dataset
-from model.generation.filter import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import load_mask_networks
 from model.method import DefectType, TrainingRequest

@@ -22,7 +22,6 @@ from model.methods import METHODS, load_adapter, train_adapter
 from model.runtime.progress import Progress
 from tests.service.api.conftest import serving
 from tests.service.embedded.running import LENIENT
-from tests.support.waiting import wait_until
 from tests.worker.celery_worker import CeleryWorker
 from tests.worker.stored import NORMALS, PAIRS, Service, png
 from tests.worker.test_baselines import shown, succeeded, uploads
@@ -63,14 +62,15 @@ def test_from_upload_to_dataset(
         right = {"polygon": [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]}
         mask = {"mask": base64.b64encode(png(drawn)).decode(), "normal": "good0.png", "defect": "blot"}
         wanted = {**asked_for, "placements": [mask]}
-        unmet = ended(client, client.post("/v1/jobs", json={**wanted, "forbidden": [right]}).headers["location"])
+        unmet = client.post("/v1/jobs", json={**wanted, "forbidden": [right]})
         exact = succeeded(client, client.post("/v1/jobs", json=wanted).headers["location"])
         (tmp_path / "exact.zip").write_bytes(client.get(exact["links"]["dataset"]).content)
         bounded = {**asked, "num_pairs": 2, "region": None, "allowed": [{**right, "normal": "good1.png"}]}
         bounded = succeeded(client, client.post("/v1/jobs", json=bounded).headers["location"])
         (tmp_path / "bounded.zip").write_bytes(client.get(bounded["links"]["dataset"]).content)
-    assert unmet["error"]["code"] == "unusable_input"
-    assert "of the mask good0 lies where no defect may" in unmet["error"]["problems"][0]
+    assert unmet.status_code == 422
+    assert "of the mask placements[0] lies where no defect may" in unmet.json()["detail"]
+    assert exact["counts"]["masks"] == {"placements[0]": 1}
     ((_, mask_bytes),) = shown(tmp_path / "exact.zip")
     assert mask_bytes == (drawn > 0).tobytes()
     assert exact["request"]["placements"][0]["mask"].startswith("sha256:")
@@ -89,12 +89,6 @@ def test_from_upload_to_dataset(
     (tmp_path / "dataset.zip").write_bytes(zipped)
     assert read_dataset(tmp_path / "dataset.zip").num_pairs == 3
     assert shown(tmp_path / "dataset.zip") == by_library(base, tmp_path / "adapter", job["counts"]["attempts"])[:3]
-
-
-def ended(client: httpx2.Client, path: str) -> dict[str, Any]:
-    """A job's or adapter's last state."""
-    wait_until(lambda: client.get(path).json()["state"] in {"succeeded", "failed"})
-    return dict(client.get(path).json())
 
 
 def manifest(path: Path) -> list[dict[str, Any]]:

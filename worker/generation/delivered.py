@@ -35,6 +35,7 @@ def delivered_pair(dataset: ZipFile, row: dict[str, Any], *, mask: MaskArray | N
         scores={name: score for name, score in row["scores"].items() if score is not None},
         review=row.get("review"),
         defect=row.get("defect"),
+        given=row.get("given"),
     )
 
 

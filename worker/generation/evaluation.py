@@ -17,7 +17,7 @@ from model.evaluation.run import EvaluationRequest, assemble
 from model.evaluation.segmentation import TRAINING, prepare_example
 from model.evaluation.sources import MadePairs
 from model.evaluation.trial import Trial
-from model.generation.filter import Counts
+from model.generation.counts import Counts
 from model.generation.request import GenerationRequest
 from model.masks.networks import MaskNetworks
 from model.runtime.progress import Meter, Progress

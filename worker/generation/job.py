@@ -13,11 +13,11 @@ from model.generation.request import GenerationRequest
 from model.method import Sampler
 from model.methods import method_of
 from model.types import MaskArray
+from service.core.asked_places import asked_places
 from service.core.options.declaration import chosen
 from service.core.options.methods import METHOD_OPTIONS
 from service.core.options.quality import QualityLimits
 from worker.attempt.model_cache import Loaded
-from worker.generation.places import places_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def prepare_job(asked: dict[str, Any], loaded: Loaded, drawn: Mapping[str, MaskA
         limits=QualityLimits(**chosen(asked["limits"])),
         formats=tuple(asked["formats"]),
         max_attempts=asked["max_attempts"],
-        places=places_of(asked, drawn, loaded.normals),
+        places=asked_places(asked, drawn, loaded.normals),
         defects=asked.get("defects"),
     )
     follows = asked.get("follows") or {}

@@ -178,7 +178,7 @@ class _Generation:
         self, job: GenerationJob, indices: Sequence[int], selection: Selection
     ) -> Generator[Progress, None, list[DecodedPair]]:
         def is_needed(index: int) -> bool:
-            return job.request.is_needed(index, selection.counts.defects)
+            return job.request.is_needed(index, selection.counts)
 
         began, metrics, budget = time.perf_counter(), self._context.metrics, job.sampler.budget
         halvings, decoded = budget.halvings, list[DecodedPair]()
@@ -205,7 +205,7 @@ class _Generation:
         partial = None
         if selection.counts.accepted < request.num_pairs:
             self._report.report(Progress("finish", 0, 1, "parts"), selection.counts.as_dict())
-            message = shortfall(selection.counts, request.num_pairs)
+            message = shortfall(selection.counts, request)
             partial = f"{message}; allow more attempts, loosen the limits, or train longer"
             if not selection.counts.accepted:
                 raise UsageError(partial)

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from model.generation.filter import CandidateFilter, Counts
+from model.generation.counts import Counts
+from model.generation.filter import CandidateFilter
 from model.types import Candidate
 from worker.attempt.context import Context
 from worker.attempt.lease import Lease, StopError, StopReason
@@ -99,12 +100,12 @@ class Selection:
             self._lease.check()
             if self._ends(counts):
                 break
-            if not self._job.request.is_needed(index, counts.defects):
+            if not self._job.request.is_needed(index, counts):
                 counts.skipped += 1
                 continue
             candidate = made[index]
             verdict = candidate_filter.verdict(candidate)
-            counts.count(verdict, candidate.defect)
+            counts.count(verdict, self._job.request.kind(index))
             if verdict.accepted:
                 accepted[candidate.index] = candidate.scores
             else:

@@ -10,21 +10,20 @@ from PIL import Image
 from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
-from model.anomalydiffusion.config import unused_with_masks
+from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.data.cutout import ON_PRODUCT, Changes, Cutout, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.drawing import draw_best
 from model.data.placement import NormalImage
-from model.data.places import GivenMask, Places, fitting
+from model.data.plan import Plan
 from model.data.surroundings import UNLIKE, blurred, find_alike, surroundings
-from model.data.type_plan import TypePlan
 from model.masks.objects import Objects
 from model.quality.gate import most_on_border
 from model.quality.visibility import image_border, outline_share
 from model.types import ImageArray, MaskArray, Pair
-from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.options.quality import QualityLimits
+from service.core.places import GivenMask, Places, fitting, refuse_places
 
 TRIES = 12
 """How many masks are tried until one can be used; then the best of them is taken."""
@@ -55,12 +54,14 @@ class Drawn:
     Attributes:
         mask: `(H, W)` bool, where the defect is wanted on the photograph; empty where no mask could be used.
         kind: number of the defect type.
+        given: name of the mask, if it was given.
         outside: share of the best mask that lay where no defect may, if so much that it could not be used; otherwise 0.
     """
 
     normal: NormalImage
     mask: MaskArray
     kind: int
+    given: str | None = None
     outside: float = 0.0
 
 
@@ -71,7 +72,7 @@ class MaskSource:
     Attributes:
         objects: finds products in the normals; None without a network.
         places: what the user says about places.
-        plan: the type of each candidate; None where the adapter has a single one.
+        plan: the type and given mask of each candidate; None for a single type without given masks.
         generator: draws new masks; None to change real ones.
     """
 
@@ -80,18 +81,17 @@ class MaskSource:
     normals: Sequence[NormalImage]
     objects: Objects | None
     places: Places
-    plan: TypePlan | None = None
+    plan: Plan | None = None
     generator: MaskGenerator | None = None
 
     def draw(self, index: int, rng: np.random.Generator) -> Drawn:
-        """Draw the mask of candidate `index`; given masks take turns."""
-        kind = self.plan.number(index) if self.plan is not None else 0
-        if self.places.masks:
-            masks = self._given(kind)
-            given = masks[(self.plan.rank(index) if self.plan is not None else index) % len(masks)]
-            fit = self._fitting(given)
+        """Draw the mask of candidate `index`, or take the one that is given for it."""
+        planned = self.plan.kind(index) if self.plan is not None else None
+        kind = self.adapter.model.types.index(planned.defect) if planned is not None and planned.defect else 0
+        if planned is not None and planned.given is not None:
+            fit = self._fitting(planned.given)
             normal = fit[int(rng.integers(len(fit)))]
-            return Drawn(normal, given.mask, kind)
+            return Drawn(normal, planned.given.mask, kind, planned.given.name)
         normals = self.places.used(self.normals)
         normal = normals[int(rng.integers(len(normals)))]
         seen = None if self.settings.anywhere or self.generator is not None else blurred(normal.image)
@@ -99,12 +99,7 @@ class MaskSource:
         for _ in range(self.settings.defects_per_picture):
             defect, outside = self._draw_defect(normal, kind, mask, seen, rng)
             mask, most_outside = mask | defect, max(most_outside, outside)
-        return Drawn(normal, mask, kind, 0.0 if mask.any() else most_outside)
-
-    def _given(self, kind: int) -> list[GivenMask]:
-        """Return the masks that may be filled with a defect type."""
-        name = self.adapter.model.types[kind]
-        return [given for given in self.places.masks if given.defect in {None, name}]
+        return Drawn(normal, mask, kind, outside=0.0 if mask.any() else most_outside)
 
     def _fitting(self, given: GivenMask) -> list[NormalImage]:
         """Return the photographs that a mask can be filled on, where it keeps to the places that are allowed."""
@@ -242,19 +237,11 @@ class MaskSource:
         """Find what the user asks for and cannot get.
 
         Raises:
-            UsageError: given masks fit no photograph or none is for a type, there is no place for a defect, or
-                options are about masks that are chosen while masks are given.
+            UsageError: given masks fit no photograph, there is no place for a defect, or options are about masks that
+                are chosen while masks are given.
         """
-        if self.places.masks and (unused := unused_with_masks(self.settings)):
-            raise UsageError(unused, "The options do not go with masks that are given")
-        types = self.adapter.model.types
-        self.places.check(self.normals, types, self.settings.region)
-        if not self.places.masks:
-            return
-        wanted = self.plan.pairs if self.plan is not None else dict.fromkeys(types, 1)
-        lacking = [name for kind, name in enumerate(types) if wanted[name] and not self._given(kind)]
-        if lacking:
-            raise UsageError(f"no mask is for {', '.join(lacking)}: give one, or ask for no pairs of it")
+        refuse_places(self.places, NAME, self.settings.as_dict())
+        self.places.check(self.normals, self.adapter.model.types, self.settings.region)
 
 
 def usable(mask: MaskArray, *parts: MaskArray | None) -> float:

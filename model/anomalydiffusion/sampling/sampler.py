@@ -26,8 +26,7 @@ from model.data.detail import RealDetail
 from model.data.laying import Generated, change_by
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
-from model.data.places import Places
-from model.data.type_plan import TypePlan, spread_evenly
+from model.data.plan import Plan, plan_pairs
 from model.data.windows import Canvas, make_canvas, work_scale
 from model.diffusion.base import dtype_of
 from model.diffusion.redrawing import lost_detail
@@ -42,6 +41,7 @@ from model.runtime.seeding import pair_seed
 from model.runtime.timing import stage
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
+from service.core.places import Places
 
 Window = tuple[int, int, int, int]
 
@@ -91,6 +91,7 @@ class FilledPair:
             window=self.window,
             scores={"outside_region": self.drawn.outside} if self.drawn.outside else {},
             defect=self.defect,
+            given=self.drawn.given,
         )
 
 
@@ -207,7 +208,7 @@ def prepare_sampling(
     normals: Sequence[NormalImage],
     object_net: U2Net | None = None,
     places: Places | None = None,
-    plan: TypePlan | None = None,
+    plan: Plan | None = None,
 ) -> Sampler:
     """Prepare a request.
 
@@ -215,7 +216,7 @@ def prepare_sampling(
         normals: defect-free photographs to draw defects on.
         object_net: finds products.
         places: where the user wants defects.
-        plan: the type of each candidate; None to have the adapter's types take turns.
+        plan: the type and given mask of each candidate; None to have types and masks take turns.
 
     Raises:
         UsageError: the places cannot be used.
@@ -226,9 +227,9 @@ def prepare_sampling(
     if config.mask_source == "learned" and adapter.mask_words is not None:
         plain = unet_for_sampling(model, dtype, filling=False)
         generator = MaskGenerator(model, adapter.mask_words, plain, vae, config.scheduler)
-    types = model.types
-    plan = plan or (TypePlan(spread_evenly(types, len(types))) if len(types) > 1 else None)
-    source = MaskSource(adapter, config, normals, objects, places or Places(), plan, generator)
+    types, places = model.types, places or Places()
+    plan = plan or plan_pairs(types, len(types) * max(1, len(places.masks)), masks=places.masks)
+    source = MaskSource(adapter, config, normals, objects, places, plan, generator)
     source.check()
     budget = BatchBudget(config.batch)
     painter = Painter(

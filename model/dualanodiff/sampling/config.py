@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.diffusion.base import Base
+from service.core.options.combinations import is_anchored, unused_starts
 from service.core.options.common import MaskMethod
 from service.core.options.declaration import choose, chosen
 from service.core.options.dualanodiff import SamplingConfig
@@ -33,7 +34,7 @@ def resolve_sampling(
     choose(SamplingConfig, f"sampling options that base {base.name} recommends", recommended)
     given = chosen(options)
     recommended |= sampling_preset(given.get("preset", "base"), bcm=bcm)
-    anchored = given.get("anchored", recommended.get("anchored", has_normals))
+    anchored = is_anchored(given, recommended, has_normals=has_normals)
     if "strength" in given or not anchored:
         recommended.pop("sketch_strength", None)
     suited = {
@@ -44,23 +45,6 @@ def resolve_sampling(
     }
 
     def check(config: SamplingConfig) -> list[str]:
-        return _problems(config, given, has_normals=has_normals)
+        return list(unused_starts(given, anchored=config.anchored, has_normals=has_normals).values())
 
     return choose(SamplingConfig, "dualanodiff sampling options", suited, recommended, given, check=check)
-
-
-def _problems(config: SamplingConfig, given: Mapping[str, Any], *, has_normals: bool) -> list[str]:
-    problems = [
-        f"{name} is {given[name]}, but anchored sampling, on normal images, is off: turn it on, or leave {name} out"
-        for name in ("strength", "sketch_strength")
-        if given.get(name) and not config.anchored
-    ]
-    if given.get("strength") and given.get("sketch_strength"):
-        problems.append(
-            "strength and sketch_strength exclude each other, since both set where sampling starts: choose one"
-        )
-    if config.anchored and not has_normals:
-        problems.append(
-            "anchored sampling needs normal images, but none were given: provide some, or turn anchored off"
-        )
-    return problems

@@ -17,7 +17,6 @@ from torch import Tensor
 from model.data.crops import canvas_side
 from model.data.detail import RealDetail
 from model.data.placement import Anchor, NormalImage, draw_anchor
-from model.data.places import Places, refuse_places
 from model.diffusion.base import dtype_of
 from model.diffusion.redrawing import lost_detail
 from model.diffusion.vae import autoencoder_for_sampling, decode
@@ -38,9 +37,11 @@ from model.runtime.seeding import draw_noise, pair_seed
 from model.runtime.timing import stage
 from model.types import Candidate, MaskArray
 from service.core.errors import UsageError
+from service.core.options.combinations import NO_MASK_NET, NOT_ANCHORED
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig
 from service.core.options.learned import WHOLE
+from service.core.places import Places, refuse_places
 
 ANCHORED_BCM = (
     "bcm has next to no effect here, because pairs are generated on your normals, whose own background is kept: "
@@ -166,9 +167,9 @@ def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImag
     Raises:
         UsageError: regions leave no place, or pairs are not generated on normals.
     """
-    refuse_places(places, "dualanodiff")
+    refuse_places(places, "dualanodiff", config.as_dict())
     if not config.anchored and (places or config.region != WHOLE):
-        raise UsageError("regions are parts of normal images, but pairs are not generated on them: turn anchored on")
+        raise UsageError(NOT_ANCHORED)
     places.check(normals, box=config.region)
     objects = Objects(object_net, normals) if config.on_object and object_net is not None else None
 
@@ -190,7 +191,7 @@ def missing_for_sampling(
     """List what adapter and settings need but do not get."""
     missing = []
     if config.mask_method is MaskMethod.U2NET and adapter.mask_net is None:
-        missing.append("mask method u2net needs a mask network, but the adapter has none: use threshold or attention")
+        missing.append(NO_MASK_NET)
     if adapter.model.config.bcm and not has_normals:
         missing.append("the adapter was trained with bcm, whose backgrounds are normal images: provide normals")
     if adapter.model.config.bcm and not has_object_net:

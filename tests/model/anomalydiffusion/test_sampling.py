@@ -14,7 +14,6 @@ from model.anomalydiffusion.config import resolve_sampling
 from model.anomalydiffusion.sampling.masks import usable
 from model.anomalydiffusion.sampling.sampler import FADE, lay_defect, prepare_sampling
 from model.data.placement import NormalImage
-from model.data.places import GivenMask, Places, Region
 from model.data.references import make_references
 from model.data.windows import make_canvas
 from model.diffusion.base import Base, load_base
@@ -22,6 +21,7 @@ from model.quality.gate import QualityGate, RejectReason
 from model.types import Candidate, Pair
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
+from service.core.places import GivenMask, Places, Region
 from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter
 from tests.support.tiny_data import half_seeing_u2net, surface
 

@@ -19,7 +19,7 @@ from model.diffusion.base import Base, load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter, load_adapter
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.export.dataset import DatasetSummary
-from model.generation.filter import Counts
+from model.generation.counts import Counts
 from model.masks.networks import MaskNetworks, load_mask_networks
 from model.masks.u2net import save_u2net
 from model.methods import method_named, train_adapter

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
-from model.data.places import GivenMask, Places, Region
 from model.diffusion.base import load_base
 from model.generation.filter import CandidateFilter
 from model.generation.request import GenerationRequest
 from model.quality.gate import RejectReason, Verdict
 from model.types import Candidate, MaskArray
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
+from service.core.places import GivenMask, Places, Region
 from tests.support.tiny_anomaly import NORMALS, tiny_adapter
 from tests.support.tiny_data import PERMISSIVE, tiny_u2net
 

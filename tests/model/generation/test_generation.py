@@ -12,7 +12,8 @@ import pytest
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.export.dataset import DatasetSummary
-from model.generation.filter import Counts, gate_references
+from model.generation.counts import Counts
+from model.generation.filter import gate_references
 from model.generation.generate import generate_pairs
 from model.generation.request import GenerationRequest
 from model.masks.objects import Objects

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.generation.filter import Counts
+from model.generation.counts import Counts
 from model.generation.pair_store import PairStore, store_beside
 from model.types import Candidate, anomaly_part
 from service.core.errors import UsageError

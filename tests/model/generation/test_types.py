@@ -15,8 +15,9 @@ from scipy import ndimage
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.diffusion.base import load_base
 from model.export.inspection import read_dataset
+from model.generation.counts import Counts
 from model.generation.dataset import make_dataset
-from model.generation.filter import CandidateFilter, Counts
+from model.generation.filter import CandidateFilter
 from model.generation.generate import generate_pairs
 from model.generation.request import GenerationRequest
 from model.quality.gate import RejectReason
@@ -64,12 +65,13 @@ def one_by_one(asked: GenerationRequest) -> tuple[list[int], Counts]:
         if not hasattr(item, "to_candidate") or len(accepted) == asked.num_pairs:
             continue
         candidate = item.to_candidate()
-        assert candidate.defect == asked.plan.name(candidate.index)
-        if counts.defects.get(candidate.defect, 0) == asked.plan.pairs[candidate.defect]:
+        kind = asked.plan.kind(candidate.index)
+        assert candidate.defect == kind.defect
+        if counts.defects.get(kind.label, 0) == kind.pairs:
             counts.skipped += 1
             continue
         verdict = judge.verdict(candidate)
-        counts.count(verdict, candidate.defect)
+        counts.count(verdict, kind)
         accepted += [candidate.index] if verdict.accepted else []
     return accepted, counts
 
@@ -113,8 +115,8 @@ def test_what_a_type_lacks_when_the_attempts_are_used_up_is_told(
 
 def test_a_complete_type_is_no_longer_made(adapter: AnomalyDiffusionAdapter) -> None:
     asked = request(adapter, 4)
-    made = list[int]()
-    for item in asked.sampler().decoded(0, 8, lambda index: asked.is_needed(index, {"crack": 2})):
+    made, made_all = list[int](), Counts(accepted=2, defects={"crack": 2})
+    for item in asked.sampler().decoded(0, 8, lambda index: asked.is_needed(index, made_all)):
         made += [item.index] if hasattr(item, "index") else []
     assert made == [1, 3, 5, 7]
 

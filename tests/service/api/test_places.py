@@ -18,6 +18,7 @@ from tests.service.api.uploads import encoded, mask, part, picture, typed_pairs
 
 GOOD = [part("normals", "good_1.png", encoded(picture(50))), part("normals", "good_2.png", encoded(picture(51, 40)))]
 TRIANGLE = [[0.1, 0.1], [0.9, 0.1], [0.5, 0.8]]
+EVERYTHING = [[0, 0], [1, 0], [1, 1], [0, 1]]
 
 
 def drawn(image: Image.Image) -> str:
@@ -41,7 +42,7 @@ def test_masks_are_stored_with_the_job_and_the_record_keeps_their_hash(
 ) -> None:
     places = {
         "placements": [{"mask": drawn(mask()), "normal": "good_1", "defect": "crack"}],
-        "allowed": [{"polygon": TRIANGLE}, {"mask": drawn(mask(side=40)), "normal": "good_2.png"}],
+        "allowed": [{"polygon": EVERYTHING}, {"mask": drawn(mask(side=40)), "normal": "good_2.png"}],
         "forbidden": [{"mask": drawn(mask(20))}],
     }
     answer = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, **places})
@@ -168,5 +169,89 @@ def test_methods_refuse_places_and_types_that_they_do_not_have(client: httpx2.Cl
     assert "did not learn dent; it knows crack" in told["dualanodiff"]["/defects"]
     assert set(told["perlin"]) == {"/placements", "/allowed", "/forbidden", "/defects"}
     assert told["perlin"]["/allowed"] == (
-        "perlin chooses places by itself: allowed is for anomalydiffusion and dualanodiff"
+        "perlin chooses places by itself: regions are for anomalydiffusion and dualanodiff"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "reason"),
+    [
+        (
+            {"sizes": [0.5, 1], "mask_source": "learned", "anywhere": True},
+            ["/anywhere", "/mask_source", "/sizes"],
+            "sizes changes masks that are chosen, and these are given: leave it out",
+        ),
+        ({"angles": [-5, 5]}, ["/angles"], "angles changes masks that are chosen, and these are given: leave it out"),
+        (
+            {"defects_per_picture": 2},
+            ["/defects_per_picture"],
+            "defects_per_picture counts masks that are chosen, and these are given: draw several defects",
+        ),
+        ({"region": [0, 0.9, 1, 1]}, ["/placements/0"], "100% of the mask placements[0] lies where no defect may"),
+        (
+            {"forbidden": [{"polygon": EVERYTHING, "normal": "good_1"}]},
+            ["/placements/0"],
+            "100% of the mask placements[0] lies where no defect may",
+        ),
+        (
+            {"allowed": [{"mask": drawn(mask(side=40)), "normal": "good_2"}]},
+            ["/placements/0"],
+            "the mask placements[0] is for the normal good_1, but what is allowed is of good_2 alone",
+        ),
+    ],
+)
+def test_what_does_not_go_with_given_masks_is_refused_at_once(
+    client: httpx2.Client, filler: str, asked: dict[str, Any], where: list[str], reason: str
+) -> None:
+    placed = {"adapter_id": filler, "num_pairs": 2, "placements": [{"polygon": TRIANGLE, "normal": "good_1"}]}
+    answer = client.post("/v1/jobs", json={**placed, **asked})
+    assert answer.status_code == 422, answer.text
+    told = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
+    assert sorted(told) == where
+    assert any(detail.startswith(reason) for detail in told.values())
+
+
+def test_default_values_go_with_given_masks(client: httpx2.Client, filler: str) -> None:
+    usual = {"sizes": [0.8, 1.25], "angles": [-25, 25], "anywhere": False, "mask_source": "real"}
+    placed = {"adapter_id": filler, "num_pairs": 2, "placements": [{"polygon": TRIANGLE}]}
+    assert client.post("/v1/jobs", json={**placed, **usual}).status_code == 202
+
+
+def test_regions_that_leave_no_place_are_refused_at_once(client: httpx2.Client, filler: str) -> None:
+    asked = {"allowed": [{"polygon": TRIANGLE}], "forbidden": [{"polygon": EVERYTHING, "normal": "good_2"}]}
+    answer = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, **asked})
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["pointer"]) == (422, "/allowed")
+    assert error["detail"].startswith("no defect may lie on good_2:")
+    full = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, "placements": [{"polygon": EVERYTHING}]})
+    (error,) = full.json()["errors"]
+    assert (error["pointer"], "is all white" in error["detail"]) == ("/placements/0", True)
+
+
+def test_angles_do_not_go_with_learned_masks(client: httpx2.Client, filler: str) -> None:
+    asked = {"adapter_id": filler, "num_pairs": 2, "mask_source": "learned", "angles": [0, 5]}
+    (error,) = client.post("/v1/jobs", json=asked).json()["errors"]
+    assert error["pointer"] == "/angles"
+    assert error["detail"] == "angles turns real masks, and learned ones are drawn as they lie: leave it out"
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"anchored": False, "allowed": [{"polygon": TRIANGLE}], "region": [0, 0, 1, 0.5]}, ["/allowed", "/region"]),
+        ({"preset": "paper", "region": [0, 0, 1, 0.5]}, ["/region"]),
+        ({"anchored": False, "strength": 0.5}, ["/strength"]),
+        ({"strength": 0.5, "sketch_strength": 0.5}, ["/sketch_strength"]),
+        ({"strength": 0.5}, []),
+    ],
+)
+def test_dualanodiff_keeps_to_regions_on_good_parts_alone(
+    client: httpx2.Client, store: RecordStore, asked: dict[str, Any], where: list[str]
+) -> None:
+    adapter = trained(client, store, GOOD, defect="crack")
+    answer = client.post("/v1/jobs", json={"adapter_id": adapter, "num_pairs": 2, **asked})
+    assert sorted(error["pointer"] for error in answer.json().get("errors", ())) == where
+    assert answer.status_code == (422 if where else 202)
+    without = trained(client, store, defect="crack")
+    answer = client.post("/v1/jobs", json={"adapter_id": without, "num_pairs": 2, "anchored": True})
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/anchored"]

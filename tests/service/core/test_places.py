@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.data.places import GivenMask, Places, Region, filled, fitting, named_normal, refuse_places
 from model.types import MaskArray
 from service.core.errors import UsageError
+from service.core.places import GivenMask, Places, Region, filled, fitting, named_normal, refuse_places
 from tests.support.tiny_data import drawn_normal
 
 NORMALS = [drawn_normal(0), drawn_normal(1)]
@@ -120,11 +120,13 @@ def test_a_method_refuses_what_it_cannot_follow() -> None:
     drawn, bounded = Places([GivenMask("a", rows(0, 4))]), Places(forbidden=[Region(rows(0, 4))])
     for places, method, reason in (
         (drawn, "dualanodiff", "dualanodiff finds masks on what it made"),
-        (drawn, "perlin", "masks to fill are for anomalydiffusion"),
+        (drawn, "perlin", "perlin chooses places by itself: masks to fill are for anomalydiffusion"),
         (bounded, "perlin", "perlin chooses places by itself: regions are for anomalydiffusion and dualanodiff"),
     ):
         with pytest.raises(UsageError, match=reason):
-            refuse_places(places, method)
-    refuse_places(bounded, "dualanodiff")
-    refuse_places(drawn, "anomalydiffusion")
-    refuse_places(None, "perlin")
+            refuse_places(places, method, {})
+    refuse_places(bounded, "dualanodiff", {"anywhere": True})
+    refuse_places(drawn, "anomalydiffusion", {"sizes": [0.8, 1.25], "angles": None})
+    refuse_places(None, "perlin", {})
+    with pytest.raises(UsageError, match="angles changes masks that are chosen, and these are given: leave it out"):
+        refuse_places(drawn, "anomalydiffusion", {"angles": [0.0, 5.0]})
