@@ -122,8 +122,9 @@ def whole_object(found: MaskArray) -> MaskArray:
 def find_products(net: U2Net, pairs: Sequence[Pair]) -> list[MaskArray | None]:
     """Find the product in photographs with defects, `(H, W)` bool each; None where none stands out.
 
-    Where the network finds none, what stands out from the backdrop is taken, unless it is the defect, or is found in
-    less than half of the photographs: of one kind of product, either most show a backdrop or none does.
+    Where the network finds none, what stands out from the backdrop is taken, unless it is the defect. Where both
+    together find a product in less than half of the photographs, the network alone counts: of one kind of product,
+    either most show a backdrop or none does.
     """
     seen = [find_objects(net, [pair.image])[0] for pair in pairs]
     by_network = [found if shows_object(found) else None for found in seen]

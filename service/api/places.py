@@ -52,7 +52,8 @@ def check_places(wanted: JobRequest, normals: Sequence[Mapping[str, Any]], types
         types: the defect types that the adapter learned.
 
     Raises:
-        Problem: names every good part and type that there is not, and every mask that does not fit.
+        Problem: names every good part and type that there is not, and every mask that does not fit; without such, what
+            cannot be met together.
     """
     checked, errors = CheckedPlaces(), list[dict[str, str]]()
     for name in PLACES:

@@ -102,7 +102,7 @@ export default {
   method: "Verfahren",
   method_by_base: "{method} ist gewählt, weil es Gutteile gibt: Dann passt es am besten zum Basismodell.",
   method_by_types: "{method} ist gewählt, weil es mehrere Fehlerarten sind: Es lernt sie alle.",
-  metric_accuracy: "Typen erkannt",
+  metric_accuracy: "Fehlerarten erkannt",
   metric_image_ap: "Bild-AP",
   metric_image_auroc: "Bild-AUROC",
   metric_image_f1: "Bild-F1-max",
