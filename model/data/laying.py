@@ -22,7 +22,7 @@ LEAST_SHARE = 0.02
 """Share of replaced surface from which the detail of real defects is drawn."""
 
 FULL = 0.75
-"""α from which pixels of photographs of two levels are the defect's; a faded edge would be grey."""
+"""α above which pixels of photographs of two levels are the defect's; a faded edge would be grey."""
 
 DRAW = 1
 """Tells the random draws of detail from a candidate's others."""

@@ -135,7 +135,7 @@ def without_verdict(names: Sequence[str]) -> str:
     alone = [name for name in names if name != REAL and name not in added]
     missing = [*([REAL] if REAL not in names else []), *([] if added else [f"{REAL}+{(alone or [CHEAPEST])[-1]}"])]
     if not missing:
-        return "No verdict: the rows that it compares were not measured with the same seed."
+        return "No verdict: the rows that it compares were not both measured with one seed."
     return (
         f"No verdict: it also needs {' and '.join(missing)}. The same command with --rows "
         f"{','.join([*names, *missing])} goes on from here."
