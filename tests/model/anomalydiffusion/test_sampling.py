@@ -13,8 +13,10 @@ from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter, RealMask
 from model.anomalydiffusion.config import resolve_sampling
 from model.anomalydiffusion.sampling.masks import usable
 from model.anomalydiffusion.sampling.sampler import FADE, lay_defect, prepare_sampling
+from model.data.detail import Redrawn, learn_detail
 from model.data.placement import NormalImage
 from model.data.references import make_references
+from model.data.two_levels import TwoLevels
 from model.data.windows import make_canvas
 from model.diffusion.base import Base, load_base
 from model.quality.gate import QualityGate, RejectReason
@@ -111,6 +113,23 @@ def test_what_is_laid_ends_with_the_mask() -> None:
     laid = lay_defect(image, canvas, dark, image.astype(np.float32), mask, None, 0)
     assert np.abs(laid[20:44, 20:44].astype(int) - 20).max() <= 1
     assert np.array_equal(laid[:14], image[:14])
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_what_is_laid_on_black_and_white_is_so_at_any_scale(scale: float) -> None:
+    stripes = np.where(np.mgrid[:96, :96][1] % 16 < 6, 0, 255).astype(np.uint8)
+    image, mask = np.repeat(stripes[..., None], 3, 2), np.zeros((96, 96), np.bool_)
+    mask[30:60, 28:63] = True
+    real = np.where(mask[..., None], np.uint8(0), image)
+    detail = learn_detail([Redrawn(real, real.astype(np.float32), mask)], TwoLevels(0, 255))
+    canvas = make_canvas(image, mask, scale, 64, 4, np.random.default_rng(0))
+    shape = (*canvas.mask.shape, 3)
+    dark, bright = np.full(shape, 60, np.float32), np.full(shape, 230, np.float32)
+    laid = lay_defect(image, canvas, dark, bright, mask, detail, 0)
+    assert set(np.unique(laid)) == {0, 255}
+    assert (laid[mask] == 0).all()
+    differs = (laid != image).any(-1)
+    assert not differs[ndimage.distance_transform_edt(~mask) > FADE / scale].any()
 
 
 def test_detail_of_real_defects_is_added_inside_the_mask_alone(adapter: AnomalyDiffusionAdapter) -> None:

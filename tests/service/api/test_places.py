@@ -235,6 +235,15 @@ def test_angles_do_not_go_with_learned_masks(client: httpx2.Client, filler: str)
     assert error["detail"] == "angles turns real masks, and learned ones are drawn as they lie: leave it out"
 
 
+def test_masks_of_a_network_that_the_adapter_lacks_are_refused_at_once(
+    client: httpx2.Client, store: RecordStore
+) -> None:
+    asked = {"adapter_id": trained(client, store, GOOD, defect="crack"), "num_pairs": 2, "mask_method": "u2net"}
+    (error,) = client.post("/v1/jobs", json=asked).json()["errors"]
+    assert error["pointer"] == "/mask_method"
+    assert error["detail"].endswith("but the adapter has none: use threshold or attention")
+
+
 @pytest.mark.parametrize(
     ("asked", "where"),
     [

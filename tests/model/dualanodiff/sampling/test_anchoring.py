@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from model.data.crops import Window
-from model.data.placement import Anchor, NormalImage, draw_anchor
+from model.data.detail import Redrawn, learn_detail
+from model.data.placement import REACH, Anchor, NormalImage, draw_anchor
+from model.data.two_levels import TwoLevels
 from model.diffusion.base import load_base
 from model.dualanodiff.sampling.anchoring import (
     Anchoring,
@@ -106,6 +109,23 @@ def test_larger_sizes_are_larger_windows_of_the_same_canvas(tiny_base: Path) -> 
         anchor = draw_anchor([normal], adapter.placements, rng, (True, True), sizes=(size, size))
         assert anchor.window.side == round(size * plain.window.side)
         assert canvas_of(adapter, anchor) == canvas_of(adapter, plain)
+
+
+def test_a_window_on_a_black_and_white_photograph_stays_so() -> None:
+    stripes = np.where(np.mgrid[:96, :96][1] % 16 < 6, 0, 255).astype(np.uint8)
+    normal, there = NormalImage("board", np.repeat(stripes[..., None], 3, 2)), np.zeros((96, 96), np.bool_)
+    there[40:60, 40:60] = True
+    real = np.where(there[..., None], np.uint8(0), normal.image)
+    detail = learn_detail([Redrawn(real, real.astype(np.float32), there)], TwoLevels(0, 255))
+    mask = np.zeros((32, 32), np.bool_)
+    mask[12:20, 10:22] = True
+    drawn, bright = (np.full((32, 32, 3), level, np.uint8) for level in (60, 230))
+    anchor = Anchor(normal, Window(16, 32, 48))
+    made = DecodedPair(0, 0, drawn, drawn, mask, None, anchor, bright, detail).to_candidate()
+    assert set(np.unique(made.image)) == {0, 255}
+    assert (made.image[made.mask] == 0).all()
+    differs = (made.image != normal.image).any(-1)
+    assert not differs[ndimage.distance_transform_edt(~made.mask) > REACH * 48 / 32].any()
 
 
 def test_what_of_a_mask_leaves_the_region_is_cut_off_and_told() -> None:
