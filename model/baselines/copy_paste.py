@@ -45,13 +45,13 @@ def _copy(draft: Draft, settings: CopyPasteConfig) -> Candidate:
     here, there = overlap(cutout.mask.shape, normal.image.shape, start)
     patch, mask, others = cutout.image[here], cutout.mask[here], cutout.others[here]
     picture = normal.image[there]
-    gain = _gain(_ring(patch, mask, others), _ring(picture, mask, mask))
     image, placed = normal.image.copy(), np.zeros(normal.image.shape[:2], np.bool_)
-    patch, blending = patch * gain, settings.blending
-    if scene.levels is not None:
+    if scene.levels is None:
+        patch *= _gain(_ring(patch, mask, others), _ring(picture, mask, mask))
+        image[there] = lay(patch, picture, mask, others, settings.blending)
+    else:
         # A faded edge would be grey where nothing else is, and so is what turning and scaling made.
-        patch, blending = scene.levels.nearest(patch), "none"
-    image[there] = lay(patch, picture, mask, others, blending)
+        image[there] = lay(scene.levels.nearest(patch), picture, mask, others, "none")
     placed[there] = mask
     config = scene.adapter.config
     window = window_around(placed, config.view, config.resolution, rng)

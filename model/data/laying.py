@@ -21,9 +21,6 @@ SMOOTHED = 1.0
 LEAST_SHARE = 0.02
 """Share of replaced surface from which the detail of real defects is drawn."""
 
-FULL = 0.75
-"""α above which pixels of photographs of two levels are the defect's; a faded edge would be grey."""
-
 DRAW = 1
 """Tells the random draws of detail from a candidate's others."""
 
@@ -79,7 +76,8 @@ def change_by(
         return added
     smooth, where, rng = placed(generated.image), share, np.random.default_rng([seed, DRAW])
     if detail.levels is not None:
-        where = (placed(generated.alpha) > FULL).astype(np.float32)[..., None]
+        # A faded edge would be grey.
+        where = mask[..., None].astype(np.float32)
         smooth = detail.levels.nearest(surface + added)
         added = where * (smooth - surface)
     return added + where * draw_detail(detail, smooth, mask, where[..., 0] > LEAST_SHARE, rng)
