@@ -56,6 +56,7 @@ class Pair(_Schema):
     window: list[int] | None = Field(description="Left, top, right and bottom of what was generated; null for all.")
     normal: str | None = Field(description="Name of the good part that it was generated on.")
     defect: str | None = Field(description="Its defect type, where the adapter has several; otherwise null.")
+    given: str | None = Field(description="Which of the job's placements it fills; null without any.")
     review: dict[str, Any] | None = Field(description="Who approved it and when; null outside of selections.")
     pictures: dict[str, str] = Field(description="Name of a picture and its path.")
 
@@ -143,6 +144,7 @@ def view(record: Record, pair: MadePair) -> dict[str, Any]:
         "window": facts["window"],
         "normal": facts["normal"],
         "defect": facts.get("defect"),
+        "given": facts.get("given"),
         "review": facts.get("review"),
         "pictures": {name: f"{base}/{name}" for name in [*names, *(["good-part"] if facts["normal"] else [])]},
     }
