@@ -60,7 +60,7 @@ class DecodedPair:
             image = self._laid(self.anchor, self.reconstructed, mask, placed)
             if self.anchor.bounds is not None:
                 placed &= self.anchor.bounds
-            part = place_part(self.anchor, self.part)
+            part = self._placed_part(self.anchor, placed)
         normal, window = self.anchor.normal.name, self.anchor.window.box
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 
@@ -73,6 +73,13 @@ class DecodedPair:
         change = change_by(generated, image[window], placed[window], size, self.detail, self.seed)
         image[window] = np.clip(image[window] + change.round(), 0, 255).astype(np.uint8)
         return image
+
+    def _placed_part(self, anchor: Anchor, placed: MaskArray) -> ImageArray:
+        """Place the part; its defect has the levels of the image's, with which it is compared."""
+        part = place_part(anchor, self.part)
+        if self.detail is not None and self.detail.levels is not None:
+            part[placed] = self.detail.levels.nearest(part)[placed].astype(np.uint8)
+        return part
 
     def _found(self) -> MaskArray:
         if self.mask is not None:

@@ -124,6 +124,8 @@ def test_a_window_on_a_black_and_white_photograph_stays_so() -> None:
     made = DecodedPair(0, 0, drawn, drawn, mask, None, anchor, bright, detail).to_candidate()
     assert set(np.unique(made.image)) == {0, 255}
     assert (made.image[made.mask] == 0).all()
+    assert made.part is not None
+    assert np.array_equal(made.part[made.mask], made.image[made.mask])
     differs = (made.image != normal.image).any(-1)
     assert not differs[ndimage.distance_transform_edt(~made.mask) > REACH * 48 / 32].any()
 
