@@ -29,7 +29,7 @@ CHOSEN = frozenset(
         RejectReason.BORDER_HUGGING,
     }
 )
-"""Reasons about size and place: of masks that the user gives, both are as they are wanted."""
+"""Reasons about size and place: of masks that the user gives, both are as they are wanted. So is their shape."""
 
 
 class CandidateFilter:
@@ -52,7 +52,13 @@ class CandidateFilter:
         anchored = request.settings.anchored
         reals = gate_references(request.adapter, defect, anchored=anchored)
         products = [] if anchored else self._products(reals)
-        return QualityGate(reals, _limits(request), normals=request.normals, real_objects=products)
+        return QualityGate(
+            reals,
+            _limits(request),
+            normals=request.normals,
+            real_objects=products,
+            judges_shape=not request.places.masks,
+        )
 
     def _products(self, reals: Sequence[Pair]) -> list[MaskArray | None]:
         """Find the product in each real pair's image."""

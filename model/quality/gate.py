@@ -94,6 +94,7 @@ class QualityGate:
         normals: the good parts that candidates are generated on; candidates on others are not compared with theirs.
         real_objects: the product in each real pair's image, None where there is none, if products are looked for in
             the candidates' images.
+        judges_shape: whether a mask must be shaped like the real ones: not where the user gives the masks.
 
     Raises:
         ValueError: if there are no real pairs.
@@ -106,6 +107,7 @@ class QualityGate:
         *,
         normals: Sequence[NormalImage] = (),
         real_objects: Sequence[MaskArray | None] = (),
+        judges_shape: bool = True,
     ) -> None:
         if not reals:
             raise ValueError("the quality gate measures its limits on real pairs: got none, at least 1 is needed")
@@ -127,7 +129,7 @@ class QualityGate:
 
         self._normals = {normal.name: normal.image for normal in normals}
         self._usual_change = UsualChange.measured(reals, normals)
-        self._realism = Realism(reals)
+        self._realism = Realism(reals, judges_shape=judges_shape)
         self._max_unlikeness = max(limits.max_unlikeness, self._realism.usual)
 
         self._real_scenes = [fingerprint(real.image, real.mask) for real in reals]

@@ -45,6 +45,9 @@ bench.realism_spread` measures them again). Red and blue are multiples of `COLOU
 defect exceeds the ring, all others up to the last natural logarithms of ratios. The last is the share of middle levels
 that the defect, without its rim, has beyond the ring, where the picture is of two levels, black and white."""
 
+OF_SHAPE = ("emptiness of the box", "outline to area")
+"""Statistics of the mask alone."""
+
 KNOWN = 4
 """Number of real defects that `SPREAD` counts as."""
 
@@ -80,13 +83,15 @@ class Realism:
 
     Args:
         reals: at least one, masks not empty.
+        judges_shape: whether the statistics of the mask alone count: not where the user gives the masks.
     """
 
-    def __init__(self, reals: Sequence[Pair]) -> None:
+    def __init__(self, reals: Sequence[Pair], *, judges_shape: bool = True) -> None:
+        self._judged = np.array([judges_shape or name not in OF_SHAPE for name in SPREAD])
         known = np.stack([statistics(real.image, real.mask) for real in reals])
         self._mean, self._deviation = _fitted(known)
         others = (np.delete(known, number, axis=0) for number in range(len(known)))
-        left_out = [_distance(one, *_fitted(rest)) for one, rest in zip(known, others, strict=True) if len(rest)]
+        left_out = [self._distance(one, *_fitted(rest)) for one, rest in zip(known, others, strict=True) if len(rest)]
         self.usual = sorted(left_out)[-2] if left_out else 0.0
 
     def unlikeness(self, image: ImageArray, mask: MaskArray) -> float:
@@ -96,7 +101,12 @@ class Realism:
             image: `(H, W, 3)` uint8.
             mask: `(H, W)` bool, not empty.
         """
-        return _distance(statistics(image, mask), self._mean, self._deviation)
+        return self._distance(statistics(image, mask), self._mean, self._deviation)
+
+    def _distance(self, one: Statistics, mean: Statistics, deviation: Statistics) -> float:
+        """Return the 4-norm of what is judged: the largest differences decide, and several weigh more than one."""
+        standardised = ((one - mean) / deviation)[self._judged]
+        return float((np.square(np.square(standardised)).sum()) ** 0.25)
 
 
 def _fitted(known: NDArray[np.float64]) -> tuple[Statistics, Statistics]:
@@ -105,11 +115,6 @@ def _fitted(known: NDArray[np.float64]) -> tuple[Statistics, Statistics]:
     variance = (count * known.var(axis=0) + KNOWN * usual**2) / (count + KNOWN)
     # A new defect also differs from the mean because the mean of a few is not that of all.
     return known.mean(axis=0), np.sqrt(variance * (1 + 1 / count))
-
-
-def _distance(one: Statistics, mean: Statistics, deviation: Statistics) -> float:
-    """Return the 4-norm of the standardised difference: the largest ones decide, and several weigh more than one."""
-    return float((np.square(np.square((one - mean) / deviation)).sum()) ** 0.25)
 
 
 def statistics(image: ImageArray, mask: MaskArray) -> Statistics:

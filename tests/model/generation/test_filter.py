@@ -86,6 +86,12 @@ def test_size_and_border_of_a_mask_that_was_given_are_as_the_user_wants_them(ada
         assert verdict(adapter, mask, Places([GivenMask("mine", mask)]), limits=limits).accepted
 
 
+def test_of_a_mask_that_was_given_the_shape_is_no_unlikeness(adapter: AnomalyDiffusionAdapter) -> None:
+    mask = part(slice(20, 30), slice(10, 20))
+    free, given = (verdict(adapter, mask, places) for places in (Places(), Places([GivenMask("mine", mask)])))
+    assert given.scores["unlikeness"] < free.scores["unlikeness"]
+
+
 @pytest.mark.parametrize(("size", "reason"), [(0.3, RejectReason.MASK_TOO_SMALL), (4.0, RejectReason.MASK_TOO_LARGE)])
 def test_a_defect_of_a_size_that_was_asked_for_is_neither_too_small_nor_too_large(
     adapter: AnomalyDiffusionAdapter, size: float, reason: RejectReason

@@ -370,6 +370,16 @@ def test_what_looks_unlike_the_real_defects_is_rejected(gate: QualityGate, paint
     assert RejectReason.UNLIKE_REAL in gate.check(generated(image, PLACE)).reasons
 
 
+def test_a_mask_that_the_user_gives_may_be_of_any_shape_but_what_fills_it_may_not_be_anything() -> None:
+    square = (abs(ROWS - 30) < 8) & (abs(COLUMNS - 34) < 9)
+    judged, given = QualityGate(REALS), QualityGate(REALS, judges_shape=False)
+    assert judged.check(drawn(11, square)).reasons == (RejectReason.UNLIKE_REAL,)
+    assert given.check(drawn(11, square)).reasons == ()
+    white = surface(9)
+    white[square] = 255
+    assert RejectReason.UNLIKE_REAL in given.check(generated(white, square)).reasons
+
+
 def test_without_rejecting_everything_but_an_empty_or_full_mask_is_accepted_and_measured() -> None:
     lenient = QualityGate(REALS, QualityLimits(reject=False))
     strict = QualityGate(REALS)
