@@ -27,13 +27,13 @@ from peft import get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import save_file
 
-from model.adapter_card import FORMAT_VERSION, describe_pair, read_card_on
+from model.adapter_card import FORMAT_VERSION, describe_pair, image_hash, read_card_on
 from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskWords, new_mask_words
 from model.anomalydiffusion.model import FILL_ADAPTER, AnomalyDiffusionModel, build_model
 from model.data import references
 from model.data.crops import DEFECTS_PER_PAIR, find_defects
-from model.data.placement import Placement
+from model.data.placement import NormalImage, Placement
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE, contiguous, load_lora, load_module, read_weights, under
 from model.training.early_stopping import TrainingResult
@@ -142,11 +142,14 @@ def make_card(
     result: TrainingResult,
     object_name: str,
     brightness: Range | None = None,
+    *,
+    normals: Sequence[NormalImage] = (),
 ) -> dict[str, Any]:
     """Make the adapter's card, which does not depend on when or where the training ran.
 
     Args:
         types: number of each pair's defect type.
+        normals: good parts that it learned from.
         brightness: of the training request.
     """
     return {
@@ -162,7 +165,7 @@ def make_card(
         "loss_curve": [list(point) for point in result.curve],
         "held_out": None if result.held_out is None else {"pair": result.held_out, "curve": result.held_out_curve},
         "data": [{**describe_pair(pair), "defect": model.types[kind]} for pair, kind in zip(pairs, types, strict=True)],
-        "normals": [],
+        "normals": [{"name": normal.name, "image_sha256": image_hash(normal.image)} for normal in normals],
         "greyscale": all(is_grey(pair.image) for pair in pairs),
         "brightness": None if brightness is None else list(brightness),
         "placements": [asdict(place) for place in placements],

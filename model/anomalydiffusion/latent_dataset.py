@@ -38,6 +38,9 @@ class Crops:
     masks: list[MaskArray]
     types: list[int]
 
+    def __add__(self, other: Crops) -> Crops:
+        return Crops(self.images + other.images, self.masks + other.masks, self.types + other.types)
+
 
 @dataclass(frozen=True)
 class LatentDataset:
@@ -102,17 +105,23 @@ def cut_crops(pairs: Sequence[Pair], types: Sequence[int], config: AnomalyTraini
         scale = work_scale(shown, config.view, config.resolution)
         for view in range(config.views):
             rng = np.random.default_rng([config.seed, number, view])
-            image, mask = _draw_crop(pair.image, shown, scale, config, rng)
+            image, mask = draw_crop(pair.image, shown, scale, config, rng)
             crops.images.append(image)
             crops.masks.append(mask)
             crops.types.append(kind)
     return crops
 
 
-def _draw_crop(
+def draw_crop(
     image: ImageArray, mask: MaskArray, scale: float, config: AnomalyTrainingConfig, rng: np.random.Generator
 ) -> tuple[ImageArray, MaskArray]:
-    """Draw a crop that shows some of the defect; as much of it as fits."""
+    """Draw a crop that shows some of the defect; as much of it as fits.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        mask: `(H, W)` bool, the defect.
+        scale: crop pixels per photograph pixel.
+    """
     side = config.resolution
     angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation)) if rng.random() < TURNED else 0.0
     mirror = rng.random(2) < 0.5

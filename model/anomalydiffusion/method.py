@@ -53,10 +53,13 @@ class AnomalyDiffusion:
         if request.settings.mask_generator_steps:
             spliced_prompt(request.base.tokenizer, MASK_WORDS)
         notes = []
-        if request.normals and request.settings.steps:
+        if request.normals and request.settings.steps and not request.settings.composite_views:
             notes.append(
-                "the normals are not learned from: defects are drawn on them, to compare and to generate pairs"
+                "the normals are not learned from: defects are drawn on them, to compare and to generate pairs; "
+                "set composite_views to learn from real defects copied to them"
             )
+        if request.settings.composite_views and request.settings.steps and not request.normals:
+            notes.append("no normals were given: training uses the real pairs alone")
         if request.settings.match_contrast and request.settings.steps and not request.normals:
             notes.append(
                 "no normals were given, so the contrast of drawn defects cannot be matched to that of the real ones: "
@@ -73,20 +76,34 @@ class AnomalyDiffusion:
         callback: TrainingCallback | None = None,
     ) -> Iterator[Progress]:
         config = request.settings
+        if not request.normals:
+            config = replace(config, composite_views=0)
         clock = TrainingClock(workspace)
         names, pairs, types = request.typed_pairs()
         model = build_model(request.base, config, names)
         take_start(model)
         references, placements = make_references(pairs, config.view, config.resolution, config.seed)
+        learned = request.normals if config.composite_views and config.steps else ()
 
         def described(result: TrainingResult) -> dict[str, Any]:
-            return make_card(model, pairs, types, placements, result, request.object_name, request.brightness)
+            names = request.object_name, request.brightness
+            return make_card(model, pairs, types, placements, result, *names, normals=learned)
 
         result = TrainingResult([], 0, 0)
         masks = [RealMask(kind, pair.mask) for kind, pair in zip(types, pairs, strict=True)]
         words = new_mask_words(model) if config.mask_generator_steps else None
         adapter = AnomalyDiffusionAdapter(model, described(result), masks, references, placements, words)
-        for item in train(adapter, pairs, types, workspace, callback=callback, keep_last=words is not None):
+        training = train(
+            adapter,
+            pairs,
+            types,
+            workspace,
+            normals=learned,
+            object_net=request.networks.object,
+            callback=callback,
+            keep_last=words is not None,
+        )
+        for item in training:
             if isinstance(item, Progress):
                 clock.keep()
                 yield item

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.composites import cut_composites
 from model.anomalydiffusion.latent_dataset import cut_crops, encode_crops
 from model.anomalydiffusion.loss import held_out_loss, training_loss
+from model.data.placement import NormalImage
+from model.masks.u2net import U2Net
 from model.method import TrainingCallback
 from model.runtime.progress import Progress
 from model.training.early_stopping import TrainingResult, spare_pair
@@ -21,6 +24,8 @@ def train(
     types: Sequence[int],
     workspace: Path,
     *,
+    normals: Sequence[NormalImage] = (),
+    object_net: U2Net | None = None,
     callback: TrainingCallback | None = None,
     keep_last: bool = False,
 ) -> Iterator[Progress | TrainingResult]:
@@ -32,6 +37,8 @@ def train(
     Args:
         types: number of each pair's defect type.
         workspace: folder of the checkpoints.
+        normals: good parts to make composites on; none are made without.
+        object_net: finds products on them.
         callback: asked whether to make extra checkpoints, and shown the adapter at every checkpoint.
         keep_last: whether long work follows, which makes a checkpoint of the last step worthwhile.
 
@@ -45,8 +52,13 @@ def train(
     if not config.steps:
         yield TrainingResult([], 0, 0)
         return
-    dataset = yield from encode_crops(model.base, cut_crops(pairs, types, config))
     spare = spare_pair(types, config.steps, config.seed) if config.early_stop else None
+    crops = cut_crops(pairs, types, config)
+    if normals and config.composite_views:
+        copied = [number for number in range(len(pairs)) if number != spare]
+        some, of_types = [pairs[number] for number in copied], [types[number] for number in copied]
+        crops += yield from cut_composites(some, of_types, normals, config, object_net)
+    dataset = yield from encode_crops(model.base, crops)
     held_out = None
     if spare is not None:
         dataset, held = dataset.without(slice(spare * config.views, (spare + 1) * config.views))

@@ -95,6 +95,15 @@ class AnomalyTrainingConfig:
     resolution: Resolution = 0
     view: View = "window"
     views: Views = 16
+    composite_views: Annotated[
+        int,
+        described(
+            "Crops per pair that show its defect copied to good parts, to learn from beside those of the photograph "
+            "itself; 0 for none, as without good parts. Ours: few photographs show a defect on few surfaces.",
+            ge=0,
+        ),
+        ServedUpTo(256),
+    ] = 0
     rotation: Annotated[
         FiniteFloat, described("Largest angle by which training crops are turned, degrees.", ge=0, le=180)
     ] = 20.0

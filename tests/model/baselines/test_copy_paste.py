@@ -11,9 +11,9 @@ import pytest
 from scipy import ndimage
 
 from model.baselines.adapter import BaselineAdapter
-from model.baselines.blending import faded, lay, membrane
 from model.baselines.copy_paste import draw
 from model.baselines.sampler import Draft, Scene
+from model.data.blending import faded, lay, membrane
 from model.data.copy_paste import draw_copy_paste
 from model.data.crops import resize_image
 from model.data.cutout import SURROUNDINGS, Changes, changed, cut_out

@@ -1,0 +1,88 @@
+"""Copies real defects to other photographs, at the photographs' own scale (as in Dwibedi et al. 2017, CutPaste)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from model.data.blending import lay
+from model.data.copy_paste import GAINS
+from model.data.cutout import changed, cut_out, draw_start, find_bounds, overlap
+from model.data.surroundings import find_alike, surroundings
+from model.data.two_levels import TwoLevels
+from model.types import ImageArray, MaskArray, Pair
+from service.core.options.baselines import Blending
+
+RING = 8
+"""Width of the surroundings in which colours are compared, pixels."""
+
+EVEN = (0.3, 0.6)
+"""Surroundings that deviate by less than the first share of their mean tell how bright a place is; by more than the
+second, as in a pattern of light and dark, they tell nothing, and colours stay as they are."""
+
+
+def copy_defect(
+    pair: Pair,
+    picture: ImageArray,
+    product: MaskArray | None,
+    flips: tuple[bool, bool],
+    rng: np.random.Generator,
+    *,
+    blending: Blending = "feather",
+    levels: TwoLevels | None = None,
+    seen: ImageArray | None = None,
+) -> tuple[ImageArray, MaskArray, float]:
+    """Mirror, turn and scale a real defect a little, and lay it on a picture.
+
+    Args:
+        pair: the photograph with the defect.
+        picture: `(H, W, 3)` uint8, to lay it on.
+        product: `(H, W)` bool, where the defect should lie; None where nothing is known.
+        flips: whether it may be mirrored, left to right and top to bottom.
+        levels: of the real photographs, where they have but two; edges are hard then.
+        seen: the picture, blurred, to look for surroundings like the real ones; None not to.
+
+    Returns:
+        The picture with the defect; its exact mask, `(H, W)` bool; and how unlike the real one's surroundings are, see
+        `model.data.surroundings`: 0 where they are not looked for.
+    """
+    mirror = rng.random(2) < 0.5
+    mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
+    cutout = changed(cut_out(pair, mirrored, rng), picture.shape, rng)
+    bounds = find_bounds(cutout, picture.shape, nearby=product is None)
+    start = draw_start(cutout, picture.shape, bounds, product, rng)
+    around = surroundings(cutout, seen, rng) if seen is not None else None
+    if around is not None:
+        start = find_alike(around, start, find_bounds(cutout, picture.shape), cutout.mask, product, rng)
+    here, there = overlap(cutout.mask.shape, picture.shape, start)
+    patch, mask, others = cutout.image[here], cutout.mask[here], cutout.others[here]
+    surface = picture[there]
+    image, placed = picture.copy(), np.zeros(picture.shape[:2], np.bool_)
+    if levels is None:
+        patch = patch * _gain(_ring(patch, mask, others), _ring(surface, mask, mask))
+        image[there] = lay(patch, surface, mask, others, blending)
+    else:
+        # A faded edge would be grey where nothing else is, and so is what turning and scaling made.
+        image[there] = lay(levels.nearest(patch), surface, mask, others, "none")
+    placed[there] = mask
+    return image, placed, 0.0 if around is None else float(around.unlikeness(start[None])[0])
+
+
+def _ring(image: NDArray[np.float32] | ImageArray, mask: MaskArray, avoided: MaskArray) -> NDArray[np.float64]:
+    """Return the pixels around a mask, `(N, 3)`; the first one is left out, because it is a mixture.
+
+    Args:
+        image: `(H, W, 3)`.
+        avoided: `(H, W)` bool, pixels that do not count.
+    """
+    ring = ndimage.binary_dilation(mask, iterations=RING + 1) & ~ndimage.binary_dilation(mask | avoided)
+    return np.asarray(image[ring] if ring.any() else image.reshape(-1, 3), np.float64)
+
+
+def _gain(real: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return what to multiply the channels of a defect by, `(3,)`, from the pixels around it there and here."""
+    means = [np.maximum(pixels.mean(0), 1.0) for pixels in (real, normal)]
+    deviation = max(float((pixels.std(0) / mean).max()) for pixels, mean in zip((real, normal), means, strict=True))
+    trust = np.clip((EVEN[1] - deviation) / (EVEN[1] - EVEN[0]), 0, 1)
+    return np.clip((means[1] / means[0]) ** trust, *GAINS).astype(np.float32)

@@ -1,0 +1,146 @@
+"""Composites: real defects copied to good parts, drawn once from the seed, to learn from beside the real crops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.adapter_card import read_adapter_card
+from model.anomalydiffusion import trainer
+from model.anomalydiffusion.composites import cut_composites
+from model.anomalydiffusion.latent_dataset import Crops
+from model.data.placement import NormalImage
+from model.diffusion.base import Base, load_base
+from model.methods import METHODS
+from model.runtime.progress import Progress
+from model.training import early_stopping
+from model.training.checkpoint import list_checkpoints
+from model.types import Pair
+from tests.support.tiny_anomaly import NORMALS, tiny_config, tiny_request
+from tests.support.tiny_data import drawn_pair, last
+
+METHOD = METHODS["anomalydiffusion"]
+PAIRS = [drawn_pair(seed, 96, 80) for seed in range(2)]
+
+
+def made(pairs: list[Pair], normals: list[NormalImage], **chosen: Any) -> Crops:
+    job = cut_composites(pairs, list(range(len(pairs))), normals, tiny_config(**chosen), None)
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            found: Crops = end.value
+            return found
+
+
+def flat(level: int, side: int = 64) -> NormalImage:
+    return NormalImage(f"flat{level}", np.full((side, side, 3), level, np.uint8))
+
+
+def dark(surface: int, defect: int) -> Pair:
+    pair = Pair("dark", np.full((64, 64, 3), surface, np.uint8), np.zeros((64, 64), np.bool_))
+    pair.mask[20:34, 24:40] = True
+    pair.image[pair.mask] = defect
+    return pair
+
+
+def test_every_composite_shows_its_defect_on_a_good_part_in_that_parts_light() -> None:
+    crops = made([dark(100, 50)], [flat(200)], composite_views=12)
+    assert crops.types == [0] * 12
+    for image, mask in zip(crops.images, crops.masks, strict=True):
+        assert image.shape == (32, 32, 3)
+        assert mask.any()
+        assert abs(np.median(image[mask]) - 100) <= 2  # half as bright as the surface, as on its own photograph
+        assert (image[~mask] == 200).mean() > 0.7
+
+
+def test_a_composite_is_drawn_from_seed_and_number_alone() -> None:
+    few, many = (made(pairs, NORMALS, composite_views=5) for pairs in (PAIRS[:1], PAIRS))
+    again, other = (made(PAIRS, NORMALS, composite_views=5, seed=seed) for seed in (0, 1))
+    assert many.types == [0] * 5 + [1] * 5
+    for one, same in zip(few.images, many.images, strict=False):
+        assert np.array_equal(one, same)
+    assert all(np.array_equal(one, same) for one, same in zip(many.images, again.images, strict=True))
+    assert not any(np.array_equal(one, same) for one, same in zip(many.images, other.images, strict=True))
+
+
+def test_what_cuts_a_conductor_is_copied_to_where_one_is() -> None:
+    board = np.full((120, 120, 3), 255, np.uint8)
+    board[70:76] = 0
+    pair = Pair("open", np.full((120, 120, 3), 255, np.uint8), np.zeros((120, 120), np.bool_))
+    pair.image[40:46] = 0
+    pair.image[40:46, 50:58] = 255
+    pair.mask[40:46, 50:58] = True
+    crops = made([pair], [NormalImage("board", board)], composite_views=12, rotation=0.0)
+    cut = [
+        image[mask].mean() > 200 and (image == 0).any() for image, mask in zip(crops.images, crops.masks, strict=True)
+    ]
+    assert sum(cut) >= 10
+    assert all(np.isin(image, (0, 255)).mean() > 0.9 for image in crops.images)  # reducing a crop blurs its edges alone
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{path.name}:{name}": tensor
+        for path in folder.rglob("*.safetensors")
+        for name, tensor in load_file(path).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path) -> Base:
+    return load_base(str(tiny_base))
+
+
+def test_a_resumed_training_with_composites_equals_an_uninterrupted_one(base: Base, tmp_path: Path) -> None:
+    request = replace(tiny_request(base, PAIRS, composite_views=4, match_contrast=False), normals=NORMALS)
+    list(METHOD.train(request, tmp_path / "whole", tmp_path / "work"))
+    for item in METHOD.train(request, tmp_path / "cut", tmp_path / "half"):
+        if isinstance(item, Progress) and list_checkpoints(tmp_path / "half"):
+            break
+    list(METHOD.train(request, tmp_path / "cut", tmp_path / "half"))
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    card = read_adapter_card(tmp_path / "whole")
+    assert [normal["name"] for normal in card["normals"]] == [normal.name for normal in NORMALS]
+    plain = replace(tiny_request(base, PAIRS, match_contrast=False), normals=NORMALS)
+    list(METHOD.train(plain, tmp_path / "plain", tmp_path / "without"))
+    assert any(not torch.equal(whole[name], value) for name, value in weights(tmp_path / "plain").items())
+    assert read_adapter_card(tmp_path / "plain")["normals"] == []
+
+
+def test_without_good_parts_training_uses_the_real_pairs_alone_and_says_so(base: Base, tmp_path: Path) -> None:
+    cards = []
+    for views in (0, 4):
+        request = tiny_request(base, PAIRS, composite_views=views)
+        notes = METHOD.check_training(request)
+        assert ("no normals were given: training uses the real pairs alone" in notes) == bool(views)
+        last(METHOD.train(request, tmp_path / f"adapter{views}", tmp_path / f"work{views}"))
+        cards.append((tmp_path / f"adapter{views}" / "card.json").read_bytes())
+    assert cards[0] == cards[1]
+
+
+def test_a_pair_that_is_held_out_is_not_copied_either(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MEASURE_EVERY", "PATIENCE"):
+        monkeypatch.setattr(early_stopping, name, 2)
+    copied = list[str]()
+
+    def watched(pairs: list[Pair], *others: Any) -> Any:
+        copied.extend(pair.name for pair in pairs)
+        return cut_composites(pairs, *others)
+
+    monkeypatch.setattr(trainer, "cut_composites", watched)
+    pairs = [drawn_pair(seed) for seed in range(5)]
+    chosen = {"steps": 5, "early_stop": True, "views": 1, "composite_views": 2, "match_contrast": False}
+    request = replace(tiny_request(base, pairs, **chosen), normals=NORMALS)
+    list(METHOD.train(request, tmp_path / "adapter", tmp_path / "work"))
+    held_out = read_adapter_card(tmp_path / "adapter")["held_out"]["pair"]
+    assert sorted([*copied, held_out]) == sorted(pair.name for pair in pairs)
