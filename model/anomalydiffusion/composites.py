@@ -10,6 +10,7 @@ is the backdrop at that place: copied elsewhere, such defects are wrong.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -99,10 +100,10 @@ def _composite(pair: Pair, part: _Part, flips: tuple[bool, bool], rng: np.random
     tried: list[tuple[float, Pair]] = []
     while len(tried) < TRIES and (not tried or tried[-1][0] > UNLIKE):
         image, mask, fault = copy_defect(pair, part.image, None, flips, rng, levels=part.levels, seen=part.seen)
-        if part.levels is not None:
+        if part.levels is not None and mask.any():
             # Copper on copper is no defect, and masks of circuits hold what differs alone.
             changed = mask & (part.levels.nearest(image) != part.levels.nearest(part.image)).any(2)
             fault += 1 - float(changed.sum() / mask.sum())
             mask = np.isin(*find_defects(changed)) if changed.any() else changed
-        tried.append((fault, Pair(pair.name, image, mask)))
+        tried.append((fault if mask.any() else math.inf, Pair(pair.name, image, mask)))
     return min(tried, key=lambda each: each[0])[1]

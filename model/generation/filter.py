@@ -29,13 +29,14 @@ CHOSEN = frozenset(
         RejectReason.BORDER_HUGGING,
     }
 )
-"""Reasons about size and place: of masks that the user gives, both are as they are wanted. So is their shape."""
+"""Reasons about size and place: of masks that the user gives, both are as they are wanted."""
 
 
 class CandidateFilter:
     """Decides which candidates become part of the dataset, one by one in the order of their indices.
 
-    Every defect type has limits of its own, measured on its real defects.
+    Every defect type has limits of its own, measured on its real defects. Masks that the user gives are judged by what
+    is drawn in them: not by size, place or shape.
     """
 
     def __init__(self, request: GenerationRequest) -> None:

@@ -45,8 +45,13 @@ bench.realism_spread` measures them again). Red and blue are multiples of `COLOU
 defect exceeds the ring, all others up to the last natural logarithms of ratios. The last is the share of middle levels
 that the defect, without its rim, has beyond the ring, where the picture is of two levels, black and white."""
 
-OF_SHAPE = ("emptiness of the box", "outline to area")
-"""Statistics of the mask alone."""
+OF_SHAPE = frozenset(
+    {
+        *("fine texture", "middle texture", "coarse texture", "fine to middle", "middle to coarse"),
+        *("red grain", "blue grain", "emptiness of the box", "outline to area"),
+    }
+)
+"""Statistics that depend on the mask's shape: what changes fast across a thin stroke is the stroke itself."""
 
 KNOWN = 4
 """Number of real defects that `SPREAD` counts as."""
@@ -83,15 +88,16 @@ class Realism:
 
     Args:
         reals: at least one, masks not empty.
-        judges_shape: whether the statistics of the mask alone count: not where the user gives the masks.
+        judges_shape: whether the statistics that depend on the mask's shape count: not where the user gives the masks.
     """
 
     def __init__(self, reals: Sequence[Pair], *, judges_shape: bool = True) -> None:
-        self._judged = np.array([judges_shape or name not in OF_SHAPE for name in SPREAD])
-        known = np.stack([statistics(real.image, real.mask) for real in reals])
-        self._mean, self._deviation = _fitted(known)
+        self._judged = [number for number, name in enumerate(SPREAD) if judges_shape or name not in OF_SHAPE]
+        self._spread = np.array(list(SPREAD.values()))[self._judged]
+        known = np.stack([self._statistics(real.image, real.mask) for real in reals])
+        self._mean, self._deviation = self._fitted(known)
         others = (np.delete(known, number, axis=0) for number in range(len(known)))
-        left_out = [self._distance(one, *_fitted(rest)) for one, rest in zip(known, others, strict=True) if len(rest)]
+        left_out = [_distance(one, *self._fitted(rest)) for one, rest in zip(known, others, strict=True) if len(rest)]
         self.usual = sorted(left_out)[-2] if left_out else 0.0
 
     def unlikeness(self, image: ImageArray, mask: MaskArray) -> float:
@@ -101,20 +107,22 @@ class Realism:
             image: `(H, W, 3)` uint8.
             mask: `(H, W)` bool, not empty.
         """
-        return self._distance(statistics(image, mask), self._mean, self._deviation)
+        return _distance(self._statistics(image, mask), self._mean, self._deviation)
 
-    def _distance(self, one: Statistics, mean: Statistics, deviation: Statistics) -> float:
-        """Return the 4-norm of what is judged: the largest differences decide, and several weigh more than one."""
-        standardised = ((one - mean) / deviation)[self._judged]
-        return float((np.square(np.square(standardised)).sum()) ** 0.25)
+    def _statistics(self, image: ImageArray, mask: MaskArray) -> Statistics:
+        return statistics(image, mask)[self._judged]
+
+    def _fitted(self, known: NDArray[np.float64]) -> tuple[Statistics, Statistics]:
+        """Return the mean of `(n, F)` statistics, and the deviation of one more from it, mixed with `SPREAD`."""
+        count = len(known)
+        variance = (count * known.var(axis=0) + KNOWN * self._spread**2) / (count + KNOWN)
+        # A new defect also differs from the mean because the mean of a few is not that of all.
+        return known.mean(axis=0), np.sqrt(variance * (1 + 1 / count))
 
 
-def _fitted(known: NDArray[np.float64]) -> tuple[Statistics, Statistics]:
-    """Return the mean of `(n, F)` statistics, and the standard deviation of one more from it, mixed with `SPREAD`."""
-    usual, count = np.array(list(SPREAD.values())), len(known)
-    variance = (count * known.var(axis=0) + KNOWN * usual**2) / (count + KNOWN)
-    # A new defect also differs from the mean because the mean of a few is not that of all.
-    return known.mean(axis=0), np.sqrt(variance * (1 + 1 / count))
+def _distance(one: Statistics, mean: Statistics, deviation: Statistics) -> float:
+    """Return the 4-norm of the standardised difference: the largest ones decide, and several weigh more than one."""
+    return float((np.square(np.square((one - mean) / deviation)).sum()) ** 0.25)
 
 
 def statistics(image: ImageArray, mask: MaskArray) -> Statistics:

@@ -86,10 +86,17 @@ def test_size_and_border_of_a_mask_that_was_given_are_as_the_user_wants_them(ada
         assert verdict(adapter, mask, Places([GivenMask("mine", mask)]), limits=limits).accepted
 
 
-def test_of_a_mask_that_was_given_the_shape_is_no_unlikeness(adapter: AnomalyDiffusionAdapter) -> None:
-    mask = part(slice(20, 30), slice(10, 20))
-    free, given = (verdict(adapter, mask, places) for places in (Places(), Places([GivenMask("mine", mask)])))
-    assert given.scores["unlikeness"] < free.scores["unlikeness"]
+def test_the_shape_of_a_mask_that_was_given_is_as_the_user_wants_it(adapter: AnomalyDiffusionAdapter) -> None:
+    line = part(slice(20, 22), slice(6, 34))
+    image = NORMALS[0].image.copy()
+    image[line] //= 3  # as dark as the real ones
+    candidate = Candidate(0, 0, image, line, normal=NORMALS[0].name)
+    limits = replace(PERMISSIVE, max_unlikeness=5.5)
+    reasons = []
+    for places in (Places(), Places([GivenMask("mine", line)])):
+        request = GenerationRequest(adapter, AnomalySamplingConfig(), 1, normals=NORMALS, places=places, limits=limits)
+        reasons.append(CandidateFilter(request).verdict(candidate).reasons)
+    assert reasons == [(RejectReason.UNLIKE_REAL,), ()]
 
 
 @pytest.mark.parametrize(("size", "reason"), [(0.3, RejectReason.MASK_TOO_SMALL), (4.0, RejectReason.MASK_TOO_LARGE)])

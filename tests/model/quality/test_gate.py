@@ -370,14 +370,29 @@ def test_what_looks_unlike_the_real_defects_is_rejected(gate: QualityGate, paint
     assert RejectReason.UNLIKE_REAL in gate.check(generated(image, PLACE)).reasons
 
 
-def test_a_mask_that_the_user_gives_may_be_of_any_shape_but_what_fills_it_may_not_be_anything() -> None:
-    square = (abs(ROWS - 30) < 8) & (abs(COLUMNS - 34) < 9)
-    judged, given = QualityGate(REALS), QualityGate(REALS, judges_shape=False)
-    assert judged.check(drawn(11, square)).reasons == (RejectReason.UNLIKE_REAL,)
-    assert given.check(drawn(11, square)).reasons == ()
-    white = surface(9)
-    white[square] = 255
-    assert RejectReason.UNLIKE_REAL in given.check(generated(white, square)).reasons
+def test_the_shape_of_a_mask_counts_unless_the_user_gives_it() -> None:
+    square = drawn(11, SHAPES["square"])
+    assert QualityGate(REALS).check(square).reasons == (RejectReason.UNLIKE_REAL,)
+    assert QualityGate(REALS, judges_shape=False).check(square).reasons == ()
+
+
+SHAPES = {
+    "square": (abs(ROWS - 30) < 8) & (abs(COLUMNS - 34) < 9),
+    "disc": np.hypot(ROWS - 30, COLUMNS - 34) < 9,
+    "line": (abs(ROWS - 30) < 1) & (abs(COLUMNS - 34) < 20),
+    "zigzag": abs(ROWS - 20 - abs(COLUMNS % 16 - 8)) < 2,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_mask_that_the_user_gives_may_be_of_any_shape_but_what_fills_it_may_not_be_anything(shape: str) -> None:
+    mask, given = SHAPES[shape], QualityGate(REALS, judges_shape=False)
+    unlike = RejectReason.UNLIKE_REAL
+    assert unlike not in given.check(drawn(11, mask)).reasons
+    for paint in (255, 0):
+        image = surface(9)
+        image[mask] = paint
+        assert unlike in given.check(generated(image, mask)).reasons
 
 
 def test_without_rejecting_everything_but_an_empty_or_full_mask_is_accepted_and_measured() -> None:
