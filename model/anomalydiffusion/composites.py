@@ -4,24 +4,21 @@ A few photographs show a defect on a few surfaces, and a model that fills masks 
 brown cracks on blue asphalt. Composites show the defects on the surfaces that they will be drawn on, in their light, in
 many places, and with exact masks. They look pasted, but the real crops beside them show how defects really look.
 
-They are made of surfaces alone. A product before a backdrop is broken where its shape allows it, and what shows through
-is the backdrop at that place: copied elsewhere, such defects are wrong.
+They are made of surfaces alone. A product before a backdrop breaks where its shape allows it, and what shows through is
+the backdrop at that place; what cuts a conductor of a circuit must meet one. Copied elsewhere, such defects are wrong.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from model.anomalydiffusion.latent_dataset import Crops, draw_crop
 from model.data.copying import copy_defect
-from model.data.crops import find_defects
 from model.data.placement import NormalImage
 from model.data.surroundings import UNLIKE, blurred
-from model.data.two_levels import TwoLevels, find_two_levels
+from model.data.two_levels import find_two_levels
 from model.data.windows import work_scale
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net
@@ -32,24 +29,10 @@ from service.core.options.anomalydiffusion import AnomalyTrainingConfig
 COMPOSITE = 1_000_003
 """Seed part that keeps these draws apart from those of the real crops, which use the pair's number."""
 
-TRIES = 6
-"""How many copies are tried until one lies as the real defect does; then the best of them is taken."""
+TRIES = 4
+"""How many copies are tried until one lies in surroundings like the real defect's."""
 
 REPORT_EVERY = 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A good part to copy defects to.
-
-    Attributes:
-        image, seen: `(H, W, 3)` uint8, as it is and blurred.
-        levels: of the real photographs, where they have but two.
-    """
-
-    image: ImageArray
-    seen: ImageArray
-    levels: TwoLevels | None
 
 
 def cut_composites(
@@ -62,15 +45,18 @@ def cut_composites(
     """Cut `config.composite_views` crops of copies of every pair's defect; yields progress, returns them.
 
     Each depends on the seed, its pair's number and its own alone. Those that would lie on a product before a backdrop,
-    or change nothing, are left out.
+    or in surroundings unlike the real defect's, are left out. Of pictures of two levels, such as scans of circuits,
+    there are none.
 
     Args:
         types: number of each pair's defect type.
         normals: good parts, at least one.
         object_net: finds products; None to take all good parts for surfaces.
     """
+    if find_two_levels(pairs) is not None:
+        return Crops([], [], [])
     objects = Objects(object_net, normals) if object_net is not None else None
-    levels, views = find_two_levels(pairs), config.composite_views
+    views = config.composite_views
     drawn = [
         np.random.default_rng([config.seed, COMPOSITE, *divmod(each, views)]) for each in range(views * len(pairs))
     ]
@@ -78,12 +64,12 @@ def cut_composites(
     meter, done = Meter("compose", len(drawn), "composites"), 0
     crops: dict[int, tuple[ImageArray, MaskArray]] = {}
     for number in sorted(set(chosen)):
-        normal = normals[number]
-        is_surface = objects is None or objects.in_normal(normal.name) is None
-        part = _Part(normal.image, blurred(normal.image), levels)
+        picture = normals[number].image
+        is_surface = objects is None or objects.in_normal(normals[number].name) is None
+        seen = blurred(picture)
         for each in (each for each, own in enumerate(chosen) if own == number):
-            copied = _composite(pairs[each // views], part, config.flips, drawn[each]) if is_surface else None
-            if copied is not None and copied.mask.any():
+            copied = _composite(pairs[each // views], picture, seen, config.flips, drawn[each]) if is_surface else None
+            if copied is not None:
                 scale = work_scale(copied.mask, config.view, config.resolution)
                 crops[each] = draw_crop(copied.image, copied.mask, scale, config, drawn[each])
             done += 1
@@ -95,15 +81,16 @@ def cut_composites(
     )
 
 
-def _composite(pair: Pair, part: _Part, flips: tuple[bool, bool], rng: np.random.Generator) -> Pair:
-    """Copy a defect to a part, where it lies as it does on its own photograph if there is such a place."""
-    tried: list[tuple[float, Pair]] = []
-    while len(tried) < TRIES and (not tried or tried[-1][0] > UNLIKE):
-        image, mask, fault = copy_defect(pair, part.image, None, flips, rng, levels=part.levels, seen=part.seen)
-        if part.levels is not None and mask.any():
-            # Copper on copper is no defect, and masks of circuits hold what differs alone.
-            changed = mask & (part.levels.nearest(image) != part.levels.nearest(part.image)).any(2)
-            fault += 1 - float(changed.sum() / mask.sum())
-            mask = np.isin(*find_defects(changed)) if changed.any() else changed
-        tried.append((fault if mask.any() else math.inf, Pair(pair.name, image, mask)))
-    return min(tried, key=lambda each: each[0])[1]
+def _composite(
+    pair: Pair, picture: ImageArray, seen: ImageArray, flips: tuple[bool, bool], rng: np.random.Generator
+) -> Pair | None:
+    """Copy a defect to a picture; None where no place was found that is like the real one's.
+
+    Args:
+        picture, seen: `(H, W, 3)` uint8, as it is and blurred.
+    """
+    for _ in range(TRIES):
+        image, mask, unlikeness = copy_defect(pair, picture, None, flips, rng, seen=seen)
+        if mask.any() and unlikeness <= UNLIKE:
+            return Pair(pair.name, image, mask)
+    return None

@@ -77,6 +77,7 @@ FEW_SHOT: dict[str, Any] = {
     "lora_targets": "all",
     "view": "window",
     "views": 24,
+    "composite_views": 32,
     "defect_weight": 0.25,
     "precision": "bf16",
     "mask_steps": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,30 @@ from model.anomalydiffusion.composites import cut_composites
 from model.anomalydiffusion.latent_dataset import Crops
 from model.data.placement import NormalImage
 from model.diffusion.base import Base, load_base
+from model.masks.objects import Objects
 from model.methods import METHODS
 from model.runtime.progress import Progress
 from model.training import early_stopping
 from model.training.checkpoint import list_checkpoints
 from model.types import Pair
 from tests.support.tiny_anomaly import NORMALS, tiny_config, tiny_request
-from tests.support.tiny_data import drawn_pair, last
+from tests.support.tiny_data import drawn_pair, last, tiny_u2net
 
 METHOD = METHODS["anomalydiffusion"]
 PAIRS = [drawn_pair(seed, 96, 80) for seed in range(2)]
 
 
-def made(pairs: list[Pair], normals: list[NormalImage], **chosen: Any) -> Crops:
-    job = cut_composites(pairs, list(range(len(pairs))), normals, tiny_config(**chosen), None)
+def value_of(job: Generator[Any, None, Crops]) -> Crops:
     while True:
         try:
             next(job)
         except StopIteration as end:
             found: Crops = end.value
             return found
+
+
+def made(pairs: list[Pair], normals: list[NormalImage], **chosen: Any) -> Crops:
+    return value_of(cut_composites(pairs, list(range(len(pairs))), normals, tiny_config(**chosen), None))
 
 
 def flat(level: int, side: int = 64) -> NormalImage:
@@ -70,19 +75,25 @@ def test_a_composite_is_drawn_from_seed_and_number_alone() -> None:
     assert not any(np.array_equal(one, same) for one, same in zip(many.images, other.images, strict=True))
 
 
-def test_what_cuts_a_conductor_is_copied_to_where_one_is() -> None:
-    board = np.full((120, 120, 3), 255, np.uint8)
-    board[70:76] = 0
-    pair = Pair("open", np.full((120, 120, 3), 255, np.uint8), np.zeros((120, 120), np.bool_))
-    pair.image[40:46] = 0
-    pair.image[40:46, 50:58] = 255
-    pair.mask[40:46, 50:58] = True
-    crops = made([pair], [NormalImage("board", board)], composite_views=12, rotation=0.0)
-    cut = [
-        image[mask].mean() > 200 and (image == 0).any() for image, mask in zip(crops.images, crops.masks, strict=True)
-    ]
-    assert sum(cut) >= 10
-    assert all(np.isin(image, (0, 255)).mean() > 0.9 for image in crops.images)  # reducing a crop blurs its edges alone
+def test_no_composites_are_made_where_defects_belong_to_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = np.zeros((64, 64), np.bool_)
+    half[:, :32] = True
+    product, surface = flat(200), NormalImage("surface", flat(180).image)
+    monkeypatch.setattr(Objects, "in_normal", lambda _, name: half if name == product.name else None)
+    job = cut_composites([dark(110, 60)], [0], [product, surface], tiny_config(composite_views=24), tiny_u2net())
+    on_surface = value_of(job)
+    assert 6 <= len(on_surface.images) <= 18
+    assert all((image == 180).any() and not (image == 200).any() for image in on_surface.images)
+
+    striped = np.where(np.arange(64)[:, None, None] % 16 < 8, 250, 20).astype(np.uint8)
+    stripes = NormalImage("stripes", np.repeat(np.repeat(striped, 64, 1), 3, 2))
+    assert made([dark(110, 60)], [stripes], composite_views=8) == Crops([], [], [])
+
+    board = Pair("open", np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.bool_))
+    board.image[20:30] = 0
+    board.mask[20:30, 20:30] = True
+    board.image[board.mask] = 255
+    assert made([board], [flat(255)], composite_views=8) == Crops([], [], [])
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
