@@ -32,8 +32,6 @@ COMPOSITE = 1_000_003
 TRIES = 4
 """How many copies are tried until one lies in surroundings like the real defect's."""
 
-REPORT_EVERY = 20
-
 
 def cut_composites(
     pairs: Sequence[Pair],
@@ -45,8 +43,8 @@ def cut_composites(
     """Cut `config.composite_views` crops of copies of every pair's defect; yields progress, returns them.
 
     Each depends on the seed, its pair's number and its own alone. Those that would lie on a product before a backdrop,
-    or in surroundings unlike the real defect's, are left out. Of pictures of two levels, such as scans of circuits,
-    there are none.
+    or in surroundings unlike the real defect's, are left out. There are none where most good parts show such a product,
+    and of pictures of two levels, such as scans of circuits.
 
     Args:
         types: number of each pair's defect type.
@@ -61,20 +59,23 @@ def cut_composites(
         np.random.default_rng([config.seed, COMPOSITE, *divmod(each, views)]) for each in range(views * len(pairs))
     ]
     chosen = [int(rng.integers(len(normals))) for rng in drawn]
-    meter, done = Meter("compose", len(drawn), "composites"), 0
+    used = sorted(set(chosen))
+    surfaces = [each for each in used if objects is None or objects.in_normal(normals[each].name) is None]
+    if len(surfaces) < len(used) / 2:
+        return Crops([], [], [])
+    wanted = [[each for each, own in enumerate(chosen) if own == number] for number in surfaces]
+    meter, done = Meter("compose", sum(map(len, wanted)), "composites"), 0
     crops: dict[int, tuple[ImageArray, MaskArray]] = {}
-    for number in sorted(set(chosen)):
+    for number, here in zip(surfaces, wanted, strict=True):
         picture = normals[number].image
-        is_surface = objects is None or objects.in_normal(normals[number].name) is None
         seen = blurred(picture)
-        for each in (each for each, own in enumerate(chosen) if own == number):
-            copied = _composite(pairs[each // views], picture, seen, config.flips, drawn[each]) if is_surface else None
+        for each in here:
+            copied = _composite(pairs[each // views], picture, seen, config.flips, drawn[each])
             if copied is not None:
                 scale = work_scale(copied.mask, config.view, config.resolution)
                 crops[each] = draw_crop(copied.image, copied.mask, scale, config, drawn[each])
-            done += 1
-            if done % REPORT_EVERY == 0 or done == len(drawn):
-                yield meter.report(done)
+        done += len(here)
+        yield meter.report(done)
     kept = sorted(crops)
     return Crops(
         [crops[each][0] for each in kept], [crops[each][1] for each in kept], [types[each // views] for each in kept]

@@ -78,12 +78,17 @@ def test_a_composite_is_drawn_from_seed_and_number_alone() -> None:
 def test_no_composites_are_made_where_defects_belong_to_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
     half = np.zeros((64, 64), np.bool_)
     half[:, :32] = True
-    product, surface = flat(200), NormalImage("surface", flat(180).image)
+    product, surface, other = flat(200), flat(180), flat(160)
     monkeypatch.setattr(Objects, "in_normal", lambda _, name: half if name == product.name else None)
-    job = cut_composites([dark(110, 60)], [0], [product, surface], tiny_config(composite_views=24), tiny_u2net())
-    on_surface = value_of(job)
-    assert 6 <= len(on_surface.images) <= 18
-    assert all((image == 180).any() and not (image == 200).any() for image in on_surface.images)
+
+    def on(*normals: NormalImage) -> Crops:
+        config = tiny_config(composite_views=24)
+        return value_of(cut_composites([dark(110, 60)], [0], normals, config, tiny_u2net()))
+
+    on_surfaces = on(product, surface, other)
+    assert 9 <= len(on_surfaces.images) <= 22
+    assert not any((image == 200).any() for image in on_surfaces.images)
+    assert on(product, product, surface) == Crops([], [], [])
 
     striped = np.where(np.arange(64)[:, None, None] % 16 < 8, 250, 20).astype(np.uint8)
     stripes = NormalImage("stripes", np.repeat(np.repeat(striped, 64, 1), 3, 2))
