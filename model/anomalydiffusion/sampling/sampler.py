@@ -46,7 +46,7 @@ from service.core.places import Places
 Window = tuple[int, int, int, int]
 
 FADE = 2.0
-"""Distance from the mask at which the photograph is reached, model pixels. The mask is exact: a change ends with it."""
+"""Distance from the mask at which the photograph is reached, model pixels: what is drawn fades out over less."""
 
 BICUBIC = 2.0
 """How far enlarging spreads a change, model pixels."""
