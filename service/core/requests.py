@@ -188,12 +188,16 @@ class PlacementRequest(RegionRequest):
     """A place to draw a defect in, as an outline or as a drawn mask.
 
     Attributes:
-        normal: name of the good part to draw on; None for one in turn that it fits.
+        normal: name of the good part to draw on; None for any that it fits, chosen anew for every pair.
         defect: the defect type to draw; None for any.
     """
 
     normal: Annotated[
-        str | None, Field(max_length=255, description="Name of the good part to draw on; null for one in turn.")
+        str | None,
+        Field(
+            max_length=255,
+            description="Name of the good part to draw on; null for any that it fits, chosen anew for every pair.",
+        ),
     ] = None
     defect: Annotated[
         Phrase | None, Field(description="Defect type to draw, of an adapter that learned several; null for any.")
