@@ -174,7 +174,7 @@ def read_inputs(command: GenerateCommand, card: Mapping[str, Any]) -> Inputs:
     reading = problems.attempt(chosen_reading, command.brightness, None) or Reading()
     learned = tuple(card["brightness"]) if card.get("brightness") else None
     found = problems.attempt(load_normals, command.normals, replace(reading, brightness=reading.brightness or learned))
-    places = problems.attempt(read_places, command.place, command.allowed, command.forbidden)
+    places = problems.attempt(read_places, command.place, command.allowed, command.forbidden, found[0] if found else ())
     problems.attempt(check_new_file, command.target, force=command.force)
     wanted = problems.attempt(wanted_pairs, command.num_pairs, command.defects)
     if wanted is not None and command.max_attempts is not None and command.max_attempts < wanted[0]:

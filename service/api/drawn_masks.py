@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from PIL import Image
 
 from service.api.pair_pictures import encoded
+from service.core.places import some_of
 
 
 def drawn_mask(text: str, sizes: AbstractSet[tuple[int, int]], of: str) -> str:
@@ -25,7 +26,7 @@ def drawn_mask(text: str, sizes: AbstractSet[tuple[int, int]], of: str) -> str:
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as file:
             if file.size not in sizes:  # known before anything is decoded
-                right = " or ".join(f"{width} × {height}" for width, height in sorted(sizes)[:4])
+                right = some_of([f"{width} × {height}" for width, height in sorted(sizes)], 4, " or ")
                 raise ValueError(f"the mask of {of} is {file.width} × {file.height} pixels, its image {right}")
             grey = file.convert("RGBA").convert("L")
     except (OSError, SyntaxError, binascii.Error) as error:

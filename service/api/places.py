@@ -6,7 +6,6 @@ import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from service.api.drawn_masks import drawn_mask
@@ -14,6 +13,7 @@ from service.api.problems import Problem, pointer, summary
 from service.core.asked_places import asked_places, decoded_mask
 from service.core.options.combinations import PLACES
 from service.core.options.learned import WHOLE
+from service.core.places import find_normal, normal_names
 from service.core.requests import JobRequest, RegionRequest
 
 MOST_PIXELS = 128_000_000
@@ -56,15 +56,15 @@ def check_places(wanted: JobRequest, normals: Sequence[Mapping[str, Any]], types
             cannot be met together.
     """
     checked, errors = CheckedPlaces(), list[dict[str, str]]()
+    parts = [_GoodPart(normal["name"], (normal["height"], normal["width"])) for normal in normals]
     for name in PLACES:
         given: Sequence[RegionRequest] | None = getattr(wanted, name)
         if given is not None:
             checked.fields[name] = []
         for number, place in enumerate(given or ()):
-            for entry, detail in _add(checked, name, number, place, normals, types):
+            for entry, detail in _add(checked, name, number, place, parts, types):
                 errors.append({"pointer": pointer(name, number, entry), "detail": detail})
     if not errors:
-        parts = [_GoodPart(normal["name"], (normal["height"], normal["width"])) for normal in normals]
         errors = list(_unmet(wanted, checked, parts, types))
     if errors:
         raise Problem("invalid_request", summary([error["detail"] for error in errors]), errors=errors)
@@ -76,18 +76,17 @@ def _add(
     name: str,
     number: int,
     place: RegionRequest,
-    normals: Sequence[Mapping[str, Any]],
+    parts: Sequence[_GoodPart],
     types: Sequence[str],
 ) -> Iterator[tuple[str, str]]:
     """Add one place; yields the fields of it that cannot be, and why."""
-    sizes = {PurePath(normal["name"]).stem: (normal["width"], normal["height"]) for normal in normals}
     shown = place.model_dump(mode="json", exclude_none=True)
-    stem = None if place.normal is None else PurePath(place.normal).stem
-    if stem is not None and stem not in sizes:
-        known = ", ".join(sorted(sizes)[:8]) or "none"
+    named = None if place.normal is None else find_normal(place.normal, parts)
+    if place.normal is not None and named is None:
+        known = normal_names(parts) or "none"
         yield "normal", f"the adapter has no normal {place.normal}: there are {known}"
     elif place.mask is not None:
-        fitting = set(sizes.values()) if stem is None else {sizes[stem]}
+        fitting = {part.shape[::-1] for part in (parts if named is None else [named])}
         try:
             mask = drawn_mask(place.mask, fitting, f"{name}/{number}")
         except ValueError as error:

@@ -63,6 +63,15 @@ def test_masks_are_stored_with_the_job_and_the_record_keeps_their_hash(
     assert not list(storage.list(object_keys.prefix(plain.json()["id"])))
 
 
+def test_a_good_part_is_also_named_by_its_mask(client: httpx2.Client, filler: str) -> None:
+    allowed = [{"mask": drawn(mask(side=40)), "normal": "good_2_mask.png"}]
+    asked = {"adapter_id": filler, "num_pairs": 2, "allowed": allowed}
+    answer = client.post("/v1/jobs", json={**asked, "forbidden": [{"polygon": EVERYTHING, "normal": "good_1"}]})
+    assert answer.status_code == 202, answer.text
+    answer = client.post("/v1/jobs", json={**asked, "forbidden": [{"polygon": EVERYTHING, "normal": "good_2"}]})
+    assert answer.json()["errors"][0]["detail"].startswith("no defect may lie on good_2:")
+
+
 @pytest.mark.parametrize(
     ("name", "place", "where", "reason"),
     [
