@@ -171,8 +171,9 @@ class RegionRequest(_Request):
         Field(
             min_length=1,
             max_length=4_000_000,
-            description="Drawn mask, instead of an outline: base64 of a PNG of the photograph's size, white is the "
-            "part. Records show `sha256:` and its hash.",
+            description="Drawn mask, instead of an outline: base64 of a PNG of the photograph's size, or its data URL; "
+            "white is the part, or what is painted on a transparent layer. Stray pixels beside it are left out. "
+            "Records show `sha256:` and its hash.",
         ),
     ] = None
     normal: Annotated[str | None, Field(max_length=255, description="Name of the good part; null for all.")] = None

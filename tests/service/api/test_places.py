@@ -7,10 +7,12 @@ import json
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from PIL import Image
 
 from service.core import object_keys
+from service.core.asked_places import decoded_mask
 from service.core.records.store import RecordStore
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import finished, succeeded, trained
@@ -96,6 +98,43 @@ def test_a_place_that_cannot_be_is_refused_at_its_field(
     (error,) = answer.json()["errors"]
     assert error["pointer"] == f"/{name}/1/{where}"
     assert reason in error["detail"]
+
+
+def brush(colour: tuple[int, int, int]) -> Image.Image:
+    """A stroke on a transparent layer."""
+    layer = Image.new("RGBA", mask().size)
+    layer.paste((*colour, 255), mask=mask())
+    return layer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"data:image/png;base64,{drawn(mask())}",
+        drawn(brush((255, 0, 0))),
+        drawn(brush((0, 0, 0))),
+        drawn(mask().point(lambda level: level // 255)),
+        drawn(mask().convert("1")),
+    ],
+    ids=["data URL", "red brush", "black brush", "0 and 1", "1 bit"],
+)
+def test_masks_are_read_as_uploaded_ones_are(
+    client: httpx2.Client, storage: ObjectStore, filler: str, text: str
+) -> None:
+    asked = {"adapter_id": filler, "num_pairs": 2, "placements": [{"mask": text, "normal": "good_1"}]}
+    answer = client.post("/v1/jobs", json=asked)
+    assert answer.status_code == 202, answer.text
+    (stored,) = json.loads(storage.get(object_keys.places(answer.json()["id"])))["masks"].values()
+    assert np.array_equal(decoded_mask(stored), np.asarray(mask()) > 0)
+
+
+def test_a_mask_of_several_classes_is_refused(client: httpx2.Client, filler: str) -> None:
+    classes = mask().point(lambda level: level // 255)
+    classes.paste(2, (18, 18, 24, 24))
+    asked = {"adapter_id": filler, "num_pairs": 2, "placements": [{"mask": drawn(classes), "normal": "good_1"}]}
+    (error,) = client.post("/v1/jobs", json=asked).json()["errors"]
+    assert error["pointer"] == "/placements/0/mask"
+    assert error["detail"].startswith("the mask of placements/0 has several values")
 
 
 def test_malformed_places_are_refused(client: httpx2.Client, filler: str) -> None:
