@@ -140,7 +140,8 @@ def prepare(command: GenerateCommand) -> Generation:
             problems.attempt(plan_pairs, types_of(card), inputs.num_pairs, inputs.defects, inputs.places.masks)
         if inputs is not None and inputs.normals:
             box = getattr(settings, "region", WHOLE)
-            problems.attempt(inputs.places.check, inputs.normals, types_of(card), box)
+            full = inputs.limits.full_area
+            problems.attempt(inputs.places.check, inputs.normals, types_of(card), box, full)
     if problems.found or inputs is None or adapter is None or settings is None:
         raise UsageError(problems.found, "the dataset cannot be generated")
     request = GenerationRequest(

@@ -12,7 +12,9 @@ from service.api.drawn_masks import drawn_mask
 from service.api.problems import Problem, pointer, summary
 from service.core.asked_places import asked_places, decoded_mask
 from service.core.options.combinations import PLACES
+from service.core.options.declaration import chosen
 from service.core.options.learned import WHOLE
+from service.core.options.quality import QualityLimits
 from service.core.places import find_normal, normal_names
 from service.core.requests import JobRequest, RegionRequest
 
@@ -105,11 +107,12 @@ def _unmet(
     """Find what cannot be met of places that are right one by one; entries of a problem's `errors`."""
     if _pixels(checked, parts) > MOST_PIXELS:
         return
-    regions = next((name for name in ("allowed", "forbidden") if name in checked.fields), "placements")
+    regions = next((name for name in ("allowed", "forbidden") if name in checked.fields), "region")
+    full = chosen(wanted.limits.model_dump()).get("full_area", QualityLimits().full_area)
     with _COMPARING:
         drawn = {name: decoded_mask(text) for name, text in checked.masks.items()}
         places = asked_places(checked.fields, drawn, parts)
-        for fault in places.faults(parts, types, getattr(wanted, "region", None) or WHOLE):
+        for fault in places.faults(parts, types, getattr(wanted, "region", None) or WHOLE, full):
             where = (regions,) if fault.mask is None else ("placements", fault.mask)
             yield {"pointer": pointer(*where), "detail": fault.text}
 

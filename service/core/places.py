@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from service.core.errors import UsageError
 from service.core.options.combinations import PLACES, foreign_places, unused_with_masks
 from service.core.options.learned import WHOLE, Box
-from service.core.uploads.listing import base_name
+from service.core.uploads.listing import base_name, counted
 from service.core.uploads.names import image_of, plain_name, without_ending
 
 MaskArray = NDArray[np.bool_]
@@ -33,6 +33,9 @@ class Photograph(Protocol):
 
 
 _Photograph = TypeVar("_Photograph", bound=Photograph)
+
+SMALLEST = 4
+"""Least area of a mask, and of where one may lie, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,43 +147,59 @@ class Places:
             found &= ~region.stretched(shape)
         return found
 
-    def check(self, normals: Sequence[Photograph], types: Sequence[str] = (), box: Box = WHOLE) -> None:
+    def check(
+        self, normals: Sequence[Photograph], types: Sequence[str] = (), box: Box = WHOLE, full: float = 1.0
+    ) -> None:
         """Refuse what cannot be met.
 
         Args:
-            types, box: as in `faults`.
+            types, box, full: as in `faults`.
 
         Raises:
             UsageError: naming each, and what would be right.
         """
-        if faults := self.faults(normals, types, box):
+        if faults := self.faults(normals, types, box, full):
             raise UsageError([fault.text for fault in faults], "The places cannot be used")
 
-    def faults(self, normals: Sequence[Photograph], types: Sequence[str] = (), box: Box = WHOLE) -> list[Fault]:
+    def faults(
+        self, normals: Sequence[Photograph], types: Sequence[str] = (), box: Box = WHOLE, full: float = 1.0
+    ) -> list[Fault]:
         """Find what cannot be met: masks that fit no photograph, photographs without a place.
 
         Args:
             types: the defect types that the adapter learned.
             box: as in `where`.
+            full: share of its photograph from which a mask is full for the checks (`QualityLimits.full_area`).
         """
         wrong = [Fault(text) for text in self._faulty_regions(normals)]
-        wrong += [Fault(text, number) for number, text in self._faulty_masks(normals, types)]
+        wrong += [Fault(text, number) for number, text in self._faulty_masks(normals, types, full)]
         if wrong:
             return wrong
         where = {normal.name: self.where(normal, box) for normal in self.used(normals)}
         return self._misplaced(normals, where) if self.masks else self._placeless(where)
 
-    def _faulty_masks(self, normals: Sequence[Photograph], types: Sequence[str]) -> Iterator[tuple[int, str]]:
+    def _faulty_masks(
+        self, normals: Sequence[Photograph], types: Sequence[str], full: float
+    ) -> Iterator[tuple[int, str]]:
         for number, given in enumerate(self.masks):
             if not fitting(given, normals):
                 height, width = given.mask.shape
                 named = _of_its_name(given, normals)
                 theirs = f"the normal of its name is {_sizes(named)}" if named else f"the normals are {_sizes(normals)}"
                 yield number, f"{given.name} is {width} × {height} pixels, but {theirs}"
-            if not given.mask.any():
+            area, share = int(given.mask.sum()), float(given.mask.mean())
+            if not area:
                 yield number, f"{given.name} is empty: it must show in white where the defect is wanted"
-            elif given.mask.all():
+            elif area < SMALLEST:
+                yield (
+                    number,
+                    f"{given.name} shows {counted(area, 'pixel')}, too few for a defect: draw at least {SMALLEST}",
+                )
+            elif area == given.mask.size:
                 yield number, f"{given.name} is all white: it must be black where no defect is wanted"
+            elif share >= full:
+                covers = f"{given.name} covers {share:.0%} of its photograph"
+                yield number, f"{covers}, and from {full:.0%} the checks call a mask full (full_area): draw less"
             if given.defect is not None and given.defect not in types:
                 yield number, f"{given.name} is for {given.defect}; the adapter knows {', '.join(types)}"
 
@@ -225,8 +244,8 @@ class Places:
         Args:
             where: as for `_misplaced`.
         """
-        empty = [name for name, free in where.items() if free is not None and not free.any()]
-        reason = "the region, what is allowed and what is forbidden leave no place there"
+        empty = [name for name, free in where.items() if free is not None and free.sum() < SMALLEST]
+        reason = f"the region, what is allowed and what is forbidden leave no place there, not even {SMALLEST} pixels"
         return [Fault(f"no defect may lie on {some_of(empty, 3)}: {reason}")] if empty else []
 
 

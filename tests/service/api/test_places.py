@@ -20,6 +20,7 @@ from tests.service.api.uploads import encoded, mask, part, picture, typed_pairs
 
 GOOD = [part("normals", "good_1.png", encoded(picture(50))), part("normals", "good_2.png", encoded(picture(51, 40)))]
 TRIANGLE = [[0.1, 0.1], [0.9, 0.1], [0.5, 0.8]]
+WIDE = [[0, 0], [0.94, 0], [0.94, 1], [0, 1]]
 EVERYTHING = [[0, 0], [1, 0], [1, 1], [0, 1]]
 
 
@@ -274,6 +275,29 @@ def test_regions_that_leave_no_place_are_refused_at_once(client: httpx2.Client, 
     full = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, "placements": [{"polygon": EVERYTHING}]})
     (error,) = full.json()["errors"]
     assert (error["pointer"], "is all white" in error["detail"]) == ("/placements/0", True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "reason"),
+    [
+        ({"placements": [{"polygon": [[0.5, 0.5]] * 3}]}, "/placements/0", "placements[0] shows 1 pixel, too few"),
+        (
+            {"placements": [{"polygon": WIDE}]},
+            "/placements/0",
+            "placements[0] covers 94% of its photograph, and from 90%",
+        ),
+        ({"placements": [{"polygon": WIDE}], "limits": {"full_area": 0.97}}, "", ""),
+        ({"region": [0.5, 0.5, 0.51, 0.51]}, "/region", "no defect may lie on good_1, good_2:"),
+        ({"region": [0.5, 0.5, 0.7, 0.7]}, "", ""),
+    ],
+)
+def test_what_no_candidate_can_meet_is_refused_at_once(
+    client: httpx2.Client, filler: str, asked: dict[str, Any], where: str, reason: str
+) -> None:
+    answer = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, **asked})
+    assert answer.status_code == (422 if where else 202), answer.text
+    assert [error["pointer"] for error in answer.json().get("errors", ())] == ([where] if where else [])
+    assert reason in answer.json().get("detail", "")
 
 
 def test_angles_do_not_go_with_learned_masks(client: httpx2.Client, filler: str) -> None:

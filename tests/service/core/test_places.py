@@ -23,6 +23,12 @@ def rows(first: int, last: int) -> MaskArray:
     return mask
 
 
+def dot(pixels: int) -> MaskArray:
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[5, 5 : 5 + pixels] = True
+    return mask
+
+
 def test_an_outline_is_filled_at_the_size_of_the_named_photograph() -> None:
     mask = filled(SQUARE, named_normal("good1.png", NORMALS))
     assert mask.shape == SHAPE
@@ -117,16 +123,20 @@ def test_photographs_without_an_allowed_region_are_not_used_once_others_have_one
         ),
         (Places([GivenMask("stroke", rows(0, 2), "dent")]), "stroke is for dent; the adapter knows crack"),
         (Places([GivenMask("stroke", rows(0, 0))]), "stroke is empty"),
+        (Places([GivenMask("dot", dot(3))]), "dot shows 3 pixels, too few for a defect: draw at least 4"),
+        (Places([GivenMask("wide", rows(0, 51))]), r"wide covers 91% of its photograph, and from 90% .*full_area"),
+        (Places(allowed=[Region(dot(3))]), "no defect may lie on good0, good1: .*not even 4 pixels"),
     ],
 )
 def test_what_cannot_be_met_is_refused_with_the_reason(places: Places, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        places.check(NORMALS, ["crack"])
+        places.check(NORMALS, ["crack"], full=0.9)
 
 
 def test_what_can_be_met_is_not() -> None:
     lower = Region(rows(28, 56))
     Places([GivenMask("stroke", rows(30, 35))], [lower], [Region(rows(30, 40), "good0")]).check(NORMALS, ["crack"])
+    Places([GivenMask("dot", dot(4)), GivenMask("wide", rows(0, 51))]).check(NORMALS, ["crack"], full=0.95)
     Places(allowed=[lower]).check(NORMALS, box=(0.0, 0.5, 0.5, 1.0))
     with pytest.raises(UsageError, match="no defect may lie on good0, good1"):
         Places(allowed=[lower]).check(NORMALS, box=(0.0, 0.0, 0.5, 0.4))
