@@ -149,7 +149,8 @@ def generate(  # noqa: PLR0913 - every option is a parameter
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of masks to fill, each for as many pairs as the others; one named like a normal goes there. "
+            help="Folder of masks to fill, each for as many pairs as the others; one named like a normal, or like "
+            "its mask (007_mask or 007_GT for 007), goes there, any other to all of its size. "
             "Subfolders that are named like defect types hold the masks of these. Of anomalydiffusion alone.",
         ),
     ] = None,
@@ -157,8 +158,8 @@ def generate(  # noqa: PLR0913 - every option is a parameter
         Path | None,
         typer.Option(
             metavar="FILE|DIR",
-            help="Where defects may lie: a mask for all normals, white; or a folder of masks named like the normals, "
-            "of which those without one are not used. Of dualanodiff and anomalydiffusion.",
+            help="Where defects may lie: a mask for all normals, white; or a folder of masks named like the normals "
+            "or their masks (007_mask), of which those without one are not used. Of dualanodiff and anomalydiffusion.",
         ),
     ] = None,
     forbidden: Annotated[

@@ -140,7 +140,8 @@ def prepare(command: GenerateCommand) -> Generation:
             problems.attempt(plan_pairs, types_of(card), inputs.num_pairs, inputs.defects, inputs.places.masks)
         if inputs is not None and inputs.normals:
             box = getattr(settings, "region", WHOLE)
-            problems.attempt(inputs.places.check, inputs.normals, types_of(card), box)
+            full = inputs.limits.full_area
+            problems.attempt(inputs.places.check, inputs.normals, types_of(card), box, full)
     if problems.found or inputs is None or adapter is None or settings is None:
         raise UsageError(problems.found, "the dataset cannot be generated")
     request = GenerationRequest(
@@ -174,7 +175,7 @@ def read_inputs(command: GenerateCommand, card: Mapping[str, Any]) -> Inputs:
     reading = problems.attempt(chosen_reading, command.brightness, None) or Reading()
     learned = tuple(card["brightness"]) if card.get("brightness") else None
     found = problems.attempt(load_normals, command.normals, replace(reading, brightness=reading.brightness or learned))
-    places = problems.attempt(read_places, command.place, command.allowed, command.forbidden)
+    places = problems.attempt(read_places, command.place, command.allowed, command.forbidden, found[0] if found else ())
     problems.attempt(check_new_file, command.target, force=command.force)
     wanted = problems.attempt(wanted_pairs, command.num_pairs, command.defects)
     if wanted is not None and command.max_attempts is not None and command.max_attempts < wanted[0]:

@@ -24,7 +24,7 @@ from service.core.options.common import MaskMethod
 from service.core.uploads.images import read_image
 from service.core.uploads.listing import Notes, elsewhere, listed, stem
 from service.core.uploads.pairs import shared_reading
-from service.core.uploads.problems import FileProblem
+from service.core.uploads.problems import FileProblem, enumerated
 from service.core.uploads.reading import Reading
 
 METHODS = (MaskMethod.U2NET, MaskMethod.THRESHOLD)
@@ -69,8 +69,7 @@ def make_masks(request: MasksRequest, output: Output) -> None:
             output.progress(meter.report(number + 1))
     text = f"masks: {request.target} ({len(files)} files)"
     if empty:
-        examples = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
-        text += f"\n{len(empty)} of them are empty, because no defect was found: {examples}"
+        text += f"\n{len(empty)} of them are empty, because no defect was found: {enumerated(empty)}"
     output.result({"masks": str(request.target), "count": len(files), "empty": empty}, text)
 
 

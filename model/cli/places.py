@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from model.cli.checks import OWN_FILES
 from model.types import MaskArray
 from service.core.errors import UsageError
 from service.core.object_keys import Upload
-from service.core.places import GivenMask, Places, Region
+from service.core.places import GivenMask, Photograph, Places, Region, find_normal
 from service.core.uploads.decoding import Source
 from service.core.uploads.images import read_mask
 from service.core.uploads.listing import Notes, has_pictures, listed, stem
-from service.core.uploads.problems import FileProblem
+from service.core.uploads.problems import FileProblem, enumerated
 
 
-def read_places(masks: Path | None, allowed: Path | None, forbidden: Path | None) -> tuple[Places, list[str]]:
+def read_places(
+    masks: Path | None, allowed: Path | None, forbidden: Path | None, normals: Sequence[Photograph] = ()
+) -> tuple[Places, list[str]]:
     """Read the masks to fill, in the order of their names, and the regions; also returns notes.
+
+    What is named like a normal's mask, such as `007_mask` or `007_GT`, is for that normal.
 
     Args:
         masks: a folder; its subfolders hold masks of the defect types that they are named like.
         allowed, forbidden: a mask for all normals, or a folder of masks that are named like the normals.
+        normals: the photographs that defects are drawn on.
 
     Raises:
         UsageError: lists all problems of all files.
@@ -42,7 +48,28 @@ def read_places(masks: Path | None, allowed: Path | None, forbidden: Path | None
     if reader.problems:
         reader.problems += [problem.brief for problem in reader.notes.left_out()]
         raise UsageError(reader.problems, "The places cannot be used")
-    return Places(tuple(given), *map(tuple, regions)), reader.notes.sentences()
+    given = [_bound(each, normals) for each in given]
+    allowed_regions, forbidden_regions = (tuple(_of_normal(region, normals) for region in each) for each in regions)
+    notes = [*reader.notes.sentences(), *_on_any(given, normals)]
+    return Places(tuple(given), allowed_regions, forbidden_regions), notes
+
+
+def _bound(given: GivenMask, normals: Sequence[Photograph]) -> GivenMask:
+    normal = find_normal(given.name, normals)
+    return given if normal is None else replace(given, normal=normal.name)
+
+
+def _of_normal(region: Region, normals: Sequence[Photograph]) -> Region:
+    normal = None if region.normal is None else find_normal(region.normal, normals)
+    return region if normal is None else replace(region, normal=normal.name)
+
+
+def _on_any(given: Sequence[GivenMask], normals: Sequence[Photograph]) -> Iterator[str]:
+    """Tell which masks are for no normal in particular."""
+    free = [each.name for each in given if each.normal is None]
+    if free and normals:
+        masks, go = ("masks", "they go") if len(free) > 1 else ("mask", "it goes")
+        yield f"{masks} {enumerated(free)}: named like no normal image, so {go} to any of the same size"
 
 
 class _Reader:

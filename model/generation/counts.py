@@ -22,6 +22,7 @@ class Counts:
         skipped: candidates of kinds that were complete, which are neither checked nor necessarily made.
         defects: defect type → accepted pairs, where the adapter has several.
         masks: label of a kind → accepted pairs, where masks are given.
+        masks_rejected: label of a kind → reason → how often, likewise.
     """
 
     attempts: int = 0
@@ -30,6 +31,7 @@ class Counts:
     skipped: int = 0
     defects: dict[str, int] = field(default_factory=dict)
     masks: dict[str, int] = field(default_factory=dict)
+    masks_rejected: dict[str, Counter[str]] = field(default_factory=dict)
 
     @property
     def reached(self) -> int:
@@ -48,19 +50,21 @@ class Counts:
             kind: its own, where the request has a plan.
         """
         self.attempts += 1
-        if verdict.accepted:
-            self.accepted += 1
-        else:
-            self.rejected.update(str(reason) for reason in verdict.reasons)
+        self.accepted += verdict.accepted
+        reasons = [] if verdict.accepted else [str(reason) for reason in verdict.reasons]
+        self.rejected.update(reasons)
         if kind is not None and kind.defect is not None:
             self.defects[kind.defect] = self.defects.get(kind.defect, 0) + verdict.accepted
         if kind is not None and kind.given is not None:
             self.masks[kind.label] = self.masks.get(kind.label, 0) + verdict.accepted
+            if reasons:
+                self.masks_rejected.setdefault(kind.label, Counter()).update(reasons)
 
     def as_dict(self) -> dict[str, object]:
         """Return the counts as plain values, for the dataset."""
         rejected = dict(sorted(self.rejected.items()))
-        made = {"defects": self.defects, "masks": self.masks}
+        why = {name: dict(sorted(each.items())) for name, each in self.masks_rejected.items()}
+        made: dict[str, dict[str, Any]] = {"defects": self.defects, "masks": self.masks, "masks_rejected": why}
         kinds = {name: dict(sorted(each.items())) for name, each in made.items() if each}
         planned = {"skipped": self.skipped, **kinds} if kinds else {}
         return {"attempts": self.attempts, "accepted": self.accepted, "rejected": rejected, **planned}
@@ -70,4 +74,5 @@ class Counts:
         """Read what `as_dict` returned; other entries are ignored."""
         defects, masks = (dict(values.get(name, {})) for name in ("defects", "masks"))
         rejected = Counter(values["rejected"])
-        return cls(values["attempts"], values["accepted"], rejected, values.get("skipped", 0), defects, masks)
+        why = {name: Counter(each) for name, each in values.get("masks_rejected", {}).items()}
+        return cls(values["attempts"], values["accepted"], rejected, values.get("skipped", 0), defects, masks, why)

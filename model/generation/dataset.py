@@ -13,13 +13,11 @@ from model.generation.counts import Counts
 from model.generation.generate import generate_pairs
 from model.generation.pair_store import PairStore, store_beside
 from model.generation.request import GenerationRequest
+from model.generation.unfilled import explanations
 from model.runtime.progress import Progress
 from model.runtime.timing import stage
 from model.types import Candidate
 from service.core.errors import UsageError
-
-NAMED = 8
-"""Most masks that a message names."""
 
 
 def make_dataset(
@@ -115,7 +113,7 @@ def finish_dataset(
 
 
 def shortfall(counts: Counts, request: GenerationRequest) -> str:
-    """Describe how many pairs are missing, in which given masks, and why candidates were rejected."""
+    """Describe how many pairs are missing, in which given masks, why candidates were rejected, and what helps."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.rejected.most_common()) or "none"
     types = "".join(f", {name} {count}" for name, count in sorted(counts.defects.items()))
     made = f" ({types[2:]})" if types else ""
@@ -123,16 +121,7 @@ def shortfall(counts: Counts, request: GenerationRequest) -> str:
         f"only {counts.accepted} of {request.num_pairs} pairs{made} passed the quality checks in {counts.attempts} "
         f"attempts (rejected: {reasons})"
     )
-    return f"{message}; {unfilled}" if (unfilled := _unfilled(counts, request)) else message
-
-
-def _unfilled(counts: Counts, request: GenerationRequest) -> str:
-    """Name the given masks that lack pairs; nothing if none does."""
-    wanted = request.plan.masks if request.plan is not None else {}
-    made = {name: counts.masks.get(name, 0) for name in wanted}
-    lacking = [f"{name} ({made[name]} of {pairs})" for name, pairs in wanted.items() if made[name] < pairs]
-    more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
-    return f"too few pairs of the masks {', '.join(lacking[:NAMED])}{more}" if lacking else ""
+    return "; ".join([message, *explanations(counts, request)])
 
 
 def _too_few(store: PairStore, counts: Counts, request: GenerationRequest) -> UsageError:

@@ -164,7 +164,7 @@ def _checked_places(services: Services, wanted: JobRequest, types: Sequence[str]
     Raises:
         Problem: naming all that cannot be, or the adapter was deleted.
     """
-    if all(getattr(wanted, name) is None for name in PLACES):
+    if all(getattr(wanted, name) is None for name in (*PLACES, "region")):
         return CheckedPlaces()
     try:
         normals = uploaded(services.storage, wanted.adapter_id)["normals"]

@@ -6,14 +6,16 @@ import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from service.api.drawn_masks import drawn_mask
 from service.api.problems import Problem, pointer, summary
 from service.core.asked_places import asked_places, decoded_mask
 from service.core.options.combinations import PLACES
+from service.core.options.declaration import chosen
 from service.core.options.learned import WHOLE
+from service.core.options.quality import QualityLimits
+from service.core.places import find_normal, normal_names
 from service.core.requests import JobRequest, RegionRequest
 
 MOST_PIXELS = 128_000_000
@@ -56,15 +58,15 @@ def check_places(wanted: JobRequest, normals: Sequence[Mapping[str, Any]], types
             cannot be met together.
     """
     checked, errors = CheckedPlaces(), list[dict[str, str]]()
+    parts = [_GoodPart(normal["name"], (normal["height"], normal["width"])) for normal in normals]
     for name in PLACES:
         given: Sequence[RegionRequest] | None = getattr(wanted, name)
         if given is not None:
             checked.fields[name] = []
         for number, place in enumerate(given or ()):
-            for entry, detail in _add(checked, name, number, place, normals, types):
+            for entry, detail in _add(checked, name, number, place, parts, types):
                 errors.append({"pointer": pointer(name, number, entry), "detail": detail})
     if not errors:
-        parts = [_GoodPart(normal["name"], (normal["height"], normal["width"])) for normal in normals]
         errors = list(_unmet(wanted, checked, parts, types))
     if errors:
         raise Problem("invalid_request", summary([error["detail"] for error in errors]), errors=errors)
@@ -76,18 +78,17 @@ def _add(
     name: str,
     number: int,
     place: RegionRequest,
-    normals: Sequence[Mapping[str, Any]],
+    parts: Sequence[_GoodPart],
     types: Sequence[str],
 ) -> Iterator[tuple[str, str]]:
     """Add one place; yields the fields of it that cannot be, and why."""
-    sizes = {PurePath(normal["name"]).stem: (normal["width"], normal["height"]) for normal in normals}
     shown = place.model_dump(mode="json", exclude_none=True)
-    stem = None if place.normal is None else PurePath(place.normal).stem
-    if stem is not None and stem not in sizes:
-        known = ", ".join(sorted(sizes)[:8]) or "none"
+    named = None if place.normal is None else find_normal(place.normal, parts)
+    if place.normal is not None and named is None:
+        known = normal_names(parts) or "none"
         yield "normal", f"the adapter has no normal {place.normal}: there are {known}"
     elif place.mask is not None:
-        fitting = set(sizes.values()) if stem is None else {sizes[stem]}
+        fitting = {part.shape[::-1] for part in (parts if named is None else [named])}
         try:
             mask = drawn_mask(place.mask, fitting, f"{name}/{number}")
         except ValueError as error:
@@ -106,11 +107,12 @@ def _unmet(
     """Find what cannot be met of places that are right one by one; entries of a problem's `errors`."""
     if _pixels(checked, parts) > MOST_PIXELS:
         return
-    regions = next((name for name in ("allowed", "forbidden") if name in checked.fields), "placements")
+    regions = next((name for name in ("allowed", "forbidden") if name in checked.fields), "region")
+    full = chosen(wanted.limits.model_dump()).get("full_area", QualityLimits().full_area)
     with _COMPARING:
         drawn = {name: decoded_mask(text) for name, text in checked.masks.items()}
         places = asked_places(checked.fields, drawn, parts)
-        for fault in places.faults(parts, types, getattr(wanted, "region", None) or WHOLE):
+        for fault in places.faults(parts, types, getattr(wanted, "region", None) or WHOLE, full):
             where = (regions,) if fault.mask is None else ("placements", fault.mask)
             yield {"pointer": pointer(*where), "detail": fault.text}
 

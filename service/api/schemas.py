@@ -70,6 +70,10 @@ class Counts(_Schema):
         description="Accepted pairs by given mask: `placements[0]`, or `placements[0] (crack)` where it is for several "
         "defect types.",
     )
+    masks_rejected: dict[str, dict[str, int]] | None = Field(
+        default=None,
+        description="Number of rejected candidates by given mask and reason; masks without any are left out.",
+    )
 
 
 class Sample(_Schema):

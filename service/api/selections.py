@@ -67,7 +67,7 @@ class Approval(BaseModel):
         Field(
             max_length=4_000_000,
             description="A mask that replaces the generated one, where somebody has touched it up: base64 of a PNG of "
-            "the image's size, white is the defect.",
+            "the image's size, or its data URL, white is the defect.",
         ),
     ] = None
 

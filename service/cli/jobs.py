@@ -48,7 +48,7 @@ def create(  # noqa: PLR0913 - every option is a parameter
         typer.Option(
             metavar="FILE|DIR",
             help="Where defects may lie: a mask for all good parts, white; or a folder of masks named like the good "
-            "parts, of which those without one are not used.",
+            "parts or their masks (007_mask), of which those without one are not used.",
         ),
     ] = None,
     forbidden: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,10 @@ from service.core.places import GivenMask, MaskArray, Photograph, Places, Region
 
 
 def asked_places(asked: Mapping[str, Any], drawn: Mapping[str, MaskArray], normals: Sequence[Photograph]) -> Places:
-    """Return the places of a job; an outline for all good parts is filled at the size of each.
+    """Return the places of a job; a region for all good parts is filled at the size of each.
+
+    An outline to draw a defect in, on any good part, is filled at the size of one, and fits all of that size. Where
+    they have several sizes, outlines take turns over the good parts, those of the commonest size first.
 
     Args:
         drawn: `sha256:…` → mask, of those that the request refers to.
@@ -27,6 +31,8 @@ def asked_places(asked: Mapping[str, Any], drawn: Mapping[str, MaskArray], norma
         for name in ("allowed", "forbidden")
     )
     used = Places(allowed=allowed).used(normals)
+    common = Counter(normal.shape for normal in used)
+    used.sort(key=lambda normal: -common[normal.shape])
     placed = enumerate(asked.get("placements") or ())
     masks = [_placement(place, number, drawn, normals, used) for number, place in placed]
     return Places(masks, allowed, forbidden)
@@ -43,7 +49,7 @@ def _placement(
     if place.get("mask"):
         return GivenMask(name, drawn[place["mask"]], defect, named_normal(wanted, normals).name if wanted else None)
     normal = named_normal(wanted, normals) if wanted else used[number % len(used)]
-    return GivenMask(name, filled(place["polygon"], normal), defect, normal.name)
+    return GivenMask(name, filled(place["polygon"], normal), defect, normal.name if wanted else None)
 
 
 def _regions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 from service.core.errors import UsageError
 from service.core.options.combinations import PLACES, foreign_places, unused_with_masks
 from service.core.options.learned import WHOLE, Box
+from service.core.uploads.listing import base_name, counted
+from service.core.uploads.names import image_of, plain_name, without_ending
 
 MaskArray = NDArray[np.bool_]
 """`(H, W)`, True = defect."""
@@ -31,6 +33,9 @@ class Photograph(Protocol):
 
 
 _Photograph = TypeVar("_Photograph", bound=Photograph)
+
+SMALLEST = 4
+"""Least area of a mask, and of where one may lie, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class Region:
 
     def is_of(self, normal: Photograph) -> bool:
         """Return whether it is a part of a photograph."""
-        return self.normal is None or PurePath(self.normal).stem == PurePath(normal.name).stem
+        return self.normal is None or _key(self.normal) == _key(normal.name)
 
     def stretched(self, shape: tuple[int, int]) -> MaskArray:
         """Return it at a photograph's size."""
@@ -142,43 +147,59 @@ class Places:
             found &= ~region.stretched(shape)
         return found
 
-    def check(self, normals: Sequence[Photograph], types: Sequence[str] = (), box: Box = WHOLE) -> None:
+    def check(
+        self, normals: Sequence[Photograph], types: Sequence[str] = (), box: Box = WHOLE, full: float = 1.0
+    ) -> None:
         """Refuse what cannot be met.
 
         Args:
-            types, box: as in `faults`.
+            types, box, full: as in `faults`.
 
         Raises:
             UsageError: naming each, and what would be right.
         """
-        if faults := self.faults(normals, types, box):
+        if faults := self.faults(normals, types, box, full):
             raise UsageError([fault.text for fault in faults], "The places cannot be used")
 
-    def faults(self, normals: Sequence[Photograph], types: Sequence[str] = (), box: Box = WHOLE) -> list[Fault]:
+    def faults(
+        self, normals: Sequence[Photograph], types: Sequence[str] = (), box: Box = WHOLE, full: float = 1.0
+    ) -> list[Fault]:
         """Find what cannot be met: masks that fit no photograph, photographs without a place.
 
         Args:
             types: the defect types that the adapter learned.
             box: as in `where`.
+            full: share of its photograph from which a mask is full for the checks (`QualityLimits.full_area`).
         """
         wrong = [Fault(text) for text in self._faulty_regions(normals)]
-        wrong += [Fault(text, number) for number, text in self._faulty_masks(normals, types)]
+        wrong += [Fault(text, number) for number, text in self._faulty_masks(normals, types, full)]
         if wrong:
             return wrong
         where = {normal.name: self.where(normal, box) for normal in self.used(normals)}
         return self._misplaced(normals, where) if self.masks else self._placeless(where)
 
-    def _faulty_masks(self, normals: Sequence[Photograph], types: Sequence[str]) -> Iterator[tuple[int, str]]:
+    def _faulty_masks(
+        self, normals: Sequence[Photograph], types: Sequence[str], full: float
+    ) -> Iterator[tuple[int, str]]:
         for number, given in enumerate(self.masks):
             if not fitting(given, normals):
                 height, width = given.mask.shape
                 named = _of_its_name(given, normals)
                 theirs = f"the normal of its name is {_sizes(named)}" if named else f"the normals are {_sizes(normals)}"
                 yield number, f"{given.name} is {width} × {height} pixels, but {theirs}"
-            if not given.mask.any():
+            area, share = int(given.mask.sum()), float(given.mask.mean())
+            if not area:
                 yield number, f"{given.name} is empty: it must show in white where the defect is wanted"
-            elif given.mask.all():
+            elif area < SMALLEST:
+                yield (
+                    number,
+                    f"{given.name} shows {counted(area, 'pixel')}, too few for a defect: draw at least {SMALLEST}",
+                )
+            elif area == given.mask.size:
                 yield number, f"{given.name} is all white: it must be black where no defect is wanted"
+            elif share >= full:
+                covers = f"{given.name} covers {share:.0%} of its photograph"
+                yield number, f"{covers}, and from {full:.0%} the checks call a mask full (full_area): draw less"
             if given.defect is not None and given.defect not in types:
                 yield number, f"{given.name} is for {given.defect}; the adapter knows {', '.join(types)}"
 
@@ -189,7 +210,8 @@ class Places:
                 own = [normal for normal in normals if region.is_of(normal)]
                 height, width = region.mask.shape
                 if region.normal is not None and not own:
-                    problems.append(f"the {kind} region {region.normal} is of no normal: there are {_names(normals)}")
+                    known = normal_names(normals)
+                    problems.append(f"the {kind} region {region.normal} is of no normal: there are {known}")
                 elif region.normal is not None and own[0].shape != region.mask.shape:
                     size = _sizes(own)
                     problems.append(
@@ -207,7 +229,7 @@ class Places:
         for number, given in enumerate(self.masks):
             fit = self.used(fitting(given, normals))
             if not fit and (named := _of_its_name(given, normals)):
-                allowed = f"what is allowed is of {_names(self.used(normals))} alone"
+                allowed = f"what is allowed is of {normal_names(self.used(normals))} alone"
                 faults.append(Fault(f"the mask {given.name} is for the normal {named[0].name}, but {allowed}", number))
                 continue
             shares = [1.0 if (free := where[normal.name]) is None else float(free[given.mask].mean()) for normal in fit]
@@ -222,9 +244,9 @@ class Places:
         Args:
             where: as for `_misplaced`.
         """
-        empty = [name for name, free in where.items() if free is not None and not free.any()]
-        reason = "the region, what is allowed and what is forbidden leave no place there"
-        return [Fault(f"no defect may lie on {', '.join(empty[:3])}: {reason}")] if empty else []
+        empty = [name for name, free in where.items() if free is not None and free.sum() < SMALLEST]
+        reason = f"the region, what is allowed and what is forbidden leave no place there, not even {SMALLEST} pixels"
+        return [Fault(f"no defect may lie on {some_of(empty, 3)}: {reason}")] if empty else []
 
 
 def fitting(given: GivenMask, normals: Sequence[_Photograph]) -> list[_Photograph]:
@@ -235,7 +257,7 @@ def fitting(given: GivenMask, normals: Sequence[_Photograph]) -> list[_Photograp
 
 def _of_its_name(given: GivenMask, normals: Sequence[_Photograph]) -> list[_Photograph]:
     name = given.name if given.normal is None else given.normal
-    return [normal for normal in normals if PurePath(normal.name).stem == PurePath(name).stem]
+    return [normal for normal in normals if _key(normal.name) == _key(name)]
 
 
 def refuse_places(places: Places | None, method: str, options: Mapping[str, Any]) -> None:
@@ -265,26 +287,47 @@ def filled(corners: Corners, normal: Photograph) -> MaskArray:
     return np.asarray(canvas)
 
 
+def find_normal(name: str, normals: Sequence[_Photograph]) -> _Photograph | None:
+    """Find a photograph by its name, apart from the ending, or by that of its mask, such as `007_mask`; None if none.
+
+    Masks are named as those of pairs are, see `service.core.uploads.names`.
+    """
+    keys = {_key(normal.name): normal for normal in normals}
+    key = image_of(_key(name), keys)
+    return None if key is None else keys[key]
+
+
+@lru_cache(maxsize=4096)
+def _key(name: str) -> str:
+    """Return what names of one photograph have in common, whatever their folder, ending, case and kind of signs."""
+    return without_ending(plain_name(base_name(name)).casefold())
+
+
 def named_normal(name: str, normals: Sequence[_Photograph]) -> _Photograph:
-    """Find a photograph by its name, apart from the ending.
+    """Find a photograph as `find_normal` does.
 
     Raises:
         UsageError: there is none.
     """
-    for normal in normals:
-        if PurePath(normal.name).stem == PurePath(name).stem:
-            return normal
-    raise UsageError(f"there is no normal {name}; there are {_names(normals)}")
+    if (found := find_normal(name, normals)) is None:
+        raise UsageError(f"there is no normal {name}; there are {normal_names(normals)}")
+    return found
 
 
-def _names(normals: Sequence[Photograph]) -> str:
-    names = sorted(PurePath(normal.name).stem for normal in normals)
-    return ", ".join([*names[:8], *(["…"] if len(names) > 8 else [])])
+def normal_names(normals: Sequence[Photograph]) -> str:
+    """List photographs by their names, the first ones and the number of the others."""
+    return some_of(sorted(without_ending(normal.name) for normal in normals))
+
+
+def some_of(names: Sequence[str], most: int = 8, between: str = ", ") -> str:
+    """Join names, or the first ones and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{between.join(names[:most])}{more}"
 
 
 def _sizes(normals: Sequence[Photograph]) -> str:
     sizes = sorted({normal.shape[::-1] for normal in normals})
-    return ", ".join(f"{width} × {height}" for width, height in sizes[:4])
+    return some_of([f"{width} × {height}" for width, height in sizes], 4)
 
 
 def _hash(mask: MaskArray) -> str:

@@ -171,8 +171,9 @@ class RegionRequest(_Request):
         Field(
             min_length=1,
             max_length=4_000_000,
-            description="Drawn mask, instead of an outline: base64 of a PNG of the photograph's size, white is the "
-            "part. Records show `sha256:` and its hash.",
+            description="Drawn mask, instead of an outline: base64 of a PNG of the photograph's size, or its data URL; "
+            "white is the part, or what is painted on a transparent layer. Stray pixels beside it are left out. "
+            "Records show `sha256:` and its hash.",
         ),
     ] = None
     normal: Annotated[str | None, Field(max_length=255, description="Name of the good part; null for all.")] = None
@@ -188,12 +189,16 @@ class PlacementRequest(RegionRequest):
     """A place to draw a defect in, as an outline or as a drawn mask.
 
     Attributes:
-        normal: name of the good part to draw on; None for one in turn that it fits.
+        normal: name of the good part to draw on; None for any that it fits, chosen anew for every pair.
         defect: the defect type to draw; None for any.
     """
 
     normal: Annotated[
-        str | None, Field(max_length=255, description="Name of the good part to draw on; null for one in turn.")
+        str | None,
+        Field(
+            max_length=255,
+            description="Name of the good part to draw on; null for any that it fits, chosen anew for every pair.",
+        ),
     ] = None
     defect: Annotated[
         Phrase | None, Field(description="Defect type to draw, of an adapter that learned several; null for any.")

@@ -8,6 +8,7 @@ from typing import Any
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.options.methods import BOUNDED, PLACED
 from service.core.options.presets import sampling_preset
+from service.core.uploads.problems import enumerated
 
 PLACES = ("placements", "allowed", "forbidden")
 """What a request says about places beside its options: masks to fill, and where defects may and may not lie."""
@@ -120,7 +121,8 @@ def unmasked(pairs: Mapping[str, int], masks: Sequence[str | None]) -> list[str]
 
 def no_mask(types: Sequence[str]) -> str:
     """Say that no given mask is for types."""
-    return f"no mask is for {', '.join(types)}: give one, or ask for no pairs of it"
+    others = 'the other types alone, such as --defects crack=3 ("defects": {"crack": 3} of a job)'
+    return f"no mask is for {enumerated(types)}: give one, or ask for pairs of {others}"
 
 
 def spread_evenly(names: Sequence[str], num_pairs: int) -> dict[str, int]:

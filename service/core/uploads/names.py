@@ -51,6 +51,11 @@ def cores(stem: str) -> Iterator[str]:
     yield _EXTENSION.sub("", stem)
 
 
+def without_ending(name: str) -> str:
+    """Return a file's name without the ending of a picture; other dots belong to the name."""
+    return _EXTENSION.sub("", name)
+
+
 def image_of(stem: str, images: Collection[str]) -> str | None:
     """Find the key of a mask's image; None if there is none."""
     aliases = _aliases(images)

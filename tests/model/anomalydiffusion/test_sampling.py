@@ -210,7 +210,7 @@ def test_defects_lie_in_the_region_that_is_asked_for(adapter: AnomalyDiffusionAd
 
 
 def test_a_region_in_which_no_mask_fits_is_the_reason_for_the_rejection(adapter: AnomalyDiffusionAdapter) -> None:
-    (candidate,) = sampled(adapter, 0, 1, region=(0.0, 0.0, 0.03, 0.03), sizes=(3.0, 3.0), steps=1)
+    (candidate,) = sampled(adapter, 0, 1, region=(0.0, 0.0, 0.06, 0.06), sizes=(3.0, 3.0), steps=1)
     assert not candidate.mask.any()
     assert candidate.scores["outside_region"] > 0.5
     assert QualityGate(adapter.references).check(candidate).reasons == (RejectReason.OUTSIDE_REGION,)

@@ -23,7 +23,9 @@ from typer.testing import CliRunner
 
 from model.cli.app import app
 from model.cli.checks import OWN_FILES
+from model.cli.places import read_places
 from model.cli.session import INTERRUPTED, TRANSIENT, USAGE
+from model.data.placement import NormalImage
 from model.masks.extraction import iou
 from model.masks.u2net import SMALL, U2Net, save_u2net
 from model.pretrain.procedural.samples import SAMPLES, write_samples
@@ -707,6 +709,24 @@ def test_defects_are_drawn_into_masks_of_the_users_own(filler: Path, limits: Pat
         assert record["normal"] == normals[2].stem
         assert record["mask_area"] == (wanted > 0).sum()
         assert json.loads(file.read("dataset.json"))["request"]["places"]["masks"][0][0] == normals[2].stem
+
+
+def test_masks_named_like_those_of_normals_are_for_these_and_others_are_told(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[8:20, 8:20] = 255
+    normals = [NormalImage(name, np.zeros((40, 40, 3), np.uint8)) for name in ("normal-05", "007")]
+    for folder, names in (("place", ["normal-05_mask", "007_GT", "free"]), ("allowed", ["normal-05_mask"])):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.fromarray(mask).save(tmp_path / folder / f"{name}.png")
+    places, notes = read_places(tmp_path / "place", tmp_path / "allowed", None, normals)
+    assert {each.name: each.normal for each in places.masks} == {
+        "007_GT": "007",
+        "free": None,
+        "normal-05_mask": "normal-05",
+    }
+    assert places.used(normals) == normals[:1]
+    assert notes == ["mask free: named like no normal image, so it goes to any of the same size"]
 
 
 def test_several_defect_types_are_learned_in_one_adapter(tiny_base: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from model.anomalydiffusion.calibration import visibility
 from model.diffusion.base import load_base
 from model.export.inspection import read_dataset
 from model.generation.counts import Counts
-from model.generation.dataset import make_dataset
+from model.generation.dataset import make_dataset, shortfall
 from model.generation.filter import CandidateFilter
 from model.generation.generate import generate_pairs
 from model.generation.request import GenerationRequest
@@ -137,8 +137,28 @@ def test_masks_that_cannot_be_filled_are_named(adapter: AnomalyDiffusionAdapter,
     masks = (MASKS[0], given("huge", 1, height=50), MASKS[2])
     largest = replace(PERMISSIVE, full_area=0.12)
     asked, counts = request(adapter, 3, masks, limits=largest, max_attempts=12), Counts()
-    with pytest.raises(UsageError, match=r"only 2 of 3 pairs.*too few pairs of the masks huge \(0 of 1\)"):
+    with pytest.raises(UsageError, match=r"only 2 of 3 pairs.*too few pairs of the masks huge \(0 of 1, full_mask 4\)"):
         last(make_dataset(asked, tmp_path / "made.zip", counts=counts))
     assert counts.masks == {"top": 1, "huge": 0, "bottom": 1}
     assert (counts.attempts, counts.skipped, counts.reached) == (6, 6, 12)
     assert counts.rejected == Counter({str(RejectReason.FULL_MASK): 4})
+    assert counts.masks_rejected == {"huge": counts.rejected}
+    assert Counts.from_dict(counts.as_dict()) == counts
+
+
+def test_the_most_frequent_reasons_are_told_with_what_helps(adapter: AnomalyDiffusionAdapter) -> None:
+    asked = request(adapter, 3, MASKS)
+    why = {
+        "top": Counter(mask_differs_from_change=7, unlike_real=2, invisible=1),
+        "bottom": Counter(mask_differs_from_change=5),
+    }
+    counts = Counts(20, 1, sum(why.values(), Counter()), masks={"good1.png": 1}, masks_rejected=why)
+    told = shortfall(counts, asked)
+    top = "top (0 of 1, mask_differs_from_change 7, unlike_real 2)"
+    assert f"too few pairs of the masks {top}, bottom (0 of 1, mask_differs_from_change 5); mask_differs" in told
+    assert told.count("does not change all of the mask, perhaps because the place already looks like it") == 1
+    assert "widen it" not in told
+    bounded = GenerationRequest(adapter, SETTINGS, 3, normals=NORMALS)
+    told = shortfall(Counts(30, 0, Counter(outside_region=30)), bounded)
+    assert told.endswith("outside_region: the region has too little room for such defects; widen it")
+    assert "does not change" not in shortfall(Counts(30, 0, Counter(mask_differs_from_change=30)), bounded)

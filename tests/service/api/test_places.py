@@ -7,10 +7,12 @@ import json
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from PIL import Image
 
 from service.core import object_keys
+from service.core.asked_places import decoded_mask
 from service.core.records.store import RecordStore
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import finished, succeeded, trained
@@ -18,6 +20,7 @@ from tests.service.api.uploads import encoded, mask, part, picture, typed_pairs
 
 GOOD = [part("normals", "good_1.png", encoded(picture(50))), part("normals", "good_2.png", encoded(picture(51, 40)))]
 TRIANGLE = [[0.1, 0.1], [0.9, 0.1], [0.5, 0.8]]
+WIDE = [[0, 0], [0.94, 0], [0.94, 1], [0, 1]]
 EVERYTHING = [[0, 0], [1, 0], [1, 1], [0, 1]]
 
 
@@ -63,6 +66,15 @@ def test_masks_are_stored_with_the_job_and_the_record_keeps_their_hash(
     assert not list(storage.list(object_keys.prefix(plain.json()["id"])))
 
 
+def test_a_good_part_is_also_named_by_its_mask(client: httpx2.Client, filler: str) -> None:
+    allowed = [{"mask": drawn(mask(side=40)), "normal": "good_2_mask.png"}]
+    asked = {"adapter_id": filler, "num_pairs": 2, "allowed": allowed}
+    answer = client.post("/v1/jobs", json={**asked, "forbidden": [{"polygon": EVERYTHING, "normal": "good_1"}]})
+    assert answer.status_code == 202, answer.text
+    answer = client.post("/v1/jobs", json={**asked, "forbidden": [{"polygon": EVERYTHING, "normal": "good_2"}]})
+    assert answer.json()["errors"][0]["detail"].startswith("no defect may lie on good_2:")
+
+
 @pytest.mark.parametrize(
     ("name", "place", "where", "reason"),
     [
@@ -87,6 +99,43 @@ def test_a_place_that_cannot_be_is_refused_at_its_field(
     (error,) = answer.json()["errors"]
     assert error["pointer"] == f"/{name}/1/{where}"
     assert reason in error["detail"]
+
+
+def brush(colour: tuple[int, int, int]) -> Image.Image:
+    """A stroke on a transparent layer."""
+    layer = Image.new("RGBA", mask().size)
+    layer.paste((*colour, 255), mask=mask())
+    return layer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"data:image/png;base64,{drawn(mask())}",
+        drawn(brush((255, 0, 0))),
+        drawn(brush((0, 0, 0))),
+        drawn(mask().point(lambda level: level // 255)),
+        drawn(mask().convert("1")),
+    ],
+    ids=["data URL", "red brush", "black brush", "0 and 1", "1 bit"],
+)
+def test_masks_are_read_as_uploaded_ones_are(
+    client: httpx2.Client, storage: ObjectStore, filler: str, text: str
+) -> None:
+    asked = {"adapter_id": filler, "num_pairs": 2, "placements": [{"mask": text, "normal": "good_1"}]}
+    answer = client.post("/v1/jobs", json=asked)
+    assert answer.status_code == 202, answer.text
+    (stored,) = json.loads(storage.get(object_keys.places(answer.json()["id"])))["masks"].values()
+    assert np.array_equal(decoded_mask(stored), np.asarray(mask()) > 0)
+
+
+def test_a_mask_of_several_classes_is_refused(client: httpx2.Client, filler: str) -> None:
+    classes = mask().point(lambda level: level // 255)
+    classes.paste(2, (18, 18, 24, 24))
+    asked = {"adapter_id": filler, "num_pairs": 2, "placements": [{"mask": drawn(classes), "normal": "good_1"}]}
+    (error,) = client.post("/v1/jobs", json=asked).json()["errors"]
+    assert error["pointer"] == "/placements/0/mask"
+    assert error["detail"].startswith("the mask of placements/0 has several values")
 
 
 def test_malformed_places_are_refused(client: httpx2.Client, filler: str) -> None:
@@ -131,7 +180,8 @@ def test_a_type_that_pairs_are_wanted_of_needs_a_mask(
         return
     (error,) = answer.json()["errors"]
     assert error["pointer"] == "/placements"
-    assert error["detail"] == f"no mask is for {lacking}: give one, or ask for no pairs of it"
+    assert error["detail"].startswith(f"no mask is for {lacking}: give one, or ask for pairs of the other types alone")
+    assert '"defects": {"crack": 3}' in error["detail"]
     anyone = [*placements, {"polygon": TRIANGLE}]
     assert client.post("/v1/jobs", json={"adapter_id": adapter, "placements": anyone, **asked}).status_code == 202
 
@@ -226,6 +276,29 @@ def test_regions_that_leave_no_place_are_refused_at_once(client: httpx2.Client, 
     full = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, "placements": [{"polygon": EVERYTHING}]})
     (error,) = full.json()["errors"]
     assert (error["pointer"], "is all white" in error["detail"]) == ("/placements/0", True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "reason"),
+    [
+        ({"placements": [{"polygon": [[0.5, 0.5]] * 3}]}, "/placements/0", "placements[0] shows 1 pixel, too few"),
+        (
+            {"placements": [{"polygon": WIDE}]},
+            "/placements/0",
+            "placements[0] covers 94% of its photograph, and from 90%",
+        ),
+        ({"placements": [{"polygon": WIDE}], "limits": {"full_area": 0.97}}, "", ""),
+        ({"region": [0.5, 0.5, 0.51, 0.51]}, "/region", "no defect may lie on good_1, good_2:"),
+        ({"region": [0.5, 0.5, 0.7, 0.7]}, "", ""),
+    ],
+)
+def test_what_no_candidate_can_meet_is_refused_at_once(
+    client: httpx2.Client, filler: str, asked: dict[str, Any], where: str, reason: str
+) -> None:
+    answer = client.post("/v1/jobs", json={"adapter_id": filler, "num_pairs": 2, **asked})
+    assert answer.status_code == (422 if where else 202), answer.text
+    assert [error["pointer"] for error in answer.json().get("errors", ())] == ([where] if where else [])
+    assert reason in answer.json().get("detail", "")
 
 
 def test_angles_do_not_go_with_learned_masks(client: httpx2.Client, filler: str) -> None:

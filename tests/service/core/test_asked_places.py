@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from model.data.placement import NormalImage
@@ -19,10 +21,16 @@ def test_a_drawn_mask_for_any_good_part_is_bound_to_none() -> None:
     assert fitting(mask, NORMALS) == NORMALS
 
 
-def test_outlines_for_any_good_part_take_turns_on_those_that_are_allowed() -> None:
-    asked = {"placements": [{"polygon": SQUARE}] * 3, "allowed": [{"polygon": SQUARE, "normal": "good2"}]}
-    places = asked_places(asked, {}, NORMALS)
-    places.check(NORMALS, ["crack"])
-    assert [mask.normal for mask in places.masks] == ["good2"] * 3
-    free = asked_places({"placements": asked["placements"]}, {}, NORMALS)
-    assert [mask.normal for mask in free.masks] == ["0.png", "good1", "good2"]
+def test_an_outline_for_any_good_part_fits_all_of_them_that_are_allowed() -> None:
+    asked = {"placements": [{"polygon": SQUARE}, {"polygon": SQUARE, "normal": "good1"}]}
+    anywhere, bound = asked_places(asked, {}, NORMALS).masks
+    assert fitting(anywhere, NORMALS) == NORMALS
+    assert fitting(bound, NORMALS) == [NORMALS[1]]
+    places = asked_places({**asked, "allowed": [{"polygon": SQUARE, "normal": "good2"}]}, {}, NORMALS)
+    assert places.used(fitting(places.masks[0], NORMALS)) == [NORMALS[2]]
+
+
+def test_outlines_take_turns_over_good_parts_of_several_sizes_the_commonest_first() -> None:
+    wide = replace(NORMALS[0], name="wide", image=np.pad(NORMALS[0].image, ((0, 0), (0, 9), (0, 0))))
+    masks = asked_places({"placements": [{"polygon": SQUARE}] * 4}, {}, [wide, *NORMALS]).masks
+    assert [fitting(mask, [wide, *NORMALS]) for mask in masks] == [NORMALS] * 3 + [[wide]]

@@ -9,7 +9,7 @@ import pytest
 
 from model.types import MaskArray
 from service.core.errors import UsageError
-from service.core.places import GivenMask, Places, Region, filled, fitting, named_normal, refuse_places
+from service.core.places import GivenMask, Places, Region, filled, find_normal, fitting, named_normal, refuse_places
 from tests.support.tiny_data import drawn_normal
 
 NORMALS = [drawn_normal(0), drawn_normal(1)]
@@ -20,6 +20,12 @@ SQUARE = [(0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.0, 0.5)]
 def rows(first: int, last: int) -> MaskArray:
     mask = np.zeros(SHAPE, np.bool_)
     mask[first:last] = True
+    return mask
+
+
+def dot(pixels: int) -> MaskArray:
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[5, 5 : 5 + pixels] = True
     return mask
 
 
@@ -39,6 +45,32 @@ def test_a_mask_fits_the_photograph_of_its_name_or_all_of_its_size() -> None:
     assert fitting(GivenMask("good1", mask[1:]), NORMALS) == []
     larger = replace(NORMALS[0], name="large", image=np.pad(NORMALS[0].image, ((0, 4), (0, 0), (0, 0))))
     assert fitting(GivenMask("good1", np.ones(larger.image.shape[:2], np.bool_)), [*NORMALS, larger]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "normal"),
+    [
+        ("007_mask", "007"),
+        ("007_GT.png", "007"),
+        ("crack/007-label 2", "007"),
+        ("NORMAL-05.jpg", "normal-05"),
+        ("normal-05_mask.png", "normal-05"),
+        ("part.1", "part.1"),
+        ("part.2_mask", "part.2"),
+        ("part", None),
+        ("scratch", None),
+    ],
+)
+def test_a_photograph_is_found_by_its_own_name_and_by_that_of_its_mask(name: str, normal: str | None) -> None:
+    photographs = [replace(NORMALS[0], name=each) for each in ("007", "normal-05", "part.1", "part.2")]
+    found = find_normal(name, photographs)
+    assert (found and found.name) == normal
+
+
+def test_of_many_photographs_the_first_are_named_and_the_others_counted() -> None:
+    photographs = [replace(NORMALS[0], name=f"{number:02}.png") for number in range(12)]
+    with pytest.raises(UsageError, match=r"there are 00, 01, 02, 03, 04, 05, 06, 07 and 4 more"):
+        named_normal("bad", photographs)
 
 
 def test_defects_may_lie_in_any_allowed_region_of_the_box_that_is_not_forbidden() -> None:
@@ -91,16 +123,20 @@ def test_photographs_without_an_allowed_region_are_not_used_once_others_have_one
         ),
         (Places([GivenMask("stroke", rows(0, 2), "dent")]), "stroke is for dent; the adapter knows crack"),
         (Places([GivenMask("stroke", rows(0, 0))]), "stroke is empty"),
+        (Places([GivenMask("dot", dot(3))]), "dot shows 3 pixels, too few for a defect: draw at least 4"),
+        (Places([GivenMask("wide", rows(0, 51))]), r"wide covers 91% of its photograph, and from 90% .*full_area"),
+        (Places(allowed=[Region(dot(3))]), "no defect may lie on good0, good1: .*not even 4 pixels"),
     ],
 )
 def test_what_cannot_be_met_is_refused_with_the_reason(places: Places, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        places.check(NORMALS, ["crack"])
+        places.check(NORMALS, ["crack"], full=0.9)
 
 
 def test_what_can_be_met_is_not() -> None:
     lower = Region(rows(28, 56))
     Places([GivenMask("stroke", rows(30, 35))], [lower], [Region(rows(30, 40), "good0")]).check(NORMALS, ["crack"])
+    Places([GivenMask("dot", dot(4)), GivenMask("wide", rows(0, 51))]).check(NORMALS, ["crack"], full=0.95)
     Places(allowed=[lower]).check(NORMALS, box=(0.0, 0.5, 0.5, 1.0))
     with pytest.raises(UsageError, match="no defect may lie on good0, good1"):
         Places(allowed=[lower]).check(NORMALS, box=(0.0, 0.0, 0.5, 0.4))

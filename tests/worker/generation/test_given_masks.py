@@ -119,5 +119,7 @@ def test_a_mask_that_cannot_be_filled_is_named(service: Service, typed_adapter: 
     record = service.record(job)
     assert record.result is not None, record.error
     assert record.result["partial"]["num_pairs"] == 1
-    assert "too few pairs of the masks placements[1] (0 of 1)" in record.result["partial"]["detail"]
-    assert record.result["counts"]["masks"] == {"placements[0]": 1, "placements[1]": 0}
+    assert "too few pairs of the masks placements[1] (0 of 1, full_mask " in record.result["partial"]["detail"]
+    counts = record.result["counts"]
+    assert counts["masks"] == {"placements[0]": 1, "placements[1]": 0}
+    assert counts["masks_rejected"]["placements[1]"] == {"full_mask": counts["rejected"]["full_mask"]}
