@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +14,7 @@ from service.core.places import GivenMask, MaskArray, Photograph, Places, Region
 
 
 def asked_places(asked: Mapping[str, Any], drawn: Mapping[str, MaskArray], normals: Sequence[Photograph]) -> Places:
-    """Return the places of a job; a region for all good parts is filled at the size of each.
-
-    An outline to draw a defect in, on any good part, is filled at the size of one, and fits all of that size. Where
-    they have several sizes, outlines take turns over the good parts, those of the commonest size first.
+    """Return the places of a job; an outline for all good parts is filled at the size of each.
 
     Args:
         drawn: `sha256:…` → mask, of those that the request refers to.
@@ -31,8 +27,6 @@ def asked_places(asked: Mapping[str, Any], drawn: Mapping[str, MaskArray], norma
         for name in ("allowed", "forbidden")
     )
     used = Places(allowed=allowed).used(normals)
-    common = Counter(normal.shape for normal in used)
-    used.sort(key=lambda normal: -common[normal.shape])
     placed = enumerate(asked.get("placements") or ())
     masks = [_placement(place, number, drawn, normals, used) for number, place in placed]
     return Places(masks, allowed, forbidden)
@@ -48,8 +42,8 @@ def _placement(
     name, wanted, defect = f"placements[{number}]", place.get("normal"), place.get("defect")  # like no photograph's
     if place.get("mask"):
         return GivenMask(name, drawn[place["mask"]], defect, named_normal(wanted, normals).name if wanted else None)
-    normal = named_normal(wanted, normals) if wanted else used[number % len(used)]
-    return GivenMask(name, filled(place["polygon"], normal), defect, normal.name if wanted else None)
+    normal, outline = named_normal(wanted, normals) if wanted else used[0], place["polygon"]
+    return GivenMask(name, filled(outline, normal), defect, normal.name if wanted else None, outline)
 
 
 def _regions(

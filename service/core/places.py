@@ -21,6 +21,9 @@ from service.core.uploads.names import image_of, plain_name, without_ending
 MaskArray = NDArray[np.bool_]
 """`(H, W)`, True = defect."""
 
+Corners = Sequence[tuple[float, float]]
+"""Of an outline: x and y as shares of a photograph's width and height."""
+
 
 class Photograph(Protocol):
     """What is known of a photograph of a good part."""
@@ -59,12 +62,20 @@ class GivenMask:
         defect: the defect type that it is for; None for any.
         normal: name of the normal image to use, apart from the ending; None for one of the mask's own name if there is
             one, and otherwise any of its size.
+        outline: that it was filled from, which fits photographs of all sizes; None for one that was drawn.
     """
 
     name: str
     mask: MaskArray
     defect: str | None = None
     normal: str | None = None
+    outline: Corners | None = None
+
+    def on(self, normal: Photograph) -> MaskArray:
+        """Return it at the size of a photograph that it fits."""
+        if self.outline is None or normal.shape == self.mask.shape:
+            return self.mask
+        return filled(self.outline, normal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +243,9 @@ class Places:
                 allowed = f"what is allowed is of {normal_names(self.used(normals))} alone"
                 faults.append(Fault(f"the mask {given.name} is for the normal {named[0].name}, but {allowed}", number))
                 continue
-            shares = [1.0 if (free := where[normal.name]) is None else float(free[given.mask].mean()) for normal in fit]
+            shares = [
+                1.0 if (free := where[normal.name]) is None else float(free[given.on(normal)].mean()) for normal in fit
+            ]
             if not shares or max(shares) < 1:
                 share = 1 - max(shares, default=0.0)
                 faults.append(Fault(f"{share:.0%} of the mask {given.name} lies where no defect may", number))
@@ -250,9 +263,12 @@ class Places:
 
 
 def fitting(given: GivenMask, normals: Sequence[_Photograph]) -> list[_Photograph]:
-    """Return the photographs that a mask can be filled on: the one of its name if there is one, or all of its size."""
+    """Return the photographs that a mask can be filled on: the one of its name if there is one, or all of its size.
+
+    An outline fits all.
+    """
     meant = _of_its_name(given, normals) or normals
-    return [normal for normal in meant if normal.shape == given.mask.shape]
+    return [normal for normal in meant if given.outline is not None or normal.shape == given.mask.shape]
 
 
 def _of_its_name(given: GivenMask, normals: Sequence[_Photograph]) -> list[_Photograph]:
@@ -273,10 +289,6 @@ def refuse_places(places: Places | None, method: str, options: Mapping[str, Any]
         refused = unused_with_masks(options)
     if refused:
         raise UsageError(list(dict.fromkeys(refused.values())))
-
-
-Corners = Sequence[tuple[float, float]]
-"""Of an outline: x and y as shares of a photograph's width and height."""
 
 
 def filled(corners: Corners, normal: Photograph) -> MaskArray:

@@ -23,7 +23,7 @@ from model.quality.visibility import image_border, outline_share
 from model.types import ImageArray, MaskArray, Pair
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.options.quality import QualityLimits
-from service.core.places import GivenMask, Places, fitting, refuse_places
+from service.core.places import SMALLEST, GivenMask, Places, fitting, refuse_places
 
 TRIES = 12
 """How many masks are tried until one can be used; then the best of them is taken."""
@@ -31,8 +31,8 @@ TRIES = 12
 SEARCHED_TRIES, DRAWN_TRIES = 4, 2
 """As `TRIES`, of masks whose place is searched for, and of those that a network draws, which takes longer."""
 
-SMALLEST, LARGEST = 4, 0.9
-"""Least area of a mask, pixels, and its greatest share of the photograph."""
+LARGEST = 0.9
+"""Greatest share of the photograph that a mask covers."""
 
 BEND = 0.05
 """Deviation of the bending of real masks, as a share of the defect's longer side."""
@@ -91,7 +91,7 @@ class MaskSource:
         if planned is not None and planned.given is not None:
             fit = self._fitting(planned.given)
             normal = fit[int(rng.integers(len(fit)))]
-            return Drawn(normal, planned.given.mask, kind, planned.given.name)
+            return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
         normals = self.places.used(self.normals)
         normal = normals[int(rng.integers(len(normals)))]
         seen = None if self.settings.anywhere or self.generator is not None else blurred(normal.image)
@@ -104,7 +104,7 @@ class MaskSource:
     def _fitting(self, given: GivenMask) -> list[NormalImage]:
         """Return the photographs that a mask can be filled on, where it keeps to the places that are allowed."""
         fit = self.places.used(fitting(given, self.normals))
-        return [normal for normal in fit if (where := self._wanted(normal)) is None or where[given.mask].all()]
+        return [normal for normal in fit if (where := self._wanted(normal)) is None or where[given.on(normal)].all()]
 
     def _draw_defect(
         self, normal: NormalImage, kind: int, taken: MaskArray, seen: ImageArray | None, rng: np.random.Generator

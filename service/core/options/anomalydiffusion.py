@@ -98,8 +98,8 @@ class AnomalyTrainingConfig:
     composite_views: Annotated[
         int,
         described(
-            "Crops per pair that show its defect copied to good parts, to learn from beside those of the photograph "
-            "itself; 0 for none, as without good parts. Ours: few photographs show a defect on few surfaces.",
+            "Crops per pair that show its defect copied to good parts, 0 for none. They are learned from beside those "
+            "of the photograph itself; needs normals. Ours: few photographs show a defect on few surfaces.",
             ge=0,
         ),
         ServedUpTo(256),

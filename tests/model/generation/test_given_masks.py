@@ -22,7 +22,9 @@ from model.generation.filter import CandidateFilter
 from model.generation.generate import generate_pairs
 from model.generation.request import GenerationRequest
 from model.quality.gate import RejectReason
+from model.runtime.progress import Progress
 from model.types import Candidate
+from service.core.asked_places import asked_places
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.options.quality import QualityLimits
@@ -162,3 +164,16 @@ def test_the_most_frequent_reasons_are_told_with_what_helps(adapter: AnomalyDiff
     told = shortfall(Counts(30, 0, Counter(outside_region=30)), bounded)
     assert told.endswith("outside_region: the region has too little room for such defects; widen it")
     assert "does not change" not in shortfall(Counts(30, 0, Counter(mask_differs_from_change=30)), bounded)
+
+
+def test_an_outline_is_drawn_on_photographs_of_all_sizes_at_theirs(adapter: AnomalyDiffusionAdapter) -> None:
+    wide = replace(NORMALS[0], name="wide", image=np.pad(NORMALS[0].image, ((0, 0), (0, 12), (0, 0)), mode="edge"))
+    corners = [[0.1, 0.1], [0.6, 0.1], [0.6, 0.4], [0.1, 0.4]]
+    normals = [*NORMALS, wide]
+    places = asked_places({"placements": [{"polygon": corners}]}, {}, normals)
+    asked = replace(request(adapter, 8, ()), normals=normals, places=places)
+    made = [item.to_candidate() for item in asked.sampler().decoded(0, 8) if not isinstance(item, Progress)]
+    assert {candidate.normal for candidate in made} == {normal.name for normal in normals}
+    for candidate in made:
+        assert candidate.mask.shape == candidate.image.shape[:2]
+        assert candidate.mask.mean() == pytest.approx(0.15, abs=0.02)
