@@ -29,6 +29,10 @@ from service.core.options.anomalydiffusion import AnomalyTrainingConfig
 COMPOSITE = 1_000_003
 """Seed part that keeps these draws apart from those of the real crops, which use the pair's number."""
 
+REPORT_EVERY = 20
+
+NONE = "no defects are copied to the good parts, since these show products, or only black and white"
+
 TRIES = 4
 """How many copies are tried until one lies in surroundings like the real defect's."""
 
@@ -39,47 +43,57 @@ def cut_composites(
     normals: Sequence[NormalImage],
     config: AnomalyTrainingConfig,
     object_net: U2Net | None,
-) -> Generator[Progress, None, Crops]:
-    """Cut `config.composite_views` crops of copies of every pair's defect; yields progress, returns them.
+) -> Generator[Progress, None, tuple[Crops, list[NormalImage]]]:
+    """Cut `config.composite_views` crops of copies of every pair's defect.
 
-    Each depends on the seed, its pair's number and its own alone. Those that would lie on a product before a backdrop,
-    or in surroundings unlike the real defect's, are left out. There are none where most good parts show such a product,
-    and of pictures of two levels, such as scans of circuits.
+    What each is drawn from depends on the seed, its pair's number and its own alone. Those that would lie on a product
+    before a backdrop, or in surroundings unlike the real defect's, are left out. There are none where most of the drawn
+    good parts show such a product, and of pictures of two levels, such as scans of circuits.
 
     Args:
         types: number of each pair's defect type.
         normals: good parts, at least one.
         object_net: finds products; None to take all good parts for surfaces.
+
+    Yields:
+        Progress; then the crops are returned, and the good parts that they show.
     """
-    if find_two_levels(pairs) is not None:
-        return Crops([], [], [])
-    objects = Objects(object_net, normals) if object_net is not None else None
-    views = config.composite_views
-    drawn = [
-        np.random.default_rng([config.seed, COMPOSITE, *divmod(each, views)]) for each in range(views * len(pairs))
-    ]
-    chosen = [int(rng.integers(len(normals))) for rng in drawn]
-    used = sorted(set(chosen))
-    surfaces = [each for each in used if objects is None or objects.in_normal(normals[each].name) is None]
-    if len(surfaces) < len(used) / 2:
-        return Crops([], [], [])
-    wanted = [[each for each, own in enumerate(chosen) if own == number] for number in surfaces]
-    meter, done = Meter("compose", sum(map(len, wanted)), "composites"), 0
-    crops: dict[int, tuple[ImageArray, MaskArray]] = {}
-    for number, here in zip(surfaces, wanted, strict=True):
-        picture = normals[number].image
-        seen = blurred(picture)
+    wanted = [(pair, view) for pair in range(len(pairs)) for view in range(config.composite_views)]
+    drawn = {each: np.random.default_rng([config.seed, COMPOSITE, *each]) for each in wanted}
+    chosen = {each: int(rng.integers(len(normals))) for each, rng in drawn.items()}
+    surfaces = _surfaces([normals[number] for number in sorted(set(chosen.values()))], object_net)
+    if find_two_levels(pairs) is not None or not surfaces:
+        yield Progress("compose", 0, 0, "composites", note=NONE)
+        return Crops([], [], []), []
+    meter, done = Meter("compose", len(wanted), "composites"), 0
+    crops: dict[tuple[int, int], tuple[ImageArray, MaskArray]] = {}
+    for number, normal in enumerate(normals):
+        here = [each for each, own in chosen.items() if own == number]
+        seen = blurred(normal.image) if here and normal.name in surfaces else None
         for each in here:
-            copied = _composite(pairs[each // views], picture, seen, config.flips, drawn[each])
+            copied = None
+            if seen is not None:
+                copied = _composite(pairs[each[0]], normal.image, seen, config.flips, drawn[each])
             if copied is not None:
                 scale = work_scale(copied.mask, config.view, config.resolution)
                 crops[each] = draw_crop(copied.image, copied.mask, scale, config, drawn[each])
-        done += len(here)
-        yield meter.report(done)
-    kept = sorted(crops)
-    return Crops(
-        [crops[each][0] for each in kept], [crops[each][1] for each in kept], [types[each // views] for each in kept]
-    )
+            done += 1
+            if done % REPORT_EVERY == 0 or done == len(wanted):
+                yield meter.report(done)
+    made = [each for each in wanted if each in crops]
+    shown = {chosen[each] for each in made}
+    cut = Crops([crops[each][0] for each in made], [crops[each][1] for each in made], [types[each[0]] for each in made])
+    return cut, [normals[number] for number in sorted(shown)]
+
+
+def _surfaces(normals: Sequence[NormalImage], object_net: U2Net | None) -> set[str]:
+    """Name the good parts that show no product before a backdrop; none where fewer than half of them do."""
+    names = [normal.name for normal in normals]
+    if object_net is None:
+        return set(names)
+    objects = Objects(object_net, normals)
+    surfaces = {name for name in names if objects.in_normal(name) is None}
+    return surfaces if len(surfaces) >= len(names) / 2 else set()
 
 
 def _composite(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,11 +130,11 @@ def draw_crop(
     centre = _draw_centre(mask, side / scale, rng)
     for turn in (angle, 0.0):
         grid = _grid(centre, side, scale, turn, flips)
-        share = _sampled(mask.astype(np.float32), grid, scale)
+        share = _sampled(mask, grid, scale)
         cut = share >= min(COVERED, 0.6 * float(share.max())) if share.any() else share > 0
         if cut.any():
             break
-    bands = [_sampled(band, grid, scale) for band in np.moveaxis(image.astype(np.float32), -1, 0)]
+    bands = [_sampled(band, grid, scale) for band in np.moveaxis(image, -1, 0)]
     return np.clip(np.stack(bands, -1), 0, 255).round().astype(np.uint8), cut
 
 
@@ -162,13 +163,13 @@ def _grid(
     return np.asarray(np.einsum("ij,jyx->iyx", turn, signs * offsets) / scale + centre[:, None, None] - 0.5)
 
 
-def _sampled(band: NDArray[np.float32], grid: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
+def _sampled(band: NDArray[Any], grid: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
     """Sample a band at a grid's places, without aliasing where it is reduced; beyond its border it is mirrored."""
     reach = 4 / min(scale, 1.0)
     size = np.array(band.shape)
     low = np.clip(np.floor(grid.min((1, 2)) - reach), 0, size - 1).astype(int)
     high = np.clip(np.ceil(grid.max((1, 2)) + reach), 1, size).astype(int)
-    part = band[low[0] : high[0], low[1] : high[1]]
+    part = band[low[0] : high[0], low[1] : high[1]].astype(np.float32)
     if scale < 1:
         part = ndimage.gaussian_filter(part, 0.45 * np.sqrt(1 / scale**2 - 1), mode="mirror")
     found = ndimage.map_coordinates(part, grid - low[:, None, None], order=1, mode="mirror")

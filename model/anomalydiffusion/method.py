@@ -83,9 +83,9 @@ class AnomalyDiffusion:
         model = build_model(request.base, config, names)
         take_start(model)
         references, placements = make_references(pairs, config.view, config.resolution, config.seed)
-        learned = request.normals if config.composite_views and config.steps else ()
 
         def described(result: TrainingResult) -> dict[str, Any]:
+            learned = [normal for normal in request.normals if normal.name in result.normals]
             names = request.object_name, request.brightness
             return make_card(model, pairs, types, placements, result, *names, normals=learned)
 
@@ -98,7 +98,7 @@ class AnomalyDiffusion:
             pairs,
             types,
             workspace,
-            normals=learned,
+            normals=request.normals,
             object_net=request.networks.object,
             callback=callback,
             keep_last=words is not None,

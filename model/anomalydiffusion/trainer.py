@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
@@ -53,12 +54,14 @@ def train(
         yield TrainingResult([], 0, 0)
         return
     spare = spare_pair(types, config.steps, config.seed) if config.early_stop else None
-    crops = cut_crops(pairs, types, config)
+    crops, learned = cut_crops(pairs, types, config), list[NormalImage]()
     if normals and config.composite_views:
         copied = [number for number in range(len(pairs)) if number != spare]
         some, of_types = [pairs[number] for number in copied], [types[number] for number in copied]
-        crops += yield from cut_composites(some, of_types, normals, config, object_net)
+        composites, learned = yield from cut_composites(some, of_types, normals, config, object_net)
+        crops += composites
     dataset = yield from encode_crops(model.base, crops)
+    del crops
     held_out = None
     if spare is not None:
         dataset, held = dataset.without(slice(spare * config.views, (spare + 1) * config.views))
@@ -73,4 +76,4 @@ def train(
     )
     run.resume(workspace)
     yield from optimise(run, adapter, workspace, callback, keep_last=keep_last)
-    yield run.finish()
+    yield replace(run.finish(), normals=tuple(normal.name for normal in learned))

@@ -64,6 +64,12 @@ class Window:
         return slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
 
 
+def bounding_box(mask: MaskArray) -> tuple[slice, slice]:
+    """Return the rows and columns that contain the mask; `(H, W)` bool, not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def find_defects(mask: MaskArray) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Separate the defects of a mask; specks, stray pixels beside a larger defect, are none.
 
@@ -73,8 +79,10 @@ def find_defects(mask: MaskArray) -> tuple[NDArray[np.integer], NDArray[np.integ
     Returns:
         `(H, W)` labels of the mask's parts, and the labels of those that are defects, from the largest to the smallest.
     """
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    box = bounding_box(mask)
+    labels = np.zeros(mask.shape, np.int32)
+    labels[box], count = ndimage.label(mask[box], structure=np.ones((3, 3)))
+    areas = np.bincount(labels[box].ravel(), minlength=count + 1)[1:]
     order = np.argsort(-areas, kind="stable")
     specks = (areas <= speck_side(mask.shape) ** 2) & (areas <= SPECK_SHARE * areas.max())
     return labels, order[~specks[order]] + 1

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from model.data.crops import draw_window, find_defects
+from model.data.crops import bounding_box, draw_window, find_defects
 from model.data.drawing import draw_best
 from model.types import MaskArray, Pair
 from service.core.options.common import CropKind
@@ -126,22 +126,22 @@ def cut_out(
     image, mask = _mirror(pair.image, mirrored), _mirror(pair.mask, mirrored)
     labels, defects = find_defects(mask)
     chosen = _chosen(np.isin(labels, defects), rng)
-    places = np.argwhere(chosen)
-    shape = np.array(mask.shape)
-    low, high = places.min(0), places.max(0) + 1
+    shape, box = np.array(mask.shape), bounding_box(chosen)
+    low, high = np.array([each.start for each in box]), np.array([each.stop for each in box])
     at_start, at_end = low == 0, high == shape
     touches = np.where(at_start, -1, np.where(at_end, 1, 0))
     before = np.where(touches == -1, 0, SURROUNDINGS)
     after = np.where(touches == 1, 0, SURROUNDINGS)
-    padding = list(zip(before, after, strict=True))
-    others = np.pad(mask, padding)
-    if unknown is not None:  # beyond the border the picture is that of the border
-        others |= np.pad(_mirror(unknown, mirrored), padding, mode="edge")
-    box = tuple(slice(int(a), int(b + extra)) for a, b, extra in zip(low, high, before + after, strict=True))
+    rows, columns = (np.arange(a, b) for a, b in zip(low - before, high + after, strict=True))
+    inside = np.logical_and.outer(*((each >= 0) & (each < n) for each, n in zip((rows, columns), shape, strict=True)))
+    here = np.ix_(rows.clip(0, shape[0] - 1), columns.clip(0, shape[1] - 1))  # beyond the border it is as at the border
+    others = mask[here] & inside
+    if unknown is not None:
+        others |= _mirror(unknown, mirrored)[here]
     return Cutout(
-        np.pad(image, [*padding, (0, 0)], mode="edge")[box].astype(np.float32),
-        np.pad(chosen, padding)[box],
-        others[box],
+        image[here].astype(np.float32),
+        chosen[here] & inside,
+        others,
         touches,
         low / np.maximum(shape - (high - low), 1),
         np.where(at_start & at_end, shape, 0),
@@ -149,12 +149,15 @@ def cut_out(
 
 
 def _chosen(mask: MaskArray, rng: np.random.Generator) -> MaskArray:
-    near = ndimage.binary_dilation(mask, iterations=TOGETHER)
+    box = tuple(slice(max(0, each.start - TOGETHER), each.stop + TOGETHER) for each in bounding_box(mask))
+    near = ndimage.binary_dilation(mask[box], iterations=TOGETHER)
     labels, count = ndimage.label(near, structure=np.ones((3, 3)))
     if count == 1 or rng.random() < WHOLE:
         return mask
-    areas = np.bincount(labels[mask], minlength=count + 1)[1:]
-    return mask & (labels == 1 + rng.choice(count, p=areas / areas.sum()))
+    areas = np.bincount(labels[mask[box]], minlength=count + 1)[1:]
+    chosen = np.zeros_like(mask)
+    chosen[box] = mask[box] & (labels == 1 + rng.choice(count, p=areas / areas.sum()))
+    return chosen
 
 
 def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Value]:

@@ -94,7 +94,7 @@ def plan_pairs(
     shares = spread_evenly(types, num_pairs) if wanted is None else {name: wanted.get(name, 0) for name in types}
     if masks:
         if lacking := unmasked(shares, [given.defect for given in masks]):
-            raise UsageError(no_mask(lacking))
+            raise UsageError(no_mask(lacking, [given.defect for given in masks if given.defect]))
         return Plan(_filling(shares, masks))
     return Plan([Kind(name, pairs, name) for name, pairs in shares.items()]) if len(types) > 1 else None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from model.quality.similarity import bounding_box
+from model.data.crops import bounding_box
 from model.types import ImageArray, MaskArray
 
 NEARBY = 8

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from model.quality.similarity import bounding_box
+from model.data.crops import bounding_box
 from model.types import ImageArray, MaskArray
 
 ANGLES, RADII = 64, 16

@@ -9,9 +9,9 @@ from typing import Self
 import numpy as np
 from scipy import ndimage
 
+from model.data.crops import bounding_box
 from model.data.placement import NormalImage
 from model.quality.change import NEARBY, Change, measure_change
-from model.quality.similarity import bounding_box
 from model.types import ImageArray, MaskArray, Pair
 
 LAID, PLACES = 12, 8

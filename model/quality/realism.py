@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from model.quality.similarity import bounding_box
+from model.data.crops import bounding_box
 from model.types import ImageArray, MaskArray, Pair
 
 Statistics = NDArray[np.float64]
-"""`(len(SPREAD),)`, in the order of `SPREAD`."""
+"""`(F,)`, in the order of `SPREAD`: all of its statistics, or those that are judged."""
 
 SPREAD: dict[str, float] = {
     "brightness": 0.34,

@@ -61,12 +61,6 @@ def scene_likeness(one: Fingerprint, others: Sequence[Fingerprint]) -> float:
     )
 
 
-def bounding_box(mask: MaskArray) -> tuple[slice, slice]:
-    """Return the rows and columns that contain the mask; `(H, W)` bool, not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
 def _likeness(
     square: Vector, mask: Vector, squares: Sequence[Vector], masks: Sequence[Vector], min_overlap: float
 ) -> float:

@@ -60,6 +60,7 @@ class TrainingResult:
         kept: the step of the model's weights: the best measured one if a pair was held out, otherwise the last.
         held_out: name of the held-out pair, or None.
         held_out_curve: `(step, loss)` on that pair.
+        normals: names of the good parts that were learned from.
     """
 
     curve: list[tuple[int, float]]
@@ -67,6 +68,7 @@ class TrainingResult:
     kept: int
     held_out: str | None = None
     held_out_curve: list[tuple[int, float]] = field(default_factory=list)
+    normals: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Set as AbstractSet
 
 from PIL import Image
@@ -37,7 +36,7 @@ def drawn_mask(text: str, sizes: AbstractSet[tuple[int, int]], of: str) -> str:
     """
     try:
         content = base64.b64decode(text.removeprefix(_DATA_URL), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ValueError(f"the mask of {of} is not base64 of a PNG") from error
     if image_format(content[:12]) != "PNG" or len(content) < _HEADER:
         raise ValueError(f"the mask of {of} is not base64 of a PNG")

@@ -83,7 +83,8 @@ def _unfit_for_anomalydiffusion(adapter: Record, asked: Mapping[str, Any], given
     if "placements" in given:
         found |= unused_with_masks(asked)
         if lacking := unplaced(asked, types_of(adapter)):
-            found["placements"] = no_mask(lacking)
+            others = [place["defect"] for place in asked["placements"] if place.get("defect")]
+            found["placements"] = no_mask(lacking, others)
     return found
 
 

@@ -122,9 +122,11 @@ class Places:
 
     def identity(self) -> dict[str, Any]:
         """Return what is said as JSON, with hashes instead of pixels."""
+        outlines = [each.outline for each in self.masks]
         meant = {"defects": [each.defect for each in self.masks], "normals": [each.normal for each in self.masks]}
         return {
             "masks": [[each.name, _hash(each.mask)] for each in self.masks],
+            **({"outlines": outlines} if any(outlines) else {}),
             **{name: each for name, each in meant.items() if any(each)},
             **{
                 kind: [[region.normal, _hash(region.mask)] for region in regions]
@@ -193,12 +195,14 @@ class Places:
         self, normals: Sequence[Photograph], types: Sequence[str], full: float
     ) -> Iterator[tuple[int, str]]:
         for number, given in enumerate(self.masks):
-            if not fitting(given, normals):
+            fit = fitting(given, normals)
+            if not fit and given.outline is None:
                 height, width = given.mask.shape
                 named = _of_its_name(given, normals)
                 theirs = f"the normal of its name is {_sizes(named)}" if named else f"the normals are {_sizes(normals)}"
                 yield number, f"{given.name} is {width} × {height} pixels, but {theirs}"
-            area, share = int(given.mask.sum()), float(given.mask.mean())
+            shown = given.on(fit[0]) if fit else given.mask
+            area, share = int(shown.sum()), float(shown.mean())
             if not area:
                 yield number, f"{given.name} is empty: it must show in white where the defect is wanted"
             elif area < SMALLEST:
@@ -206,7 +210,7 @@ class Places:
                     number,
                     f"{given.name} shows {counted(area, 'pixel')}, too few for a defect: draw at least {SMALLEST}",
                 )
-            elif area == given.mask.size:
+            elif area == shown.size:
                 yield number, f"{given.name} is all white: it must be black where no defect is wanted"
             elif share >= full:
                 covers = f"{given.name} covers {share:.0%} of its photograph"
@@ -265,10 +269,12 @@ class Places:
 def fitting(given: GivenMask, normals: Sequence[_Photograph]) -> list[_Photograph]:
     """Return the photographs that a mask can be filled on: the one of its name if there is one, or all of its size.
 
-    An outline fits all.
+    An outline fits all on which it is large enough.
     """
     meant = _of_its_name(given, normals) or normals
-    return [normal for normal in meant if given.outline is not None or normal.shape == given.mask.shape]
+    if given.outline is None:
+        return [normal for normal in meant if normal.shape == given.mask.shape]
+    return [normal for normal in meant if given.on(normal).sum() >= SMALLEST]
 
 
 def _of_its_name(given: GivenMask, normals: Sequence[_Photograph]) -> list[_Photograph]:

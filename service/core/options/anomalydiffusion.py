@@ -99,7 +99,8 @@ class AnomalyTrainingConfig:
         int,
         described(
             "Crops per pair that show its defect copied to good parts, 0 for none. They are learned from beside those "
-            "of the photograph itself; needs normals. Ours: few photographs show a defect on few surfaces.",
+            "of the photograph itself, where good parts are surfaces; needs normals. "
+            "Ours: few photographs show a defect on few surfaces.",
             ge=0,
         ),
         ServedUpTo(256),

@@ -119,10 +119,19 @@ def unmasked(pairs: Mapping[str, int], masks: Sequence[str | None]) -> list[str]
     return [name for name, count in pairs.items() if count and not {None, name} & {*masks}]
 
 
-def no_mask(types: Sequence[str]) -> str:
-    """Say that no given mask is for types."""
-    others = 'the other types alone, such as --defects crack=3 ("defects": {"crack": 3} of a job)'
-    return f"no mask is for {enumerated(types)}: give one, or ask for pairs of {others}"
+def no_mask(types: Sequence[str], others: Sequence[str]) -> str:
+    """Say that no given mask is for types.
+
+    Args:
+        others: the types that masks are for.
+    """
+    advice = "give one"
+    if others:
+        first = others[0]
+        advice += (
+            f', or ask for the other types alone, such as --defects {first}=3 ("defects": {{"{first}": 3}} of a job)'
+        )
+    return f"no mask is for {enumerated(types)}: {advice}"
 
 
 def spread_evenly(names: Sequence[str], num_pairs: int) -> dict[str, int]:

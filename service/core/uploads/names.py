@@ -10,7 +10,7 @@ from dataclasses import dataclass
 _WORDS = r"(?:ground[ _-]?truth|masks?|gt|labels?|seg(?:mentation)?s?|annotations?|anno|defects?)"
 _SUFFIX = re.compile(rf"[ ._-]{_WORDS}(?:[ ._-]?\(?\d{{1,6}}\)?)?$")
 _PREFIX = re.compile(rf"^{_WORDS}(?:[ ._-](?=.)|(?=\d))")
-_EXTENSION = re.compile(r"\.(?:png|jpe?g|bmp|tiff?|webp)$")
+_EXTENSION = re.compile(r"\.(?:a?png|jpe?g?|jfif|bmp|dib|tiff?|webp)$")
 _IMAGE_SUFFIX = re.compile(r"[ ._-](?:image|img|rgb|orig(?:inal)?|raw|photo|ome|leftimg8bit)$")
 _IMAGE_PREFIX = re.compile(r"^(?:image|img)(?:[ ._-](?=.)|(?=\d))")
 _SEPARATORS = " ._-("

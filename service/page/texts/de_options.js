@@ -18,7 +18,7 @@ export default {
     border_ratio: "Größter Anteil des Umrisses am Bildrand, als Vielfaches des größten der echten Masken.",
     checkpoint_every: "Schritte zwischen zwei Sicherungen.",
     clip_norm: "Norm, auf die Gradienten begrenzt werden.",
-    composite_views: "Ausschnitte je Paar, die seinen Fehler auf Gutteile kopiert zeigen, 0 für keine. Aus ihnen wird neben denen des Fotos gelernt; braucht Gutteile. Unser Zusatz: wenige Fotos zeigen einen Fehler auf wenigen Oberflächen.",
+    composite_views: "Ausschnitte je Paar, die seinen Fehler auf Gutteile kopiert zeigen, 0 für keine. Aus ihnen wird neben denen des Fotos gelernt, wo Gutteile Oberflächen sind; braucht Gutteile. Unser Zusatz: wenige Fotos zeigen einen Fehler auf wenigen Oberflächen.",
     composites: "Auf Gutteile gelegte Fehler, aus denen mitgelernt wird, 0 für keine; braucht Gutteile. Die echten Fehler werden zufällig verändert. Unser Zusatz, nicht der des Artikels.",
     defect_copy: "Ähnlichkeit, ab der der Fehler eines Kandidaten als Kopie eines echten oder angenommenen gilt. Verglichen wird innerhalb der Masken, auch gedreht, gespiegelt und vergrößert.",
     defect_weight: "Zusätzliches Gewicht des Fehlers im Verlust.",

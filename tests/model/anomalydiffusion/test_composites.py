@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from model.adapter_card import read_adapter_card
 from model.anomalydiffusion import trainer
-from model.anomalydiffusion.composites import cut_composites
+from model.anomalydiffusion.composites import NONE, cut_composites
 from model.anomalydiffusion.latent_dataset import Crops
 from model.data.placement import NormalImage
 from model.diffusion.base import Base, load_base
@@ -31,12 +31,12 @@ METHOD = METHODS["anomalydiffusion"]
 PAIRS = [drawn_pair(seed, 96, 80) for seed in range(2)]
 
 
-def value_of(job: Generator[Any, None, Crops]) -> Crops:
+def value_of(job: Generator[Any, None, tuple[Crops, list[NormalImage]]]) -> Crops:
     while True:
         try:
             next(job)
         except StopIteration as end:
-            found: Crops = end.value
+            found: Crops = end.value[0]
             return found
 
 
@@ -99,6 +99,17 @@ def test_no_composites_are_made_where_defects_belong_to_their_place(monkeypatch:
     board.mask[20:30, 20:30] = True
     board.image[board.mask] = 255
     assert made([board], [flat(255)], composite_views=8) == Crops([], [], [])
+
+
+def test_a_card_names_no_good_parts_where_none_were_learned_from(base: Base, tmp_path: Path) -> None:
+    pair = Pair("open", np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.bool_))
+    pair.image[20:30] = 0
+    pair.mask[20:30, 20:30] = True
+    pair.image[pair.mask] = 255
+    request = replace(tiny_request(base, [pair], composite_views=4, match_contrast=False), normals=[flat(255)])
+    notes = [item.note for item in METHOD.train(request, tmp_path / "adapter", tmp_path / "work") if item.note]
+    assert notes == [NONE]
+    assert read_adapter_card(tmp_path / "adapter")["normals"] == []
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

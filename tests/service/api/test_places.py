@@ -180,7 +180,7 @@ def test_a_type_that_pairs_are_wanted_of_needs_a_mask(
         return
     (error,) = answer.json()["errors"]
     assert error["pointer"] == "/placements"
-    assert error["detail"].startswith(f"no mask is for {lacking}: give one, or ask for pairs of the other types alone")
+    assert error["detail"].startswith(f"no mask is for {lacking}: give one, or ask for the other types alone")
     assert '"defects": {"crack": 3}' in error["detail"]
     anyone = [*placements, {"polygon": TRIANGLE}]
     assert client.post("/v1/jobs", json={"adapter_id": adapter, "placements": anyone, **asked}).status_code == 202
