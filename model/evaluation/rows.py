@@ -57,6 +57,7 @@ SOURCES: dict[str, Source] = {
     "bcm": Source("DualAnoDiff with BCM", "dualanodiff", training={"bcm": True}),
     "anomalydiffusion": Source("AnomalyDiffusion", "anomalydiffusion"),
     "no-spatial": Source("AnomalyDiffusion without place words", "anomalydiffusion", training={"spatial": False}),
+    "no-composites": Source("AnomalyDiffusion without composites", "anomalydiffusion", training={"composite_views": 0}),
     "no-reweighting": Source(
         "AnomalyDiffusion without re-weighting",
         "anomalydiffusion",

@@ -66,7 +66,7 @@ class MadePairs:
         return [pair for pair in self._of_blocks(record.id) if pair.accepted == accepted]
 
     def find(self, record: Record, candidate: int) -> MadePair | None:
-        """Find one pair of a job, accepted or rejected."""
+        """Find one pair of a job, accepted or rejected; of one that has ended meanwhile, in its dataset."""
         if record.state is State.SUCCEEDED and record.result is not None:
             found = self._of_dataset(record.result["dataset"]).get(candidate)
             if found is None and (key := record.result.get("rejected")):
@@ -74,7 +74,13 @@ class MadePairs:
             return found
         if record.state.is_terminal:
             return None
-        return next((pair for pair in self._of_blocks(record.id) if pair.candidate == candidate), None)
+        found = next((pair for pair in self._of_blocks(record.id) if pair.candidate == candidate), None)
+        latest = self.latest(record) if found is None else record
+        return self.find(latest, candidate) if latest.state.is_terminal else found
+
+    def latest(self, record: Record) -> Record:
+        """Return a job's record as it is now."""
+        return self._store.records.get(record.id) or record
 
     def described(self, record: Record) -> dict[str, Any]:
         """Return the `dataset.json` of a job that has succeeded."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Annotated, Any, Literal
+from functools import lru_cache, partial
+from typing import Annotated, Any, Literal, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -31,6 +31,8 @@ router = APIRouter(
 )
 
 Candidate = Annotated[int, Path(ge=0, le=99_999_999, description="The pair's `candidate` in the list of pairs.")]
+_Seen = TypeVar("_Seen")
+
 PictureName = Literal["image", "mask", "thumbnail", "outline", "good-part", "nearest-real"]
 
 PICTURES_AT_ONCE = 4
@@ -194,13 +196,13 @@ async def get_job_pair(
     """Get one pair of a job, and the real defect that it looks most like."""
     record, shared = await resources.owned(services, Kind.JOB, job_id, key_id), looked_at(request, services)
 
-    def find() -> dict[str, Any]:
-        pair = _found(shared, record, candidate)
+    def described(record: Record, pair: MadePair) -> dict[str, Any]:
         nearest = shared.nearest(record, pair)
         real = {"name": nearest[0]["name"], "likeness": round(nearest[2], 4)} if nearest else None
         return {**view(record, pair), "nearest_real": real}
 
-    return Response(to_json(await to_thread.run_sync(find)), media_type="application/json")
+    found = await to_thread.run_sync(lambda: _seen(shared, record, candidate, described))
+    return Response(to_json(found), media_type="application/json")
 
 
 @router.get(
@@ -222,11 +224,22 @@ async def get_job_pair_picture(
     """Get a picture of a pair: its image or mask, a small one, the good part it was made on, or the nearest real."""
     record, shared = await resources.owned(services, Kind.JOB, job_id, key_id), looked_at(request, services)
     content = await to_thread.run_sync(
-        lambda: _PICTURES[picture](shared, record, _found(shared, record, candidate)), limiter=shared.limiter
+        lambda: _seen(shared, record, candidate, partial(_PICTURES[picture], shared)), limiter=shared.limiter
     )
     if content is None:
         raise Problem("not_found", f"this pair has no picture {picture}: `pictures` lists those that it has")
     return Response(content, media_type="image/png", headers=resources.PICTURE_HEADERS)
+
+
+def _seen(shared: LookedAt, record: Record, candidate: int, look: Callable[[Record, MadePair], _Seen]) -> _Seen:
+    """Look at a pair of a job; again in its dataset, if the job ended meanwhile and its blocks are gone."""
+    try:
+        return look(record, _found(shared, record, candidate))
+    except MissingObject:
+        latest = shared.pairs.latest(record)
+        if latest.state is record.state:
+            raise
+        return look(latest, _found(shared, latest, candidate))
 
 
 def _found(shared: LookedAt, record: Record, candidate: int) -> MadePair:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.api.made_pairs import MadePairs
 from service.api.page import Options
 from service.api.pairs import PairDetail, PairList
 from service.core import object_keys
@@ -82,6 +84,14 @@ def test_pairs_are_there_while_the_job_runs(service: Service, client: httpx2.Cli
     assert found[: len(seen)] == seen or service.record(job).state is State.SUCCEEDED
     assert found
     assert all(pair["accepted"] and "score" in pair["scores"] for pair in found)
+
+
+def test_a_pair_of_a_job_that_ended_while_it_was_looked_at_is_found_in_its_dataset(service: Service, job: str) -> None:
+    pairs, record = MadePairs(service.store, service.objects), service.record(job)
+    running = replace(record, state=State.RUNNING, result=None)
+    candidate = pairs.listed(record, accepted=True)[0].candidate
+    assert pairs.find(running, candidate) == pairs.find(record, candidate) is not None
+    assert pairs.find(running, 9_999) is None
 
 
 def test_approved_pairs_become_a_dataset_that_says_who_approved_what_and_when(
