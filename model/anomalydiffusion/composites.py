@@ -11,6 +11,7 @@ the backdrop at that place; what cuts a conductor of a circuit must meet one. Co
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -31,7 +32,10 @@ COMPOSITE = 1_000_003
 
 REPORT_EVERY = 20
 
-NONE = "no defects are copied to the good parts, since these show products, or only black and white"
+NONE = (
+    "no defects are copied to the good parts: these show products, only black and white, "
+    "or nothing like what surrounds the defects"
+)
 
 TRIES = 4
 """How many copies are tried until one lies in surroundings like the real defect's."""
@@ -58,28 +62,29 @@ def cut_composites(
     Yields:
         Progress; then the crops are returned, and the good parts that they show.
     """
+    if find_two_levels(pairs) is not None:
+        yield Progress("compose", 0, 0, "composites", note=NONE)
+        return Crops([], [], []), []
     wanted = [(pair, view) for pair in range(len(pairs)) for view in range(config.composite_views)]
     drawn = {each: np.random.default_rng([config.seed, COMPOSITE, *each]) for each in wanted}
     chosen = {each: int(rng.integers(len(normals))) for each, rng in drawn.items()}
     surfaces = _surfaces([normals[number] for number in sorted(set(chosen.values()))], object_net)
-    if find_two_levels(pairs) is not None or not surfaces:
-        yield Progress("compose", 0, 0, "composites", note=NONE)
-        return Crops([], [], []), []
-    meter, done = Meter("compose", len(wanted), "composites"), 0
+    tried = sorted((each for each in wanted if normals[chosen[each]].name in surfaces), key=chosen.__getitem__)
+    meter, done = Meter("compose", len(tried), "composites"), 0
     crops: dict[tuple[int, int], tuple[ImageArray, MaskArray]] = {}
-    for number, normal in enumerate(normals):
-        here = [each for each, own in chosen.items() if own == number]
-        seen = blurred(normal.image) if here and normal.name in surfaces else None
+    for number, here in groupby(tried, key=chosen.__getitem__):
+        picture = normals[number].image
+        seen = blurred(picture)
         for each in here:
-            copied = None
-            if seen is not None:
-                copied = _composite(pairs[each[0]], normal.image, seen, config.flips, drawn[each])
+            copied = _composite(pairs[each[0]], picture, seen, config.flips, drawn[each])
             if copied is not None:
                 scale = work_scale(copied.mask, config.view, config.resolution)
                 crops[each] = draw_crop(copied.image, copied.mask, scale, config, drawn[each])
             done += 1
-            if done % REPORT_EVERY == 0 or done == len(wanted):
+            if done % REPORT_EVERY == 0 or done == len(tried):
                 yield meter.report(done)
+    if not crops:
+        yield Progress("compose", 0, 0, "composites", note=NONE)
     made = [each for each in wanted if each in crops]
     shown = {chosen[each] for each in made}
     cut = Crops([crops[each][0] for each in made], [crops[each][1] for each in made], [types[each[0]] for each in made])

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from model.generation.counts import Counts
 from model.generation.request import GenerationRequest
 from model.quality.gate import RejectReason
-
-NAMED = 8
-"""Most masks that a message names."""
+from service.core.places import some_of
 
 FREQUENT = 2
 """Reasons that a message names of each: the most frequent ones."""
@@ -22,15 +20,14 @@ def explanations(counts: Counts, request: GenerationRequest) -> Iterator[str]:
     lacking = {name: pairs for name, pairs in wanted.items() if counts.masks.get(name, 0) < pairs}
     reasons = {name: counts.masks_rejected.get(name, Counter()).most_common(FREQUENT) for name in lacking}
     if lacking:
-        told = [
-            ", ".join(
-                [f"{counts.masks.get(name, 0)} of {pairs}", *(f"{reason} {count}" for reason, count in reasons[name])]
-            )
-            for name, pairs in lacking.items()
-        ]
-        named = [f"{name} ({why})" for name, why in zip(lacking, told, strict=True)]
-        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-        yield f"too few pairs of the masks {', '.join(named[:NAMED])}{more}"
+        named = []
+        for name, pairs in lacking.items():
+            facts = [
+                f"{counts.masks.get(name, 0)} of {pairs}",
+                *(f"{reason} {count}" for reason, count in reasons[name]),
+            ]
+            named.append(f"{name} ({', '.join(facts)})")
+        yield f"too few pairs of the masks {some_of(named)}"
     if RejectReason.MASK_DIFFERS_FROM_CHANGE in {reason for each in reasons.values() for reason, _ in each}:
         yield (
             f"{RejectReason.MASK_DIFFERS_FROM_CHANGE}: the defect as drawn does not change all of the mask, perhaps "
