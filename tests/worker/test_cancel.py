@@ -19,7 +19,7 @@ from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 from tests.worker.stored import Service
 from worker.attempt.context import Context
-from worker.attempt.lease import LOOK_SECONDS
+from worker.attempt.lease import LOOK_SECONDS, RENEWALS_PER_LEASE
 from worker.generation.run import run_generation
 from worker.training.run import run_training
 
@@ -30,20 +30,25 @@ PATIENCE = 120.0
 """Seconds by the clock, after which it is taken never to end; the machine may be busy with other things."""
 
 
+def stage_of(name: str) -> str:
+    """How progress tells a stage."""
+    return f'"stage": "{name}"'
+
+
 def cancelled_in(
     service: Service,
     redis_server: RedisServer,
     record: str,
-    stage: str,
+    told: str,
     run: Callable[[Context], None],
     **settings: Any,
 ) -> float:
-    """Run until `stage` is to be told, cancel then; processor seconds that the work has taken from there to its end.
+    """Run until `told` is to be written, cancel then; processor seconds that the work has taken from there to its end.
 
     They are what it takes on a machine that does nothing else.
     """
     spent: list[float] = []
-    held = Held(f'"stage": "{stage}"'.encode())
+    held = Held(told.encode())
     with held_back(redis_server.port, held) as relay:
         context = service.context(redis_url=f"redis://127.0.0.1:{relay.port}/0", **settings)
 
@@ -66,7 +71,7 @@ def cancelled_in(
 @pytest.mark.parametrize("stage", ["prepare", "train"])
 def test_a_training_is_cancelled(service: Service, redis_server: RedisServer, stage: str) -> None:
     adapter = service.create_adapter(steps=100_000, checkpoint_every=5)
-    seconds = cancelled_in(service, redis_server, adapter, stage, partial(run_training, adapter))
+    seconds = cancelled_in(service, redis_server, adapter, stage_of(stage), partial(run_training, adapter))
     assert seconds < WITHIN
     assert service.record(adapter).state is State.CANCELLED
     assert service.folders(adapter) == set()
@@ -75,7 +80,7 @@ def test_a_training_is_cancelled(service: Service, redis_server: RedisServer, st
 
 def test_a_training_is_cancelled_while_masks_are_adapted(service: Service, redis_server: RedisServer) -> None:
     adapter = service.create_adapter(steps=1, mask_steps=100_000)
-    seconds = cancelled_in(service, redis_server, adapter, "mask network", partial(run_training, adapter))
+    seconds = cancelled_in(service, redis_server, adapter, stage_of("mask network"), partial(run_training, adapter))
     assert seconds < WITHIN
     assert service.folders(adapter) == set()
 
@@ -83,11 +88,23 @@ def test_a_training_is_cancelled_while_masks_are_adapted(service: Service, redis
 @pytest.mark.parametrize("stage", ["prepare", "sample"])
 def test_a_job_is_cancelled(service: Service, redis_server: RedisServer, adapter: str, stage: str) -> None:
     job = service.create_job(adapter, 10_000)
-    seconds = cancelled_in(service, redis_server, job, stage, partial(run_generation, job))
+    seconds = cancelled_in(service, redis_server, job, stage_of(stage), partial(run_generation, job))
     assert seconds < WITHIN
     assert service.record(job).state is State.CANCELLED
     assert service.folders(job) == set()
     assert service.record(adapter).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("refused", ["next_block", '"dataset"'])
+def test_a_job_is_cancelled_when_a_write_is_refused_before_the_lease_is_looked_at(
+    service: Service, redis_server: RedisServer, adapter: str, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.attempt.lease.LOOK_SECONDS", PATIENCE)
+    job = service.create_job(adapter, 1)
+    lease = RENEWALS_PER_LEASE * PATIENCE
+    cancelled_in(service, redis_server, job, refused, partial(run_generation, job), lease_seconds=lease)
+    assert service.record(job).state is State.CANCELLED
+    assert service.folders(job) == set()
 
 
 def test_a_job_is_cancelled_while_its_zip_is_written(
@@ -96,7 +113,9 @@ def test_a_job_is_cancelled_while_its_zip_is_written(
     noise = np.random.default_rng(0).integers(0, 256, (40, 700, 700, 3), np.uint8)
     adapter = service.succeeded_adapter(library_adapter, [NormalImage(f"n{i}", each) for i, each in enumerate(noise)])
     job = service.create_job(adapter, 1, anchored=False, formats=["mvtec"])
-    seconds = cancelled_in(service, redis_server, job, "finish", partial(run_generation, job), lease_seconds=1.0)
+    seconds = cancelled_in(
+        service, redis_server, job, stage_of("finish"), partial(run_generation, job), lease_seconds=1.0
+    )
     assert seconds < WITHIN
     assert service.record(job).state is State.CANCELLED
     assert service.folders(job) == set()

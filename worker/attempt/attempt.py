@@ -54,3 +54,5 @@ def run_attempt(
     ):
         if work(taken, lease, folder):
             completion.ended = RunOutcome.SUCCEEDED
+        else:
+            lease.check_cancelled()

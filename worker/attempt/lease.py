@@ -17,6 +17,7 @@ from service.core.object_keys import kind_of
 from service.core.record import State
 from worker.attempt.context import Context
 from worker.attempt.delivery import Delivery
+from worker.attempt.retry import retry
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -24,6 +25,8 @@ LOOK_SECONDS = 1.0
 """Seconds between two reads of the record; limits how long a cancelled job continues."""
 
 RENEWALS_PER_LEASE = 6
+
+CANCELLED = frozenset({State.CANCELLING, State.CANCELLED})
 
 
 class StopReason(StrEnum):
@@ -89,6 +92,13 @@ class Lease:
         if self._reason is not StopReason.HANDOVER:
             self.check()
 
+    def check_cancelled(self) -> None:
+        """Look at the record and raise `StopError` if it was cancelled: when it refuses a write, that may be why."""
+        found = retry(lambda: self._context.store.records.get(self.record), self.check)
+        if found is not None and found.state in CANCELLED:
+            self._update_reason(found.state)
+            self.check()
+
     def _keep(self) -> None:
         pause = min(LOOK_SECONDS, self._context.settings.lease_seconds / RENEWALS_PER_LEASE)
         renewed, began = 0.0, time.monotonic()
@@ -116,7 +126,7 @@ class Lease:
         """Set the reason to stop; it is final, except that being cancelled or lost replaces a handover."""
         if self._reason in {StopReason.CANCELLED, StopReason.LOST}:
             return
-        if state in {State.CANCELLING, State.CANCELLED}:
+        if state in CANCELLED:
             self._reason = StopReason.CANCELLED
         elif state is not State.RUNNING:
             self._reason = StopReason.LOST

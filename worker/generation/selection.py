@@ -116,6 +116,7 @@ class Selection:
         state = {"next_block": self._next, **counts.as_dict()}
         job, owner = self._lease.record, self._lease.owner
         if not self._retried(lambda: self._store.blocks.save_judged(job, owner, state, key)):
+            self._lease.check_cancelled()
             raise StopError(self._lease.reason or StopReason.LOST)
         self.counts = counts
         self._metrics.judged.inc(counts.attempts - before.attempts)
