@@ -115,8 +115,12 @@ def _filling(shares: Mapping[str, int], masks: Sequence[GivenMask]) -> list[Kind
 
 
 def _told_apart(names: Iterable[str]) -> Iterator[str]:
-    """Number the names that came before."""
-    seen = Counter[str]()
+    """Number the names that came before, such that no two results are alike."""
+    seen, taken = Counter[str](), set[str]()
     for name in names:
-        seen[name] += 1
-        yield name if seen[name] == 1 else f"{name} #{seen[name]}"
+        title = name
+        while title in taken:
+            seen[name] += 1
+            title = f"{name} #{seen[name] + 1}"
+        taken.add(title)
+        yield title

@@ -13,6 +13,7 @@ from service.core.places import some_of
 from service.core.uploads.decoding import ImageLimits
 from service.core.uploads.formats import image_format
 from service.core.uploads.images import read_mask
+from service.core.uploads.mask_values import UnclearMaskError
 
 _DATA_URL = "data:image/png;base64,"
 """What `canvas.toDataURL` puts before the base64."""
@@ -44,9 +45,12 @@ def drawn_mask(text: str, sizes: AbstractSet[tuple[int, int]], of: str) -> str:
     _require(size, sizes, of)  # before anything is decoded
     try:
         mask, _ = read_mask(content, f"of {of}", ImageLimits(min_side=1, max_pixels=size[0] * size[1]))
+    except UnclearMaskError as error:
+        raise ValueError(
+            f"the mask of {of} has several values, and it is unclear which are the defect: draw it white on black"
+        ) from error
     except UsageError as error:
-        unclear = f"mask of {of} has several values, and it is unclear which are the defect: draw it white on black"
-        raise ValueError(f"the {unclear if '--mask-values' in str(error) else error}") from error
+        raise ValueError(f"the {error}") from error
     _require(mask.shape[::-1], sizes, of)  # it may be turned
     return base64.b64encode(encoded(Image.fromarray(mask).convert("L"))).decode("ascii")
 

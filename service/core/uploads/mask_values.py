@@ -36,6 +36,10 @@ _MID = range(32, 224)
 """Levels that are neither black nor white, even after lossy compression."""
 
 
+class UnclearMaskError(UsageError):
+    """A mask's values do not say which are the defect, so the user has to choose."""
+
+
 @dataclass(frozen=True, slots=True)
 class MaskLevels:
     """A mask before its defect is decided.
@@ -87,7 +91,8 @@ def meaning_of(masks: Sequence[MaskLevels], chosen: frozenset[int] | None) -> Me
     """Decide what the values of all masks together mean.
 
     Raises:
-        UsageError: there are several classes and none was chosen, or the chosen values occur nowhere.
+        UnclearMaskError: there are several classes and none was chosen.
+        UsageError: the chosen values occur nowhere.
     """
     if chosen is not None:
         present = {value for mask in masks for value in mask.values}
@@ -103,7 +108,7 @@ def meaning_of(masks: Sequence[MaskLevels], chosen: frozenset[int] | None) -> Me
         classes = ", ".join(f"{shown(value)} (in {counts[value]} of {len(masks)})" for value in sorted(counts)[:12])
         border = f", beside {_listed(ignored)} as a border" if ignored else ""
         first, every = shown(min(counts)), _listed(frozenset(counts))
-        raise UsageError(
+        raise UnclearMaskError(
             f"the masks contain several classes: {classes}{border}, but an adapter learns only one kind of defect; "
             f"choose one with --mask-values {first} (form field mask_values), or give {every} to treat them as one"
         )
@@ -150,13 +155,14 @@ def binary(mask: MaskLevels, meaning: Meaning, label: str) -> tuple[NDArray[np.b
     """Decide which pixels are the defect; returns `(H, W)` bool, and one phrase per decision.
 
     Raises:
-        UsageError: no pixel or every pixel is defect, or the meaning is unclear.
+        UnclearMaskError: the values do not say which are the defect.
+        UsageError: no pixel or every pixel is defect.
     """
     found, notes = _decided(mask, meaning, label)
     if not found.any():
         if meaning != Meaning():
             border = ", a border to ignore" if mask.ids and mask.ids <= meaning.ignored else ""
-            raise UsageError(
+            raise UnclearMaskError(
                 f"{label} has no defect: it contains only {_listed(mask.ids) or '0'}{border} (--mask-values, form "
                 "field mask_values, chooses what is the defect)"
             )
@@ -192,14 +198,14 @@ def _decided(mask: MaskLevels, meaning: Meaning, label: str) -> tuple[NDArray[np
     wanted = np.isin(values, sorted(mask.ids - meaning.ignored))
     if len(values) == 2:
         if low > high / 2 or (mask.coloured and low):
-            raise UsageError(
+            raise UnclearMaskError(
                 f"{label} has only the values {shown(low)} and {shown(high)}: use 255 = defect and 0 = good, "
                 f"or choose with --mask-values {shown(low)} or {shown(high)} (form field mask_values)"
             )
         if not mask.coloured and not ignored and not (low == 0 and high in {1, *_IGNORE}):
             notes.append(f"has the values {low} and {high}, {high} used as defect")
     elif low > 0:
-        raise UsageError(
+        raise UnclearMaskError(
             f"{label} has no background: 0 must be good, or choose the defect with --mask-values (form field "
             f"mask_values); it contains {_listed(frozenset(mask.values))}"
         )
@@ -217,7 +223,7 @@ def _thresholded(mask: MaskLevels, label: str) -> tuple[NDArray[np.bool_], list[
     grey = mask.where((levels >= _MID.start) & (levels < _MID.stop))
     flat = _is_flat(replaced(mask.codes, levels.astype(np.uint8)))[grey].sum() if mask.lossy else 0
     if flat > max(16, 0.25 * grey.sum()):
-        raise UsageError(
+        raise UnclearMaskError(
             f"{label} is {what} with whole areas of grey: classes cannot be distinguished in a lossy format; save it "
             "as PNG, or choose values with --mask-values (form field mask_values)"
         )

@@ -52,6 +52,12 @@ def test_a_single_type_needs_no_plan_and_unknown_ones_are_named() -> None:
         plan_pairs(["crack", "break"], 4, {"dent": 4})
 
 
+def test_a_mask_that_is_named_as_another_was_numbered_keeps_its_pairs() -> None:
+    plan = plan_pairs(["crack"], 4, masks=[given("a"), given("a #2"), given("a"), given("a")])
+    assert plan is not None
+    assert plan.masks == {"a": 1, "a #2": 1, "a #3": 1, "a #4": 1}
+
+
 def test_pairs_are_spread_evenly_over_given_masks_and_the_first_ones_get_what_is_left() -> None:
     plan = plan_pairs(["crack"], 8, masks=[given("a"), given("b"), given("a")])
     assert plan is not None
