@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,16 @@ NEARNESS = np.minimum.outer(*[np.minimum(np.arange(1, PATCH + 1), np.arange(PATC
 ALIKE = 4
 """One of so many patches that look most alike is taken, so that none repeats all over."""
 
+GRAIN = 1.0
+"""Deviation of the blur, pixels, that takes away what is coarser than grain."""
+
+PHOTOGRAPHS, FARTHER = 2, 1.5
+"""All patches of a defect come from one photograph, since a defect whose colours change along its way looks pieced
+together: from one of so many that look most alike, and whose distance is at most so many times the least."""
+
+TRIED = 512
+"""Places of a defect, at random, in which photographs are compared."""
+
 NEARLY = 1.0
 """How much farther than the nearest a patch may be, as a share; on average 0.1 %, in a quarter of the time."""
 
@@ -58,11 +69,13 @@ class Redrawn:
         image: `(h, w, 3)` uint8.
         smooth: of the same size, after the model's scale and autoencoder.
         mask: `(h, w)` bool, the defect.
+        photograph: number of the photograph that it was cut from.
     """
 
     image: ImageArray
     smooth: Levels
     mask: MaskArray
+    photograph: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +83,13 @@ class RealDetail:
     """Patches of real defects.
 
     Attributes:
-        looks: of each patch, the colours of its cells without their detail, and the shares of its mask.
-        residuals: `(n, PATCH, PATCH, 3)`, grey levels.
+        looks: by photograph, of each patch the colours of its cells without their detail, and the shares of its mask.
+        residuals: by photograph, `(n, PATCH, PATCH, 3)`, grey levels.
         levels: of the photographs, where they have but two.
     """
 
-    looks: KDTree
-    residuals: Levels
+    looks: Sequence[KDTree]
+    residuals: Sequence[Levels]
     levels: TwoLevels | None = None
 
 
@@ -90,11 +103,15 @@ def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> R
     if not shown:
         return None
     step = -(-sum(int(shows.sum()) for _, shows in shown) // MOST)
-    found = [(crop, np.argwhere(shows)[::step]) for crop, shows in shown]
-    smooth = np.concatenate([_patches(crop.smooth, corners) for crop, corners in found])
-    whole = np.concatenate([_patches(crop.image, corners) for crop, corners in found])
-    masks = np.concatenate([_patches(crop.mask[..., None], corners) for crop, corners in found])
-    return RealDetail(KDTree(_looks(smooth, masks)), whole - smooth, levels)
+    looks, residuals = list[KDTree](), list[Levels]()
+    for _, crops_of_one in groupby(shown, key=lambda each: each[0].photograph):
+        found = [(crop, np.argwhere(shows)[::step]) for crop, shows in crops_of_one]
+        smooth = np.concatenate([_patches(crop.smooth, corners) for crop, corners in found])
+        lost = np.concatenate([_patches(grain_of(crop.image - crop.smooth), corners) for crop, corners in found])
+        masks = np.concatenate([_patches(crop.mask[..., None], corners) for crop, corners in found])
+        looks.append(KDTree(_looks(smooth, masks)))
+        residuals.append(lost)
+    return RealDetail(looks, residuals, levels)
 
 
 def draw_detail(
@@ -114,23 +131,48 @@ def draw_detail(
     shows = _shows(where)
     rows, columns = (_starts(length, rng) for length in where.shape)
     corners = np.array([(row, column) for row in rows for column in columns if shows[row, column]], int).reshape(-1, 2)
+    if not len(corners):
+        return drawn
+    photograph = _photograph(detail, smooth, mask, rng.permutation(corners)[:TRIED], rng)
+    looks, residuals = detail.looks[photograph], detail.residuals[photograph]
     nearest = np.zeros(where.shape, NEARNESS.dtype)
     for first in range(0, len(corners), AT_ONCE):
         some = corners[first : first + AT_ONCE]
-        for (row, column), number in zip(some, _chosen(detail, smooth, mask, some, rng), strict=True):
+        for (row, column), number in zip(some, _chosen(looks, smooth, mask, some, rng), strict=True):
             place = np.s_[row : row + PATCH, column : column + PATCH]
             nearer = nearest[place] < NEARNESS
             nearest[place][nearer] = NEARNESS[nearer]
-            drawn[place][nearer] = detail.residuals[number][nearer]
+            drawn[place][nearer] = residuals[number][nearer]
     return drawn
 
 
-def _chosen(
+def grain_of(lost: Levels) -> Levels:
+    """Return what a model loses of a photograph without the coarser colours, which are the surface's, not the defect's.
+
+    Args:
+        lost: `(h, w, 3)`, the photograph less the same as the model would draw it.
+    """
+    grey = lost.mean(2, keepdims=True)
+    colour = lost - grey
+    return grey + colour - ndimage.gaussian_filter(colour, (GRAIN, GRAIN, 0))
+
+
+def _photograph(
     detail: RealDetail, smooth: Levels, mask: MaskArray, corners: NDArray[np.int_], rng: np.random.Generator
+) -> int:
+    """Choose one of the photographs whose defects look most alike."""
+    looks = _looks(_patches(smooth, corners), _patches(mask[..., None], corners))
+    distances = np.array([np.mean(tree.query(looks, eps=NEARLY)[0]) for tree in detail.looks])
+    alike = np.argsort(distances)[:PHOTOGRAPHS]
+    return int(rng.choice(alike[distances[alike] <= FARTHER * distances.min()]))
+
+
+def _chosen(
+    tree: KDTree, smooth: Levels, mask: MaskArray, corners: NDArray[np.int_], rng: np.random.Generator
 ) -> NDArray[np.int_]:
     """Choose the real patch for each place, `(n,)`."""
     looks = _looks(_patches(smooth, corners), _patches(mask[..., None], corners))
-    _, alike = detail.looks.query(looks, k=range(1, 1 + min(ALIKE, len(detail.residuals))), eps=NEARLY)
+    _, alike = tree.query(looks, k=range(1, 1 + min(ALIKE, tree.n)), eps=NEARLY)
     return np.asarray(rng.permuted(alike, axis=1)[:, 0])
 
 

@@ -33,12 +33,12 @@ def lost_detail(
         grey: whether the photographs have no colour.
     """
     crops, levels = [], find_two_levels(reals)
-    for real in reals:
+    for number, real in enumerate(reals):
         if real.mask.any():
             factor = scale(real.mask)
             for image, mask in _pieces(real, round(side / factor)):
                 smooth = levels.nearest(image) if levels else _redrawn(vae, image, factor, cell, grey=grey)
-                crops.append(Redrawn(image, smooth, mask))
+                crops.append(Redrawn(image, smooth, mask, number))
     return learn_detail(crops, levels)
 
 

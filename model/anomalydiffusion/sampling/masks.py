@@ -13,7 +13,7 @@ from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.data.cutout import ON_PRODUCT, Changes, Cutout, changed, cut_out, draw_start, find_bounds, overlap
-from model.data.drawing import draw_best
+from model.data.drawing import draw_best, draw_in_turn
 from model.data.placement import NormalImage
 from model.data.plan import Plan
 from model.data.surroundings import UNLIKE, blurred, find_alike, surroundings
@@ -89,11 +89,9 @@ class MaskSource:
         planned = self.plan.kind(index) if self.plan is not None else None
         kind = self.adapter.model.types.index(planned.defect) if planned is not None and planned.defect else 0
         if planned is not None and planned.given is not None:
-            fit = self._fitting(planned.given)
-            normal = fit[int(rng.integers(len(fit)))]
+            normal = draw_in_turn(self._fitting(planned.given), index, self.settings.seed)
             return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
-        normals = self.places.used(self.normals)
-        normal = normals[int(rng.integers(len(normals)))]
+        normal = draw_in_turn(self.places.used(self.normals), index, self.settings.seed)
         seen = None if self.settings.anywhere or self.generator is not None else blurred(normal.image)
         mask, most_outside = np.zeros(normal.image.shape[:2], np.bool_), 0.0
         for _ in range(self.settings.defects_per_picture):

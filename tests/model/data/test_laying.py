@@ -67,6 +67,28 @@ def test_detail_covers_all_that_is_asked_for_and_is_drawn_anew_for_every_candida
     assert (first[where] != 0).any(axis=-1).mean() > 0.95
 
 
+def test_all_detail_of_a_defect_comes_from_one_photograph_that_looks_alike() -> None:
+    kinds = [(60, 12), (61, 3), (180, 25)]
+    crops = [Redrawn(grainy(seed, *kind), even(kind[0]), ALL, seed) for seed, kind in enumerate(kinds)]
+    found = learn_detail(crops)
+    assert found is not None
+    halves = even(60)
+    halves[:, SIDE // 2 :] = 61
+    drawn = [draw_detail(found, halves, ALL, ALL, np.random.default_rng(seed)) for seed in range(20)]
+    deviations = [(each[:, : SIDE // 2 - PATCH].std(), each[:, SIDE // 2 + PATCH :].std()) for each in drawn]
+    assert all(right == pytest.approx(left, rel=0.3) for left, right in deviations)
+    assert {round(left / 9) for left, _ in deviations} == {0, 1}  # about 3, or about 12; never 25
+
+
+def test_detail_has_no_colours_but_those_of_grain() -> None:
+    rust = np.full((SIDE, SIDE, 3), (90, 60, 40), np.uint8)
+    found = learn_detail([Redrawn(rust, even(60), ALL)])
+    assert found is not None
+    drawn = draw_detail(found, even(60), ALL, ALL, np.random.default_rng(0))
+    assert np.ptp(drawn, axis=2).max() == pytest.approx(0, abs=0.1)
+    assert drawn.mean() == pytest.approx(10 / 3, abs=0.1)
+
+
 def test_there_is_none_where_there_is_no_room_for_a_patch(detail: RealDetail) -> None:
     small = np.ones((PATCH - 1, 40), np.bool_)
     narrow = Redrawn(grainy(0, 60, 12)[: PATCH - 1, :40], even(60)[: PATCH - 1, :40], small)
