@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +40,18 @@ NEARNESS = np.minimum.outer(*[np.minimum(np.arange(1, PATCH + 1), np.arange(PATC
 ALIKE = 4
 """One of so many patches that look most alike is taken, so that none repeats all over."""
 
-GRAIN = 1.0
-"""Deviation of the blur, pixels, that takes away what is coarser than grain."""
+COARSE = 1.0
+"""Deviation, pixels, of the blur whose result is coarse."""
 
-PHOTOGRAPHS, FARTHER = 2, 1.5
-"""All patches of a defect come from one photograph, since a defect whose colours change along its way looks pieced
-together: from one of so many that look most alike, and whose distance is at most so many times the least."""
+NEAREST = 2
+"""All patches of a drawn defect come from one real one, since colours that change along its way look pieced together:
+from one of so many that look most alike."""
+
+FARTHER = 1.5
+"""Greatest distance of that real defect, in proportion to the least."""
 
 TRIED = 512
-"""Places of a defect, at random, in which photographs are compared."""
+"""Places of a drawn defect, at random, in which it is compared with the real ones."""
 
 NEARLY = 1.0
 """How much farther than the nearest a patch may be, as a share; on average 0.1 %, in a quarter of the time."""
@@ -69,13 +71,13 @@ class Redrawn:
         image: `(h, w, 3)` uint8.
         smooth: of the same size, after the model's scale and autoencoder.
         mask: `(h, w)` bool, the defect.
-        photograph: number of the photograph that it was cut from.
+        defect: number of the real defect that it shows a piece of.
     """
 
     image: ImageArray
     smooth: Levels
     mask: MaskArray
-    photograph: int = 0
+    defect: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,8 @@ class RealDetail:
     """Patches of real defects.
 
     Attributes:
-        looks: by photograph, of each patch the colours of its cells without their detail, and the shares of its mask.
-        residuals: by photograph, `(n, PATCH, PATCH, 3)`, grey levels.
+        looks: by defect, of each patch the colours of its cells without their detail, and the shares of its mask.
+        residuals: by defect, `(n, PATCH, PATCH, 3)`, grey levels.
         levels: of the photographs, where they have but two.
     """
 
@@ -103,14 +105,16 @@ def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> R
     if not shown:
         return None
     step = -(-sum(int(shows.sum()) for _, shows in shown) // MOST)
+    by_defect: dict[int, list[tuple[Redrawn, NDArray[np.int_]]]] = {}
+    for crop, shows in shown:
+        by_defect.setdefault(crop.defect, []).append((crop, np.argwhere(shows)[::step]))
     looks, residuals = list[KDTree](), list[Levels]()
-    for _, crops_of_one in groupby(shown, key=lambda each: each[0].photograph):
-        found = [(crop, np.argwhere(shows)[::step]) for crop, shows in crops_of_one]
+    for found in by_defect.values():
         smooth = np.concatenate([_patches(crop.smooth, corners) for crop, corners in found])
-        lost = np.concatenate([_patches(grain_of(crop.image - crop.smooth), corners) for crop, corners in found])
         masks = np.concatenate([_patches(crop.mask[..., None], corners) for crop, corners in found])
+        lost = [(without_coarse_colour(crop.image - crop.smooth), corners) for crop, corners in found]
         looks.append(KDTree(_looks(smooth, masks)))
-        residuals.append(lost)
+        residuals.append(np.concatenate([_patches(values, corners) for values, corners in lost]))
     return RealDetail(looks, residuals, levels)
 
 
@@ -133,8 +137,8 @@ def draw_detail(
     corners = np.array([(row, column) for row in rows for column in columns if shows[row, column]], int).reshape(-1, 2)
     if not len(corners):
         return drawn
-    photograph = _photograph(detail, smooth, mask, rng.permutation(corners)[:TRIED], rng)
-    looks, residuals = detail.looks[photograph], detail.residuals[photograph]
+    defect = _like(detail, smooth, mask, rng.permutation(corners)[:TRIED], rng)
+    looks, residuals = detail.looks[defect], detail.residuals[defect]
     nearest = np.zeros(where.shape, NEARNESS.dtype)
     for first in range(0, len(corners), AT_ONCE):
         some = corners[first : first + AT_ONCE]
@@ -146,24 +150,31 @@ def draw_detail(
     return drawn
 
 
-def grain_of(lost: Levels) -> Levels:
-    """Return what a model loses of a photograph without the coarser colours, which are the surface's, not the defect's.
+def without_coarse_colour(lost: Levels) -> Levels:
+    """Leave out the coarse colours of what a model loses of a photograph: they are the surface's, not the defect's.
 
     Args:
-        lost: `(h, w, 3)`, the photograph less the same as the model would draw it.
+        lost: `(h, w, 3)`, differences in grey levels.
+
+    Returns:
+        The same with all that is grey, and of the colours only what is as fine as grain.
     """
     grey = lost.mean(2, keepdims=True)
     colour = lost - grey
-    return grey + colour - ndimage.gaussian_filter(colour, (GRAIN, GRAIN, 0))
+    return grey + colour - ndimage.gaussian_filter(colour, (COARSE, COARSE, 0))
 
 
-def _photograph(
+def _like(
     detail: RealDetail, smooth: Levels, mask: MaskArray, corners: NDArray[np.int_], rng: np.random.Generator
 ) -> int:
-    """Choose one of the photographs whose defects look most alike."""
+    """Choose a real defect that looks like the drawn one; returns its place in `detail`.
+
+    Args:
+        corners: `(n, 2)`, top left corners of the patches that are compared.
+    """
     looks = _looks(_patches(smooth, corners), _patches(mask[..., None], corners))
     distances = np.array([np.mean(tree.query(looks, eps=NEARLY)[0]) for tree in detail.looks])
-    alike = np.argsort(distances)[:PHOTOGRAPHS]
+    alike = np.argsort(distances)[:NEAREST]
     return int(rng.choice(alike[distances[alike] <= FARTHER * distances.min()]))
 
 

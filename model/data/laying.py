@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from model.data.detail import Levels, RealDetail, draw_detail, grain_of
+from model.data.detail import Levels, RealDetail, draw_detail, without_coarse_colour
 from model.types import ImageArray, MaskArray
 
 REPLACED = (12.0, 40.0)
-"""Change, grey levels, up to which the photograph keeps its grain, and from which nothing of it is left, where a model
+"""Change, grey levels, up to which the photograph keeps its grain, and from which none of it is left, where a model
 draws the surroundings anew as well, and everything differs a little."""
 
 FILLED = (4.0, 16.0)
@@ -36,7 +36,7 @@ class Generated:
     Attributes:
         image, reconstructed: `(h, w, 3)`, grey levels: with the defect, and the normal after the same autoencoder.
         alpha: `(h, w)` in [0, 1]: 1 on the defect, 0 where the photograph must stay as it is.
-        replaced: change, grey levels, up to which the photograph keeps its grain, and from which nothing of it is left.
+        replaced: change, grey levels, up to which the photograph keeps its grain, and from which none of it is left.
     """
 
     image: Levels
@@ -53,13 +53,14 @@ def change_by(
     detail: RealDetail | None,
     seed: int,
 ) -> Levels:
-    """Return what to add to a photograph: `α (G − R) + s (D − grain(N − R))`.
+    """Return what to add to a photograph: `α (G − R) + s (D − (N − R)′)`.
 
-    N is the photograph, G what was generated, R the normal after the same autoencoder. Where generation changed little,
-    s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
-    result is `G + D`: nothing of what the defect replaced shines through, and D is the detail of real defects, which
-    the model loses as well. Only the coarser colours that the autoencoder loses of this surface are kept: it loses them
-    of what lies on it, too. Where the real photographs have but two levels, the result has these.
+    N is the photograph, G what was generated, R the normal after the same autoencoder; ′ leaves out coarse colours.
+    Where generation changed little, s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where
+    it changed much, s is α and the result is `G + D` with the coarse colours of `N − R`: no grain of what the defect
+    replaced shines through, D is the detail of a real defect, which the model loses as well, and the colours that the
+    autoencoder loses of this surface it loses of what lies on it, too. Where the real photographs have but two levels,
+    the result has these.
 
     Args:
         surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
@@ -78,7 +79,7 @@ def change_by(
     least, most = generated.replaced
     replaced = generated.alpha * np.clip((strength - least) / (most - least), 0, 1)
     share = np.clip(placed(replaced.astype(np.float32)), 0, 1)[..., None]
-    grain = grain_of(surface - placed(generated.reconstructed))
+    grain = without_coarse_colour(surface - placed(generated.reconstructed))
     added = placed(change * generated.alpha[..., None]) - share * grain
     if detail is None:
         return added

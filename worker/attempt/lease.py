@@ -94,10 +94,9 @@ class Lease:
 
     def check_cancelled(self) -> None:
         """Look at the record and raise `StopError` if it was cancelled: when it refuses a write, that may be why."""
-        found = retry(lambda: self._context.store.records.get(self.record), self.check)
+        found = retry(lambda: self._context.store.records.get(self.record))
         if found is not None and found.state in CANCELLED:
-            self._update_reason(found.state)
-            self.check()
+            raise StopError(StopReason.CANCELLED)
 
     def _keep(self) -> None:
         pause = min(LOOK_SECONDS, self._context.settings.lease_seconds / RENEWALS_PER_LEASE)

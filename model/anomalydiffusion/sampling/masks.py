@@ -89,7 +89,8 @@ class MaskSource:
         planned = self.plan.kind(index) if self.plan is not None else None
         kind = self.adapter.model.types.index(planned.defect) if planned is not None and planned.defect else 0
         if planned is not None and planned.given is not None:
-            normal = draw_in_turn(self._fitting(planned.given), index, self.settings.seed)
+            fit = self._fitting(planned.given)
+            normal = fit[int(rng.integers(len(fit)))]
             return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
         normal = draw_in_turn(self.places.used(self.normals), index, self.settings.seed)
         seen = None if self.settings.anywhere or self.generator is not None else blurred(normal.image)

@@ -37,7 +37,7 @@ _MID = range(32, 224)
 
 
 class UnclearMaskError(UsageError):
-    """A mask's values do not say which are the defect, so the user has to choose."""
+    """A mask's values do not say which are the defect, or none is by the chosen ones: another choice would help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def binary(mask: MaskLevels, meaning: Meaning, label: str) -> tuple[NDArray[np.b
     """Decide which pixels are the defect; returns `(H, W)` bool, and one phrase per decision.
 
     Raises:
-        UnclearMaskError: the values do not say which are the defect.
+        UnclearMaskError: the values do not say which are the defect, or none is by the values that were chosen.
         UsageError: no pixel or every pixel is defect.
     """
     found, notes = _decided(mask, meaning, label)

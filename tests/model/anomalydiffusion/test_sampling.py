@@ -89,6 +89,13 @@ def test_less_normal_guidance_keeps_defects_near_the_normal(adapter: AnomalyDiff
     assert 0 < sum(map(change, weak)) < 0.95 * sum(map(change, plain))
 
 
+def test_candidates_take_the_good_parts_in_turn(adapter: AnomalyDiffusionAdapter) -> None:
+    made = sampled(adapter, 0, 2 * len(NORMALS))
+    names = sorted(normal.name for normal in NORMALS)
+    for turn in (made[: len(NORMALS)], made[len(NORMALS) :]):
+        assert sorted(str(candidate.normal) for candidate in turn) == names
+
+
 def test_faint_places_are_pushed_farther_where_asked_or_recommended(adapter: AnomalyDiffusionAdapter) -> None:
     plain, pushed = (sampled(adapter, 0, 4, faint_guidance=gain) for gain in (1.0, 3.0))
     assert [np.array_equal(one.mask, other.mask) for one, other in zip(plain, pushed, strict=True)] == [True] * 4

@@ -47,7 +47,7 @@ def test_grey_photographs_lose_no_colour(base: Base) -> None:
     assert np.ptp(found.residuals[0], axis=3).max() == 0
 
 
-def test_patches_are_kept_by_photograph(base: Base) -> None:
+def test_patches_are_kept_by_defect(base: Base) -> None:
     pairs = [drawn_pair(seed, 96, 120) for seed in range(3)]
     found = lost_detail(base.vae, pairs, lambda _: 1.0, 32, base.factor, grey=False)
     assert found is not None
