@@ -36,13 +36,13 @@ class Generated:
     Attributes:
         image, reconstructed: `(h, w, 3)`, grey levels: with the defect, and the normal after the same autoencoder.
         alpha: `(h, w)` in [0, 1]: 1 on the defect, 0 where the photograph must stay as it is.
-        replaced: change, grey levels, up to which the photograph keeps its grain, and from which none of it is left.
+        filled: whether a given mask was filled on a surface that the model sees, so that what differs is the defect.
     """
 
     image: Levels
     reconstructed: Levels
     alpha: NDArray[np.float32]
-    replaced: tuple[float, float] = REPLACED
+    filled: bool = False
 
 
 def change_by(
@@ -53,14 +53,13 @@ def change_by(
     detail: RealDetail | None,
     seed: int,
 ) -> Levels:
-    """Return what to add to a photograph: `α (G − R) + s (D − (N − R)′)`.
+    """Return what to add to a photograph: `α (G − R) + s (D − (N − R))`.
 
-    N is the photograph, G what was generated, R the normal after the same autoencoder; ′ leaves out coarse colours.
-    Where generation changed little, s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where
-    it changed much, s is α and the result is `G + D` with the coarse colours of `N − R`: no grain of what the defect
-    replaced shines through, D is the detail of a real defect, which the model loses as well, and the colours that the
-    autoencoder loses of this surface it loses of what lies on it, too. Where the real photographs have but two levels,
-    the result has these.
+    N is the photograph, G what was generated, R the normal after the same autoencoder. Where generation changed little,
+    s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
+    result is `G + D`: no grain of what the defect replaced shines through, and D is the detail of a real defect, which
+    the model loses as well. On a mask that was filled, the coarse colours of `N − R` stay: what the autoencoder loses
+    of this surface it loses of what lies on it, too. Where the real photographs have two levels, the result has these.
 
     Args:
         surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
@@ -76,10 +75,12 @@ def change_by(
 
     change = generated.image - generated.reconstructed
     strength = ndimage.gaussian_filter(np.abs(change).mean(-1), SMOOTHED)
-    least, most = generated.replaced
+    least, most = FILLED if generated.filled else REPLACED
     replaced = generated.alpha * np.clip((strength - least) / (most - least), 0, 1)
     share = np.clip(placed(replaced.astype(np.float32)), 0, 1)[..., None]
-    grain = without_coarse_colour(surface - placed(generated.reconstructed))
+    grain = surface - placed(generated.reconstructed)
+    if generated.filled:
+        grain = without_coarse_colour(grain)
     added = placed(change * generated.alpha[..., None]) - share * grain
     if detail is None:
         return added

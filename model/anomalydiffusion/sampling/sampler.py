@@ -23,7 +23,7 @@ from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develo
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
 from model.data.detail import RealDetail
-from model.data.laying import FILLED, Generated, change_by
+from model.data.laying import Generated, change_by
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
 from model.data.plan import Plan, plan_pairs
@@ -119,7 +119,7 @@ def lay_defect(
     top, left, bottom, right = canvas.box
     window = np.s_[top:bottom, left:right]
     alpha = np.clip(1 - ndimage.distance_transform_edt(~canvas.mask) / FADE, 0, 1).astype(np.float32)
-    filled = Generated(generated, reconstructed, alpha, FILLED)
+    filled = Generated(generated, reconstructed, alpha, filled=True)
     change = change_by(filled, image[window], mask[window], (right - left, bottom - top), detail, seed)
     reach = FADE if canvas.scale >= 1 else (FADE + BICUBIC) / canvas.scale
     near = ndimage.distance_transform_edt(~mask)[window] <= reach

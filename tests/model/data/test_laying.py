@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from model.data.detail import PATCH, RealDetail, Redrawn, draw_detail, learn_detail
-from model.data.laying import FILLED, REPLACED, Generated, change_by
+from model.data.laying import Generated, change_by
 from tests.support.tiny_data import surface
 
 SIDE = 64
@@ -107,14 +107,15 @@ def laid(
     image: np.ndarray,
     level: np.ndarray,
     detail: RealDetail | None = None,
-    replaced: tuple[float, float] = REPLACED,
+    *,
+    filled: bool = False,
 ) -> np.ndarray:
     """A photograph, in the middle of which something was generated."""
     smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
     alpha = np.zeros((SIDE, SIDE), np.float32)
     alpha[16:48, 16:48] = 1
     mask = alpha > 0
-    change = change_by(Generated(level, smooth, alpha, replaced), image, mask, (SIDE, SIDE), detail, seed=0)
+    change = change_by(Generated(level, smooth, alpha, filled), image, mask, (SIDE, SIDE), detail, seed=0)
     return image + change
 
 
@@ -123,7 +124,7 @@ def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it(de
     smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
     inner = np.s_[20:44, 20:44]
     assert np.allclose(laid(image, smooth + 6, detail)[inner], image[inner] + 6.0, atol=0.01)
-    assert np.allclose(laid(image, even(20))[inner].mean(-1), 20, atol=0.01)
+    assert np.allclose(laid(image, even(20))[inner], 20, atol=0.01)
     assert np.array_equal(laid(image, even(20), detail)[:15], image[:15])
     assert laid(image, even(60), detail)[inner].std() == pytest.approx(12, rel=0.25)
 
@@ -132,7 +133,7 @@ def test_a_filled_mask_replaces_the_surface_sooner_than_a_window_that_is_drawn_a
     image = np.repeat(surface(4, SIDE, SIDE)[..., 1:2], 3, 2)
     smooth, inner = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0)), np.s_[20:44, 20:44]
     own = (image - smooth)[inner].std()
-    filled, drawn = ((laid(image, smooth + 18, None, each) - smooth)[inner].std() for each in (FILLED, REPLACED))
+    filled, drawn = ((laid(image, smooth + 18, filled=each) - smooth)[inner].std() for each in (True, False))
     assert filled == pytest.approx(0, abs=0.01)
     assert drawn > 0.7 * own
 
@@ -140,14 +141,14 @@ def test_a_filled_mask_replaces_the_surface_sooner_than_a_window_that_is_drawn_a
 def test_the_colours_that_an_autoencoder_loses_of_a_surface_stay_on_a_defect() -> None:
     blue, grey = np.full((SIDE, SIDE, 3), (90, 100, 140), np.uint8), np.full((SIDE, SIDE), 30.0)
     alpha = np.ones((SIDE, SIDE), np.float32)
-    greyed = Generated(even(30), even(110), alpha, FILLED)
+    greyed = Generated(even(30), even(110), alpha, filled=True)
     change = change_by(greyed, blue, ALL, (SIDE, SIDE), None, seed=0)
     assert np.allclose((blue + change).mean(-1), grey, atol=0.01)
     assert np.allclose(blue + change, np.array((10, 20, 60)), atol=0.01)
 
 
 def test_a_part_that_ends_at_the_photographs_border_is_that_of_a_whole_one() -> None:
-    image, small = np.repeat(surface(4, SIDE, SIDE)[..., 1:2], 3, 2), even(20)[: SIDE // 2, : SIDE // 2]
+    image, small = surface(4, SIDE, SIDE), even(20)[: SIDE // 2, : SIDE // 2]
     generated = Generated(small, small + 100, np.ones((SIDE // 2, SIDE // 2), np.float32))
     whole, cut = (
         change_by(generated, image[:height, :width], ALL[:height, :width], (SIDE, SIDE), None, seed=0)
