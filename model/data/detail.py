@@ -40,8 +40,8 @@ NEARNESS = np.minimum.outer(*[np.minimum(np.arange(1, PATCH + 1), np.arange(PATC
 ALIKE = 4
 """One of so many patches that look most alike is taken, so that none repeats all over."""
 
-COARSE = 1.0
-"""Deviation, pixels, of the blur whose result is coarse."""
+GRAIN = 1.0
+"""Deviation, pixels, of the blur that leaves nothing of grain."""
 
 NEAREST = 2
 """All patches of a drawn defect come from one real one, since colours that change along its way look pieced together:
@@ -112,7 +112,7 @@ def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> R
     for found in by_defect.values():
         smooth = np.concatenate([_patches(crop.smooth, corners) for crop, corners in found])
         masks = np.concatenate([_patches(crop.mask[..., None], corners) for crop, corners in found])
-        lost = [(without_coarse_colour(crop.image - crop.smooth), corners) for crop, corners in found]
+        lost = [(without_coarse_colour(crop.image - crop.smooth, GRAIN), corners) for crop, corners in found]
         looks.append(KDTree(_looks(smooth, masks)))
         residuals.append(np.concatenate([_patches(values, corners) for values, corners in lost]))
     return RealDetail(looks, residuals, levels)
@@ -150,18 +150,19 @@ def draw_detail(
     return drawn
 
 
-def without_coarse_colour(lost: Levels) -> Levels:
+def without_coarse_colour(lost: Levels, coarse: float) -> Levels:
     """Leave out the coarse colours of what a model loses of a photograph: they are the surface's, not the defect's.
 
     Args:
         lost: `(h, w, 3)`, differences in grey levels.
+        coarse: deviation, pixels, of the blur that leaves what is coarse.
 
     Returns:
-        The same with all that is grey, and of the colours only what is as fine as grain.
+        The same with all that is grey, and of the colours only what is finer.
     """
     grey = lost.mean(2, keepdims=True)
     colour = lost - grey
-    return grey + colour - ndimage.gaussian_filter(colour, (COARSE, COARSE, 0))
+    return grey + colour - ndimage.gaussian_filter(colour, (coarse, coarse, 0))
 
 
 def _like(

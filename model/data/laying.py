@@ -19,6 +19,9 @@ draws the surroundings anew as well, and everything differs a little."""
 FILLED = (4.0, 16.0)
 """The same where a model fills a given mask on a surface that it sees: what differs there is the defect."""
 
+TINT = 8.0
+"""Deviation, pixels, of the blur that leaves no texture of a surface, but its tint."""
+
 SMOOTHED = 1.0
 """Deviation of the blur over which a change is measured, model pixels."""
 
@@ -58,8 +61,8 @@ def change_by(
     N is the photograph, G what was generated, R the normal after the same autoencoder. Where generation changed little,
     s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
     result is `G + D`: no grain of what the defect replaced shines through, and D is the detail of a real defect, which
-    the model loses as well. On a mask that was filled, the coarse colours of `N − R` stay: what the autoencoder loses
-    of this surface it loses of what lies on it, too. Where the real photographs have two levels, the result has these.
+    the model loses as well. On a mask that was filled, the tint of `N − R` stays: what the autoencoder loses of this
+    surface's it loses of what lies on it, too. Where the real photographs have two levels, the result has these.
 
     Args:
         surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
@@ -80,7 +83,7 @@ def change_by(
     share = np.clip(placed(replaced.astype(np.float32)), 0, 1)[..., None]
     grain = surface - placed(generated.reconstructed)
     if generated.filled:
-        grain = without_coarse_colour(grain)
+        grain = without_coarse_colour(grain, TINT)
     added = placed(change * generated.alpha[..., None]) - share * grain
     if detail is None:
         return added
