@@ -86,7 +86,7 @@ def test_less_normal_guidance_keeps_defects_near_the_normal(adapter: AnomalyDiff
         return float(np.abs(candidate.image.astype(int) - photographs[candidate.normal])[candidate.mask].mean())
 
     assert [np.array_equal(one.mask, other.mask) for one, other in zip(plain, weak, strict=True)] == [True] * 4
-    assert 0 < sum(map(change, weak)) < 0.95 * sum(map(change, plain))
+    assert 0 < sum(map(change, weak)) < 0.9 * sum(map(change, plain))
 
 
 def test_candidates_take_the_good_parts_in_turn(adapter: AnomalyDiffusionAdapter) -> None:
