@@ -22,9 +22,8 @@ def draw(draft: Draft, settings: CopyPasteConfig) -> Candidate:
 
 
 def _copy(draft: Draft, settings: CopyPasteConfig) -> Candidate:
-    scene, rng = draft.scene, draft.rng
+    scene, normal, rng = draft.scene, draft.normal, draft.rng
     config, pairs = scene.adapter.config, scene.adapter.pairs
-    normal = scene.draw_normal(rng)
     pair = pairs[int(rng.integers(len(pairs)))]
     product = scene.product_in(normal)
     image, mask, _ = copy_defect(
@@ -37,7 +36,7 @@ def _copy(draft: Draft, settings: CopyPasteConfig) -> Candidate:
 def _sketch(draft: Draft) -> Candidate:
     """Draw what DualAnoDiff's sampling with `sketch_strength` starts from, put back on the photograph as it does."""
     adapter, rng = draft.scene.adapter, draft.rng
-    anchor = draw_anchor(draft.scene.normals, adapter.placements, rng, adapter.config.flips)
+    anchor = draw_anchor([draft.normal], adapter.placements, rng, adapter.config.flips)
     reference = adapter.references[anchor.place]
     side = canvas_side(reference.mask, anchor.window.side, adapter.config.view, adapter.resolution)
     window = resize_image(anchor.pixels, side)

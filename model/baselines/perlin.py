@@ -39,8 +39,7 @@ ON_PRODUCT = 0.5
 
 def draw(draft: Draft, settings: PerlinConfig) -> Candidate:
     """Draw a candidate."""
-    scene, rng = draft.scene, draft.rng
-    normal = scene.draw_normal(rng)
+    scene, normal, rng = draft.scene, draft.normal, draft.rng
     product = scene.product_in(normal)
     window = _draw_window(scene, normal, product, rng)
     anchor = Anchor(normal, window)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.baselines.adapter import BaselineAdapter
+from model.data.drawing import draw_in_turn
 from model.data.placement import NormalImage
 from model.data.two_levels import TwoLevels
 from model.masks.objects import Objects
@@ -34,10 +35,6 @@ class Scene:
     objects: Objects | None
     levels: TwoLevels | None = None
 
-    def draw_normal(self, rng: np.random.Generator) -> NormalImage:
-        """Draw one of the normals."""
-        return self.normals[int(rng.integers(len(self.normals)))]
-
     def product_in(self, normal: NormalImage) -> MaskArray | None:
         """Find the product, `(H, W)` bool; None where the normal shows a surface, or nothing can be found."""
         return self.objects.in_normal(normal.name) if self.objects is not None else None
@@ -45,9 +42,10 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A candidate that is to be drawn, from its index and the request's seed alone."""
+    """A candidate that is to be drawn on a normal image, from its index and the request's seed alone."""
 
     scene: Scene
+    normal: NormalImage
     index: int
     seed: int
     rng: np.random.Generator
@@ -89,5 +87,6 @@ class BaselineSampler:
         """Draw the candidates `start` to `stop - 1` that are needed."""
         for index in filter(is_needed, range(start, stop)):
             seed = pair_seed(self.seed, index)
-            draft = Draft(self.scene, index, seed, np.random.default_rng(seed))
+            normal = draw_in_turn(self.scene.normals, index, self.seed)
+            draft = Draft(self.scene, normal, index, seed, np.random.default_rng(seed))
             yield DrawnPair(self.draw(draft))

@@ -141,9 +141,10 @@ def _renderer(work: Path, preset: Preset) -> Renderer:
 
 
 def _rendered(renderer: Renderer, scenes: int) -> Iterator[Progress]:
-    meter = Meter("render", min(scenes, renderer.scenes), "scenes", resumed=renderer.done)
+    total = min(scenes, renderer.scenes)
+    meter = Meter("render", total, "scenes", resumed=min(renderer.done, total))
     for done in renderer.until(scenes):
-        yield meter.report(min(done, meter.total))
+        yield meter.report(min(done, total))
 
 
 def _run_stage(stage: Stage, work: Path, preset: Preset, target: Path, device: str) -> Iterator[Progress]:

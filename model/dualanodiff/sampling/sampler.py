@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model.data.crops import canvas_side
 from model.data.detail import RealDetail
+from model.data.drawing import draw_in_turn
 from model.data.placement import Anchor, NormalImage, draw_anchor
 from model.diffusion.base import dtype_of
 from model.diffusion.redrawing import lost_detail
@@ -266,7 +267,7 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
     seeds = [pair_seed(config.seed, index) for index in indices]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     with stage("encode"):
-        anchors, anchoring = _anchored(sampler, seeds)
+        anchors, anchoring = _anchored(sampler, indices, seeds)
         background = _background(sampler, indices, seeds, anchors)
     noise = _noise(adapter, seeds, anchoring).to(device)
     with stage("denoise"):
@@ -304,17 +305,20 @@ def _noise(adapter: DualAnoDiffAdapter, seeds: Sequence[int], anchoring: Anchori
     return noise
 
 
-def _anchored(sampler: Sampler, seeds: Sequence[int]) -> tuple[list[Anchor] | None, Anchoring | None]:
-    """Draw the windows of normal images that a batch is anchored on, and encode them."""
+def _anchored(
+    sampler: Sampler, indices: Sequence[int], seeds: Sequence[int]
+) -> tuple[list[Anchor] | None, Anchoring | None]:
+    """Draw the windows of normal images, in turn, that a batch is anchored on, and encode them."""
     if sampler.grey is None:
         return None, None
-    adapter, training = sampler.adapter, sampler.adapter.model.config
+    adapter, config, flips = sampler.adapter, sampler.config, sampler.adapter.model.config.flips
     rngs = [np.random.default_rng(seed) for seed in seeds]
+    normals = [draw_in_turn(sampler.normals, index, config.seed) for index in indices]
     anchors = [
-        draw_anchor(sampler.normals, adapter.placements, rng, training.flips, sampler.bounds, sampler.config.sizes)
-        for rng in rngs
+        draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes)
+        for normal, rng in zip(normals, rngs, strict=True)
     ]
-    sketched = sampler.config.sketch_strength > 0
+    sketched = config.sketch_strength > 0
     return anchors, anchor_on(adapter, anchors, rngs, sampler.grey, sketched=sketched)
 
 

@@ -79,6 +79,12 @@ def drawn(request: GenerationRequest, start: int, stop: int) -> list[Candidate]:
     return [item.to_candidate() for item in items if not isinstance(item, Progress)]
 
 
+def test_good_parts_have_their_turn(request_of: GenerationRequest) -> None:
+    names = [each.normal for each in drawn(request_of, 0, 6)]
+    for start in range(0, 6, len(NORMALS)):
+        assert set(names[start : start + len(NORMALS)]) == {each.name for each in NORMALS}
+
+
 def content(candidates: list[Candidate]) -> Iterator[tuple[int, int, bytes, bytes, Any]]:
     for each in candidates:
         yield each.index, each.seed, each.image.tobytes(), each.mask.tobytes(), each.window

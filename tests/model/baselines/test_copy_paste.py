@@ -17,6 +17,7 @@ from model.data.blending import faded, lay, membrane
 from model.data.copy_paste import draw_copy_paste
 from model.data.crops import resize_image
 from model.data.cutout import SURROUNDINGS, Changes, changed, cut_out
+from model.data.drawing import draw_in_turn
 from model.data.placement import NormalImage, draw_anchor, inner_border, paste
 from model.data.references import make_references
 from model.data.two_levels import TwoLevels
@@ -42,7 +43,7 @@ def scene(base: Base, pairs: list[Pair], normals: list[NormalImage]) -> Scene:
 
 def draft(place: Scene, index: int) -> Draft:
     seed = pair_seed(0, index)
-    return Draft(place, index, seed, np.random.default_rng(seed))
+    return Draft(place, draw_in_turn(place.normals, index, 0), index, seed, np.random.default_rng(seed))
 
 
 def test_specks_are_not_copied() -> None:
@@ -202,7 +203,7 @@ def test_deformed_copies_are_the_sketches_that_sampling_starts_from(base: Base) 
     adapter, side = place.adapter, base.resolution
     for index in range(4):
         rng = np.random.default_rng(pair_seed(0, index))
-        anchor = draw_anchor(normals, adapter.placements, rng, (True, True))
+        anchor = draw_anchor([draw_in_turn(normals, index, 0)], adapter.placements, rng, (True, True))
         window = resize_image(anchor.pixels, side)
         inner = inner_border(anchor, side, base.factor)
         sketch = draw_copy_paste(adapter.references[anchor.place], window, inner, anchor.mirrored, rng)

@@ -12,6 +12,7 @@ from model.baselines.adapter import BaselineAdapter
 from model.baselines.perlin import draw, perlin_noise
 from model.baselines.sampler import Draft, Scene
 from model.baselines.textures import ALTERATIONS, FIELDS, draw_texture
+from model.data.drawing import draw_in_turn
 from model.data.references import make_references
 from model.diffusion.base import Base, load_base
 from model.runtime.seeding import pair_seed
@@ -32,7 +33,8 @@ def scene(tiny_base: Path) -> Scene:
 
 def drawn(scene: Scene, index: int, **options: float) -> Candidate:
     seed = pair_seed(0, index)
-    return draw(Draft(scene, index, seed, np.random.default_rng(seed)), PerlinConfig(**options))
+    normal = draw_in_turn(scene.normals, index, 0)
+    return draw(Draft(scene, normal, index, seed, np.random.default_rng(seed)), PerlinConfig(**options))
 
 
 @pytest.mark.parametrize(("smallest", "largest"), [(0.5, 1.5), (0.1, 0.2), (2.0, 3.0)])

@@ -275,6 +275,12 @@ def test_anchored_pairs_leave_the_normal_untouched_around_the_defect(
     assert changed
 
 
+def test_good_parts_have_their_turn(adapter: DualAnoDiffAdapter) -> None:
+    names = [each.normal for each in sample(adapter, replace(FEW, anchored=True), 0, 3 * len(NORMALS))]
+    for start in range(0, len(names), len(NORMALS)):
+        assert set(names[start : start + len(NORMALS)]) == {each.name for each in NORMALS}
+
+
 def test_masks_come_from_the_adapters_network_or_the_attention(adapter: DualAnoDiffAdapter) -> None:
     seeing = replace(adapter, mask_net=half_seeing_u2net())
     drawn = {method: sample(seeing, replace(FEW, mask_method=method), 0, 2) for method in MaskMethod}
