@@ -28,6 +28,9 @@ COLOUR_CELL, MASK_CELL = 4, 2
 """Patches are compared by the mean colours of cells of so many pixels along a side, and by the mask's share of cells
 that are finer, so that the profile of a thin defect is laid along its mask."""
 
+MASK_CELLS = (PATCH // MASK_CELL) ** 2
+"""Number of a mask's cells, which are the last of what patches are compared by."""
+
 MASK_LEVELS = 40.0
 """Grey levels that a cell inside the mask differs from one outside, beside differences of colour."""
 
@@ -55,6 +58,10 @@ TRIED = 512
 
 NEARLY = 1.0
 """How much farther than the nearest a patch may be, as a share; on average 0.1 %, in a quarter of the time."""
+
+FITTING = (0.5, 0.9)
+"""Share of a patch's defect, of both masks together, that lies in one of them alone, up to which its detail is laid as
+it is, and from which none of it is: the profile of a thin real defect leaves ribs on a wide one."""
 
 AT_ONCE = 4096
 """Patches that are searched for together, which bounds the memory for large defects."""
@@ -142,11 +149,11 @@ def draw_detail(
     nearest = np.zeros(where.shape, NEARNESS.dtype)
     for first in range(0, len(corners), AT_ONCE):
         some = corners[first : first + AT_ONCE]
-        for (row, column), number in zip(some, _chosen(looks, smooth, mask, some, rng), strict=True):
+        for (row, column), number, fits in zip(some, *_chosen(looks, smooth, mask, some, rng), strict=True):
             place = np.s_[row : row + PATCH, column : column + PATCH]
             nearer = nearest[place] < NEARNESS
             nearest[place][nearer] = NEARNESS[nearer]
-            drawn[place][nearer] = residuals[number][nearer]
+            drawn[place][nearer] = fits * residuals[number][nearer]
     return drawn
 
 
@@ -181,11 +188,15 @@ def _like(
 
 def _chosen(
     tree: KDTree, smooth: Levels, mask: MaskArray, corners: NDArray[np.int_], rng: np.random.Generator
-) -> NDArray[np.int_]:
-    """Choose the real patch for each place, `(n,)`."""
+) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
+    """Choose the real patch for each place, and how much of its detail suits the mask there, 0–1; both `(n,)`."""
     looks = _looks(_patches(smooth, corners), _patches(mask[..., None], corners))
     _, alike = tree.query(looks, k=range(1, 1 + min(ALIKE, tree.n)), eps=NEARLY)
-    return np.asarray(rng.permuted(alike, axis=1)[:, 0])
+    chosen = np.asarray(rng.permuted(alike, axis=1)[:, 0])
+    here, there = looks[:, -MASK_CELLS:], tree.data[chosen, -MASK_CELLS:]
+    differs = np.abs(here - there).sum(1) / np.maximum(np.maximum(here, there).sum(1), np.finfo(np.float32).tiny)
+    least, most = FITTING
+    return chosen, np.clip((most - differs) / (most - least), 0, 1)
 
 
 def _shows(where: MaskArray) -> MaskArray:

@@ -47,6 +47,11 @@ class Generated:
     alpha: NDArray[np.float32]
     filled: bool = False
 
+    @property
+    def change(self) -> Levels:
+        """Return what differs from the normal, `(h, w, 3)`, grey levels."""
+        return self.image - self.reconstructed
+
 
 def change_by(
     generated: Generated,
@@ -76,7 +81,7 @@ def change_by(
     def placed(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return enlarged(values, size)[:height, :width]
 
-    change = generated.image - generated.reconstructed
+    change = generated.change
     strength = ndimage.gaussian_filter(np.abs(change).mean(-1), SMOOTHED)
     least, most = FILLED if generated.filled else REPLACED
     replaced = generated.alpha * np.clip((strength - least) / (most - least), 0, 1)
@@ -84,7 +89,7 @@ def change_by(
     grain = surface - placed(generated.reconstructed)
     if generated.filled:
         grain = without_coarse_colour(grain, TINT)
-    added = placed(change * generated.alpha[..., None]) - share * grain
+    added = coarse_change(generated, size)[:height, :width] - share * grain
     if detail is None:
         return added
     smooth, where, rng = placed(generated.image), share, np.random.default_rng([seed, DRAW])
@@ -94,6 +99,11 @@ def change_by(
         smooth = detail.levels.nearest(surface + added)
         added = where * (smooth - surface)
     return added + where * draw_detail(detail, smooth, mask, where[..., 0] > LEAST_SHARE, rng)
+
+
+def coarse_change(generated: Generated, size: tuple[int, int]) -> Levels:
+    """Return `α (G − R)`, see `change_by`, at this width and height."""
+    return enlarged(generated.change * generated.alpha[..., None], size)
 
 
 def enlarged(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

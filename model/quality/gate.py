@@ -22,7 +22,7 @@ from model.quality.laid import UsualChange
 from model.quality.realism import Realism
 from model.quality.similarity import Fingerprint, fingerprint, scene_likeness
 from model.quality.stroke import stroke_width, usual_widths
-from model.quality.visibility import contrast, image_border, outline_share
+from model.quality.visibility import DARK, contrast, image_border, outline_share
 from model.types import Candidate, ImageArray, MaskArray, Pair
 from service.core.options.quality import QualityLimits
 
@@ -60,9 +60,6 @@ both is too small."""
 FEW = 0.8
 """Share of the outline that is added to the real masks' greatest contact with the image border, divided by one more
 than their number: few of them hardly show how far it goes."""
-
-DARK = 16.0
-"""Grey levels added to the surroundings' brightness, of which visibility is a share: a dark photograph shows less."""
 
 MOST_OUTSIDE = 0.1
 """Greatest share of a defect, as it was drawn, outside the region where the user wants it; that much is cut off."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.data.crops import bounding_box
 from model.types import ImageArray, MaskArray
+
+DARK = 16.0
+"""Grey levels added to the surroundings' brightness, of which visibility is a share: a dark photograph shows less."""
 
 
 def contrast(image: ImageArray, mask: MaskArray, ring: int) -> tuple[float, float]:
@@ -35,6 +40,22 @@ def contrast(image: ImageArray, mask: MaskArray, ring: int) -> tuple[float, floa
     difference = np.abs(inner_mean - outer_mean)[outline].mean(axis=0).max() if outline.any() else 0.0
     texture = np.abs(pixels[inside].std(axis=0) - pixels[outside].std(axis=0)).max()
     return float(difference), float(texture)
+
+
+def relative_contrast(image: ImageArray, mask: MaskArray, ring: int) -> float:
+    """Measure a defect's contrast and texture, see `contrast`, as a share of the brightness around it.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        mask: `(H, W)` bool, not empty.
+        ring: width of the rings in pixels, and of the surroundings, apart from the pixel that is left out.
+
+    Returns:
+        0 for a defect that fills the picture.
+    """
+    nearby = bounding_box(ndimage.binary_dilation(mask, iterations=ring + 1))
+    around = image[nearby][~ndimage.binary_dilation(mask[nearby])]
+    return math.hypot(*contrast(image, mask, ring)) / (float(around.mean()) + DARK) if around.size else 0.0
 
 
 def outline_share(mask: MaskArray, where: MaskArray) -> float:

@@ -19,11 +19,12 @@ from torch import Tensor
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
+from model.anomalydiffusion.sampling.contrast import RealContrast, measure, real_contrast, scale_to
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
 from model.data.detail import RealDetail
-from model.data.laying import Generated, change_by
+from model.data.laying import Generated, change_by, coarse_change
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
 from model.data.plan import Plan, plan_pairs
@@ -63,6 +64,7 @@ class FilledPair:
         window: of the photograph, that shows the defect as crops of the real ones do.
         defect: name of the defect type, where the adapter has several.
         detail: of the type's real defects; None to add none.
+        contrast: of the type's real defects; None to leave it as it was drawn.
     """
 
     index: int
@@ -74,13 +76,21 @@ class FilledPair:
     window: Window | None = None
     defect: str | None = None
     detail: RealDetail | None = None
+    contrast: RealContrast | None = None
 
     def to_candidate(self) -> Candidate:
         """Lay the defect on its photograph."""
         image = self.drawn.normal.image
         if self.canvas is not None and self.generated is not None and self.reconstructed is not None:
             image = lay_defect(
-                image, self.canvas, self.generated, self.reconstructed, self.drawn.mask, self.detail, self.seed
+                image,
+                self.canvas,
+                self.generated,
+                self.reconstructed,
+                self.drawn.mask,
+                self.detail,
+                self.seed,
+                self.contrast.draw(self.seed) if self.contrast is not None else None,
             )
         return Candidate(
             self.index,
@@ -103,6 +113,7 @@ def lay_defect(
     mask: MaskArray,
     detail: RealDetail | None,
     seed: int,
+    wanted: float | None = None,
 ) -> ImageArray:
     """Lay what was generated on a photograph, see `model.data.laying`.
 
@@ -115,16 +126,24 @@ def lay_defect(
         mask: `(H, W)` bool, the defect on the photograph.
         detail: of real defects of the type; None to add none.
         seed: of the candidate.
+        wanted: contrast, see `relative_contrast`, to which the defect is scaled; None to lay it as it is.
     """
     top, left, bottom, right = canvas.box
     window = np.s_[top:bottom, left:right]
     alpha = np.clip(1 - ndimage.distance_transform_edt(~canvas.mask) / FADE, 0, 1).astype(np.float32)
     filled = Generated(generated, reconstructed, alpha, filled=True)
-    change = change_by(filled, image[window], mask[window], (right - left, bottom - top), detail, seed)
+    surface, own, size = image[window], mask[window], (right - left, bottom - top)
+    change = change_by(filled, surface, own, size, detail, seed)
+    coarse = coarse_change(filled, size)[: own.shape[0], : own.shape[1]]
     reach = FADE if canvas.scale >= 1 else (FADE + BICUBIC) / canvas.scale
-    near = ndimage.distance_transform_edt(~mask)[window] <= reach
+    near = (ndimage.distance_transform_edt(~mask)[window] <= reach)[..., None]
+
+    def at(scale: float) -> ImageArray:
+        scaled = change + (scale - 1) * coarse
+        return np.clip(surface + near * scaled.round(), 0, 255).astype(np.uint8)
+
     laid = image.copy()
-    laid[window] = np.clip(image[window] + near[..., None] * change.round(), 0, 255).astype(np.uint8)
+    laid[window] = at(1.0 if wanted is None else scale_to(wanted, lambda scale: measure(at(scale), own)))
     return laid
 
 
@@ -134,6 +153,7 @@ class Sampler:
 
     Attributes:
         details: of the real defects of every type; None to add none.
+        contrasts: of the real defects of every type; None to leave them as they are drawn.
     """
 
     adapter: AnomalyDiffusionAdapter
@@ -142,6 +162,7 @@ class Sampler:
     painter: Painter
     budget: BatchBudget
     details: Sequence[RealDetail | None]
+    contrasts: Sequence[RealContrast | None]
 
     @torch.no_grad()
     def decoded(
@@ -196,8 +217,15 @@ class Sampler:
             generated, reconstructed = (
                 to_levels(each, grey=self.adapter.grey) for each in develop(self.painter, filling)
             )
-        detail = self.details[pair.drawn.kind]
-        return replace(pair, canvas=filling.canvas, generated=generated, reconstructed=reconstructed, detail=detail)
+        kind = pair.drawn.kind
+        return replace(
+            pair,
+            canvas=filling.canvas,
+            generated=generated,
+            reconstructed=reconstructed,
+            detail=self.details[kind],
+            contrast=self.contrasts[kind],
+        )
 
 
 @torch.no_grad()
@@ -244,7 +272,9 @@ def prepare_sampling(
         budget,
         model.base.factor,
     )
-    return Sampler(adapter, config, source, painter, budget, _details(adapter, config, vae))
+    matched = model.config.match_contrast and not config.normal_guidance
+    contrasts = [real_contrast(adapter, kind) if matched else None for kind in range(len(types))]
+    return Sampler(adapter, config, source, painter, budget, _details(adapter, config, vae), contrasts)
 
 
 def _details(

@@ -114,7 +114,8 @@ class AnomalyTrainingConfig:
         bool,
         described(
             "After training, draw some defects on good parts, and choose normal_guidance so that they are as visible "
-            "as real ones. Ours: a small base draws defects too faint. Without good parts it stays 1."
+            "as real ones; pairs then get the contrast of one of the real defects each. Ours: a small base draws "
+            "defects too faint. Without good parts, normal_guidance stays 1."
         ),
     ] = True
     mask_generator_steps: Annotated[
@@ -156,7 +157,8 @@ class AnomalySamplingConfig:
         FiniteFloat,
         described(
             "How far defects are pushed away from the good surface that they replace; 1 leaves them as the model draws "
-            "them. 0 takes what match_contrast found in training for each type of defect, or 1.",
+            "them. 0 takes what match_contrast found in training for each type of defect, or 1, and matches the "
+            "contrast of every pair.",
             ge=0,
             le=5,
         ),

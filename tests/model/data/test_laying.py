@@ -98,6 +98,17 @@ def test_there_is_none_where_there_is_no_room_for_a_patch(detail: RealDetail) ->
     narrow = Redrawn(grainy(0, 60, 12)[: PATCH - 1, :40], even(60)[: PATCH - 1, :40], small)
     assert learn_detail([narrow]) is None
     assert not draw_detail(detail, narrow.smooth, small, small, np.random.default_rng(0)).any()
+
+
+def test_the_profile_of_a_thin_defect_is_not_laid_on_a_wide_one() -> None:
+    thin, wide = np.zeros((64, 64), np.bool_), np.zeros((64, 64), np.bool_)
+    thin[30:32], wide[27:37] = True, True
+    image = np.where(thin[..., None], np.uint8(20), np.uint8(120)).repeat(3, 2)
+    detail = learn_detail([Redrawn(image, even(120), thin)])
+    assert detail is not None
+    there, here = (draw_detail(detail, even(120), mask, mask, np.random.default_rng(0)) for mask in (thin, wide))
+    assert np.abs(there[thin]).mean() > 20
+    assert np.abs(here[wide]).mean() < 0.2 * np.abs(there[thin]).mean()
     nothing = np.zeros((SIDE, SIDE), np.bool_)
     assert not draw_detail(detail, even(60), ALL, nothing, np.random.default_rng(0)).any()
     assert learn_detail([Redrawn(grainy(0, 60, 12), even(60), nothing)]) is None
