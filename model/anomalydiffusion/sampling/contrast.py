@@ -63,15 +63,25 @@ def measure(image: ImageArray, mask: MaskArray) -> float:
     return relative_contrast(image, mask, QualityLimits().ring)
 
 
+def added_contrast(image: ImageArray, good: ImageArray, mask: MaskArray) -> float:
+    """Measure the contrast that a defect adds to that of the good surface at its place, which has some as well.
+
+    Args:
+        image, good: `(H, W, 3)` uint8, with and without the defect.
+        mask: `(H, W)` bool.
+    """
+    return math.sqrt(max(0.0, measure(image, mask) ** 2 - measure(good, mask) ** 2))
+
+
 def scale_to(wanted: float, contrast_at: Callable[[float], float]) -> float:
     """Return the scale, within `SCALES`, at which the contrast is the wanted one or nearest to it.
 
     Args:
         contrast_at: returns the contrast at a scale; it grows with it, or is 0 where there is no surface to compare.
     """
-    if contrast_at(1.0) == 0:
-        return 1.0
     low, high = SCALES
+    if contrast_at(high) == 0:
+        return 1.0
     for _ in range(HALVINGS):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if contrast_at(middle) > wanted else (middle, high)

@@ -19,7 +19,7 @@ from torch import Tensor
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
-from model.anomalydiffusion.sampling.contrast import RealContrast, measure, real_contrast, scale_to
+from model.anomalydiffusion.sampling.contrast import RealContrast, added_contrast, real_contrast, scale_to
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
@@ -143,7 +143,9 @@ def lay_defect(
         return np.clip(surface + near * scaled.round(), 0, 255).astype(np.uint8)
 
     laid = image.copy()
-    laid[window] = at(1.0 if wanted is None else scale_to(wanted, lambda scale: measure(at(scale), own)))
+    laid[window] = at(
+        1.0 if wanted is None else scale_to(wanted, lambda scale: added_contrast(at(scale), surface, own))
+    )
     return laid
 
 

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
-from model.anomalydiffusion.sampling.contrast import SCALES, RealContrast, measure, real_contrast, scale_to
+from model.anomalydiffusion.sampling.contrast import (
+    SCALES,
+    RealContrast,
+    added_contrast,
+    measure,
+    real_contrast,
+    scale_to,
+)
 from model.anomalydiffusion.sampling.sampler import lay_defect, prepare_sampling
 from model.data.windows import make_canvas
 from model.diffusion.base import load_base
@@ -40,8 +47,8 @@ def test_a_defect_is_laid_with_the_contrast_that_is_wanted(width: int, wanted: f
         lay_defect(image, canvas, drawn, image.astype(np.float32), mask, None, 0, contrast)
         for contrast in (None, wanted)
     )
-    assert measure(matched, mask) == pytest.approx(wanted, rel=0.05)
-    assert measure(plain, mask) != pytest.approx(wanted, rel=0.05)
+    assert added_contrast(matched, image, mask) == pytest.approx(wanted, rel=0.05)
+    assert added_contrast(plain, image, mask) != pytest.approx(wanted, rel=0.05)
     assert np.array_equal(matched[~mask], plain[~mask])
 
 
@@ -53,8 +60,18 @@ def test_a_scale_keeps_to_its_range() -> None:
 
 def test_where_nothing_surrounds_a_defect_it_stays_as_it_was_drawn() -> None:
     image, mask = surface(4, 64, 64), np.ones((64, 64), np.bool_)
-    assert measure(image, mask) == 0
-    assert scale_to(0.5, lambda _: measure(image, mask)) == 1
+    assert added_contrast(255 - image, image, mask) == 0
+    assert scale_to(0.5, lambda _: added_contrast(255 - image, image, mask)) == 1
+
+
+def test_a_surfaces_own_contrast_does_not_count() -> None:
+    half = np.full((64, 64, 3), 60, np.uint8)
+    half[24:40] = 140
+    mask = stroke(7)
+    darker = np.where(mask[..., None], half // 2, half)
+    assert measure(half, mask) > 0.05
+    assert added_contrast(half, half, mask) == 0
+    assert added_contrast(darker, half, mask) < measure(darker, mask)
 
 
 def test_contrasts_vary_about_those_of_the_real_defects() -> None:
