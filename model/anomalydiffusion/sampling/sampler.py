@@ -139,7 +139,8 @@ def lay_defect(
     near = (ndimage.distance_transform_edt(~mask)[window] <= reach)[..., None]
 
     def at(scale: float) -> ImageArray:
-        scaled = change + (scale - 1) * coarse
+        # Colours that are pushed beyond what was drawn turn into others.
+        scaled = change + (scale - 1) * (coarse if scale < 1 else coarse.mean(-1, keepdims=True))
         return np.clip(surface + near * scaled.round(), 0, 255).astype(np.uint8)
 
     laid = image.copy()
