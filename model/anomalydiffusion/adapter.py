@@ -88,9 +88,13 @@ class AnomalyDiffusionAdapter:
         """Return the references of a defect type; all of them without one."""
         if defect is None:
             return self.references
+        return [pair for pairs in self.references_by_photograph(defect) for pair in pairs]
+
+    def references_by_photograph(self, defect: str) -> list[list[Pair]]:
+        """Return the references of a defect type, those of each photograph by themselves."""
         kind = self.model.types.index(defect)
         own = [crops for real, crops in zip(self.masks, self.crops, strict=True) if real.kind == kind]
-        return [self.references[number] for crops in own for number in crops]
+        return [[self.references[number] for number in crops] for crops in own]
 
     def normal_guidance_of(self, kind: int) -> float:
         """Return how far training found that a type's defects must be pushed away from normals; 1 where it did not ask.

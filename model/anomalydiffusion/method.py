@@ -62,8 +62,8 @@ class AnomalyDiffusion:
             notes.append("no normals were given: training uses the real pairs alone")
         if request.settings.match_contrast and request.settings.steps and not request.normals:
             notes.append(
-                "no normals were given, so the contrast of drawn defects cannot be matched to that of the real ones: "
-                "they may come out fainter"
+                "no normals were given, so training cannot choose how far defects are pushed away from the good "
+                "surface: each pair's contrast is still matched, as far as scaling can, but some may come out fainter"
             )
         return notes
 

@@ -60,8 +60,8 @@ NEARLY = 1.0
 """How much farther than the nearest a patch may be, as a share; on average 0.1 %, in a quarter of the time."""
 
 FITTING = (0.5, 0.9)
-"""Share of a patch's defect, of both masks together, that lies in one of them alone, up to which its detail is laid as
-it is, and from which none of it is: the profile of a thin real defect leaves ribs on a wide one."""
+"""Share of a patch's defect, of both masks together, that lies in one of them alone, up to which its detail suits a
+place, and from which it does not: the profile of a thin real defect leaves ribs on a wide one."""
 
 AT_ONCE = 4096
 """Patches that are searched for together, which bounds the memory for large defects."""
@@ -127,7 +127,7 @@ def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> R
 
 def draw_detail(
     detail: RealDetail, smooth: Levels, mask: MaskArray, where: MaskArray, rng: np.random.Generator
-) -> Levels:
+) -> tuple[Levels, NDArray[np.float32]]:
     """Draw the detail that is missing.
 
     Args:
@@ -136,14 +136,15 @@ def draw_detail(
         where: `(h, w)` bool, where detail is missing.
 
     Returns:
-        What to add to it; elsewhere, it means nothing.
+        What to add to it, and how well it suits the mask there, `(h, w, 1)` in [0, 1]: see `FITTING`; elsewhere, they
+        mean nothing.
     """
-    drawn = np.zeros_like(smooth)
+    drawn, fit = np.zeros_like(smooth), np.ones((*where.shape, 1), np.float32)
     shows = _shows(where)
     rows, columns = (_starts(length, rng) for length in where.shape)
     corners = np.array([(row, column) for row in rows for column in columns if shows[row, column]], int).reshape(-1, 2)
     if not len(corners):
-        return drawn
+        return drawn, fit
     defect = _like(detail, smooth, mask, rng.permutation(corners)[:TRIED], rng)
     looks, residuals = detail.looks[defect], detail.residuals[defect]
     nearest = np.zeros(where.shape, NEARNESS.dtype)
@@ -153,8 +154,9 @@ def draw_detail(
             place = np.s_[row : row + PATCH, column : column + PATCH]
             nearer = nearest[place] < NEARNESS
             nearest[place][nearer] = NEARNESS[nearer]
-            drawn[place][nearer] = fits * residuals[number][nearer]
-    return drawn
+            drawn[place][nearer] = residuals[number][nearer]
+            fit[place][nearer] = fits
+    return drawn, fit
 
 
 def without_coarse_colour(lost: Levels, coarse: float) -> Levels:
@@ -189,12 +191,13 @@ def _like(
 def _chosen(
     tree: KDTree, smooth: Levels, mask: MaskArray, corners: NDArray[np.int_], rng: np.random.Generator
 ) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
-    """Choose the real patch for each place, and how much of its detail suits the mask there, 0–1; both `(n,)`."""
+    """Choose the real patch for each place, and how well it suits the mask there, 0–1; both `(n,)`."""
     looks = _looks(_patches(smooth, corners), _patches(mask[..., None], corners))
     _, alike = tree.query(looks, k=range(1, 1 + min(ALIKE, tree.n)), eps=NEARLY)
     chosen = np.asarray(rng.permuted(alike, axis=1)[:, 0])
     here, there = looks[:, -MASK_CELLS:], tree.data[chosen, -MASK_CELLS:]
-    differs = np.abs(here - there).sum(1) / np.maximum(np.maximum(here, there).sum(1), np.finfo(np.float32).tiny)
+    shared, covered = np.minimum(here, there).sum(1), np.maximum(here, there).sum(1)
+    differs = np.where(here.any(1), 1 - shared / np.maximum(covered, np.finfo(np.float32).tiny), 0)
     least, most = FITTING
     return chosen, np.clip((most - differs) / (most - least), 0, 1)
 

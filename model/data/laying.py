@@ -47,10 +47,23 @@ class Generated:
     alpha: NDArray[np.float32]
     filled: bool = False
 
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to add to a photograph, both `(H, W, 3)`, grey levels.
+
+    Attributes:
+        coarse: what the model drew.
+        fine: detail that the model cannot draw, less that of the surface which was replaced.
+    """
+
+    coarse: Levels
+    fine: Levels
+
     @property
-    def change(self) -> Levels:
-        """Return what differs from the normal, `(h, w, 3)`, grey levels."""
-        return self.image - self.reconstructed
+    def whole(self) -> Levels:
+        """Return all of it."""
+        return self.coarse + self.fine
 
 
 def change_by(
@@ -60,14 +73,15 @@ def change_by(
     size: tuple[int, int],
     detail: RealDetail | None,
     seed: int,
-) -> Levels:
+) -> Change:
     """Return what to add to a photograph: `α (G − R) + s (D − (N − R))`.
 
     N is the photograph, G what was generated, R the normal after the same autoencoder. Where generation changed little,
     s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
     result is `G + D`: no grain of what the defect replaced shines through, and D is the detail of a real defect, which
-    the model loses as well. On a mask that was filled, the tint of `N − R` stays: what the autoencoder loses of this
-    surface's it loses of what lies on it, too. Where the real photographs have two levels, the result has these.
+    the model loses as well; where none suits the mask, the photograph keeps its own. On a mask that was filled, the
+    tint of `N − R` stays: what the autoencoder loses of this surface's it loses of what lies on it, too. Where the real
+    photographs have two levels, the result has these.
 
     Args:
         surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
@@ -81,7 +95,7 @@ def change_by(
     def placed(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return enlarged(values, size)[:height, :width]
 
-    change = generated.change
+    change = generated.image - generated.reconstructed
     strength = ndimage.gaussian_filter(np.abs(change).mean(-1), SMOOTHED)
     least, most = FILLED if generated.filled else REPLACED
     replaced = generated.alpha * np.clip((strength - least) / (most - least), 0, 1)
@@ -89,21 +103,18 @@ def change_by(
     grain = surface - placed(generated.reconstructed)
     if generated.filled:
         grain = without_coarse_colour(grain, TINT)
-    added = coarse_change(generated, size)[:height, :width] - share * grain
+    coarse = placed(change * generated.alpha[..., None])
     if detail is None:
-        return added
-    smooth, where, rng = placed(generated.image), share, np.random.default_rng([seed, DRAW])
+        return Change(coarse, -share * grain)
+    rng = np.random.default_rng([seed, DRAW])
     if detail.levels is not None:
         # A faded edge would be grey.
         where = mask[..., None].astype(np.float32)
-        smooth = detail.levels.nearest(surface + added)
-        added = where * (smooth - surface)
-    return added + where * draw_detail(detail, smooth, mask, where[..., 0] > LEAST_SHARE, rng)
-
-
-def coarse_change(generated: Generated, size: tuple[int, int]) -> Levels:
-    """Return `α (G − R)`, see `change_by`, at this width and height."""
-    return enlarged(generated.change * generated.alpha[..., None], size)
+        smooth = detail.levels.nearest(surface + coarse - share * grain)
+        noise, _ = draw_detail(detail, smooth, mask, mask, rng)
+        return Change(where * (smooth - surface), where * noise)
+    drawn, fit = draw_detail(detail, placed(generated.image), mask, share[..., 0] > LEAST_SHARE, rng)
+    return Change(coarse, share * fit * (drawn - grain))
 
 
 def enlarged(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

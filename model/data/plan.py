@@ -47,6 +47,12 @@ class Plan:
         """Return what a candidate is of."""
         return self.kinds[self._round[index % len(self._round)]]
 
+    def turn(self, index: int) -> tuple[int, int]:
+        """Return the number of a candidate's kind, and how many earlier candidates are of it."""
+        rounds, place = divmod(index, len(self._round))
+        number = self._round[place]
+        return number, rounds * self._round.count(number) + self._round[:place].count(number)
+
     @property
     def defects(self) -> dict[str, int]:
         """Return defect type → pairs; empty where the adapter has a single one."""

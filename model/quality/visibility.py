@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,53 @@ DARK = 16.0
 """Grey levels added to the surroundings' brightness, of which visibility is a share: a dark photograph shows less."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rings:
+    """Two rings along the outline of a mask, in which pictures are compared.
+
+    Attributes:
+        box: rows and columns that hold both.
+        inside, outside: `(h, w)` bool, just inside the mask, and outside. One pixel outside is left out: a mixture.
+        ring: their width, pixels.
+    """
+
+    box: tuple[slice, slice]
+    inside: MaskArray
+    outside: MaskArray
+    ring: int
+
+    @classmethod
+    def of(cls, mask: MaskArray, ring: int) -> Rings:
+        """Find the rings of a mask, `(H, W)` bool, not empty."""
+        reach = ring + 1
+        rows, columns = bounding_box(mask)
+        box = np.s_[
+            max(0, rows.start - reach) : rows.stop + reach, max(0, columns.start - reach) : columns.stop + reach
+        ]
+        near = mask[box]
+        inside = near & ~ndimage.binary_erosion(near, iterations=ring, border_value=1)
+        outside = ndimage.binary_dilation(near, iterations=reach) & ~ndimage.binary_dilation(near)
+        return cls(box, inside, outside, ring)
+
+    def contrast(self, image: ImageArray) -> tuple[float, float]:
+        """Measure how the defect of an image, `(H, W, 3)` uint8, stands out: see the function `contrast`."""
+        if not self.inside.any() or not self.outside.any():
+            return 0.0, 0.0
+        pixels = image[self.box].astype(np.float32)
+        inner_mean, inner_seen = _local_mean(pixels, self.inside, 2 * self.ring + 1)
+        outer_mean, outer_seen = _local_mean(pixels, self.outside, 2 * self.ring + 1)
+        outline = self.inside & inner_seen & outer_seen
+        difference = np.abs(inner_mean - outer_mean)[outline].mean(axis=0).max() if outline.any() else 0.0
+        texture = np.abs(pixels[self.inside].std(axis=0) - pixels[self.outside].std(axis=0)).max()
+        return float(difference), float(texture)
+
+    def relative_contrast(self, image: ImageArray) -> float:
+        """Measure contrast and texture as a share of the brightness of the outer ring; 0 where there is none."""
+        if not self.outside.any():
+            return 0.0
+        return math.hypot(*self.contrast(image)) / (float(image[self.box][self.outside].mean()) + DARK)
+
+
 def contrast(image: ImageArray, mask: MaskArray, ring: int) -> tuple[float, float]:
     """Measure how a defect stands out along its outline, in grey levels: `(contrast, texture)`.
 
@@ -24,38 +72,10 @@ def contrast(image: ImageArray, mask: MaskArray, ring: int) -> tuple[float, floa
 
     Args:
         image: `(H, W, 3)` uint8.
-        mask: `(H, W)` bool.
-        ring: width of the rings in pixels. One pixel outside the mask is left out: it is a mixture.
-    """
-    reach = ring + 1
-    nearby = bounding_box(ndimage.binary_dilation(mask, iterations=reach))
-    pixels, mask = image[nearby].astype(np.float32), mask[nearby]
-    inside = mask & ~ndimage.binary_erosion(mask, iterations=ring, border_value=1)
-    outside = ndimage.binary_dilation(mask, iterations=reach) & ~ndimage.binary_dilation(mask)
-    if not inside.any() or not outside.any():
-        return 0.0, 0.0
-    inner_mean, inner_seen = _local_mean(pixels, inside, 2 * ring + 1)
-    outer_mean, outer_seen = _local_mean(pixels, outside, 2 * ring + 1)
-    outline = inside & inner_seen & outer_seen
-    difference = np.abs(inner_mean - outer_mean)[outline].mean(axis=0).max() if outline.any() else 0.0
-    texture = np.abs(pixels[inside].std(axis=0) - pixels[outside].std(axis=0)).max()
-    return float(difference), float(texture)
-
-
-def relative_contrast(image: ImageArray, mask: MaskArray, ring: int) -> float:
-    """Measure a defect's contrast and texture, see `contrast`, as a share of the brightness around it.
-
-    Args:
-        image: `(H, W, 3)` uint8.
         mask: `(H, W)` bool, not empty.
-        ring: width of the rings in pixels, and of the surroundings, apart from the pixel that is left out.
-
-    Returns:
-        0 for a defect that fills the picture.
+        ring: width of the rings in pixels.
     """
-    nearby = bounding_box(ndimage.binary_dilation(mask, iterations=ring + 1))
-    around = image[nearby][~ndimage.binary_dilation(mask[nearby])]
-    return math.hypot(*contrast(image, mask, ring)) / (float(around.mean()) + DARK) if around.size else 0.0
+    return Rings.of(mask, ring).contrast(image)
 
 
 def outline_share(mask: MaskArray, where: MaskArray) -> float:

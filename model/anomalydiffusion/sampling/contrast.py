@@ -8,14 +8,15 @@ the contrast of what a small base draws varies less from candidate to candidate 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.data.laying import Change
 from model.data.two_levels import find_two_levels
-from model.quality.visibility import relative_contrast
+from model.quality.visibility import Rings
 from model.types import ImageArray, MaskArray
 from service.core.options.quality import QualityLimits
 
@@ -25,16 +26,19 @@ VARIED = 0.15
 SCALES = (0.4, 1.6)
 """Smallest and largest scale of what was drawn: stronger ones would show its faults."""
 
-HALVINGS = 6
-"""How often the range of scales is halved to find the one that is needed."""
+HALVINGS = 5
+"""How often the range of scales is halved to find the one that is needed, to about 2 %."""
 
 DRAW = 2
 """Tells the random draws of contrast from a candidate's others."""
 
+RING = QualityLimits().ring
+"""Width, pixels, of the rings along the outline in which contrast is measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class RealContrast:
-    """The contrasts of the real defects of a type, one for each photograph: see `relative_contrast`."""
+    """The contrasts of the real defects of a type, one for each photograph, see `Rings.relative_contrast`."""
 
     known: Sequence[float]
 
@@ -46,43 +50,52 @@ class RealContrast:
 
 def real_contrast(adapter: AnomalyDiffusionAdapter, kind: int) -> RealContrast | None:
     """Measure the real defects of a type; None where photographs are black and white, and contrast is what it is."""
-    own = [
-        [pair for crop in crops if (pair := adapter.references[crop]).mask.any()]
-        for real, crops in zip(adapter.masks, adapter.crops, strict=True)
-        if real.kind == kind
-    ]
-    if find_two_levels([pair for pairs in own for pair in pairs]):
+    photographs = adapter.references_by_photograph(adapter.model.types[kind])
+    if find_two_levels([pair for pairs in photographs for pair in pairs]):
         return None
-    measured = [float(np.mean([measure(pair.image, pair.mask) for pair in pairs])) for pairs in own if pairs]
-    known = [contrast for contrast in measured if contrast > 0]
+    measured = (
+        [Rings.of(pair.mask, RING).relative_contrast(pair.image) for pair in pairs if pair.mask.any()]
+        for pairs in photographs
+    )
+    known = [float(np.mean(contrasts)) for contrasts in measured if any(contrasts)]
     return RealContrast(known) if known else None
 
 
-def measure(image: ImageArray, mask: MaskArray) -> float:
-    """Measure a defect's contrast: image `(H, W, 3)` uint8, mask `(H, W)` bool."""
-    return relative_contrast(image, mask, QualityLimits().ring)
+def scaled(change: Change, surface: ImageArray, scale: float, where: MaskArray) -> ImageArray:
+    """Lay a defect on a surface, weaker or stronger than it was drawn; its detail stays as it is.
 
-
-def added_contrast(image: ImageArray, good: ImageArray, mask: MaskArray) -> float:
-    """Measure the contrast that a defect adds to that of the good surface at its place, which has some as well.
+    A stronger one gets darker or brighter, but no colours beyond those that were drawn: they would be others.
 
     Args:
-        image, good: `(H, W, 3)` uint8, with and without the defect.
-        mask: `(H, W)` bool.
+        surface: `(H, W, 3)` uint8.
+        where: `(H, W)` bool, beyond which the surface stays bit for bit.
     """
-    return math.sqrt(max(0.0, measure(image, mask) ** 2 - measure(good, mask) ** 2))
+    coarse = change.coarse if scale < 1 else change.coarse.mean(-1, keepdims=True)
+    added = change.whole + (scale - 1) * coarse
+    return np.clip(surface + where[..., None] * added.round(), 0, 255).astype(np.uint8)
 
 
-def scale_to(wanted: float, contrast_at: Callable[[float], float]) -> float:
-    """Return the scale, within `SCALES`, at which the contrast is the wanted one or nearest to it.
+def scale_to(wanted: float, change: Change, surface: ImageArray, mask: MaskArray) -> float:
+    """Find the scale, within `SCALES`, at which a defect adds this contrast to that of the good surface.
 
     Args:
-        contrast_at: returns the contrast at a scale; it grows with it, or is 0 where there is no surface to compare.
+        wanted: contrast, see `Rings.relative_contrast`.
+        surface: `(H, W, 3)` uint8, the good part.
+        mask: `(H, W)` bool, the defect, not empty.
+
+    Returns:
+        The scale; 1 where nothing surrounds the defect.
     """
-    low, high = SCALES
-    if contrast_at(high) == 0:
+    rings = Rings.of(mask, RING)
+    if not rings.outside.any():
         return 1.0
+    inner = replace(rings, box=(slice(None), slice(None)))
+    near, there = surface[rings.box], Change(change.coarse[rings.box], change.fine[rings.box])
+    without = inner.relative_contrast(near)
+    everywhere = np.ones(near.shape[:2], np.bool_)
+    low, high = SCALES
     for _ in range(HALVINGS):
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if contrast_at(middle) > wanted else (middle, high)
+        found = inner.relative_contrast(scaled(there, near, middle, everywhere))
+        low, high = (low, middle) if found**2 - without**2 > wanted**2 else (middle, high)
     return math.sqrt(low * high)

@@ -88,9 +88,9 @@ class MaskSource:
         """Draw the mask of candidate `index`, or take the one that is given for it."""
         planned = self.plan.kind(index) if self.plan is not None else None
         kind = self.adapter.model.types.index(planned.defect) if planned is not None and planned.defect else 0
-        if planned is not None and planned.given is not None:
-            fit = self._fitting(planned.given)
-            normal = fit[int(rng.integers(len(fit)))]
+        if self.plan is not None and planned is not None and planned.given is not None:
+            number, turn = self.plan.turn(index)
+            normal = draw_in_turn(self._fitting(planned.given), turn, self.settings.seed, number)
             return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
         normal = draw_in_turn(self.places.used(self.normals), index, self.settings.seed)
         seen = None if self.settings.anywhere or self.generator is not None else blurred(normal.image)

@@ -19,12 +19,12 @@ from torch import Tensor
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
-from model.anomalydiffusion.sampling.contrast import RealContrast, added_contrast, real_contrast, scale_to
+from model.anomalydiffusion.sampling.contrast import RealContrast, real_contrast, scale_to, scaled
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
 from model.data.detail import RealDetail
-from model.data.laying import Generated, change_by, coarse_change
+from model.data.laying import Generated, change_by
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
 from model.data.plan import Plan, plan_pairs
@@ -126,27 +126,19 @@ def lay_defect(
         mask: `(H, W)` bool, the defect on the photograph.
         detail: of real defects of the type; None to add none.
         seed: of the candidate.
-        wanted: contrast, see `relative_contrast`, to which the defect is scaled; None to lay it as it is.
+        wanted: contrast that the defect adds to the surface's, by scaling; None to lay it as it is.
     """
     top, left, bottom, right = canvas.box
     window = np.s_[top:bottom, left:right]
     alpha = np.clip(1 - ndimage.distance_transform_edt(~canvas.mask) / FADE, 0, 1).astype(np.float32)
     filled = Generated(generated, reconstructed, alpha, filled=True)
-    surface, own, size = image[window], mask[window], (right - left, bottom - top)
-    change = change_by(filled, surface, own, size, detail, seed)
-    coarse = coarse_change(filled, size)[: own.shape[0], : own.shape[1]]
+    surface, own = image[window], mask[window]
+    change = change_by(filled, surface, own, (right - left, bottom - top), detail, seed)
+    scale = 1.0 if wanted is None else scale_to(wanted, change, surface, own)
     reach = FADE if canvas.scale >= 1 else (FADE + BICUBIC) / canvas.scale
-    near = (ndimage.distance_transform_edt(~mask)[window] <= reach)[..., None]
-
-    def at(scale: float) -> ImageArray:
-        # Colours that are pushed beyond what was drawn turn into others.
-        scaled = change + (scale - 1) * (coarse if scale < 1 else coarse.mean(-1, keepdims=True))
-        return np.clip(surface + near * scaled.round(), 0, 255).astype(np.uint8)
-
+    near = ndimage.distance_transform_edt(~mask)[window] <= reach
     laid = image.copy()
-    laid[window] = at(
-        1.0 if wanted is None else scale_to(wanted, lambda scale: added_contrast(at(scale), surface, own))
-    )
+    laid[window] = scaled(change, surface, scale, near)
     return laid
 
 

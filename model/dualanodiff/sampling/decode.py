@@ -71,7 +71,7 @@ class DecodedPair:
         image = anchor.normal.image.copy()
         size = (anchor.window.side,) * 2
         change = change_by(generated, image[window], placed[window], size, self.detail, self.seed)
-        image[window] = np.clip(image[window] + change.round(), 0, 255).astype(np.uint8)
+        image[window] = np.clip(image[window] + change.whole.round(), 0, 255).astype(np.uint8)
         return image
 
     def _placed_part(self, anchor: Anchor, placed: MaskArray) -> ImageArray:

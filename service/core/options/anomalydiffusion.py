@@ -114,7 +114,7 @@ class AnomalyTrainingConfig:
         bool,
         described(
             "After training, draw some defects on good parts, and choose normal_guidance so that they are as visible "
-            "as real ones; pairs then get the contrast of one of the real defects each. Ours: a small base draws "
+            "as real ones. Each pair then gets the contrast of one of the real defects. Ours: a small base draws "
             "defects too faint. Without good parts, normal_guidance stays 1."
         ),
     ] = True
@@ -157,8 +157,8 @@ class AnomalySamplingConfig:
         FiniteFloat,
         described(
             "How far defects are pushed away from the good surface that they replace; 1 leaves them as the model draws "
-            "them. 0 takes what match_contrast found in training for each type of defect, or 1, and matches the "
-            "contrast of every pair.",
+            "them. 0 takes what match_contrast found in training for each type of defect, or 1, and matches each pair's "
+            "contrast to a real defect's if the adapter was trained with match_contrast; any other value leaves it.",
             ge=0,
             le=5,
         ),

@@ -67,7 +67,7 @@ def test_every_type_of_defect_has_a_scale_of_its_own(base: Base) -> None:
 
 
 def test_what_is_drawn_is_pushed_as_its_type_needs_unless_a_request_chooses(base: Base) -> None:
-    adapter = tiny_adapter(base, ("stain", "crack"))
+    adapter = tiny_adapter(base, ("stain", "crack"), match_contrast=False)
 
     def drawn(card: Any, **chosen: Any) -> list[np.ndarray[Any, Any]]:
         adapter.card["normal_guidance"] = card

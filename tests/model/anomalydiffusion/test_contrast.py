@@ -7,23 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
-from model.anomalydiffusion.sampling.contrast import (
-    SCALES,
-    RealContrast,
-    added_contrast,
-    measure,
-    real_contrast,
-    scale_to,
-)
-from model.anomalydiffusion.sampling.sampler import lay_defect, prepare_sampling
+from model.anomalydiffusion.sampling.contrast import RING, SCALES, RealContrast, real_contrast, scale_to, scaled
+from model.anomalydiffusion.sampling.sampler import FADE, lay_defect, prepare_sampling
+from model.data.laying import Change
 from model.data.windows import make_canvas
 from model.diffusion.base import load_base
-from model.types import MaskArray
+from model.quality.visibility import Rings
+from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
-from tests.support.tiny_anomaly import NORMALS, tiny_adapter
+from service.core.places import GivenMask, Places
+from tests.support.tiny_anomaly import NORMALS, sampled, tiny_adapter
 from tests.support.tiny_data import surface
+
+ALL = np.ones((64, 64), np.bool_)
 
 
 @pytest.fixture(scope="module")
@@ -37,41 +36,79 @@ def stroke(width: int) -> MaskArray:
     return mask
 
 
+def contrast(image: ImageArray, mask: MaskArray) -> float:
+    return Rings.of(mask, RING).relative_contrast(image)
+
+
+def added(image: ImageArray, good: ImageArray, mask: MaskArray) -> float:
+    return float(np.sqrt(max(0.0, contrast(image, mask) ** 2 - contrast(good, mask) ** 2)))
+
+
+def darker(mask: MaskArray, levels: float) -> Change:
+    coarse = -levels * mask[..., None].astype(np.float32).repeat(3, 2)
+    return Change(coarse, np.zeros_like(coarse))
+
+
 @pytest.mark.parametrize("wanted", [0.15, 0.32])
 @pytest.mark.parametrize("width", [2, 7])
 def test_a_defect_is_laid_with_the_contrast_that_is_wanted(width: int, wanted: float) -> None:
     image, mask = surface(4, 64, 64), stroke(width)
     canvas = make_canvas(image, mask, 1.0, 64, 4, np.random.default_rng(0))
-    drawn = image.astype(np.float32) - 40.0 * mask[..., None]
+    drawn = image - 40 * ndimage.gaussian_filter(mask.astype(np.float32), 2)[..., None] / 0.5
+    drawn[mask] = image[mask].astype(np.float32) - 40
     plain, matched = (
         lay_defect(image, canvas, drawn, image.astype(np.float32), mask, None, 0, contrast)
         for contrast in (None, wanted)
     )
-    assert added_contrast(matched, image, mask) == pytest.approx(wanted, rel=0.05)
-    assert added_contrast(plain, image, mask) != pytest.approx(wanted, rel=0.05)
-    assert np.array_equal(matched[~mask], plain[~mask])
+    assert added(matched, image, mask) == pytest.approx(wanted, rel=0.08)
+    assert added(plain, image, mask) != pytest.approx(wanted, rel=0.08)
+    far = ndimage.distance_transform_edt(~mask) > FADE
+    assert np.array_equal(matched[far], image[far])
+    assert not np.array_equal(matched[~far & ~mask], plain[~far & ~mask])  # its rim is scaled with it
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_a_mask_that_fills_the_photograph_is_laid_as_it_was_drawn(scale: float) -> None:
+    image = surface(4, 64, 64)
+    canvas = make_canvas(image, ALL, scale, 64, 4, np.random.default_rng(0))
+    drawn = np.full((*canvas.mask.shape, 3), 30, np.float32)
+    plain, matched = (lay_defect(image, canvas, drawn, drawn + 60, ALL, None, 0, contrast) for contrast in (None, 0.3))
+    assert np.array_equal(plain, matched)
 
 
 def test_a_scale_keeps_to_its_range() -> None:
-    assert scale_to(1e6, lambda scale: scale) == pytest.approx(SCALES[1], rel=0.05)
-    assert scale_to(1e-6, lambda scale: scale) == pytest.approx(SCALES[0], rel=0.05)
-    assert scale_to(0.7, lambda scale: scale) == pytest.approx(0.7, rel=0.05)
+    image, mask = np.full((64, 64, 3), 120, np.uint8), stroke(5)
+    scales = [scale_to(wanted, darker(mask, 40), image, mask) for wanted in (1e-6, 40 / 136, 1e6)]
+    assert scales == pytest.approx([SCALES[0], 1.0, SCALES[1]], rel=0.03)
 
 
-def test_where_nothing_surrounds_a_defect_it_stays_as_it_was_drawn() -> None:
-    image, mask = surface(4, 64, 64), np.ones((64, 64), np.bool_)
-    assert added_contrast(255 - image, image, mask) == 0
-    assert scale_to(0.5, lambda _: added_contrast(255 - image, image, mask)) == 1
+@pytest.mark.parametrize("levels", [0, 5, 10])
+def test_what_hides_in_the_surfaces_own_contrast_is_drawn_as_strongly_as_it_may(levels: float) -> None:
+    """A bright crack on a dark band only takes away from what the band stands out."""
+    image, mask = np.full((64, 64, 3), 120, np.uint8), stroke(5)
+    image[mask] = 80
+    assert scale_to(0.2, darker(mask, -levels), image, mask) == pytest.approx(SCALES[1], rel=0.03)
 
 
 def test_a_surfaces_own_contrast_does_not_count() -> None:
-    half = np.full((64, 64, 3), 60, np.uint8)
-    half[24:40] = 140
-    mask = stroke(7)
-    darker = np.where(mask[..., None], half // 2, half)
-    assert measure(half, mask) > 0.05
-    assert added_contrast(half, half, mask) == 0
-    assert added_contrast(darker, half, mask) < measure(darker, mask)
+    striped, mask = np.full((64, 64, 3), 120, np.uint8), stroke(7)
+    striped[::4] = 60
+    plain = np.full((64, 64, 3), int(striped.mean()), np.uint8)
+    assert contrast(striped, mask) > 0.05
+    on_plain, on_striped = (scale_to(0.25, darker(mask, 40), image, mask) for image in (plain, striped))
+    found = scaled(darker(mask, 40), striped, on_striped, ALL)
+    assert added(found, striped, mask) == pytest.approx(0.25, rel=0.05)
+    assert on_striped > 1.05 * on_plain
+
+
+def test_a_defect_that_is_drawn_stronger_keeps_its_colours() -> None:
+    image = np.full((64, 64, 3), 150, np.uint8)
+    coarse = np.broadcast_to(np.array((-90, -60, -30), np.float32), image.shape)
+    change = Change(coarse, np.zeros_like(coarse))
+    weaker, plain, stronger = (scaled(change, image, scale, ALL)[0, 0].astype(int) for scale in (0.5, 1.0, 1.5))
+    assert weaker.tolist() == [105, 120, 135]
+    assert plain.tolist() == [60, 90, 120]
+    assert stronger.tolist() == [30, 60, 90]
 
 
 def test_contrasts_vary_about_those_of_the_real_defects() -> None:
@@ -84,10 +121,10 @@ def test_contrasts_vary_about_those_of_the_real_defects() -> None:
 
 
 def test_every_type_has_the_contrasts_of_its_own_photographs(adapter: AnomalyDiffusionAdapter) -> None:
-    found = [real_contrast(adapter, kind) for kind in range(2)]
-    for kind, contrast in enumerate(found):
-        assert contrast is not None
-        assert len(contrast.known) == sum(real.kind == kind for real in adapter.masks)
+    for kind in range(2):
+        found = real_contrast(adapter, kind)
+        assert found is not None
+        assert len(found.known) == sum(real.kind == kind for real in adapter.masks)
     grey = [replace(each, image=np.full_like(each.image, 128)) for each in adapter.references]
     assert real_contrast(replace(adapter, references=grey), 0) is None
 
@@ -99,6 +136,31 @@ def test_black_and_white_photographs_have_no_contrast_to_match(adapter: AnomalyD
         for each in adapter.references
     ]
     assert real_contrast(replace(adapter, references=black_and_white), 0) is None
+
+
+def test_pairs_of_given_masks_are_matched_each_to_its_own_type(adapter: AnomalyDiffusionAdapter) -> None:
+    height, width = NORMALS[0].image.shape[:2]
+    wide = np.zeros((height, width), np.bool_)
+    wide[height // 2 - 4 : height // 2 + 4, 4 : width - 4] = True
+    places = Places([GivenMask("wide", wide)])
+
+    def filled(used: AnomalyDiffusionAdapter, start: int = 0, batch: int = 2) -> list[Candidate]:
+        return sampled(used, start, 4, match_detail=False, places=places, batch=batch)
+
+    matched, plain = filled(adapter), filled(tiny_adapter(adapter.base, ("break", "crack"), match_contrast=False))
+    assert [one.defect for one in matched] == ["break", "crack"] * 2
+    assert all((one.image != other.image).any() for one, other in zip(matched, plain, strict=True))
+    for one in matched:
+        good = next(normal.image for normal in NORMALS if normal.name == one.normal)
+        assert np.array_equal(one.mask, wide)
+        assert not (one.image != good).any(-1)[ndimage.distance_transform_edt(~wide) > FADE].any()
+    for again in (filled(adapter, 2), filled(adapter, 2, batch=1)):
+        assert all(np.array_equal(one.image, other.image) for one, other in zip(again, matched[2:], strict=True))
+    breaks = adapter.references_of("break")
+    cracks = [replace(each, image=each.image // 3 + 80) for each in adapter.references_of("crack")]
+    others = filled(replace(adapter, references=[*breaks, *cracks]))
+    changed = [bool((one.image != other.image).any()) for one, other in zip(others, matched, strict=True)]
+    assert changed == [False, True, False, True]
 
 
 def test_a_push_that_the_user_chose_is_left_alone(adapter: AnomalyDiffusionAdapter) -> None:

@@ -96,6 +96,17 @@ def test_candidates_take_the_good_parts_in_turn(adapter: AnomalyDiffusionAdapter
         assert sorted(str(candidate.normal) for candidate in turn) == names
 
 
+def test_pairs_of_each_given_mask_take_the_good_parts_in_turn(adapter: AnomalyDiffusionAdapter) -> None:
+    shape = NORMALS[0].image.shape[:2]
+    first, second = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    first[4:9, 4:12], second[30:40, 20:30] = True, True
+    normals = [*NORMALS, *(replace(each, name=f"more {each.name}") for each in NORMALS)]
+    places = Places([GivenMask("one", first), GivenMask("other", second)])
+    found = sampled(adapter, 0, 2 * len(normals), normals, places=places)
+    for own in (found[::2], found[1::2]):
+        assert sorted(str(each.normal) for each in own) == sorted(each.name for each in normals)
+
+
 def test_faint_places_are_pushed_farther_where_asked_or_recommended(adapter: AnomalyDiffusionAdapter) -> None:
     plain, pushed = (sampled(adapter, 0, 4, faint_guidance=gain) for gain in (1.0, 3.0))
     assert [np.array_equal(one.mask, other.mask) for one, other in zip(plain, pushed, strict=True)] == [True] * 4

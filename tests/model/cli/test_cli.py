@@ -684,7 +684,7 @@ def filler(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     brief = ("--steps", "2", "--batch", "1", "--views", "1", "--fill-rank", "2", "--defect", "hole")
     code, _, told = call(*where, "--method", "anomalydiffusion", *brief)
     assert code == 0
-    assert told.count("no normals were given, so the contrast of drawn defects cannot be matched") == 1
+    assert told.count("no normals were given, so training cannot choose how far defects are pushed away") == 1
     assert "fill_rank" in call("inspect", target)[1]
     return target
 

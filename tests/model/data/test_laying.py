@@ -30,6 +30,10 @@ def of(*kinds: tuple[float, float]) -> RealDetail:
     return found
 
 
+def drawn_on(found: RealDetail, smooth: np.ndarray, mask: np.ndarray, where: np.ndarray, seed: int = 0) -> np.ndarray:
+    return draw_detail(found, smooth, mask, where, np.random.default_rng(seed))[0]
+
+
 @pytest.fixture(scope="module")
 def detail() -> RealDetail:
     return of((60, 12), (180, 3))
@@ -38,7 +42,7 @@ def detail() -> RealDetail:
 def test_drawn_detail_is_as_strong_as_that_of_the_real_defects_that_look_alike(detail: RealDetail) -> None:
     halves = even(60)
     halves[:, SIDE // 2 :] = 180
-    drawn = draw_detail(detail, halves, ALL, ALL, np.random.default_rng(0))
+    drawn = drawn_on(detail, halves, ALL, ALL)
     dark, bright = drawn[:, : SIDE // 2 - PATCH], drawn[:, SIDE // 2 + PATCH :]
     assert dark.std() == pytest.approx(12, rel=0.2)
     assert bright.std() == pytest.approx(3, rel=0.2)
@@ -53,7 +57,7 @@ def test_the_profile_of_a_thin_defect_is_laid_along_its_mask() -> None:
     assert crack is not None
     mask = np.roll(line, 13, axis=0)
     faint = ndimage.gaussian_filter(np.roll(sharp, 13, axis=0).astype(np.float32), (2, 2, 0))
-    drawn = draw_detail(crack, faint, mask, ndimage.binary_dilation(mask, iterations=3), np.random.default_rng(0))
+    drawn = drawn_on(crack, faint, mask, ndimage.binary_dilation(mask, iterations=3))
     profile = (faint + drawn).mean((1, 2))
     assert profile[mask.all(1)] == pytest.approx(60, abs=6)
 
@@ -61,7 +65,7 @@ def test_the_profile_of_a_thin_defect_is_laid_along_its_mask() -> None:
 def test_detail_covers_all_that_is_asked_for_and_is_drawn_anew_for_every_candidate(detail: RealDetail) -> None:
     where = np.zeros((SIDE, SIDE), np.bool_)
     where[:3, :3] = where[-2:, 5:] = where[20:40, 33] = True
-    first, again, other = (draw_detail(detail, even(60), ALL, where, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (drawn_on(detail, even(60), ALL, where, seed) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert (first[where] != 0).any(axis=-1).mean() > 0.95
@@ -74,7 +78,7 @@ def test_all_detail_of_a_defect_comes_from_one_real_one_that_looks_alike() -> No
     assert found is not None
     halves = even(60)
     halves[:, SIDE // 2 :] = 61
-    drawn = [draw_detail(found, halves, ALL, ALL, np.random.default_rng(seed)) for seed in range(20)]
+    drawn = [drawn_on(found, halves, ALL, ALL, seed) for seed in range(20)]
     deviations = [(each[:, : SIDE // 2 - PATCH].std(), each[:, SIDE // 2 + PATCH :].std()) for each in drawn]
     assert all(right == pytest.approx(left, rel=0.3) for left, right in deviations)
     assert {round(left / 9) for left, _ in deviations} == {0, 1}  # about 3, or about 12; never 25
@@ -86,7 +90,7 @@ def test_detail_has_the_colours_of_grain_alone(deviation: float, colours: tuple[
     rust = (np.array((90.0, 60.0, 40.0)) + grain).clip(0, 255).astype(np.uint8)
     found = learn_detail([Redrawn(rust, even(60), ALL)])
     assert found is not None
-    drawn = draw_detail(found, even(60), ALL, ALL, np.random.default_rng(0))
+    drawn = drawn_on(found, even(60), ALL, ALL)
     assert np.abs(drawn.mean((0, 1)) - drawn.mean()).max() < 0.5  # rust would be 27 and -23
     low, high = colours
     assert low <= np.ptp(drawn, axis=2).mean() <= high
@@ -97,21 +101,27 @@ def test_there_is_none_where_there_is_no_room_for_a_patch(detail: RealDetail) ->
     small = np.ones((PATCH - 1, 40), np.bool_)
     narrow = Redrawn(grainy(0, 60, 12)[: PATCH - 1, :40], even(60)[: PATCH - 1, :40], small)
     assert learn_detail([narrow]) is None
-    assert not draw_detail(detail, narrow.smooth, small, small, np.random.default_rng(0)).any()
-
-
-def test_the_profile_of_a_thin_defect_is_not_laid_on_a_wide_one() -> None:
-    thin, wide = np.zeros((64, 64), np.bool_), np.zeros((64, 64), np.bool_)
-    thin[30:32], wide[27:37] = True, True
-    image = np.where(thin[..., None], np.uint8(20), np.uint8(120)).repeat(3, 2)
-    detail = learn_detail([Redrawn(image, even(120), thin)])
-    assert detail is not None
-    there, here = (draw_detail(detail, even(120), mask, mask, np.random.default_rng(0)) for mask in (thin, wide))
-    assert np.abs(there[thin]).mean() > 20
-    assert np.abs(here[wide]).mean() < 0.2 * np.abs(there[thin]).mean()
+    assert not drawn_on(detail, narrow.smooth, small, small).any()
     nothing = np.zeros((SIDE, SIDE), np.bool_)
-    assert not draw_detail(detail, even(60), ALL, nothing, np.random.default_rng(0)).any()
+    assert not drawn_on(detail, even(60), ALL, nothing).any()
     assert learn_detail([Redrawn(grainy(0, 60, 12), even(60), nothing)]) is None
+
+
+def test_detail_of_a_thin_defect_does_not_suit_a_wide_one_whose_surface_keeps_its_own() -> None:
+    thin, wide = np.zeros((SIDE, SIDE), np.bool_), np.zeros((SIDE, SIDE), np.bool_)
+    thin[30:32], wide[24:40] = True, True
+    image = np.where(thin[..., None], np.uint8(20), np.uint8(120)).repeat(3, 2)
+    found = learn_detail([Redrawn(image, even(120), thin)])
+    assert found is not None
+    suits = [draw_detail(found, even(120), mask, mask, np.random.default_rng(0))[1][mask] for mask in (thin, wide)]
+    assert suits[0].min() == 1
+    assert suits[1].mean() < 0.3
+    surface = grainy(0, 120, 9)
+    smooth = ndimage.gaussian_filter(surface.astype(np.float32), (3, 3, 0))
+    generated = Generated(even(60), smooth, wide.astype(np.float32), filled=True)
+    change = change_by(generated, surface, wide, (SIDE, SIDE), found, seed=0)
+    middle = np.s_[31:33]
+    assert (surface + change.whole)[middle].std() == pytest.approx((surface - smooth)[middle].std(), rel=0.2)
 
 
 def laid(
@@ -127,7 +137,7 @@ def laid(
     alpha[16:48, 16:48] = 1
     mask = alpha > 0
     change = change_by(Generated(level, smooth, alpha, filled), image, mask, (SIDE, SIDE), detail, seed=0)
-    return image + change
+    return image + change.whole
 
 
 def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it(detail: RealDetail) -> None:
@@ -153,7 +163,7 @@ def test_the_colours_that_an_autoencoder_loses_of_a_surface_stay_on_a_defect() -
     blue, grey = np.full((SIDE, SIDE, 3), (90, 100, 140), np.uint8), np.full((SIDE, SIDE), 30.0)
     alpha = np.ones((SIDE, SIDE), np.float32)
     greyed = Generated(even(30), even(110), alpha, filled=True)
-    change = change_by(greyed, blue, ALL, (SIDE, SIDE), None, seed=0)
+    change = change_by(greyed, blue, ALL, (SIDE, SIDE), None, seed=0).whole
     assert np.allclose((blue + change).mean(-1), grey, atol=0.01)
     assert np.allclose(blue + change, np.array((10, 20, 60)), atol=0.01)
 
@@ -162,7 +172,7 @@ def test_a_part_that_ends_at_the_photographs_border_is_that_of_a_whole_one() -> 
     image, small = surface(4, SIDE, SIDE), even(20)[: SIDE // 2, : SIDE // 2]
     generated = Generated(small, small + 100, np.ones((SIDE // 2, SIDE // 2), np.float32))
     whole, cut = (
-        change_by(generated, image[:height, :width], ALL[:height, :width], (SIDE, SIDE), None, seed=0)
+        change_by(generated, image[:height, :width], ALL[:height, :width], (SIDE, SIDE), None, seed=0).whole
         for height, width in ((SIDE, SIDE), (50, 57))
     )
     assert np.array_equal(cut, whole[:50, :57])

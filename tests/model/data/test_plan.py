@@ -41,6 +41,16 @@ def test_every_stretch_holds_the_kinds_in_their_proportion(pairs: dict[str, int]
     assert seen == Counter({name: 3 * count for name, count in pairs.items()})
 
 
+def test_every_candidate_knows_how_many_of_its_kind_came_before() -> None:
+    plan = plan_of({"a": 6, "b": 4, "c": 2})
+    seen: Counter[int] = Counter()
+    for index in range(30):
+        number, before = plan.turn(index)
+        assert plan.kinds[number] is plan.kind(index)
+        assert before == seen[number]
+        seen[number] += 1
+
+
 def test_a_single_type_needs_no_plan_and_unknown_ones_are_named() -> None:
     assert plan_pairs(["crack"], 4) is None
     assert plan_pairs(["crack"], 4, {"crack": 4}) is None

@@ -65,7 +65,7 @@ def test_what_is_laid_on_two_levels_has_these_alone_and_ends_with_its_mask() -> 
     drawn = ndimage.gaussian_filter(np.where(mask[..., None], 60.0, 255.0), (3, 3, 0)).astype(np.float32)
     alpha = np.clip(1 - ndimage.distance_transform_edt(~mask) / 2, 0, 1).astype(np.float32)
     white = np.full((SIDE, SIDE, 3), 255, np.uint8)
-    change = change_by(Generated(drawn, white.astype(np.float32), alpha), white, mask, (SIDE, SIDE), detail, 0)
+    change = change_by(Generated(drawn, white.astype(np.float32), alpha), white, mask, (SIDE, SIDE), detail, 0).whole
     laid = np.clip(white + change.round(), 0, 255)
     assert not ((laid > 32) & (laid < 223)).any()
     assert (laid[spot(4)] < 32).all()

@@ -138,8 +138,9 @@ def test_no_file_is_too_large_to_travel(work: Path) -> None:
 def test_what_is_done_is_not_done_again(work: Path) -> None:
     parts = [work / "vae", work / "unet", work / "part.safetensors", work / "object.safetensors"]
     before = [path.stat().st_mtime_ns for path in parts]
-    again = [progress.stage for progress in pretrain(work, MINIATURE, work / "again", stages=MADE)]
-    assert set(again) == {"render", "assemble"}
+    again = list(pretrain(work, MINIATURE, work / "again", stages=MADE))
+    assert {progress.stage for progress in again} == {"render", "assemble"}
+    assert all(progress.rate >= 0 and progress.completed <= progress.total for progress in again)
     assert (work / "again" / FILLING).read_bytes() == (work / "base" / FILLING).read_bytes()
     assert [path.stat().st_mtime_ns for path in parts] == before
     assert load_base(str(work / "again")).digest == load_base(str(work / "base")).digest
