@@ -157,8 +157,8 @@ class AnomalySamplingConfig:
         FiniteFloat,
         described(
             "How far defects are pushed away from the good surface that they replace; 1 leaves them as the model draws "
-            "them. 0 takes what match_contrast found in training for each type of defect, or 1, and, if the adapter was "
-            "trained with match_contrast, gives each pair the contrast of a real defect; any other value does not.",
+            "them. 0 takes what match_contrast found in training for each type of defect, or 1, and, if the adapter "
+            "was trained with match_contrast, gives each pair the contrast of a real defect; any other value does not.",
             ge=0,
             le=5,
         ),
