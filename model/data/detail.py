@@ -43,9 +43,6 @@ NEARNESS = np.minimum.outer(*[np.minimum(np.arange(1, PATCH + 1), np.arange(PATC
 ALIKE = 4
 """One of so many patches that look most alike is taken, so that none repeats all over."""
 
-GRAIN = 1.0
-"""Deviation, pixels, of the blur that leaves nothing of grain."""
-
 NEAREST = 2
 """All patches of a drawn defect come from one real one, since colours that change along its way look pieced together:
 from one of so many that look most alike."""
@@ -93,7 +90,8 @@ class RealDetail:
 
     Attributes:
         looks: by defect, of each patch the colours of its cells without their detail, and the shares of its mask.
-        residuals: by defect, `(n, PATCH, PATCH, 3)`, grey levels.
+        residuals: by defect, `(n, PATCH, PATCH, 1)`, grey levels: fine colours would follow the defect more closely
+            than those of its photograph do.
         levels: of the photographs, where they have but two.
     """
 
@@ -119,7 +117,7 @@ def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> R
     for found in by_defect.values():
         smooth = np.concatenate([_patches(crop.smooth, corners) for crop, corners in found])
         masks = np.concatenate([_patches(crop.mask[..., None], corners) for crop, corners in found])
-        lost = [(without_coarse_colour(crop.image - crop.smooth, GRAIN), corners) for crop, corners in found]
+        lost = [((crop.image - crop.smooth).mean(2, keepdims=True), corners) for crop, corners in found]
         looks.append(KDTree(_looks(smooth, masks)))
         residuals.append(np.concatenate([_patches(values, corners) for values, corners in lost]))
     return RealDetail(looks, residuals, levels)
@@ -136,10 +134,11 @@ def draw_detail(
         where: `(h, w)` bool, where detail is missing.
 
     Returns:
-        What to add to it, and how well it suits the mask there, `(h, w, 1)` in [0, 1]: see `FITTING`; elsewhere, they
-        mean nothing.
+        What to add to it, and how well it suits the mask there, in [0, 1]: see `FITTING`; both `(h, w, 1)`. Elsewhere,
+        they mean nothing.
     """
-    drawn, fit = np.zeros_like(smooth), np.ones((*where.shape, 1), np.float32)
+    shape = (*where.shape, 1)
+    drawn, fit = np.zeros(shape, np.float32), np.ones(shape, np.float32)
     shows = _shows(where)
     rows, columns = (_starts(length, rng) for length in where.shape)
     corners = np.array([(row, column) for row in rows for column in columns if shows[row, column]], int).reshape(-1, 2)
@@ -157,21 +156,6 @@ def draw_detail(
             drawn[place][nearer] = residuals[number][nearer]
             fit[place][nearer] = fits
     return drawn, fit
-
-
-def without_coarse_colour(lost: Levels, coarse: float) -> Levels:
-    """Leave out the coarse colours of what a model loses of a photograph: they are the surface's, not the defect's.
-
-    Args:
-        lost: `(h, w, 3)`, differences in grey levels.
-        coarse: deviation, pixels, of the blur that leaves what is coarse.
-
-    Returns:
-        The same with all that is grey, and of the colours only what is finer.
-    """
-    grey = lost.mean(2, keepdims=True)
-    colour = lost - grey
-    return grey + colour - ndimage.gaussian_filter(colour, (coarse, coarse, 0))
 
 
 def _like(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from model.data.detail import Levels, RealDetail, draw_detail, without_coarse_colour
+from model.data.detail import Levels, RealDetail, draw_detail
 from model.types import ImageArray, MaskArray
 
 REPLACED = (12.0, 40.0)
@@ -19,8 +19,8 @@ draws the surroundings anew as well, and everything differs a little."""
 FILLED = (4.0, 16.0)
 """The same where a model fills a given mask on a surface that it sees: what differs there is the defect."""
 
-TINT = 8.0
-"""Deviation, pixels, of the blur that leaves no texture of a surface, but its tint."""
+CHROMA = 1.5
+"""Deviation, pixels, of the blur by which colours are as coarse as JPEG files have them, at half the resolution."""
 
 SMOOTHED = 1.0
 """Deviation of the blur over which a change is measured, model pixels."""
@@ -80,8 +80,8 @@ def change_by(
     s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
     result is `G + D`: no grain of what the defect replaced shines through, and D is the detail of a real defect, which
     the model loses as well; where none suits the mask, the photograph keeps its own. On a mask that was filled, the
-    tint of `N − R` stays: what the autoencoder loses of this surface's it loses of what lies on it, too. Where the real
-    photographs have two levels, the result has these.
+    colours of `N − R` stay: what the autoencoder loses of this surface's it loses of what lies on it, too; and those of
+    `G − R` are as coarse as photographs store them. Where the real photographs have two levels, the result has these.
 
     Args:
         surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
@@ -101,9 +101,11 @@ def change_by(
     replaced = generated.alpha * np.clip((strength - least) / (most - least), 0, 1)
     share = np.clip(placed(replaced.astype(np.float32)), 0, 1)[..., None]
     grain = surface - placed(generated.reconstructed)
-    if generated.filled:
-        grain = without_coarse_colour(grain, TINT)
     coarse = placed(change * generated.alpha[..., None])
+    if generated.filled:
+        grain = grain.mean(2, keepdims=True)
+        grey = coarse.mean(2, keepdims=True)
+        coarse = grey + ndimage.gaussian_filter(coarse - grey, (CHROMA, CHROMA, 0))
     if detail is None:
         return Change(coarse, -share * grain)
     rng = np.random.default_rng([seed, DRAW])
