@@ -63,7 +63,7 @@ class AnomalyDiffusion:
         if request.settings.match_contrast and request.settings.steps and not request.normals:
             notes.append(
                 "no normals were given, so training cannot choose how far defects are pushed away from the good "
-                "surface: each pair's contrast is still matched, as far as scaling can, but some may come out fainter"
+                "surface: the contrast of pairs is still scaled to that of real defects, but some may come out fainter"
             )
         return notes
 

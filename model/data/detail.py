@@ -96,7 +96,7 @@ class RealDetail:
     """
 
     looks: Sequence[KDTree]
-    residuals: Sequence[Levels]
+    residuals: Sequence[NDArray[np.float32]]
     levels: TwoLevels | None = None
 
 
@@ -113,7 +113,7 @@ def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> R
     by_defect: dict[int, list[tuple[Redrawn, NDArray[np.int_]]]] = {}
     for crop, shows in shown:
         by_defect.setdefault(crop.defect, []).append((crop, np.argwhere(shows)[::step]))
-    looks, residuals = list[KDTree](), list[Levels]()
+    looks, residuals = list[KDTree](), list[NDArray[np.float32]]()
     for found in by_defect.values():
         smooth = np.concatenate([_patches(crop.smooth, corners) for crop, corners in found])
         masks = np.concatenate([_patches(crop.mask[..., None], corners) for crop, corners in found])
@@ -125,7 +125,7 @@ def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> R
 
 def draw_detail(
     detail: RealDetail, smooth: Levels, mask: MaskArray, where: MaskArray, rng: np.random.Generator
-) -> tuple[Levels, NDArray[np.float32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw the detail that is missing.
 
     Args:
@@ -181,7 +181,7 @@ def _chosen(
     chosen = np.asarray(rng.permuted(alike, axis=1)[:, 0])
     here, there = looks[:, -MASK_CELLS:], tree.data[chosen, -MASK_CELLS:]
     shared, covered = np.minimum(here, there).sum(1), np.maximum(here, there).sum(1)
-    differs = np.where(here.any(1), 1 - shared / np.maximum(covered, np.finfo(np.float32).tiny), 0)
+    differs = 1 - shared / np.maximum(covered, np.finfo(np.float32).tiny)
     least, most = FITTING
     return chosen, np.clip((most - differs) / (most - least), 0, 1)
 

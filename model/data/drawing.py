@@ -25,8 +25,8 @@ def draw_best(draw_one: Callable[[], tuple[float, _Drawn]], enough: float, tries
     return best
 
 
-def draw_in_turn(choices: Sequence[_Drawn], index: int, *seed: int) -> _Drawn:
+def draw_in_turn(choices: Sequence[_Drawn], index: int, *seeds: int) -> _Drawn:
     """Draw the choice of candidate `index`: each is taken once before any is taken again, in an order by chance."""
     turn, place = divmod(index, len(choices))
-    order = np.random.default_rng([*seed, TURN, turn]).permutation(len(choices))
+    order = np.random.default_rng([*seeds, TURN, turn]).permutation(len(choices))
     return choices[int(order[place])]

@@ -19,8 +19,8 @@ draws the surroundings anew as well, and everything differs a little."""
 FILLED = (4.0, 16.0)
 """The same where a model fills a given mask on a surface that it sees: what differs there is the defect."""
 
-CHROMA = 1.5
-"""Deviation, pixels, of the blur by which colours are as coarse as JPEG files have them, at half the resolution."""
+CHROMA = 1.0
+"""Deviation, pixels, of the blur by which colours are about as coarse as in JPEG files, at half the resolution."""
 
 SMOOTHED = 1.0
 """Deviation of the blur over which a change is measured, model pixels."""
@@ -50,15 +50,16 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to add to a photograph, both `(H, W, 3)`, grey levels.
+    """What to add to a photograph, grey levels.
 
     Attributes:
-        coarse: what the model drew.
-        fine: detail that the model cannot draw, less that of the surface which was replaced.
+        coarse: `(H, W, 3)`, what the model drew.
+        fine: `(H, W, 3)`, or `(H, W, 1)` without colours, detail that the model cannot draw, less that of the surface
+            which was replaced.
     """
 
     coarse: Levels
-    fine: Levels
+    fine: NDArray[np.float32]
 
     @property
     def whole(self) -> Levels:
@@ -101,11 +102,9 @@ def change_by(
     replaced = generated.alpha * np.clip((strength - least) / (most - least), 0, 1)
     share = np.clip(placed(replaced.astype(np.float32)), 0, 1)[..., None]
     grain = surface - placed(generated.reconstructed)
-    coarse = placed(change * generated.alpha[..., None])
     if generated.filled:
         grain = grain.mean(2, keepdims=True)
-        grey = coarse.mean(2, keepdims=True)
-        coarse = grey + ndimage.gaussian_filter(coarse - grey, (CHROMA, CHROMA, 0))
+    coarse = _coarse_change(generated, size)[:height, :width]
     if detail is None:
         return Change(coarse, -share * grain)
     rng = np.random.default_rng([seed, DRAW])
@@ -117,6 +116,17 @@ def change_by(
         return Change(where * (smooth - surface), where * noise)
     drawn, fit = draw_detail(detail, placed(generated.image), mask, share[..., 0] > LEAST_SHARE, rng)
     return Change(coarse, share * fit * (drawn - grain))
+
+
+def _coarse_change(generated: Generated, size: tuple[int, int]) -> Levels:
+    """Return `α (G − R)` at this width and height, its colours blurred where a mask was filled."""
+    change, alpha = generated.image - generated.reconstructed, generated.alpha
+    if not generated.filled:
+        return enlarged(change * alpha[..., None], size)
+    grey = change.mean(2)
+    colours = ndimage.gaussian_filter(enlarged(change - grey[..., None], size), (CHROMA, CHROMA, 0))
+    faded = np.clip(enlarged(alpha, size), 0, 1)
+    return enlarged(grey * alpha, size)[..., None] + faded[..., None] * colours
 
 
 def enlarged(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

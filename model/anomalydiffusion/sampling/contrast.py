@@ -57,11 +57,13 @@ def real_contrast(adapter: AnomalyDiffusionAdapter, kind: int) -> RealContrast |
         [Rings.of(pair.mask, RING).relative_contrast(pair.image) for pair in pairs if pair.mask.any()]
         for pairs in photographs
     )
-    known = [float(np.mean(contrasts)) for contrasts in measured if any(contrasts)]
+    # A crop that the defect fills has no surface to compare with.
+    shown = ([contrast for contrast in contrasts if contrast > 0] for contrasts in measured)
+    known = [float(np.mean(contrasts)) for contrasts in shown if contrasts]
     return RealContrast(known) if known else None
 
 
-def scaled(change: Change, surface: ImageArray, scale: float, where: MaskArray) -> ImageArray:
+def lay_scaled(change: Change, surface: ImageArray, scale: float, where: MaskArray) -> ImageArray:
     """Lay a defect on a surface, weaker or stronger than it was drawn; its detail stays as it is.
 
     A stronger one gets darker or brighter, but no colours beyond those that were drawn: they would be others.
@@ -75,7 +77,7 @@ def scaled(change: Change, surface: ImageArray, scale: float, where: MaskArray) 
     return np.clip(surface + where[..., None] * added.round(), 0, 255).astype(np.uint8)
 
 
-def scale_to(wanted: float, change: Change, surface: ImageArray, mask: MaskArray) -> float:
+def find_scale(wanted: float, change: Change, surface: ImageArray, mask: MaskArray) -> float:
     """Find the scale, within `SCALES`, at which a defect adds this contrast to that of the good surface.
 
     Args:
@@ -84,18 +86,23 @@ def scale_to(wanted: float, change: Change, surface: ImageArray, mask: MaskArray
         mask: `(H, W)` bool, the defect, not empty.
 
     Returns:
-        The scale; 1 where nothing surrounds the defect.
+        The scale; 1 where nothing surrounds the defect, or where a stronger one would stand out less, as one does whose
+        colours alone tell it from the surface.
     """
     rings = Rings.of(mask, RING)
     if not rings.outside.any():
         return 1.0
-    inner = replace(rings, box=(slice(None), slice(None)))
-    near, there = surface[rings.box], Change(change.coarse[rings.box], change.fine[rings.box])
-    without = inner.relative_contrast(near)
-    everywhere = np.ones(near.shape[:2], np.bool_)
+    inner, near, own = replace(rings, box=(slice(None), slice(None))), surface[rings.box], mask[rings.box]
+    there = Change(change.coarse[rings.box], change.fine[rings.box])
+
+    def contrast_at(scale: float) -> float:
+        # In the mask alone: around a large defect, which is drawn smaller, it fades over more than a ring's width.
+        return inner.relative_contrast(lay_scaled(there, near, scale, own))
+
+    least = math.hypot(wanted, inner.relative_contrast(near))
     low, high = SCALES
     for _ in range(HALVINGS):
         middle = math.sqrt(low * high)
-        found = inner.relative_contrast(scaled(there, near, middle, everywhere))
-        low, high = (low, middle) if found**2 - without**2 > wanted**2 else (middle, high)
-    return math.sqrt(low * high)
+        low, high = (low, middle) if contrast_at(middle) > least else (middle, high)
+    scale = math.sqrt(low * high)
+    return scale if scale < 1 or contrast_at(scale) > contrast_at(1.0) else 1.0

@@ -86,12 +86,14 @@ class MaskSource:
 
     def draw(self, index: int, rng: np.random.Generator) -> Drawn:
         """Draw the mask of candidate `index`, or take the one that is given for it."""
-        planned = self.plan.kind(index) if self.plan is not None else None
-        kind = self.adapter.model.types.index(planned.defect) if planned is not None and planned.defect else 0
-        if self.plan is not None and planned is not None and planned.given is not None:
-            number, turn = self.plan.turn(index)
-            normal = draw_in_turn(self._fitting(planned.given), turn, self.settings.seed, number)
-            return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
+        kind = 0
+        if self.plan is not None:
+            planned = self.plan.kind(index)
+            kind = self.adapter.model.types.index(planned.defect) if planned.defect else 0
+            if planned.given is not None:
+                number, turn = self.plan.turn(index)
+                normal = draw_in_turn(self._fitting(planned.given), turn, self.settings.seed, number)
+                return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
         normal = draw_in_turn(self.places.used(self.normals), index, self.settings.seed)
         seen = None if self.settings.anywhere or self.generator is not None else blurred(normal.image)
         mask, most_outside = np.zeros(normal.image.shape[:2], np.bool_), 0.0

@@ -19,7 +19,7 @@ from torch import Tensor
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
-from model.anomalydiffusion.sampling.contrast import RealContrast, real_contrast, scale_to, scaled
+from model.anomalydiffusion.sampling.contrast import RealContrast, find_scale, lay_scaled, real_contrast
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
@@ -113,7 +113,7 @@ def lay_defect(
     mask: MaskArray,
     detail: RealDetail | None,
     seed: int,
-    wanted: float | None = None,
+    wanted: float | None,
 ) -> ImageArray:
     """Lay what was generated on a photograph, see `model.data.laying`.
 
@@ -134,11 +134,11 @@ def lay_defect(
     filled = Generated(generated, reconstructed, alpha, filled=True)
     surface, own = image[window], mask[window]
     change = change_by(filled, surface, own, (right - left, bottom - top), detail, seed)
-    scale = 1.0 if wanted is None else scale_to(wanted, change, surface, own)
+    scale = 1.0 if wanted is None else find_scale(wanted, change, surface, own)
     reach = FADE if canvas.scale >= 1 else (FADE + BICUBIC) / canvas.scale
     near = ndimage.distance_transform_edt(~mask)[window] <= reach
     laid = image.copy()
-    laid[window] = scaled(change, surface, scale, near)
+    laid[window] = lay_scaled(change, surface, scale, near)
     return laid
 
 

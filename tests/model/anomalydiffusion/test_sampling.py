@@ -128,11 +128,11 @@ def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionA
 
 
 def test_what_is_laid_ends_with_the_mask() -> None:
-    image, mask = surface(4, 64, 64), np.zeros((64, 64), np.bool_)
+    image, mask = surface(4, 64, 64)[..., :1].repeat(3, 2), np.zeros((64, 64), np.bool_)
     mask[16:48, 16:48] = True
     canvas = make_canvas(image, mask, 1.0, 64, 4, np.random.default_rng(0))
     dark = np.full((64, 64, 3), 20, np.float32)
-    laid = lay_defect(image, canvas, dark, image.astype(np.float32), mask, None, 0)
+    laid = lay_defect(image, canvas, dark, image.astype(np.float32), mask, None, 0, None)
     assert np.abs(laid[20:44, 20:44].astype(int) - 20).max() <= 1
     assert np.array_equal(laid[:14], image[:14])
 
@@ -147,7 +147,7 @@ def test_what_is_laid_on_black_and_white_is_so_at_any_scale(scale: float) -> Non
     canvas = make_canvas(image, mask, scale, 64, 4, np.random.default_rng(0))
     shape = (*canvas.mask.shape, 3)
     dark, bright = np.full(shape, 60, np.float32), np.full(shape, 230, np.float32)
-    laid = lay_defect(image, canvas, dark, bright, mask, detail, 0)
+    laid = lay_defect(image, canvas, dark, bright, mask, detail, 0, None)
     assert set(np.unique(laid)) == {0, 255}
     assert (laid[mask] == 0).all()
     differs = (laid != image).any(-1)

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from model.data.detail import PATCH, RealDetail, Redrawn, draw_detail, learn_detail
-from model.data.laying import Generated, change_by
+from model.data.laying import CHROMA, Generated, change_by
 from tests.support.tiny_data import surface
 
 SIDE = 64
@@ -114,12 +114,12 @@ def test_detail_of_a_thin_defect_does_not_suit_a_wide_one_whose_surface_keeps_it
     suits = [draw_detail(found, even(120), mask, mask, np.random.default_rng(0))[1][mask] for mask in (thin, wide)]
     assert suits[0].min() == 1
     assert suits[1].mean() < 0.3
-    surface = grainy(0, 120, 9)
-    smooth = ndimage.gaussian_filter(surface.astype(np.float32), (3, 3, 0))
+    good = grainy(0, 120, 9)
+    smooth = ndimage.gaussian_filter(good.astype(np.float32), (3, 3, 0))
     generated = Generated(even(60), smooth, wide.astype(np.float32), filled=True)
-    change = change_by(generated, surface, wide, (SIDE, SIDE), found, seed=0)
+    change = change_by(generated, good, wide, (SIDE, SIDE), found, seed=0)
     middle = np.s_[31:33]
-    assert (surface + change.whole)[middle].std() == pytest.approx((surface - smooth)[middle].std(), rel=0.2)
+    assert (good + change.whole)[middle].std() == pytest.approx((good - smooth)[middle].std(), rel=0.2)
 
 
 def laid(
@@ -173,13 +173,31 @@ def test_a_filled_mask_keeps_the_fine_colours_of_its_surface(detail: RealDetail)
     inner = np.s_[20:44, 20:44]
     colours, own = (values - values.mean(-1, keepdims=True) for values in (filled, image.astype(float)))
     smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
-    tint = smooth - smooth.mean(-1, keepdims=True)
+    tint = ndimage.gaussian_filter(smooth - smooth.mean(-1, keepdims=True), (CHROMA, CHROMA, 0))
     assert np.allclose((colours - own)[inner], -tint[inner], atol=0.05)
 
 
-def test_a_part_that_ends_at_the_photographs_border_is_that_of_a_whole_one() -> None:
-    image, small = surface(4, SIDE, SIDE), even(20)[: SIDE // 2, : SIDE // 2]
-    generated = Generated(small, small + 100, np.ones((SIDE // 2, SIDE // 2), np.float32))
+def test_colours_of_a_filled_defect_are_coarse_and_end_where_it_fades() -> None:
+    image, alpha = np.full((SIDE, SIDE, 3), 120, np.uint8), np.zeros((SIDE, SIDE), np.float32)
+    alpha[20:44, 20:44] = 1
+    checks = np.where((np.mgrid[:SIDE, :SIDE].sum(0) % 2 == 0)[..., None], np.float32(30), np.float32(-30))
+    red = even(80) + checks * np.array((1, 0, -1), np.float32)
+    generated = Generated(red, even(120), alpha, filled=True)
+    coarse = change_by(generated, image, alpha > 0, (SIDE, SIDE), None, seed=0).coarse
+    assert np.abs(coarse[24:40, 24:40] + 40).max() < 1
+    edge = even(80)
+    edge[:32] += np.array((30, 0, -30), np.float32)
+    sharp = change_by(Generated(edge, even(120), alpha, filled=True), image, alpha > 0, (SIDE, SIDE), None, seed=0)
+    reds = sharp.coarse[:, 30, 0]
+    assert 5 < reds[31] - reds[32] < 20
+    assert reds[22] - reds[41] == pytest.approx(30, abs=0.5)
+    assert not sharp.coarse[alpha == 0].any()
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_part_that_ends_at_the_photographs_border_is_that_of_a_whole_one(*, filled: bool) -> None:
+    image, colours = surface(4, SIDE, SIDE), surface(5, SIDE // 2, SIDE // 2).astype(np.float32)
+    generated = Generated(colours, even(100)[: SIDE // 2, : SIDE // 2], np.ones((SIDE // 2,) * 2, np.float32), filled)
     whole, cut = (
         change_by(generated, image[:height, :width], ALL[:height, :width], (SIDE, SIDE), None, seed=0).whole
         for height, width in ((SIDE, SIDE), (50, 57))
