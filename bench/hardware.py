@@ -14,6 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, sdpa_flop_count
 
 from model.runtime.cuda_memory import forget_most, most_taken
+from model.runtime.malloc import give_back_freed_memory
 
 SIDE = {"cpu": 2048, "cuda": 8192}
 """Side of the square matrices that the peak is measured with."""
@@ -72,13 +73,15 @@ class Memory:
 def peak_memory(device: str) -> Iterator[Memory]:
     """Measure the peak memory in the block: of the allocator on a GPU, otherwise of the process' resident set.
 
-    The kernel forgets its high-water mark when a 5 is written to `clear_refs`, see proc(5).
+    The kernel forgets its high-water mark when a 5 is written to `clear_refs`, see proc(5). What was freed before is
+    given back first: work that takes such memory again would seem to need none.
     """
     memory = Memory()
     if device == "cuda":
         torch.cuda.empty_cache()
         forget_most(_current())
     else:
+        give_back_freed_memory()
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     yield memory
     if device == "cuda":

@@ -17,7 +17,8 @@ KEPT = 1 << 30
 """Bytes that may lie free at the end of the heap before it is given back; what is free in between stays in any case."""
 
 LARGEST = 1 << 25
-"""Bytes of the largest block from the heap, the most that glibc allows. Larger ones are given back at once."""
+"""Bytes of the largest block that the heap grows for, the most that glibc allows. Larger ones are given back
+at once, unless they fit into what the heap has kept."""
 
 CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
 """Environment variables in which users choose what glibc keeps."""
@@ -34,3 +35,9 @@ def keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     library.mallopt(_TRIM_THRESHOLD, KEPT)
     library.mallopt(_MMAP_THRESHOLD, LARGEST)
+
+
+def give_back_freed_memory() -> None:
+    """Give the system what lies free in the heap, if the C library is glibc: a resident set is then what is in use."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
