@@ -267,9 +267,19 @@ def prepare_sampling(
         budget,
         model.base.factor,
     )
-    matched = model.config.match_contrast and not config.normal_guidance
-    contrasts = [real_contrast(adapter, kind) if matched else None for kind in range(len(types))]
+    contrasts = [real_contrast(adapter, kind) if _pushed(adapter, config, kind) else None for kind in range(len(types))]
     return Sampler(adapter, config, source, painter, budget, _details(adapter, config, vae), contrasts)
+
+
+def _pushed(adapter: AnomalyDiffusionAdapter, config: AnomalySamplingConfig, kind: int) -> bool:
+    """Return whether a type is pushed as far as training found, so that its pairs need the contrast of real defects.
+
+    What stands out enough without is left as it is drawn: a hole through which another material shows has no other
+    contrast, and a weaker one would look like a veil.
+    """
+    if config.normal_guidance or not adapter.model.config.match_contrast:
+        return False
+    return adapter.normal_guidance_of(kind) > 1
 
 
 def _details(
