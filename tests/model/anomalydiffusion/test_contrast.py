@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.adapter import MATCHED, AnomalyDiffusionAdapter
 from model.anomalydiffusion.sampling.contrast import RING, SCALES, RealContrast, find_scale, lay_scaled, real_contrast
 from model.anomalydiffusion.sampling.sampler import FADE, lay_defect, prepare_sampling
 from model.data.laying import Change
@@ -27,7 +27,12 @@ ALL = np.ones((64, 64), np.bool_)
 
 @pytest.fixture(scope="module")
 def adapter(tiny_base: Path) -> AnomalyDiffusionAdapter:
-    return tiny_adapter(load_base(str(tiny_base)), ("break", "crack"))
+    return pushed(tiny_adapter(load_base(str(tiny_base)), ("break", "crack")))
+
+
+def pushed(adapter: AnomalyDiffusionAdapter, **scales: float) -> AnomalyDiffusionAdapter:
+    """Return the adapter as if training had found these scales, else 1.1."""
+    return replace(adapter, card={**adapter.card, MATCHED: dict.fromkeys(adapter.model.types, 1.1) | scales})
 
 
 def stroke(width: int) -> MaskArray:
@@ -167,7 +172,8 @@ def test_pairs_of_given_masks_are_matched_each_to_its_own_type(adapter: AnomalyD
     def filled(used: AnomalyDiffusionAdapter, start: int = 0, batch: int = 2) -> list[Candidate]:
         return sampled(used, start, 4, match_detail=False, places=places, batch=batch)
 
-    matched, plain = filled(adapter), filled(tiny_adapter(adapter.base, ("break", "crack"), match_contrast=False))
+    unmatched = tiny_adapter(adapter.base, ("break", "crack"), match_contrast=False)
+    matched, plain = filled(adapter), filled(pushed(unmatched))
     assert [one.defect for one in matched] == ["break", "crack"] * 2
     assert all((one.image != other.image).any() for one, other in zip(matched, plain, strict=True))
     for one in matched:
@@ -190,3 +196,13 @@ def test_a_push_that_the_user_chose_is_left_alone(adapter: AnomalyDiffusionAdapt
     )
     assert None not in matched
     assert chosen == [None, None]
+
+
+def test_a_type_that_needs_no_push_keeps_the_contrast_that_it_is_drawn_with(adapter: AnomalyDiffusionAdapter) -> None:
+    def matched(used: AnomalyDiffusionAdapter) -> list[bool]:
+        contrasts = prepare_sampling(used, AnomalySamplingConfig(), normals=NORMALS).contrasts
+        return [each is not None for each in contrasts]
+
+    assert matched(pushed(adapter, **{"break": 1.0})) == [False, True]
+    assert matched(replace(adapter, card={**adapter.card, MATCHED: {}})) == [False, False]
+    assert matched(replace(adapter, card={**adapter.card, MATCHED: 1.2})) == [True, True]
