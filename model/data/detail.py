@@ -60,6 +60,12 @@ FITTING = (0.5, 0.9)
 """Share of a patch's defect, of both masks together, that lies in one of them alone, up to which its detail suits a
 place, and from which it does not: the profile of a thin real defect leaves ribs on a wide one."""
 
+SURFACE = (2, 10)
+"""Least and greatest distance of the surface around a defect, in which it is asked which colours are lost, pixels."""
+
+LEAST_DEFECTS = 2
+"""Real defects from which it can be told whether they show a material of their own."""
+
 AT_ONCE = 4096
 """Patches that are searched for together, which bounds the memory for large defects."""
 
@@ -93,11 +99,14 @@ class RealDetail:
         residuals: by defect, `(n, PATCH, PATCH, 1)`, grey levels: fine colours would follow the defect more closely
             than those of its photograph do.
         levels: of the photographs, where they have but two.
+        tint: `(3,)`, grey levels that add up to 0, the colours which are lost of defects that show a material of their
+            own; None for those that lose the same as the surface around them.
     """
 
     looks: Sequence[KDTree]
     residuals: Sequence[NDArray[np.float32]]
     levels: TwoLevels | None = None
+    tint: NDArray[np.float32] | None = None
 
 
 def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> RealDetail | None:
@@ -120,7 +129,37 @@ def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> R
         lost = [((crop.image - crop.smooth).mean(2, keepdims=True), corners) for crop, corners in found]
         looks.append(KDTree(_looks(smooth, masks)))
         residuals.append(np.concatenate([_patches(values, corners) for values, corners in lost]))
-    return RealDetail(looks, residuals, levels)
+    return RealDetail(looks, residuals, levels, find_tint(crops))
+
+
+def find_tint(crops: Sequence[Redrawn]) -> NDArray[np.float32] | None:
+    """Find which colours are lost of defects that show another material than the surface, as a hole does.
+
+    An autoencoder changes the colours of every material in a way of its own. So the colours that a real defect loses
+    are told either by what the surface around it loses, or by what the other real defects lose: whichever is nearer.
+    Their median is taken, since one that lies in another light may be far off.
+
+    Returns:
+        `(3,)`, grey levels that add up to 0; None where the surface tells more, or too few defects are known.
+    """
+    by_defect: dict[int, list[NDArray[np.float64]]] = {}
+    for crop in crops:
+        far = ndimage.binary_dilation(crop.mask, iterations=SURFACE[1])
+        around = far & ~ndimage.binary_dilation(crop.mask, iterations=SURFACE[0])
+        if crop.mask.any() and around.any():
+            lost = chroma(crop.image - crop.smooth)
+            by_defect.setdefault(crop.defect, []).append(np.stack([lost[crop.mask].mean(0), lost[around].mean(0)]))
+    if len(by_defect) < LEAST_DEFECTS:
+        return None
+    inside, outside = np.moveaxis(np.array([np.mean(each, 0) for each in by_defect.values()]), 1, 0)
+    others = (inside.sum(0) - inside) / (len(inside) - 1)
+    told_by_others, told_by_surface = (np.square(inside - each).sum() for each in (others, outside))
+    return chroma(np.median(inside, 0).astype(np.float32)) if told_by_others < told_by_surface else None
+
+
+def chroma(values: Levels) -> Levels:
+    """Return what of colours `(…, 3)` is not grey."""
+    return values - values.mean(-1, keepdims=True)
 
 
 def draw_detail(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from model.data.detail import Levels, RealDetail, draw_detail
+from model.data.detail import Levels, RealDetail, chroma, draw_detail
 from model.types import ImageArray, MaskArray
 
 REPLACED = (12.0, 40.0)
@@ -80,9 +80,10 @@ def change_by(
     N is the photograph, G what was generated, R the normal after the same autoencoder. Where generation changed little,
     s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
     result is `G + D`: no grain of what the defect replaced shines through, and D is the detail of a real defect, which
-    the model loses as well; where none suits the mask, the photograph keeps its own. On a mask that was filled, the
-    colours of `N − R` stay: what the autoencoder loses of this surface's it loses of what lies on it, too; and those of
-    `G − R` are as coarse as photographs store them. Where the real photographs have two levels, the result has these.
+    the model loses as well; where none suits the mask, the photograph keeps its own. The colours of `N − R` stay: what
+    the autoencoder loses of this surface's it loses of what lies on it, too, unless real defects show a material of
+    their own, of which they tell what it loses (`RealDetail.tint`). On a mask that was filled, the colours of `G − R`
+    are as coarse as photographs store them. Where the real photographs have two levels, the result has these.
 
     Args:
         surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
@@ -101,9 +102,8 @@ def change_by(
     least, most = FILLED if generated.filled else REPLACED
     replaced = generated.alpha * np.clip((strength - least) / (most - least), 0, 1)
     share = np.clip(placed(replaced.astype(np.float32)), 0, 1)[..., None]
-    grain = surface - placed(generated.reconstructed)
-    if generated.filled:
-        grain = grain.mean(2, keepdims=True)
+    lost = surface - placed(generated.reconstructed)
+    grain = lost.mean(2, keepdims=True)
     coarse = _coarse_change(generated, size)[:height, :width]
     if detail is None:
         return Change(coarse, -share * grain)
@@ -115,7 +115,8 @@ def change_by(
         noise, _ = draw_detail(detail, smooth, mask, mask, rng)
         return Change(where * (smooth - surface), where * noise)
     drawn, fit = draw_detail(detail, placed(generated.image), mask, share[..., 0] > LEAST_SHARE, rng)
-    return Change(coarse, share * fit * (drawn - grain))
+    fine = share * fit * (drawn - grain)
+    return Change(coarse, fine if detail.tint is None else fine + share * (detail.tint - chroma(lost)))
 
 
 def _coarse_change(generated: Generated, size: tuple[int, int]) -> Levels:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from model.data.detail import PATCH, RealDetail, Redrawn, draw_detail, learn_detail
+from model.data.detail import PATCH, RealDetail, Redrawn, draw_detail, find_tint, learn_detail
 from model.data.laying import CHROMA, Generated, change_by
 from tests.support.tiny_data import surface
 
@@ -143,7 +145,7 @@ def test_slight_changes_keep_the_photographs_grain_and_strong_ones_replace_it(de
     smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
     inner = np.s_[20:44, 20:44]
     assert np.allclose(laid(image, smooth + 6, detail)[inner], image[inner] + 6.0, atol=0.01)
-    assert np.allclose(laid(image, even(20))[inner], 20, atol=0.01)
+    assert np.allclose(laid(image, even(20))[inner].mean(-1), 20, atol=0.01)
     assert np.array_equal(laid(image, even(20), detail)[:15], image[:15])
     assert laid(image, even(60), detail)[inner].std() == pytest.approx(12, rel=0.25)
 
@@ -157,13 +159,42 @@ def test_a_filled_mask_replaces_the_surface_sooner_than_a_window_that_is_drawn_a
     assert drawn > 0.7 * own
 
 
-def test_the_colours_that_an_autoencoder_loses_of_a_surface_stay_on_a_defect() -> None:
+@pytest.mark.parametrize("filled", [False, True])
+def test_the_colours_that_an_autoencoder_loses_of_a_surface_stay_on_a_defect(*, filled: bool) -> None:
     blue, grey = np.full((SIDE, SIDE, 3), (90, 100, 140), np.uint8), np.full((SIDE, SIDE), 30.0)
     alpha = np.ones((SIDE, SIDE), np.float32)
-    greyed = Generated(even(30), even(110), alpha, filled=True)
+    greyed = Generated(even(30), even(110), alpha, filled)
     change = change_by(greyed, blue, ALL, (SIDE, SIDE), None, seed=0).whole
     assert np.allclose((blue + change).mean(-1), grey, atol=0.01)
     assert np.allclose(blue + change, np.array((10, 20, 60)), atol=0.01)
+
+
+def redrawn(lost: Sequence[float], lost_around: Sequence[float], number: int) -> Redrawn:
+    """A square defect of which other colours may be lost than of the surface around it."""
+    square = np.zeros((SIDE, SIDE), np.bool_)
+    square[20:44, 20:44] = True
+    smooth = even(100) - np.where(square[..., None], np.float32(lost), np.float32(lost_around))
+    return Redrawn(np.full((SIDE, SIDE, 3), 100, np.uint8), smooth, square, number)
+
+
+SURFACES = ((-6, 10, -4), (4, 6, -10), (9, -8, -1))
+"""Colours that are lost of three surfaces, grey levels."""
+
+
+def test_a_hole_gets_the_colours_that_are_lost_of_what_shows_through() -> None:
+    holes = [redrawn((5, 1, -6), around, number) for number, around in enumerate(SURFACES)]
+    tinted = learn_detail(holes)
+    assert tinted is not None
+    assert tinted.tint == pytest.approx((5, 1, -6), abs=0.01)
+    filled = laid(surface(4, SIDE, SIDE), even(40), tinted, filled=True)[24:40, 24:40]
+    assert np.allclose(filled - filled.mean(-1, keepdims=True), (5, 1, -6), atol=0.5)
+
+
+def test_a_defect_that_loses_the_colours_of_its_surface_or_is_the_only_one_has_no_tint() -> None:
+    cracks = [redrawn(around, around, number) for number, around in enumerate(SURFACES)]
+    assert find_tint(cracks) is None
+    assert find_tint([redrawn((5, 1, -6), SURFACES[0], 0)]) is None
+    assert find_tint([redrawn((7, 7, 7), (2, 2, 2), number) for number in range(3)]) is None
 
 
 def test_a_filled_mask_keeps_the_fine_colours_of_its_surface(detail: RealDetail) -> None:
