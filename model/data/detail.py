@@ -7,7 +7,7 @@ ones (texture transfer by patches, after Efros and Freeman 2001; it is the resid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,11 +60,16 @@ FITTING = (0.5, 0.9)
 """Share of a patch's defect, of both masks together, that lies in one of them alone, up to which its detail suits a
 place, and from which it does not: the profile of a thin real defect leaves ribs on a wide one."""
 
-SURFACE = (2, 10)
-"""Least and greatest distance of the surface around a defect, in which it is asked which colours are lost, pixels."""
+BLURRED = 2.0
+"""Distance from a defect's outline up to which a model's scale mixes colours, model pixels."""
 
-LEAST_DEFECTS = 2
-"""Real defects from which it can be told whether they show a material of their own."""
+LEAST_PHOTOGRAPHS = 3
+"""Fewest photographs of defects by which a tint is judged."""
+
+TELLING, VISIBLE = 1 / 3, 1.0
+"""A tint is taken where other defects are wrong by at most this share of what the surface is wrong by (mean squares),
+and the surface by at least so many grey levels. The share is a seventh for holes in cookies, and more than four for
+cracks in asphalt; of one material, it is so small by chance for one in eight of three photographs, and in 13 of five."""
 
 AT_ONCE = 4096
 """Patches that are searched for together, which bounds the memory for large defects."""
@@ -82,12 +87,16 @@ class Redrawn:
         smooth: of the same size, after the model's scale and autoencoder.
         mask: `(h, w)` bool, the defect.
         defect: number of the real defect that it shows a piece of.
+        photograph: name of the photograph.
+        blurred: distance from the outline up to which the model's scale mixes colours, pixels.
     """
 
     image: ImageArray
     smooth: Levels
     mask: MaskArray
     defect: int = 0
+    photograph: str = ""
+    blurred: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +108,8 @@ class RealDetail:
         residuals: by defect, `(n, PATCH, PATCH, 1)`, grey levels: fine colours would follow the defect more closely
             than those of its photograph do.
         levels: of the photographs, where they have but two.
-        tint: `(3,)`, grey levels that add up to 0, the colours which are lost of defects that show a material of their
-            own; None for those that lose the same as the surface around them.
+        tint: `(3,)`, grey levels that add up to 0, the colours that are lost of a material that shows in the defects;
+            None where those that are lost of the surface fit as well, or too few photographs are known.
     """
 
     looks: Sequence[KDTree]
@@ -129,32 +138,49 @@ def learn_detail(crops: Sequence[Redrawn], levels: TwoLevels | None = None) -> R
         lost = [((crop.image - crop.smooth).mean(2, keepdims=True), corners) for crop, corners in found]
         looks.append(KDTree(_looks(smooth, masks)))
         residuals.append(np.concatenate([_patches(values, corners) for values, corners in lost]))
-    return RealDetail(looks, residuals, levels, find_tint(crops))
+    return RealDetail(looks, residuals, levels, None if levels else find_tint(crops))
 
 
 def find_tint(crops: Sequence[Redrawn]) -> NDArray[np.float32] | None:
-    """Find which colours are lost of defects that show another material than the surface, as a hole does.
+    """Find which colours are lost of a material that shows in the defects, as the tray does in a hole.
 
-    An autoencoder changes the colours of every material in a way of its own. So the colours that a real defect loses
-    are told either by what the surface around it loses, or by what the other real defects lose: whichever is nearer.
-    Their median is taken, since one that lies in another light may be far off.
+    An autoencoder changes the colours of every material in a way of its own. So what a real defect loses is told either
+    by what the surface around it loses, or by what the defects of the other photographs do. Both are measured away from
+    the outline, near which a model's scale mixes their colours: thin defects have no inside, and no tint.
 
     Returns:
-        `(3,)`, grey levels that add up to 0; None where the surface tells more, or too few defects are known.
+        `(3,)`, grey levels that add up to 0, the median over the photographs; None where their defects do not tell far
+        more of each other than the surface does, or too few are known.
     """
-    by_defect: dict[int, list[NDArray[np.float64]]] = {}
-    for crop in crops:
-        far = ndimage.binary_dilation(crop.mask, iterations=SURFACE[1])
-        around = far & ~ndimage.binary_dilation(crop.mask, iterations=SURFACE[0])
-        if crop.mask.any() and around.any():
-            lost = chroma(crop.image - crop.smooth)
-            by_defect.setdefault(crop.defect, []).append(np.stack([lost[crop.mask].mean(0), lost[around].mean(0)]))
-    if len(by_defect) < LEAST_DEFECTS:
+    inside, around = (_lost_colours(crops, place) for place in (_inside, _around))
+    known = sorted(inside.keys() & around.keys())
+    if len(known) < LEAST_PHOTOGRAPHS:
         return None
-    inside, outside = np.moveaxis(np.array([np.mean(each, 0) for each in by_defect.values()]), 1, 0)
-    others = (inside.sum(0) - inside) / (len(inside) - 1)
-    told_by_others, told_by_surface = (np.square(inside - each).sum() for each in (others, outside))
-    return chroma(np.median(inside, 0).astype(np.float32)) if told_by_others < told_by_surface else None
+    own, surface = (np.array([of[name] for name in known]) for of in (inside, around))
+    others = np.array([np.median(np.delete(own, number, 0), 0) for number in range(len(own))])
+    by_others, by_surface = (float(np.square(own - each).sum(1).mean()) for each in (others, surface))
+    if by_surface < VISIBLE**2 or by_others > TELLING * by_surface:
+        return None
+    return chroma(np.median(own, 0).astype(np.float32))
+
+
+def _lost_colours(crops: Sequence[Redrawn], place: Callable[[Redrawn], MaskArray]) -> dict[str, NDArray[np.float64]]:
+    """Average the colours that are lost of a place, `(3,)`, over the crops of each photograph that show it."""
+    pixels: dict[str, list[Levels]] = {}
+    for crop in crops:
+        if (where := place(crop)).any():
+            pixels.setdefault(crop.photograph, []).append(chroma(crop.image - crop.smooth)[where])
+    return {name: np.concatenate(each).mean(0, dtype=np.float64) for name, each in pixels.items()}
+
+
+def _inside(crop: Redrawn) -> MaskArray:
+    return np.asarray(ndimage.binary_erosion(crop.mask, iterations=crop.blurred, border_value=1))
+
+
+def _around(crop: Redrawn) -> MaskArray:
+    """Return the surface as wide around a defect as the outline that is left out on either side."""
+    beyond = ndimage.binary_dilation(crop.mask, iterations=crop.blurred)
+    return np.asarray(ndimage.binary_dilation(beyond, iterations=crop.blurred) & ~beyond)
 
 
 def chroma(values: Levels) -> Levels:

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from model.data.detail import Levels, RealDetail, Redrawn, learn_detail
+from model.data.detail import BLURRED, Levels, RealDetail, Redrawn, learn_detail
 from model.data.laying import enlarged
 from model.data.pixels import to_levels, to_pixels
 from model.data.two_levels import find_two_levels
@@ -36,9 +36,10 @@ def lost_detail(
     for number, real in enumerate(reals):
         if real.mask.any():
             factor = scale(real.mask)
+            blurred = max(1, round(BLURRED / factor))
             for image, mask in _pieces(real, round(side / factor)):
                 smooth = levels.nearest(image) if levels else _redrawn(vae, image, factor, cell, grey=grey)
-                crops.append(Redrawn(image, smooth, mask, number))
+                crops.append(Redrawn(image, smooth, mask, number, real.name, blurred))
     return learn_detail(crops, levels)
 
 

@@ -2,7 +2,8 @@
 
 Training matches the contrast of a type's defects on the masks that it draws itself, all by one scale. That is no good
 for a mask unlike these, such as a stroke that a user draws twice as wide as the real cracks, which comes out black; and
-the contrast of what a small base draws varies less from candidate to candidate than that of real defects does.
+the contrast of what a small base draws varies less from candidate to candidate than that of real defects does. Types
+that training found visible enough by themselves are left as they are drawn.
 """
 
 from __future__ import annotations

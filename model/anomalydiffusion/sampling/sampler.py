@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.adapter import MATCHED, AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
 from model.anomalydiffusion.sampling.contrast import RealContrast, find_scale, lay_scaled, real_contrast
@@ -267,19 +267,21 @@ def prepare_sampling(
         budget,
         model.base.factor,
     )
-    contrasts = [real_contrast(adapter, kind) if _pushed(adapter, config, kind) else None for kind in range(len(types))]
+    contrasts = [
+        real_contrast(adapter, kind) if _matched(adapter, config, kind) else None for kind in range(len(types))
+    ]
     return Sampler(adapter, config, source, painter, budget, _details(adapter, config, vae), contrasts)
 
 
-def _pushed(adapter: AnomalyDiffusionAdapter, config: AnomalySamplingConfig, kind: int) -> bool:
-    """Return whether a type is pushed as far as training found, so that its pairs need the contrast of real defects.
+def _matched(adapter: AnomalyDiffusionAdapter, config: AnomalySamplingConfig, kind: int) -> bool:
+    """Return whether the pairs of a type get the contrast of real defects.
 
-    What stands out enough without is left as it is drawn: a hole through which another material shows has no other
-    contrast, and a weaker one would look like a veil.
+    A type that training found visible enough without a push keeps the contrast that it is drawn with: a hole through
+    which another material shows has no other, and a weaker one would look like a veil.
     """
     if config.normal_guidance or not adapter.model.config.match_contrast:
         return False
-    return adapter.normal_guidance_of(kind) > 1
+    return MATCHED not in adapter.card or adapter.normal_guidance_of(kind) > 1
 
 
 def _details(

@@ -204,5 +204,6 @@ def test_a_type_that_needs_no_push_keeps_the_contrast_that_it_is_drawn_with(adap
         return [each is not None for each in contrasts]
 
     assert matched(pushed(adapter, **{"break": 1.0})) == [False, True]
-    assert matched(replace(adapter, card={**adapter.card, MATCHED: {}})) == [False, False]
     assert matched(replace(adapter, card={**adapter.card, MATCHED: 1.2})) == [True, True]
+    unasked = {name: value for name, value in adapter.card.items() if name != MATCHED}
+    assert matched(replace(adapter, card=unasked)) == [True, True]

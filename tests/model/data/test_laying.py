@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from model.data.detail import PATCH, RealDetail, Redrawn, draw_detail, find_tint, learn_detail
-from model.data.laying import CHROMA, Generated, change_by
+from model.data.detail import PATCH, RealDetail, Redrawn, chroma, draw_detail, find_tint, learn_detail
+from model.data.laying import CHROMA_BLUR, Generated, change_by
+from model.data.two_levels import TwoLevels
 from tests.support.tiny_data import surface
 
 SIDE = 64
@@ -169,32 +170,70 @@ def test_the_colours_that_an_autoencoder_loses_of_a_surface_stay_on_a_defect(*, 
     assert np.allclose(blue + change, np.array((10, 20, 60)), atol=0.01)
 
 
-def redrawn(lost: Sequence[float], lost_around: Sequence[float], number: int) -> Redrawn:
-    """A square defect of which other colours may be lost than of the surface around it."""
-    square = np.zeros((SIDE, SIDE), np.bool_)
-    square[20:44, 20:44] = True
-    smooth = even(100) - np.where(square[..., None], np.float32(lost), np.float32(lost_around))
-    return Redrawn(np.full((SIDE, SIDE, 3), 100, np.uint8), smooth, square, number)
+SURFACES = ((-6, 10, -4), (4, 6, -10), (9, -8, -1), (-7, 9, -2), (-3, 11, -8))
+"""Colours that are lost of the surfaces on five photographs, grey levels."""
+
+HOLES = ((5, 1, -6), (6, 0, -6), (5, 1, -6), (4, 2, -6), (-1, 6, -5))
+"""Colours that are lost of the holes in them, the last of which lies in another light."""
+
+NAMES = "abcde"
 
 
-SURFACES = ((-6, 10, -4), (4, 6, -10), (9, -8, -1))
-"""Colours that are lost of three surfaces, grey levels."""
+def redrawn(
+    lost: Sequence[float], lost_around: Sequence[float], photograph: str, width: int = 24, noise: float = 0.0
+) -> Redrawn:
+    """Draw a bar of which other colours are lost than of the surface around it."""
+    bar = np.zeros((SIDE, SIDE), np.bool_)
+    bar[16 : 16 + width, 10:54] = True
+    smooth = even(100) - np.where(bar[..., None], np.float32(lost), np.float32(lost_around))
+    rng = np.random.default_rng(ord(photograph))
+    smooth += noise * rng.normal(size=3).astype(np.float32) * bar[..., None]
+    return Redrawn(np.full((SIDE, SIDE, 3), 100, np.uint8), smooth, bar, photograph=photograph)
 
 
-def test_a_hole_gets_the_colours_that_are_lost_of_what_shows_through() -> None:
-    holes = [redrawn((5, 1, -6), around, number) for number, around in enumerate(SURFACES)]
-    tinted = learn_detail(holes)
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_hole_gets_the_colours_that_are_lost_of_what_shows_through(*, filled: bool) -> None:
+    tinted = learn_detail([redrawn(*lost, name) for *lost, name in zip(HOLES, SURFACES, NAMES, strict=True)])
     assert tinted is not None
-    assert tinted.tint == pytest.approx((5, 1, -6), abs=0.01)
-    filled = laid(surface(4, SIDE, SIDE), even(40), tinted, filled=True)[24:40, 24:40]
-    assert np.allclose(filled - filled.mean(-1, keepdims=True), (5, 1, -6), atol=0.5)
+    assert tinted.tint == pytest.approx((5, 1, -6), abs=0.4)
+    image = surface(4, SIDE, SIDE)
+    laid_on = laid(image, even(40), tinted, filled=filled)
+    colours = chroma(laid_on)[24:40, 24:40]
+    blurred = chroma(ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0)))[24:40, 24:40]
+    # What was drawn is grey, so that all colours come from the tint; those of the coarse change are blurred if filled.
+    assert np.allclose(colours, tinted.tint, atol=0.5 * np.abs(blurred).std() if filled else 0.01)
+    assert np.array_equal(laid_on[:15], image[:15])
 
 
-def test_a_defect_that_loses_the_colours_of_its_surface_or_is_the_only_one_has_no_tint() -> None:
-    cracks = [redrawn(around, around, number) for number, around in enumerate(SURFACES)]
-    assert find_tint(cracks) is None
-    assert find_tint([redrawn((5, 1, -6), SURFACES[0], 0)]) is None
-    assert find_tint([redrawn((7, 7, 7), (2, 2, 2), number) for number in range(3)]) is None
+def test_a_faint_defect_has_no_tint() -> None:
+    tinted = learn_detail([redrawn(*lost, name) for *lost, name in zip(HOLES, SURFACES, NAMES, strict=True)])
+    image = surface(4, SIDE, SIDE)
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
+    assert np.allclose(laid(image, smooth + 3, tinted, filled=True)[20:44, 20:44], image[20:44, 20:44] + 3.0, atol=0.01)
+
+
+@pytest.mark.parametrize(("noise", "found"), [(0.5, True), (8.0, False)])
+def test_defects_must_tell_far_more_of_each_other_than_their_surfaces_do(*, noise: float, found: bool) -> None:
+    crops = [redrawn((5, 1, -6), around, name, noise=noise) for around, name in zip(SURFACES, NAMES, strict=True)]
+    assert (find_tint(crops) is not None) == found
+
+
+def test_what_loses_the_colours_of_its_surface_or_is_thin_or_seen_once_has_no_tint() -> None:
+    assert find_tint([redrawn(around, around, name) for around, name in zip(SURFACES, NAMES, strict=True)]) is None
+    crops = list(zip(SURFACES, NAMES, strict=True))
+    assert find_tint([redrawn((5, 1, -6), around, name) for around, name in crops]) is not None
+    assert find_tint([redrawn((5, 1, -6), around, name, width=3) for around, name in crops]) is None
+    assert find_tint([redrawn((5, 1, -6), around, "a") for around in SURFACES]) is None
+    grey = np.random.default_rng(0).normal(0, 3, (5, 2))
+    greys = [redrawn((inside,) * 3, (around,) * 3, name) for (inside, around), name in zip(grey, NAMES, strict=True)]
+    assert find_tint(greys) is None
+
+
+def test_black_and_white_photographs_have_no_tint() -> None:
+    holes = [redrawn(*lost, name) for *lost, name in zip(HOLES, SURFACES, NAMES, strict=True)]
+    found = learn_detail(holes, TwoLevels(0, 255))
+    assert found is not None
+    assert found.tint is None
 
 
 def test_a_filled_mask_keeps_the_fine_colours_of_its_surface(detail: RealDetail) -> None:
@@ -204,7 +243,7 @@ def test_a_filled_mask_keeps_the_fine_colours_of_its_surface(detail: RealDetail)
     inner = np.s_[20:44, 20:44]
     colours, own = (values - values.mean(-1, keepdims=True) for values in (filled, image.astype(float)))
     smooth = ndimage.gaussian_filter(image.astype(np.float32), (3, 3, 0))
-    tint = ndimage.gaussian_filter(smooth - smooth.mean(-1, keepdims=True), (CHROMA, CHROMA, 0))
+    tint = ndimage.gaussian_filter(smooth - smooth.mean(-1, keepdims=True), (CHROMA_BLUR, CHROMA_BLUR, 0))
     assert np.allclose((colours - own)[inner], -tint[inner], atol=0.05)
 
 
