@@ -69,7 +69,8 @@ LEAST_PHOTOGRAPHS = 3
 TELLING, VISIBLE = 1 / 3, 1.0
 """A tint is taken where other defects are wrong by at most this share of what the surface is wrong by (mean squares),
 and the surface by at least so many grey levels. The share is a seventh for holes in cookies, and more than four for
-cracks in asphalt; of one material, it is so small by chance for one in eight of three photographs, and in 13 of five."""
+cracks in asphalt; where all is one material, it is so small by chance once in 8 sets of three photographs, once in 13
+of five."""
 
 AT_ONCE = 4096
 """Patches that are searched for together, which bounds the memory for large defects."""
