@@ -2,8 +2,9 @@
 
 Training matches the contrast of a type's defects on the masks that it draws itself, all by one scale. That is no good
 for a mask unlike these, such as a stroke that a user draws twice as wide as the real cracks, which comes out black; and
-the contrast of what a small base draws varies less from candidate to candidate than that of real defects does. Types
-that training found visible enough by themselves are left as they are drawn.
+the contrast of what a small base draws varies less from candidate to candidate than that of real defects does. What
+training found visible enough by itself is made no weaker: a hole through which another material shows would become a
+veil.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
+from model.anomalydiffusion.adapter import MATCHED, AnomalyDiffusionAdapter
 from model.data.laying import Change
 from model.data.two_levels import find_two_levels
 from model.quality.visibility import Rings
@@ -39,9 +40,15 @@ RING = QualityLimits().ring
 
 @dataclass(frozen=True, slots=True)
 class RealContrast:
-    """The contrasts of the real defects of a type, one for each photograph, see `Rings.relative_contrast`."""
+    """The contrasts of the real defects of a type.
+
+    Attributes:
+        known: one for each photograph, see `Rings.relative_contrast`.
+        weakest: smallest scale of what is drawn of this type.
+    """
 
     known: Sequence[float]
+    weakest: float = SCALES[0]
 
     def draw(self, seed: int) -> float:
         """Draw the contrast of a candidate: about that of one of the real defects."""
@@ -61,7 +68,8 @@ def real_contrast(adapter: AnomalyDiffusionAdapter, kind: int) -> RealContrast |
     # A crop that the defect fills has no surface to compare with.
     shown = ([contrast for contrast in contrasts if contrast > 0] for contrasts in measured)
     known = [float(np.mean(contrasts)) for contrasts in shown if contrasts]
-    return RealContrast(known) if known else None
+    enough = MATCHED in adapter.card and adapter.normal_guidance_of(kind) == 1
+    return RealContrast(known, 1.0 if enough else SCALES[0]) if known else None
 
 
 def lay_scaled(change: Change, surface: ImageArray, scale: float, where: MaskArray) -> ImageArray:
@@ -78,13 +86,16 @@ def lay_scaled(change: Change, surface: ImageArray, scale: float, where: MaskArr
     return np.clip(surface + where[..., None] * added.round(), 0, 255).astype(np.uint8)
 
 
-def find_scale(wanted: float, change: Change, surface: ImageArray, mask: MaskArray) -> float:
+def find_scale(
+    wanted: float, change: Change, surface: ImageArray, mask: MaskArray, weakest: float = SCALES[0]
+) -> float:
     """Find the scale, within `SCALES`, at which a defect adds this contrast to that of the good surface.
 
     Args:
         wanted: contrast, see `Rings.relative_contrast`.
         surface: `(H, W, 3)` uint8, the good part.
         mask: `(H, W)` bool, the defect, not empty.
+        weakest: smallest scale.
 
     Returns:
         The scale; 1 where nothing surrounds the defect, or where a stronger one would stand out less, as one does whose
@@ -101,7 +112,7 @@ def find_scale(wanted: float, change: Change, surface: ImageArray, mask: MaskArr
         return inner.relative_contrast(lay_scaled(there, near, scale, own))
 
     least = math.hypot(wanted, inner.relative_contrast(near))
-    low, high = SCALES
+    low, high = weakest, SCALES[1]
     for _ in range(HALVINGS):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if contrast_at(middle) > least else (middle, high)

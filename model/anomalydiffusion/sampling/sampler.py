@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from model.anomalydiffusion.adapter import MATCHED, AnomalyDiffusionAdapter
+from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
-from model.anomalydiffusion.sampling.contrast import RealContrast, find_scale, lay_scaled, real_contrast
+from model.anomalydiffusion.sampling.contrast import SCALES, RealContrast, find_scale, lay_scaled, real_contrast
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
@@ -91,6 +91,7 @@ class FilledPair:
                 self.detail,
                 self.seed,
                 self.contrast.draw(self.seed) if self.contrast is not None else None,
+                self.contrast.weakest if self.contrast is not None else 1.0,
             )
         return Candidate(
             self.index,
@@ -114,6 +115,7 @@ def lay_defect(
     detail: RealDetail | None,
     seed: int,
     wanted: float | None,
+    weakest: float = SCALES[0],
 ) -> ImageArray:
     """Lay what was generated on a photograph, see `model.data.laying`.
 
@@ -127,6 +129,7 @@ def lay_defect(
         detail: of real defects of the type; None to add none.
         seed: of the candidate.
         wanted: contrast that the defect adds to the surface's, by scaling; None to lay it as it is.
+        weakest: smallest scale.
     """
     top, left, bottom, right = canvas.box
     window = np.s_[top:bottom, left:right]
@@ -134,7 +137,7 @@ def lay_defect(
     filled = Generated(generated, reconstructed, alpha, filled=True)
     surface, own = image[window], mask[window]
     change = change_by(filled, surface, own, (right - left, bottom - top), detail, seed)
-    scale = 1.0 if wanted is None else find_scale(wanted, change, surface, own)
+    scale = 1.0 if wanted is None else find_scale(wanted, change, surface, own, weakest)
     reach = FADE if canvas.scale >= 1 else (FADE + BICUBIC) / canvas.scale
     near = ndimage.distance_transform_edt(~mask)[window] <= reach
     laid = image.copy()
@@ -267,21 +270,9 @@ def prepare_sampling(
         budget,
         model.base.factor,
     )
-    contrasts = [
-        real_contrast(adapter, kind) if _matched(adapter, config, kind) else None for kind in range(len(types))
-    ]
+    matched = model.config.match_contrast and not config.normal_guidance
+    contrasts = [real_contrast(adapter, kind) if matched else None for kind in range(len(types))]
     return Sampler(adapter, config, source, painter, budget, _details(adapter, config, vae), contrasts)
-
-
-def _matched(adapter: AnomalyDiffusionAdapter, config: AnomalySamplingConfig, kind: int) -> bool:
-    """Return whether the pairs of a type get the contrast of real defects.
-
-    A type that training found visible enough without a push keeps the contrast that it is drawn with: a hole through
-    which another material shows has no other, and a weaker one would look like a veil.
-    """
-    if config.normal_guidance or not adapter.model.config.match_contrast:
-        return False
-    return MATCHED not in adapter.card or adapter.normal_guidance_of(kind) > 1
 
 
 def _details(

@@ -114,8 +114,8 @@ class AnomalyTrainingConfig:
         bool,
         described(
             "After training, draw some defects on good parts, and choose normal_guidance so that they are as visible "
-            "as real ones. Unless 1 is enough, each pair then gets the contrast of one of the real defects. Ours: a "
-            "small base draws defects too faint. Without good parts, normal_guidance stays 1."
+            "as real ones. Each pair then gets the contrast of one of the real defects; where 1 is enough, none gets "
+            "weaker. Ours: a small base draws defects too faint. Without good parts, normal_guidance stays 1."
         ),
     ] = True
     mask_generator_steps: Annotated[
@@ -157,8 +157,9 @@ class AnomalySamplingConfig:
         FiniteFloat,
         described(
             "How far defects are pushed away from the good surface that they replace; 1 leaves them as the model draws "
-            "them. 0 takes what match_contrast found in training for each type of defect, or 1. Unless it found 1, "
-            "each pair also gets the contrast of a real defect; with any other value it does not.",
+            "them. 0 takes what match_contrast found in training for each type of defect, or 1, and, if the adapter "
+            "was trained with match_contrast, gives each pair the contrast of a real defect, but none a weaker one "
+            "where it found 1; any other value does not.",
             ge=0,
             le=5,
         ),

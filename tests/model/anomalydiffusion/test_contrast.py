@@ -198,12 +198,32 @@ def test_a_push_that_the_user_chose_is_left_alone(adapter: AnomalyDiffusionAdapt
     assert chosen == [None, None]
 
 
-def test_a_type_that_needs_no_push_keeps_the_contrast_that_it_is_drawn_with(adapter: AnomalyDiffusionAdapter) -> None:
-    def matched(used: AnomalyDiffusionAdapter) -> list[bool]:
+def test_what_is_visible_enough_without_a_push_is_made_no_weaker(adapter: AnomalyDiffusionAdapter) -> None:
+    def weakest(used: AnomalyDiffusionAdapter) -> list[float]:
         contrasts = prepare_sampling(used, AnomalySamplingConfig(), normals=NORMALS).contrasts
-        return [each is not None for each in contrasts]
+        return [each.weakest for each in contrasts if each is not None]
 
-    assert matched(pushed(adapter, **{"break": 1.0})) == [False, True]
-    assert matched(replace(adapter, card={**adapter.card, MATCHED: 1.2})) == [True, True]
+    assert weakest(pushed(adapter, **{"break": 1.0})) == [1.0, SCALES[0]]
+    assert weakest(replace(adapter, card={**adapter.card, MATCHED: 1.2})) == [SCALES[0]] * 2
     unasked = {name: value for name, value in adapter.card.items() if name != MATCHED}
-    assert matched(replace(adapter, card=unasked)) == [True, True]
+    assert weakest(replace(adapter, card=unasked)) == [SCALES[0]] * 2
+    image, mask = surface(4, 64, 64), stroke(7)
+    scales = [find_scale(wanted, darker(mask, 40), image, mask, 1.0) for wanted in (0.05, 40 / 136, 0.4)]
+    assert scales[0] == pytest.approx(1, rel=0.02)
+    assert 1.2 < scales[2] <= SCALES[1]
+
+
+def test_a_hole_stays_a_hole_whatever_the_contrast_of_the_real_ones(adapter: AnomalyDiffusionAdapter) -> None:
+    def changes(used: AnomalyDiffusionAdapter) -> list[float]:
+        good = {normal.name: normal.image for normal in NORMALS}
+        pairs = sampled(used, 0, 4, match_detail=False)
+        return [
+            float(np.abs(pair.image[pair.mask].astype(float) - good[pair.normal or ""][pair.mask]).mean())
+            for pair in pairs
+        ]
+
+    faint = replace(adapter, references=[replace(each, image=each.image // 8 + 100) for each in adapter.references])
+    unmatched = changes(tiny_adapter(adapter.base, ("break", "crack"), match_contrast=False))
+    enough, weakened = (changes(pushed(faint, **dict.fromkeys(("break", "crack"), scale))) for scale in (1.0, 1.1))
+    assert np.allclose(enough, unmatched, rtol=0.06)
+    assert np.less(weakened, 0.7 * np.array(unmatched)).all()
