@@ -113,6 +113,8 @@ def find_scale(
 
     least = math.hypot(wanted, inner.relative_contrast(near))
     low, high = weakest, SCALES[1]
+    if contrast_at(low) >= least:
+        return low
     for _ in range(HALVINGS):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if contrast_at(middle) > least else (middle, high)
