@@ -80,8 +80,9 @@ def change_by(
     N is the photograph, G what was generated, R the normal after the same autoencoder. Where generation changed little,
     s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
     result is `G + D`: no grain of what the defect replaced shines through, and D is the detail of a real defect, which
-    the model loses as well; where none suits the mask, the photograph keeps its own. D is grey, and the colours of
-    `N − R` stay: what the autoencoder loses of this surface's it loses of what lies on it, too. Only where real defects
+    the model loses as well; where none suits the mask, the photograph keeps its own. D is grey, and the
+    colours of `N − R` stay where a mask was filled: what the autoencoder loses of this surface's it loses of what lies
+    on it, too. Only where real defects
     show a material of their own, what is lost of its colours takes their place (`RealDetail.tint`). On a mask that was
     filled, the colours of `G − R` are as coarse as photographs store them. Where the real photographs have two levels,
     the result has these.
@@ -104,7 +105,7 @@ def change_by(
     replaced = generated.alpha * np.clip((strength - least) / (most - least), 0, 1)
     share = np.clip(placed(replaced.astype(np.float32)), 0, 1)[..., None]
     lost = surface - placed(generated.reconstructed)
-    grain = lost.mean(2, keepdims=True)
+    grain = lost.mean(2, keepdims=True) if generated.filled else lost
     coarse = _coarse_change(generated, size)[:height, :width]
     if detail is None:
         return Change(coarse, -share * grain)
@@ -117,7 +118,9 @@ def change_by(
         return Change(where * (smooth - surface), where * noise)
     drawn, fit = draw_detail(detail, placed(generated.image), mask, share[..., 0] > LEAST_SHARE, rng)
     fine = share * fit * (drawn - grain)
-    return Change(coarse, fine if detail.tint is None else fine + share * (detail.tint - chroma(lost)))
+    if generated.filled and detail.tint is not None:
+        fine = fine + share * (detail.tint - chroma(lost))
+    return Change(coarse, fine)
 
 
 def _coarse_change(generated: Generated, size: tuple[int, int]) -> Levels:
