@@ -80,12 +80,11 @@ def change_by(
     N is the photograph, G what was generated, R the normal after the same autoencoder. Where generation changed little,
     s is 0 and the photograph keeps its own grain, which the autoencoder loses. Where it changed much, s is α and the
     result is `G + D`: no grain of what the defect replaced shines through, and D is the detail of a real defect, which
-    the model loses as well; where none suits the mask, the photograph keeps its own. D is grey, and the
-    colours of `N − R` stay where a mask was filled: what the autoencoder loses of this surface's it loses of what lies
-    on it, too. Only where real defects
-    show a material of their own, what is lost of its colours takes their place (`RealDetail.tint`). On a mask that was
-    filled, the colours of `G − R` are as coarse as photographs store them. Where the real photographs have two levels,
-    the result has these.
+    the model loses as well; where none suits the mask, the photograph keeps its own. D is grey. On a mask that was
+    filled, the colours of `N − R` stay: what the autoencoder loses of this surface's it loses of what lies on it, too,
+    unless real defects show a material of their own; then what is lost of its colours takes their place
+    (`RealDetail.tint`). Those of `G − R` are as coarse there as photographs store them. Where the real photographs have
+    two levels, the result has these.
 
     Args:
         surface: `(H, W, 3)` uint8, the part of the photograph; it may end before `size` at the right and bottom.
@@ -129,7 +128,7 @@ def _coarse_change(generated: Generated, size: tuple[int, int]) -> Levels:
     if not generated.filled:
         return enlarged(change * alpha[..., None], size)
     grey = change.mean(2)
-    colours = ndimage.gaussian_filter(enlarged(change - grey[..., None], size), (CHROMA_BLUR, CHROMA_BLUR, 0))
+    colours = ndimage.gaussian_filter(enlarged(chroma(change), size), (CHROMA_BLUR, CHROMA_BLUR, 0))
     faded = np.clip(enlarged(alpha, size), 0, 1)
     return enlarged(grey * alpha, size)[..., None] + faded[..., None] * colours
 

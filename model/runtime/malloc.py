@@ -1,4 +1,4 @@
-"""Keeping freed memory, instead of giving it back to the system after every operation, or giving it back at once.
+"""Whether freed memory is kept, instead of given back to the system after every operation.
 
 Activations of a few megabytes come and go hundreds of times in a step. The C library of Linux gives blocks of that size
 back as soon as they are free, and the system clears every page of the next one: a tenth of a training step on a CPU.
