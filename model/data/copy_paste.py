@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.data.crops import resize_image, resize_mask
-from model.types import ImageArray, MaskArray, Pair, anomaly_part
+from model.types import GREY, ImageArray, MaskArray, Pair, anomaly_part
 
 _Value = TypeVar("_Value", bound=np.generic)
 
@@ -51,6 +51,10 @@ RING = 4
 
 MARGIN = 3
 """Least distance of a defect to borders of the window that it did not touch, model pixels."""
+
+CLEAR, STRONGEST = 60.0, 3.0
+"""Grey levels by which a defect differs clearly from mid-grey, on average; and how much stronger at most than on its
+surface a fainter one is shown there."""
 
 NEARBY = 8
 """How far the redrawn defect may extend beyond the copy, model pixels."""
@@ -108,6 +112,24 @@ def draw_copy_paste(
     composite = np.clip(normal + alpha * (defect * gain - normal), 0, 255).round().astype(np.uint8)
     nearby = ndimage.distance_transform_edt(~mask) <= NEARBY
     return CopyPaste(composite, anomaly_part(composite, mask), mask, nearby, inside)
+
+
+def clear_part(pasted: CopyPaste, normal: ImageArray) -> ImageArray:
+    """Return a defect's part, `(r, r, 3)` uint8, such that it is clear to see on mid-grey.
+
+    A grey crack in grey asphalt is next to invisible there. Such a defect is shown by how it differs from its surface.
+
+    Args:
+        normal: `(r, r, 3)` uint8, what the defect was laid on.
+    """
+    defect = pasted.image[pasted.mask].astype(np.float32)
+    if np.abs(defect - GREY).mean() >= CLEAR:
+        return pasted.part
+    difference = defect - _surroundings(normal, pasted.mask).astype(np.float32)
+    strength = np.clip(CLEAR / max(float(np.abs(difference).mean()), 1.0), 1.0, STRONGEST)
+    part = pasted.part.copy()
+    part[pasted.mask] = np.clip(GREY + strength * difference, 0, 255).round().astype(np.uint8)
+    return part
 
 
 def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Value]:

@@ -22,6 +22,9 @@ FILLED = (4.0, 16.0)
 CHROMA_BLUR = 1.0
 """Deviation, pixels, of the blur by which colours are about as coarse as in JPEG files, at half the resolution."""
 
+FADE = 2.0
+"""Distance from a filled mask at which the photograph is reached, model pixels: what is drawn fades out over less."""
+
 SMOOTHED = 1.0
 """Deviation of the blur over which a change is measured, model pixels."""
 
@@ -65,6 +68,13 @@ class Change:
     def whole(self) -> Levels:
         """Return all of it."""
         return self.coarse + self.fine
+
+
+def faded(mask: MaskArray) -> NDArray[np.float32]:
+    """Return a weight for a filled mask, `(h, w)` in [0, 1]: 1 on it, falling to 0 at `FADE` from it."""
+    if not mask.any():
+        return np.zeros(mask.shape, np.float32)
+    return np.clip(1 - ndimage.distance_transform_edt(~mask) / FADE, 0, 1).astype(np.float32)
 
 
 def change_by(

@@ -65,14 +65,19 @@ class Tiling:
         return torch.stack(windows, dim=-4)
 
     def join(self, windows: Tensor) -> Tensor:
-        """Average windows `(..., N, C, side, side)` to canvases `(..., B, C, H, W)`; 0 where there is none."""
-        weight = window_weight(self.side).to(windows)
+        """Average windows `(..., N, C, side, side)` to canvases `(..., B, C, H, W)`; 0 where there is none.
+
+        Where a single window lies, its values stay as they are, bit for bit.
+        """
+        weight, total = window_weight(self.side).to(windows), self._weights.to(windows)
         shape = (*windows.shape[:-4], self.count, windows.shape[-3], *self.shape)
         joined = torch.zeros(shape, device=windows.device, dtype=windows.dtype)
         for number, (canvas, top, left) in enumerate(self.places):
             area = joined[..., canvas, :, top : top + self.side, left : left + self.side]
-            area += windows[..., number, :, :, :] * weight
-        return joined / self._weights.to(joined).clamp(min=LEAST_WEIGHT / 2)
+            area += windows[..., number, :, :, :] * (
+                weight / total[canvas, :, top : top + self.side, left : left + self.side]
+            )
+        return joined
 
 
 def window_weight(side: int) -> Tensor:

@@ -32,7 +32,7 @@ from service.core.storage import MissingObject
 MASK_NET_FILE = "mask_net.safetensors"
 """Of an adapter with a mask network."""
 
-_NEED_NORMALS = ("region", "allowed", "forbidden", "anchored", "strength", "sketch_strength")
+_NEED_NORMALS = ("region", "allowed", "forbidden", "anchored", "strength", "sketch_strength", "part_guidance")
 """What DualAnoDiff can do on good parts alone."""
 
 

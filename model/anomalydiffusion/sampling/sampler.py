@@ -19,12 +19,12 @@ from torch import Tensor
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.anomalydiffusion.model import unet_for_sampling
-from model.anomalydiffusion.sampling.contrast import SCALES, RealContrast, find_scale, lay_scaled, real_contrast
+from model.anomalydiffusion.sampling.contrast import real_contrast
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
 from model.data.detail import RealDetail
-from model.data.laying import Generated, change_by
+from model.data.laying import FADE, Generated, change_by, faded
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
 from model.data.plan import Plan, plan_pairs
@@ -36,6 +36,7 @@ from model.kernels.batch_invariance import FIXED_BATCH, fixed_batches
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
 from model.method import always
+from model.quality.contrast import SCALES, RealContrast, find_scale, lay_scaled
 from model.runtime.cuda_memory import BatchBudget
 from model.runtime.progress import Progress
 from model.runtime.seeding import pair_seed
@@ -45,9 +46,6 @@ from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.places import Places
 
 Window = tuple[int, int, int, int]
-
-FADE = 2.0
-"""Distance from the mask at which the photograph is reached, model pixels: what is drawn fades out over less."""
 
 BICUBIC = 2.0
 """How far enlarging spreads a change, model pixels."""
@@ -133,8 +131,7 @@ def lay_defect(
     """
     top, left, bottom, right = canvas.box
     window = np.s_[top:bottom, left:right]
-    alpha = np.clip(1 - ndimage.distance_transform_edt(~canvas.mask) / FADE, 0, 1).astype(np.float32)
-    filled = Generated(generated, reconstructed, alpha, filled=True)
+    filled = Generated(generated, reconstructed, faded(canvas.mask), filled=True)
     surface, own = image[window], mask[window]
     change = change_by(filled, surface, own, (right - left, bottom - top), detail, seed)
     scale = 1.0 if wanted is None else find_scale(wanted, change, surface, own, weakest)

@@ -6,12 +6,13 @@ the normal. The anomaly branch starts from grey, or both start from a copy-paste
 
 A defect too long or too wide for one window is generated on a larger canvas, in overlapping windows (see
 `model.diffusion.tiling`). Single windows do not see where such a defect leads, so it stays near a course: that of a
-real defect, changed at random.
+real defect, changed at random; and its part can be given to the anomaly branch (see
+`model.dualanodiff.sampling.given_parts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.data.copy_paste import CopyPaste, draw_copy_paste
-from model.data.crops import canvas_side, resize_image
+from model.data.crops import canvas_side, resize_image, resize_mask
 from model.data.drawing import draw_best
 from model.data.pixels import to_pixels
-from model.data.placement import Anchor, inner_border
+from model.data.placement import Anchor, NormalImage, inner_border
 from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import grey_cell
+from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_line
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 
 PART_VISIBLE = (0.15, 0.45)
@@ -35,7 +37,11 @@ PART_VISIBLE = (0.15, 0.45)
 there is; in units of the latents' deviation (1 after the scaling factor)."""
 
 SKETCH_TRIES, INSIDE = 12, 0.98
-"""How many copies are tried until this share of one lies in the region that the user wants; then the best is taken."""
+"""How many copies are tried until this share of one lies in the region that the user wants, and on the product where
+its part is given; then the best is taken."""
+
+Products = Callable[[NormalImage], MaskArray | None]
+"""Returns where the product is on a normal image, `(H, W)` bool; None where nothing stands out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class Anchoring:
         allowed: where a defect may be, `(B, 1, h, w)` in [0, 1].
         sides: of the canvases before they were padded to one size, cells; empty if all have the model's.
         tiling: the windows that are denoised, or None where every canvas is one.
+        given: what the anomaly branch is given on canvases, or None.
     """
 
     normal: Tensor
@@ -57,6 +64,24 @@ class Anchoring:
     allowed: Tensor
     sides: tuple[int, ...] = ()
     tiling: Tiling | None = None
+    given: GivenParts | None = None
+
+    @property
+    def valid(self) -> Tensor | None:
+        """Return where canvases of several sizes are not padded, `(B, 1, h, w)` in {0, 1}; None without any."""
+        if not self.sides:
+            return None
+        height, width = self.normal.shape[-2:]
+        return torch.stack(
+            [F.pad(torch.ones(1, side, side), (0, width - side, 0, height - side)) for side in self.sides]
+        )
+
+    @property
+    def canvases(self) -> Tensor:
+        """Return which pairs are generated on more than one window, `(B,)` bool."""
+        window = self.tiling.side if self.tiling is not None else 0
+        sides = self.sides or (0,) * len(self.normal)
+        return torch.tensor([side > window for side in sides], device=self.normal.device)
 
 
 def grey_latent(adapter: DualAnoDiffAdapter) -> Tensor:
@@ -73,6 +98,8 @@ def anchor_on(
     grey: Tensor,
     *,
     sketched: bool,
+    gives_parts: bool = False,
+    products: Products | None = None,
 ) -> Anchoring:
     """Encode what a batch starts from; a window border inside the photograph cuts off no defect.
 
@@ -81,6 +108,8 @@ def anchor_on(
         rngs: the pairs' own sources of randomness.
         grey: see `grey_latent`.
         sketched: whether to start from a copy-paste initialisation, a randomly changed real defect on the normal.
+        gives_parts: whether the anomaly branch is given the parts of such defects, where they are lines on canvases.
+        products: find where these should lie; None to lay them anywhere.
     """
     model = adapter.model
     factor = model.base.factor
@@ -88,13 +117,21 @@ def anchor_on(
     windows = [resize_image(anchor.pixels, side) for anchor, side in zip(anchors, sides, strict=True)]
     allowed = [_open(anchor, side, factor) for anchor, side in zip(anchors, sides, strict=True)]
     laid: list[CopyPaste] = []
+    copies: list[CopyPaste | None] = []
     for number, (anchor, window, rng) in enumerate(zip(anchors, windows, rngs, strict=True)):
+        copies.append(None)
         if sketched or sides[number] > model.config.resolution:
             reference = adapter.references[anchor.place]
-            laid.append(_sketch(reference, window, anchor, ~allowed[number], rng))
+            gives = gives_parts and is_line(resize_mask(reference.mask, sides[number]), model.config.resolution)
+            product = products(anchor.normal) if gives and products is not None else None
+            laid.append(_sketch(reference, window, anchor, ~allowed[number], rng, product))
             allowed[number] &= laid[-1].nearby
-    places = torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in allowed])
-    cells = F.avg_pool2d(places, factor)
+            copies[-1] = laid[-1] if gives else None
+
+    def padded(masks: Sequence[MaskArray]) -> Tensor:
+        return torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in masks])
+
+    cells = F.avg_pool2d(padded(allowed), factor)
     tiling = tile(cells[:, 0] > 0, [side // factor for side in sides], model.config.resolution // factor)
 
     def encoded(images: Sequence[ImageArray]) -> Tensor:
@@ -105,10 +142,20 @@ def anchor_on(
 
     normal = encoded(windows)
     start = torch.stack([normal, grey.expand_as(normal)])
+    given = None
     if sketched:
         start = torch.stack([encoded([each.image for each in laid]), encoded([each.part for each in laid])])
+    elif any(copies) and tiling is not None:
+        covered = tiling.covered.float()
+        given = give_parts(
+            list(zip(copies, windows, strict=True)),
+            encoded,
+            lambda masks: (covered * F.max_pool2d(padded(masks), factor)).to(model.device),
+            grey,
+        )
+        start = torch.stack([normal, given.parts])
     own = tuple(side // factor for side in sides) if tiling is not None else ()
-    return Anchoring(normal, start, grey, cells.to(model.device), own, tiling)
+    return Anchoring(normal, start, grey, cells.to(model.device), own, tiling, given)
 
 
 def canvas_of(adapter: DualAnoDiffAdapter, anchor: Anchor) -> int:
@@ -132,15 +179,26 @@ def _open(anchor: Anchor, side: int, cell: int) -> MaskArray:
 
 
 def _sketch(
-    reference: Pair, window: ImageArray, anchor: Anchor, inner: MaskArray, rng: np.random.Generator
+    reference: Pair,
+    window: ImageArray,
+    anchor: Anchor,
+    inner: MaskArray,
+    rng: np.random.Generator,
+    product: MaskArray | None,
 ) -> CopyPaste:
-    """Lay a changed copy of a real defect on a window; where there are bounds, the best of some that lies in them."""
+    """Lay a changed copy of a real defect on a window; where it may not lie everywhere, the best of some.
+
+    Args:
+        product: `(H, W)` bool, where it should lie on the whole normal; None for anywhere.
+    """
+    shown = None if product is None else resize_mask(product[anchor.window.slices], window.shape[0])
 
     def draw_one() -> tuple[float, CopyPaste]:
         laid = draw_copy_paste(reference, window, inner, anchor.mirrored, rng)
-        return laid.inside, laid
+        on_product = 1.0 if shown is None else float(shown[laid.mask].mean())
+        return min(laid.inside, on_product), laid
 
-    return draw_best(draw_one, INSIDE, SKETCH_TRIES if anchor.bounds is not None else 0)
+    return draw_best(draw_one, INSIDE, SKETCH_TRIES if anchor.bounds is not None or shown is not None else 0)
 
 
 def _padded(values: Tensor, side: int) -> Tensor:
@@ -156,13 +214,18 @@ def blend(clean: Tensor, anchoring: Anchoring) -> Tensor:
     image, part = clean
     part = _allowed_part(part, anchoring)
     defect = visible_defect(part, anchoring.grey)
-    return torch.stack([_image_within(defect, image, anchoring), part])
+    return _with_given(torch.stack([_image_within(defect, image, anchoring), part]), clean, anchoring)
 
 
 def keep_to_course(clean: Tensor, anchoring: Anchoring) -> Tensor:
     """Keep noise-free latents `(2, B, C, h, w)` of canvases to where a defect is allowed, before it emerges there."""
     image, part = clean
-    return torch.stack([_image_within(anchoring.allowed, image, anchoring), _allowed_part(part, anchoring)])
+    kept = torch.stack([_image_within(anchoring.allowed, image, anchoring), _allowed_part(part, anchoring)])
+    return _with_given(kept, clean, anchoring)
+
+
+def _with_given(blended: Tensor, clean: Tensor, anchoring: Anchoring) -> Tensor:
+    return blended if anchoring.given is None else anchoring.given.keep(blended, clean, anchoring.normal)
 
 
 def _allowed_part(part: Tensor, anchoring: Anchoring) -> Tensor:
@@ -172,7 +235,7 @@ def _allowed_part(part: Tensor, anchoring: Anchoring) -> Tensor:
 
 def _image_within(region: Tensor, image: Tensor, anchoring: Anchoring) -> Tensor:
     """Replace the image by the normal outside a region, and where nothing was denoised."""
-    share = widened(region)
+    share = widened(region, anchoring.valid)
     if anchoring.tiling is not None:
         share = share * anchoring.tiling.covered.to(share)
     return anchoring.normal + share * (image - anchoring.normal)
@@ -185,6 +248,13 @@ def visible_defect(part: Tensor, grey: Tensor) -> Tensor:
     return ((distance - low) / (high - low)).clamp(0, 1)
 
 
-def widened(defect: Tensor) -> Tensor:
-    """Widen a soft map by one latent cell, and smooth it."""
-    return F.avg_pool2d(F.max_pool2d(defect, 3, stride=1, padding=1), 3, stride=1, padding=1, count_include_pad=False)
+def widened(defect: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Widen a soft map `(B, 1, h, w)` by one latent cell, and smooth it.
+
+    Args:
+        valid: 1 where there is a canvas, 0 where it was padded; None where none was.
+    """
+    valid = torch.ones_like(defect) if valid is None else valid.to(defect)
+    wide = F.max_pool2d(defect * valid, 3, stride=1, padding=1) * valid
+    total, count = (F.avg_pool2d(each, 3, stride=1, padding=1, divisor_override=1) for each in (wide, valid))
+    return total / count.clamp(min=1)

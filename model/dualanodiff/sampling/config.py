@@ -19,7 +19,8 @@ def resolve_sampling(
 ) -> SamplingConfig:
     """Resolve the settings: the user's choices override a preset's, these the base's recommendations, these defaults.
 
-    A chosen `strength` turns off a recommended copy-paste initialisation, because it is meant for the other start.
+    A chosen `strength` turns off a recommended copy-paste initialisation, because it is meant for the other start. A
+    copy-paste initialisation has a part of its own: it and `part_guidance` turn each other's recommendation off.
 
     Args:
         options: field name → value; None means not chosen.
@@ -35,8 +36,10 @@ def resolve_sampling(
     given = chosen(options)
     recommended |= sampling_preset(given.get("preset", "base"), bcm=bcm)
     anchored = is_anchored(given, recommended, has_normals=has_normals)
-    if "strength" in given or not anchored:
+    if "strength" in given or given.get("part_guidance") or not anchored:
         recommended.pop("sketch_strength", None)
+    if given.get("sketch_strength") or not anchored:
+        recommended.pop("part_guidance", None)
     suited = {
         "anchored": has_normals,
         "mask_method": MaskMethod.U2NET if has_mask_net else MaskMethod.THRESHOLD,

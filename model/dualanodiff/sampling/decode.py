@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.data.detail import RealDetail
-from model.data.laying import Generated, change_by
+from model.data.laying import Generated, change_by, faded
 from model.data.pixels import to_images
 from model.data.placement import Anchor, feathered, place_mask, place_part
 from model.diffusion.vae import decode
@@ -20,6 +20,7 @@ from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring
 from model.masks.extraction import attention_mask, threshold_mask, tidy_mask, u2net_probabilities
+from model.quality.contrast import RealContrast, find_scale, lay_scaled
 from model.runtime.timing import stage
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.common import MaskMethod
@@ -37,6 +38,8 @@ class DecodedPair:
         anchor: the window it was generated on, or None.
         reconstructed: `(s, s, 3)` uint8, that window after the autoencoder, or None.
         detail: of the real defects; None to add none.
+        contrast: of the real defects, for a given part; None to leave it as it was drawn.
+        given: whether the anomaly branch was given the part; its mask is known then, and was filled.
     """
 
     index: int
@@ -48,11 +51,13 @@ class DecodedPair:
     anchor: Anchor | None
     reconstructed: ImageArray | None
     detail: RealDetail | None = None
+    contrast: RealContrast | None = None
+    given: bool = False
 
     def to_candidate(self) -> Candidate:
         """Tidy the mask, paste the pair into its normal image if it has one, and return the candidate."""
         with stage("mask"):
-            mask = tidy_mask(self._found())
+            mask = self._found()
             if self.anchor is None or self.reconstructed is None:
                 return Candidate(self.index, self.seed, self.image, mask, self.part)
             mask, scores = within_bounds(mask, self.anchor)
@@ -66,12 +71,17 @@ class DecodedPair:
 
     def _laid(self, anchor: Anchor, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray) -> ImageArray:
         """Lay what was generated on the normal image, see `model.data.laying`."""
-        generated = Generated(self.image.astype(np.float32), reconstructed.astype(np.float32), feathered(mask))
+        alpha = faded(mask) if self.given else feathered(mask)
+        generated = Generated(self.image.astype(np.float32), reconstructed.astype(np.float32), alpha, self.given)
         window = anchor.window.slices
         image = anchor.normal.image.copy()
         size = (anchor.window.side,) * 2
-        change = change_by(generated, image[window], placed[window], size, self.detail, self.seed)
-        image[window] = np.clip(image[window] + change.whole.round(), 0, 255).astype(np.uint8)
+        surface, defect = image[window], placed[window]
+        change = change_by(generated, surface, defect, size, self.detail, self.seed)
+        scale = 1.0
+        if self.given and self.contrast is not None:
+            scale = find_scale(self.contrast.draw(self.seed), change, surface, defect)
+        image[window] = lay_scaled(change, surface, scale, np.ones_like(defect))
         return image
 
     def _placed_part(self, anchor: Anchor, placed: MaskArray) -> ImageArray:
@@ -83,10 +93,10 @@ class DecodedPair:
 
     def _found(self) -> MaskArray:
         if self.mask is not None:
-            return self.mask
+            return self.mask if self.given else tidy_mask(self.mask)
         if self.attention is not None:
-            return attention_mask(self.attention, self.part.shape[:2])
-        return threshold_mask(self.part)
+            return tidy_mask(attention_mask(self.attention, self.part.shape[:2]))
+        return tidy_mask(threshold_mask(self.part))
 
 
 def within_bounds(mask: MaskArray, anchor: Anchor) -> tuple[MaskArray, dict[str, float]]:
@@ -115,6 +125,7 @@ def decode_pairs(
     anchors: Sequence[Anchor] | None,
     anchoring: Anchoring | None,
     detail: RealDetail | None = None,
+    contrast: RealContrast | None = None,
 ) -> list[DecodedPair]:
     """Decode a batch and find its defects.
 
@@ -122,7 +133,7 @@ def decode_pairs(
         latents: `(2, B, C, h, w)` of images and parts.
         attention: `(B, h, w)`, or None.
         anchors, anchoring: as in anchored sampling; None without.
-        detail: of the real defects, for anchored sampling.
+        detail, contrast: of the real defects, for anchored sampling.
     """
     tiling = anchoring.tiling if anchoring is not None else None
     fine = tiling.scaled(adapter.base.factor) if tiling is not None else None
@@ -139,7 +150,8 @@ def decode_pairs(
         image_windows, part_windows = (decoded(branch) for branch in latents)
         if anchoring is not None and fine is not None:
             # Group normalisation makes patterns of windows that are grey all over.
-            part_windows = part_windows * fine.cut(_finer(anchoring.allowed > 0, adapter.base.factor))
+            shown = (anchoring.allowed > 0) | ~anchoring.canvases[:, None, None, None]
+            part_windows = part_windows * fine.cut(_finer(shown, adapter.base.factor))
         images, parts = to_images(joined(image_windows)), to_images(joined(part_windows))
         normals = to_images(joined(decoded(anchoring.normal))) if anchoring is not None else None
     masks = None
@@ -154,17 +166,31 @@ def decode_pairs(
         """Cut off what a canvas was padded by."""
         return values if sides is None else values[: sides[row] // scale, : sides[row] // scale]
 
+    nothing = [None] * len(indices)
+    given = anchoring.given if anchoring is not None else None
+    given_masks, given_parts = (nothing, nothing) if given is None else (given.masks, given.shown)
+
+    def part_of(row: int) -> ImageArray:
+        known = given_parts[row]
+        return own(parts[row], row) if known is None else known
+
+    def mask_of(row: int) -> MaskArray | None:
+        known = given_masks[row]
+        return known if known is not None or masks is None else own(masks[row], row)
+
     return [
         DecodedPair(
             index,
             seed,
             own(images[row], row),
-            own(parts[row], row),
-            own(masks[row], row) if masks is not None else None,
+            part_of(row),
+            mask_of(row),
             own(attention[row], row, factor) if attention is not None else None,
             anchors[row] if anchors is not None else None,
             own(normals[row], row) if normals is not None else None,
             detail,
+            contrast,
+            given_masks[row] is not None,
         )
         for row, (index, seed) in enumerate(zip(indices, seeds, strict=True))
     ]

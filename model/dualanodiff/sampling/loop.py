@@ -16,6 +16,7 @@ from model.diffusion.prompts import own_tokens
 from model.diffusion.schedulers import make_scheduler
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring, blend, keep_to_course
+from model.dualanodiff.sampling.given_parts import Pull, pull_towards
 from model.dualanodiff.unet import ForwardOptions
 from model.runtime.progress import Meter, Progress
 from service.core.options.common import MaskMethod
@@ -63,9 +64,14 @@ def denoise(
         steps = timestep.long()
         features = background(number, steps) if background is not None else None
         windows, most = (scaled, count) if tiling is None else (tiling.cut(scaled), config.batch)
+        chunks = windows.split(most, dim=1)
+        pulls: Sequence[Pull | None] = [None] * len(chunks)
+        if anchoring is not None and anchoring.given is not None and tiling is not None:
+            scales = config.part_guidance, config.guidance_scale
+            pulls = pull_towards(anchoring.given, tiling, anchoring.grey, model.schedule, steps, scales).split(most)
         passes = [
-            _predicted(predict, config, chunk, steps, text, features=features, wants_maps=wants_maps)
-            for chunk in windows.split(most, dim=1)
+            _predicted(predict, config, chunk, steps, text, features=features, wants_maps=wants_maps, pull=pull)
+            for chunk, pull in zip(chunks, pulls, strict=True)
         ]
         prediction = torch.cat([each.prediction for each in passes], dim=1)
         maps = torch.cat([each.maps for each in passes if each.maps is not None]) if wants_maps else None
@@ -76,7 +82,10 @@ def denoise(
         if anchoring is not None and (blends or tiling is not None):
             clean = model.schedule.predict_clean(scaled, prediction, steps.expand(count))
             blended = blend(clean, anchoring) if blends else keep_to_course(clean, anchoring)
-            prediction = model.schedule.prediction_of(scaled, blended, steps.expand(count))
+            kept = model.schedule.prediction_of(scaled, blended, steps.expand(count))
+            # Pairs of a single window are the same beside canvases as without.
+            rows = torch.ones_like(anchoring.canvases) if blends else anchoring.canvases
+            prediction = torch.where(rows[:, None, None, None], kept, prediction)
         if maps is not None:
             collected.append(maps)
         latents = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1), **extra).prev_sample
@@ -105,14 +114,24 @@ def _predicted(
     *,
     features: dict[str, Tensor] | None,
     wants_maps: bool,
+    pull: Pull | None,
 ) -> _Pass:
-    """Predict windows `(2, N, C, h, w)`, with guidance if `text` has the empty prompt."""
+    """Predict windows `(2, N, C, h, w)`, with guidance if `text` has the empty prompt.
+
+    Args:
+        pull: how images are guided towards given parts; None without any.
+    """
     count, guided = latents.shape[1], text.shape[1] == 2
     maps: list[Tensor] | None = [] if wants_maps else None
     both = latents.repeat(1, 2, 1, 1, 1) if guided else latents
+    if pull is not None:
+        both[1, count:] += pull.hiding
     run = ForwardOptions(attention_maps=maps, background=features)
     prediction = predict(both, timestep, text.repeat_interleave(count, dim=1), run).float()
-    if guided:
+    if pull is not None:
+        image, part = prediction.split(1)
+        prediction = torch.cat([guide(image, pull.scales), guide(part, config.guidance_scale)])
+    elif guided:
         prediction = guide(prediction, config.guidance_scale)
     return _Pass(prediction, None if maps is None else average_maps(maps, count, latents.shape[-2:]))
 
@@ -137,7 +156,7 @@ def _randomness(scheduler: Any, generators: Sequence[torch.Generator]) -> dict[s
     return {"generator": [*generators, *generators]} if takes_generator else {}
 
 
-def guide(both: Tensor, scale: float) -> Tensor:
+def guide(both: Tensor, scale: float | Tensor) -> Tensor:
     """Apply classifier-free guidance to conditional and unconditional predictions, `(2, 2 B, …)` → `(2, B, …)`."""
     conditional, unconditional = both.chunk(2, dim=1)
     return unconditional + scale * (conditional - unconditional)

@@ -31,12 +31,13 @@ from model.dualanodiff.sampling.merged_unet import denoiser_for_sampling
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
 from model.method import always
+from model.quality.contrast import RealContrast, measure_contrast
 from model.runtime.concurrency import overlapped
 from model.runtime.cuda_memory import BatchBudget, measured_budget
 from model.runtime.progress import Progress
 from model.runtime.seeding import draw_noise, pair_seed
 from model.runtime.timing import stage
-from model.types import Candidate, MaskArray
+from model.types import Candidate, MaskArray, Pair
 from service.core.errors import UsageError
 from service.core.options.combinations import NO_MASK_NET, NOT_ANCHORED
 from service.core.options.common import MaskMethod
@@ -67,6 +68,8 @@ class Sampler:
         predict: runs the adapter's denoiser as fast as the device can.
         bounds: where on a normal image defects may lie; None for everywhere.
         detail: of the real defects; None to add none.
+        objects: finds products in the normals; None without a network.
+        contrast: of the real defects, for given parts; None where it is what it is.
     """
 
     adapter: DualAnoDiffAdapter
@@ -79,6 +82,8 @@ class Sampler:
     predict: Predict
     bounds: Bounds
     detail: RealDetail | None
+    objects: Objects | None
+    contrast: RealContrast | None
 
     @property
     def guided(self) -> bool:
@@ -123,7 +128,8 @@ def prepare_sampling(
         raise UsageError(missing)
     places = places or Places()
     dtype, model = dtype_of(config.precision), adapter.model
-    bounds = _bounds(config, places, normals, for_inference(object_net, dtype) if object_net is not None else None)
+    objects = Objects(for_inference(object_net, dtype), normals) if object_net is not None else None
+    bounds = _bounds(config, places, normals, objects)
     normals = places.used(normals)
     denoiser = denoiser_for_sampling(model.denoiser, model.base.unet, dtype)
     ready = replace(
@@ -139,15 +145,22 @@ def prepare_sampling(
     compensation = None
     if model.config.bcm and object_net is not None:
         compensation = Compensation(ready, config.seed, text[0], normals, for_inference(object_net, dtype))
-    if config.guidance_scale != 1:
+    if config.guidance_scale != 1 or _gives_parts(ready, config):
         text = torch.cat([text, model.empty_embedding().expand(2, 1, -1, -1)], dim=1)
     with stage("encode"):
         grey = grey_latent(ready) if config.anchored else None
     works = (lambda pairs: _passed(ready, text, pairs), lambda pairs: _decoded(ready, pairs))
     budget = measured_budget(model.device, works, config.batch, kept=MOST_KEPT if compensation is not None else 0)
     predict = predictor(denoiser, model.device, compiler)
+    contrast = measure_contrast(_by_photograph(ready.references)) if config.anchored else None
     detail = _detail(ready) if config.anchored and config.match_detail else None
-    return Sampler(ready, config, normals, text, grey, compensation, budget, predict, bounds, detail)
+    return Sampler(ready, config, normals, text, grey, compensation, budget, predict, bounds, detail, objects, contrast)
+
+
+def _by_photograph(references: Sequence[Pair]) -> list[list[Pair]]:
+    """Group crops by the photographs that they are of."""
+    names = dict.fromkeys(pair.name for pair in references)
+    return [[pair for pair in references if pair.name == name] for name in names]
 
 
 def _detail(adapter: DualAnoDiffAdapter) -> RealDetail | None:
@@ -162,7 +175,7 @@ def _detail(adapter: DualAnoDiffAdapter) -> RealDetail | None:
     return lost_detail(adapter.model.vae, adapter.references, scale, config.resolution, base.factor, grey=grey)
 
 
-def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage], object_net: U2Net | None) -> Bounds:
+def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage], objects: Objects | None) -> Bounds:
     """Return what says where defects may lie: in the regions, and on the product where that is wanted.
 
     Raises:
@@ -172,11 +185,11 @@ def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImag
     if not config.anchored and (places or config.region != WHOLE):
         raise UsageError(NOT_ANCHORED)
     places.check(normals, box=config.region)
-    objects = Objects(object_net, normals) if config.on_object and object_net is not None else None
+    on_object = objects if config.on_object else None
 
     def bounds(normal: NormalImage) -> MaskArray | None:
         where = places.where(normal, config.region)
-        product = objects.in_normal(normal.name) if objects is not None else None
+        product = on_object.in_normal(normal.name) if on_object is not None else None
         if product is not None and (where is None or (where & product).any()):
             where = product if where is None else where & product
         if where is None and config.anywhere:
@@ -291,6 +304,7 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
         anchors=anchors,
         anchoring=anchoring,
         detail=sampler.detail,
+        contrast=sampler.contrast,
     )
 
 
@@ -318,8 +332,21 @@ def _anchored(
         draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes)
         for normal, rng in zip(normals, rngs, strict=True)
     ]
+    gives_parts = _gives_parts(adapter, config)
+    objects = sampler.objects
+    products = (lambda normal: objects.in_normal(normal.name)) if gives_parts and objects is not None else None
     sketched = config.sketch_strength > 0
-    return anchors, anchor_on(adapter, anchors, rngs, sampler.grey, sketched=sketched)
+    anchoring = anchor_on(
+        adapter, anchors, rngs, sampler.grey, sketched=sketched, gives_parts=gives_parts, products=products
+    )
+    return anchors, anchoring
+
+
+def _gives_parts(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> bool:
+    """Return whether the anomaly branch is given the parts of long defects; without SAIM, no image would follow."""
+    model = adapter.model.config
+    starts_from_noise = config.anchored and not config.sketch_strength
+    return bool(config.part_guidance and starts_from_noise and model.saim and not model.bcm)
 
 
 def _background(

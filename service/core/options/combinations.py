@@ -84,7 +84,7 @@ def is_anchored(options: Mapping[str, Any], recommended: Mapping[str, Any], *, h
 
 
 def unused_starts(options: Mapping[str, Any], *, anchored: bool, has_normals: bool) -> dict[str, str]:
-    """Return the options of DualAnoDiff that say where sampling starts, and cannot → why.
+    """Return the options of DualAnoDiff that say where sampling starts, or what it is given, and cannot → why.
 
     Args:
         options: that were chosen.
@@ -93,12 +93,15 @@ def unused_starts(options: Mapping[str, Any], *, anchored: bool, has_normals: bo
     refused = {
         name: f"{name} is {options[name]}, but anchored sampling, on normal images, is off: turn it on, or leave "
         f"{name} out"
-        for name in ("strength", "sketch_strength")
+        for name in ("strength", "sketch_strength", "part_guidance")
         if options.get(name) and not anchored
     }
     if anchored and options.get("strength") and options.get("sketch_strength"):
         why = "strength and sketch_strength exclude each other, since both set where sampling starts: choose one"
         refused["sketch_strength"] = why
+    if anchored and options.get("part_guidance") and options.get("sketch_strength"):
+        why = "part_guidance and sketch_strength exclude each other, since a sketch has its own part: choose one"
+        refused["part_guidance"] = why
     if anchored and not has_normals:
         why = "anchored sampling needs normal images, but none were given: provide some, or turn anchored off"
         refused["anchored"] = why

@@ -156,6 +156,15 @@ class SamplingConfig:
     blend_from: Annotated[
         Share, described("Share of the steps after which the background outside the defect is the normal's.")
     ] = 0.5
+    part_guidance: Annotated[
+        FiniteFloat,
+        described(
+            "Where a defect is a line that is too long for one window, give the anomaly branch a changed real one, and "
+            "guide the image towards it by this factor; 0 to make both from noise. For bases too small to compose a "
+            "crack; only on normals.",
+            ge=0,
+        ),
+    ] = 0.0
     match_detail: MatchDetail = True
     on_object: OnObject = False
     region: Region = WHOLE

@@ -35,6 +35,7 @@ PAPER_SAMPLING: Mapping[str, Any] = {
     "scheduler": "DDIMScheduler",
     "anchored": False,
     "sketch_strength": 0.0,
+    "part_guidance": 0.0,
 }
 """The released code's sampling: from noise; normals serve as backgrounds alone."""
 

@@ -10,11 +10,12 @@ import pytest
 from scipy import ndimage
 
 from model.anomalydiffusion.adapter import MATCHED, AnomalyDiffusionAdapter
-from model.anomalydiffusion.sampling.contrast import RING, SCALES, RealContrast, find_scale, lay_scaled, real_contrast
-from model.anomalydiffusion.sampling.sampler import FADE, lay_defect, prepare_sampling
-from model.data.laying import Change
+from model.anomalydiffusion.sampling.contrast import real_contrast
+from model.anomalydiffusion.sampling.sampler import lay_defect, prepare_sampling
+from model.data.laying import FADE, Change
 from model.data.windows import make_canvas
 from model.diffusion.base import load_base
+from model.quality.contrast import RING, SCALES, RealContrast, find_scale, lay_scaled
 from model.quality.visibility import Rings
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.anomalydiffusion import AnomalySamplingConfig

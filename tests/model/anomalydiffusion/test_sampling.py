@@ -12,8 +12,9 @@ from scipy import ndimage
 from model.anomalydiffusion.adapter import AnomalyDiffusionAdapter, RealMask
 from model.anomalydiffusion.config import resolve_sampling
 from model.anomalydiffusion.sampling.masks import usable
-from model.anomalydiffusion.sampling.sampler import FADE, lay_defect, prepare_sampling
+from model.anomalydiffusion.sampling.sampler import lay_defect, prepare_sampling
 from model.data.detail import Redrawn, learn_detail
+from model.data.laying import FADE
 from model.data.placement import NormalImage
 from model.data.references import make_references
 from model.data.two_levels import TwoLevels

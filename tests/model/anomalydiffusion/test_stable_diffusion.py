@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from model.anomalydiffusion import calibration
 from model.anomalydiffusion.adapter import MATCHED, AnomalyDiffusionAdapter, load_adapter
-from model.anomalydiffusion.sampling.sampler import FADE
+from model.data.laying import FADE
 from model.diffusion.base import load_base
 from model.masks.networks import MaskNetworks
 from model.method import TrainingRequest

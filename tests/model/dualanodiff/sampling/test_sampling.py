@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from scipy import ndimage
 
+from model.data.laying import FADE
 from model.diffusion.base import Base, load_base
 from model.diffusion.schedulers import make_scheduler
 from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
@@ -119,6 +120,55 @@ def test_a_long_defect_is_generated_on_a_canvas_of_many_windows(
         assert not (changed & ~near).any()
 
 
+@pytest.fixture(scope="module")
+def line_adapter(base: Base) -> DualAnoDiffAdapter:
+    """As trained on a photograph with a scratch that is a line in windows of 32 pixels, and one with a spot."""
+    adapter = tiny_adapter(base, view="window", resolution=32)
+    image, spot = surface(5, 150, 160).copy(), np.zeros((150, 160), np.bool_)
+    spot[60:72, 80:92] = True
+    image[spot] //= 3
+    return replace_references(adapter, [scratched_pair(0), Pair("spot", image, spot)])
+
+
+def test_a_line_has_a_given_part_and_its_mask_and_the_rest_stays(line_adapter: DualAnoDiffAdapter) -> None:
+    """In any batch, beside pairs whose parts the model makes; what these show does not change by it."""
+    config = replace(FEW, anchored=True, part_guidance=3.0)
+    normals = [drawn_normal(3, 150, 170)]
+
+    def sampled(config: SamplingConfig, start: int = 0) -> list[Candidate]:
+        return list(sample_pairs(prepare_sampling(line_adapter, config, normals=normals), start, 6))
+
+    made, composed = sampled(config), sampled(replace(config, part_guidance=0.0))
+    assert same(made, sampled(replace(config, batch=1)))
+    assert same(made[2:], sampled(config, 2))
+    long = [candidate.window is not None and candidate.window[2] - candidate.window[0] > 100 for candidate in made]
+    assert 0 < sum(long) < len(made)
+    for candidate, other, is_long in zip(made, composed, long, strict=True):
+        if not is_long:
+            assert np.array_equal(candidate.part, other.part)
+            continue
+        assert np.ptp(np.argwhere(candidate.mask), axis=0).max() > 60
+        assert candidate.mask.sum() < 8 * np.ptp(np.argwhere(candidate.mask), axis=0).max()
+        assert (np.abs(candidate.part[candidate.mask].astype(int) - GREY).max(-1) > 8).mean() > 0.9
+        changed = (candidate.image != normals[0].image).any(2)
+        assert changed[candidate.mask].mean() > 0.5
+        assert not changed[ndimage.distance_transform_edt(~candidate.mask) > 2 * FADE].any()
+
+
+def test_no_part_is_given_where_no_image_would_follow_it(base: Base) -> None:
+    """Without SAIM the image does not see the part; and a sketch has a part of its own."""
+    deaf = replace_references(tiny_adapter(base, view="window", resolution=32, saim=False), [scratched_pair(0)])
+    for adapter, config in (
+        (deaf, replace(FEW, anchored=True)),
+        (
+            replace_references(tiny_adapter(base, view="window", resolution=32), [scratched_pair(0)]),
+            replace(FEW, anchored=True, sketch_strength=0.4),
+        ),
+    ):
+        made = sample(adapter, replace(config, part_guidance=3.0), 0, 2)
+        assert same(made, sample(adapter, config, 0, 2))
+
+
 def scratched_pair(seed: int) -> Pair:
     image = surface(seed, 150, 160).copy()
     mask = np.zeros(image.shape[:2], np.bool_)
@@ -168,6 +218,22 @@ def test_sketches_are_for_anchored_sampling_and_one_strength_says_where_it_start
         resolve_sampling(advised, {"sketch_strength": 0.5}, has_normals=False)
     with pytest.raises(UsageError, match="choose one"):
         resolve_sampling(advised, {"sketch_strength": 0.5, "strength": 0.8}, has_normals=True)
+
+
+def test_parts_are_given_on_normals_alone_and_not_beside_a_sketch(base: Base) -> None:
+    advised = replace(base, card={"sampling": {"part_guidance": 3.0}})
+    assert resolve_sampling(advised, {}, has_normals=True).part_guidance == 3
+    assert resolve_sampling(advised, {}, has_normals=False).part_guidance == 0
+    assert resolve_sampling(advised, {"preset": "paper", "anchored": True}, has_normals=True).part_guidance == 0
+    sketched = resolve_sampling(advised, {"sketch_strength": 0.4}, has_normals=True)
+    assert (sketched.sketch_strength, sketched.part_guidance) == (0.4, 0)
+    sketching = replace(base, card={"sampling": {"sketch_strength": 0.4}})
+    given = resolve_sampling(sketching, {"part_guidance": 2.0}, has_normals=True)
+    assert (given.sketch_strength, given.part_guidance) == (0, 2)
+    with pytest.raises(UsageError, match=r"part_guidance is 2\.0, but anchored sampling, on normal images, is off"):
+        resolve_sampling(advised, {"part_guidance": 2.0}, has_normals=False)
+    with pytest.raises(UsageError, match="a sketch has its own part: choose one"):
+        resolve_sampling(advised, {"part_guidance": 2.0, "sketch_strength": 0.5}, has_normals=True)
 
 
 def test_a_base_may_advise_to_start_from_noise_and_a_sketch_stays_a_choice(base: Base) -> None:

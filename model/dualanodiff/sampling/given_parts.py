@@ -1,0 +1,137 @@
+"""Gives the anomaly branch a part instead of having it made, and guides the image towards it.
+
+A small base composes no long line: of a crack, what it draws from noise are smudges, in both branches. But its image
+follows a part that it sees through SAIM, as it learned. So at every step the anomaly branch has the part of a real
+defect, changed at random; the image is made from noise, in the same place. Classifier-free guidance (Ho and Salimans
+2022) strengthens what little a small base takes over: its unconditional pass has the empty prompt, and a grey part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.data.copy_paste import CopyPaste, clear_part
+from model.diffusion.noise_schedule import NoiseSchedule
+from model.diffusion.tiling import Tiling
+from model.quality.stroke import stroke_width
+from model.types import GREY, ImageArray, MaskArray
+
+LINE = 0.1
+"""Greatest mean width of what counts as a line, as a share of a window's side. Cracks have up to 0.07; breaks in
+cookies have 0.22 and more, and a small base composes those."""
+
+Placed = tuple[CopyPaste | None, ImageArray]
+"""A changed defect, or None where the model makes it; and the window of the normal that it lies on."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenParts:
+    """What the anomaly branch is given for some pairs of a batch, on canvases.
+
+    Attributes:
+        masks: of the given defects, `(s, s)` bool each; None where the model makes the defect.
+        shown: their parts as they are, `(s, s, 3)` uint8 each, or None.
+        parts: latents of what the branch is given, `(B, C, h, w)`; of grey where the model makes the part.
+        regions: `(B, 1, h, w)`, 1 where the image may differ from the normal, otherwise 0.
+    """
+
+    masks: tuple[MaskArray | None, ...]
+    shown: tuple[ImageArray | None, ...]
+    parts: Tensor
+    regions: Tensor
+
+    @property
+    def rows(self) -> Tensor:
+        """Return which pairs are given a part, `(B,)` bool."""
+        return torch.tensor([mask is not None for mask in self.masks], device=self.parts.device)
+
+    def keep(self, blended: Tensor, clean: Tensor, normal: Tensor) -> Tensor:
+        """Replace the latents `(2, B, C, h, w)` of pairs that are given a part: it stays, the image fills its place.
+
+        Args:
+            blended: of all pairs, as they are otherwise.
+            clean: what the model predicts.
+            normal: `(B, C, h, w)`.
+        """
+        image = normal + self.regions * (clean[0] - normal)
+        return torch.where(self.rows[:, None, None, None], torch.stack([image, self.parts]), blended)
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """How strongly the images of windows are guided, and towards what.
+
+    Attributes:
+        scales: of guidance, `(N, 1, 1, 1)`.
+        hiding: what turns noised parts into noised grey, `(N, C, s, s)`.
+    """
+
+    scales: Tensor
+    hiding: Tensor
+
+    def split(self, size: int) -> list[Pull]:
+        """Split into chunks of windows."""
+        return [Pull(*both) for both in zip(self.scales.split(size), self.hiding.split(size), strict=True)]
+
+
+def is_line(mask: MaskArray, resolution: int) -> bool:
+    """Return whether a defect is a line, on the whole.
+
+    Args:
+        mask: `(s, s)` bool, not empty, at the model's scale.
+        resolution: side of a window.
+    """
+    return stroke_width(mask) <= LINE * resolution
+
+
+def give_parts(
+    placed: Sequence[Placed],
+    encoded: Callable[[Sequence[ImageArray]], Tensor],
+    cells: Callable[[Sequence[MaskArray]], Tensor],
+    grey: Tensor,
+) -> GivenParts:
+    """Encode the parts of defects that were laid on normals, such that they are clear to see.
+
+    Args:
+        placed: one for each pair, at least one with a defect.
+        encoded: makes latents `(B, C, h, w)` of images.
+        cells: returns the latent cells that masks touch, `(B, 1, h, w)` in [0, 1].
+        grey: latent of mid-grey, `(1, C, 1, 1)`.
+    """
+    copies = [copy for copy, _ in placed]
+    clear = [np.full_like(window, GREY) if copy is None else clear_part(copy, window) for copy, window in placed]
+    places = [np.zeros(window.shape[:2], np.bool_) if copy is None else copy.mask for copy, window in placed]
+    given = GivenParts(
+        tuple(None if copy is None else copy.mask for copy in copies),
+        tuple(None if copy is None else copy.part for copy in copies),
+        encoded(clear),
+        cells(places),
+    )
+    return replace(given, parts=torch.where(given.rows[:, None, None, None], given.parts, grey))
+
+
+def pull_towards(
+    given: GivenParts,
+    tiling: Tiling,
+    grey: Tensor,
+    schedule: NoiseSchedule,
+    timestep: Tensor,
+    scales: tuple[float, float],
+) -> Pull:
+    """Return how the images of a step's windows are guided.
+
+    Args:
+        grey: latent of mid-grey, `(1, C, 1, 1)`.
+        timestep: of the step.
+        scales: of guidance, for pairs that are given a part, and for the others.
+    """
+    count = len(given.masks)
+    difference = (grey - given.parts).expand_as(given.parts)
+    hiding = schedule.add_noise(difference, torch.zeros_like(difference), timestep.expand(count))
+    wanted = torch.where(given.rows[[canvas for canvas, _, _ in tiling.places]], *scales)
+    return Pull(wanted[:, None, None, None], tiling.cut(hiding))
