@@ -90,6 +90,7 @@ SAMPLING: dict[str, Any] = {
     "steps": 15,
     "guidance_scale": 1.5,
     "strength": 0.95,
+    "part_guidance": 3.0,
     "faint_guidance": 2.0,
     "precision": "bf16",
 }
