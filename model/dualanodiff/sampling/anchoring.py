@@ -37,8 +37,8 @@ PART_VISIBLE = (0.15, 0.45)
 there is; in units of the latents' deviation (1 after the scaling factor)."""
 
 SKETCH_TRIES, INSIDE = 12, 0.98
-"""How many copies are tried until this share of one lies in the region that the user wants, and on the product where
-its part is given; then the best is taken."""
+"""How many copies are tried until this share of one lies on the product, and in the region that the user wants; then the
+best is taken."""
 
 Products = Callable[[NormalImage], MaskArray | None]
 """Returns where the product is on a normal image, `(H, W)` bool; None where nothing stands out."""
@@ -109,7 +109,7 @@ def anchor_on(
         grey: see `grey_latent`.
         sketched: whether to start from a copy-paste initialisation, a randomly changed real defect on the normal.
         gives_parts: whether the anomaly branch is given the parts of such defects, where they are lines on canvases.
-        products: find where these should lie; None to lay them anywhere.
+        products: find where the copies should lie; None to lay them anywhere.
     """
     model = adapter.model
     factor = model.base.factor
@@ -123,7 +123,7 @@ def anchor_on(
         if sketched or sides[number] > model.config.resolution:
             reference = adapter.references[anchor.place]
             gives = gives_parts and is_line(resize_mask(reference.mask, sides[number]), model.config.resolution)
-            product = products(anchor.normal) if gives and products is not None else None
+            product = products(anchor.normal) if products is not None else None
             laid.append(_sketch(reference, window, anchor, ~allowed[number], rng, product))
             allowed[number] &= laid[-1].nearby
             copies[-1] = laid[-1] if gives else None

@@ -332,10 +332,9 @@ def _anchored(
         draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes)
         for normal, rng in zip(normals, rngs, strict=True)
     ]
-    gives_parts = _gives_parts(adapter, config)
+    sketched, gives_parts = config.sketch_strength > 0, _gives_parts(adapter, config)
     objects = sampler.objects
-    products = (lambda normal: objects.in_normal(normal.name)) if gives_parts and objects is not None else None
-    sketched = config.sketch_strength > 0
+    products = (lambda normal: objects.in_normal(normal.name)) if objects is not None and not sketched else None
     anchoring = anchor_on(
         adapter, anchors, rngs, sampler.grey, sketched=sketched, gives_parts=gives_parts, products=products
     )
