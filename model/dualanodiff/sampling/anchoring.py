@@ -37,8 +37,8 @@ PART_VISIBLE = (0.15, 0.45)
 there is; in units of the latents' deviation (1 after the scaling factor)."""
 
 SKETCH_TRIES, INSIDE = 12, 0.98
-"""How many copies are tried until this share of one lies on the product, and in the region that the user wants; then the
-best is taken."""
+"""How many copies are tried until this share of one lies on the product, and in the region that the user wants; then
+the best is taken."""
 
 Products = Callable[[NormalImage], MaskArray | None]
 """Returns where the product is on a normal image, `(H, W)` bool; None where nothing stands out."""
