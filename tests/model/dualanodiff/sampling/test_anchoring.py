@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from model.data.detail import Redrawn, learn_detail
 from model.data.placement import REACH, Anchor, NormalImage, draw_anchor
 from model.data.two_levels import TwoLevels
 from model.diffusion.base import load_base
+from model.dualanodiff.adapter import make_references
 from model.dualanodiff.sampling.anchoring import (
     Anchoring,
     anchor_on,
@@ -24,6 +26,7 @@ from model.dualanodiff.sampling.anchoring import (
     widened,
 )
 from model.dualanodiff.sampling.decode import DecodedPair, within_bounds
+from model.types import Pair
 from tests.support.tiny_data import drawn_normal, tiny_adapter
 
 
@@ -67,6 +70,30 @@ def test_sketched_starts_hold_no_defect_at_borders_inside_the_photograph(tiny_ba
     edge[1:-1, 1:-1] = False
     assert not found.allowed[:, 0, edge].any()
     assert found.allowed.any()
+
+
+def test_the_course_of_a_long_defect_lies_on_the_product(tiny_base: Path) -> None:
+    adapter = tiny_adapter(load_base(str(tiny_base)), view="window")
+    image, mask = np.full((120, 120, 3), 150, np.uint8), np.zeros((120, 120), np.bool_)
+    mask[20:22, 30:90] = True
+    image[mask] = 40
+    references, placements = make_references([Pair("scratch", image, mask)], adapter.model.config)
+    adapter = replace(adapter, references=references, placements=placements)
+    normal = NormalImage("good", np.full((120, 120, 3), 150, np.uint8))
+    product = np.zeros((120, 120), np.bool_)
+    product[60:] = True
+
+    def off_product(**given: Any) -> float:
+        rngs = [np.random.default_rng(seed) for seed in range(8)]
+        anchors = [draw_anchor([normal], adapter.placements, rng, (False, False)) for rng in rngs]
+        windows = [replace(anchor, window=Window(0, 0, 120)) for anchor in anchors]
+        found = anchor_on(adapter, windows, rngs, grey_latent(adapter), sketched=False, **given)
+        off = found.allowed[..., : found.allowed.shape[-2] // 2, :]
+        return float(off.sum() / found.allowed.sum())
+
+    assert off_product() > 0.3
+    assert off_product(products=lambda _: product) < 0.1
+    assert off_product(products=lambda _: None) == off_product()
 
 
 def test_the_grey_latent_is_that_of_the_surroundings_of_real_parts(tiny_base: Path) -> None:
