@@ -123,7 +123,7 @@ def clear_part(pasted: CopyPaste, normal: ImageArray) -> ImageArray:
         normal: `(r, r, 3)` uint8, what the defect was laid on.
     """
     defect = pasted.image[pasted.mask].astype(np.float32)
-    if np.abs(defect - GREY).mean() >= CLEAR:
+    if not defect.size or np.abs(defect - GREY).mean() >= CLEAR:
         return pasted.part
     difference = defect - _surroundings(normal, pasted.mask).astype(np.float32)
     strength = np.clip(CLEAR / max(float(np.abs(difference).mean()), 1.0), 1.0, STRONGEST)

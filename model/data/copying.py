@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from model.data.blending import lay
 from model.data.copy_paste import GAINS
-from model.data.cutout import changed, cut_out, draw_start, find_bounds, overlap
+from model.data.cutout import Changes, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.surroundings import find_alike, surroundings
 from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray, Pair
@@ -32,6 +32,7 @@ def copy_defect(
     blending: Blending = "feather",
     levels: TwoLevels | None = None,
     seen: ImageArray | None = None,
+    changes: Changes | None = None,
 ) -> tuple[ImageArray, MaskArray, float]:
     """Mirror, turn and scale a real defect a little, and lay it on a picture.
 
@@ -42,6 +43,7 @@ def copy_defect(
         flips: whether it may be mirrored, left to right and top to bottom.
         levels: of the real photographs, where they have but two; edges are hard then.
         seen: the picture, blurred, to look for surroundings like the real ones; None not to.
+        changes: how far it is turned and scaled; by default a little.
 
     Returns:
         The picture with the defect; its exact mask, `(H, W)` bool; and how unlike the real one's surroundings are, see
@@ -49,7 +51,7 @@ def copy_defect(
     """
     mirror = rng.random(2) < 0.5
     mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
-    cutout = changed(cut_out(pair, mirrored, rng), picture.shape, rng)
+    cutout = changed(cut_out(pair, mirrored, rng), picture.shape, rng, changes)
     bounds = find_bounds(cutout, picture.shape, nearby=product is None)
     start = draw_start(cutout, picture.shape, bounds, product, rng)
     around = surroundings(cutout, seen, rng) if seen is not None else None

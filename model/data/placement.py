@@ -101,8 +101,6 @@ def draw_anchor(
 ) -> Anchor:
     """Draw a normal image and a window on it, placed like one of the real defects, mirrored if allowed.
 
-    Every photograph of a defect counts the same, however many defects it shows.
-
     Args:
         flips: whether positions may be mirrored horizontally and vertically.
         bounds: returns where on a normal image defects may lie, `(H, W)` bool with some place in it; None for
@@ -110,10 +108,7 @@ def draw_anchor(
         sizes: smallest and largest size of the window, as multiples of the real one's.
     """
     normal = normals[int(rng.integers(len(normals)))]
-    names = list(dict.fromkeys(place.name for place in placements))
-    name = names[int(rng.integers(len(names)))]
-    own = [number for number, place in enumerate(placements) if place.name == name]
-    number = own[int(rng.integers(len(own)))]
+    number = draw_place(placements, rng)
     place = placements[number]
     height, width = normal.image.shape[:2]
     size = float(np.exp(rng.uniform(*np.log(sizes)))) if sizes != (1.0, 1.0) else 1.0
@@ -126,6 +121,14 @@ def draw_anchor(
     where = bounds(normal) if bounds is not None else None
     window = Window(left, top, side) if where is None else _window_at(where, side, rng)
     return Anchor(normal, window, number, mirrored, size, where)
+
+
+def draw_place(placements: Sequence[Placement], rng: np.random.Generator) -> int:
+    """Draw the number of a real defect; every photograph counts the same, however many defects it shows."""
+    names = list(dict.fromkeys(place.name for place in placements))
+    name = names[int(rng.integers(len(names)))]
+    own = [number for number, place in enumerate(placements) if place.name == name]
+    return own[int(rng.integers(len(own)))]
 
 
 def _window_at(where: MaskArray, side: int, rng: np.random.Generator) -> Window:

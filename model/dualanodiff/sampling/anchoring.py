@@ -7,7 +7,7 @@ the normal. The anomaly branch starts from grey, or both start from a copy-paste
 A defect too long or too wide for one window is generated on a larger canvas, in overlapping windows (see
 `model.diffusion.tiling`). Single windows do not see where such a defect leads, so it stays near a course: that of a
 real defect, changed at random; and its part can be given to the anomaly branch (see
-`model.dualanodiff.sampling.given_parts`).
+`model.dualanodiff.sampling.given_parts`). So can that of a copy which lies where the surroundings are alike.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
-from model.data.copy_paste import CopyPaste, draw_copy_paste
-from model.data.crops import canvas_side, resize_image, resize_mask
+from model.data.copy_paste import NEARBY, CopyPaste, draw_copy_paste
+from model.data.copying import copy_defect
+from model.data.crops import Window, canvas_side, resize_image, resize_mask
+from model.data.cutout import Changes, window_around
 from model.data.drawing import draw_best
 from model.data.pixels import to_pixels
-from model.data.placement import Anchor, NormalImage, inner_border
+from model.data.placement import Anchor, NormalImage, draw_place, inner_border
+from model.data.surroundings import UNLIKE, blurred
+from model.data.two_levels import TwoLevels
 from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
@@ -39,6 +44,9 @@ there is; in units of the latents' deviation (1 after the scaling factor)."""
 SKETCH_TRIES, INSIDE = 12, 0.98
 """How many copies are tried until this share of one lies on the product, and in the region that the user wants; then
 the best is taken."""
+
+COPY_TRIES = 4
+"""How many copies are tried until one lies in surroundings like the real defect's."""
 
 Products = Callable[[NormalImage], MaskArray | None]
 """Returns where the product is on a normal image, `(H, W)` bool; None where nothing stands out."""
@@ -55,7 +63,7 @@ class Anchoring:
         allowed: where a defect may be, `(B, 1, h, w)` in [0, 1].
         sides: of the canvases before they were padded to one size, cells; empty if all have the model's.
         tiling: the windows that are denoised, or None where every canvas is one.
-        given: what the anomaly branch is given on canvases, or None.
+        given: what the anomaly branch is given, or None.
     """
 
     normal: Tensor
@@ -75,6 +83,11 @@ class Anchoring:
         return torch.stack(
             [F.pad(torch.ones(1, side, side), (0, width - side, 0, height - side)) for side in self.sides]
         )
+
+    @property
+    def held(self) -> Tensor:
+        """Return which pairs are kept near their place from the first step on, `(B,)` bool."""
+        return self.canvases if self.given is None else self.canvases | self.given.rows
 
     @property
     def canvases(self) -> Tensor:
@@ -100,6 +113,7 @@ def anchor_on(
     sketched: bool,
     gives_parts: bool = False,
     products: Products | None = None,
+    copies: Sequence[CopyPaste] = (),
 ) -> Anchoring:
     """Encode what a batch starts from; a window border inside the photograph cuts off no defect.
 
@@ -110,6 +124,7 @@ def anchor_on(
         sketched: whether to start from a copy-paste initialisation, a randomly changed real defect on the normal.
         gives_parts: whether the anomaly branch is given the parts of such defects, where they are lines on canvases.
         products: find where the copies should lie; None to lay them anywhere.
+        copies: one per pair, see `draw_copy`, whose parts are given; empty to lay such defects here.
     """
     model = adapter.model
     factor = model.base.factor
@@ -117,16 +132,15 @@ def anchor_on(
     windows = [resize_image(anchor.pixels, side) for anchor, side in zip(anchors, sides, strict=True)]
     allowed = [_open(anchor, side, factor) for anchor, side in zip(anchors, sides, strict=True)]
     laid: list[CopyPaste] = []
-    copies: list[CopyPaste | None] = []
+    given_copies: list[CopyPaste | None] = list(copies) or [None] * len(anchors)
     for number, (anchor, window, rng) in enumerate(zip(anchors, windows, rngs, strict=True)):
-        copies.append(None)
-        if sketched or sides[number] > model.config.resolution:
+        if not copies and (sketched or sides[number] > model.config.resolution):
             reference = adapter.references[anchor.place]
-            gives = gives_parts and is_line(resize_mask(reference.mask, sides[number]), model.config.resolution)
             product = products(anchor.normal) if products is not None else None
             laid.append(_sketch(reference, window, anchor, ~allowed[number], rng, product))
             allowed[number] &= laid[-1].nearby
-            copies[-1] = laid[-1] if gives else None
+            if gives_parts and is_line(resize_mask(reference.mask, sides[number]), model.config.resolution):
+                given_copies[number] = laid[-1]
 
     def padded(masks: Sequence[MaskArray]) -> Tensor:
         return torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in masks])
@@ -145,10 +159,10 @@ def anchor_on(
     given = None
     if sketched:
         start = torch.stack([encoded([each.image for each in laid]), encoded([each.part for each in laid])])
-    elif any(copies) and tiling is not None:
-        covered = tiling.covered.float()
+    elif any(given_copies):
+        covered = tiling.covered.float() if tiling is not None else 1.0
         given = give_parts(
-            list(zip(copies, windows, strict=True)),
+            list(zip(given_copies, windows, strict=True)),
             encoded,
             lambda masks: (covered * F.max_pool2d(padded(masks), factor)).to(model.device),
             grey,
@@ -156,6 +170,43 @@ def anchor_on(
         start = torch.stack([normal, given.parts])
     own = tuple(side // factor for side in sides) if tiling is not None else ()
     return Anchoring(normal, start, grey, cells.to(model.device), own, tiling, given)
+
+
+def draw_copy(
+    adapter: DualAnoDiffAdapter,
+    normal: NormalImage,
+    levels: TwoLevels,
+    where: MaskArray | None,
+    rng: np.random.Generator,
+    sizes: tuple[float, float] = (1.0, 1.0),
+) -> tuple[Anchor, CopyPaste]:
+    """Copy a real defect to where the surroundings are like those that it had, and draw a window around it.
+
+    Args:
+        levels: of the photographs, which have but two.
+        where: `(H, W)` bool, where it should lie; None for anywhere.
+        sizes: range of sizes relative to the real defect; if they are all 1, they vary a little.
+    """
+    config, seen = adapter.model.config, blurred(normal.image)
+    number = draw_place(adapter.placements, rng)
+    reference, place = adapter.references[number], adapter.placements[number]
+    changes = Changes() if sizes == (1.0, 1.0) else Changes(sizes)
+
+    def draw_one() -> tuple[float, tuple[ImageArray, MaskArray]]:
+        image, mask, unlikeness = copy_defect(
+            reference, normal.image, where, config.flips, rng, levels=levels, seen=seen, changes=changes
+        )
+        return -unlikeness if mask.any() else -np.inf, (image, mask)
+
+    image, mask = draw_best(draw_one, -UNLIKE, COPY_TRIES)
+    whole = (0, 0, min(normal.shape), min(normal.shape))
+    left, top, right, _ = (window_around(mask, config.view, config.resolution, rng) if mask.any() else None) or whole
+    window = Window(left, top, right - left)
+    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=where)
+    side = canvas_of(adapter, anchor)
+    shown, defect = resize_image(image[window.slices], side), resize_mask(mask[window.slices], side)
+    near = ndimage.distance_transform_edt(~defect) <= NEARBY
+    return anchor, CopyPaste(shown, anomaly_part(shown, defect), defect, near)
 
 
 def canvas_of(adapter: DualAnoDiffAdapter, anchor: Anchor) -> int:

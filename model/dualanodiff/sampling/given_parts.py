@@ -1,9 +1,10 @@
 """Gives the anomaly branch a part instead of having it made, and guides the image towards it.
 
-A small base composes no long line: of a crack, what it draws from noise are smudges, in both branches. But its image
-follows a part that it sees through SAIM, as it learned. So at every step the anomaly branch has the part of a real
-defect, changed at random; the image is made from noise, in the same place. Classifier-free guidance (Ho and Salimans
-2022) strengthens what little a small base takes over: its unconditional pass has the empty prompt, and a grey part.
+A small base composes no long line: of a crack, what it draws from noise are smudges, in both branches. Nor does it see
+that an open must cut a conductor. But its image follows a part that it sees through SAIM, as it learned. So at every
+step the anomaly branch has the part of a real defect, changed at random; the image is made from noise, in the same
+place. Classifier-free guidance (Ho and Salimans 2022) strengthens what little a small base takes over: its
+unconditional pass has the empty prompt, and a grey part.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Placed = tuple[CopyPaste | None, ImageArray]
 
 @dataclass(frozen=True, slots=True)
 class GivenParts:
-    """What the anomaly branch is given for some pairs of a batch, on canvases.
+    """What the anomaly branch is given for some pairs of a batch.
 
     Attributes:
         masks: of the given defects, `(s, s)` bool each; None where the model makes the defect.
@@ -117,7 +118,7 @@ def give_parts(
 
 def pull_towards(
     given: GivenParts,
-    tiling: Tiling,
+    tiling: Tiling | None,
     grey: Tensor,
     schedule: NoiseSchedule,
     timestep: Tensor,
@@ -133,5 +134,7 @@ def pull_towards(
     count = len(given.masks)
     difference = (grey - given.parts).expand_as(given.parts)
     hiding = schedule.add_noise(difference, torch.zeros_like(difference), timestep.expand(count))
-    wanted = torch.where(given.rows[[canvas for canvas, _, _ in tiling.places]], *scales)
-    return Pull(wanted[:, None, None, None], tiling.cut(hiding))
+    wanted = torch.where(given.rows, *scales)[:, None, None, None]
+    if tiling is None:
+        return Pull(wanted, hiding)
+    return Pull(wanted[[canvas for canvas, _, _ in tiling.places]], tiling.cut(hiding))

@@ -66,7 +66,7 @@ def denoise(
         windows, most = (scaled, count) if tiling is None else (tiling.cut(scaled), config.batch)
         chunks = windows.split(most, dim=1)
         pulls: Sequence[Pull | None] = [None] * len(chunks)
-        if anchoring is not None and anchoring.given is not None and tiling is not None:
+        if anchoring is not None and anchoring.given is not None:
             scales = config.part_guidance, config.guidance_scale
             pulls = pull_towards(anchoring.given, tiling, anchoring.grey, model.schedule, steps, scales).split(most)
         passes = [
@@ -79,12 +79,12 @@ def denoise(
             prediction = tiling.join(prediction)
             maps = None if maps is None else tiling.join(maps.movedim(-1, 1)).movedim(1, -1)
         blends = number >= config.blend_from * len(timesteps)
-        if anchoring is not None and (blends or tiling is not None):
+        if anchoring is not None and (blends or tiling is not None or anchoring.given is not None):
             clean = model.schedule.predict_clean(scaled, prediction, steps.expand(count))
             blended = blend(clean, anchoring) if blends else keep_to_course(clean, anchoring)
             kept = model.schedule.prediction_of(scaled, blended, steps.expand(count))
             # Pairs of a single window are the same beside canvases as without.
-            rows = torch.ones_like(anchoring.canvases) if blends else anchoring.canvases
+            rows = torch.ones_like(anchoring.held) if blends else anchoring.held
             prediction = torch.where(rows[:, None, None, None], kept, prediction)
         if maps is not None:
             collected.append(maps)

@@ -18,11 +18,12 @@ from model.data.crops import canvas_side
 from model.data.detail import RealDetail
 from model.data.drawing import draw_in_turn
 from model.data.placement import Anchor, NormalImage, draw_anchor
+from model.data.two_levels import TwoLevels, find_two_levels
 from model.diffusion.base import dtype_of
 from model.diffusion.redrawing import lost_detail
 from model.diffusion.vae import autoencoder_for_sampling, decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
-from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, grey_latent
+from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, draw_copy, grey_latent
 from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
 from model.dualanodiff.sampling.cuda_graphs import Compiler, predictor
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
@@ -70,6 +71,7 @@ class Sampler:
         detail: of the real defects; None to add none.
         objects: finds products in the normals; None without a network.
         contrast: of the real defects, for given parts; None where it is what it is.
+        levels: of the photographs, where they have but two.
     """
 
     adapter: DualAnoDiffAdapter
@@ -84,6 +86,7 @@ class Sampler:
     detail: RealDetail | None
     objects: Objects | None
     contrast: RealContrast | None
+    levels: TwoLevels | None
 
     @property
     def guided(self) -> bool:
@@ -154,7 +157,21 @@ def prepare_sampling(
     predict = predictor(denoiser, model.device, compiler)
     contrast = measure_contrast(_by_photograph(ready.references)) if config.anchored else None
     detail = _detail(ready) if config.anchored and config.match_detail else None
-    return Sampler(ready, config, normals, text, grey, compensation, budget, predict, bounds, detail, objects, contrast)
+    return Sampler(
+        ready,
+        config,
+        normals,
+        text,
+        grey,
+        compensation,
+        budget,
+        predict,
+        bounds,
+        detail,
+        objects,
+        contrast,
+        find_two_levels(ready.references),
+    )
 
 
 def _by_photograph(references: Sequence[Pair]) -> list[list[Pair]]:
@@ -328,21 +345,32 @@ def _anchored(
     adapter, config, flips = sampler.adapter, sampler.config, sampler.adapter.model.config.flips
     rngs = [np.random.default_rng(seed) for seed in seeds]
     normals = [draw_in_turn(sampler.normals, index, config.seed) for index in indices]
-    anchors = [
-        draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes)
-        for normal, rng in zip(normals, rngs, strict=True)
-    ]
     sketched, gives_parts = config.sketch_strength > 0, _gives_parts(adapter, config)
-    objects = sampler.objects
+    objects, levels = sampler.objects, sampler.levels
+    anchors, copies = [], []
+    for normal, rng in zip(normals, rngs, strict=True):
+        if gives_parts and levels is not None:
+            anchor, copy = draw_copy(adapter, normal, levels, sampler.bounds(normal), rng, config.sizes)
+            copies.append(copy)
+        else:
+            anchor = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes)
+        anchors.append(anchor)
     products = (lambda normal: objects.in_normal(normal.name)) if objects is not None and not sketched else None
     anchoring = anchor_on(
-        adapter, anchors, rngs, sampler.grey, sketched=sketched, gives_parts=gives_parts, products=products
+        adapter,
+        anchors,
+        rngs,
+        sampler.grey,
+        sketched=sketched,
+        gives_parts=gives_parts,
+        products=products,
+        copies=copies,
     )
     return anchors, anchoring
 
 
 def _gives_parts(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> bool:
-    """Return whether the anomaly branch is given the parts of long defects; without SAIM, no image would follow."""
+    """Return whether the anomaly branch is given some parts; without SAIM, no image would follow them."""
     model = adapter.model.config
     starts_from_noise = config.anchored and not config.sketch_strength
     return bool(config.part_guidance and starts_from_noise and model.saim and not model.bcm)

@@ -159,9 +159,9 @@ class SamplingConfig:
     part_guidance: Annotated[
         FiniteFloat,
         described(
-            "Where a defect is a line that is too long for one window, give the anomaly branch a changed real one, and "
-            "guide the image towards it by this factor; 0 to make both from noise. For bases too small to compose a "
-            "crack; only on normals.",
+            "Give the anomaly branch a changed real defect, and guide the image towards it by this factor, where a "
+            "defect is a line that is too long for one window, and on black and white photographs, such as scans of "
+            "circuits; 0 to make both from noise. For bases too small to compose these; only on normals.",
             ge=0,
         ),
     ] = 0.0

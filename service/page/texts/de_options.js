@@ -84,7 +84,7 @@ export default {
     seed: "Startwert aller Zufallszahlen.",
     seeds: "Detektoren mit und ohne die Paare; einer allein sagt nichts über den Zufall.",
     sizes: "Kleinste und größte Größe eines Fehlers, als Vielfache des echten.",
-    part_guidance: "Wo ein Fehler eine Linie ist, die in kein einzelnes Fenster passt, dem Zweig des Teilbilds einen veränderten echten geben und das Bild mit diesem Faktor dorthin führen; 0, um beides aus Rauschen zu machen. Für Basismodelle, die zu klein sind, um einen Riss zu erfinden; nur auf Gutteilen.",
+    part_guidance: "Dem Zweig des Teilbilds einen veränderten echten Fehler geben und das Bild mit diesem Faktor dorthin führen, wo ein Fehler eine Linie ist, die in kein einzelnes Fenster passt, und auf schwarz-weißen Aufnahmen wie Scans von Leiterplatten; 0, um beides aus Rauschen zu machen. Für Basismodelle, die zu klein sind, um so etwas zu erfinden; nur auf Gutteilen.",
     sketch_strength: "Von einem veränderten echten Fehler auf dem Gutteil ausgehen, so weit verrauscht; 0 für keinen. Das Ergebnis bleibt der Kopie nahe. Für Basismodelle, die zu klein sind, um einen Fehler zu erfinden.",
     smallest_area: "Kleinster Fleck, als Vielfaches des Anteils der kleinsten echten Maske am Fenster.",
     spatial: "Dem Modell mit vier weiteren Wörtern sagen, wo die Maske liegt. Aus ist der Vergleich des Artikels.",

@@ -14,6 +14,7 @@ from diffusers import StableDiffusionPipeline
 from scipy import ndimage
 
 from model.data.laying import FADE
+from model.data.placement import NormalImage
 from model.diffusion.base import Base, load_base
 from model.diffusion.schedulers import make_scheduler
 from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
@@ -416,3 +417,30 @@ def test_every_option_that_cannot_be_is_named_at_once(base: Base) -> None:
 def test_unknown_options_are_named(base: Base) -> None:
     with pytest.raises(UsageError, match="unknown dualanodiff sampling options cfg; known are anchored, anywhere"):
         resolve_sampling(base, {"cfg": 2}, has_normals=False)
+
+
+def test_on_circuits_a_part_is_given_where_the_surroundings_are_like_the_real_ones(base: Base) -> None:
+    """A gap lies on a conductor; its mask is what the part shows, and nothing is grey."""
+    adapter = tiny_adapter(base, view="window", resolution=32)
+    board = np.full((120, 120, 3), 255, np.uint8)
+    board[:, 50:58] = 0
+    gap, image = np.zeros((120, 120), np.bool_), board.copy()
+    gap[60:66, 50:58] = True
+    image[gap] = 255
+    adapter = replace_references(adapter, [Pair("open", image, gap)])
+    other = np.full((120, 120, 3), 255, np.uint8)
+    other[:, 20:28] = other[:, 90:98] = 0
+    config = replace(FEW, anchored=True, part_guidance=3.0, batch=4)
+    sampler = prepare_sampling(adapter, config, normals=[NormalImage("board", other)])
+    made = list(sample_pairs(sampler, 0, 8))
+    assert same(made, list(sample_pairs(replace(sampler, config=replace(config, batch=1)), 0, 8)))
+    on_conductor = [float((other[candidate.mask] == 0).mean()) for candidate in made]
+    assert np.median(on_conductor) > 0.8
+    for candidate in made:
+        assert set(np.unique(candidate.image)) <= {0, 255}
+        assert not (candidate.image != other).any(-1)[~candidate.mask].any()
+        assert 20 < candidate.mask.sum() < 100
+    free = list(
+        sample_pairs(prepare_sampling(adapter, replace(config, part_guidance=0), normals=sampler.normals), 0, 8)
+    )
+    assert not same(made, free)
