@@ -105,7 +105,7 @@ def draw_copy_paste(
     mask = whole & ~inner
     inside = float(mask.sum() / max(1, whole.sum()))
     if not mask.any():
-        mask, defect = real, image.astype(np.float32)
+        mask, defect = real.copy(), image.astype(np.float32)
     surroundings = np.maximum(_surroundings(image, real), 1.0)
     gain = np.clip(_surroundings(normal, mask) / surroundings, *GAINS)
     alpha = (mask * ndimage.gaussian_filter(mask.astype(np.float32), SOFTNESS))[..., None]

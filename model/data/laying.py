@@ -70,7 +70,7 @@ class Change:
         return self.coarse + self.fine
 
 
-def faded(mask: MaskArray) -> NDArray[np.float32]:
+def fade_around(mask: MaskArray) -> NDArray[np.float32]:
     """Return a weight for a filled mask, `(h, w)` in [0, 1]: 1 on it, falling to 0 at `FADE` from it."""
     if not mask.any():
         return np.zeros(mask.shape, np.float32)

@@ -95,7 +95,7 @@ def tile(wanted: Tensor, sides: Sequence[int], side: int) -> Tiling | None:
         side: of the windows, cells.
 
     Returns:
-        None if every canvas is one window.
+        None if every canvas is one window. A canvas without cells to be filled has one window.
     """
     if all(each == side for each in sides):
         return None
@@ -103,7 +103,8 @@ def tile(wanted: Tensor, sides: Sequence[int], side: int) -> Tiling | None:
     for number, canvas in enumerate(sides):
         starts = _starts(canvas, side)
         own = [(number, top, left) for top in starts for left in starts]
-        places += [place for place in own if len(own) == 1 or _is_needed(wanted, place, side, canvas)]
+        needed = [place for place in own if len(own) == 1 or _is_needed(wanted, place, side, canvas)]
+        places += needed or own[:1]
     return Tiling(tuple(places), side, (wanted.shape[-2], wanted.shape[-1]), len(sides))
 
 

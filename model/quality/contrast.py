@@ -1,10 +1,7 @@
 """Draws how strong the contrast of a defect shall be, and scales what was drawn to it.
 
-Training matches the contrast of a type's defects on the masks that it draws itself, all by one scale. That is no good
-for a mask unlike these, such as a stroke that a user draws twice as wide as the real cracks, which comes out black; and
-the contrast of what a small base draws varies less from candidate to candidate than that of real defects does. What
-training found visible enough by itself is made no weaker: a hole through which another material shows would become a
-veil.
+The contrast of what a small base draws varies less from candidate to candidate than that of real defects does; on a
+mask unlike those that it learned from, or guided towards a part, it comes out too strong.
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""Says which contrast the defects of an adapter's types shall have, see `model.quality.contrast`."""
+"""Says which contrast the defects of an adapter's types shall have, see `model.quality.contrast`.
+
+Training matches the contrast of a type's defects on the masks that it draws itself, all by one scale. That is no good
+for a mask unlike these, such as a stroke that a user draws twice as wide as the real cracks, which comes out black.
+What training found visible enough by itself is made no weaker: a hole through which another material shows would
+become a veil.
+"""
 
 from __future__ import annotations
 

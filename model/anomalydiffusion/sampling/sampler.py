@@ -24,7 +24,7 @@ from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develo
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
 from model.data.detail import RealDetail
-from model.data.laying import FADE, Generated, change_by, faded
+from model.data.laying import FADE, Generated, change_by, fade_around
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
 from model.data.plan import Plan, plan_pairs
@@ -131,7 +131,7 @@ def lay_defect(
     """
     top, left, bottom, right = canvas.box
     window = np.s_[top:bottom, left:right]
-    filled = Generated(generated, reconstructed, faded(canvas.mask), filled=True)
+    filled = Generated(generated, reconstructed, fade_around(canvas.mask), filled=True)
     surface, own = image[window], mask[window]
     change = change_by(filled, surface, own, (right - left, bottom - top), detail, seed)
     scale = 1.0 if wanted is None else find_scale(wanted, change, surface, own, weakest)

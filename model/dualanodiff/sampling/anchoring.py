@@ -34,8 +34,9 @@ from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import grey_cell
-from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_line
+from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_long_line
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
+from service.core.options.dualanodiff import TrainingConfig
 
 PART_VISIBLE = (0.15, 0.45)
 """A part's latent differs from grey by less than the first where there is no defect, by more than the second where
@@ -45,8 +46,9 @@ SKETCH_TRIES, INSIDE = 12, 0.98
 """How many copies are tried until this share of one lies on the product, and in the region that the user wants; then
 the best is taken."""
 
-COPY_TRIES = 4
-"""How many copies are tried until one lies in surroundings like the real defect's."""
+COPY_TRIES, OFF = 4, 4.0
+"""How many copies are tried until one lies in surroundings like the real defect's; and the unlikeness that counts for
+lying where no defect is wanted, times the share of it."""
 
 Products = Callable[[NormalImage], MaskArray | None]
 """Returns where the product is on a normal image, `(H, W)` bool; None where nothing stands out."""
@@ -133,13 +135,15 @@ def anchor_on(
     allowed = [_open(anchor, side, factor) for anchor, side in zip(anchors, sides, strict=True)]
     laid: list[CopyPaste] = []
     given_copies: list[CopyPaste | None] = list(copies) or [None] * len(anchors)
+    if copies:
+        allowed = [near & copy.nearby for near, copy in zip(allowed, copies, strict=True)]
     for number, (anchor, window, rng) in enumerate(zip(anchors, windows, rngs, strict=True)):
         if not copies and (sketched or sides[number] > model.config.resolution):
             reference = adapter.references[anchor.place]
             product = products(anchor.normal) if products is not None else None
             laid.append(_sketch(reference, window, anchor, ~allowed[number], rng, product))
             allowed[number] &= laid[-1].nearby
-            if gives_parts and is_line(resize_mask(reference.mask, sides[number]), model.config.resolution):
+            if gives_parts and is_long_line(reference.mask, model.config):
                 given_copies[number] = laid[-1]
 
     def padded(masks: Sequence[MaskArray]) -> Tensor:
@@ -196,17 +200,28 @@ def draw_copy(
         image, mask, unlikeness = copy_defect(
             reference, normal.image, where, config.flips, rng, levels=levels, seen=seen, changes=changes
         )
-        return -unlikeness if mask.any() else -np.inf, (image, mask)
+        outside = 0.0 if where is None or not mask.any() else 1 - float(where[mask].mean())
+        return -unlikeness - OFF * outside if mask.any() else -np.inf, (image, mask)
 
     image, mask = draw_best(draw_one, -UNLIKE, COPY_TRIES)
-    whole = (0, 0, min(normal.shape), min(normal.shape))
-    left, top, right, _ = (window_around(mask, config.view, config.resolution, rng) if mask.any() else None) or whole
-    window = Window(left, top, right - left)
+    window = _window_around(mask, config, rng)
     anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=where)
     side = canvas_of(adapter, anchor)
     shown, defect = resize_image(image[window.slices], side), resize_mask(mask[window.slices], side)
-    near = ndimage.distance_transform_edt(~defect) <= NEARBY
+    near = ndimage.binary_dilation(defect, iterations=NEARBY)
     return anchor, CopyPaste(shown, anomaly_part(shown, defect), defect, near)
+
+
+def _window_around(mask: MaskArray, config: TrainingConfig, rng: np.random.Generator) -> Window:
+    """Draw a window around a defect; in its middle, as large as can be, where no square holds it."""
+    box = window_around(mask, config.view, config.resolution, rng) if mask.any() else None
+    if box is not None:
+        left, top, right, _ = box
+        return Window(left, top, right - left)
+    side = min(mask.shape)
+    middle = np.argwhere(mask).mean(0) if mask.any() else np.zeros(2)
+    top, left = (middle - side / 2).round().astype(int).clip(0, np.array(mask.shape) - side).tolist()
+    return Window(left, top, side)
 
 
 def canvas_of(adapter: DualAnoDiffAdapter, anchor: Anchor) -> int:
@@ -243,6 +258,8 @@ def _sketch(
         product: `(H, W)` bool, where it should lie on the whole normal; None for anywhere.
     """
     shown = None if product is None else resize_mask(product[anchor.window.slices], window.shape[0])
+    if shown is not None and not (shown & ~inner).any():
+        shown = None
 
     def draw_one() -> tuple[float, CopyPaste]:
         laid = draw_copy_paste(reference, window, inner, anchor.mirrored, rng)

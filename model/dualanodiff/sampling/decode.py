@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.data.detail import RealDetail
-from model.data.laying import Generated, change_by, faded
+from model.data.laying import Generated, change_by, fade_around
 from model.data.pixels import to_images
 from model.data.placement import Anchor, feathered, place_mask, place_part
 from model.diffusion.vae import decode
@@ -71,7 +71,7 @@ class DecodedPair:
 
     def _laid(self, anchor: Anchor, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray) -> ImageArray:
         """Lay what was generated on the normal image, see `model.data.laying`."""
-        alpha = faded(mask) if self.given else feathered(mask)
+        alpha = fade_around(mask) if self.given else feathered(mask)
         generated = Generated(self.image.astype(np.float32), reconstructed.astype(np.float32), alpha, self.given)
         window = anchor.window.slices
         image = anchor.normal.image.copy()
@@ -79,7 +79,7 @@ class DecodedPair:
         surface, defect = image[window], placed[window]
         change = change_by(generated, surface, defect, size, self.detail, self.seed)
         scale = 1.0
-        if self.given and self.contrast is not None:
+        if self.given and self.contrast is not None and defect.any():
             scale = find_scale(self.contrast.draw(self.seed), change, surface, defect)
         image[window] = lay_scaled(change, surface, scale, np.ones_like(defect))
         return image
@@ -166,33 +166,29 @@ def decode_pairs(
         """Cut off what a canvas was padded by."""
         return values if sides is None else values[: sides[row] // scale, : sides[row] // scale]
 
-    nothing = [None] * len(indices)
-    given = anchoring.given if anchoring is not None else None
-    given_masks, given_parts = (nothing, nothing) if given is None else (given.masks, given.shown)
-
-    def part_of(row: int) -> ImageArray:
-        known = given_parts[row]
-        return own(parts[row], row) if known is None else known
+    copies = anchoring.given.copies if anchoring is not None and anchoring.given is not None else [None] * len(indices)
 
     def mask_of(row: int) -> MaskArray | None:
-        known = given_masks[row]
-        return known if known is not None or masks is None else own(masks[row], row)
+        copy = copies[row]
+        if copy is not None:
+            return copy.mask
+        return own(masks[row], row) if masks is not None else None
 
     return [
         DecodedPair(
             index,
             seed,
             own(images[row], row),
-            part_of(row),
+            copy.part if copy is not None else own(parts[row], row),
             mask_of(row),
             own(attention[row], row, factor) if attention is not None else None,
             anchors[row] if anchors is not None else None,
             own(normals[row], row) if normals is not None else None,
-            detail,
-            contrast,
-            given_masks[row] is not None,
+            detail=detail,
+            contrast=contrast,
+            given=copy is not None,
         )
-        for row, (index, seed) in enumerate(zip(indices, seeds, strict=True))
+        for row, (index, seed, copy) in enumerate(zip(indices, seeds, copies, strict=True))
     ]
 
 

@@ -10,17 +10,19 @@ unconditional pass has the empty prompt, and a grey part.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.data.copy_paste import CopyPaste, clear_part
+from model.data.crops import canvas_side, resize_mask
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.tiling import Tiling
 from model.quality.stroke import stroke_width
 from model.types import GREY, ImageArray, MaskArray
+from service.core.options.dualanodiff import TrainingConfig
 
 LINE = 0.1
 """Greatest mean width of what counts as a line, as a share of a window's side. Cracks have up to 0.07; breaks in
@@ -35,21 +37,16 @@ class GivenParts:
     """What the anomaly branch is given for some pairs of a batch.
 
     Attributes:
-        masks: of the given defects, `(s, s)` bool each; None where the model makes the defect.
-        shown: their parts as they are, `(s, s, 3)` uint8 each, or None.
+        copies: of each pair, the changed defect that is given; None where the model makes it.
+        rows: which pairs are given one, `(B,)` bool.
         parts: latents of what the branch is given, `(B, C, h, w)`; of grey where the model makes the part.
         regions: `(B, 1, h, w)`, 1 where the image may differ from the normal, otherwise 0.
     """
 
-    masks: tuple[MaskArray | None, ...]
-    shown: tuple[ImageArray | None, ...]
+    copies: tuple[CopyPaste | None, ...]
+    rows: Tensor
     parts: Tensor
     regions: Tensor
-
-    @property
-    def rows(self) -> Tensor:
-        """Return which pairs are given a part, `(B,)` bool."""
-        return torch.tensor([mask is not None for mask in self.masks], device=self.parts.device)
 
     def keep(self, blended: Tensor, clean: Tensor, normal: Tensor) -> Tensor:
         """Replace the latents `(2, B, C, h, w)` of pairs that are given a part: it stays, the image fills its place.
@@ -80,14 +77,15 @@ class Pull:
         return [Pull(*both) for both in zip(self.scales.split(size), self.hiding.split(size), strict=True)]
 
 
-def is_line(mask: MaskArray, resolution: int) -> bool:
-    """Return whether a defect is a line, on the whole.
+def is_long_line(mask: MaskArray, config: TrainingConfig) -> bool:
+    """Return whether a defect is a line that does not fit into one window.
 
     Args:
-        mask: `(s, s)` bool, not empty, at the model's scale.
-        resolution: side of a window.
+        mask: `(s, s)` bool, not empty, a crop at the photograph's own scale.
     """
-    return stroke_width(mask) <= LINE * resolution
+    side = canvas_side(mask, mask.shape[0], config.view, config.resolution)
+    shown = resize_mask(mask, side)
+    return side > config.resolution and bool(shown.any()) and stroke_width(shown) <= LINE * config.resolution
 
 
 def give_parts(
@@ -104,16 +102,12 @@ def give_parts(
         cells: returns the latent cells that masks touch, `(B, 1, h, w)` in [0, 1].
         grey: latent of mid-grey, `(1, C, 1, 1)`.
     """
-    copies = [copy for copy, _ in placed]
     clear = [np.full_like(window, GREY) if copy is None else clear_part(copy, window) for copy, window in placed]
     places = [np.zeros(window.shape[:2], np.bool_) if copy is None else copy.mask for copy, window in placed]
-    given = GivenParts(
-        tuple(None if copy is None else copy.mask for copy in copies),
-        tuple(None if copy is None else copy.part for copy in copies),
-        encoded(clear),
-        cells(places),
-    )
-    return replace(given, parts=torch.where(given.rows[:, None, None, None], given.parts, grey))
+    parts = encoded(clear)
+    rows = torch.tensor([copy is not None for copy, _ in placed], device=parts.device)
+    parts = torch.where(rows[:, None, None, None], parts, grey)
+    return GivenParts(tuple(copy for copy, _ in placed), rows, parts, cells(places))
 
 
 def pull_towards(
@@ -131,7 +125,7 @@ def pull_towards(
         timestep: of the step.
         scales: of guidance, for pairs that are given a part, and for the others.
     """
-    count = len(given.masks)
+    count = len(given.copies)
     difference = (grey - given.parts).expand_as(given.parts)
     hiding = schedule.add_noise(difference, torch.zeros_like(difference), timestep.expand(count))
     wanted = torch.where(given.rows, *scales)[:, None, None, None]

@@ -27,6 +27,7 @@ from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, draw_copy
 from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
 from model.dualanodiff.sampling.cuda_graphs import Compiler, predictor
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
+from model.dualanodiff.sampling.given_parts import is_long_line
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
 from model.dualanodiff.sampling.merged_unet import denoiser_for_sampling
 from model.masks.objects import Objects
@@ -72,6 +73,7 @@ class Sampler:
         objects: finds products in the normals; None without a network.
         contrast: of the real defects, for given parts; None where it is what it is.
         levels: of the photographs, where they have but two.
+        gives_parts: whether the anomaly branch is given the parts of some pairs.
     """
 
     adapter: DualAnoDiffAdapter
@@ -87,6 +89,7 @@ class Sampler:
     objects: Objects | None
     contrast: RealContrast | None
     levels: TwoLevels | None
+    gives_parts: bool
 
     @property
     def guided(self) -> bool:
@@ -131,7 +134,9 @@ def prepare_sampling(
         raise UsageError(missing)
     places = places or Places()
     dtype, model = dtype_of(config.precision), adapter.model
-    objects = Objects(for_inference(object_net, dtype), normals) if object_net is not None else None
+    objects = None
+    if object_net is not None and config.anchored:
+        objects = Objects(for_inference(object_net, dtype), normals)
     bounds = _bounds(config, places, normals, objects)
     normals = places.used(normals)
     denoiser = denoiser_for_sampling(model.denoiser, model.base.unet, dtype)
@@ -148,7 +153,9 @@ def prepare_sampling(
     compensation = None
     if model.config.bcm and object_net is not None:
         compensation = Compensation(ready, config.seed, text[0], normals, for_inference(object_net, dtype))
-    if config.guidance_scale != 1 or _gives_parts(ready, config):
+    levels = find_two_levels(ready.references)
+    gives_parts = _gives_parts(ready, config, levels)
+    if config.guidance_scale != 1 or gives_parts:
         text = torch.cat([text, model.empty_embedding().expand(2, 1, -1, -1)], dim=1)
     with stage("encode"):
         grey = grey_latent(ready) if config.anchored else None
@@ -158,20 +165,29 @@ def prepare_sampling(
     contrast = measure_contrast(_by_photograph(ready.references)) if config.anchored else None
     detail = _detail(ready) if config.anchored and config.match_detail else None
     return Sampler(
-        ready,
-        config,
-        normals,
-        text,
-        grey,
-        compensation,
-        budget,
-        predict,
-        bounds,
-        detail,
-        objects,
-        contrast,
-        find_two_levels(ready.references),
+        adapter=ready,
+        config=config,
+        normals=normals,
+        text=text,
+        grey=grey,
+        compensation=compensation,
+        budget=budget,
+        predict=predict,
+        bounds=bounds,
+        detail=detail,
+        objects=objects,
+        contrast=contrast,
+        levels=levels,
+        gives_parts=gives_parts,
     )
+
+
+def _gives_parts(adapter: DualAnoDiffAdapter, config: SamplingConfig, levels: TwoLevels | None) -> bool:
+    """Return whether the anomaly branch is given the parts of some pairs; without SAIM, no image would follow them."""
+    model = adapter.model.config
+    if not config.part_guidance or not config.anchored or config.sketch_strength or not model.saim or model.bcm:
+        return False
+    return levels is not None or any(is_long_line(pair.mask, model) for pair in adapter.references)
 
 
 def _by_photograph(references: Sequence[Pair]) -> list[list[Pair]]:
@@ -345,11 +361,10 @@ def _anchored(
     adapter, config, flips = sampler.adapter, sampler.config, sampler.adapter.model.config.flips
     rngs = [np.random.default_rng(seed) for seed in seeds]
     normals = [draw_in_turn(sampler.normals, index, config.seed) for index in indices]
-    sketched, gives_parts = config.sketch_strength > 0, _gives_parts(adapter, config)
-    objects, levels = sampler.objects, sampler.levels
+    sketched, objects, levels = config.sketch_strength > 0, sampler.objects, sampler.levels
     anchors, copies = [], []
     for normal, rng in zip(normals, rngs, strict=True):
-        if gives_parts and levels is not None:
+        if sampler.gives_parts and levels is not None:
             anchor, copy = draw_copy(adapter, normal, levels, sampler.bounds(normal), rng, config.sizes)
             copies.append(copy)
         else:
@@ -362,18 +377,11 @@ def _anchored(
         rngs,
         sampler.grey,
         sketched=sketched,
-        gives_parts=gives_parts,
+        gives_parts=sampler.gives_parts,
         products=products,
         copies=copies,
     )
     return anchors, anchoring
-
-
-def _gives_parts(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> bool:
-    """Return whether the anomaly branch is given some parts; without SAIM, no image would follow them."""
-    model = adapter.model.config
-    starts_from_noise = config.anchored and not config.sketch_strength
-    return bool(config.part_guidance and starts_from_noise and model.saim and not model.bcm)
 
 
 def _background(

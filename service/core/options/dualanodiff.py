@@ -159,9 +159,10 @@ class SamplingConfig:
     part_guidance: Annotated[
         FiniteFloat,
         described(
-            "Give the anomaly branch a changed real defect, and guide the image towards it by this factor, where a "
-            "defect is a line that is too long for one window, and on black and white photographs, such as scans of "
-            "circuits; 0 to make both from noise. For bases too small to compose these; only on normals.",
+            "How strongly the image is guided towards a part that is given, 0 to give none. The anomaly branch has a "
+            "changed real defect where a defect is a line too long for one window, and on black and white photographs, "
+            "such as scans of circuits; otherwise image and part are made from noise. For bases too small to compose "
+            "these; only on normals, with SAIM and without BCM.",
             ge=0,
         ),
     ] = 0.0

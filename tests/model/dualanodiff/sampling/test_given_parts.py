@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from model.data.copy_paste import CLEAR, CopyPaste, clear_part
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.tiling import Tiling
-from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_line, pull_towards
+from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_long_line, pull_towards
 from model.types import GREY, ImageArray, MaskArray, anomaly_part
+from service.core.options.dualanodiff import TrainingConfig
 
 GREY_LATENT = torch.full((1, 2, 1, 1), 0.3)
 
@@ -81,8 +84,12 @@ def test_a_grey_defect_in_a_grey_surface_is_shown_by_how_it_differs() -> None:
 
 
 def test_lines_are_thin_however_long_they_are() -> None:
-    assert is_line(line(), 32)
-    assert not is_line(line(), 16)
-    spot = np.zeros((32, 32), np.bool_)
-    spot[10:20, 10:20] = True
-    assert not is_line(spot, 32)
+    config = TrainingConfig(resolution=32, view="window")
+    long = np.zeros((100, 100), np.bool_)
+    long[50:52, 4:96] = True
+    assert is_long_line(long, config)
+    assert not is_long_line(line(), config)  # fits into a window
+    assert not is_long_line(long, replace(config, resolution=16))
+    wide = np.zeros((100, 100), np.bool_)
+    wide[40:60, 4:96] = True
+    assert not is_long_line(wide, config)

@@ -146,7 +146,7 @@ def test_a_line_has_a_given_part_and_its_mask_and_the_rest_stays(line_adapter: D
     assert 0 < sum(long) < len(made)
     for candidate, other, is_long in zip(made, composed, long, strict=True):
         if not is_long:
-            assert np.array_equal(candidate.part, other.part)
+            assert same([candidate], [other])
             continue
         assert np.ptp(np.argwhere(candidate.mask), axis=0).max() > 60
         assert candidate.mask.sum() < 8 * np.ptp(np.argwhere(candidate.mask), axis=0).max()
@@ -158,16 +158,35 @@ def test_a_line_has_a_given_part_and_its_mask_and_the_rest_stays(line_adapter: D
 
 def test_no_part_is_given_where_no_image_would_follow_it(base: Base) -> None:
     """Without SAIM the image does not see the part; and a sketch has a part of its own."""
-    deaf = replace_references(tiny_adapter(base, view="window", resolution=32, saim=False), [scratched_pair(0)])
-    for adapter, config in (
-        (deaf, replace(FEW, anchored=True)),
-        (
-            replace_references(tiny_adapter(base, view="window", resolution=32), [scratched_pair(0)]),
-            replace(FEW, anchored=True, sketch_strength=0.4),
-        ),
-    ):
-        made = sample(adapter, replace(config, part_guidance=3.0), 0, 2)
-        assert same(made, sample(adapter, config, 0, 2))
+    hearing, deaf = (
+        replace_references(tiny_adapter(base, view="window", resolution=32, saim=saim), [scratched_pair(0)])
+        for saim in (True, False)
+    )
+    normals, plain = [drawn_normal(3, 150, 170)], replace(FEW, anchored=True)
+
+    def changes(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> bool:
+        made, other = (
+            list(sample_pairs(prepare_sampling(adapter, each, normals=normals), 0, 2))
+            for each in (config, replace(config, part_guidance=3.0))
+        )
+        return not same(made, other)
+
+    assert changes(hearing, plain)
+    assert changes(hearing, replace(plain, guidance_scale=1.0))
+    assert not changes(deaf, plain)
+    assert not changes(hearing, replace(plain, sketch_strength=0.4))
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 1.0), (0.1, 0.1)])
+def test_a_given_line_that_vanishes_makes_an_empty_pair(
+    line_adapter: DualAnoDiffAdapter, sizes: tuple[float, float]
+) -> None:
+    """Outside of a tiny region, or drawn so small that none of it is left."""
+    config = replace(FEW, anchored=True, part_guidance=3.0, sizes=sizes, region=(0.0, 0.0, 0.05, 0.05))
+    sampler = prepare_sampling(line_adapter, config, normals=[drawn_normal(3, 150, 170)])
+    made = list(sample_pairs(sampler, 0, 4))
+    assert len(made) == 4
+    assert not all(candidate.mask.any() for candidate in made)
 
 
 def scratched_pair(seed: int) -> Pair:
@@ -440,7 +459,12 @@ def test_on_circuits_a_part_is_given_where_the_surroundings_are_like_the_real_on
         assert set(np.unique(candidate.image)) <= {0, 255}
         assert not (candidate.image != other).any(-1)[~candidate.mask].any()
         assert 20 < candidate.mask.sum() < 100
-    free = list(
-        sample_pairs(prepare_sampling(adapter, replace(config, part_guidance=0), normals=sampler.normals), 0, 8)
+    left = replace(config, region=(0.0, 0.0, 0.5, 1.0))
+    made = list(sample_pairs(prepare_sampling(adapter, left, normals=sampler.normals), 0, 8))
+    assert all(not candidate.mask[:, 60:].any() for candidate in made)
+    assert np.median([candidate.mask.sum() for candidate in made]) > 20
+    small, large = (
+        list(sample_pairs(prepare_sampling(adapter, replace(config, sizes=sizes), normals=sampler.normals), 0, 8))
+        for sizes in ((0.6, 0.6), (1.5, 1.5))
     )
-    assert not same(made, free)
+    assert np.mean([each.mask.sum() for each in large]) > 2 * np.mean([each.mask.sum() for each in small])
