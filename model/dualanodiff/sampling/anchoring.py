@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from model.data.cutout import Changes, window_around
 from model.data.drawing import draw_best
 from model.data.pixels import to_pixels
 from model.data.placement import Anchor, NormalImage, draw_place, inner_border
-from model.data.surroundings import UNLIKE, blurred
+from model.data.surroundings import OFF_PRODUCT, UNLIKE, blurred
 from model.data.two_levels import TwoLevels
 from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
@@ -46,15 +47,14 @@ SKETCH_TRIES, INSIDE = 12, 0.98
 """How many copies are tried until this share of one lies on the product, and in the region that the user wants; then
 the best is taken."""
 
-COPY_TRIES, OFF = 4, 4.0
-"""How many copies are tried until one lies in surroundings like the real defect's; and the unlikeness that counts for
-lying where no defect is wanted, times the share of it."""
+COPY_TRIES = 4
+"""How many copies are tried until one lies in surroundings like the real defect's."""
 
 Products = Callable[[NormalImage], MaskArray | None]
 """Returns where the product is on a normal image, `(H, W)` bool; None where nothing stands out."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Anchoring:
     """Latents that a batch is anchored on, at the model's resolution.
 
@@ -76,7 +76,7 @@ class Anchoring:
     tiling: Tiling | None = None
     given: GivenParts | None = None
 
-    @property
+    @cached_property
     def valid(self) -> Tensor | None:
         """Return where canvases of several sizes are not padded, `(B, 1, h, w)` in {0, 1}; None without any."""
         if not self.sides:
@@ -86,12 +86,12 @@ class Anchoring:
             [F.pad(torch.ones(1, side, side), (0, width - side, 0, height - side)) for side in self.sides]
         )
 
-    @property
+    @cached_property
     def held(self) -> Tensor:
         """Return which pairs are kept near their place from the first step on, `(B,)` bool."""
         return self.canvases if self.given is None else self.canvases | self.given.rows
 
-    @property
+    @cached_property
     def canvases(self) -> Tensor:
         """Return which pairs are generated on more than one window, `(B,)` bool."""
         window = self.tiling.side if self.tiling is not None else 0
@@ -201,7 +201,7 @@ def draw_copy(
             reference, normal.image, where, config.flips, rng, levels=levels, seen=seen, changes=changes
         )
         outside = 0.0 if where is None or not mask.any() else 1 - float(where[mask].mean())
-        return -unlikeness - OFF * outside if mask.any() else -np.inf, (image, mask)
+        return -unlikeness - OFF_PRODUCT * outside if mask.any() else -np.inf, (image, mask)
 
     image, mask = draw_best(draw_one, -UNLIKE, COPY_TRIES)
     window = _window_around(mask, config, rng)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -162,7 +163,7 @@ def prepare_sampling(
     works = (lambda pairs: _passed(ready, text, pairs), lambda pairs: _decoded(ready, pairs))
     budget = measured_budget(model.device, works, config.batch, kept=MOST_KEPT if compensation is not None else 0)
     predict = predictor(denoiser, model.device, compiler)
-    contrast = measure_contrast(_by_photograph(ready.references)) if config.anchored else None
+    contrast = measure_contrast(_by_photograph(ready.references)) if gives_parts else None
     detail = _detail(ready) if config.anchored and config.match_detail else None
     return Sampler(
         adapter=ready,
@@ -191,9 +192,8 @@ def _gives_parts(adapter: DualAnoDiffAdapter, config: SamplingConfig, levels: Tw
 
 
 def _by_photograph(references: Sequence[Pair]) -> list[list[Pair]]:
-    """Group crops by the photographs that they are of."""
-    names = dict.fromkeys(pair.name for pair in references)
-    return [[pair for pair in references if pair.name == name] for name in names]
+    """Group crops by the photographs that they are of; those of one follow each other."""
+    return [list(crops) for _, crops in groupby(references, key=lambda pair: pair.name)]
 
 
 def _detail(adapter: DualAnoDiffAdapter) -> RealDetail | None:
