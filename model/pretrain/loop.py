@@ -153,9 +153,7 @@ def run_loop(
         now = time.monotonic()
         spent = before + now - started
         over = config.done(step, spent) == 1
-        due = (
-            now - saved_at >= config.checkpoint_seconds if config.steps is None else not step % config.checkpoint_every
-        )
+        due = config.due(step, now - saved_at)
         if due or over:
             saved_at = now
             require_finite_loss(float(smooth), step, AGAIN)
