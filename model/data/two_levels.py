@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from model.types import Pair, is_grey
+from model.types import ImageArray, MaskArray, Pair, is_grey
 
 LEAST_APART = 64.0
 """Least distance of the two levels, grey levels."""
@@ -30,6 +31,12 @@ BETWEEN_IN_DEFECT = 0.1
 LEAST_OF_EACH = 0.01
 """Least share of the pixels that have each level."""
 
+RIM = 2
+"""Width of the rim of a mask within which a defect may end, pixels."""
+
+LEAST_DRAWN = 0.6
+"""Least share of a mask in which a defect was drawn; with less of it, nothing tells where it should end."""
+
 
 @dataclass(frozen=True, slots=True)
 class TwoLevels:
@@ -42,6 +49,22 @@ class TwoLevels:
         """Give each pixel of `(H, W, 3)` the level that its mean is nearer to."""
         bright = values.mean(axis=2, keepdims=True) > (self.dark + self.bright) / 2
         return np.broadcast_to(np.where(bright, np.float32(self.bright), np.float32(self.dark)), values.shape)
+
+    def end_with_change(self, mask: MaskArray, image: ImageArray, good: ImageArray) -> MaskArray:
+        """Return a mask, `(H, W)` bool, without what of its rim has the level of the good part.
+
+        What is filled ends a pixel or two before its mask, or after it, because the model draws small. Of black and
+        white there is nothing between, so that it can be seen where. Of what was not drawn farther inside, nothing is
+        removed, and a mask in which little was drawn stays as it is: the checks are to see that.
+
+        Args:
+            mask: `(H, W)` bool.
+            image, good: `(H, W, 3)` uint8, with the defect and without.
+        """
+        changed = (self.nearest(image) != self.nearest(good)).any(axis=2)
+        inner = ndimage.binary_erosion(mask, iterations=RIM, border_value=1)
+        drawn = (changed & mask).sum() >= LEAST_DRAWN * mask.sum()
+        return mask & (changed | inner) if drawn else mask
 
 
 def find_two_levels(reals: Sequence[Pair]) -> TwoLevels | None:

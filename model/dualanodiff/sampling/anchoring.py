@@ -181,6 +181,7 @@ def draw_copy(
     normal: NormalImage,
     levels: TwoLevels,
     where: MaskArray | None,
+    product: MaskArray | None,
     rng: np.random.Generator,
     sizes: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Anchor, CopyPaste]:
@@ -188,19 +189,21 @@ def draw_copy(
 
     Args:
         levels: of the photographs, which have but two.
-        where: `(H, W)` bool, where it should lie; None for anywhere.
+        where: `(H, W)` bool, where the user wants it; None for anywhere.
+        product: `(H, W)` bool, where it should lie otherwise; None where no product is seen.
         sizes: range of sizes relative to the real defect; if they are all 1, they vary a little.
     """
     config, seen = adapter.model.config, blurred(normal.image)
     number = draw_place(adapter.placements, rng)
     reference, place = adapter.references[number], adapter.placements[number]
     changes = Changes() if sizes == (1.0, 1.0) else Changes(sizes)
+    wanted = product if where is None else where
 
     def draw_one() -> tuple[float, tuple[ImageArray, MaskArray]]:
         image, mask, unlikeness = copy_defect(
-            reference, normal.image, where, config.flips, rng, levels=levels, seen=seen, changes=changes
+            reference, normal.image, wanted, config.flips, rng, levels=levels, seen=seen, changes=changes
         )
-        outside = 0.0 if where is None or not mask.any() else 1 - float(where[mask].mean())
+        outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
         return -unlikeness - OFF_PRODUCT * outside if mask.any() else -np.inf, (image, mask)
 
     image, mask = draw_best(draw_one, -UNLIKE, COPY_TRIES)

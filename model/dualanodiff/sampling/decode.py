@@ -63,6 +63,8 @@ class DecodedPair:
             mask, scores = within_bounds(mask, self.anchor)
             placed = place_mask(self.anchor, mask)
             image = self._laid(self.anchor, self.reconstructed, mask, placed)
+            if self.given and self.detail is not None and self.detail.levels is not None:
+                placed = self.detail.levels.end_with_change(placed, image, self.anchor.normal.image)
             if self.anchor.bounds is not None:
                 placed &= self.anchor.bounds
             part = self._placed_part(self.anchor, placed)

@@ -361,16 +361,18 @@ def _anchored(
     adapter, config, flips = sampler.adapter, sampler.config, sampler.adapter.model.config.flips
     rngs = [np.random.default_rng(seed) for seed in seeds]
     normals = [draw_in_turn(sampler.normals, index, config.seed) for index in indices]
-    sketched, objects, levels = config.sketch_strength > 0, sampler.objects, sampler.levels
+    objects, levels = sampler.objects, sampler.levels
+    sketched = config.sketch_strength > 0
+    products = (lambda normal: objects.in_normal(normal.name)) if objects is not None and not sketched else None
     anchors, copies = [], []
     for normal, rng in zip(normals, rngs, strict=True):
         if sampler.gives_parts and levels is not None:
-            anchor, copy = draw_copy(adapter, normal, levels, sampler.bounds(normal), rng, config.sizes)
+            product = products(normal) if products is not None else None
+            anchor, copy = draw_copy(adapter, normal, levels, sampler.bounds(normal), product, rng, config.sizes)
             copies.append(copy)
         else:
             anchor = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes)
         anchors.append(anchor)
-    products = (lambda normal: objects.in_normal(normal.name)) if objects is not None and not sketched else None
     anchoring = anchor_on(
         adapter,
         anchors,

@@ -75,3 +75,18 @@ def test_what_is_laid_on_two_levels_has_these_alone_and_ends_with_its_mask() -> 
 def test_each_pixel_gets_the_level_that_it_is_nearer_to() -> None:
     values = np.repeat(np.array([[10.0, 99.0, 101.0, 250.0]])[..., None], 3, 2)
     assert TwoLevels(20, 180).nearest(values)[0, :, 1].tolist() == [20, 20, 180, 180]
+
+
+def test_a_mask_ends_where_the_change_does_if_that_is_near_its_end() -> None:
+    mask, drawn, good = spot(9), spot(7.5), compressed(tracks())
+    image = compressed(np.where(drawn[..., None], 255 - tracks(), tracks()))
+    left = TwoLevels(0, 255).end_with_change(mask, image, good)
+    assert np.array_equal(left, drawn)
+
+
+def test_what_was_not_drawn_inside_of_a_mask_stays_in_it_for_the_checks_to_see() -> None:
+    mask, ring = spot(9), spot(9) & ~spot(3)
+    good = tracks()
+    for drawn in (ring, spot(4), np.zeros_like(mask)):
+        image = np.where(drawn[..., None], 255 - good, good)
+        assert np.array_equal(TwoLevels(0, 255).end_with_change(mask, image, good), mask)
