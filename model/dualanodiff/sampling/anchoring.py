@@ -28,14 +28,14 @@ from model.data.crops import Window, canvas_side, resize_image, resize_mask
 from model.data.cutout import Changes, window_around
 from model.data.drawing import draw_best
 from model.data.pixels import to_pixels
-from model.data.placement import Anchor, NormalImage, draw_place, inner_border
+from model.data.placement import Anchor, NormalImage, inner_border
 from model.data.surroundings import OFF_PRODUCT, UNLIKE, blurred
 from model.data.two_levels import TwoLevels
 from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import grey_cell
-from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_long_line
+from model.dualanodiff.sampling.given_parts import GivenParts, give_parts
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 from service.core.options.dualanodiff import TrainingConfig
 
@@ -113,9 +113,8 @@ def anchor_on(
     grey: Tensor,
     *,
     sketched: bool,
-    gives_parts: bool = False,
     products: Products | None = None,
-    copies: Sequence[CopyPaste] = (),
+    copies: Sequence[CopyPaste | None] = (),
 ) -> Anchoring:
     """Encode what a batch starts from; a window border inside the photograph cuts off no defect.
 
@@ -124,9 +123,8 @@ def anchor_on(
         rngs: the pairs' own sources of randomness.
         grey: see `grey_latent`.
         sketched: whether to start from a copy-paste initialisation, a randomly changed real defect on the normal.
-        gives_parts: whether the anomaly branch is given the parts of such defects, where they are lines on canvases.
-        products: find where the copies should lie; None to lay them anywhere.
-        copies: one per pair, see `draw_copy`, whose parts are given; empty to lay such defects here.
+        products: find where such defects, whose courses canvases keep to, should lie; None to lay them anywhere.
+        copies: one per pair, see `draw_copy`, whose part the anomaly branch is given, or None; empty for no parts.
     """
     model = adapter.model
     factor = model.base.factor
@@ -134,17 +132,15 @@ def anchor_on(
     windows = [resize_image(anchor.pixels, side) for anchor, side in zip(anchors, sides, strict=True)]
     allowed = [_open(anchor, side, factor) for anchor, side in zip(anchors, sides, strict=True)]
     laid: list[CopyPaste] = []
-    given_copies: list[CopyPaste | None] = list(copies) or [None] * len(anchors)
-    if copies:
-        allowed = [near & copy.nearby for near, copy in zip(allowed, copies, strict=True)]
+    given_copies = list(copies) or [None] * len(anchors)
     for number, (anchor, window, rng) in enumerate(zip(anchors, windows, rngs, strict=True)):
-        if not copies and (sketched or sides[number] > model.config.resolution):
-            reference = adapter.references[anchor.place]
+        course = given_copies[number]
+        if course is None and (sketched or sides[number] > model.config.resolution):
             product = products(anchor.normal) if products is not None else None
-            laid.append(_sketch(reference, window, anchor, ~allowed[number], rng, product))
-            allowed[number] &= laid[-1].nearby
-            if gives_parts and is_long_line(reference.mask, model.config):
-                given_copies[number] = laid[-1]
+            course = _sketch(adapter.references[anchor.place], window, anchor, ~allowed[number], rng, product)
+            laid.append(course)
+        if course is not None:
+            allowed[number] &= course.nearby
 
     def padded(masks: Sequence[MaskArray]) -> Tensor:
         return torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in masks])
@@ -179,7 +175,8 @@ def anchor_on(
 def draw_copy(
     adapter: DualAnoDiffAdapter,
     normal: NormalImage,
-    levels: TwoLevels,
+    number: int,
+    levels: TwoLevels | None,
     where: MaskArray | None,
     product: MaskArray | None,
     rng: np.random.Generator,
@@ -188,13 +185,13 @@ def draw_copy(
     """Copy a real defect to where the surroundings are like those that it had, and draw a window around it.
 
     Args:
-        levels: of the photographs, which have but two.
+        number: of the real defect.
+        levels: of the photographs, where they have but two.
         where: `(H, W)` bool, where the user wants it; None for anywhere.
         product: `(H, W)` bool, where it should lie otherwise; None where no product is seen.
         sizes: range of sizes relative to the real defect; if they are all 1, they vary a little.
     """
     config, seen = adapter.model.config, blurred(normal.image)
-    number = draw_place(adapter.placements, rng)
     reference, place = adapter.references[number], adapter.placements[number]
     changes = Changes() if sizes == (1.0, 1.0) else Changes(sizes)
     wanted = product if where is None else where

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.data.copy_paste import CopyPaste
 from model.data.crops import canvas_side
 from model.data.detail import RealDetail
 from model.data.drawing import draw_in_turn
@@ -361,29 +362,28 @@ def _anchored(
     adapter, config, flips = sampler.adapter, sampler.config, sampler.adapter.model.config.flips
     rngs = [np.random.default_rng(seed) for seed in seeds]
     normals = [draw_in_turn(sampler.normals, index, config.seed) for index in indices]
-    objects, levels = sampler.objects, sampler.levels
-    sketched = config.sketch_strength > 0
+    objects, sketched = sampler.objects, config.sketch_strength > 0
     products = (lambda normal: objects.in_normal(normal.name)) if objects is not None and not sketched else None
-    anchors, copies = [], []
+    anchors: list[Anchor] = []
+    copies: list[CopyPaste | None] = []
     for normal, rng in zip(normals, rngs, strict=True):
-        if sampler.gives_parts and levels is not None:
+        anchor, copy = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes), None
+        if _gives_part(sampler, anchor):
             product = products(normal) if products is not None else None
-            anchor, copy = draw_copy(adapter, normal, levels, sampler.bounds(normal), product, rng, config.sizes)
-            copies.append(copy)
-        else:
-            anchor = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes)
+            anchor, copy = draw_copy(
+                adapter, normal, anchor.place, sampler.levels, sampler.bounds(normal), product, rng, config.sizes
+            )
         anchors.append(anchor)
-    anchoring = anchor_on(
-        adapter,
-        anchors,
-        rngs,
-        sampler.grey,
-        sketched=sketched,
-        gives_parts=sampler.gives_parts,
-        products=products,
-        copies=copies,
-    )
+        copies.append(copy)
+    anchoring = anchor_on(adapter, anchors, rngs, sampler.grey, sketched=sketched, products=products, copies=copies)
     return anchors, anchoring
+
+
+def _gives_part(sampler: Sampler, anchor: Anchor) -> bool:
+    """Return whether the anomaly branch is given the part of a pair's real defect, changed."""
+    if not sampler.gives_parts or sampler.levels is not None:
+        return sampler.gives_parts
+    return is_long_line(sampler.adapter.references[anchor.place].mask, sampler.adapter.model.config)
 
 
 def _background(
