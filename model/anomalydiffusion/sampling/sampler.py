@@ -77,25 +77,28 @@ class FilledPair:
     contrast: RealContrast | None = None
 
     def to_candidate(self) -> Candidate:
-        """Lay the defect on its photograph."""
-        image = self.drawn.normal.image
+        """Lay the defect on its photograph; a mask that the user gave stays as it is."""
+        good, mask = self.drawn.normal.image, self.drawn.mask
+        image = good
         if self.canvas is not None and self.generated is not None and self.reconstructed is not None:
             image = lay_defect(
-                image,
+                good,
                 self.canvas,
                 self.generated,
                 self.reconstructed,
-                self.drawn.mask,
+                mask,
                 self.detail,
                 self.seed,
                 self.contrast.draw(self.seed) if self.contrast is not None else None,
                 self.contrast.weakest if self.contrast is not None else 1.0,
             )
+            if self.detail is not None and self.detail.levels is not None and self.drawn.given is None:
+                mask = self.detail.levels.end_with_change(mask, image, good)
         return Candidate(
             self.index,
             self.seed,
             image,
-            self.drawn.mask,
+            mask,
             normal=self.drawn.normal.name,
             window=self.window,
             scores={"outside_region": self.drawn.outside} if self.drawn.outside else {},
