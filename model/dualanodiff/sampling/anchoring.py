@@ -6,8 +6,8 @@ the normal. The anomaly branch starts from grey, or both start from a copy-paste
 
 A defect too long or too wide for one window is generated on a larger canvas, in overlapping windows (see
 `model.diffusion.tiling`). Single windows do not see where such a defect leads, so it stays near a course: that of a
-real defect, changed at random; and its part can be given to the anomaly branch (see
-`model.dualanodiff.sampling.given_parts`). So can that of a copy which lies where the surroundings are alike.
+real defect, changed at random. Where the anomaly branch is given a part (see `model.dualanodiff.sampling.given_parts`),
+it is that of a copy, at the photograph's own scale and where the surroundings are alike.
 """
 
 from __future__ import annotations
