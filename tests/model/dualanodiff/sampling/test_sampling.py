@@ -13,13 +13,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 from scipy import ndimage
 
+from model.data.copy_paste import CopyPaste
 from model.data.laying import FADE
-from model.data.placement import NormalImage
+from model.data.placement import NormalImage, draw_anchor
 from model.diffusion.base import Base, load_base
 from model.diffusion.schedulers import make_scheduler
 from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
 from model.dualanodiff.model import build_model
+from model.dualanodiff.sampling.anchoring import anchor_on, canvas_of
 from model.dualanodiff.sampling.config import resolve_sampling
+from model.dualanodiff.sampling.decode import decode_pairs
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.masks.networks import load_mask_networks
 from model.runtime.seeding import draw_noise, pair_seed
@@ -150,6 +153,8 @@ def test_a_line_has_a_given_part_and_its_mask_and_the_rest_stays(line_adapter: D
             continue
         assert np.ptp(np.argwhere(candidate.mask), axis=0).max() > 60
         assert candidate.mask.sum() < 8 * np.ptp(np.argwhere(candidate.mask), axis=0).max()
+        places = np.argwhere(candidate.mask).astype(float)
+        assert np.linalg.eigvalsh(np.cov(places.T))[0] < 2, "straight as the real one, and as thin"
         assert (np.abs(candidate.part[candidate.mask].astype(int) - GREY).max(-1) > 8).mean() > 0.9
         changed = (candidate.image != normals[0].image).any(2)
         assert changed[candidate.mask].mean() > 0.5
@@ -178,15 +183,37 @@ def test_no_part_is_given_where_no_image_would_follow_it(base: Base) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(1.0, 1.0), (0.1, 0.1)])
-def test_a_given_line_that_vanishes_makes_an_empty_pair(
+def test_a_given_line_ends_with_a_region_that_is_too_small_for_it(
     line_adapter: DualAnoDiffAdapter, sizes: tuple[float, float]
 ) -> None:
-    """Outside of a tiny region, or drawn so small that none of it is left."""
     config = replace(FEW, anchored=True, part_guidance=3.0, sizes=sizes, region=(0.0, 0.0, 0.05, 0.05))
     sampler = prepare_sampling(line_adapter, config, normals=[drawn_normal(3, 150, 170)])
     made = list(sample_pairs(sampler, 0, 4))
     assert len(made) == 4
-    assert not all(candidate.mask.any() for candidate in made)
+    for candidate in made:
+        assert not candidate.mask[9:].any()
+        assert not candidate.mask[:, 10:].any()
+
+
+def test_a_given_line_of_which_nothing_is_left_makes_an_empty_pair(line_adapter: DualAnoDiffAdapter) -> None:
+    sampler = prepare_sampling(
+        line_adapter, replace(FEW, anchored=True, part_guidance=3.0), normals=[drawn_normal(3, 150, 170)]
+    )
+    anchor = draw_anchor(sampler.normals, line_adapter.placements[:1], np.random.default_rng(0), (False, False))
+    side = canvas_of(line_adapter, anchor)
+    grey, nothing = np.full((side, side, 3), GREY, np.uint8), np.zeros((side, side), np.bool_)
+    copy = CopyPaste(grey, grey, nothing, nothing)
+    assert sampler.grey is not None
+    found = anchor_on(
+        sampler.adapter, [anchor], [np.random.default_rng(0)], sampler.grey, sketched=False, copies=[copy]
+    )
+    assert found.given is not None
+    assert not found.given.regions.any()
+    latents = torch.zeros(2, 1, *found.normal.shape[1:])
+    pair = decode_pairs(
+        sampler.adapter, MaskMethod.THRESHOLD, latents, [0], [0], attention=None, anchors=[anchor], anchoring=found
+    )[0]
+    assert not pair.to_candidate().mask.any()
 
 
 def scratched_pair(seed: int) -> Pair:
