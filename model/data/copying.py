@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -33,6 +35,7 @@ def copy_defect(
     levels: TwoLevels | None = None,
     seen: ImageArray | None = None,
     changes: Changes | None = None,
+    cropped: bool = False,
 ) -> tuple[ImageArray, MaskArray, float]:
     """Mirror, turn and scale a real defect a little, and lay it on a picture.
 
@@ -44,6 +47,8 @@ def copy_defect(
         levels: of the real photographs, where they have but two; edges are hard then.
         seen: the picture, blurred, to look for surroundings like the real ones; None not to.
         changes: how far it is turned and scaled; by default a little.
+        cropped: whether the pair is a crop of a photograph, beyond which nothing is known: a defect that goes from one
+            of its borders to another need not span the picture, but fit into a square of it.
 
     Returns:
         The picture with the defect; its exact mask, `(H, W)` bool; and how unlike the real one's surroundings are, see
@@ -51,7 +56,10 @@ def copy_defect(
     """
     mirror = rng.random(2) < 0.5
     mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
-    cutout = changed(cut_out(pair, mirrored, rng), picture.shape, rng, changes)
+    cutout, shape = cut_out(pair, mirrored, rng), picture.shape[:2]
+    if cropped:
+        cutout, shape = replace(cutout, spans=np.zeros_like(cutout.spans)), (min(shape),) * 2
+    cutout = changed(cutout, shape, rng, changes)
     bounds = find_bounds(cutout, picture.shape, nearby=product is None)
     start = draw_start(cutout, picture.shape, bounds, product, rng)
     around = surroundings(cutout, seen, rng) if seen is not None else None

@@ -61,12 +61,14 @@ class Changes:
         angles: range of rotations, radians; a defect at its photograph's border is turned by `TURN_AT_BORDER` at most.
         bend: deviation of the bending, as a share of the defect's longer side.
         whole_lines: whether hairlines must not break up, for which masks may grow by a fraction of a pixel.
+        pinned: whether a defect at its photograph's border lies at the same border of the picture.
     """
 
     sizes: tuple[float, float] = SCALES
     angles: tuple[float, float] = (-TURN, TURN)
     bend: float = 0.0
     whole_lines: bool = False
+    pinned: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ def changed(cutout: Cutout, shape: tuple[int, ...], rng: np.random.Generator, ch
         changes: how far; by default a little, without bending.
     """
     changes = changes or Changes()
+    if not changes.pinned:
+        cutout = replace(cutout, touches=np.zeros_like(cutout.touches))
     angles = np.array(changes.angles)
     if cutout.touches.any():
         angles = angles.clip(-TURN_AT_BORDER, TURN_AT_BORDER)

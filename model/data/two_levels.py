@@ -51,20 +51,21 @@ class TwoLevels:
         return np.broadcast_to(np.where(bright, np.float32(self.bright), np.float32(self.dark)), values.shape)
 
     def end_with_change(self, mask: MaskArray, image: ImageArray, good: ImageArray) -> MaskArray:
-        """Return a mask, `(H, W)` bool, without what of its rim has the level of the good part.
+        """Return a mask, `(H, W)` bool, that ends where its defect does, if that is at most `RIM` pixels inside it.
 
-        What is filled ends a pixel or two before its mask, or after it, because the model draws small. Of black and
-        white there is nothing between, so that it can be seen where. Of what was not drawn farther inside, nothing is
-        removed, and a mask in which little was drawn stays as it is: the checks are to see that.
+        The model draws small, so that what it fills ends a pixel or two before its mask. Of black and white there is
+        nothing between, and it can be seen where. What was not drawn farther from the defect stays in the mask, and so
+        does all of one in which little was drawn: the checks are to see that.
 
         Args:
             mask: `(H, W)` bool.
             image, good: `(H, W, 3)` uint8, with the defect and without.
         """
-        changed = (self.nearest(image) != self.nearest(good)).any(axis=2)
-        inner = ndimage.binary_erosion(mask, iterations=RIM, border_value=1)
-        drawn = (changed & mask).sum() >= LEAST_DRAWN * mask.sum()
-        return mask & (changed | inner) if drawn else mask
+        changed = mask & (self.nearest(image) != self.nearest(good)).any(axis=2)
+        if changed.sum() < LEAST_DRAWN * mask.sum():
+            return mask
+        rim = mask & ~ndimage.binary_erosion(mask, iterations=RIM, border_value=1)
+        return mask & ~(rim & ~changed & ndimage.binary_dilation(changed, iterations=RIM))
 
 
 def find_two_levels(reals: Sequence[Pair]) -> TwoLevels | None:

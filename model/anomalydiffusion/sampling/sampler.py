@@ -94,6 +94,8 @@ class FilledPair:
             )
             if self.detail is not None and self.detail.levels is not None and self.drawn.given is None:
                 mask = self.detail.levels.end_with_change(mask, image, good)
+                beside = self.drawn.mask & ~mask
+                image[beside] = good[beside]
         return Candidate(
             self.index,
             self.seed,

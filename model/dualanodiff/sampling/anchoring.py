@@ -19,25 +19,19 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
-from model.data.copy_paste import NEARBY, CopyPaste, draw_copy_paste
-from model.data.copying import copy_defect
-from model.data.crops import Window, canvas_side, resize_image, resize_mask
-from model.data.cutout import Changes, window_around
+from model.data.copy_paste import CopyPaste, draw_copy_paste
+from model.data.crops import canvas_side, resize_image, resize_mask
 from model.data.drawing import draw_best
 from model.data.pixels import to_pixels
 from model.data.placement import Anchor, NormalImage, inner_border
-from model.data.surroundings import OFF_PRODUCT, UNLIKE, blurred
-from model.data.two_levels import TwoLevels
 from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import grey_cell
 from model.dualanodiff.sampling.given_parts import GivenParts, give_parts
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
-from service.core.options.dualanodiff import TrainingConfig
 
 PART_VISIBLE = (0.15, 0.45)
 """A part's latent differs from grey by less than the first where there is no defect, by more than the second where
@@ -46,9 +40,6 @@ there is; in units of the latents' deviation (1 after the scaling factor)."""
 SKETCH_TRIES, INSIDE = 12, 0.98
 """How many copies are tried until this share of one lies on the product, and in the region that the user wants; then
 the best is taken."""
-
-COPY_TRIES = 4
-"""How many copies are tried until one lies in surroundings like the real defect's."""
 
 Products = Callable[[NormalImage], MaskArray | None]
 """Returns where the product is on a normal image, `(H, W)` bool; None where nothing stands out."""
@@ -116,23 +107,26 @@ def anchor_on(
     products: Products | None = None,
     copies: Sequence[CopyPaste | None] = (),
 ) -> Anchoring:
-    """Encode what a batch starts from; a window border inside the photograph cuts off no defect.
+    """Encode what a batch starts from; a window border inside the photograph cuts off no defect that the model makes.
 
     Args:
         anchors: one per pair.
         rngs: the pairs' own sources of randomness.
         grey: see `grey_latent`.
         sketched: whether to start from a copy-paste initialisation, a randomly changed real defect on the normal.
-        products: find where such defects, whose courses canvases keep to, should lie; None to lay them anywhere.
-        copies: one per pair, see `draw_copy`, whose part the anomaly branch is given, or None; empty for no parts.
+        products: find where the courses that canvases keep to should lie; None to lay them anywhere.
+        copies: one per pair, whose part the anomaly branch is given (see `draw_copy`), or None; empty for no parts.
     """
     model = adapter.model
     factor = model.base.factor
-    sides = [canvas_of(adapter, anchor) for anchor in anchors]
+    given_copies = list(copies) or [None] * len(anchors)
+    sides = [
+        canvas_of(adapter, anchor) if copy is None else copy.mask.shape[0]
+        for anchor, copy in zip(anchors, given_copies, strict=True)
+    ]
     windows = [resize_image(anchor.pixels, side) for anchor, side in zip(anchors, sides, strict=True)]
     allowed = [_open(anchor, side, factor) for anchor, side in zip(anchors, sides, strict=True)]
     laid: list[CopyPaste] = []
-    given_copies = list(copies) or [None] * len(anchors)
     for number, (anchor, window, rng) in enumerate(zip(anchors, windows, rngs, strict=True)):
         course = given_copies[number]
         if course is None and (sketched or sides[number] > model.config.resolution):
@@ -170,58 +164,6 @@ def anchor_on(
         start = torch.stack([normal, given.parts])
     own = tuple(side // factor for side in sides) if tiling is not None else ()
     return Anchoring(normal, start, grey, cells.to(model.device), own, tiling, given)
-
-
-def draw_copy(
-    adapter: DualAnoDiffAdapter,
-    normal: NormalImage,
-    number: int,
-    levels: TwoLevels | None,
-    where: MaskArray | None,
-    product: MaskArray | None,
-    rng: np.random.Generator,
-    sizes: tuple[float, float] = (1.0, 1.0),
-) -> tuple[Anchor, CopyPaste]:
-    """Copy a real defect to where the surroundings are like those that it had, and draw a window around it.
-
-    Args:
-        number: of the real defect.
-        levels: of the photographs, where they have but two.
-        where: `(H, W)` bool, where the user wants it; None for anywhere.
-        product: `(H, W)` bool, where it should lie otherwise; None where no product is seen.
-        sizes: range of sizes relative to the real defect; if they are all 1, they vary a little.
-    """
-    config, seen = adapter.model.config, blurred(normal.image)
-    reference, place = adapter.references[number], adapter.placements[number]
-    changes = Changes() if sizes == (1.0, 1.0) else Changes(sizes)
-    wanted = product if where is None else where
-
-    def draw_one() -> tuple[float, tuple[ImageArray, MaskArray]]:
-        image, mask, unlikeness = copy_defect(
-            reference, normal.image, wanted, config.flips, rng, levels=levels, seen=seen, changes=changes
-        )
-        outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
-        return -unlikeness - OFF_PRODUCT * outside if mask.any() else -np.inf, (image, mask)
-
-    image, mask = draw_best(draw_one, -UNLIKE, COPY_TRIES)
-    window = _window_around(mask, config, rng)
-    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=where)
-    side = canvas_of(adapter, anchor)
-    shown, defect = resize_image(image[window.slices], side), resize_mask(mask[window.slices], side)
-    near = ndimage.binary_dilation(defect, iterations=NEARBY)
-    return anchor, CopyPaste(shown, anomaly_part(shown, defect), defect, near)
-
-
-def _window_around(mask: MaskArray, config: TrainingConfig, rng: np.random.Generator) -> Window:
-    """Draw a window around a defect; in its middle, as large as can be, where no square holds it."""
-    box = window_around(mask, config.view, config.resolution, rng) if mask.any() else None
-    if box is not None:
-        left, top, right, _ = box
-        return Window(left, top, right - left)
-    side = min(mask.shape)
-    middle = np.argwhere(mask).mean(0) if mask.any() else np.zeros(2)
-    top, left = (middle - side / 2).round().astype(int).clip(0, np.array(mask.shape) - side).tolist()
-    return Window(left, top, side)
 
 
 def canvas_of(adapter: DualAnoDiffAdapter, anchor: Anchor) -> int:

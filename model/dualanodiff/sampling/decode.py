@@ -22,7 +22,7 @@ from model.dualanodiff.sampling.anchoring import Anchoring
 from model.masks.extraction import attention_mask, threshold_mask, tidy_mask, u2net_probabilities
 from model.quality.contrast import RealContrast, find_scale, lay_scaled
 from model.runtime.timing import stage
-from model.types import Candidate, ImageArray, MaskArray
+from model.types import GREY, Candidate, ImageArray, MaskArray
 from service.core.options.common import MaskMethod
 
 
@@ -63,11 +63,14 @@ class DecodedPair:
             mask, scores = within_bounds(mask, self.anchor)
             placed = place_mask(self.anchor, mask)
             image = self._laid(self.anchor, self.reconstructed, mask, placed)
+            filled, good = placed, self.anchor.normal.image
             if self.given and self.detail is not None and self.detail.levels is not None:
-                placed = self.detail.levels.end_with_change(placed, image, self.anchor.normal.image)
+                placed = self.detail.levels.end_with_change(filled, image, good)
+            beside = filled & ~placed
             if self.anchor.bounds is not None:
                 placed &= self.anchor.bounds
             part = self._placed_part(self.anchor, placed)
+            image[beside], part[beside] = good[beside], GREY
         normal, window = self.anchor.normal.name, self.anchor.window.box
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 

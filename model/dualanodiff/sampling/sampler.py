@@ -25,8 +25,9 @@ from model.diffusion.base import dtype_of
 from model.diffusion.redrawing import lost_detail
 from model.diffusion.vae import autoencoder_for_sampling, decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
-from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, draw_copy, grey_latent
+from model.dualanodiff.sampling.anchoring import Anchoring, anchor_on, grey_latent
 from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
+from model.dualanodiff.sampling.copies import draw_copy
 from model.dualanodiff.sampling.cuda_graphs import Compiler, predictor
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
 from model.dualanodiff.sampling.given_parts import is_long_line
@@ -75,7 +76,7 @@ class Sampler:
         objects: finds products in the normals; None without a network.
         contrast: of the real defects, for given parts; None where it is what it is.
         levels: of the photographs, where they have but two.
-        gives_parts: whether the anomaly branch is given the parts of some pairs.
+        given: numbers of the real defects whose parts, changed, the anomaly branch is given.
     """
 
     adapter: DualAnoDiffAdapter
@@ -91,7 +92,7 @@ class Sampler:
     objects: Objects | None
     contrast: RealContrast | None
     levels: TwoLevels | None
-    gives_parts: bool
+    given: frozenset[int]
 
     @property
     def guided(self) -> bool:
@@ -156,15 +157,15 @@ def prepare_sampling(
     if model.config.bcm and object_net is not None:
         compensation = Compensation(ready, config.seed, text[0], normals, for_inference(object_net, dtype))
     levels = find_two_levels(ready.references)
-    gives_parts = _gives_parts(ready, config, levels)
-    if config.guidance_scale != 1 or gives_parts:
+    whose_parts = _given(ready, config, levels)
+    if config.guidance_scale != 1 or whose_parts:
         text = torch.cat([text, model.empty_embedding().expand(2, 1, -1, -1)], dim=1)
     with stage("encode"):
         grey = grey_latent(ready) if config.anchored else None
     works = (lambda pairs: _passed(ready, text, pairs), lambda pairs: _decoded(ready, pairs))
     budget = measured_budget(model.device, works, config.batch, kept=MOST_KEPT if compensation is not None else 0)
     predict = predictor(denoiser, model.device, compiler)
-    contrast = measure_contrast(_by_photograph(ready.references)) if gives_parts else None
+    contrast = measure_contrast(_by_photograph(ready.references)) if whose_parts else None
     detail = _detail(ready) if config.anchored and config.match_detail else None
     return Sampler(
         adapter=ready,
@@ -180,16 +181,17 @@ def prepare_sampling(
         objects=objects,
         contrast=contrast,
         levels=levels,
-        gives_parts=gives_parts,
+        given=whose_parts,
     )
 
 
-def _gives_parts(adapter: DualAnoDiffAdapter, config: SamplingConfig, levels: TwoLevels | None) -> bool:
-    """Return whether the anomaly branch is given the parts of some pairs; without SAIM, no image would follow them."""
+def _given(adapter: DualAnoDiffAdapter, config: SamplingConfig, levels: TwoLevels | None) -> frozenset[int]:
+    """Return the numbers of the real defects whose parts are given; none without SAIM, as no image would follow."""
     model = adapter.model.config
     if not config.part_guidance or not config.anchored or config.sketch_strength or not model.saim or model.bcm:
-        return False
-    return levels is not None or any(is_long_line(pair.mask, model) for pair in adapter.references)
+        return frozenset()
+    masks = enumerate(pair.mask for pair in adapter.references)
+    return frozenset(number for number, mask in masks if levels is not None or is_long_line(mask, model))
 
 
 def _by_photograph(references: Sequence[Pair]) -> list[list[Pair]]:
@@ -368,7 +370,7 @@ def _anchored(
     copies: list[CopyPaste | None] = []
     for normal, rng in zip(normals, rngs, strict=True):
         anchor, copy = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes), None
-        if _gives_part(sampler, anchor):
+        if anchor.place in sampler.given:  # its window is drawn anew, around the copy
             product = products(normal) if products is not None else None
             anchor, copy = draw_copy(
                 adapter, normal, anchor.place, sampler.levels, sampler.bounds(normal), product, rng, config.sizes
@@ -377,13 +379,6 @@ def _anchored(
         copies.append(copy)
     anchoring = anchor_on(adapter, anchors, rngs, sampler.grey, sketched=sketched, products=products, copies=copies)
     return anchors, anchoring
-
-
-def _gives_part(sampler: Sampler, anchor: Anchor) -> bool:
-    """Return whether the anomaly branch is given the part of a pair's real defect, changed."""
-    if not sampler.gives_parts or sampler.levels is not None:
-        return sampler.gives_parts
-    return is_long_line(sampler.adapter.references[anchor.place].mask, sampler.adapter.model.config)
 
 
 def _background(

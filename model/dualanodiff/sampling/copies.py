@@ -1,0 +1,100 @@
+"""Copies real defects to good parts, for the parts that the anomaly branch is given.
+
+A copy has the photograph's own scale, and lies where the surroundings are like those of the real defect. All that is
+known of its photograph is a crop. A defect that the crop cuts off begins at the picture's border, as if the crop were
+the photograph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from model.data.copy_paste import NEARBY, CopyPaste
+from model.data.copying import copy_defect
+from model.data.crops import Window, canvas_side, resize_image, resize_mask
+from model.data.cutout import SCALES, Changes, window_around
+from model.data.drawing import draw_best
+from model.data.placement import Anchor, NormalImage
+from model.data.surroundings import OFF_PRODUCT, UNLIKE, blurred
+from model.data.two_levels import TwoLevels
+from model.dualanodiff.adapter import DualAnoDiffAdapter
+from model.types import ImageArray, MaskArray, anomaly_part
+from service.core.options.dualanodiff import TrainingConfig
+
+COPY_TRIES = 4
+"""How many copies are tried until one lies in surroundings like the real defect's, and where it should."""
+
+FINER = 2
+"""Scale of the canvas of a line, relative to that at which the model was trained: it is drawn crisper there."""
+
+
+def draw_copy(
+    adapter: DualAnoDiffAdapter,
+    normal: NormalImage,
+    number: int,
+    levels: TwoLevels | None,
+    where: MaskArray | None,
+    product: MaskArray | None,
+    rng: np.random.Generator,
+    sizes: tuple[float, float] = (1.0, 1.0),
+) -> tuple[Anchor, CopyPaste]:
+    """Copy a real defect to a normal image, and draw a window around it.
+
+    Args:
+        number: of the real defect.
+        levels: of the photographs, where they have but two.
+        where: `(H, W)` bool, where the user wants it; None for anywhere.
+        product: `(H, W)` bool, where it should lie as far as the user wants it there; None where no product is seen.
+        sizes: range of sizes relative to the real defect; if they are all 1, they vary a little.
+    """
+    config, seen = adapter.model.config, blurred(normal.image)
+    reference, place = adapter.references[number], adapter.placements[number]
+    changes = Changes(SCALES if sizes == (1.0, 1.0) else sizes, pinned=where is None)
+    wanted = _wanted(where, product)
+
+    def draw_one() -> tuple[float, tuple[ImageArray, MaskArray]]:
+        image, mask, unlikeness = copy_defect(
+            reference,
+            normal.image,
+            wanted,
+            config.flips,
+            rng,
+            levels=levels,
+            seen=seen,
+            changes=changes,
+            cropped=True,
+        )
+        outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
+        return -unlikeness - OFF_PRODUCT * outside if mask.any() else -np.inf, (image, mask)
+
+    image, mask = draw_best(draw_one, -UNLIKE, COPY_TRIES)
+    window = _window_of(mask, config, rng)
+    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=where)
+    shown = mask[window.slices]
+    side = config.resolution
+    if shown.any():
+        side = canvas_side(shown, window.side * (1 if levels is not None else FINER), config.view, config.resolution)
+    drawn, defect = resize_image(image[window.slices], side), resize_mask(shown, side)
+    near = ndimage.binary_dilation(defect, iterations=NEARBY)
+    return anchor, CopyPaste(drawn, anomaly_part(drawn, defect), defect, near)
+
+
+def _wanted(where: MaskArray | None, product: MaskArray | None) -> MaskArray | None:
+    """Return where a defect should lie: on the product, if any of that is where the user wants it."""
+    if where is None or product is None:
+        return product if where is None else where
+    both = where & product
+    return both if both.any() else where
+
+
+def _window_of(mask: MaskArray, config: TrainingConfig, rng: np.random.Generator) -> Window:
+    """Draw a window around a defect; in its middle, as large as can be, where no square holds it."""
+    box = window_around(mask, config.view, config.resolution, rng) if mask.any() else None
+    if box is not None:
+        left, top, right, _ = box
+        return Window(left, top, right - left)
+    side = min(mask.shape)
+    middle = np.argwhere(mask).mean(0) if mask.any() else np.zeros(2)
+    top, left = (middle - side / 2).round().astype(int).clip(0, np.array(mask.shape) - side).tolist()
+    return Window(left, top, side)
