@@ -90,3 +90,13 @@ def test_what_was_not_drawn_inside_of_a_mask_stays_in_it_for_the_checks_to_see()
     for drawn in (ring, spot(4), np.zeros_like(mask)):
         image = np.where(drawn[..., None], 255 - good, good)
         assert np.array_equal(TwoLevels(0, 255).end_with_change(mask, image, good), mask)
+
+
+def test_a_thin_mask_of_which_a_stretch_was_not_drawn_keeps_it() -> None:
+    mask, drawn = (np.zeros((SIDE, SIDE), np.bool_) for _ in range(2))
+    mask[30:34, 10:50] = True
+    drawn[30:34, 10:36] = True
+    image = np.where(drawn[..., None], 255 - tracks(), tracks())
+    left = TwoLevels(0, 255).end_with_change(mask, image, tracks())
+    assert left[30:34, 40:50].all()
+    assert not left[31:33, 36].any()

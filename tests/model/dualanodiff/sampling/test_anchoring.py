@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from model.data.crops import Window
-from model.data.detail import Redrawn, learn_detail
+from model.data.detail import RealDetail, Redrawn, learn_detail
 from model.data.placement import REACH, Anchor, NormalImage, draw_anchor
 from model.data.two_levels import TwoLevels
 from model.diffusion.base import load_base
@@ -26,7 +26,7 @@ from model.dualanodiff.sampling.anchoring import (
     widened,
 )
 from model.dualanodiff.sampling.decode import DecodedPair, within_bounds
-from model.types import Pair
+from model.types import GREY, Pair
 from tests.support.tiny_data import drawn_normal, tiny_adapter
 
 
@@ -138,12 +138,17 @@ def test_larger_sizes_are_larger_windows_of_the_same_canvas(tiny_base: Path) -> 
         assert canvas_of(adapter, anchor) == canvas_of(adapter, plain)
 
 
-def test_a_window_on_a_black_and_white_photograph_stays_so() -> None:
+def board() -> tuple[NormalImage, RealDetail | None]:
+    """A good part of black stripes on white, and the detail of a black spot on one like it."""
     stripes = np.where(np.mgrid[:96, :96][1] % 16 < 6, 0, 255).astype(np.uint8)
     normal, there = NormalImage("board", np.repeat(stripes[..., None], 3, 2)), np.zeros((96, 96), np.bool_)
     there[40:60, 40:60] = True
     real = np.where(there[..., None], np.uint8(0), normal.image)
-    detail = learn_detail([Redrawn(real, real.astype(np.float32), there)], TwoLevels(0, 255))
+    return normal, learn_detail([Redrawn(real, real.astype(np.float32), there)], TwoLevels(0, 255))
+
+
+def test_a_window_on_a_black_and_white_photograph_stays_so() -> None:
+    normal, detail = board()
     mask = np.zeros((32, 32), np.bool_)
     mask[12:20, 10:22] = True
     drawn, bright = (np.full((32, 32, 3), level, np.uint8) for level in (60, 230))
@@ -155,6 +160,26 @@ def test_a_window_on_a_black_and_white_photograph_stays_so() -> None:
     assert np.array_equal(made.part[made.mask], made.image[made.mask])
     differs = (made.image != normal.image).any(-1)
     assert not differs[ndimage.distance_transform_edt(~made.mask) > REACH * 48 / 32].any()
+
+
+def test_a_given_part_on_black_and_white_ends_where_it_was_drawn() -> None:
+    """Beside it the image is the good part, and the part is grey."""
+    normal, detail = board()
+    white = NormalImage("board", np.full_like(normal.image, 255))
+    mask, filled = np.zeros((32, 32), np.bool_), np.full((32, 32, 3), 230, np.uint8)
+    mask[12:20, 10:22] = True
+    drawn = filled.copy()
+    drawn[13:19, 11:21] = 20
+    part = np.full((32, 32, 3), GREY, np.uint8)
+    part[mask] = 20
+    anchor = Anchor(white, Window(16, 32, 32))
+    made = DecodedPair(0, 0, drawn, part, mask, None, anchor, filled, detail, given=True).to_candidate()
+    dark = made.image[..., 0] == 0
+    assert np.array_equal(made.mask, dark)
+    assert dark.sum() == 60
+    assert made.part is not None
+    assert (made.part[~dark] == GREY).all()
+    assert (made.part[dark] == 0).all()
 
 
 def test_what_of_a_mask_leaves_the_region_is_cut_off_and_told() -> None:

@@ -1,0 +1,101 @@
+"""Where copies of real defects lie, whose parts the anomaly branch is given, and how large they are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.data.placement import NormalImage
+from model.data.two_levels import TwoLevels
+from model.diffusion.base import load_base
+from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
+from model.dualanodiff.sampling.copies import draw_copy
+from model.types import MaskArray, Pair
+from tests.support.tiny_data import surface, tiny_adapter
+
+SIDE = 160
+
+
+@pytest.fixture
+def adapter(tiny_base: Path) -> DualAnoDiffAdapter:
+    """As trained on a photograph with a long scratch that its left border cuts off, and a short one."""
+    plain = tiny_adapter(load_base(str(tiny_base)), view="window", flip_horizontal=False, flip_vertical=False)
+    image, mask = surface(0, SIDE, SIDE).copy(), np.zeros((SIDE, SIDE), np.bool_)
+    mask[70:72, :110] = True
+    mask[120:122, 60:90] = True
+    image[mask] //= 3
+    references, placements = make_references([Pair("scratch", image, mask)], plain.model.config)
+    return replace(plain, references=references, placements=placements)
+
+
+def drawn(
+    adapter: DualAnoDiffAdapter, seed: int, *, where: MaskArray | None = None, product: MaskArray | None = None
+) -> MaskArray:
+    """Return where the copy lies on a good part, `(H, W)` bool."""
+    normal = NormalImage("good", surface(9, SIDE, 2 * SIDE))
+    anchor, copy = draw_copy(adapter, normal, 0, None, where, product, np.random.default_rng(seed))
+    window = anchor.window
+    rows, columns = (np.arange(window.side) * copy.mask.shape[0] // window.side for _ in range(2))
+    placed = np.zeros(normal.image.shape[:2], np.bool_)
+    placed[window.slices] = copy.mask[np.ix_(rows, columns)]
+    return placed
+
+
+def half(*, left: bool = False, top: bool = False) -> MaskArray:
+    part = np.ones((SIDE, 2 * SIDE), np.bool_)
+    if left:
+        part[:, SIDE:] = False
+    if top:
+        part[SIDE // 2 :] = False
+    return part
+
+
+def test_a_copy_lies_on_the_product_and_where_the_user_wants_it(adapter: DualAnoDiffAdapter) -> None:
+    everywhere = np.ones((SIDE, 2 * SIDE), np.bool_)
+    for seed in range(6):
+        for where in (None, everywhere):
+            assert half(left=True)[drawn(adapter, seed, where=where, product=half(left=True))].mean() > 0.9
+        assert half(top=True)[drawn(adapter, seed, where=half(top=True))].mean() > 0.9
+        both = half(left=True, top=True)
+        assert both[drawn(adapter, seed, where=half(top=True), product=half(left=True))].mean() > 0.9
+        # Where the two exclude each other, the user is right.
+        assert (~half(left=True))[drawn(adapter, seed, where=~half(left=True), product=half(left=True))].mean() > 0.9
+
+
+def test_what_a_border_cuts_off_begins_at_a_border_unless_the_user_says_where(adapter: DualAnoDiffAdapter) -> None:
+    long = [mask for seed in range(12) if np.ptp(np.argwhere(mask := drawn(adapter, seed))[:, 1]) > 60]
+    assert long
+    assert all(mask[:, :3].any() for mask in long)
+    assert not any(drawn(adapter, seed, where=~half(left=True))[:, :3].any() for seed in range(6))
+
+
+def test_a_copy_is_whole_and_of_one_thickness_however_long_it_is(adapter: DualAnoDiffAdapter) -> None:
+    """A short scratch beside a long one is drawn at the same scale."""
+    normal = NormalImage("good", surface(9, SIDE, SIDE))
+    scales = set()
+    for seed in range(12):
+        anchor, copy = draw_copy(adapter, normal, 0, None, None, None, np.random.default_rng(seed))
+        labelled = np.argwhere(copy.mask)
+        assert np.ptp(labelled, axis=0).max() < copy.mask.shape[0]
+        scales.add(round(copy.mask.shape[0] / anchor.window.side))
+    assert max(scales) <= 3
+
+
+def test_a_defect_of_a_circuit_has_a_window_of_its_own(tiny_base: Path) -> None:
+    plain = tiny_adapter(load_base(str(tiny_base)), view="window")
+    board = np.repeat(np.where(np.mgrid[:SIDE, :SIDE][1] % 32 < 12, 0, 255).astype(np.uint8)[..., None], 3, 2)
+    image, mask = board.copy(), np.zeros((SIDE, SIDE), np.bool_)
+    mask[70:80, 64:76] = True
+    image[mask] = 255
+    references, placements = make_references([Pair("open", image, mask)], plain.model.config)
+    adapter = replace(plain, references=references, placements=placements)
+    normal, levels = NormalImage("board", board), TwoLevels(0, 255)
+    for seed in range(4):
+        anchor, copy = draw_copy(adapter, normal, 0, levels, None, None, np.random.default_rng(seed))
+        assert copy.mask.any()
+        conductors = board[anchor.window.slices][..., 0] == 0
+        rows = np.arange(copy.mask.shape[0]) * anchor.window.side // copy.mask.shape[0]
+        assert conductors[np.ix_(rows, rows)][copy.mask].mean() > 0.6, "an open lies on a conductor"
