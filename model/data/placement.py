@@ -108,7 +108,7 @@ def draw_anchor(
         sizes: smallest and largest size of the window, as multiples of the real one's.
     """
     normal = normals[int(rng.integers(len(normals)))]
-    number = draw_place(placements, rng)
+    number = _draw_place(placements, rng)
     place = placements[number]
     height, width = normal.image.shape[:2]
     size = float(np.exp(rng.uniform(*np.log(sizes)))) if sizes != (1.0, 1.0) else 1.0
@@ -123,7 +123,7 @@ def draw_anchor(
     return Anchor(normal, window, number, mirrored, size, where)
 
 
-def draw_place(placements: Sequence[Placement], rng: np.random.Generator) -> int:
+def _draw_place(placements: Sequence[Placement], rng: np.random.Generator) -> int:
     """Draw the number of a real defect; every photograph counts the same, however many defects it shows."""
     names = list(dict.fromkeys(place.name for place in placements))
     name = names[int(rng.integers(len(names)))]
