@@ -11,7 +11,7 @@ from scipy import ndimage
 from model.data.blending import lay
 from model.data.copy_paste import GAINS
 from model.data.cutout import Changes, changed, cut_out, draw_start, find_bounds, overlap
-from model.data.surroundings import find_alike, surroundings
+from model.data.surroundings import find_place
 from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray, Pair
 from service.core.options.baselines import Blending
@@ -56,15 +56,17 @@ def copy_defect(
     """
     mirror = rng.random(2) < 0.5
     mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
-    cutout, shape = cut_out(pair, mirrored, rng), picture.shape[:2]
+    transposed = levels is not None and seen is not None and all(flips) and rng.random() < 0.5
+    cutout, shape = cut_out(pair, mirrored, rng, transposed=transposed), picture.shape[:2]
     if cropped:
         cutout, shape = replace(cutout, spans=np.zeros_like(cutout.spans)), (min(shape),) * 2
     cutout = changed(cutout, shape, rng, changes)
     bounds = find_bounds(cutout, picture.shape, nearby=product is None)
     start = draw_start(cutout, picture.shape, bounds, product, rng)
-    around = surroundings(cutout, seen, rng) if seen is not None else None
-    if around is not None:
-        start = find_alike(around, start, find_bounds(cutout, picture.shape), cutout.mask, product, rng)
+    unlikeness = 0.0
+    if seen is not None:
+        anywhere = find_bounds(cutout, picture.shape)
+        start, unlikeness = find_place(cutout, start, picture, seen, levels, anywhere, product, rng)
     here, there = overlap(cutout.mask.shape, picture.shape, start)
     patch, mask, others = cutout.image[here], cutout.mask[here], cutout.others[here]
     surface = picture[there]
@@ -76,7 +78,7 @@ def copy_defect(
         # A faded edge would be grey where nothing else is, and so is what turning and scaling made.
         image[there] = lay(levels.nearest(patch), surface, mask, others, "none")
     placed[there] = mask
-    return image, placed, 0.0 if around is None else float(around.unlikeness(start[None])[0])
+    return image, placed, unlikeness
 
 
 def _ring(image: NDArray[np.float32] | ImageArray, mask: MaskArray, avoided: MaskArray) -> NDArray[np.float64]:

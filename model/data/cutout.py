@@ -117,15 +117,21 @@ class Bounds:
 
 
 def cut_out(
-    pair: Pair, mirrored: tuple[bool, bool], rng: np.random.Generator, unknown: MaskArray | None = None
+    pair: Pair,
+    mirrored: tuple[bool, bool],
+    rng: np.random.Generator,
+    unknown: MaskArray | None = None,
+    *,
+    transposed: bool = False,
 ) -> Cutout:
     """Cut a defect out: all of the photograph's defects, or one group of parts, larger ones more often; never specks.
 
     Args:
         mirrored: whether horizontally, and vertically.
         unknown: `(H, W)` bool, where the photograph means nothing; None for nowhere.
+        transposed: whether rows become columns, after mirroring; both together turn it by a right angle.
     """
-    image, mask = _mirror(pair.image, mirrored), _mirror(pair.mask, mirrored)
+    image, mask = _turned(pair.image, mirrored, transposed), _turned(pair.mask, mirrored, transposed)
     labels, defects = find_defects(mask)
     chosen = _chosen(np.isin(labels, defects), rng)
     shape, box = np.array(mask.shape), bounding_box(chosen)
@@ -139,7 +145,7 @@ def cut_out(
     here = np.ix_(rows.clip(0, shape[0] - 1), columns.clip(0, shape[1] - 1))  # beyond the border it is as at the border
     others = mask[here] & inside
     if unknown is not None:
-        others |= _mirror(unknown, mirrored)[here]
+        others |= _turned(unknown, mirrored, transposed)[here]
     return Cutout(
         image[here].astype(np.float32),
         chosen[here] & inside,
@@ -162,11 +168,11 @@ def _chosen(mask: MaskArray, rng: np.random.Generator) -> MaskArray:
     return chosen
 
 
-def _mirror(values: NDArray[_Value], mirrored: tuple[bool, bool]) -> NDArray[_Value]:
+def _turned(values: NDArray[_Value], mirrored: tuple[bool, bool], transposed: bool) -> NDArray[_Value]:  # noqa: FBT001
     for axis, wanted in ((1, mirrored[0]), (0, mirrored[1])):
         if wanted:
             values = np.flip(values, axis)
-    return values
+    return np.swapaxes(values, 0, 1) if transposed else values
 
 
 def changed(cutout: Cutout, shape: tuple[int, ...], rng: np.random.Generator, changes: Changes | None = None) -> Cutout:

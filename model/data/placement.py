@@ -91,12 +91,16 @@ class Anchor:
         return np.asarray(shown.resize((side, side), Image.Resampling.NEAREST))
 
 
+Region = Callable[[NormalImage], MaskArray | None]
+"""Gives a region of a normal image, `(H, W)` bool; None for everywhere."""
+
+
 def draw_anchor(
     normals: Sequence[NormalImage],
     placements: Sequence[Placement],
     rng: np.random.Generator,
     flips: tuple[bool, bool],
-    bounds: Callable[[NormalImage], MaskArray | None] | None = None,
+    bounds: Region | None = None,
     sizes: tuple[float, float] = (1.0, 1.0),
 ) -> Anchor:
     """Draw a normal image and a window on it, placed like one of the real defects, mirrored if allowed.

@@ -14,9 +14,11 @@ from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.data.cutout import ON_PRODUCT, Changes, Cutout, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.drawing import draw_best, draw_in_turn
+from model.data.level_places import FITS, PARTS, PLACE_TRIES
 from model.data.placement import NormalImage
 from model.data.plan import Plan
-from model.data.surroundings import UNLIKE, blurred, find_alike, surroundings
+from model.data.surroundings import UNLIKE, blurred, find_place
+from model.data.two_levels import TwoLevels
 from model.masks.objects import Objects
 from model.quality.gate import most_on_border
 from model.quality.visibility import image_border, outline_share
@@ -74,6 +76,7 @@ class MaskSource:
         places: what the user says about places.
         plan: the type and given mask of each candidate; None for a single type without given masks.
         generator: draws new masks; None to change real ones.
+        levels: of the real photographs, where they have but two.
     """
 
     adapter: AnomalyDiffusionAdapter
@@ -83,6 +86,7 @@ class MaskSource:
     places: Places
     plan: Plan | None = None
     generator: MaskGenerator | None = None
+    levels: TwoLevels | None = None
 
     def draw(self, index: int, rng: np.random.Generator) -> Drawn:
         """Draw the mask of candidate `index`, or take the one that is given for it."""
@@ -94,13 +98,27 @@ class MaskSource:
                 number, turn = self.plan.turn(index)
                 normal = draw_in_turn(self._fitting(planned.given), turn, self.settings.seed, number)
                 return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
-        normal = draw_in_turn(self.places.used(self.normals), index, self.settings.seed)
-        seen = None if self.settings.anywhere or self.generator is not None else blurred(normal.image)
-        mask, most_outside = np.zeros(normal.image.shape[:2], np.bool_), 0.0
+        used = self.places.used(self.normals)
+        turns = [draw_in_turn(used, index, self.settings.seed)]
+        if self.levels is not None and self._searches:
+            turns += [used[number] for number in rng.permutation(len(used))[: PARTS - 1]]
+        left = iter(turns)
+        return draw_best(lambda: self._draw_on(next(left), kind, rng), -FITS, len(turns) - 1)
+
+    @property
+    def _searches(self) -> bool:
+        """Return whether surroundings like the real ones are searched for."""
+        return not self.settings.anywhere and self.generator is None
+
+    def _draw_on(self, normal: NormalImage, kind: int, rng: np.random.Generator) -> tuple[float, Drawn]:
+        """Draw the defects of one photograph; returns also how well they lie there, 0 at best."""
+        seen = blurred(normal.image) if self._searches else None
+        mask, most_outside, most_unlike = np.zeros(normal.image.shape[:2], np.bool_), 0.0, 0.0
         for _ in range(self.settings.defects_per_picture):
-            defect, outside = self._draw_defect(normal, kind, mask, seen, rng)
-            mask, most_outside = mask | defect, max(most_outside, outside)
-        return Drawn(normal, mask, kind, outside=0.0 if mask.any() else most_outside)
+            defect, outside, unlikeness = self._draw_defect(normal, kind, mask, seen, rng)
+            mask, most_outside, most_unlike = mask | defect, max(most_outside, outside), max(most_unlike, unlikeness)
+        drawn = Drawn(normal, mask, kind, outside=0.0 if mask.any() else most_outside)
+        return -most_unlike if mask.any() else -np.inf, drawn
 
     def _fitting(self, given: GivenMask) -> list[NormalImage]:
         """Return the photographs that a mask can be filled on, where it keeps to the places that are allowed."""
@@ -109,7 +127,7 @@ class MaskSource:
 
     def _draw_defect(
         self, normal: NormalImage, kind: int, taken: MaskArray, seen: ImageArray | None, rng: np.random.Generator
-    ) -> tuple[MaskArray, float]:
+    ) -> tuple[MaskArray, float, float]:
         """Draw one defect's mask on a photograph, empty where none could be used.
 
         Args:
@@ -117,7 +135,8 @@ class MaskSource:
             seen: the photograph, blurred, to look for surroundings like the real ones; None not to.
 
         Returns:
-            Also the share of the best one that lay outside the wanted region, if that is why; otherwise 0.
+            Also the share of the best one that lay outside the wanted region, if that is why, otherwise 0; and how
+            unlike the real one's its surroundings are, see `model.data.surroundings`.
         """
         wanted = self._wanted(normal)
         product = self._product(normal)
@@ -128,23 +147,27 @@ class MaskSource:
             hugs = self.generator is not None and self._hugs_border(mask, kind)
             return 0.0 if hugs else usable(mask, *parts)
 
-        def draw_one() -> tuple[float, MaskArray]:
+        alike = UNLIKE if self.levels is None else FITS
+
+        def draw_one() -> tuple[float, tuple[MaskArray, float]]:
             cutout = (
                 self._changed_real(normal, kind, seen, rng)
                 if self.generator is None
                 else self._learned(self.generator, normal, kind, rng)
             )
             if cutout is None:
-                return 0.0, np.zeros_like(taken)
+                return 0.0, (np.zeros_like(taken), 0.0)
             mask, unlikeness = self._laid(cutout, normal, parts, seen, rng)
-            return score(mask) - STRANGE * max(unlikeness - UNLIKE, 0), mask
+            return score(mask) - STRANGE * max(unlikeness - alike, 0), (mask, unlikeness)
 
-        tries = DRAWN_TRIES if self.generator is not None else TRIES if seen is None else SEARCHED_TRIES
-        mask = draw_best(draw_one, ON_PRODUCT, tries)
+        searched = SEARCHED_TRIES if self.levels is None else PLACE_TRIES
+        tries = DRAWN_TRIES if self.generator is not None else TRIES if seen is None else searched
+        mask, unlikeness = draw_best(draw_one, ON_PRODUCT if self.levels is None else 1.0, tries)
         if score(mask) < KEPT:
             outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
-            return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0
-        return np.logical_and.reduce([mask, *(part for part in (wanted, free) if part is not None)]), 0.0
+            return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0, 0.0
+        kept = np.logical_and.reduce([mask, *(part for part in (wanted, free) if part is not None)])
+        return kept, 0.0, unlikeness
 
     def _changed_real(
         self, normal: NormalImage, kind: int, seen: ImageArray | None, rng: np.random.Generator
@@ -165,7 +188,9 @@ class MaskSource:
         if seen is not None:
             image, unknown = self.adapter.photograph(chosen)
         real = Pair("", image, mask)
-        return changed(cut_out(real, mirrored, rng, unknown), normal.image.shape, rng, changes)
+        transposed = self.levels is not None and seen is not None and all(flips) and rng.random() < 0.5
+        cutout = cut_out(real, mirrored, rng, unknown, transposed=transposed)
+        return changed(cutout, normal.image.shape, rng, changes)
 
     def _learned(
         self, generator: MaskGenerator, normal: NormalImage, kind: int, rng: np.random.Generator
@@ -211,14 +236,14 @@ class MaskSource:
             within = (1, 1, normal.image.shape[0] - 1, normal.image.shape[1] - 1)
         bounds = find_bounds(cutout, normal.image.shape, within, nearby=wanted is None and product is None)
         start = draw_start(cutout, normal.image.shape, bounds, allowed, rng)
-        around = surroundings(cutout, seen, rng) if seen is not None else None
-        if around is not None:
+        unlikeness = 0.0
+        if seen is not None:
             anywhere = find_bounds(cutout, normal.image.shape, within)
-            start = find_alike(around, start, anywhere, cutout.mask, allowed, rng)
+            start, unlikeness = find_place(cutout, start, normal.image, seen, self.levels, anywhere, allowed, rng)
         here, there = overlap(cutout.mask.shape, normal.image.shape, start)
         laid = np.zeros(normal.image.shape[:2], np.bool_)
         laid[there] = cutout.mask[here]
-        return laid, 0.0 if around is None else float(around.unlikeness(start[None])[0])
+        return laid, unlikeness
 
     def _wanted(self, normal: NormalImage) -> MaskArray | None:
         """Return where defects may lie at all on a photograph; None for everywhere."""

@@ -28,6 +28,7 @@ from model.data.laying import FADE, Generated, change_by, fade_around
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
 from model.data.plan import Plan, plan_pairs
+from model.data.two_levels import find_two_levels
 from model.data.windows import Canvas, make_canvas, work_scale
 from model.diffusion.base import dtype_of
 from model.diffusion.redrawing import lost_detail
@@ -257,7 +258,8 @@ def prepare_sampling(
         generator = MaskGenerator(model, adapter.mask_words, plain, vae, config.scheduler)
     types, places = model.types, places or Places()
     plan = plan or plan_pairs(types, len(types) * max(1, len(places.masks)), masks=places.masks)
-    source = MaskSource(adapter, config, normals, objects, places, plan, generator)
+    levels = find_two_levels([real for name in types for real in adapter.references_of(name)])
+    source = MaskSource(adapter, config, normals, objects, places, plan, generator, levels)
     source.check()
     budget = BatchBudget(config.batch)
     painter = Painter(

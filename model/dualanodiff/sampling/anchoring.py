@@ -12,7 +12,7 @@ it is that of a copy, at the photograph's own scale and where the surroundings a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +25,7 @@ from model.data.copy_paste import CopyPaste, draw_copy_paste
 from model.data.crops import canvas_side, resize_image, resize_mask
 from model.data.drawing import draw_best
 from model.data.pixels import to_pixels
-from model.data.placement import Anchor, NormalImage, inner_border
+from model.data.placement import Anchor, Region, inner_border
 from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
@@ -40,9 +40,6 @@ there is; in units of the latents' deviation (1 after the scaling factor)."""
 SKETCH_TRIES, INSIDE = 12, 0.98
 """How many copies are tried until this share of one lies on the product, and in the region that the user wants; then
 the best is taken."""
-
-Products = Callable[[NormalImage], MaskArray | None]
-"""Returns where the product is on a normal image, `(H, W)` bool; None where nothing stands out."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def anchor_on(
     grey: Tensor,
     *,
     sketched: bool,
-    products: Products | None = None,
+    products: Region | None = None,
     copies: Sequence[CopyPaste | None] = (),
 ) -> Anchoring:
     """Encode what a batch starts from; a window border inside the photograph cuts off no defect that the model makes.

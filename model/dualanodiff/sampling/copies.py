@@ -7,6 +7,8 @@ the photograph.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -15,7 +17,8 @@ from model.data.copying import copy_defect
 from model.data.crops import Window, canvas_side, resize_image, resize_mask
 from model.data.cutout import SCALES, Changes, window_around
 from model.data.drawing import draw_best
-from model.data.placement import Anchor, NormalImage
+from model.data.level_places import FITS, PLACE_TRIES
+from model.data.placement import Anchor, NormalImage, Region
 from model.data.surroundings import OFF_PRODUCT, UNLIKE, blurred
 from model.data.two_levels import TwoLevels
 from model.dualanodiff.adapter import DualAnoDiffAdapter
@@ -31,46 +34,36 @@ FINER = 2
 
 def draw_copy(
     adapter: DualAnoDiffAdapter,
-    normal: NormalImage,
+    normals: Sequence[NormalImage],
     number: int,
     levels: TwoLevels | None,
-    where: MaskArray | None,
-    product: MaskArray | None,
+    where: Region,
+    product: Region | None,
     rng: np.random.Generator,
     sizes: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Anchor, CopyPaste]:
     """Copy a real defect to a normal image, and draw a window around it.
 
     Args:
+        normals: to copy it to: the first, or the first one with a place that fits, else the best of them.
         number: of the real defect.
         levels: of the photographs, where they have but two.
-        where: `(H, W)` bool, where the user wants it; None for anywhere.
-        product: `(H, W)` bool, where it should lie as far as the user wants it there; None where no product is seen.
+        where: gives where the user wants it.
+        product: gives where it should lie as far as the user wants it there; None to look for no product.
         sizes: range of sizes relative to the real defect; if they are all 1, they vary a little.
     """
-    config, seen = adapter.model.config, blurred(normal.image)
-    reference, place = adapter.references[number], adapter.placements[number]
-    changes = Changes(SCALES if sizes == (1.0, 1.0) else sizes, pinned=where is None)
-    wanted = _wanted(where, product)
+    config, place = adapter.model.config, adapter.placements[number]
+    left = iter(normals)
 
-    def draw_one() -> tuple[float, tuple[ImageArray, MaskArray]]:
-        image, mask, unlikeness = copy_defect(
-            reference,
-            normal.image,
-            wanted,
-            config.flips,
-            rng,
-            levels=levels,
-            seen=seen,
-            changes=changes,
-            cropped=True,
-        )
-        outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
-        return -unlikeness - OFF_PRODUCT * outside if mask.any() else -np.inf, (image, mask)
+    def draw_on_next() -> tuple[float, tuple[NormalImage, ImageArray, MaskArray]]:
+        normal = next(left)
+        seen = product(normal) if product is not None else None
+        score, (image, mask) = _copied(adapter, normal, number, levels, where(normal), seen, rng, sizes)
+        return score, (normal, image, mask)
 
-    image, mask = draw_best(draw_one, -UNLIKE, COPY_TRIES)
+    normal, image, mask = draw_best(draw_on_next, -(UNLIKE if levels is None else FITS), len(normals) - 1)
     window = _window_of(mask, config, rng)
-    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=where)
+    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=where(normal))
     shown = mask[window.slices]
     side = config.resolution
     if shown.any():
@@ -78,6 +71,44 @@ def draw_copy(
     drawn, defect = resize_image(image[window.slices], side), resize_mask(shown, side)
     near = ndimage.binary_dilation(defect, iterations=NEARBY)
     return anchor, CopyPaste(drawn, anomaly_part(drawn, defect), defect, near)
+
+
+def _copied(
+    adapter: DualAnoDiffAdapter,
+    normal: NormalImage,
+    number: int,
+    levels: TwoLevels | None,
+    where: MaskArray | None,
+    product: MaskArray | None,
+    rng: np.random.Generator,
+    sizes: tuple[float, float],
+) -> tuple[float, tuple[ImageArray, MaskArray]]:
+    """Copy a real defect to a normal image as well as a few tries can, see `draw_copy`.
+
+    Returns:
+        How well it lies there: 0 at best; and the image with its mask.
+    """
+    changes = Changes(SCALES if sizes == (1.0, 1.0) else sizes, pinned=where is None)
+    seen, wanted = blurred(normal.image), _wanted(where, product)
+
+    def draw_one() -> tuple[float, tuple[float, tuple[ImageArray, MaskArray]]]:
+        image, mask, unlikeness = copy_defect(
+            adapter.references[number],
+            normal.image,
+            wanted,
+            adapter.model.config.flips,
+            rng,
+            levels=levels,
+            seen=seen,
+            changes=changes,
+            cropped=True,
+        )
+        outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
+        score = -unlikeness - OFF_PRODUCT * outside if mask.any() else -np.inf
+        return score, (score, (image, mask))
+
+    enough, tries = (-UNLIKE, COPY_TRIES) if levels is None else (-FITS, PLACE_TRIES)
+    return draw_best(draw_one, enough, tries)
 
 
 def _wanted(where: MaskArray | None, product: MaskArray | None) -> MaskArray | None:

@@ -19,7 +19,8 @@ from model.data.copy_paste import CopyPaste
 from model.data.crops import canvas_side
 from model.data.detail import RealDetail
 from model.data.drawing import draw_in_turn
-from model.data.placement import Anchor, NormalImage, draw_anchor
+from model.data.level_places import PARTS
+from model.data.placement import Anchor, NormalImage, Region, draw_anchor
 from model.data.two_levels import TwoLevels, find_two_levels
 from model.diffusion.base import dtype_of
 from model.diffusion.redrawing import lost_detail
@@ -56,10 +57,6 @@ ANCHORED_BCM = (
 )
 
 
-Bounds = Callable[[NormalImage], MaskArray | None]
-"""Returns where on a normal image defects may lie, `(H, W)` bool; None for everywhere."""
-
-
 @dataclass(frozen=True, slots=True)
 class Sampler:
     """Samples a request; holds what all of its batches share, computed once.
@@ -87,7 +84,7 @@ class Sampler:
     compensation: Compensation | None
     budget: BatchBudget
     predict: Predict
-    bounds: Bounds
+    bounds: Region
     detail: RealDetail | None
     objects: Objects | None
     contrast: RealContrast | None
@@ -211,7 +208,7 @@ def _detail(adapter: DualAnoDiffAdapter) -> RealDetail | None:
     return lost_detail(adapter.model.vae, adapter.references, scale, config.resolution, base.factor, grey=grey)
 
 
-def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage], objects: Objects | None) -> Bounds:
+def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage], objects: Objects | None) -> Region:
     """Return what says where defects may lie: in the regions, and on the product where that is wanted.
 
     Raises:
@@ -371,9 +368,11 @@ def _anchored(
     for normal, rng in zip(normals, rngs, strict=True):
         anchor, copy = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes), None
         if anchor.place in sampler.given:  # its window is drawn anew, around the copy
-            product = products(normal) if products is not None else None
+            turns = [normal]
+            if sampler.levels is not None:
+                turns += [sampler.normals[number] for number in rng.permutation(len(sampler.normals))[: PARTS - 1]]
             anchor, copy = draw_copy(
-                adapter, normal, anchor.place, sampler.levels, sampler.bounds(normal), product, rng, config.sizes
+                adapter, turns, anchor.place, sampler.levels, sampler.bounds, products, rng, config.sizes
             )
         anchors.append(anchor)
         copies.append(copy)
