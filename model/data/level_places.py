@@ -16,7 +16,7 @@ from model.data.cutout import Bounds, Cutout, Starts
 from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray
 
-NEAR = 2.0
+NEAR = 4.0
 """Distance from the defect over which a pixel's weight falls by e, pixels."""
 
 FARTHEST = 8
@@ -29,13 +29,13 @@ MOST = 512
 """Most rows and columns in which a defect may start that are compared: a part of a large photograph, drawn anew each
 time."""
 
-FITS = 0.25
+FITS = 0.1
 """Unlikeness up to which a place is good enough."""
 
-PLACE_TRIES, PARTS = 16, 4
+PLACE_TRIES, PARTS = 5, 8
 """How often a defect is changed anew until it fits; and on how many good parts, some of which have no place for it."""
 
-AS_GOOD = 0.05
+AS_GOOD = 0.02
 """A place is drawn among those whose unlikeness is larger than the least by at most this."""
 
 
