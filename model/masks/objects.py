@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.spatial import ConvexHull
 
 from model.data.placement import NormalImage
-from model.kernels.batch_invariance import FIXED_BATCH
 from model.data.two_levels import is_of_two_levels
+from model.kernels.batch_invariance import FIXED_BATCH
 from model.masks.backdrop import stands_out
 from model.masks.extraction import u2net_masks
 from model.masks.u2net import U2Net
@@ -34,8 +34,8 @@ OBJECT_SIDE = 128
 class Objects:
     """Finds products; once per normal image, since a defect does not move the product.
 
-    Results are `(H, W)` bool, or None if there is no object or the object fills the image, as a surface does. Pictures of
-    two levels show a pattern, of which a network takes the part that stands out for an object: there is none there.
+    Results are `(H, W)` bool, or None if there is no object or the object fills the image, as a surface does. Nor has a
+    picture of two levels one: it shows a pattern, of which a network takes the part that stands out for an object.
     """
 
     def __init__(self, net: U2Net, normals: Sequence[NormalImage]) -> None:

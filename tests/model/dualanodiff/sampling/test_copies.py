@@ -13,7 +13,7 @@ from model.data.two_levels import TwoLevels
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
 from model.dualanodiff.sampling.copies import draw_copy
-from model.types import MaskArray, Pair
+from model.types import ImageArray, MaskArray, Pair
 from tests.support.tiny_data import surface, tiny_adapter
 
 SIDE = 160
@@ -36,12 +36,17 @@ def drawn(
 ) -> MaskArray:
     """Return where the copy lies on a good part, `(H, W)` bool."""
     normal = NormalImage("good", surface(9, SIDE, 2 * SIDE))
-    anchor, copy = draw_copy(adapter, normal, 0, None, where, product, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    anchor, copy = draw_copy(adapter, [normal], 0, None, lambda _: where, lambda _: product, rng)
     window = anchor.window
     rows, columns = (np.arange(window.side) * copy.mask.shape[0] // window.side for _ in range(2))
     placed = np.zeros(normal.image.shape[:2], np.bool_)
     placed[window.slices] = copy.mask[np.ix_(rows, columns)]
     return placed
+
+
+def anywhere(_: NormalImage) -> None:
+    """Allow all of a good part."""
 
 
 def half(*, left: bool = False, top: bool = False) -> MaskArray:
@@ -77,25 +82,44 @@ def test_a_copy_is_whole_and_of_one_thickness_however_long_it_is(adapter: DualAn
     normal = NormalImage("good", surface(9, SIDE, SIDE))
     scales = set()
     for seed in range(12):
-        anchor, copy = draw_copy(adapter, normal, 0, None, None, None, np.random.default_rng(seed))
+        anchor, copy = draw_copy(adapter, [normal], 0, None, anywhere, None, np.random.default_rng(seed))
         labelled = np.argwhere(copy.mask)
         assert np.ptp(labelled, axis=0).max() < copy.mask.shape[0]
         scales.add(round(copy.mask.shape[0] / anchor.window.side))
     assert max(scales) <= 3
 
 
-def test_a_defect_of_a_circuit_has_a_window_of_its_own(tiny_base: Path) -> None:
+def conductors() -> ImageArray:
+    return np.repeat(np.where(np.mgrid[:SIDE, :SIDE][1] % 32 < 12, 0, 255).astype(np.uint8)[..., None], 3, 2)
+
+
+@pytest.fixture
+def open_adapter(tiny_base: Path) -> DualAnoDiffAdapter:
+    """As trained on a board with a conductor that is cut."""
     plain = tiny_adapter(load_base(str(tiny_base)), view="window")
-    board = np.repeat(np.where(np.mgrid[:SIDE, :SIDE][1] % 32 < 12, 0, 255).astype(np.uint8)[..., None], 3, 2)
-    image, mask = board.copy(), np.zeros((SIDE, SIDE), np.bool_)
+    image, mask = conductors(), np.zeros((SIDE, SIDE), np.bool_)
     mask[70:80, 64:76] = True
     image[mask] = 255
     references, placements = make_references([Pair("open", image, mask)], plain.model.config)
-    adapter = replace(plain, references=references, placements=placements)
+    return replace(plain, references=references, placements=placements)
+
+
+def test_a_defect_of_a_circuit_has_a_window_of_its_own(open_adapter: DualAnoDiffAdapter) -> None:
+    board = conductors()
     normal, levels = NormalImage("board", board), TwoLevels(0, 255)
     for seed in range(4):
-        anchor, copy = draw_copy(adapter, normal, 0, levels, None, None, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        anchor, copy = draw_copy(open_adapter, [normal], 0, levels, anywhere, None, rng)
         assert copy.mask.any()
-        conductors = board[anchor.window.slices][..., 0] == 0
+        black = board[anchor.window.slices][..., 0] == 0
         rows = np.arange(copy.mask.shape[0]) * anchor.window.side // copy.mask.shape[0]
-        assert conductors[np.ix_(rows, rows)][copy.mask].mean() > 0.6, "an open lies on a conductor"
+        assert black[np.ix_(rows, rows)][copy.mask].mean() > 0.6, "an open lies on a conductor"
+
+
+def test_a_good_part_on_which_a_defect_has_no_place_is_left_for_another(open_adapter: DualAnoDiffAdapter) -> None:
+    bare = NormalImage("bare", np.full((SIDE, SIDE, 3), 255, np.uint8))
+    board, levels = NormalImage("board", conductors()), TwoLevels(0, 255)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        anchor, _ = draw_copy(open_adapter, [bare, bare, board], 0, levels, anywhere, None, rng)
+        assert anchor.normal.name == "board"

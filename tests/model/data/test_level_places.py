@@ -1,0 +1,110 @@
+"""On black and white good parts, a defect is laid where it joins, cuts off or eats away what the real one did."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.data.copying import copy_defect
+from model.data.cutout import Changes, cut_out, find_bounds
+from model.data.level_places import FITS, MOST, find_level_place
+from model.data.two_levels import TwoLevels
+from model.types import ImageArray, MaskArray, Pair
+
+SHAPE = (120, 160)
+LEVELS = TwoLevels(0, 255)
+
+
+def board(*columns: int, shape: tuple[int, int] = SHAPE) -> ImageArray:
+    """A white board with black conductors, 12 pixels wide, that run from top to bottom."""
+    image = np.full((*shape, 3), 255, np.uint8)
+    for column in columns:
+        image[:, column : column + 12] = 0
+    return image
+
+
+def real(image: ImageArray, row: int, column: int, height: int, width: int, colour: int) -> Pair:
+    image, mask = image.copy(), np.zeros(image.shape[:2], np.bool_)
+    mask[row : row + height, column : column + width] = True
+    image[mask] = colour
+    return Pair("real", image, mask)
+
+
+SHORT = real(board(40, 70), 50, 52, 8, 18, 0)
+BITE = real(board(60), 50, 60, 8, 5, 255)
+
+
+def placed(pair: Pair, good: ImageArray, seed: int, product: MaskArray | None = None) -> tuple[MaskArray, float]:
+    rng = np.random.default_rng(seed)
+    cutout = cut_out(pair, (False, False), rng)
+    bounds = find_bounds(cutout, good.shape)
+    start, unlikeness = find_level_place(cutout, good, LEVELS, bounds, product, 4.0, rng)
+    rows, columns = np.argwhere(cutout.mask).T + start[:, None]
+    mask = np.zeros(good.shape[:2], np.bool_)
+    mask[rows, columns] = True
+    return mask, unlikeness
+
+
+def test_a_short_joins_the_two_conductors_that_are_as_far_apart() -> None:
+    rows = set()
+    for seed in range(8):
+        mask, unlikeness = placed(SHORT, board(10, 45, 75, 120), seed)
+        assert np.ptp(np.nonzero(mask)[1]) == 17
+        assert mask[:, 57].any()
+        assert mask[:, 74].any()
+        assert unlikeness < FITS
+        rows.add(int(np.nonzero(mask)[0][0]))
+    assert len(rows) > 4, "it lies at all heights, where all are as good"
+
+
+def test_a_bite_lies_at_that_side_of_a_conductor_which_it_ate_from() -> None:
+    mask, unlikeness = placed(BITE, board(100), 0)
+    assert np.nonzero(mask)[1].min() == 100
+    assert unlikeness < FITS
+
+
+def test_where_nothing_fits_it_is_told() -> None:
+    _, unlikeness = placed(SHORT, board(), 0)
+    assert unlikeness > 2 * FITS
+
+
+def test_the_place_that_fits_is_left_for_where_it_may_lie() -> None:
+    good, product = board(20, 50, 90, 120), np.zeros(SHAPE, np.bool_)
+    product[:, 85:] = True
+    for seed in range(4):
+        assert product[placed(SHORT, good, seed, product)[0]].all()
+
+
+def test_what_other_defects_hide_does_not_count() -> None:
+    """Beside the short, another defect covers the second conductor."""
+    both = SHORT.mask.copy()
+    both[30:80, 70:82] = True
+    cutout = cut_out(SHORT, (False, False), np.random.default_rng(0), both)
+    rng = np.random.default_rng(0)
+    _, unlikeness = find_level_place(cutout, board(45), LEVELS, find_bounds(cutout, SHAPE), None, 4.0, rng)
+    assert unlikeness < FITS
+
+
+def test_of_a_large_photograph_a_part_is_searched() -> None:
+    good = board(45, 75, 700, 730, shape=(MOST + 300, MOST + 700))
+    mask, unlikeness = placed(SHORT, good, 0)
+    assert mask.sum() == SHORT.mask.sum()
+    assert unlikeness < FITS or not mask[:, :100].any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_copy_is_turned_by_a_right_angle_if_it_may_be_mirrored_both_ways(seed: int) -> None:
+    good = np.ascontiguousarray(board(30, 60, 100).swapaxes(0, 1))
+    rng, as_it_is = np.random.default_rng(seed), Changes((1.0, 1.0), (0.0, 0.0))
+
+    def least(flips: tuple[bool, bool]) -> tuple[ImageArray, MaskArray, float]:
+        drawn = [
+            copy_defect(SHORT, good, None, flips, rng, levels=LEVELS, seen=good, changes=as_it_is) for _ in range(16)
+        ]
+        return min(drawn, key=lambda one: one[2])
+
+    image, mask, unlikeness = least((True, True))
+    assert unlikeness < FITS
+    assert np.ptp(np.nonzero(mask)[0]) > np.ptp(np.nonzero(mask)[1])
+    assert (image[mask] == 0).all()
+    assert least((True, False))[2] > FITS
