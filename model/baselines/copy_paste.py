@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from model.baselines.sampler import Draft
 from model.data.copy_paste import draw_copy_paste
-from model.data.copying import copy_defect
+from model.data.copying import copy_defect, copy_well
 from model.data.crops import canvas_side, resize_image
 from model.data.cutout import window_around
-from model.data.placement import draw_anchor, inner_border, paste, place_part
-from model.types import Candidate
+from model.data.drawing import draw_best
+from model.data.level_places import FITS, parts_to_try
+from model.data.placement import NormalImage, draw_anchor, inner_border, paste, place_part
+from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.baselines import CopyPasteConfig
 
 
@@ -22,13 +24,21 @@ def draw(draft: Draft, settings: CopyPasteConfig) -> Candidate:
 
 
 def _copy(draft: Draft, settings: CopyPasteConfig) -> Candidate:
-    scene, normal, rng = draft.scene, draft.normal, draft.rng
+    scene, rng = draft.scene, draft.rng
     config, pairs = scene.adapter.config, scene.adapter.pairs
-    pair = pairs[int(rng.integers(len(pairs)))]
-    product = scene.product_in(normal)
-    image, mask, _ = copy_defect(
-        pair, normal.image, product, config.flips, rng, blending=settings.blending, levels=scene.levels
-    )
+    pair, levels = pairs[int(rng.integers(len(pairs)))], scene.levels
+    if levels is None:
+        normal, product = draft.normal, scene.product_in(draft.normal)
+        image, mask, _ = copy_defect(pair, normal.image, product, config.flips, rng, blending=settings.blending)
+    else:
+        left = iter(tried := parts_to_try(draft.normal, scene.normals, rng))
+
+        def copy_to_next() -> tuple[float, tuple[NormalImage, ImageArray, MaskArray]]:
+            part = next(left)
+            score, image, mask = copy_well(pair, part.image, None, config.flips, rng, levels=levels)
+            return score, (part, image, mask)
+
+        normal, image, mask = draw_best(copy_to_next, -FITS, len(tried) - 1)
     window = window_around(mask, config.view, config.resolution, rng)
     return Candidate(draft.index, draft.seed, image, mask, normal=normal.name, window=window)
 

@@ -11,13 +11,19 @@ from scipy import ndimage
 from model.data.blending import lay
 from model.data.copy_paste import GAINS
 from model.data.cutout import Changes, changed, cut_out, draw_start, find_bounds, overlap
-from model.data.surroundings import find_place
+from model.data.drawing import draw_best
+from model.data.level_places import FITS, PLACE_TRIES
+from model.data.surroundings import OFF_PRODUCT, UNLIKE, blurred, find_place
 from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray, Pair
 from service.core.options.baselines import Blending
 
 RING = 8
 """Width of the surroundings in which colours are compared, pixels."""
+
+COPY_TRIES = 4
+"""How many copies are tried until one lies in surroundings like the real defect's, and where it should; where there are
+but two levels, `PLACE_TRIES`."""
 
 EVEN = (0.3, 0.6)
 """Surroundings that deviate by less than the first share of their mean tell how bright a place is; by more than the
@@ -79,6 +85,47 @@ def copy_defect(
         image[there] = lay(levels.nearest(patch), surface, mask, others, "none")
     placed[there] = mask
     return image, placed, unlikeness
+
+
+def copy_well(
+    pair: Pair,
+    picture: ImageArray,
+    wanted: MaskArray | None,
+    flips: tuple[bool, bool],
+    rng: np.random.Generator,
+    *,
+    levels: TwoLevels | None = None,
+    changes: Changes | None = None,
+    cropped: bool = False,
+) -> tuple[float, ImageArray, MaskArray]:
+    """Copy a real defect as `copy_defect` does, a few times, until it lies in surroundings like the real one's.
+
+    Args:
+        wanted: `(H, W)` bool, where the defect should lie; None for anywhere.
+
+    Returns:
+        How well the best copy lies there, 0 at best; the picture with the defect; and its mask, `(H, W)` bool.
+    """
+    seen = blurred(picture)
+
+    def draw_one() -> tuple[float, tuple[float, ImageArray, MaskArray]]:
+        image, mask, unlikeness = copy_defect(
+            pair,
+            picture,
+            wanted,
+            flips,
+            rng,
+            levels=levels,
+            seen=seen,
+            changes=changes,
+            cropped=cropped,
+        )
+        outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
+        score = -unlikeness - OFF_PRODUCT * outside if mask.any() else -np.inf
+        return score, (score, image, mask)
+
+    enough, tries = (-UNLIKE, COPY_TRIES) if levels is None else (-FITS, PLACE_TRIES)
+    return draw_best(draw_one, enough, tries)
 
 
 def _ring(image: NDArray[np.float32] | ImageArray, mask: MaskArray, avoided: MaskArray) -> NDArray[np.float64]:

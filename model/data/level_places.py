@@ -6,6 +6,9 @@ which have the other. All places are compared, by a convolution.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -15,6 +18,8 @@ from model.data.crops import bounding_box
 from model.data.cutout import Bounds, Cutout, Starts
 from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray
+
+_Part = TypeVar("_Part")
 
 NEAR = 4.0
 """Distance from the defect over which a pixel's weight falls by e, pixels."""
@@ -37,6 +42,11 @@ PLACE_TRIES, PARTS = 5, 8
 
 AS_GOOD = 0.02
 """A place is drawn among those whose unlikeness is larger than the least by at most this."""
+
+
+def parts_to_try(first: _Part, parts: Sequence[_Part], rng: np.random.Generator) -> list[_Part]:
+    """Return the good part whose turn it is, and some others, in case a defect has no place on it."""
+    return [first, *(parts[number] for number in rng.permutation(len(parts))[: PARTS - 1])]
 
 
 def find_level_place(

@@ -14,7 +14,7 @@ from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.data.cutout import ON_PRODUCT, Changes, Cutout, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.drawing import draw_best, draw_in_turn
-from model.data.level_places import FITS, PARTS, PLACE_TRIES
+from model.data.level_places import FITS, PLACE_TRIES, parts_to_try
 from model.data.placement import NormalImage
 from model.data.plan import Plan
 from model.data.surroundings import UNLIKE, blurred, find_place
@@ -99,11 +99,11 @@ class MaskSource:
                 normal = draw_in_turn(self._fitting(planned.given), turn, self.settings.seed, number)
                 return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
         used = self.places.used(self.normals)
-        turns = [draw_in_turn(used, index, self.settings.seed)]
+        tried = [draw_in_turn(used, index, self.settings.seed)]
         if self.levels is not None and self._searches:
-            turns += [used[number] for number in rng.permutation(len(used))[: PARTS - 1]]
-        left = iter(turns)
-        return draw_best(lambda: self._draw_on(next(left), kind, rng), -FITS, len(turns) - 1)
+            tried = parts_to_try(tried[0], used, rng)
+        left = iter(tried)
+        return draw_best(lambda: self._draw_on(next(left), kind, rng), -FITS, len(tried) - 1)
 
     @property
     def _searches(self) -> bool:

@@ -13,20 +13,17 @@ import numpy as np
 from scipy import ndimage
 
 from model.data.copy_paste import NEARBY, CopyPaste
-from model.data.copying import copy_defect
+from model.data.copying import copy_well
 from model.data.crops import Window, canvas_side, resize_image, resize_mask
 from model.data.cutout import SCALES, Changes, window_around
 from model.data.drawing import draw_best
-from model.data.level_places import FITS, PLACE_TRIES
+from model.data.level_places import FITS
 from model.data.placement import Anchor, NormalImage, Region
-from model.data.surroundings import OFF_PRODUCT, UNLIKE, blurred
+from model.data.surroundings import UNLIKE
 from model.data.two_levels import TwoLevels
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.types import ImageArray, MaskArray, anomaly_part
 from service.core.options.dualanodiff import TrainingConfig
-
-COPY_TRIES = 4
-"""How many copies are tried until one lies in surroundings like the real defect's, and where it should."""
 
 FINER = 2
 """Scale of the canvas of a line, relative to that at which the model was trained: it is drawn crisper there."""
@@ -57,8 +54,12 @@ def draw_copy(
 
     def draw_on_next() -> tuple[float, tuple[NormalImage, ImageArray, MaskArray]]:
         normal = next(left)
-        seen = product(normal) if product is not None else None
-        score, (image, mask) = _copied(adapter, normal, number, levels, where(normal), seen, rng, sizes)
+        region, seen = where(normal), product(normal) if product is not None else None
+        changes = Changes(SCALES if sizes == (1.0, 1.0) else sizes, pinned=region is None)
+        wanted, real = _wanted(region, seen), adapter.references[number]
+        score, image, mask = copy_well(
+            real, normal.image, wanted, config.flips, rng, levels=levels, changes=changes, cropped=True
+        )
         return score, (normal, image, mask)
 
     normal, image, mask = draw_best(draw_on_next, -(UNLIKE if levels is None else FITS), len(normals) - 1)
@@ -71,44 +72,6 @@ def draw_copy(
     drawn, defect = resize_image(image[window.slices], side), resize_mask(shown, side)
     near = ndimage.binary_dilation(defect, iterations=NEARBY)
     return anchor, CopyPaste(drawn, anomaly_part(drawn, defect), defect, near)
-
-
-def _copied(
-    adapter: DualAnoDiffAdapter,
-    normal: NormalImage,
-    number: int,
-    levels: TwoLevels | None,
-    where: MaskArray | None,
-    product: MaskArray | None,
-    rng: np.random.Generator,
-    sizes: tuple[float, float],
-) -> tuple[float, tuple[ImageArray, MaskArray]]:
-    """Copy a real defect to a normal image as well as a few tries can, see `draw_copy`.
-
-    Returns:
-        How well it lies there: 0 at best; and the image with its mask.
-    """
-    changes = Changes(SCALES if sizes == (1.0, 1.0) else sizes, pinned=where is None)
-    seen, wanted = blurred(normal.image), _wanted(where, product)
-
-    def draw_one() -> tuple[float, tuple[float, tuple[ImageArray, MaskArray]]]:
-        image, mask, unlikeness = copy_defect(
-            adapter.references[number],
-            normal.image,
-            wanted,
-            adapter.model.config.flips,
-            rng,
-            levels=levels,
-            seen=seen,
-            changes=changes,
-            cropped=True,
-        )
-        outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
-        score = -unlikeness - OFF_PRODUCT * outside if mask.any() else -np.inf
-        return score, (score, (image, mask))
-
-    enough, tries = (-UNLIKE, COPY_TRIES) if levels is None else (-FITS, PLACE_TRIES)
-    return draw_best(draw_one, enough, tries)
 
 
 def _wanted(where: MaskArray | None, product: MaskArray | None) -> MaskArray | None:

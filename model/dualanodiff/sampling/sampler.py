@@ -19,7 +19,7 @@ from model.data.copy_paste import CopyPaste
 from model.data.crops import canvas_side
 from model.data.detail import RealDetail
 from model.data.drawing import draw_in_turn
-from model.data.level_places import PARTS
+from model.data.level_places import parts_to_try
 from model.data.placement import Anchor, NormalImage, Region, draw_anchor
 from model.data.two_levels import TwoLevels, find_two_levels
 from model.diffusion.base import dtype_of
@@ -368,11 +368,9 @@ def _anchored(
     for normal, rng in zip(normals, rngs, strict=True):
         anchor, copy = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes), None
         if anchor.place in sampler.given:  # its window is drawn anew, around the copy
-            turns = [normal]
-            if sampler.levels is not None:
-                turns += [sampler.normals[number] for number in rng.permutation(len(sampler.normals))[: PARTS - 1]]
+            tried = parts_to_try(normal, sampler.normals, rng) if sampler.levels is not None else [normal]
             anchor, copy = draw_copy(
-                adapter, turns, anchor.place, sampler.levels, sampler.bounds, products, rng, config.sizes
+                adapter, tried, anchor.place, sampler.levels, sampler.bounds, products, rng, config.sizes
             )
         anchors.append(anchor)
         copies.append(copy)
