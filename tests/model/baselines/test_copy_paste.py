@@ -85,6 +85,25 @@ def test_copies_on_black_and_white_photographs_are_black_and_white(base: Base) -
         assert (made.image[~made.mask] == 255).all()
 
 
+def test_a_copy_on_a_circuit_joins_what_the_real_short_joined_on_a_board_that_has_it(base: Base) -> None:
+    def board(*columns: int) -> np.ndarray:
+        image = np.full((96, 96, 3), 255, np.uint8)
+        for column in columns:
+            image[:, column : column + 10] = 0
+        return image
+
+    mask = np.zeros((96, 96), np.bool_)
+    mask[40:46, 40:60] = True
+    pair = Pair("short", np.where(mask[..., None], np.uint8(0), board(30, 60)), mask)
+    normals = [NormalImage("bare", board()), NormalImage("pair", board(20, 50)), NormalImage("single", board(50))]
+    place = replace(scene(base, [pair], normals), levels=TwoLevels(0, 255))
+    for index in range(6):
+        made = draw(draft(place, index), CopyPasteConfig())
+        assert made.normal == "pair"
+        conductors, joined = (ndimage.label(each[..., 0] == 0)[1] for each in (normals[1].image, made.image))
+        assert (conductors, joined) == (2, 1)
+
+
 def test_hairlines_stay_whole_where_that_is_asked_for() -> None:
     mask = np.zeros((80, 200), np.bool_)
     mask[40, 20:180] = True
