@@ -25,7 +25,11 @@ NEAR = 4.0
 """Distance from the defect over which a pixel's weight falls by e, pixels."""
 
 FARTHEST = 8
-"""Distance from the defect up to which pixels count, pixels."""
+"""Distance from the defect up to which pixels tell whether it fits, pixels."""
+
+FAR, FAR_SHARE = 8.0, 0.2
+"""As `NEAR`, of the pixels beyond; and how much their unlikeness counts in choosing among the places that fit: excess
+copper lies off the conductors, a spur may have another conductor beside it."""
 
 FROM_SHARE = 4.0
 """Unlikeness, as `model.data.surroundings` has it, of a pattern of which all pixels have the other level."""
@@ -41,7 +45,7 @@ PLACE_TRIES, PARTS = 5, 8
 """How often a defect is changed anew until it fits; and on how many good parts, some of which have no place for it."""
 
 AS_GOOD = 0.02
-"""A place is drawn among those whose unlikeness is larger than the least by at most this."""
+"""A place is drawn among those that are worse than the best by at most this."""
 
 
 def parts_to_try(first: _Part, parts: Sequence[_Part], rng: np.random.Generator) -> list[_Part]:
@@ -68,46 +72,46 @@ def find_level_place(
     Returns:
         The start, `(2,)`; and how unlike the real one's surroundings are there: 0 for equals, 2 for any place.
     """
-    weights, pattern = _pattern(cutout, levels)
-    used = bounding_box(weights > 0)
+    near, far, pattern = _pattern(cutout, levels)
+    used = bounding_box(near + far > 0)
     low, high = _span(bounds, rng)
     rows, columns = (
         np.arange(first + part.start, last + part.stop) for first, last, part in zip(low, high, used, strict=True)
     )
     here = np.ix_(rows.clip(0, picture.shape[0] - 1), columns.clip(0, picture.shape[1] - 1))
     found = _signs(levels.nearest(picture[here]), levels)
-    unlike = FROM_SHARE * (1 - _summed(found, (weights * pattern)[used])) / 2
+    unlike = FROM_SHARE * (1 - _summed(found, (near * pattern)[used])) / 2
     if product is not None:
         inside = np.logical_and.outer(
             *((each >= 0) & (each < n) for each, n in zip((rows, columns), product.shape, strict=True))
         )
         unlike += off_product * (1 - _summed(product[here] & inside, cutout.mask[used] / cutout.mask.sum()))
-    least = float(unlike.min())
-    good = np.argwhere(unlike <= least + AS_GOOD)
+    fault = unlike - FAR_SHARE * FROM_SHARE * _summed(found, (far * pattern)[used]) / 2
+    good = np.argwhere(fault <= fault.min() + AS_GOOD)
     place = good[int(rng.integers(len(good)))]
     return low + place, max(float(unlike[tuple(place)]), 0.0)
 
 
-def _pattern(cutout: Cutout, levels: TwoLevels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the weights of a cut-out's pixels, which add up to 1, and the levels before the defect, ±1, both `(h, w)`.
+def _pattern(cutout: Cutout, levels: TwoLevels) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+    """Return a cut-out's weights of near and of far pixels, which add up to 1, and its levels before the defect, ±1.
 
-    The defect, what touches it and has its level, and what has the other, count alike, however large they are. Where
-    the mask is wider than the defect nothing is known.
+    All are `(h, w)`. Of near pixels the defect, what touches it and has its level, and what has the other, count alike,
+    however large they are. Where the mask is wider than the defect nothing is known.
     """
     shown = _signs(levels.nearest(cutout.image), levels)
     own = np.sign(shown[cutout.mask].sum()) or 1.0
-    distance = ndimage.distance_transform_edt(~cutout.mask)
-    near = np.exp(-distance / NEAR) * ((distance <= FARTHEST) & ~cutout.others)
-    inside, around = cutout.mask & (shown == own), near > 0
-    weights = np.zeros(shown.shape, np.float32)
-    for group, values in (
-        (inside, np.ones_like(near)),
-        (around & (shown == own), near),
-        (around & (shown != own), near),
-    ):
-        if group.any():
-            weights[group] = values[group] / values[group].sum()
-    return weights / weights.sum(), np.where(cutout.mask, -own, shown).astype(np.float32)
+    distance, known = ndimage.distance_transform_edt(~cutout.mask), ~cutout.others
+    around = np.exp(-distance / NEAR) * ((distance <= FARTHEST) & known)
+    groups = (cutout.mask & (shown == own), around * (shown == own), around * (shown != own))
+    near = _share(np.sum([_share(np.asarray(group, np.float64)) for group in groups], axis=0))
+    far = _share(np.exp(-distance / FAR) * ((distance > FARTHEST) & known))
+    return near, far, np.where(cutout.mask, -own, shown).astype(np.float32)
+
+
+def _share(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide weights by their sum, unless all are 0."""
+    total = float(weights.sum())
+    return weights / total if total else weights
 
 
 def _signs(values: NDArray[np.float32], levels: TwoLevels) -> NDArray[np.float32]:
