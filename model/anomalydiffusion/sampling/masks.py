@@ -23,7 +23,7 @@ from model.masks.objects import Objects
 from model.quality.gate import most_on_border
 from model.quality.visibility import image_border, outline_share
 from model.types import ImageArray, MaskArray, Pair
-from service.core.options.anomalydiffusion import AnomalySamplingConfig
+from service.core.options.anomalydiffusion import ANGLES, AnomalySamplingConfig
 from service.core.options.quality import QualityLimits
 from service.core.places import SMALLEST, GivenMask, Places, fitting, refuse_places
 
@@ -188,7 +188,8 @@ class MaskSource:
         if seen is not None:
             image, unknown = self.adapter.photograph(chosen)
         real = Pair("", image, mask)
-        transposed = self.levels is not None and seen is not None and all(flips) and rng.random() < 0.5
+        turned = self.levels is not None and seen is not None and all(flips) and self.settings.angles == ANGLES
+        transposed = turned and rng.random() < 0.5
         cutout = cut_out(real, mirrored, rng, unknown, transposed=transposed)
         return changed(cutout, normal.image.shape, rng, changes)
 

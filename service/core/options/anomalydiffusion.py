@@ -45,6 +45,9 @@ MaskSource = Literal["real", "learned"]
 SIZES = (0.8, 1.25)
 """Usual sizes, which the limits of the quality checks leave room for."""
 
+ANGLES = (-25.0, 25.0)
+"""Range of the angles by which masks are turned, degrees."""
+
 RECOMMENDED_SAMPLING = frozenset({"steps", "faint_guidance", "scheduler", "precision"})
 """Options of sampling that a base's recommendations are meant for, too; its guidance is meant for DualAnoDiff."""
 
@@ -199,9 +202,12 @@ class AnomalySamplingConfig:
     sizes: Sizes = SIZES
     angles: Annotated[
         tuple[float, float],
-        described("Smallest and largest angle by which a real mask is turned, degrees."),
+        described(
+            "Smallest and largest angle by which a real mask is turned, degrees. Unless you choose, masks on black "
+            "and white photographs are turned by right angles, too."
+        ),
         AfterValidator(_angles),
-    ] = (-25.0, 25.0)
+    ] = ANGLES
     precision: SamplingPrecision = "fp32"
 
     @property
