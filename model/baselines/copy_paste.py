@@ -11,8 +11,7 @@ from model.data.copy_paste import draw_copy_paste
 from model.data.copying import copy_defect, copy_well
 from model.data.crops import canvas_side, resize_image
 from model.data.cutout import window_around
-from model.data.drawing import draw_best
-from model.data.level_places import FITS, parts_to_try
+from model.data.level_places import draw_where_it_fits
 from model.data.placement import NormalImage, draw_anchor, inner_border, paste, place_part
 from model.types import Candidate, ImageArray, MaskArray
 from service.core.options.baselines import CopyPasteConfig
@@ -31,14 +30,12 @@ def _copy(draft: Draft, settings: CopyPasteConfig) -> Candidate:
         normal, product = draft.normal, scene.product_in(draft.normal)
         image, mask, _ = copy_defect(pair, normal.image, product, config.flips, rng, blending=settings.blending)
     else:
-        left = iter(tried := parts_to_try(draft.normal, scene.normals, rng))
 
-        def copy_to_next() -> tuple[float, tuple[NormalImage, ImageArray, MaskArray]]:
-            part = next(left)
-            score, image, mask = copy_well(pair, part.image, None, config.flips, rng, levels=levels)
-            return score, (part, image, mask)
+        def copy_to(normal: NormalImage) -> tuple[float, tuple[NormalImage, ImageArray, MaskArray]]:
+            score, image, mask = copy_well(pair, normal.image, None, config.flips, rng, levels=levels)
+            return score, (normal, image, mask)
 
-        normal, image, mask = draw_best(copy_to_next, -FITS, len(tried) - 1)
+        normal, image, mask = draw_where_it_fits(draft.normal, scene.normals, rng, copy_to)
     window = window_around(mask, config.view, config.resolution, rng)
     return Candidate(draft.index, draft.seed, image, mask, normal=normal.name, window=window)
 

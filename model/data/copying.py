@@ -13,7 +13,8 @@ from model.data.copy_paste import GAINS
 from model.data.cutout import Changes, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.drawing import draw_best
 from model.data.level_places import FITS, PLACE_TRIES
-from model.data.surroundings import OFF_PRODUCT, UNLIKE, blurred, find_place
+from model.data.places import find_place, searchable
+from model.data.surroundings import OFF_PRODUCT, UNLIKE
 from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray, Pair
 from service.core.options.baselines import Blending
@@ -51,7 +52,7 @@ def copy_defect(
         product: `(H, W)` bool, where the defect should lie; None where nothing is known.
         flips: whether it may be mirrored, left to right and top to bottom.
         levels: of the real photographs, where they have but two; edges are hard then.
-        seen: the picture, blurred, to look for surroundings like the real ones; None not to.
+        seen: the picture as `searchable` returns it, to look for surroundings like the real ones; None not to.
         changes: how far it is turned and scaled; by default a little.
         cropped: whether the pair is a crop of a photograph, beyond which nothing is known: a defect that goes from one
             of its borders to another need not span the picture, but fit into a square of it.
@@ -72,7 +73,7 @@ def copy_defect(
     unlikeness = 0.0
     if seen is not None:
         anywhere = find_bounds(cutout, picture.shape)
-        start, unlikeness = find_place(cutout, start, picture, seen, levels, anywhere, product, rng)
+        start, unlikeness = find_place(cutout, start, seen, levels, anywhere, product, rng)
     here, there = overlap(cutout.mask.shape, picture.shape, start)
     patch, mask, others = cutout.image[here], cutout.mask[here], cutout.others[here]
     surface = picture[there]
@@ -106,7 +107,7 @@ def copy_well(
     Returns:
         How well the best copy lies there, 0 at best; the picture with the defect; and its mask, `(H, W)` bool.
     """
-    seen = blurred(picture)
+    seen = searchable(picture, levels)
 
     def draw_one() -> tuple[float, tuple[float, ImageArray, MaskArray]]:
         image, mask, unlikeness = copy_defect(

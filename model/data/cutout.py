@@ -129,9 +129,10 @@ def cut_out(
     Args:
         mirrored: whether horizontally, and vertically.
         unknown: `(H, W)` bool, where the photograph means nothing; None for nowhere.
-        transposed: whether rows become columns, after mirroring; both together turn it by a right angle.
+        transposed: whether rows become columns after that; mirrored along one axis, it is turned by a right angle then.
     """
-    image, mask = _turned(pair.image, mirrored, transposed), _turned(pair.mask, mirrored, transposed)
+    image = _turned(pair.image, mirrored, transposed=transposed)
+    mask = _turned(pair.mask, mirrored, transposed=transposed)
     labels, defects = find_defects(mask)
     chosen = _chosen(np.isin(labels, defects), rng)
     shape, box = np.array(mask.shape), bounding_box(chosen)
@@ -145,7 +146,7 @@ def cut_out(
     here = np.ix_(rows.clip(0, shape[0] - 1), columns.clip(0, shape[1] - 1))  # beyond the border it is as at the border
     others = mask[here] & inside
     if unknown is not None:
-        others |= _turned(unknown, mirrored, transposed)[here]
+        others |= _turned(unknown, mirrored, transposed=transposed)[here]
     return Cutout(
         image[here].astype(np.float32),
         chosen[here] & inside,
@@ -168,7 +169,7 @@ def _chosen(mask: MaskArray, rng: np.random.Generator) -> MaskArray:
     return chosen
 
 
-def _turned(values: NDArray[_Value], mirrored: tuple[bool, bool], transposed: bool) -> NDArray[_Value]:  # noqa: FBT001
+def _turned(values: NDArray[_Value], mirrored: tuple[bool, bool], *, transposed: bool) -> NDArray[_Value]:
     for axis, wanted in ((1, mirrored[0]), (0, mirrored[1])):
         if wanted:
             values = np.flip(values, axis)

@@ -6,8 +6,8 @@ which have the other. All places are compared, by a convolution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,17 @@ from scipy.signal import fftconvolve
 
 from model.data.crops import bounding_box
 from model.data.cutout import Bounds, Cutout, Starts
+from model.data.drawing import draw_best
+from model.data.surroundings import OFF_PRODUCT
 from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray
 
 _Part = TypeVar("_Part")
+_Drawn = TypeVar("_Drawn")
 
-NEAR = 4.0
-"""Distance from the defect over which a pixel's weight falls by e, pixels."""
+NEAR, TOUCHING = 4.0, 1.5
+"""Distance from the defect over which a pixel's weight falls by e, pixels; and of one with the defect's level, which the
+defect is to touch."""
 
 FARTHEST = 8
 """Distance from the defect up to which pixels tell whether it fits, pixels."""
@@ -36,7 +40,10 @@ FROM_SHARE = 4.0
 
 MOST = 512
 """Most rows and columns in which a defect may start that are compared: a part of a large photograph, drawn anew each
-time."""
+time, with the place in it that was drawn before."""
+
+LARGEST = 192
+"""Rows and columns of a pattern above which only every second one, or fewer, are compared."""
 
 FITS = 0.1
 """Unlikeness up to which a place is good enough."""
@@ -48,61 +55,91 @@ AS_GOOD = 0.02
 """A place is drawn among those that are worse than the best by at most this."""
 
 
-def parts_to_try(first: _Part, parts: Sequence[_Part], rng: np.random.Generator) -> list[_Part]:
-    """Return the good part whose turn it is, and some others, in case a defect has no place on it."""
-    return [first, *(parts[number] for number in rng.permutation(len(parts))[: PARTS - 1])]
+def draw_where_it_fits(
+    first: _Part,
+    parts: Sequence[_Part],
+    rng: np.random.Generator,
+    draw_on: Callable[[_Part], tuple[float, _Drawn]],
+) -> _Drawn:
+    """Draw on a good part, and on others where a defect has no place on it, until it fits.
+
+    Args:
+        first: the good part whose turn it is.
+        parts: all of them.
+        draw_on: draws on a good part; returns also how well the defect lies there, 0 at best and else below.
+    """
+    others = [part for part in parts if part is not first]
+    tried = iter([first, *(others[number] for number in rng.permutation(len(others))[: PARTS - 1])])
+    return draw_best(lambda: draw_on(next(tried)), -FITS, min(len(others), PARTS - 1))
 
 
 def find_level_place(
     cutout: Cutout,
+    start: Starts,
     picture: ImageArray,
     levels: TwoLevels,
     bounds: Bounds,
     product: MaskArray | None,
-    off_product: float,
     rng: np.random.Generator,
 ) -> tuple[Starts, float]:
     """Find where a cut-out's defect would fit best.
 
     Args:
+        start: `(2,)`, a place within the bounds, kept if nothing is known of the real one's surroundings.
         picture: `(H, W, 3)` uint8, a good part.
         product: `(H, W)` bool, where the defect should lie; None for everywhere.
-        off_product: unlikeness that is added for a defect off the product, times the share of it.
 
     Returns:
-        The start, `(2,)`; and how unlike the real one's surroundings are there: 0 for equals, 2 for any place.
+        The start, `(2,)`; and how unlike the real one's surroundings are there: 0 for equals, about 2 without likeness.
     """
+    if not (_around(cutout) & ~cutout.others).any():
+        return start, 0.0
     near, far, pattern = _pattern(cutout, levels)
     used = bounding_box(near + far > 0)
-    low, high = _span(bounds, rng)
+    low, high = _span(start, bounds, rng)
+    step = max(1, -(-max(part.stop - part.start for part in used) // LARGEST))
     rows, columns = (
-        np.arange(first + part.start, last + part.stop) for first, last, part in zip(low, high, used, strict=True)
+        np.arange(first + part.start, last + part.stop, step) for first, last, part in zip(low, high, used, strict=True)
     )
     here = np.ix_(rows.clip(0, picture.shape[0] - 1), columns.clip(0, picture.shape[1] - 1))
     found = _signs(levels.nearest(picture[here]), levels)
-    unlike = FROM_SHARE * (1 - _summed(found, (near * pattern)[used])) / 2
+    weights = [_share(each[used][::step, ::step]) for each in (near, far)]
+    signs = pattern[used][::step, ::step]
+    unlike, farther = FROM_SHARE / 2 * (1 - _summed(found, np.stack([each * signs for each in weights])))
+    fault = np.maximum(unlike, 0)
     if product is not None:
         inside = np.logical_and.outer(
             *((each >= 0) & (each < n) for each, n in zip((rows, columns), product.shape, strict=True))
         )
-        unlike += off_product * (1 - _summed(product[here] & inside, cutout.mask[used] / cutout.mask.sum()))
-    fault = unlike - FAR_SHARE * FROM_SHARE * _summed(found, (far * pattern)[used]) / 2
+        defect = _share(cutout.mask[used][::step, ::step].astype(np.float64))
+        fault += OFF_PRODUCT * (1 - _summed(product[here] & inside, defect[None])[0]).clip(0)
+    among = fault <= max(FITS, float(fault.min()))
+    fault = np.where(among, fault + FAR_SHARE * farther * weights[1].any(), np.inf)
     good = np.argwhere(fault <= fault.min() + AS_GOOD)
     place = good[int(rng.integers(len(good)))]
-    return low + place, max(float(unlike[tuple(place)]), 0.0)
+    return low + step * place, max(float(unlike[tuple(place)]), 0.0)
+
+
+def _around(cutout: Cutout) -> MaskArray:
+    """Return the pixels around a cut-out's defect that tell whether it fits, `(h, w)` bool."""
+    return np.asarray(~cutout.mask & (ndimage.distance_transform_edt(~cutout.mask) <= FARTHEST))
 
 
 def _pattern(cutout: Cutout, levels: TwoLevels) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
-    """Return a cut-out's weights of near and of far pixels, which add up to 1, and its levels before the defect, ±1.
+    """Return the weights of a cut-out's near and of its far pixels, and its levels before the defect, ±1, all `(h, w)`.
 
-    All are `(h, w)`. Of near pixels the defect, what touches it and has its level, and what has the other, count alike,
-    however large they are. Where the mask is wider than the defect nothing is known.
+    Either's weights add up to 1, if there are any. Of near pixels the defect, what is around it and has its level, and
+    what has the other, count alike, however large they are. Where the mask is wider than the defect nothing is known.
     """
     shown = _signs(levels.nearest(cutout.image), levels)
     own = np.sign(shown[cutout.mask].sum()) or 1.0
     distance, known = ndimage.distance_transform_edt(~cutout.mask), ~cutout.others
-    around = np.exp(-distance / NEAR) * ((distance <= FARTHEST) & known)
-    groups = (cutout.mask & (shown == own), around * (shown == own), around * (shown != own))
+    around = _around(cutout) & known
+    groups = (
+        cutout.mask & (shown == own),
+        np.exp(-distance / TOUCHING) * (around & (shown == own)),
+        np.exp(-distance / NEAR) * (around & (shown != own)),
+    )
     near = _share(np.sum([_share(np.asarray(group, np.float64)) for group in groups], axis=0))
     far = _share(np.exp(-distance / FAR) * ((distance > FARTHEST) & known))
     return near, far, np.where(cutout.mask, -own, shown).astype(np.float32)
@@ -119,14 +156,24 @@ def _signs(values: NDArray[np.float32], levels: TwoLevels) -> NDArray[np.float32
     return np.where(values[..., 0] == np.float32(levels.bright), np.float32(1), np.float32(-1))
 
 
-def _span(bounds: Bounds, rng: np.random.Generator) -> tuple[Starts, Starts]:
-    """Return the first and the last start that are compared, both `(2,)`."""
+def _span(start: Starts, bounds: Bounds, rng: np.random.Generator) -> tuple[Starts, Starts]:
+    """Return the first and the last start that are compared, both `(2,)`; the one that was drawn lies between them."""
     low = np.where(bounds.fixed, bounds.ends, bounds.low)
     high = np.where(bounds.fixed, bounds.ends, bounds.high)
-    low = low + rng.integers(np.maximum(high - low - MOST, 0) + 1)
+    first = start - rng.integers(0, MOST + 1, 2)
+    low = first.clip(low, np.maximum(high - MOST, low))
     return low, np.minimum(high, low + MOST)
 
 
-def _summed(values: NDArray[np.generic], weights: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the weighted sum of a picture's pixels for every place where the weights fit into it."""
-    return np.asarray(fftconvolve(values.astype(np.float64), weights[::-1, ::-1], mode="valid"), np.float64)
+def _summed(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums of a picture's pixels, weighted each way, for every place where the weights fit into it.
+
+    Args:
+        values: `(H, W)`.
+        weights: `(n, h, w)`.
+
+    Returns:
+        `(n, H - h + 1, W - w + 1)`.
+    """
+    turned = weights[:, ::-1, ::-1].astype(np.float32)
+    return np.asarray(fftconvolve(values[None].astype(np.float32), turned, mode="valid", axes=(1, 2)), np.float64)

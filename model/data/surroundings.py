@@ -16,8 +16,6 @@ from scipy import ndimage
 
 from model.data.cutout import Bounds, Cutout, Starts
 from model.data.drawing import draw_best
-from model.data.level_places import find_level_place
-from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray
 
 BLUR = 1.5
@@ -119,36 +117,6 @@ def surroundings(cutout: Cutout, photograph: ImageArray, rng: np.random.Generato
 def blurred(image: ImageArray) -> ImageArray:
     """Blur a photograph, so that surroundings can be compared."""
     return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(BLUR)))
-
-
-def find_place(
-    cutout: Cutout,
-    start: Starts,
-    picture: ImageArray,
-    seen: ImageArray,
-    levels: TwoLevels | None,
-    bounds: Bounds,
-    product: MaskArray | None,
-    rng: np.random.Generator,
-) -> tuple[Starts, float]:
-    """Find where on a picture a cut-out's surroundings are like those of the real defect.
-
-    Args:
-        start: `(2,)`, where it stays if that place is good enough, or if nothing is known of its surroundings.
-        picture, seen: `(H, W, 3)` uint8, and the same blurred, see `blurred`.
-        levels: of the real photographs, where they have but two.
-        product: `(H, W)` bool, where the defect should lie; None where nothing is known.
-
-    Returns:
-        Its start, `(2,)`; and how unlike its surroundings are there, see `Surroundings.unlikeness`.
-    """
-    if levels is not None:
-        return find_level_place(cutout, picture, levels, bounds, product, OFF_PRODUCT, rng)
-    around = surroundings(cutout, seen, rng)
-    if around is None:
-        return start, 0.0
-    start = find_alike(around, start, bounds, cutout.mask, product, rng)
-    return start, float(around.unlikeness(start[None])[0])
 
 
 def find_alike(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from model.adapter_card import types_of
 from model.data.crops import resize_image, resize_mask
+from model.data.two_levels import find_two_levels
 from model.diffusion.base import dtype_of
 from model.generation.request import GenerationRequest
 from model.masks.objects import Objects
@@ -86,8 +87,15 @@ class CandidateFilter:
 
 
 def _keeps_to_products(request: GenerationRequest) -> bool:
-    """Return whether defects beside the product are faults: not where the user says where defects are to lie."""
-    return request.settings.on_product and not (request.places.masks or request.places.allowed)
+    """Return whether defects beside the product are faults.
+
+    They are not where the user says where defects are to lie, nor on photographs of two levels, where they are laid by
+    what surrounds them: of a pattern such as a circuit's, a network takes the part that stands out for a product.
+    """
+    if not request.settings.on_product or request.places.masks or request.places.allowed:
+        return False
+    anchored = request.settings.anchored
+    return not anchored or find_two_levels(gate_references(request.adapter, anchored=anchored)) is None
 
 
 def _limits(request: GenerationRequest) -> QualityLimits:

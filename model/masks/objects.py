@@ -10,7 +10,6 @@ from PIL import Image
 from scipy.spatial import ConvexHull
 
 from model.data.placement import NormalImage
-from model.data.two_levels import is_of_two_levels
 from model.kernels.batch_invariance import FIXED_BATCH
 from model.masks.backdrop import stands_out
 from model.masks.extraction import u2net_masks
@@ -34,8 +33,7 @@ OBJECT_SIDE = 128
 class Objects:
     """Finds products; once per normal image, since a defect does not move the product.
 
-    Results are `(H, W)` bool, or None if there is no object or the object fills the image, as a surface does. Nor has a
-    picture of two levels one: it shows a pattern, of which a network takes the part that stands out for an object.
+    Results are `(H, W)` bool, or None if there is no object or the object fills the image, as a surface does.
     """
 
     def __init__(self, net: U2Net, normals: Sequence[NormalImage]) -> None:
@@ -53,7 +51,7 @@ class Objects:
             names = self._with_others(name)
             images = [self.normals[each] for each in names]
             for each, image, seen in zip(names, images, self._find(images), strict=True):
-                self.found[each] = by_backdrop(image) if seen is None and not is_of_two_levels(image) else seen
+                self.found[each] = by_backdrop(image) if seen is None else seen
         return self.found[name]
 
     def _with_others(self, name: str) -> list[str]:
@@ -68,10 +66,7 @@ class Objects:
 
     def _find(self, images: Sequence[ImageArray]) -> list[MaskArray | None]:
         found = find_objects(self.net, images)
-        return [
-            mask if shows_object(mask) and not is_of_two_levels(image) else None
-            for mask, image in zip(found, images, strict=True)
-        ]
+        return [mask if shows_object(mask) else None for mask in found]
 
 
 def find_objects(net: U2Net, images: Sequence[ImageArray]) -> list[MaskArray]:

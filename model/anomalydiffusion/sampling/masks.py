@@ -14,10 +14,11 @@ from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.data.cutout import ON_PRODUCT, Changes, Cutout, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.drawing import draw_best, draw_in_turn
-from model.data.level_places import FITS, PLACE_TRIES, parts_to_try
+from model.data.level_places import FITS, PLACE_TRIES, draw_where_it_fits
 from model.data.placement import NormalImage
+from model.data.places import find_place, searchable
 from model.data.plan import Plan
-from model.data.surroundings import UNLIKE, blurred, find_place
+from model.data.surroundings import UNLIKE
 from model.data.two_levels import TwoLevels
 from model.masks.objects import Objects
 from model.quality.gate import most_on_border
@@ -31,7 +32,8 @@ TRIES = 12
 """How many masks are tried until one can be used; then the best of them is taken."""
 
 SEARCHED_TRIES, DRAWN_TRIES = 4, 2
-"""As `TRIES`, of masks whose place is searched for, and of those that a network draws, which takes longer."""
+"""As `TRIES`, of masks whose place is searched for (`PLACE_TRIES` where there are but two levels), and of those that a
+network draws, which takes longer."""
 
 LARGEST = 0.9
 """Greatest share of the photograph that a mask covers."""
@@ -43,7 +45,11 @@ KEPT = 0.5
 """Least share of a drawn mask that lies where defects may be; of what lies elsewhere it is rid."""
 
 STRANGE = 0.2
-"""What a mask's score loses for each unit of unlikeness above `UNLIKE`: less than for lying where no defect may."""
+"""What a mask's score loses for each unit of unlikeness above `UNLIKE`, or `FITS` where there are but two levels: less
+than for lying where no defect may."""
+
+MISSING = 2.0
+"""Unlikeness that a defect counts as that has no place."""
 
 APART = 3
 """Least distance between the defects of one picture, pixels."""
@@ -99,26 +105,45 @@ class MaskSource:
                 normal = draw_in_turn(self._fitting(planned.given), turn, self.settings.seed, number)
                 return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
         used = self.places.used(self.normals)
-        tried = [draw_in_turn(used, index, self.settings.seed)]
-        if self.levels is not None and self._searches:
-            tried = parts_to_try(tried[0], used, rng)
-        left = iter(tried)
-        return draw_best(lambda: self._draw_on(next(left), kind, rng), -FITS, len(tried) - 1)
+        normal = draw_in_turn(used, index, self.settings.seed)
+        if self._levels is None:
+            return self._draw_on(normal, kind, [None] * self.settings.defects_per_picture, rng)[1]
+        reals = [self._draw_real(kind, rng) for _ in range(self.settings.defects_per_picture)]
+        return draw_where_it_fits(normal, used, rng, lambda part: self._draw_on(part, kind, reals, rng))
 
     @property
     def _searches(self) -> bool:
         """Return whether surroundings like the real ones are searched for."""
         return not self.settings.anywhere and self.generator is None
 
-    def _draw_on(self, normal: NormalImage, kind: int, rng: np.random.Generator) -> tuple[float, Drawn]:
-        """Draw the defects of one photograph; returns also how well they lie there, 0 at best."""
-        seen = blurred(normal.image) if self._searches else None
-        mask, most_outside, most_unlike = np.zeros(normal.image.shape[:2], np.bool_), 0.0, 0.0
-        for _ in range(self.settings.defects_per_picture):
-            defect, outside, unlikeness = self._draw_defect(normal, kind, mask, seen, rng)
-            mask, most_outside, most_unlike = mask | defect, max(most_outside, outside), max(most_unlike, unlikeness)
-        drawn = Drawn(normal, mask, kind, outside=0.0 if mask.any() else most_outside)
-        return -most_unlike if mask.any() else -np.inf, drawn
+    @property
+    def _levels(self) -> TwoLevels | None:
+        """Return the levels by which surroundings are searched for; None where they are not, or not by levels."""
+        return self.levels if self._searches else None
+
+    def _draw_real(self, kind: int, rng: np.random.Generator) -> int:
+        """Draw the number of a real mask of a defect type."""
+        own = [number for number, real in enumerate(self.adapter.masks) if real.kind == kind]
+        return own[int(rng.integers(len(own)))]
+
+    def _draw_on(
+        self, normal: NormalImage, kind: int, reals: Sequence[int | None], rng: np.random.Generator
+    ) -> tuple[float, Drawn]:
+        """Draw the defects of one photograph.
+
+        Args:
+            reals: the number of the real mask of each; None for one that is drawn anew with each try.
+
+        Returns:
+            Also how well they lie there: 0 at best, less by `MISSING` for each that has no place.
+        """
+        seen = searchable(normal.image, self._levels) if self._searches else None
+        mask, most_outside, score = np.zeros(normal.image.shape[:2], np.bool_), 0.0, 0.0
+        for real in reals:
+            defect, outside, unlikeness = self._draw_defect(normal, kind, real, mask, seen, rng)
+            score -= unlikeness if defect.any() else MISSING
+            mask, most_outside = mask | defect, max(most_outside, outside)
+        return score / len(reals), Drawn(normal, mask, kind, outside=0.0 if mask.any() else most_outside)
 
     def _fitting(self, given: GivenMask) -> list[NormalImage]:
         """Return the photographs that a mask can be filled on, where it keeps to the places that are allowed."""
@@ -126,13 +151,20 @@ class MaskSource:
         return [normal for normal in fit if (where := self._wanted(normal)) is None or where[given.on(normal)].all()]
 
     def _draw_defect(
-        self, normal: NormalImage, kind: int, taken: MaskArray, seen: ImageArray | None, rng: np.random.Generator
+        self,
+        normal: NormalImage,
+        kind: int,
+        real: int | None,
+        taken: MaskArray,
+        seen: ImageArray | None,
+        rng: np.random.Generator,
     ) -> tuple[MaskArray, float, float]:
         """Draw one defect's mask on a photograph, empty where none could be used.
 
         Args:
+            real: number of the real mask; None to draw one with each try.
             taken: `(H, W)` bool, where other defects lie, which it does not touch.
-            seen: the photograph, blurred, to look for surroundings like the real ones; None not to.
+            seen: the photograph as `searchable` returns it, to look for surroundings like the real ones; None not to.
 
         Returns:
             Also the share of the best one that lay outside the wanted region, if that is why, otherwise 0; and how
@@ -147,11 +179,12 @@ class MaskSource:
             hugs = self.generator is not None and self._hugs_border(mask, kind)
             return 0.0 if hugs else usable(mask, *parts)
 
-        alike = UNLIKE if self.levels is None else FITS
+        levels = self._levels
+        alike, enough = (UNLIKE, ON_PRODUCT) if levels is None else (FITS, 1.0)
 
         def draw_one() -> tuple[float, tuple[MaskArray, float]]:
             cutout = (
-                self._changed_real(normal, kind, seen, rng)
+                self._changed_real(normal, self._draw_real(kind, rng) if real is None else real, seen, rng)
                 if self.generator is None
                 else self._learned(self.generator, normal, kind, rng)
             )
@@ -160,9 +193,9 @@ class MaskSource:
             mask, unlikeness = self._laid(cutout, normal, parts, seen, rng)
             return score(mask) - STRANGE * max(unlikeness - alike, 0), (mask, unlikeness)
 
-        searched = SEARCHED_TRIES if self.levels is None else PLACE_TRIES
+        searched = SEARCHED_TRIES if levels is None else PLACE_TRIES
         tries = DRAWN_TRIES if self.generator is not None else TRIES if seen is None else searched
-        mask, unlikeness = draw_best(draw_one, ON_PRODUCT if self.levels is None else 1.0, tries)
+        mask, unlikeness = draw_best(draw_one, enough, tries)
         if score(mask) < KEPT:
             outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
             return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0, 0.0
@@ -170,15 +203,14 @@ class MaskSource:
         return kept, 0.0, unlikeness
 
     def _changed_real(
-        self, normal: NormalImage, kind: int, seen: ImageArray | None, rng: np.random.Generator
+        self, normal: NormalImage, chosen: int, seen: ImageArray | None, rng: np.random.Generator
     ) -> Cutout:
-        """Mirror, turn, scale and bend a real mask of a defect type.
+        """Mirror, turn, scale and bend a real mask.
 
         Args:
+            chosen: its number.
             seen: as for `_draw_defect`.
         """
-        own = [number for number, real in enumerate(self.adapter.masks) if real.kind == kind]
-        chosen = own[int(rng.integers(len(own)))]
         flips, mirror = self.adapter.model.config.flips, rng.random(2) < 0.5
         mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
         angles = np.deg2rad(self.settings.angles)
@@ -187,8 +219,10 @@ class MaskSource:
         image = np.zeros((*mask.shape, 3), np.uint8)
         if seen is not None:
             image, unknown = self.adapter.photograph(chosen)
+        if self._levels is not None and unknown is not None and (known := mask & ~unknown).any():
+            image[mask & unknown] = np.median(image[known], axis=0)  # all of a defect has one level
         real = Pair("", image, mask)
-        turned = self.levels is not None and seen is not None and all(flips) and self.settings.angles == ANGLES
+        turned = self._levels is not None and all(flips) and self.settings.angles == ANGLES
         transposed = turned and rng.random() < 0.5
         cutout = cut_out(real, mirrored, rng, unknown, transposed=transposed)
         return changed(cutout, normal.image.shape, rng, changes)
@@ -240,7 +274,7 @@ class MaskSource:
         unlikeness = 0.0
         if seen is not None:
             anywhere = find_bounds(cutout, normal.image.shape, within)
-            start, unlikeness = find_place(cutout, start, normal.image, seen, self.levels, anywhere, allowed, rng)
+            start, unlikeness = find_place(cutout, start, seen, self._levels, anywhere, allowed, rng)
         here, there = overlap(cutout.mask.shape, normal.image.shape, start)
         laid = np.zeros(normal.image.shape[:2], np.bool_)
         laid[there] = cutout.mask[here]

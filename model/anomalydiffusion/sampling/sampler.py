@@ -251,14 +251,16 @@ def prepare_sampling(
         UsageError: the places cannot be used.
     """
     model, dtype = adapter.model, dtype_of(config.precision)
-    objects = Objects(for_inference(object_net, dtype), normals) if object_net is not None else None
+    levels = find_two_levels(adapter.references)
+    objects = None
+    if object_net is not None and levels is None:  # of a pattern, a network sees a part
+        objects = Objects(for_inference(object_net, dtype), normals)
     vae, generator = autoencoder_for_sampling(model.base.vae, dtype), None
     if config.mask_source == "learned" and adapter.mask_words is not None:
         plain = unet_for_sampling(model, dtype, filling=False)
         generator = MaskGenerator(model, adapter.mask_words, plain, vae, config.scheduler)
     types, places = model.types, places or Places()
     plan = plan or plan_pairs(types, len(types) * max(1, len(places.masks)), masks=places.masks)
-    levels = find_two_levels([real for name in types for real in adapter.references_of(name)])
     source = MaskSource(adapter, config, normals, objects, places, plan, generator, levels)
     source.check()
     budget = BatchBudget(config.batch)

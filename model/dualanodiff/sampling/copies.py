@@ -16,10 +16,8 @@ from model.data.copy_paste import NEARBY, CopyPaste
 from model.data.copying import copy_well
 from model.data.crops import Window, canvas_side, resize_image, resize_mask
 from model.data.cutout import SCALES, Changes, window_around
-from model.data.drawing import draw_best
-from model.data.level_places import FITS
+from model.data.level_places import draw_where_it_fits
 from model.data.placement import Anchor, NormalImage, Region
-from model.data.surroundings import UNLIKE
 from model.data.two_levels import TwoLevels
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.types import ImageArray, MaskArray, anomaly_part
@@ -31,6 +29,7 @@ FINER = 2
 
 def draw_copy(
     adapter: DualAnoDiffAdapter,
+    normal: NormalImage,
     normals: Sequence[NormalImage],
     number: int,
     levels: TwoLevels | None,
@@ -42,7 +41,8 @@ def draw_copy(
     """Copy a real defect to a normal image, and draw a window around it.
 
     Args:
-        normals: to copy it to: the first, or the first one with a place that fits, else the best of them.
+        normal: to copy it to.
+        normals: all of them, some of which are tried where photographs have but two levels and it has no place there.
         number: of the real defect.
         levels: of the photographs, where they have but two.
         where: gives where the user wants it.
@@ -50,21 +50,23 @@ def draw_copy(
         sizes: range of sizes relative to the real defect; if they are all 1, they vary a little.
     """
     config, place = adapter.model.config, adapter.placements[number]
-    left = iter(normals)
 
-    def draw_on_next() -> tuple[float, tuple[NormalImage, ImageArray, MaskArray]]:
-        normal = next(left)
-        region, seen = where(normal), product(normal) if product is not None else None
+    def draw_on(normal: NormalImage) -> tuple[float, tuple[NormalImage, MaskArray | None, ImageArray, MaskArray]]:
+        region = where(normal)
+        wanted = _wanted(region, product(normal) if product is not None else None)
         changes = Changes(SCALES if sizes == (1.0, 1.0) else sizes, pinned=region is None)
-        wanted, real = _wanted(region, seen), adapter.references[number]
+        real = adapter.references[number]
         score, image, mask = copy_well(
             real, normal.image, wanted, config.flips, rng, levels=levels, changes=changes, cropped=True
         )
-        return score, (normal, image, mask)
+        return score, (normal, region, image, mask)
 
-    normal, image, mask = draw_best(draw_on_next, -(UNLIKE if levels is None else FITS), len(normals) - 1)
+    if levels is None:
+        _, (normal, region, image, mask) = draw_on(normal)
+    else:
+        normal, region, image, mask = draw_where_it_fits(normal, normals, rng, draw_on)
     window = _window_of(mask, config, rng)
-    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=where(normal))
+    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=region)
     shown = mask[window.slices]
     side = config.resolution
     if shown.any():

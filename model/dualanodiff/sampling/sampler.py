@@ -19,7 +19,6 @@ from model.data.copy_paste import CopyPaste
 from model.data.crops import canvas_side
 from model.data.detail import RealDetail
 from model.data.drawing import draw_in_turn
-from model.data.level_places import parts_to_try
 from model.data.placement import Anchor, NormalImage, Region, draw_anchor
 from model.data.two_levels import TwoLevels, find_two_levels
 from model.diffusion.base import dtype_of
@@ -134,8 +133,8 @@ def prepare_sampling(
         raise UsageError(missing)
     places = places or Places()
     dtype, model = dtype_of(config.precision), adapter.model
-    objects = None
-    if object_net is not None and config.anchored:
+    objects, levels = None, find_two_levels(adapter.references)
+    if object_net is not None and config.anchored and levels is None:  # of a pattern, a network sees a part
         objects = Objects(for_inference(object_net, dtype), normals)
     bounds = _bounds(config, places, normals, objects)
     normals = places.used(normals)
@@ -153,7 +152,6 @@ def prepare_sampling(
     compensation = None
     if model.config.bcm and object_net is not None:
         compensation = Compensation(ready, config.seed, text[0], normals, for_inference(object_net, dtype))
-    levels = find_two_levels(ready.references)
     whose_parts = _given(ready, config, levels)
     if config.guidance_scale != 1 or whose_parts:
         text = torch.cat([text, model.empty_embedding().expand(2, 1, -1, -1)], dim=1)
@@ -368,9 +366,16 @@ def _anchored(
     for normal, rng in zip(normals, rngs, strict=True):
         anchor, copy = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes), None
         if anchor.place in sampler.given:  # its window is drawn anew, around the copy
-            tried = parts_to_try(normal, sampler.normals, rng) if sampler.levels is not None else [normal]
             anchor, copy = draw_copy(
-                adapter, tried, anchor.place, sampler.levels, sampler.bounds, products, rng, config.sizes
+                adapter,
+                normal,
+                sampler.normals,
+                anchor.place,
+                sampler.levels,
+                sampler.bounds,
+                products,
+                rng,
+                config.sizes,
             )
         anchors.append(anchor)
         copies.append(copy)

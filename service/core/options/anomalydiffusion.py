@@ -203,7 +203,7 @@ class AnomalySamplingConfig:
     angles: Annotated[
         tuple[float, float],
         described(
-            "Smallest and largest angle by which a real mask is turned, degrees. Unless you choose, masks on black "
+            "Smallest and largest angle by which a real mask is turned, degrees. With the default, masks on black "
             "and white photographs are turned by right angles, too."
         ),
         AfterValidator(_angles),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from model.data.copying import copy_defect
-from model.data.cutout import Changes, cut_out, find_bounds
-from model.data.level_places import FITS, MOST, find_level_place
+from model.data.cutout import Changes, cut_out, draw_start, find_bounds
+from model.data.level_places import FITS, LARGEST, MOST, find_level_place
 from model.data.two_levels import TwoLevels
 from model.types import ImageArray, MaskArray, Pair
 
@@ -38,7 +38,8 @@ def placed(pair: Pair, good: ImageArray, seed: int, product: MaskArray | None = 
     rng = np.random.default_rng(seed)
     cutout = cut_out(pair, (False, False), rng)
     bounds = find_bounds(cutout, good.shape)
-    start, unlikeness = find_level_place(cutout, good, LEVELS, bounds, product, 4.0, rng)
+    first = draw_start(cutout, good.shape, bounds, product, rng)
+    start, unlikeness = find_level_place(cutout, first, good, LEVELS, bounds, product, rng)
     rows, columns = np.argwhere(cutout.mask).T + start[:, None]
     mask = np.zeros(good.shape[:2], np.bool_)
     mask[rows, columns] = True
@@ -80,16 +81,58 @@ def test_what_other_defects_hide_does_not_count() -> None:
     both = SHORT.mask.copy()
     both[30:80, 70:82] = True
     cutout = cut_out(SHORT, (False, False), np.random.default_rng(0), both)
-    rng = np.random.default_rng(0)
-    _, unlikeness = find_level_place(cutout, board(45), LEVELS, find_bounds(cutout, SHAPE), None, 4.0, rng)
+    rng, bounds = np.random.default_rng(0), find_bounds(cutout, SHAPE)
+    _, unlikeness = find_level_place(cutout, bounds.low, board(45), LEVELS, bounds, None, rng)
     assert unlikeness < FITS
 
 
-def test_of_a_large_photograph_a_part_is_searched() -> None:
-    good = board(45, 75, 700, 730, shape=(MOST + 300, MOST + 700))
-    mask, unlikeness = placed(SHORT, good, 0)
-    assert mask.sum() == SHORT.mask.sum()
-    assert unlikeness < FITS or not mask[:, :100].any()
+def test_where_nothing_is_known_it_stays() -> None:
+    cutout = cut_out(SHORT, (False, False), np.random.default_rng(0), np.ones(SHAPE, np.bool_))
+    rng, start = np.random.default_rng(0), np.array([7, 11])
+    found, unlikeness = find_level_place(cutout, start, board(45), LEVELS, find_bounds(cutout, SHAPE), None, rng)
+    assert found is start
+    assert unlikeness == 0
+
+
+def test_what_lies_farther_away_never_outweighs_that_it_fits() -> None:
+    """The real short's conductors have others beside them; so have these, which are too far apart by a pixel."""
+    pair = real(board(16, 40, 70, 94), 50, 52, 8, 18, 0)
+    good = board(10, 34, 65, 89, shape=(120, 300))  # 19 pixels apart
+    good[:, 200:212] = good[:, 230:242] = 0
+    for seed in range(4):
+        mask, unlikeness = placed(pair, good, seed)
+        assert np.nonzero(mask)[1].min() == 212
+        assert unlikeness < FITS
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0)])
+def test_a_defect_at_its_photographs_border_stays_there(corner: tuple[int, int]) -> None:
+    pair = real(board(40, 70), 0 if corner[0] == 0 else SHAPE[0] - 8, 52, 8, 18, 0)
+    mask, unlikeness = placed(pair, board(15, 45, 100), 0)
+    assert np.nonzero(mask)[0].min() == (0 if corner[0] == 0 else SHAPE[0] - 8)
+    assert mask[:, 27].any()
+    assert unlikeness < FITS
+
+
+def test_of_a_large_photograph_a_part_is_searched_in_which_a_defect_may_lie() -> None:
+    side = 3 * MOST
+    good, product = board(45, 75, side - 85, side - 55, shape=(200, side)), np.zeros((200, side), np.bool_)
+    sides = {bool(placed(SHORT, good, seed)[0][:, : side // 2].any()) for seed in range(12)}
+    assert sides == {True, False}
+    product[50:150, 40:95] = True
+    for seed in range(4):
+        mask, unlikeness = placed(SHORT, good, seed, product)
+        assert product[mask].all()
+        assert unlikeness < FITS
+
+
+def test_a_large_defect_is_compared_coarsely() -> None:
+    columns = (100, 1200)
+    pair = real(board(*columns, shape=(900, 1400)), 300, 112, 300, 1088, 0)
+    good = board(30, 1130, shape=(900, 1400))
+    mask, unlikeness = placed(pair, good, 0)
+    assert abs(int(np.nonzero(mask)[1].min()) - 42) <= 1088 // LARGEST + 1
+    assert unlikeness < 2 * FITS
 
 
 @pytest.mark.parametrize("seed", range(4))

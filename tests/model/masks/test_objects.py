@@ -6,19 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.data.placement import NormalImage
 from model.diffusion.base import SHIPPED
-from model.masks.objects import (
-    Objects,
-    by_backdrop,
-    find_objects,
-    find_products,
-    off_object_share,
-    shows_object,
-    whole_object,
-)
+from model.masks.objects import by_backdrop, find_objects, find_products, off_object_share, shows_object, whole_object
 from model.masks.u2net import U2Net, load_u2net
-from model.types import Candidate, MaskArray, Pair
+from model.types import MaskArray, Pair
 from tests.support.tiny_data import surface, tiny_u2net
 
 SIDE = 96
@@ -72,18 +63,6 @@ def test_a_defect_beside_the_product_lies_off_it(finder: U2Net) -> None:
     assert off_object_share(finder, [inside]) == 0.0
     assert off_object_share(finder, [inside, on_tray(disc(), beside)]) == 1.0
     assert off_object_share(finder, [Pair("surface", surface(0, SIDE, SIDE), beside)]) == 0.0
-
-
-def test_a_pattern_of_two_levels_shows_no_product(finder: U2Net) -> None:
-    """The network takes a bright disc for one, which it is on a photograph with greys."""
-    pad = np.repeat(np.where(disc(), 250, 10).astype(np.uint8)[..., None], 3, 2)
-    lit = on_tray(disc(), np.zeros((SIDE, SIDE), np.bool_)).image
-    assert shows_object(find_objects(finder, [pad])[0])
-    normals = [NormalImage("pad", pad), NormalImage("lit", lit)]
-    objects = Objects(finder, normals)
-    assert objects.in_normal("pad") is None
-    assert objects.in_normal("lit") is not None
-    assert objects.in_candidate(Candidate(0, 0, pad, disc(), None)) is None
 
 
 def blind() -> U2Net:

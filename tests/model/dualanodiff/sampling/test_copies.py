@@ -37,7 +37,7 @@ def drawn(
     """Return where the copy lies on a good part, `(H, W)` bool."""
     normal = NormalImage("good", surface(9, SIDE, 2 * SIDE))
     rng = np.random.default_rng(seed)
-    anchor, copy = draw_copy(adapter, [normal], 0, None, lambda _: where, lambda _: product, rng)
+    anchor, copy = draw_copy(adapter, normal, [normal], 0, None, lambda _: where, lambda _: product, rng)
     window = anchor.window
     rows, columns = (np.arange(window.side) * copy.mask.shape[0] // window.side for _ in range(2))
     placed = np.zeros(normal.image.shape[:2], np.bool_)
@@ -82,7 +82,7 @@ def test_a_copy_is_whole_and_of_one_thickness_however_long_it_is(adapter: DualAn
     normal = NormalImage("good", surface(9, SIDE, SIDE))
     scales = set()
     for seed in range(12):
-        anchor, copy = draw_copy(adapter, [normal], 0, None, anywhere, None, np.random.default_rng(seed))
+        anchor, copy = draw_copy(adapter, normal, [normal], 0, None, anywhere, None, np.random.default_rng(seed))
         labelled = np.argwhere(copy.mask)
         assert np.ptp(labelled, axis=0).max() < copy.mask.shape[0]
         scales.add(round(copy.mask.shape[0] / anchor.window.side))
@@ -109,7 +109,7 @@ def test_a_defect_of_a_circuit_has_a_window_of_its_own(open_adapter: DualAnoDiff
     normal, levels = NormalImage("board", board), TwoLevels(0, 255)
     for seed in range(4):
         rng = np.random.default_rng(seed)
-        anchor, copy = draw_copy(open_adapter, [normal], 0, levels, anywhere, None, rng)
+        anchor, copy = draw_copy(open_adapter, normal, [normal], 0, levels, anywhere, None, rng)
         assert copy.mask.any()
         black = board[anchor.window.slices][..., 0] == 0
         rows = np.arange(copy.mask.shape[0]) * anchor.window.side // copy.mask.shape[0]
@@ -121,5 +121,5 @@ def test_a_good_part_on_which_a_defect_has_no_place_is_left_for_another(open_ada
     board, levels = NormalImage("board", conductors()), TwoLevels(0, 255)
     for seed in range(4):
         rng = np.random.default_rng(seed)
-        anchor, _ = draw_copy(open_adapter, [bare, bare, board], 0, levels, anywhere, None, rng)
+        anchor, _ = draw_copy(open_adapter, bare, [bare, board], 0, levels, anywhere, None, rng)
         assert anchor.normal.name == "board"
