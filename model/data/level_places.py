@@ -25,8 +25,8 @@ _Part = TypeVar("_Part")
 _Drawn = TypeVar("_Drawn")
 
 NEAR, TOUCHING = 4.0, 1.5
-"""Distance from the defect over which a pixel's weight falls by e, pixels; and of one with the defect's level, which the
-defect is to touch."""
+"""Distance from the defect over which the weight of a pixel falls by e, pixels; and of one with the defect's own level,
+which it is to touch."""
 
 FARTHEST = 8
 """Distance from the defect up to which pixels tell whether it fits, pixels."""
