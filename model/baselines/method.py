@@ -105,8 +105,10 @@ class Baseline(Generic[_Config]):
     ) -> BaselineSampler:
         refuse_places(places, self.name, settings.as_dict())
         self.check_sampling(adapter, settings, has_normals=bool(normals), has_object_net=object_net is not None)
-        objects = Objects(for_inference(object_net, torch.float32), normals) if object_net is not None else None
-        scene = Scene(adapter, normals, objects, find_two_levels(adapter.pairs))
+        objects, levels = None, find_two_levels(adapter.pairs)
+        if object_net is not None and levels is None:  # of a pattern, a network sees a part
+            objects = Objects(for_inference(object_net, torch.float32), normals)
+        scene = Scene(adapter, normals, objects, levels)
         return BaselineSampler(
             scene, settings.seed, lambda draft: self.draw(draft, settings), BatchBudget(settings.batch)
         )

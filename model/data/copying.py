@@ -63,12 +63,13 @@ def copy_defect(
     """
     mirror = rng.random(2) < 0.5
     mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
-    transposed = levels is not None and seen is not None and all(flips) and rng.random() < 0.5
+    by_levels = levels is not None and seen is not None
+    transposed = by_levels and all(flips) and rng.random() < 0.5
     cutout, shape = cut_out(pair, mirrored, rng, transposed=transposed), picture.shape[:2]
     if cropped:
         cutout, shape = replace(cutout, spans=np.zeros_like(cutout.spans)), (min(shape),) * 2
     cutout = changed(cutout, shape, rng, changes)
-    bounds = find_bounds(cutout, picture.shape, nearby=product is None)
+    bounds = find_bounds(cutout, picture.shape, nearby=product is None and not by_levels)
     start = draw_start(cutout, picture.shape, bounds, product, rng)
     unlikeness = 0.0
     if seen is not None:

@@ -103,7 +103,7 @@ def find_level_place(
     )
     here = np.ix_(rows.clip(0, picture.shape[0] - 1), columns.clip(0, picture.shape[1] - 1))
     found = _signs(levels.nearest(picture[here]), levels)
-    weights = [_share(each[used][::step, ::step]) for each in (near, far)]
+    weights = [_coarse(each[used], step) for each in (near, far)]
     signs = pattern[used][::step, ::step]
     unlike, farther = FROM_SHARE / 2 * (1 - _summed(found, np.stack([each * signs for each in weights])))
     fault = np.maximum(unlike, 0)
@@ -111,13 +111,13 @@ def find_level_place(
         inside = np.logical_and.outer(
             *((each >= 0) & (each < n) for each, n in zip((rows, columns), product.shape, strict=True))
         )
-        defect = _share(cutout.mask[used][::step, ::step].astype(np.float64))
+        defect = _coarse(_share(cutout.mask[used].astype(np.float64)), step)
         fault += OFF_PRODUCT * (1 - _summed(product[here] & inside, defect[None])[0]).clip(0)
-    among = fault <= max(FITS, float(fault.min()))
+    among = fault <= max(FITS, float(fault.min()) + AS_GOOD)
     fault = np.where(among, fault + FAR_SHARE * farther * weights[1].any(), np.inf)
     good = np.argwhere(fault <= fault.min() + AS_GOOD)
     place = good[int(rng.integers(len(good)))]
-    return low + step * place, max(float(unlike[tuple(place)]), 0.0)
+    return np.minimum(low + step * place, high), max(float(unlike[tuple(place)]), 0.0)
 
 
 def _around(cutout: Cutout) -> MaskArray:
@@ -149,6 +149,13 @@ def _share(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divide weights by their sum, unless all are 0."""
     total = float(weights.sum())
     return weights / total if total else weights
+
+
+def _coarse(weights: NDArray[np.float64], step: int) -> NDArray[np.float64]:
+    """Add up weights in squares of `step` pixels, the last ones smaller."""
+    for axis in (0, 1):
+        weights = np.add.reduceat(weights, np.arange(0, weights.shape[axis], step), axis=axis)
+    return weights
 
 
 def _signs(values: NDArray[np.float32], levels: TwoLevels) -> NDArray[np.float32]:

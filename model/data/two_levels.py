@@ -68,11 +68,6 @@ class TwoLevels:
         return mask & ~(rim & ~changed & ndimage.binary_dilation(changed, iterations=RIM))
 
 
-def is_of_two_levels(image: ImageArray) -> bool:
-    """Return whether a picture without defects, `(H, W, 3)` uint8, has but two levels."""
-    return find_two_levels([Pair("", image, np.zeros(image.shape[:2], np.bool_))]) is not None
-
-
 def find_two_levels(reals: Sequence[Pair]) -> TwoLevels | None:
     """Find the levels of real photographs, defects included; None where they have more than two, or colour.
 

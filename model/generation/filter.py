@@ -89,8 +89,8 @@ class CandidateFilter:
 def _keeps_to_products(request: GenerationRequest) -> bool:
     """Return whether defects beside the product are faults.
 
-    They are not where the user says where defects are to lie, nor on photographs of two levels, where they are laid by
-    what surrounds them: of a pattern such as a circuit's, a network takes the part that stands out for a product.
+    They are not where the user says where defects are to lie, nor on photographs of two levels, where no product is
+    looked for: of a pattern such as a circuit's, a network takes the part that stands out for one.
     """
     if not request.settings.on_product or request.places.masks or request.places.allowed:
         return False

@@ -14,17 +14,15 @@ from model.anomalydiffusion.config import NAME
 from model.anomalydiffusion.mask_generator import MaskGenerator
 from model.data.cutout import ON_PRODUCT, Changes, Cutout, changed, cut_out, draw_start, find_bounds, overlap
 from model.data.drawing import draw_best, draw_in_turn
-from model.data.level_places import FITS, PLACE_TRIES, draw_where_it_fits
 from model.data.placement import NormalImage
-from model.data.places import find_place, searchable
+from model.data.places import find_place
 from model.data.plan import Plan
-from model.data.surroundings import UNLIKE
-from model.data.two_levels import TwoLevels
+from model.data.surroundings import UNLIKE, blurred
 from model.masks.objects import Objects
 from model.quality.gate import most_on_border
 from model.quality.visibility import image_border, outline_share
 from model.types import ImageArray, MaskArray, Pair
-from service.core.options.anomalydiffusion import ANGLES, AnomalySamplingConfig
+from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.options.quality import QualityLimits
 from service.core.places import SMALLEST, GivenMask, Places, fitting, refuse_places
 
@@ -32,8 +30,7 @@ TRIES = 12
 """How many masks are tried until one can be used; then the best of them is taken."""
 
 SEARCHED_TRIES, DRAWN_TRIES = 4, 2
-"""As `TRIES`, of masks whose place is searched for (`PLACE_TRIES` where there are but two levels), and of those that a
-network draws, which takes longer."""
+"""As `TRIES`, of masks whose place is searched for, and of those that a network draws, which takes longer."""
 
 LARGEST = 0.9
 """Greatest share of the photograph that a mask covers."""
@@ -45,11 +42,7 @@ KEPT = 0.5
 """Least share of a drawn mask that lies where defects may be; of what lies elsewhere it is rid."""
 
 STRANGE = 0.2
-"""What a mask's score loses for each unit of unlikeness above `UNLIKE`, or `FITS` where there are but two levels: less
-than for lying where no defect may."""
-
-MISSING = 2.0
-"""Unlikeness that a defect counts as that has no place."""
+"""What a mask's score loses for each unit of unlikeness above `UNLIKE`: less than for lying where no defect may."""
 
 APART = 3
 """Least distance between the defects of one picture, pixels."""
@@ -82,7 +75,6 @@ class MaskSource:
         places: what the user says about places.
         plan: the type and given mask of each candidate; None for a single type without given masks.
         generator: draws new masks; None to change real ones.
-        levels: of the real photographs, where they have but two.
     """
 
     adapter: AnomalyDiffusionAdapter
@@ -92,7 +84,6 @@ class MaskSource:
     places: Places
     plan: Plan | None = None
     generator: MaskGenerator | None = None
-    levels: TwoLevels | None = None
 
     def draw(self, index: int, rng: np.random.Generator) -> Drawn:
         """Draw the mask of candidate `index`, or take the one that is given for it."""
@@ -104,46 +95,13 @@ class MaskSource:
                 number, turn = self.plan.turn(index)
                 normal = draw_in_turn(self._fitting(planned.given), turn, self.settings.seed, number)
                 return Drawn(normal, planned.given.on(normal), kind, planned.given.name)
-        used = self.places.used(self.normals)
-        normal = draw_in_turn(used, index, self.settings.seed)
-        if self._levels is None:
-            return self._draw_on(normal, kind, [None] * self.settings.defects_per_picture, rng)[1]
-        reals = [self._draw_real(kind, rng) for _ in range(self.settings.defects_per_picture)]
-        return draw_where_it_fits(normal, used, rng, lambda part: self._draw_on(part, kind, reals, rng))
-
-    @property
-    def _searches(self) -> bool:
-        """Return whether surroundings like the real ones are searched for."""
-        return not self.settings.anywhere and self.generator is None
-
-    @property
-    def _levels(self) -> TwoLevels | None:
-        """Return the levels by which surroundings are searched for; None where they are not, or not by levels."""
-        return self.levels if self._searches else None
-
-    def _draw_real(self, kind: int, rng: np.random.Generator) -> int:
-        """Draw the number of a real mask of a defect type."""
-        own = [number for number, real in enumerate(self.adapter.masks) if real.kind == kind]
-        return own[int(rng.integers(len(own)))]
-
-    def _draw_on(
-        self, normal: NormalImage, kind: int, reals: Sequence[int | None], rng: np.random.Generator
-    ) -> tuple[float, Drawn]:
-        """Draw the defects of one photograph.
-
-        Args:
-            reals: the number of the real mask of each; None for one that is drawn anew with each try.
-
-        Returns:
-            Also how well they lie there: 0 at best, less by `MISSING` for each that has no place.
-        """
-        seen = searchable(normal.image, self._levels) if self._searches else None
-        mask, most_outside, score = np.zeros(normal.image.shape[:2], np.bool_), 0.0, 0.0
-        for real in reals:
-            defect, outside, unlikeness = self._draw_defect(normal, kind, real, mask, seen, rng)
-            score -= unlikeness if defect.any() else MISSING
+        normal = draw_in_turn(self.places.used(self.normals), index, self.settings.seed)
+        seen = None if self.settings.anywhere or self.generator is not None else blurred(normal.image)
+        mask, most_outside = np.zeros(normal.image.shape[:2], np.bool_), 0.0
+        for _ in range(self.settings.defects_per_picture):
+            defect, outside = self._draw_defect(normal, kind, mask, seen, rng)
             mask, most_outside = mask | defect, max(most_outside, outside)
-        return score / len(reals), Drawn(normal, mask, kind, outside=0.0 if mask.any() else most_outside)
+        return Drawn(normal, mask, kind, outside=0.0 if mask.any() else most_outside)
 
     def _fitting(self, given: GivenMask) -> list[NormalImage]:
         """Return the photographs that a mask can be filled on, where it keeps to the places that are allowed."""
@@ -151,24 +109,16 @@ class MaskSource:
         return [normal for normal in fit if (where := self._wanted(normal)) is None or where[given.on(normal)].all()]
 
     def _draw_defect(
-        self,
-        normal: NormalImage,
-        kind: int,
-        real: int | None,
-        taken: MaskArray,
-        seen: ImageArray | None,
-        rng: np.random.Generator,
-    ) -> tuple[MaskArray, float, float]:
+        self, normal: NormalImage, kind: int, taken: MaskArray, seen: ImageArray | None, rng: np.random.Generator
+    ) -> tuple[MaskArray, float]:
         """Draw one defect's mask on a photograph, empty where none could be used.
 
         Args:
-            real: number of the real mask; None to draw one with each try.
             taken: `(H, W)` bool, where other defects lie, which it does not touch.
-            seen: the photograph as `searchable` returns it, to look for surroundings like the real ones; None not to.
+            seen: the photograph, blurred, to look for surroundings like the real ones; None not to.
 
         Returns:
-            Also the share of the best one that lay outside the wanted region, if that is why, otherwise 0; and how
-            unlike the real one's its surroundings are, see `model.data.surroundings`.
+            Also the share of the best one that lay outside the wanted region, if that is why; otherwise 0.
         """
         wanted = self._wanted(normal)
         product = self._product(normal)
@@ -179,38 +129,34 @@ class MaskSource:
             hugs = self.generator is not None and self._hugs_border(mask, kind)
             return 0.0 if hugs else usable(mask, *parts)
 
-        levels = self._levels
-        alike, enough = (UNLIKE, ON_PRODUCT) if levels is None else (FITS, 1.0)
-
-        def draw_one() -> tuple[float, tuple[MaskArray, float]]:
+        def draw_one() -> tuple[float, MaskArray]:
             cutout = (
-                self._changed_real(normal, self._draw_real(kind, rng) if real is None else real, seen, rng)
+                self._changed_real(normal, kind, seen, rng)
                 if self.generator is None
                 else self._learned(self.generator, normal, kind, rng)
             )
             if cutout is None:
-                return 0.0, (np.zeros_like(taken), 0.0)
+                return 0.0, np.zeros_like(taken)
             mask, unlikeness = self._laid(cutout, normal, parts, seen, rng)
-            return score(mask) - STRANGE * max(unlikeness - alike, 0), (mask, unlikeness)
+            return score(mask) - STRANGE * max(unlikeness - UNLIKE, 0), mask
 
-        searched = SEARCHED_TRIES if levels is None else PLACE_TRIES
-        tries = DRAWN_TRIES if self.generator is not None else TRIES if seen is None else searched
-        mask, unlikeness = draw_best(draw_one, enough, tries)
+        tries = DRAWN_TRIES if self.generator is not None else TRIES if seen is None else SEARCHED_TRIES
+        mask = draw_best(draw_one, ON_PRODUCT, tries)
         if score(mask) < KEPT:
             outside = 0.0 if wanted is None or not mask.any() else 1 - float(wanted[mask].mean())
-            return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0, 0.0
-        kept = np.logical_and.reduce([mask, *(part for part in (wanted, free) if part is not None)])
-        return kept, 0.0, unlikeness
+            return np.zeros_like(mask), outside if outside > 1 - KEPT else 0.0
+        return np.logical_and.reduce([mask, *(part for part in (wanted, free) if part is not None)]), 0.0
 
     def _changed_real(
-        self, normal: NormalImage, chosen: int, seen: ImageArray | None, rng: np.random.Generator
+        self, normal: NormalImage, kind: int, seen: ImageArray | None, rng: np.random.Generator
     ) -> Cutout:
-        """Mirror, turn, scale and bend a real mask.
+        """Mirror, turn, scale and bend a real mask of a defect type.
 
         Args:
-            chosen: its number.
             seen: as for `_draw_defect`.
         """
+        own = [number for number, real in enumerate(self.adapter.masks) if real.kind == kind]
+        chosen = own[int(rng.integers(len(own)))]
         flips, mirror = self.adapter.model.config.flips, rng.random(2) < 0.5
         mirrored = (flips[0] and bool(mirror[0]), flips[1] and bool(mirror[1]))
         angles = np.deg2rad(self.settings.angles)
@@ -219,13 +165,8 @@ class MaskSource:
         image = np.zeros((*mask.shape, 3), np.uint8)
         if seen is not None:
             image, unknown = self.adapter.photograph(chosen)
-        if self._levels is not None and unknown is not None and (known := mask & ~unknown).any():
-            image[mask & unknown] = np.median(image[known], axis=0)  # all of a defect has one level
         real = Pair("", image, mask)
-        turned = self._levels is not None and all(flips) and self.settings.angles == ANGLES
-        transposed = turned and rng.random() < 0.5
-        cutout = cut_out(real, mirrored, rng, unknown, transposed=transposed)
-        return changed(cutout, normal.image.shape, rng, changes)
+        return changed(cut_out(real, mirrored, rng, unknown), normal.image.shape, rng, changes)
 
     def _learned(
         self, generator: MaskGenerator, normal: NormalImage, kind: int, rng: np.random.Generator
@@ -274,7 +215,7 @@ class MaskSource:
         unlikeness = 0.0
         if seen is not None:
             anywhere = find_bounds(cutout, normal.image.shape, within)
-            start, unlikeness = find_place(cutout, start, seen, self._levels, anywhere, allowed, rng)
+            start, unlikeness = find_place(cutout, start, seen, None, anywhere, allowed, rng)
         here, there = overlap(cutout.mask.shape, normal.image.shape, start)
         laid = np.zeros(normal.image.shape[:2], np.bool_)
         laid[there] = cutout.mask[here]

@@ -251,9 +251,8 @@ def prepare_sampling(
         UsageError: the places cannot be used.
     """
     model, dtype = adapter.model, dtype_of(config.precision)
-    levels = find_two_levels(adapter.references)
     objects = None
-    if object_net is not None and levels is None:  # of a pattern, a network sees a part
+    if object_net is not None and find_two_levels(adapter.references) is None:  # of a pattern, a network sees a part
         objects = Objects(for_inference(object_net, dtype), normals)
     vae, generator = autoencoder_for_sampling(model.base.vae, dtype), None
     if config.mask_source == "learned" and adapter.mask_words is not None:
@@ -261,7 +260,7 @@ def prepare_sampling(
         generator = MaskGenerator(model, adapter.mask_words, plain, vae, config.scheduler)
     types, places = model.types, places or Places()
     plan = plan or plan_pairs(types, len(types) * max(1, len(places.masks)), masks=places.masks)
-    source = MaskSource(adapter, config, normals, objects, places, plan, generator, levels)
+    source = MaskSource(adapter, config, normals, objects, places, plan, generator)
     source.check()
     budget = BatchBudget(config.batch)
     painter = Painter(

@@ -45,9 +45,6 @@ MaskSource = Literal["real", "learned"]
 SIZES = (0.8, 1.25)
 """Usual sizes, which the limits of the quality checks leave room for."""
 
-ANGLES = (-25.0, 25.0)
-"""Range of the angles by which masks are turned, degrees."""
-
 RECOMMENDED_SAMPLING = frozenset({"steps", "faint_guidance", "scheduler", "precision"})
 """Options of sampling that a base's recommendations are meant for, too; its guidance is meant for DualAnoDiff."""
 
@@ -202,12 +199,9 @@ class AnomalySamplingConfig:
     sizes: Sizes = SIZES
     angles: Annotated[
         tuple[float, float],
-        described(
-            "Smallest and largest angle by which a real mask is turned, degrees. With the default, masks on black "
-            "and white photographs are turned by right angles, too."
-        ),
+        described("Smallest and largest angle by which a real mask is turned, degrees."),
         AfterValidator(_angles),
-    ] = ANGLES
+    ] = (-25.0, 25.0)
     precision: SamplingPrecision = "fp32"
 
     @property

@@ -21,7 +21,7 @@ from model.data.two_levels import TwoLevels
 from model.data.windows import make_canvas
 from model.diffusion.base import Base, load_base
 from model.quality.gate import QualityGate, RejectReason
-from model.types import Candidate, ImageArray, Pair
+from model.types import Candidate, Pair
 from service.core.errors import UsageError
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 from service.core.places import GivenMask, Places, Region
@@ -273,61 +273,6 @@ def test_masks_lie_where_it_looks_like_around_the_real_ones_unless_they_may_lie_
     assert all(dark[each].mean() > 0.9 for each in found)
     free = [each.mask for each in sampled(adapter, 0, 8, normals, anywhere=True, steps=1)]
     assert any(dark[each].mean() < 0.5 for each in free)
-
-
-def board(*columns: int, height: int = 96, width: int = 96) -> ImageArray:
-    """A white board with black conductors, 8 pixels wide, that run from top to bottom."""
-    image = np.full((height, width, 3), 255, np.uint8)
-    for column in columns:
-        image[:, column : column + 8] = 0
-    return image
-
-
-@pytest.fixture(scope="module")
-def short_adapter(base: Base) -> AnomalyDiffusionAdapter:
-    """As trained on a board with a short between two conductors."""
-    adapter, mask = tiny_adapter(base), np.zeros((96, 96), np.bool_)
-    mask[44:49, 38:50] = True
-    image = np.where(mask[..., None], np.uint8(0), board(30, 50))
-    config = adapter.model.config
-    crops, placements = make_references([Pair("short", image, mask)], config.view, config.resolution, config.seed)
-    return replace(adapter, masks=[RealMask(0, mask)], references=crops, placements=placements)
-
-
-def joined(candidate: Candidate) -> bool:
-    """Return whether a mask begins at one conductor and ends at another."""
-    columns = np.nonzero(candidate.mask)[1]
-    return bool(candidate.mask.any()) and columns.min() <= 30 and columns.max() >= 37
-
-
-def test_a_short_lies_on_a_good_part_that_has_a_place_for_it(short_adapter: AnomalyDiffusionAdapter) -> None:
-    normals = [NormalImage("bare", board()), NormalImage("single", board(60)), NormalImage("pair", board(20, 40))]
-    found = sampled(short_adapter, 0, 6, normals, steps=1)
-    assert [each.normal for each in found] == ["pair"] * 6
-    assert all(map(joined, found))
-    free = sampled(short_adapter, 0, 6, normals, anywhere=True, steps=1)
-    assert {each.normal for each in free} == {"bare", "single", "pair"}, "anywhere looks for no such place"
-
-
-def test_shorts_are_turned_by_right_angles_unless_the_user_says_how_far(short_adapter: AnomalyDiffusionAdapter) -> None:
-    across = np.ascontiguousarray(board(20, 40).swapaxes(0, 1))
-    normals = [NormalImage("across", across)]
-
-    def upright(**options: object) -> list[bool]:
-        extents = [np.ptp(np.argwhere(each.mask), axis=0) for each in sampled(short_adapter, 0, 4, normals, **options)]
-        return [bool(rows > columns) for rows, columns in extents]
-
-    assert short_adapter.model.config.flips == (True, True)
-    assert all(upright(steps=1))
-    assert not any(upright(steps=1, angles=(-5.0, 5.0)))
-
-
-def test_a_good_part_with_room_for_all_defects_is_taken(short_adapter: AnomalyDiffusionAdapter) -> None:
-    """Of the low one's two conductors there is room for one short alone."""
-    normals = [NormalImage("low", board(20, 40, height=20)), NormalImage("high", board(20, 40, height=200))]
-    for each in sampled(short_adapter, 0, 4, normals, defects_per_picture=3, steps=1):
-        assert each.normal == "high"
-        assert ndimage.label(ndimage.binary_dilation(each.mask))[1] == 3
 
 
 def test_sizes_are_those_that_are_asked_for(adapter: AnomalyDiffusionAdapter) -> None:
