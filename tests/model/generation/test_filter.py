@@ -77,6 +77,20 @@ def test_a_defect_beside_the_product_is_a_fault_unless_the_user_wants_it_there(
     assert found.reasons == ((RejectReason.OFF_OBJECT,) if faulty else ())
 
 
+def test_on_photographs_of_two_levels_no_defect_lies_beside_the_product(
+    adapter: AnomalyDiffusionAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a network takes a part of a pattern for one."""
+    monkeypatch.setattr("model.masks.objects.Objects.in_candidate", lambda *_: LEFT)
+    limits = replace(PERMISSIVE, max_off_object=0.3)
+    boards = [
+        replace(real, image=np.where(real.mask[..., None], np.uint8(0), np.full_like(real.image, 255)))
+        for real in adapter.references
+    ]
+    found = verdict(replace(adapter, references=boards), RIGHT, Places(), limits=limits, net=tiny_u2net())
+    assert RejectReason.OFF_OBJECT not in found.reasons
+
+
 def test_size_and_border_of_a_mask_that_was_given_are_as_the_user_wants_them(adapter: AnomalyDiffusionAdapter) -> None:
     limits = replace(PERMISSIVE, min_area_ratio=0.5, max_area_ratio=2.0, border_ratio=0.0, min_border_share=0.1)
     for mask in (part(slice(0, 2), slice(10, 14)), part(slice(0, 50), slice(0, 40))):
