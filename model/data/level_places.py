@@ -39,8 +39,7 @@ FROM_SHARE = 4.0
 """Unlikeness, as `model.data.surroundings` has it, of a pattern of which all pixels have the other level."""
 
 MOST = 512
-"""Most rows and columns in which a defect may start that are compared: a part of a large photograph, drawn anew each
-time, with the place in it that was drawn before."""
+"""Along each axis of a large photograph, no more starts than these are compared, around one that is drawn by chance."""
 
 LARGEST = 192
 """Rows and columns of a pattern above which only every second one, or fewer, are compared."""
@@ -49,7 +48,7 @@ FITS = 0.1
 """Unlikeness up to which a place is good enough."""
 
 PLACE_TRIES, PARTS = 5, 8
-"""How often a defect is changed anew until it fits; and on how many good parts, some of which have no place for it."""
+"""How many more times a defect is changed until it fits; and on how many good parts: some have no place for it."""
 
 AS_GOOD = 0.02
 """A place is drawn among those that are worse than the best by at most this."""
@@ -92,9 +91,11 @@ def find_level_place(
     Returns:
         The start, `(2,)`; and how unlike the real one's surroundings are there: 0 for equals, about 2 without likeness.
     """
-    if not (_around(cutout) & ~cutout.others).any():
+    distance = ndimage.distance_transform_edt(~cutout.mask)
+    around = (distance > 0) & (distance <= FARTHEST) & ~cutout.others
+    if not around.any():
         return start, 0.0
-    near, far, pattern = _pattern(cutout, levels)
+    near, far, pattern = _pattern(cutout, levels, distance, around)
     used = bounding_box(near + far > 0)
     low, high = _span(start, bounds, rng)
     step = max(1, -(-max(part.stop - part.start for part in used) // LARGEST))
@@ -114,34 +115,33 @@ def find_level_place(
         defect = _coarse(_share(cutout.mask[used].astype(np.float64)), step)
         fault += OFF_PRODUCT * (1 - _summed(product[here] & inside, defect[None])[0]).clip(0)
     among = fault <= max(FITS, float(fault.min()) + AS_GOOD)
-    fault = np.where(among, fault + FAR_SHARE * farther * weights[1].any(), np.inf)
+    fault = np.where(among, fault + FAR_SHARE * farther, np.inf)
     good = np.argwhere(fault <= fault.min() + AS_GOOD)
     place = good[int(rng.integers(len(good)))]
     return np.minimum(low + step * place, high), max(float(unlike[tuple(place)]), 0.0)
 
 
-def _around(cutout: Cutout) -> MaskArray:
-    """Return the pixels around a cut-out's defect that tell whether it fits, `(h, w)` bool."""
-    return np.asarray(~cutout.mask & (ndimage.distance_transform_edt(~cutout.mask) <= FARTHEST))
-
-
-def _pattern(cutout: Cutout, levels: TwoLevels) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+def _pattern(
+    cutout: Cutout, levels: TwoLevels, distance: NDArray[np.float64], around: MaskArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
     """Return the weights of a cut-out's near and of its far pixels, and its levels before the defect, ±1, all `(h, w)`.
 
     Either's weights add up to 1, if there are any. Of near pixels the defect, what is around it and has its level, and
     what has the other, count alike, however large they are. Where the mask is wider than the defect nothing is known.
+
+    Args:
+        distance: `(h, w)`, from the defect, pixels.
+        around: `(h, w)` bool, the pixels around the defect that tell whether it fits.
     """
     shown = _signs(levels.nearest(cutout.image), levels)
     own = np.sign(shown[cutout.mask].sum()) or 1.0
-    distance, known = ndimage.distance_transform_edt(~cutout.mask), ~cutout.others
-    around = _around(cutout) & known
     groups = (
         cutout.mask & (shown == own),
         np.exp(-distance / TOUCHING) * (around & (shown == own)),
         np.exp(-distance / NEAR) * (around & (shown != own)),
     )
     near = _share(np.sum([_share(np.asarray(group, np.float64)) for group in groups], axis=0))
-    far = _share(np.exp(-distance / FAR) * ((distance > FARTHEST) & known))
+    far = _share(np.exp(-distance / FAR) * ((distance > FARTHEST) & ~cutout.others))
     return near, far, np.where(cutout.mask, -own, shown).astype(np.float32)
 
 

@@ -13,8 +13,10 @@ from model.data.two_levels import TwoLevels
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
 from model.dualanodiff.sampling.copies import draw_copy
+from model.dualanodiff.sampling.sampler import prepare_sampling
 from model.types import ImageArray, MaskArray, Pair
-from tests.support.tiny_data import surface, tiny_adapter
+from service.core.options.dualanodiff import SamplingConfig
+from tests.support.tiny_data import surface, tiny_adapter, tiny_u2net
 
 SIDE = 160
 
@@ -123,3 +125,10 @@ def test_a_good_part_on_which_a_defect_has_no_place_is_left_for_another(open_ada
         rng = np.random.default_rng(seed)
         anchor, _ = draw_copy(open_adapter, bare, [bare, board], 0, levels, anywhere, None, rng)
         assert anchor.normal.name == "board"
+
+
+def test_on_a_circuit_no_product_is_looked_for(open_adapter: DualAnoDiffAdapter, adapter: DualAnoDiffAdapter) -> None:
+    normals, net = [NormalImage("board", conductors())], tiny_u2net()
+    config = SamplingConfig(anchored=True, mask_method="threshold")
+    assert prepare_sampling(open_adapter, config, normals=normals, object_net=net).objects is None
+    assert prepare_sampling(adapter, config, normals=normals, object_net=net).objects is not None
