@@ -2,6 +2,7 @@
 
 The part is the defect on mid-grey. A segmentation network finds it (the paper's choice), or the distance from grey
 does, or the anomaly branch's attention, averaged over layers and steps, which shows where that branch drew something.
+On a good part, the image itself tells where the defect ends: where it no longer differs from the good part.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 FAINTEST, LOUDEST = 8.0, 24.0
 """Grey levels: a distance below the first is never a defect, one above the second can always be one."""
+
+CHANGED = 0.5
+"""Where a mask ends, as a share of the root mean square change within it: the middle of an edge."""
+
+LEAST_KEPT = 0.5
+"""Share of a mask that must have changed for the change to move its outline. With less, image and part show different
+defects, and the checks are to see that."""
 
 
 def u2net_masks(net: U2Net, parts: Sequence[ImageArray]) -> list[MaskArray]:
@@ -134,6 +142,29 @@ def tidy_mask(mask: MaskArray, *, speck: float = 0.05) -> MaskArray:
     sizes[0] = 0
     kept: MaskArray = (sizes >= max(1.0, speck * sizes.max()))[components]
     return kept
+
+
+def match_change(mask: MaskArray, image: ImageArray, good: ImageArray, cell: int) -> MaskArray:
+    """Move a mask's outline to where the good part ends having changed, by at most `cell` pixels outwards.
+
+    The image branch may draw a defect somewhat larger or smaller than the anomaly branch does; the pair shows the
+    image's. Holes that did not change are opened only where they are larger than the mask, see `tidy_mask`.
+
+    Args:
+        mask: `(H, W)` bool, found on the part.
+        image, good: `(H, W, 3)` uint8, with the defect and without it, both as the autoencoder decodes them.
+        cell: pixels per latent cell, along one side.
+
+    Returns:
+        `(H, W)` bool, tidied; the mask itself where most of it has not changed.
+    """
+    if not mask.any():
+        return mask
+    change = np.sqrt(np.square(image.astype(np.float32) - good).mean(axis=2))
+    change = ndimage.gaussian_filter(change, cell / 4)
+    changed = change > CHANGED * float(np.sqrt(np.square(change[mask]).mean()))
+    matched = tidy_mask(changed & ndimage.binary_dilation(mask, NEIGHBOURS, iterations=cell))
+    return matched if (matched & mask).sum() > LEAST_KEPT * mask.sum() else mask
 
 
 def iou(first: MaskArray, second: MaskArray) -> float:

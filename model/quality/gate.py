@@ -23,7 +23,7 @@ from model.quality.realism import Realism
 from model.quality.similarity import Fingerprint, fingerprint, scene_likeness
 from model.quality.stroke import stroke_width, usual_widths
 from model.quality.visibility import DARK, contrast, image_border, outline_share
-from model.types import Candidate, ImageArray, MaskArray, Pair
+from model.types import GREY, Candidate, ImageArray, MaskArray, Pair
 from service.core.options.quality import QualityLimits
 
 
@@ -168,7 +168,7 @@ class QualityGate:
             "unlikeness": self._realism.unlikeness(image, mask),
         }
         if part is not None:
-            scores["disagreement"] = float(np.abs(image[mask].astype(np.float32) - part[mask]).mean())
+            scores["disagreement"] = _disagreement(image, part, mask)
         if object_mask is not None:
             scores["off_object"] = _share_outside(candidate.mask, object_mask)
         change = self._change(candidate)
@@ -284,6 +284,14 @@ def _lit(image: ImageArray, mask: MaskArray, visibility: float) -> float:
 
 def _share_outside(mask: MaskArray, found: MaskArray) -> float:
     return float((mask & ~found).sum() / mask.sum())
+
+
+def _disagreement(image: ImageArray, part: ImageArray, mask: MaskArray) -> float:
+    """Return the mean difference of image and part, grey levels, where the part shows something of the mask's defect."""
+    shown = mask & (part != GREY).any(axis=2)
+    if not shown.any():
+        return float(np.iinfo(np.uint8).max)
+    return float(np.abs(image[shown].astype(np.float32) - part[shown]).mean())
 
 
 def _window_borders(candidate: Candidate) -> tuple[MaskArray, MaskArray]:

@@ -15,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.data.copy_paste import CopyPaste, draw_copy_paste
@@ -40,6 +42,9 @@ there is; in units of the latents' deviation (1 after the scaling factor)."""
 SKETCH_TRIES, INSIDE = 12, 0.98
 """How many copies are tried until this share of one lies on the product, and in the region that the user wants; then
 the best is taken."""
+
+FADING = 3
+"""Latent cells within which a defect without a course fades towards a border of its window inside the photograph."""
 
 
 @dataclass(frozen=True)
@@ -122,18 +127,17 @@ def anchor_on(
         for anchor, copy in zip(anchors, given_copies, strict=True)
     ]
     windows = [resize_image(anchor.pixels, side) for anchor, side in zip(anchors, sides, strict=True)]
-    allowed = [_open(anchor, side, factor) for anchor, side in zip(anchors, sides, strict=True)]
     laid: list[CopyPaste] = []
-    for number, (anchor, window, rng) in enumerate(zip(anchors, windows, rngs, strict=True)):
-        course = given_copies[number]
-        if course is None and (sketched or sides[number] > model.config.resolution):
+    allowed: list[NDArray[Any]] = []
+    for number, (anchor, window, side, rng) in enumerate(zip(anchors, windows, sides, rngs, strict=True)):
+        course, free = given_copies[number], _open(anchor, side, factor)
+        if course is None and (sketched or side > model.config.resolution):
             product = products(anchor.normal) if products is not None else None
-            course = _sketch(adapter.references[anchor.place], window, anchor, ~allowed[number], rng, product)
+            course = _sketch(adapter.references[anchor.place], window, anchor, ~free, rng, product)
             laid.append(course)
-        if course is not None:
-            allowed[number] &= course.nearby
+        allowed.append(free * _fading(anchor, side, factor) if course is None else free & course.nearby)
 
-    def padded(masks: Sequence[MaskArray]) -> Tensor:
+    def padded(masks: Sequence[NDArray[Any]]) -> Tensor:
         return torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in masks])
 
     cells = F.avg_pool2d(padded(allowed), factor)
@@ -181,6 +185,14 @@ def _open(anchor: Anchor, side: int, cell: int) -> MaskArray:
     found = ~inner_border(anchor, side, cell)
     bounds = anchor.bounds_at(side)
     return found if bounds is None else found & bounds
+
+
+def _fading(anchor: Anchor, side: int, cell: int) -> NDArray[np.float64]:
+    """Return how much of a defect may be drawn towards borders that lie in the photograph, `(side, side)` in [0, 1].
+
+    A defect that the model makes without a course may be as large as its window, and would end there in a straight cut.
+    """
+    return np.mean([~inner_border(anchor, side, cells * cell) for cells in range(1, FADING + 1)], axis=0)
 
 
 def _sketch(

@@ -19,11 +19,12 @@ from model.diffusion.vae import decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring
-from model.masks.extraction import attention_mask, threshold_mask, tidy_mask, u2net_probabilities
+from model.masks.extraction import attention_mask, match_change, threshold_mask, tidy_mask, u2net_probabilities
 from model.quality.contrast import RealContrast, find_scale, lay_scaled
 from model.runtime.timing import stage
 from model.types import GREY, Candidate, ImageArray, MaskArray
 from service.core.options.common import MaskMethod
+from service.core.options.dualanodiff import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class DecodedPair:
         detail: of the real defects; None to add none.
         contrast: of the real defects, for a given part; None to leave it as it was drawn.
         given: whether the anomaly branch was given the part; its mask is known then, and was filled.
+        matched: up to how many pixels outwards the mask may follow the change of the good part; 0 to leave it. Where it
+            does, the part is grey: it shows no defect there.
     """
 
     index: int
@@ -53,13 +56,16 @@ class DecodedPair:
     detail: RealDetail | None = None
     contrast: RealContrast | None = None
     given: bool = False
+    matched: int = 0
 
     def to_candidate(self) -> Candidate:
         """Tidy the mask, paste the pair into its normal image if it has one, and return the candidate."""
         with stage("mask"):
-            mask = self._found()
+            mask = found = self._found()
             if self.anchor is None or self.reconstructed is None:
                 return Candidate(self.index, self.seed, self.image, mask, self.part)
+            if self.matched:
+                mask = match_change(found, self.image, self.reconstructed, self.matched)
             mask, scores = within_bounds(mask, self.anchor)
             placed = place_mask(self.anchor, mask)
             image = self._laid(self.anchor, self.reconstructed, mask, placed)
@@ -71,6 +77,8 @@ class DecodedPair:
                 placed &= self.anchor.bounds
             part = self._placed_part(self.anchor, placed)
             image[beside], part[beside] = good[beside], GREY
+            if self.matched:
+                part[~place_mask(self.anchor, found)] = GREY
         normal, window = self.anchor.normal.name, self.anchor.window.box
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 
@@ -121,7 +129,7 @@ def within_bounds(mask: MaskArray, anchor: Anchor) -> tuple[MaskArray, dict[str,
 
 def decode_pairs(
     adapter: DualAnoDiffAdapter,
-    method: MaskMethod,
+    config: SamplingConfig,
     latents: Tensor,
     indices: Sequence[int],
     seeds: Sequence[int],
@@ -135,6 +143,7 @@ def decode_pairs(
     """Decode a batch and find its defects.
 
     Args:
+        config: says how masks are found.
         latents: `(2, B, C, h, w)` of images and parts.
         attention: `(B, h, w)`, or None.
         anchors, anchoring: as in anchored sampling; None without.
@@ -160,7 +169,7 @@ def decode_pairs(
         images, parts = to_images(joined(image_windows)), to_images(joined(part_windows))
         normals = to_images(joined(decoded(anchoring.normal))) if anchoring is not None else None
     masks = None
-    if method is MaskMethod.U2NET and adapter.mask_net is not None:
+    if config.mask_method is MaskMethod.U2NET and adapter.mask_net is not None:
         with stage("mask"):
             found = joined(u2net_probabilities(adapter.mask_net, to_images(part_windows)))
             masks = list((found[:, 0] > 0.5).cpu().numpy())
@@ -192,6 +201,7 @@ def decode_pairs(
             detail=detail,
             contrast=contrast,
             given=copy is not None,
+            matched=factor if config.match_mask and copy is None else 0,
         )
         for row, (index, seed, copy) in enumerate(zip(indices, seeds, copies, strict=True))
     ]

@@ -1,6 +1,6 @@
 """Gives the anomaly branch a part instead of having it made, and guides the image towards it.
 
-A small base composes no long line: of a crack, what it draws from noise are smudges, in both branches. Nor does it see
+A small base composes no line: of a crack, what it draws from noise are smudges, in both branches. Nor does it see
 that an open must cut a conductor. But its image follows a part that it sees through SAIM, as it learned. So at every
 step the anomaly branch has the part of a real defect, changed at random; the image is made from noise, in the same
 place. Classifier-free guidance (Ho and Salimans 2022) strengthens what little a small base takes over: its
@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from model.data.copy_paste import CopyPaste, clear_part
 from model.data.crops import canvas_side, resize_mask
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.tiling import Tiling
+from model.masks.extraction import NEIGHBOURS
 from model.quality.stroke import stroke_width
 from model.types import GREY, ImageArray, MaskArray
 from service.core.options.dualanodiff import TrainingConfig
@@ -27,6 +29,9 @@ from service.core.options.dualanodiff import TrainingConfig
 LINE = 0.1
 """Greatest mean width of what counts as a line, as a share of a window's side. Cracks have up to 0.07; breaks in
 cookies have 0.22 and more, and a small base composes those."""
+
+LONG = 10.0
+"""Least length of a line, in widths; measured on its largest piece. Cracks have 11 and more, blowholes up to 4."""
 
 Placed = tuple[CopyPaste | None, ImageArray]
 """A changed defect, or None where the model makes it; and the window of the normal that it lies on."""
@@ -77,15 +82,19 @@ class Pull:
         return [Pull(*both) for both in zip(self.scales.split(size), self.hiding.split(size), strict=True)]
 
 
-def is_long_line(mask: MaskArray, config: TrainingConfig) -> bool:
-    """Return whether a defect is a line that does not fit into one window.
+def is_line(mask: MaskArray, config: TrainingConfig) -> bool:
+    """Return whether a defect is a line, however long: thin and `LONG` times as long as wide.
 
     Args:
         mask: `(s, s)` bool, not empty, a crop at the photograph's own scale.
     """
-    side = canvas_side(mask, mask.shape[0], config.view, config.resolution)
-    shown = resize_mask(mask, side)
-    return side > config.resolution and bool(shown.any()) and stroke_width(shown) <= LINE * config.resolution
+    shown = resize_mask(mask, canvas_side(mask, mask.shape[0], config.view, config.resolution))
+    pieces, count = ndimage.label(shown, NEIGHBOURS)
+    if not count:
+        return False
+    largest = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+    width = stroke_width(largest)
+    return width <= LINE * config.resolution and largest.sum() >= LONG * width**2
 
 
 def give_parts(

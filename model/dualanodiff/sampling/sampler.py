@@ -30,7 +30,7 @@ from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
 from model.dualanodiff.sampling.copies import draw_copy
 from model.dualanodiff.sampling.cuda_graphs import Compiler, predictor
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
-from model.dualanodiff.sampling.given_parts import is_long_line
+from model.dualanodiff.sampling.given_parts import is_line
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
 from model.dualanodiff.sampling.merged_unet import denoiser_for_sampling
 from model.masks.objects import Objects
@@ -186,7 +186,7 @@ def _given(adapter: DualAnoDiffAdapter, config: SamplingConfig, levels: TwoLevel
     if not config.part_guidance or not config.anchored or config.sketch_strength or not model.saim or model.bcm:
         return frozenset()
     masks = enumerate(pair.mask for pair in adapter.references)
-    return frozenset(number for number, mask in masks if levels is not None or is_long_line(mask, model))
+    return frozenset(number for number, mask in masks if levels is not None or is_line(mask, model))
 
 
 def _by_photograph(references: Sequence[Pair]) -> list[list[Pair]]:
@@ -327,7 +327,7 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
         )
     return decode_pairs(
         adapter,
-        config.mask_method,
+        config,
         latents,
         indices,
         seeds,

@@ -137,6 +137,10 @@ class SamplingConfig:
     mask_method: Annotated[MaskMethod, described("u2net (default with a mask network), attention or threshold.")] = (
         MaskMethod.U2NET
     )
+    match_mask: Annotated[
+        bool,
+        described("Let a mask end where the normal has changed. Otherwise it ends where the anomaly part does."),
+    ] = True
     anchored: Annotated[
         bool, described("Start from normals and keep their background. The default where normals are given.")
     ] = False

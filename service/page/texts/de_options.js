@@ -61,6 +61,7 @@ export default {
     min_visibility_ratio: "Kleinste Sichtbarkeit, als Vielfaches der des unscheinbarsten echten Fehlers, beide als Anteil der Helligkeit um den Fehler.",
     normal_guidance: "Wie weit Fehler von der guten Oberfläche weggerückt werden, die sie ersetzen; 1 lässt sie, wie das Modell sie zeichnet. 0 nimmt, was match_contrast im Training für jede Fehlerart gefunden hat, oder 1, und gibt jedem Paar den Kontrast eines echten Fehlers, aber keinem einen schwächeren, wo es 1 gefunden hat, wenn der Adapter mit match_contrast trainiert wurde; jeder andere Wert lässt ihn.",
     match_detail: "Fehlern die feinste Zeichnung der echten geben, die Größe und Autoencoder des Modells verlieren. Sonst ist glatt, was eine Oberfläche ersetzt. Sind die echten Fotos schwarz-weiß, so sind es auch die Fehler.",
+    match_mask: "Eine Maske dort enden lassen, wo sich das Gutteil geändert hat. Sonst endet sie, wo der Fehler im Teilbild endet.",
     on_object: "Fehler auf den Gegenstand legen, wo sich einer vom Hintergrund abhebt.",
     part_guidance: "Wie stark das Bild zu einem vorgegebenen Teilbild geführt wird, 0 für keines. Dem Zweig des Teilbilds wird ein veränderter echter Fehler gegeben, wo ein Fehler eine Linie ist, die in kein einzelnes Fenster passt, und auf schwarz-weißen Aufnahmen wie Scans von Leiterplatten; sonst entstehen Bild und Teilbild aus Rauschen. Für Basismodelle, die zu klein sind, um so etwas zu erfinden; nur auf Gutteilen, mit SAIM und ohne BCM.",
     prior_share: "Anteil der Gutteile an einem Stapel neben den aufgelegten Fehlern.",

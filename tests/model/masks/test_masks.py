@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from model.data.pixels import to_pixels
-from model.masks.extraction import attention_mask, iou, otsu, threshold_mask, tidy_mask, u2net_mask
+from model.masks.extraction import attention_mask, iou, match_change, otsu, threshold_mask, tidy_mask, u2net_mask
 from model.masks.finetune import adapt_u2net, deep_loss, degrade, move
 from model.masks.u2net import PLAIN, U2Net, uniform
 from model.pretrain.data import ViewShards
@@ -112,6 +112,36 @@ def test_what_is_tidy_has_no_specks_and_keeps_the_largest_component(seed: int) -
     before, _ = ndimage.label(rough, np.ones((3, 3)))
     largest = before == 1 + np.bincount(before.ravel())[1:].argmax()
     assert np.array_equal(tidy & largest, largest)
+
+
+def changed_in(mask: MaskArray) -> tuple[ImageArray, ImageArray]:
+    """A good part and a picture of it that is darker in a mask."""
+    good = np.full((*mask.shape, 3), 180, np.uint8)
+    image = good.copy()
+    image[mask] = 90
+    return image, good
+
+
+@pytest.mark.parametrize("radius", [5, 11])
+def test_a_mask_ends_where_the_good_part_ends_having_changed(radius: int) -> None:
+    """Whether the part showed too much of the defect or too little."""
+    drawn = disc(20, 24, 8)
+    assert iou(match_change(disc(20, 24, radius), *changed_in(drawn), 4), drawn) > 0.9
+
+
+def test_a_mask_follows_the_change_by_one_cell_and_no_farther() -> None:
+    mask, cell = disc(20, 24, 8), 4
+    matched = match_change(mask, *changed_in(disc(20, 24, 8) | disc(20, 36, 8)), cell)
+    distance = ndimage.distance_transform_edt(~mask)
+    assert matched[mask].all()
+    assert cell - 1 < distance[matched].max() < cell * 1.5
+
+
+def test_a_mask_over_another_defect_than_the_images_is_left_to_the_checks() -> None:
+    mask = disc(20, 12, 8)
+    assert match_change(mask, *changed_in(disc(20, 24, 8)), 4) is mask
+    empty = np.zeros_like(mask)
+    assert match_change(empty, *changed_in(mask), 4) is empty
 
 
 def test_iou_counts_pixels_and_calls_two_empty_masks_equal() -> None:

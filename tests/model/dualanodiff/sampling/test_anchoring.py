@@ -72,6 +72,16 @@ def test_sketched_starts_hold_no_defect_at_borders_inside_the_photograph(tiny_ba
     assert found.allowed.any()
 
 
+def test_a_defect_without_a_course_fades_towards_borders_inside_the_photograph(tiny_base: Path) -> None:
+    """Not towards the photograph's own, where real defects are cut off as well."""
+    adapter, normal = tiny_adapter(load_base(str(tiny_base))), drawn_normal(0, 96, 96)
+    at_corner = Anchor(normal, Window(0, 0, 48))
+    found = anchor_on(adapter, [at_corner], [np.random.default_rng(0)], grey_latent(adapter), sketched=False)
+    rows = found.allowed[0, 0]
+    assert torch.allclose(rows[0], torch.tensor([1, 1, 1, 1, 1, 2 / 3, 1 / 3, 0]), atol=1e-6)
+    assert torch.equal(rows, rows.T)
+
+
 def test_the_course_of_a_long_defect_lies_on_the_product(tiny_base: Path) -> None:
     adapter = tiny_adapter(load_base(str(tiny_base)), view="window")
     image, mask = np.full((120, 120, 3), 150, np.uint8), np.zeros((120, 120), np.bool_)
@@ -180,6 +190,24 @@ def test_a_given_part_on_black_and_white_ends_where_it_was_drawn() -> None:
     assert made.part is not None
     assert (made.part[~dark] == GREY).all()
     assert (made.part[dark] == 0).all()
+
+
+def test_a_matched_mask_is_the_change_and_the_part_shows_what_was_found() -> None:
+    """Beside what was found on the part, the part is grey, so that it is not compared with the image there."""
+    normal = drawn_normal(0, 64, 64)
+    anchor, found = Anchor(normal, Window(16, 16, 32)), np.zeros((32, 32), np.bool_)
+    found[12:20, 10:18] = True
+    drawn, filled = (np.full((32, 32, 3), level, np.uint8) for level in (160, 160))
+    drawn[12:20, 10:21] = 60
+    part = np.full((32, 32, 3), GREY + 2, np.uint8)
+    part[found] = 60
+    decoded = DecodedPair(0, 0, drawn, part, found, None, anchor, filled, matched=4)
+    made, plain = decoded.to_candidate(), replace(decoded, matched=0).to_candidate()
+    assert np.array_equal(made.mask[16:48, 16:48], (drawn == 60).all(-1))
+    assert np.array_equal(plain.mask[16:48, 16:48], found)
+    assert made.part is not None
+    assert (made.part[plain.mask] == 60).all()
+    assert (made.part[~plain.mask] == GREY).all()
 
 
 def test_what_of_a_mask_leaves_the_region_is_cut_off_and_told() -> None:

@@ -10,7 +10,7 @@ import torch
 from model.data.copy_paste import CLEAR, CopyPaste, clear_part
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.tiling import Tiling
-from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_long_line, pull_towards
+from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_line, pull_towards
 from model.types import GREY, ImageArray, MaskArray, anomaly_part
 from service.core.options.dualanodiff import TrainingConfig
 
@@ -83,13 +83,16 @@ def test_a_grey_defect_in_a_grey_surface_is_shown_by_how_it_differs() -> None:
     assert clear_part(bright, normal)[line()].mean() > 170
 
 
-def test_lines_are_thin_however_long_they_are() -> None:
+def test_lines_are_thin_and_ten_times_as_long_as_wide() -> None:
     config = TrainingConfig(resolution=32, view="window")
     long = np.zeros((100, 100), np.bool_)
     long[50:52, 4:96] = True
-    assert is_long_line(long, config)
-    assert not is_long_line(line(), config)  # fits into a window
-    assert not is_long_line(long, replace(config, resolution=16))
+    assert is_line(long, config)
+    assert is_line(line(), config)  # fits into a window
+    short = np.zeros_like(line())
+    short[15:17, 4:20] = True
+    assert not is_line(short, config)
+    assert not is_line(long, replace(config, resolution=16))
     wide = np.zeros((100, 100), np.bool_)
     wide[40:60, 4:96] = True
-    assert not is_long_line(wide, config)
+    assert not is_line(wide, config)

@@ -211,7 +211,14 @@ def test_a_given_line_of_which_nothing_is_left_makes_an_empty_pair(line_adapter:
     assert not found.given.regions.any()
     latents = torch.zeros(2, 1, *found.normal.shape[1:])
     pair = decode_pairs(
-        sampler.adapter, MaskMethod.THRESHOLD, latents, [0], [0], attention=None, anchors=[anchor], anchoring=found
+        sampler.adapter,
+        replace(sampler.config, mask_method=MaskMethod.THRESHOLD),
+        latents,
+        [0],
+        [0],
+        attention=None,
+        anchors=[anchor],
+        anchoring=found,
     )[0]
     assert not pair.to_candidate().mask.any()
 
