@@ -25,12 +25,16 @@ NEIGHBOURS = np.ones((3, 3), dtype=bool)
 FAINTEST, LOUDEST = 8.0, 24.0
 """Grey levels: a distance below the first is never a defect, one above the second can always be one."""
 
-CHANGED = 0.5
-"""Where a mask ends, as a share of the root mean square change within it: the middle of an edge."""
+CHANGED, FAINTEST_CHANGE = 0.5, 1.0
+"""Where a mask ends, as a share of the root mean square change within it, the middle of an edge; and, grey levels, the
+least change that counts, above rounding."""
 
-LEAST_KEPT = 0.5
-"""Share of a mask that must have changed for the change to move its outline. With less, image and part show different
-defects, and the checks are to see that."""
+SMOOTHED = 1.0
+"""Standard deviation of the blur of the change, pixels: texture agrees with that of the good part here and there."""
+
+LEAST_KEPT, LEAST_FOUND = 0.5, 0.25
+"""Shares of a mask that must have changed, and of the matched one that must have been found, for the change to move its
+outline. With less, image and part show different defects, and the checks are to see that."""
 
 
 def u2net_masks(net: U2Net, parts: Sequence[ImageArray]) -> list[MaskArray]:
@@ -144,27 +148,30 @@ def tidy_mask(mask: MaskArray, *, speck: float = 0.05) -> MaskArray:
     return kept
 
 
-def match_change(mask: MaskArray, image: ImageArray, good: ImageArray, cell: int) -> MaskArray:
-    """Move a mask's outline to where the good part ends having changed, by at most `cell` pixels outwards.
+def match_change(mask: MaskArray, image: ImageArray, good: ImageArray, reach: int) -> MaskArray:
+    """Move a mask's outline to where the good part ends having changed, by at most `reach` pixels outwards.
 
     The image branch may draw a defect somewhat larger or smaller than the anomaly branch does; the pair shows the
-    image's. Holes that did not change are opened only where they are larger than the mask, see `tidy_mask`.
+    image's. Each piece of the mask is measured by its own change, so that a faint one beside a strong one stays.
 
     Args:
         mask: `(H, W)` bool, found on the part.
         image, good: `(H, W, 3)` uint8, with the defect and without it, both as the autoencoder decodes them.
-        cell: pixels per latent cell, along one side.
 
     Returns:
-        `(H, W)` bool, tidied; the mask itself where most of it has not changed.
+        `(H, W)` bool, tidied; the mask itself if image and part show different defects.
     """
     if not mask.any():
         return mask
     change = np.sqrt(np.square(image.astype(np.float32) - good).mean(axis=2))
-    change = ndimage.gaussian_filter(change, cell / 4)
-    changed = change > CHANGED * float(np.sqrt(np.square(change[mask]).mean()))
-    matched = tidy_mask(changed & ndimage.binary_dilation(mask, NEIGHBOURS, iterations=cell))
-    return matched if (matched & mask).sum() > LEAST_KEPT * mask.sum() else mask
+    change = ndimage.gaussian_filter(change, SMOOTHED)
+    pieces, count = ndimage.label(mask, NEIGHBOURS)
+    strengths = np.sqrt(ndimage.mean(np.square(change), pieces, np.arange(count + 1)))
+    distance, nearest = ndimage.distance_transform_edt(~mask, return_indices=True)
+    near, ends = distance <= reach, CHANGED * strengths[pieces[tuple(nearest)]]
+    matched = tidy_mask((change > np.maximum(ends, FAINTEST_CHANGE)) & near) & near
+    both = int((matched & mask).sum())
+    return matched if both > LEAST_KEPT * mask.sum() and both >= LEAST_FOUND * matched.sum() else mask
 
 
 def iou(first: MaskArray, second: MaskArray) -> float:

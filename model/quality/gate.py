@@ -287,11 +287,10 @@ def _share_outside(mask: MaskArray, found: MaskArray) -> float:
 
 
 def _disagreement(image: ImageArray, part: ImageArray, mask: MaskArray) -> float:
-    """Return the mean difference of image and part, grey levels, where the part shows something of the mask's defect."""
+    """Return the mean difference of image and part in the mask, grey levels, where the part is not blank."""
     shown = mask & (part != GREY).any(axis=2)
-    if not shown.any():
-        return float(np.iinfo(np.uint8).max)
-    return float(np.abs(image[shown].astype(np.float32) - part[shown]).mean())
+    compared = shown if shown.any() else mask
+    return float(np.abs(image[compared].astype(np.float32) - part[compared]).mean())
 
 
 def _window_borders(candidate: Candidate) -> tuple[MaskArray, MaskArray]:

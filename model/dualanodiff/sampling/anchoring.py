@@ -15,12 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.data.copy_paste import CopyPaste, draw_copy_paste
@@ -43,8 +41,9 @@ SKETCH_TRIES, INSIDE = 12, 0.98
 """How many copies are tried until this share of one lies on the product, and in the region that the user wants; then
 the best is taken."""
 
-FADING = 3
-"""Latent cells within which a defect without a course fades towards a border of its window inside the photograph."""
+MARGIN = 3
+"""Distance of a defect without a course from borders of its window that lie in the photograph, latent cells. It may be
+as large as its window, and would end there in a straight cut; the image's share falls over two cells, see `widened`."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +127,16 @@ def anchor_on(
     ]
     windows = [resize_image(anchor.pixels, side) for anchor, side in zip(anchors, sides, strict=True)]
     laid: list[CopyPaste] = []
-    allowed: list[NDArray[Any]] = []
+    allowed: list[MaskArray] = []
     for number, (anchor, window, side, rng) in enumerate(zip(anchors, windows, sides, rngs, strict=True)):
-        course, free = given_copies[number], _open(anchor, side, factor)
+        course, free = given_copies[number], open_area(anchor, side, factor)
         if course is None and (sketched or side > model.config.resolution):
             product = products(anchor.normal) if products is not None else None
             course = _sketch(adapter.references[anchor.place], window, anchor, ~free, rng, product)
             laid.append(course)
-        allowed.append(free * _fading(anchor, side, factor) if course is None else free & course.nearby)
+        allowed.append(open_area(anchor, side, MARGIN * factor) if course is None else free & course.nearby)
 
-    def padded(masks: Sequence[NDArray[Any]]) -> Tensor:
+    def padded(masks: Sequence[MaskArray]) -> Tensor:
         return torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in masks])
 
     cells = F.avg_pool2d(padded(allowed), factor)
@@ -176,23 +175,15 @@ def canvas_of(adapter: DualAnoDiffAdapter, anchor: Anchor) -> int:
     return canvas_side(mask, round(anchor.window.side / anchor.size), config.view, config.resolution)
 
 
-def _open(anchor: Anchor, side: int, cell: int) -> MaskArray:
+def open_area(anchor: Anchor, side: int, margin: int) -> MaskArray:
     """Return where a defect may be drawn in a window, `(side, side)` bool: not at borders that lie in the photograph.
 
     Args:
-        cell: pixels per latent cell, along one side.
+        margin: distance from such borders, pixels.
     """
-    found = ~inner_border(anchor, side, cell)
+    found = ~inner_border(anchor, side, margin)
     bounds = anchor.bounds_at(side)
     return found if bounds is None else found & bounds
-
-
-def _fading(anchor: Anchor, side: int, cell: int) -> NDArray[np.float64]:
-    """Return how much of a defect may be drawn towards borders that lie in the photograph, `(side, side)` in [0, 1].
-
-    A defect that the model makes without a course may be as large as its window, and would end there in a straight cut.
-    """
-    return np.mean([~inner_border(anchor, side, cells * cell) for cells in range(1, FADING + 1)], axis=0)
 
 
 def _sketch(

@@ -18,7 +18,7 @@ from model.data.placement import Anchor, feathered, place_mask, place_part
 from model.diffusion.vae import decode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import DualAnoDiffModel
-from model.dualanodiff.sampling.anchoring import Anchoring
+from model.dualanodiff.sampling.anchoring import Anchoring, open_area
 from model.masks.extraction import attention_mask, match_change, threshold_mask, tidy_mask, u2net_probabilities
 from model.quality.contrast import RealContrast, find_scale, lay_scaled
 from model.runtime.timing import stage
@@ -41,8 +41,8 @@ class DecodedPair:
         detail: of the real defects; None to add none.
         contrast: of the real defects, for a given part; None to leave it as it was drawn.
         given: whether the anomaly branch was given the part; its mask is known then, and was filled.
-        matched: up to how many pixels outwards the mask may follow the change of the good part; 0 to leave it. Where it
-            does, the part is grey: it shows no defect there.
+        reach: how far outwards the mask may follow the change of the good part, pixels; 0 to leave it as it was found.
+            The part is grey where the mask moved: it showed no defect there, or the image shows none.
     """
 
     index: int
@@ -56,17 +56,19 @@ class DecodedPair:
     detail: RealDetail | None = None
     contrast: RealContrast | None = None
     given: bool = False
-    matched: int = 0
+    reach: int = 0
 
     def to_candidate(self) -> Candidate:
         """Tidy the mask, paste the pair into its normal image if it has one, and return the candidate."""
         with stage("mask"):
-            mask = found = self._found()
+            mask = self._found()
             if self.anchor is None or self.reconstructed is None:
                 return Candidate(self.index, self.seed, self.image, mask, self.part)
-            if self.matched:
-                mask = match_change(found, self.image, self.reconstructed, self.matched)
             mask, scores = within_bounds(mask, self.anchor)
+            found = place_mask(self.anchor, mask)
+            if self.reach:
+                free = open_area(self.anchor, mask.shape[0], self.reach)
+                mask = match_change(mask, self.image, self.reconstructed, self.reach) & (free | mask)
             placed = place_mask(self.anchor, mask)
             image = self._laid(self.anchor, self.reconstructed, mask, placed)
             filled, good = placed, self.anchor.normal.image
@@ -77,8 +79,8 @@ class DecodedPair:
                 placed &= self.anchor.bounds
             part = self._placed_part(self.anchor, placed)
             image[beside], part[beside] = good[beside], GREY
-            if self.matched:
-                part[~place_mask(self.anchor, found)] = GREY
+            if self.reach:
+                part[found ^ placed] = GREY
         normal, window = self.anchor.normal.name, self.anchor.window.box
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 
@@ -201,7 +203,7 @@ def decode_pairs(
             detail=detail,
             contrast=contrast,
             given=copy is not None,
-            matched=factor if config.match_mask and copy is None else 0,
+            reach=factor if config.match_mask and copy is None else 0,
         )
         for row, (index, seed, copy) in enumerate(zip(indices, seeds, copies, strict=True))
     ]

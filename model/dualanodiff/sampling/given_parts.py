@@ -14,14 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from model.data.copy_paste import CopyPaste, clear_part
-from model.data.crops import canvas_side, resize_mask
+from model.data.crops import canvas_side, find_defects, resize_mask
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.tiling import Tiling
-from model.masks.extraction import NEIGHBOURS
 from model.quality.stroke import stroke_width
 from model.types import GREY, ImageArray, MaskArray
 from service.core.options.dualanodiff import TrainingConfig
@@ -31,7 +29,7 @@ LINE = 0.1
 cookies have 0.22 and more, and a small base composes those."""
 
 LONG = 10.0
-"""Least length of a line, in widths; measured on its largest piece. Cracks have 11 and more, blowholes up to 4."""
+"""Least length of a line that fits into a window, in widths. Cracks have 11 and more, blowholes up to 4."""
 
 Placed = tuple[CopyPaste | None, ImageArray]
 """A changed defect, or None where the model makes it; and the window of the normal that it lies on."""
@@ -83,18 +81,20 @@ class Pull:
 
 
 def is_line(mask: MaskArray, config: TrainingConfig) -> bool:
-    """Return whether a defect is a line, however long: thin and `LONG` times as long as wide.
+    """Return whether a defect is a thin line: too long for one window, or in one piece `LONG` times as long as wide.
 
     Args:
         mask: `(s, s)` bool, not empty, a crop at the photograph's own scale.
     """
-    shown = resize_mask(mask, canvas_side(mask, mask.shape[0], config.view, config.resolution))
-    pieces, count = ndimage.label(shown, NEIGHBOURS)
-    if not count:
-        return False
-    largest = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
-    width = stroke_width(largest)
-    return width <= LINE * config.resolution and largest.sum() >= LONG * width**2
+    side = canvas_side(mask, mask.shape[0], config.view, config.resolution)
+    shown = resize_mask(mask, side)
+    if side > config.resolution:
+        return stroke_width(shown) <= LINE * config.resolution
+    labels, defects = find_defects(shown)
+    largest = labels == defects[0]
+    # At twice the size, widths of one pixel and of two differ.
+    width = stroke_width(largest.repeat(2, 0).repeat(2, 1)) / 2
+    return width <= LINE * config.resolution and int(largest.sum()) >= LONG * width**2
 
 
 def give_parts(

@@ -139,7 +139,10 @@ class SamplingConfig:
     )
     match_mask: Annotated[
         bool,
-        described("Let a mask end where the normal has changed. Otherwise it ends where the anomaly part does."),
+        described(
+            "Let a mask end where the normal has changed, at most a latent cell beyond the defect on the anomaly part. "
+            "Masks of given parts stay. Ours, not the paper's; needs normals."
+        ),
     ] = True
     anchored: Annotated[
         bool, described("Start from normals and keep their background. The default where normals are given.")
@@ -164,9 +167,9 @@ class SamplingConfig:
         FiniteFloat,
         described(
             "How strongly the image is guided towards a part that is given, 0 to give none. The anomaly branch has a "
-            "changed real defect where a defect is a line too long for one window, and on black and white photographs, "
-            "such as scans of circuits; otherwise image and part are made from noise. For bases too small to compose "
-            "these; only on normals, with SAIM and without BCM.",
+            "changed real defect where a defect is a line, such as a crack, and on black and white photographs, like "
+            "scans of circuits; otherwise image and part are made from noise. For bases too small to compose these; "
+            "only on normals, with SAIM and without BCM.",
             ge=0,
         ),
     ] = 0.0

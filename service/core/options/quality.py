@@ -60,7 +60,8 @@ class QualityLimits:
     max_disagreement: Annotated[
         GreyLevels,
         Field(
-            description="Greatest mean difference of image and part inside the mask, in grey levels. "
+            description="Greatest mean difference of image and part inside the mask, where the part shows something, "
+            "in grey levels. "
             "Real pairs through an autoencoder reach about 15, unrelated ones about 50."
         ),
     ] = 32.0

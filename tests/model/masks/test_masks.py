@@ -114,11 +114,11 @@ def test_what_is_tidy_has_no_specks_and_keeps_the_largest_component(seed: int) -
     assert np.array_equal(tidy & largest, largest)
 
 
-def changed_in(mask: MaskArray) -> tuple[ImageArray, ImageArray]:
-    """A good part and a picture of it that is darker in a mask."""
+def changed_in(mask: MaskArray, level: int = 90) -> tuple[ImageArray, ImageArray]:
+    """A picture that is darker in a mask, and its good part."""
     good = np.full((*mask.shape, 3), 180, np.uint8)
     image = good.copy()
-    image[mask] = 90
+    image[mask] = level
     return image, good
 
 
@@ -129,17 +129,44 @@ def test_a_mask_ends_where_the_good_part_ends_having_changed(radius: int) -> Non
     assert iou(match_change(disc(20, 24, radius), *changed_in(drawn), 4), drawn) > 0.9
 
 
-def test_a_mask_follows_the_change_by_one_cell_and_no_farther() -> None:
-    mask, cell = disc(20, 24, 8), 4
-    matched = match_change(mask, *changed_in(disc(20, 24, 8) | disc(20, 36, 8)), cell)
+@pytest.mark.parametrize("width", [2, 3, 5])
+@pytest.mark.parametrize("reach", [4, 8])
+def test_a_line_that_was_found_stays_as_thin(width: int, reach: int) -> None:
+    line = np.zeros((SIZE, SIZE), np.bool_)
+    line[20 : 20 + width, 6:40] = True
+    matched = match_change(line, *changed_in(line), reach)
+    assert matched[line].all()
+    assert matched.sum() <= 1.2 * line.sum()
+
+
+def test_a_mask_follows_the_change_so_far_and_no_farther() -> None:
+    mask, reach = disc(20, 24, 8), 4
+    matched = match_change(mask, *changed_in(disc(20, 24, 8) | disc(20, 36, 8)), reach)
     distance = ndimage.distance_transform_edt(~mask)
-    assert matched[mask].all()
-    assert cell - 1 < distance[matched].max() < cell * 1.5
+    assert matched[mask].mean() > 0.95
+    assert reach - 1 < distance[matched].max() <= reach
+
+
+def test_the_inside_of_a_ring_is_not_filled_from_both_sides() -> None:
+    ring = disc(24, 24, 20) & ~disc(24, 24, 14)
+    matched = match_change(ring, *changed_in(disc(24, 24, 22) & ~disc(24, 24, 11)), 4)
+    assert matched.sum() > ring.sum()
+    assert not matched[24, 24]
+
+
+def test_a_faint_piece_beside_a_strong_one_stays() -> None:
+    strong, faint = disc(12, 12, 6), disc(34, 36, 6)
+    image, good = changed_in(strong)
+    image[faint] = 160
+    assert match_change(strong | faint, image, good, 4)[faint].all()
 
 
 def test_a_mask_over_another_defect_than_the_images_is_left_to_the_checks() -> None:
     mask = disc(20, 12, 8)
     assert match_change(mask, *changed_in(disc(20, 24, 8)), 4) is mask
+    assert match_change(mask, *changed_in(mask, level=180), 4) is mask
+    speck = disc(20, 24, 1)
+    assert match_change(speck, *changed_in(disc(20, 24, 9)), 8) is speck
     empty = np.zeros_like(mask)
     assert match_change(empty, *changed_in(mask), 4) is empty
 

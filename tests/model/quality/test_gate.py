@@ -97,6 +97,17 @@ def test_each_fault_is_named(gate: QualityGate, candidate: Candidate, reason: Re
     assert reason in verdict.reasons
 
 
+def test_image_and_part_are_compared_where_the_part_is_not_blank(gate: QualityGate) -> None:
+    """Where it is blank everywhere, in all of the mask."""
+    candidate = drawn(9)
+    part = np.full((SIZE, SIZE, 3), GREY, np.uint8)
+    blank = gate.check(replace(candidate, part=part.copy())).scores["disagreement"]
+    half = candidate.mask & (int(np.median(np.nonzero(candidate.mask)[0])) <= ROWS)
+    part[half] = candidate.image[half]
+    assert gate.check(replace(candidate, part=part)).scores["disagreement"] == 0
+    assert blank > 1
+
+
 def test_every_fault_of_a_candidate_is_named(gate: QualityGate) -> None:
     speck_on_good_surface = generated(surface(9), blob(0, 32, 0.0, radius=2))
     reasons = set(gate.check(speck_on_good_surface).reasons)

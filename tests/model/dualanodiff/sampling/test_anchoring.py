@@ -17,6 +17,7 @@ from model.data.two_levels import TwoLevels
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import make_references
 from model.dualanodiff.sampling.anchoring import (
+    MARGIN,
     Anchoring,
     anchor_on,
     blend,
@@ -72,14 +73,15 @@ def test_sketched_starts_hold_no_defect_at_borders_inside_the_photograph(tiny_ba
     assert found.allowed.any()
 
 
-def test_a_defect_without_a_course_fades_towards_borders_inside_the_photograph(tiny_base: Path) -> None:
-    """Not towards the photograph's own, where real defects are cut off as well."""
+def test_a_defect_without_a_course_keeps_off_borders_inside_the_photograph(tiny_base: Path) -> None:
+    """Not off the photograph's own, where real defects are cut off as well."""
     adapter, normal = tiny_adapter(load_base(str(tiny_base))), drawn_normal(0, 96, 96)
     at_corner = Anchor(normal, Window(0, 0, 48))
     found = anchor_on(adapter, [at_corner], [np.random.default_rng(0)], grey_latent(adapter), sketched=False)
-    rows = found.allowed[0, 0]
-    assert torch.allclose(rows[0], torch.tensor([1, 1, 1, 1, 1, 2 / 3, 1 / 3, 0]), atol=1e-6)
-    assert torch.equal(rows, rows.T)
+    free = 8 - MARGIN
+    assert found.allowed[0, 0, :free, :free].all()
+    assert not found.allowed[0, 0, free:].any()
+    assert not found.allowed[0, 0, :, free:].any()
 
 
 def test_the_course_of_a_long_defect_lies_on_the_product(tiny_base: Path) -> None:
@@ -192,22 +194,44 @@ def test_a_given_part_on_black_and_white_ends_where_it_was_drawn() -> None:
     assert (made.part[dark] == 0).all()
 
 
-def test_a_matched_mask_is_the_change_and_the_part_shows_what_was_found() -> None:
-    """Beside what was found on the part, the part is grey, so that it is not compared with the image there."""
-    normal = drawn_normal(0, 64, 64)
-    anchor, found = Anchor(normal, Window(16, 16, 32)), np.zeros((32, 32), np.bool_)
+def matched_pair(bounds: np.ndarray | None = None) -> DecodedPair:
+    """A pair whose image shows more of the defect than its part, which is a little off grey around it."""
+    anchor = Anchor(drawn_normal(0, 64, 64), Window(16, 16, 32), bounds=bounds)
+    found, filled = np.zeros((32, 32), np.bool_), np.full((32, 32, 3), 160, np.uint8)
     found[12:20, 10:18] = True
-    drawn, filled = (np.full((32, 32, 3), level, np.uint8) for level in (160, 160))
+    drawn, part = filled.copy(), np.full_like(filled, GREY + 2)
     drawn[12:20, 10:21] = 60
-    part = np.full((32, 32, 3), GREY + 2, np.uint8)
     part[found] = 60
-    decoded = DecodedPair(0, 0, drawn, part, found, None, anchor, filled, matched=4)
-    made, plain = decoded.to_candidate(), replace(decoded, matched=0).to_candidate()
-    assert np.array_equal(made.mask[16:48, 16:48], (drawn == 60).all(-1))
-    assert np.array_equal(plain.mask[16:48, 16:48], found)
+    return DecodedPair(0, 0, drawn, part, found, None, anchor, filled, reach=4)
+
+
+def test_a_matched_mask_is_the_change_and_the_part_is_grey_where_the_mask_moved() -> None:
+    """So that it is not compared with the image there."""
+    decoded = matched_pair()
+    made, plain = decoded.to_candidate(), replace(decoded, reach=0).to_candidate()
+    assert np.array_equal(made.mask[16:48, 16:48], (decoded.image == 60).all(-1))
+    assert np.array_equal(plain.mask[16:48, 16:48], decoded.mask)
     assert made.part is not None
-    assert (made.part[plain.mask] == 60).all()
-    assert (made.part[~plain.mask] == GREY).all()
+    assert plain.part is not None
+    moved = made.mask & ~plain.mask
+    assert (made.part[moved] == GREY).all()
+    assert not (plain.part[moved] == GREY).any()
+    assert np.array_equal(made.part[~moved], plain.part[~moved])
+
+
+def test_a_matched_mask_stays_in_the_region_and_off_borders_inside_the_photograph() -> None:
+    """What of the change lies beyond is no share of the defect outside the region, either."""
+    where = np.zeros((64, 64), np.bool_)
+    where[:, :34] = True
+    made = matched_pair(where).to_candidate()
+    assert made.mask[:, 33].any()
+    assert not made.mask[~where].any()
+    assert made.scores["outside_region"] == 0
+    decoded = matched_pair()
+    image, mask, part = (np.roll(each, 11, 1) for each in (decoded.image, decoded.mask, decoded.part))
+    at_border = replace(decoded, image=image, mask=mask, part=part).to_candidate()
+    assert at_border.mask[:, 16 + 28 - 1].any()
+    assert not at_border.mask[:, 16 + 29 :].any()
 
 
 def test_what_of_a_mask_leaves_the_region_is_cut_off_and_told() -> None:

@@ -92,6 +92,12 @@ def test_lines_are_thin_and_ten_times_as_long_as_wide() -> None:
     short = np.zeros_like(line())
     short[15:17, 4:20] = True
     assert not is_line(short, config)
+    hair = np.zeros_like(short)
+    hair[15, 10:22] = True
+    assert is_line(hair, config)  # one pixel wide
+    dashed = long.copy()
+    dashed[:, 20::20] = dashed[:, 21::20] = False
+    assert is_line(dashed, config)
     assert not is_line(long, replace(config, resolution=16))
     wide = np.zeros((100, 100), np.bool_)
     wide[40:60, 4:96] = True

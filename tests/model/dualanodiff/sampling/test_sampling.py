@@ -221,6 +221,23 @@ def test_a_given_line_of_which_nothing_is_left_makes_an_empty_pair(line_adapter:
         anchoring=found,
     )[0]
     assert not pair.to_candidate().mask.any()
+    assert pair.reach == 0
+
+
+@pytest.mark.parametrize("match", [True, False])
+def test_masks_that_are_found_may_follow_the_change_by_a_latent_cell(
+    adapter: DualAnoDiffAdapter, *, match: bool
+) -> None:
+    config = replace(FEW, anchored=True, match_mask=match, mask_method=MaskMethod.THRESHOLD)
+    sampler = prepare_sampling(adapter, config, normals=[drawn_normal(3, 96, 96)])
+    anchor = draw_anchor(sampler.normals, adapter.placements, np.random.default_rng(0), (False, False))
+    assert sampler.grey is not None
+    found = anchor_on(adapter, [anchor], [np.random.default_rng(0)], sampler.grey, sketched=False)
+    latents = torch.zeros(2, 1, *found.normal.shape[1:])
+    pair = decode_pairs(adapter, sampler.config, latents, [0], [0], attention=None, anchors=[anchor], anchoring=found)[
+        0
+    ]
+    assert pair.reach == match * adapter.base.factor
 
 
 def scratched_pair(seed: int) -> Pair:
@@ -278,7 +295,8 @@ def test_parts_are_given_on_normals_alone_and_not_beside_a_sketch(base: Base) ->
     advised = replace(base, card={"sampling": {"part_guidance": 3.0}})
     assert resolve_sampling(advised, {}, has_normals=True).part_guidance == 3
     assert resolve_sampling(advised, {}, has_normals=False).part_guidance == 0
-    assert resolve_sampling(advised, {"preset": "paper", "anchored": True}, has_normals=True).part_guidance == 0
+    published = resolve_sampling(advised, {"preset": "paper", "anchored": True}, has_normals=True)
+    assert (published.part_guidance, published.match_mask) == (0, False)
     sketched = resolve_sampling(advised, {"sketch_strength": 0.4}, has_normals=True)
     assert (sketched.sketch_strength, sketched.part_guidance) == (0.4, 0)
     sketching = replace(base, card={"sampling": {"sketch_strength": 0.4}})
