@@ -44,8 +44,8 @@ class Candidate:
         seed: the seed of this pair alone.
         image: `(H, W, 3)` uint8, the whole image.
         mask: `(H, W)` bool, the defect.
-        part: `(H, W, 3)` uint8, the generated anomaly part on mid-grey, aligned with `image`; None for a method that
-            generates none.
+        part: `(H, W, 3)` uint8, the generated anomaly part on mid-grey, aligned with `image`, and grey where it shows
+            less of the defect than the image; None for a method that generates none.
         normal: name of the normal image it was anchored on, or None.
         window: `(left, top, right, bottom)` of the generated region in `image`, in pixels; None for the whole image.
         scores: numbers measured on the way (alignment, contrast …), for the manifest.

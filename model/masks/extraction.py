@@ -25,16 +25,16 @@ NEIGHBOURS = np.ones((3, 3), dtype=bool)
 FAINTEST, LOUDEST = 8.0, 24.0
 """Grey levels: a distance below the first is never a defect, one above the second can always be one."""
 
-CHANGED, FAINTEST_CHANGE = 0.5, 1.0
+CHANGED, FAINTEST_CHANGE = 0.5, 4.0
 """Where a mask ends, as a share of the root mean square change within it, the middle of an edge; and, grey levels, the
-least change that counts, above rounding."""
+least change that counts, above noise."""
 
 SMOOTHED = 1.0
 """Standard deviation of the blur of the change, pixels: texture agrees with that of the good part here and there."""
 
 LEAST_KEPT, LEAST_FOUND = 0.5, 0.25
-"""Shares of a mask that must have changed, and of the matched one that must have been found, for the change to move its
-outline. With less, image and part show different defects, and the checks are to see that."""
+"""Shares of a piece of a mask that must have changed, and of the matched one that must have been found, for the change
+to move its outline. With less, image and part show different defects, and the checks are to see that."""
 
 
 def u2net_masks(net: U2Net, parts: Sequence[ImageArray]) -> list[MaskArray]:
@@ -149,29 +149,32 @@ def tidy_mask(mask: MaskArray, *, speck: float = 0.05) -> MaskArray:
 
 
 def match_change(mask: MaskArray, image: ImageArray, good: ImageArray, reach: int) -> MaskArray:
-    """Move a mask's outline to where the good part ends having changed, by at most `reach` pixels outwards.
+    """Move a mask's outline to where the change of the good part ends, by at most `reach` pixels outwards.
 
     The image branch may draw a defect somewhat larger or smaller than the anomaly branch does; the pair shows the
-    image's. Each piece of the mask is measured by its own change, so that a faint one beside a strong one stays.
+    image's. Each piece of the mask is measured by its own change, so that a faint one beside a strong one stays; a
+    piece at which image and part show different defects stays as it was found.
 
     Args:
         mask: `(H, W)` bool, found on the part.
         image, good: `(H, W, 3)` uint8, with the defect and without it, both as the autoencoder decodes them.
 
     Returns:
-        `(H, W)` bool, tidied; the mask itself if image and part show different defects.
+        `(H, W)` bool.
     """
     if not mask.any():
         return mask
     change = np.sqrt(np.square(image.astype(np.float32) - good).mean(axis=2))
     change = ndimage.gaussian_filter(change, SMOOTHED)
     pieces, count = ndimage.label(mask, NEIGHBOURS)
-    strengths = np.sqrt(ndimage.mean(np.square(change), pieces, np.arange(count + 1)))
+    strengths = np.sqrt(ndimage.mean(np.square(change), pieces, np.arange(1, count + 1)))
     distance, nearest = ndimage.distance_transform_edt(~mask, return_indices=True)
-    near, ends = distance <= reach, CHANGED * strengths[pieces[tuple(nearest)]]
-    matched = tidy_mask((change > np.maximum(ends, FAINTEST_CHANGE)) & near) & near
-    both = int((matched & mask).sum())
-    return matched if both > LEAST_KEPT * mask.sum() and both >= LEAST_FOUND * matched.sum() else mask
+    near, piece = distance <= reach, pieces[tuple(nearest)] - 1
+    ends = np.maximum(CHANGED * strengths, FAINTEST_CHANGE)[piece]
+    matched = tidy_mask((change > ends) & near) & near
+    found, moved, both = (np.bincount(piece[each], minlength=count) for each in (mask, matched, mask & matched))
+    follows = (both > LEAST_KEPT * found) & (both >= LEAST_FOUND * moved)
+    return np.where(follows[piece], matched, mask)
 
 
 def iou(first: MaskArray, second: MaskArray) -> float:

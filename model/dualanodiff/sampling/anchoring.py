@@ -41,9 +41,10 @@ SKETCH_TRIES, INSIDE = 12, 0.98
 """How many copies are tried until this share of one lies on the product, and in the region that the user wants; then
 the best is taken."""
 
-MARGIN = 3
-"""Distance of a defect without a course from borders of its window that lie in the photograph, latent cells. It may be
-as large as its window, and would end there in a straight cut; the image's share falls over two cells, see `widened`."""
+MARGIN, MOST_MARGIN = 3, 1 / 5
+"""Distance of a defect without a course from borders of its window that lie in the photograph: latent cells, and at most
+this share of the window. It may be as large as its window, and would end there in a straight cut; beyond, the image's
+share falls over two cells, see `widened`."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,9 @@ def anchor_on(
             product = products(anchor.normal) if products is not None else None
             course = _sketch(adapter.references[anchor.place], window, anchor, ~free, rng, product)
             laid.append(course)
-        allowed.append(open_area(anchor, side, MARGIN * factor) if course is None else free & course.nearby)
+        allowed.append(
+            open_area(anchor, side, margin_of(side // factor) * factor) if course is None else free & course.nearby
+        )
 
     def padded(masks: Sequence[MaskArray]) -> Tensor:
         return torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in masks])
@@ -184,6 +187,11 @@ def open_area(anchor: Anchor, side: int, margin: int) -> MaskArray:
     found = ~inner_border(anchor, side, margin)
     bounds = anchor.bounds_at(side)
     return found if bounds is None else found & bounds
+
+
+def margin_of(cells: int) -> int:
+    """Return how far a defect without a course keeps off borders, latent cells, in a window of `cells`."""
+    return max(1, min(MARGIN, int(MOST_MARGIN * cells)))
 
 
 def _sketch(

@@ -155,7 +155,7 @@ def test_the_inside_of_a_ring_is_not_filled_from_both_sides() -> None:
 
 
 def test_a_faint_piece_beside_a_strong_one_stays() -> None:
-    strong, faint = disc(12, 12, 6), disc(34, 36, 6)
+    strong, faint = disc(12, 12, 8), disc(34, 36, 4)
     image, good = changed_in(strong)
     image[faint] = 160
     assert match_change(strong | faint, image, good, 4)[faint].all()
@@ -163,12 +163,22 @@ def test_a_faint_piece_beside_a_strong_one_stays() -> None:
 
 def test_a_mask_over_another_defect_than_the_images_is_left_to_the_checks() -> None:
     mask = disc(20, 12, 8)
-    assert match_change(mask, *changed_in(disc(20, 24, 8)), 4) is mask
-    assert match_change(mask, *changed_in(mask, level=180), 4) is mask
+    assert np.array_equal(match_change(mask, *changed_in(disc(20, 24, 8)), 4), mask)
     speck = disc(20, 24, 1)
-    assert match_change(speck, *changed_in(disc(20, 24, 9)), 8) is speck
-    empty = np.zeros_like(mask)
-    assert match_change(empty, *changed_in(mask), 4) is empty
+    assert np.array_equal(match_change(speck, *changed_in(disc(20, 24, 9)), 8), speck)
+
+
+def test_noise_is_no_change_also_beside_a_defect() -> None:
+    changed, unchanged = disc(12, 12, 8), disc(34, 36, 4)
+    image, good = changed_in(changed)
+    noise = np.random.default_rng(0).integers(-3, 4, image.shape)
+    matched = match_change(changed | unchanged, (image + noise).astype(np.uint8), good, 4)
+    assert np.array_equal(matched[24:, 26:], unchanged[24:, 26:])
+
+
+@pytest.mark.parametrize("mask", [np.zeros((SIZE, SIZE), np.bool_), np.ones((SIZE, SIZE), np.bool_)])
+def test_an_empty_and_a_full_mask_stay(mask: MaskArray) -> None:
+    assert np.array_equal(match_change(mask, *changed_in(mask), 4), mask)
 
 
 def test_iou_counts_pixels_and_calls_two_empty_masks_equal() -> None:

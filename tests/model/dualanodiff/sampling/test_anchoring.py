@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
@@ -17,12 +18,12 @@ from model.data.two_levels import TwoLevels
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import make_references
 from model.dualanodiff.sampling.anchoring import (
-    MARGIN,
     Anchoring,
     anchor_on,
     blend,
     canvas_of,
     grey_latent,
+    margin_of,
     visible_defect,
     widened,
 )
@@ -78,10 +79,14 @@ def test_a_defect_without_a_course_keeps_off_borders_inside_the_photograph(tiny_
     adapter, normal = tiny_adapter(load_base(str(tiny_base))), drawn_normal(0, 96, 96)
     at_corner = Anchor(normal, Window(0, 0, 48))
     found = anchor_on(adapter, [at_corner], [np.random.default_rng(0)], grey_latent(adapter), sketched=False)
-    free = 8 - MARGIN
+    free = 8 - margin_of(8)
     assert found.allowed[0, 0, :free, :free].all()
     assert not found.allowed[0, 0, free:].any()
     assert not found.allowed[0, 0, :, free:].any()
+
+
+def test_the_margin_is_three_cells_and_leaves_most_of_a_small_window() -> None:
+    assert [margin_of(cells) for cells in (4, 8, 16, 64)] == [1, 1, 3, 3]
 
 
 def test_the_course_of_a_long_defect_lies_on_the_product(tiny_base: Path) -> None:
@@ -194,26 +199,28 @@ def test_a_given_part_on_black_and_white_ends_where_it_was_drawn() -> None:
     assert (made.part[dark] == 0).all()
 
 
-def matched_pair(bounds: np.ndarray | None = None) -> DecodedPair:
-    """A pair whose image shows more of the defect than its part, which is a little off grey around it."""
+def matched_pair(bounds: np.ndarray | None = None, drawn_to: int = 21) -> DecodedPair:
+    """A pair whose image shows the defect from column 10 on, its part up to 18; that is a little off grey around it."""
     anchor = Anchor(drawn_normal(0, 64, 64), Window(16, 16, 32), bounds=bounds)
     found, filled = np.zeros((32, 32), np.bool_), np.full((32, 32, 3), 160, np.uint8)
     found[12:20, 10:18] = True
     drawn, part = filled.copy(), np.full_like(filled, GREY + 2)
-    drawn[12:20, 10:21] = 60
+    drawn[12:20, 10:drawn_to] = 60
     part[found] = 60
     return DecodedPair(0, 0, drawn, part, found, None, anchor, filled, reach=4)
 
 
-def test_a_matched_mask_is_the_change_and_the_part_is_grey_where_the_mask_moved() -> None:
+@pytest.mark.parametrize("drawn_to", [15, 21])
+def test_a_matched_mask_is_the_change_and_the_part_is_grey_where_the_mask_moved(drawn_to: int) -> None:
     """So that it is not compared with the image there."""
-    decoded = matched_pair()
+    decoded = matched_pair(drawn_to=drawn_to)
     made, plain = decoded.to_candidate(), replace(decoded, reach=0).to_candidate()
     assert np.array_equal(made.mask[16:48, 16:48], (decoded.image == 60).all(-1))
     assert np.array_equal(plain.mask[16:48, 16:48], decoded.mask)
     assert made.part is not None
     assert plain.part is not None
-    moved = made.mask & ~plain.mask
+    moved = made.mask ^ plain.mask
+    assert moved.any()
     assert (made.part[moved] == GREY).all()
     assert not (plain.part[moved] == GREY).any()
     assert np.array_equal(made.part[~moved], plain.part[~moved])
@@ -224,7 +231,6 @@ def test_a_matched_mask_stays_in_the_region_and_off_borders_inside_the_photograp
     where = np.zeros((64, 64), np.bool_)
     where[:, :34] = True
     made = matched_pair(where).to_candidate()
-    assert made.mask[:, 33].any()
     assert not made.mask[~where].any()
     assert made.scores["outside_region"] == 0
     decoded = matched_pair()
