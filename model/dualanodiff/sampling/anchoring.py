@@ -42,9 +42,9 @@ SKETCH_TRIES, INSIDE = 12, 0.98
 the best is taken."""
 
 MARGIN, MOST_MARGIN = 3, 1 / 5
-"""Distance of a defect without a course from borders of its window that lie in the photograph: latent cells, and at most
-this share of the window. It may be as large as its window, and would end there in a straight cut; beyond, the image's
-share falls over two cells, see `widened`."""
+"""Distance of a defect without a course from borders of its window that lie in the photograph: latent cells, and at
+most this share of the window. It may be as large as its window, and would end there in a straight cut; beyond, the
+image's share falls over two cells, see `widened`."""
 
 
 @dataclass(frozen=True)

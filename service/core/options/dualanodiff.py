@@ -140,8 +140,8 @@ class SamplingConfig:
     match_mask: Annotated[
         bool,
         described(
-            "Let a mask end where the change of the normal ends, at most a latent cell beyond the defect on the anomaly "
-            "part. Masks of given parts stay. Ours, not the paper's; only for pairs made on normals."
+            "Let a mask end where the change of the normal ends, at most a latent cell beyond the defect on the "
+            "anomaly part. Masks of given parts stay. Ours, not the paper's; only for pairs made on normals."
         ),
     ] = True
     anchored: Annotated[
