@@ -56,12 +56,16 @@ def approvals(client: httpx2.Client, job: str, *numbers: int) -> list[dict[str, 
 def test_a_job_and_its_replacements_have_the_pairs_of_one_larger_job(
     service: Service, client: httpx2.Client, adapter: str
 ) -> None:
-    # So strict that later candidates are rejected as copies of pairs of the jobs before.
+    # So strict that later candidates are rejected as copies of pairs of the jobs before, as these masks are found.
     copies = {"defect_copy": 0.3, "max_copy": 0.3}
     limits = {**asdict(PERMISSIVE), "max_disagreement": 43.0, **copies}
-    whole = run(service, service.create_job(adapter, 4, limits=limits, max_attempts=100, match_detail=False))
+    whole = run(
+        service, service.create_job(adapter, 4, limits=limits, max_attempts=100, match_detail=False, match_mask=False)
+    )
     assert client.get(f"/jobs/{whole}").json()["counts"]["rejected"]["copy_of_accepted"]
-    first = run(service, service.create_job(adapter, 3, limits=limits, max_attempts=100, match_detail=False))
+    first = run(
+        service, service.create_job(adapter, 3, limits=limits, max_attempts=100, match_detail=False, match_mask=False)
+    )
     second = replacements(service, client, first, 1)
     assert pairs_of(service, first, second) == pairs_of(service, whole)
     described = json.loads(entries(service.dataset(second))["dataset.json"])["follows"]
