@@ -102,6 +102,7 @@ def draw_anchor(
     flips: tuple[bool, bool],
     bounds: Region | None = None,
     sizes: tuple[float, float] = (1.0, 1.0),
+    product: Region | None = None,
 ) -> Anchor:
     """Draw a normal image and a window on it, placed like one of the real defects, mirrored if allowed.
 
@@ -110,6 +111,8 @@ def draw_anchor(
         bounds: returns where on a normal image defects may lie, `(H, W)` bool with some place in it; None for
             everywhere. Windows then lie around these places, wherever the real defects lay.
         sizes: smallest and largest size of the window, as multiples of the real one's.
+        product: returns the product on a normal image, `(H, W)` bool, or None for none: a window most of which lies
+            beside it is drawn anew around it, and defects lie on it as far as they may lie there.
     """
     normal = normals[int(rng.integers(len(normals)))]
     number = _draw_place(placements, rng)
@@ -122,9 +125,25 @@ def draw_anchor(
     jitter = rng.uniform(-JITTER, JITTER, 2)
     left = _start(1 - place.x if mirrored[0] else place.x, jitter[0], width - side)
     top = _start(1 - place.y if mirrored[1] else place.y, jitter[1], height - side)
-    where = bounds(normal) if bounds is not None else None
-    window = Window(left, top, side) if where is None else _window_at(where, side, rng)
+    asked = bounds(normal) if bounds is not None else None
+    where = on_product(asked, product(normal) if product is not None else None)
+    window = Window(left, top, side)
+    if where is not None and (asked is not None or where[window.slices].mean() < MOSTLY):
+        window = _window_at(where, side, rng)
     return Anchor(normal, window, number, mirrored, size, where)
+
+
+def on_product(where: MaskArray | None, product: MaskArray | None) -> MaskArray | None:
+    """Return where a defect may lie, `(H, W)` bool or None for anywhere: on the product, if any of that is wanted.
+
+    Args:
+        where: `(H, W)` bool, where it is wanted; None for anywhere.
+        product: `(H, W)` bool; None for none.
+    """
+    if where is None or product is None:
+        return product if where is None else where
+    both = where & product
+    return both if both.any() else where
 
 
 def _draw_place(placements: Sequence[Placement], rng: np.random.Generator) -> int:

@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.data.copy_paste import CopyPaste, draw_copy_paste
-from model.data.crops import canvas_side, resize_image, resize_mask
+from model.data.crops import canvas_side, resize_image
 from model.data.drawing import draw_best
 from model.data.pixels import to_pixels
-from model.data.placement import Anchor, Region, inner_border
+from model.data.placement import Anchor, inner_border
 from model.diffusion.tiling import Tiling, tile
 from model.diffusion.vae import encode
 from model.dualanodiff.adapter import DualAnoDiffAdapter
@@ -106,7 +106,6 @@ def anchor_on(
     grey: Tensor,
     *,
     sketched: bool,
-    products: Region | None = None,
     copies: Sequence[CopyPaste | None] = (),
 ) -> Anchoring:
     """Encode what a batch starts from; a window border inside the photograph cuts off no defect that the model makes.
@@ -116,7 +115,6 @@ def anchor_on(
         rngs: the pairs' own sources of randomness.
         grey: see `grey_latent`.
         sketched: whether to start from a copy-paste initialisation, a randomly changed real defect on the normal.
-        products: find where the courses that canvases keep to should lie; None to lay them anywhere.
         copies: one per pair, whose part the anomaly branch is given (see `draw_copy`), or None; empty for no parts.
     """
     model = adapter.model
@@ -132,8 +130,7 @@ def anchor_on(
     for number, (anchor, window, side, rng) in enumerate(zip(anchors, windows, sides, rngs, strict=True)):
         course, free = given_copies[number], open_area(anchor, side, factor)
         if course is None and (sketched or side > model.config.resolution):
-            product = products(anchor.normal) if products is not None else None
-            course = _sketch(adapter.references[anchor.place], window, anchor, ~free, rng, product)
+            course = _sketch(adapter.references[anchor.place], window, anchor, ~free, rng)
             laid.append(course)
         allowed.append(
             open_area(anchor, side, margin_of(side // factor) * factor) if course is None else free & course.nearby
@@ -195,28 +192,15 @@ def margin_of(cells: int) -> int:
 
 
 def _sketch(
-    reference: Pair,
-    window: ImageArray,
-    anchor: Anchor,
-    inner: MaskArray,
-    rng: np.random.Generator,
-    product: MaskArray | None,
+    reference: Pair, window: ImageArray, anchor: Anchor, inner: MaskArray, rng: np.random.Generator
 ) -> CopyPaste:
-    """Lay a changed copy of a real defect on a window; where it may not lie everywhere, the best of some.
-
-    Args:
-        product: `(H, W)` bool, where it should lie on the whole normal; None for anywhere.
-    """
-    shown = None if product is None else resize_mask(product[anchor.window.slices], window.shape[0])
-    if shown is not None and not (shown & ~inner).any():
-        shown = None
+    """Lay a changed copy of a real defect on a window; where it may not lie everywhere, the best of some."""
 
     def draw_one() -> tuple[float, CopyPaste]:
         laid = draw_copy_paste(reference, window, inner, anchor.mirrored, rng)
-        on_product = 1.0 if shown is None else float(shown[laid.mask].mean())
-        return min(laid.inside, on_product), laid
+        return laid.inside, laid
 
-    return draw_best(draw_one, INSIDE, SKETCH_TRIES if anchor.bounds is not None or shown is not None else 0)
+    return draw_best(draw_one, INSIDE, SKETCH_TRIES if anchor.bounds is not None else 0)
 
 
 def _padded(values: Tensor, side: int) -> Tensor:

@@ -17,7 +17,7 @@ from model.data.copying import copy_well
 from model.data.crops import Window, canvas_side, resize_image, resize_mask
 from model.data.cutout import SCALES, Changes, window_around
 from model.data.level_places import draw_where_it_fits
-from model.data.placement import Anchor, NormalImage, Region
+from model.data.placement import Anchor, NormalImage, Region, on_product
 from model.data.two_levels import TwoLevels
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.types import ImageArray, MaskArray, anomaly_part
@@ -46,27 +46,27 @@ def draw_copy(
         number: of the real defect.
         levels: of the photographs, where they have but two.
         where: gives where the user wants it.
-        product: gives where it should lie as far as the user wants it there; None to look for no product.
+        product: gives the product, on which it lies as far as the user wants it there; None to look for none.
         sizes: range of sizes relative to the real defect; if they are all 1, they vary a little.
     """
     config, place = adapter.model.config, adapter.placements[number]
 
     def draw_on(normal: NormalImage) -> tuple[float, tuple[NormalImage, MaskArray | None, ImageArray, MaskArray]]:
         region = where(normal)
-        wanted = _wanted(region, product(normal) if product is not None else None)
+        wanted = on_product(region, product(normal) if product is not None else None)
         changes = Changes(SCALES if sizes == (1.0, 1.0) else sizes, pinned=region is None)
         real = adapter.references[number]
         score, image, mask = copy_well(
             real, normal.image, wanted, config.flips, rng, levels=levels, changes=changes, cropped=True
         )
-        return score, (normal, region, image, mask)
+        return score, (normal, wanted, image, mask)
 
     if levels is None:
-        _, (normal, region, image, mask) = draw_on(normal)
+        _, (normal, wanted, image, mask) = draw_on(normal)
     else:
-        normal, region, image, mask = draw_where_it_fits(normal, normals, rng, draw_on)
+        normal, wanted, image, mask = draw_where_it_fits(normal, normals, rng, draw_on)
     window = _window_of(mask, config, rng)
-    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=region)
+    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=wanted)
     shown = mask[window.slices]
     side = config.resolution
     if shown.any():
@@ -74,14 +74,6 @@ def draw_copy(
     drawn, defect = resize_image(image[window.slices], side), resize_mask(shown, side)
     near = ndimage.binary_dilation(defect, iterations=NEARBY)
     return anchor, CopyPaste(drawn, anomaly_part(drawn, defect), defect, near)
-
-
-def _wanted(where: MaskArray | None, product: MaskArray | None) -> MaskArray | None:
-    """Return where a defect should lie: on the product, if any of that is where the user wants it."""
-    if where is None or product is None:
-        return product if where is None else where
-    both = where & product
-    return both if both.any() else where
 
 
 def _window_of(mask: MaskArray, config: TrainingConfig, rng: np.random.Generator) -> Window:

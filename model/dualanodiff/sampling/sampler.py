@@ -67,9 +67,9 @@ class Sampler:
         compensation: makes BCM's features for an adapter with BCM, otherwise None.
         budget: how many pairs fit into memory together; learnt while sampling.
         predict: runs the adapter's denoiser as fast as the device can.
-        bounds: where on a normal image defects may lie; None for everywhere.
+        bounds: where on a normal image the user wants defects; None for everywhere.
         detail: of the real defects; None to add none.
-        objects: finds products in the normals; None without a network.
+        product: the product on a normal image, on which defects lie; None for none.
         contrast: of the real defects, for given parts; None where it is what it is.
         levels: of the photographs, where they have but two.
         given: numbers of the real defects whose parts, changed, the anomaly branch is given.
@@ -85,7 +85,7 @@ class Sampler:
     predict: Predict
     bounds: Region
     detail: RealDetail | None
-    objects: Objects | None
+    product: Region
     contrast: RealContrast | None
     levels: TwoLevels | None
     given: frozenset[int]
@@ -133,10 +133,9 @@ def prepare_sampling(
         raise UsageError(missing)
     places = places or Places()
     dtype, model = dtype_of(config.precision), adapter.model
-    objects, levels = None, find_two_levels(adapter.references)
-    if object_net is not None and config.anchored and levels is None:  # of a pattern, a network sees a part
-        objects = Objects(for_inference(object_net, dtype), normals)
-    bounds = _bounds(config, places, normals, objects)
+    levels = find_two_levels(adapter.references)
+    product = _products(config, normals, for_inference(object_net, dtype) if object_net is not None else None, levels)
+    bounds = _bounds(config, places, normals)
     normals = places.used(normals)
     denoiser = denoiser_for_sampling(model.denoiser, model.base.unet, dtype)
     ready = replace(
@@ -173,7 +172,7 @@ def prepare_sampling(
         predict=predict,
         bounds=bounds,
         detail=detail,
-        objects=objects,
+        product=product,
         contrast=contrast,
         levels=levels,
         given=whose_parts,
@@ -206,8 +205,8 @@ def _detail(adapter: DualAnoDiffAdapter) -> RealDetail | None:
     return lost_detail(adapter.model.vae, adapter.references, scale, config.resolution, base.factor, grey=grey)
 
 
-def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage], objects: Objects | None) -> Region:
-    """Return what says where defects may lie: in the regions, and on the product where that is wanted.
+def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage]) -> Region:
+    """Return what says where on a normal image the user wants defects.
 
     Raises:
         UsageError: regions leave no place, or pairs are not generated on normals.
@@ -216,18 +215,22 @@ def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImag
     if not config.anchored and (places or config.region != WHOLE):
         raise UsageError(NOT_ANCHORED)
     places.check(normals, box=config.region)
-    on_object = objects if config.on_object else None
 
     def bounds(normal: NormalImage) -> MaskArray | None:
         where = places.where(normal, config.region)
-        product = on_object.in_normal(normal.name) if on_object is not None else None
-        if product is not None and (where is None or (where & product).any()):
-            where = product if where is None else where & product
-        if where is None and config.anywhere:
-            where = np.ones(normal.image.shape[:2], np.bool_)
-        return where
+        return np.ones(normal.image.shape[:2], np.bool_) if where is None and config.anywhere else where
 
     return bounds
+
+
+def _products(
+    config: SamplingConfig, normals: Sequence[NormalImage], object_net: U2Net | None, levels: TwoLevels | None
+) -> Region:
+    """Return what finds the product on a normal image; of a pattern of two levels, a network would see a part."""
+    if object_net is None or levels is not None or not (config.anchored and config.on_object):
+        return lambda _: None
+    objects = Objects(object_net, normals)
+    return lambda normal: objects.in_normal(normal.name)
 
 
 def missing_for_sampling(
@@ -359,12 +362,12 @@ def _anchored(
     adapter, config, flips = sampler.adapter, sampler.config, sampler.adapter.model.config.flips
     rngs = [np.random.default_rng(seed) for seed in seeds]
     normals = [draw_in_turn(sampler.normals, index, config.seed) for index in indices]
-    objects, sketched = sampler.objects, config.sketch_strength > 0
-    products = (lambda normal: objects.in_normal(normal.name)) if objects is not None and not sketched else None
+    sketched = config.sketch_strength > 0
     anchors: list[Anchor] = []
     copies: list[CopyPaste | None] = []
     for normal, rng in zip(normals, rngs, strict=True):
-        anchor, copy = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes), None
+        anchor = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes, sampler.product)
+        copy = None
         if anchor.place in sampler.given:  # its window is drawn anew, around the copy
             anchor, copy = draw_copy(
                 adapter,
@@ -373,13 +376,13 @@ def _anchored(
                 anchor.place,
                 sampler.levels,
                 sampler.bounds,
-                products,
+                sampler.product,
                 rng,
                 config.sizes,
             )
         anchors.append(anchor)
         copies.append(copy)
-    anchoring = anchor_on(adapter, anchors, rngs, sampler.grey, sketched=sketched, products=products, copies=copies)
+    anchoring = anchor_on(adapter, anchors, rngs, sampler.grey, sketched=sketched, copies=copies)
     return anchors, anchoring
 
 

@@ -174,7 +174,7 @@ class SamplingConfig:
         ),
     ] = 0.0
     match_detail: MatchDetail = True
-    on_object: OnObject = False
+    on_object: OnObject = True
     region: Region = WHOLE
     anywhere: Anywhere = False
     sizes: Sizes = (1.0, 1.0)
@@ -182,8 +182,8 @@ class SamplingConfig:
 
     @property
     def on_product(self) -> bool:
-        """Return True: what is composed beside the product is a fault, also where `on_object` does not say where."""
-        return True
+        """Return whether a defect beside the product is a fault."""
+        return self.on_object
 
     @property
     def beyond(self) -> tuple[float, float]:

@@ -102,8 +102,8 @@ Anywhere = Annotated[
     bool,
     described(
         "Lay defects anywhere, not only near where the real ones lay. "
-        "On a product that was found, and in a region, they may always; "
-        "anomalydiffusion then no longer looks for surroundings like those of the real ones."
+        "In a region they may always. With anomalydiffusion they may always on a product that was found, too, "
+        "and it then no longer looks for surroundings like those of the real ones."
     ),
 ]
 MatchDetail = Annotated[

@@ -11,7 +11,7 @@ export default {
     accumulate: "Stapel, deren Gradienten vor einem Schritt addiert werden.",
     anchored: "Von Gutteilen ausgehen und ihren Hintergrund behalten. Vorgabe, wo es Gutteile gibt.",
     angles: "Kleinster und größter Winkel, um den eine echte Maske gedreht wird, in Grad.",
-    anywhere: "Fehler überall hinlegen, nicht nur in die Nähe der echten. Auf einem gefundenen Gegenstand und in einem Bereich dürfen sie das immer; anomalydiffusion sucht dann auch keine Umgebung mehr, die der der echten Fehler gleicht.",
+    anywhere: "Fehler überall hinlegen, nicht nur in die Nähe der echten. In einem Bereich dürfen sie das immer. Mit anomalydiffusion dürfen sie es immer auch auf einem gefundenen Gegenstand, und es sucht dann keine Umgebung mehr, die der der echten Fehler gleicht.",
     bcm: "Das Modul zum Ausgleich des Hintergrunds (BCM) trainieren.",
     blend_from: "Anteil der Schritte, nach dem der Hintergrund außerhalb des Fehlers der des Gutteils ist.",
     blending: "Wie eine Kopie in ihre Umgebung übergeht: feather, poisson oder none. Feather blendet sie über wenige Pixel aus; poisson behält ihre Gradienten und nimmt am Umriss die Farben des Gutteils; none lässt eine harte Kante, wie sie Fotos in Schwarz-Weiß immer haben.",

@@ -110,9 +110,8 @@ def test_every_method_that_may_be_asked_for_declares_options() -> None:
     assert set(get_args(MethodName)) == set(METHOD_OPTIONS)
 
 
-OWN_DEFAULTS = {"guidance_scale", "on_object", "sizes", "view"}
-"""DualAnoDiff has its authors' guidance, and composes on windows like the real ones unless it is told otherwise;
-AnomalyDiffusion works in windows."""
+OWN_DEFAULTS = {"guidance_scale", "sizes", "view"}
+"""DualAnoDiff has its authors' guidance, and defects as large as the real ones; AnomalyDiffusion works in windows."""
 
 
 @pytest.mark.parametrize("stage", ["training", "sampling"])

@@ -127,8 +127,17 @@ def test_a_good_part_on_which_a_defect_has_no_place_is_left_for_another(open_ada
         assert anchor.normal.name == "board"
 
 
-def test_on_a_circuit_no_product_is_looked_for(open_adapter: DualAnoDiffAdapter, adapter: DualAnoDiffAdapter) -> None:
+def test_on_a_circuit_no_product_is_looked_for(
+    open_adapter: DualAnoDiffAdapter, adapter: DualAnoDiffAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     normals, net = [NormalImage("board", conductors())], tiny_u2net()
+    product = half(left=True)
+    monkeypatch.setattr("model.masks.objects.Objects.in_normal", lambda *_: product)
     config = SamplingConfig(anchored=True, mask_method="threshold")
-    assert prepare_sampling(open_adapter, config, normals=normals, object_net=net).objects is None
-    assert prepare_sampling(adapter, config, normals=normals, object_net=net).objects is not None
+
+    def found(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> MaskArray | None:
+        return prepare_sampling(adapter, config, normals=normals, object_net=net).product(normals[0])
+
+    assert found(adapter, config) is product
+    assert found(open_adapter, config) is None
+    assert found(adapter, replace(config, on_object=False)) is None
