@@ -69,6 +69,7 @@ class Anchor:
         mirrored: whether the placement's position was mirrored horizontally, vertically.
         size: of the window, as a multiple of the placement's.
         bounds: `(H, W)` bool, where the defect may lie on the normal image; None for everywhere.
+        wanted: `(H, W)` bool, where the user wants it, also beside the product; None for everywhere.
     """
 
     normal: NormalImage
@@ -77,6 +78,7 @@ class Anchor:
     mirrored: tuple[bool, bool] = (False, False)
     size: float = 1.0
     bounds: MaskArray | None = None
+    wanted: MaskArray | None = None
 
     @property
     def pixels(self) -> ImageArray:
@@ -85,9 +87,14 @@ class Anchor:
 
     def bounds_at(self, side: int) -> MaskArray | None:
         """Return where the defect may lie in the window, `(side, side)` bool; None for everywhere."""
-        if self.bounds is None:
-            return None
-        shown = Image.fromarray(self.bounds[self.window.slices])
+        return None if self.bounds is None else self._shown(self.bounds, side)
+
+    def wanted_at(self, side: int) -> MaskArray | None:
+        """Return where the user wants the defect in the window, `(side, side)` bool; None for everywhere."""
+        return None if self.wanted is None else self._shown(self.wanted, side)
+
+    def _shown(self, where: MaskArray, side: int) -> MaskArray:
+        shown = Image.fromarray(where[self.window.slices])
         return np.asarray(shown.resize((side, side), Image.Resampling.NEAREST))
 
 
@@ -130,7 +137,7 @@ def draw_anchor(
     window = Window(left, top, side)
     if where is not None and (asked is not None or where[window.slices].mean() < MOSTLY):
         window = _window_at(where, side, rng)
-    return Anchor(normal, window, number, mirrored, size, where)
+    return Anchor(normal, window, number, mirrored, size, where, asked)
 
 
 def on_product(where: MaskArray | None, product: MaskArray | None) -> MaskArray | None:

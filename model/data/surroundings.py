@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
+from model.data.crops import bounding_box
 from model.data.cutout import Bounds, Cutout, Starts
 from model.data.drawing import draw_best
-from model.types import ImageArray, MaskArray
+from model.types import ImageArray, MaskArray, Pair
 
 BLUR = 1.5
 """Standard deviation of the blur, pixels."""
 
 NEAR = 8.0
 """Distance from the defect over which a pixel's weight falls by e, pixels."""
+
+REACH = 24
+"""Distance up to which the surroundings of a defect are looked at to see how uneven they are, pixels."""
 
 POINTS = 200
 """Pixels of the surroundings that are compared."""
@@ -92,18 +96,36 @@ class Surroundings:
         return np.asarray((difference + lighter**2).sum(1) / shares, np.float64)
 
 
+def structure_around(pair: Pair) -> float:
+    """Return how uneven the surroundings of a defect are: the variance of what the blur leaves, near pixels first.
+
+    Args:
+        pair: its mask is not empty.
+
+    Returns:
+        A multiple of the variance of grain: below 1 on an even surface, 0 where the defect fills the picture.
+    """
+    box = tuple(slice(max(0, each.start - REACH), each.stop + REACH) for each in bounding_box(pair.mask))
+    mask = pair.mask[box]
+    weights = _weights(mask, mask)
+    if not weights.any():
+        return 0.0
+    colours = _blurred_where(pair.image[box].astype(np.float32), ~mask)
+    means = np.average(colours, axis=(0, 1), weights=np.stack([weights] * 3, -1))
+    spread = np.average(np.square(colours - means).sum(-1), weights=weights)
+    return float(spread / (3 * GRAIN**2))
+
+
 def surroundings(cutout: Cutout, photograph: ImageArray, rng: np.random.Generator) -> Surroundings | None:
     """Draw pixels around a defect, near ones more often; None if nothing is known of what lies there.
 
     Args:
         photograph: `(H, W, 3)` uint8, blurred, see `blurred`.
     """
-    known = ~cutout.others
-    weights = known * np.exp(-ndimage.distance_transform_edt(~cutout.mask) / NEAR)
+    weights = _weights(cutout.mask, cutout.others)
     if not weights.any():
         return None
-    share = ndimage.gaussian_filter(known.astype(np.float32), BLUR)
-    colours = ndimage.gaussian_filter(cutout.image * known[..., None], (BLUR, BLUR, 0)) / (share[..., None] + TINY)
+    colours = _blurred_where(cutout.image, ~cutout.others)
     chosen = rng.choice(weights.size, POINTS, p=weights.ravel() / weights.sum())
     rows, columns = np.unravel_index(chosen, weights.shape)
     own = colours[rows, columns]
@@ -112,6 +134,17 @@ def surroundings(cutout: Cutout, photograph: ImageArray, rng: np.random.Generato
     return Surroundings(
         np.stack([rows, columns], -1), own.astype(np.float32), photograph, own.mean(0).clip(least, most)
     )
+
+
+def _weights(mask: MaskArray, others: MaskArray) -> NDArray[np.float64]:
+    """Return the weights of the pixels around a mask, `(h, w)`; 0 where `others` is."""
+    return np.asarray(~others * np.exp(-ndimage.distance_transform_edt(~mask) / NEAR))
+
+
+def _blurred_where(image: NDArray[np.float32], known: MaskArray) -> NDArray[np.float32]:
+    """Blur `(h, w, 3)` as if there was nothing where it is not known."""
+    share = ndimage.gaussian_filter(known.astype(np.float32), BLUR)
+    return np.asarray(ndimage.gaussian_filter(image * known[..., None], (BLUR, BLUR, 0)) / (share[..., None] + TINY))
 
 
 def blurred(image: ImageArray) -> ImageArray:

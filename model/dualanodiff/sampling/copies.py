@@ -20,6 +20,7 @@ from model.data.level_places import draw_where_it_fits
 from model.data.placement import Anchor, NormalImage, Region, on_product
 from model.data.two_levels import TwoLevels
 from model.dualanodiff.adapter import DualAnoDiffAdapter
+from model.dualanodiff.sampling.given_parts import is_line
 from model.types import ImageArray, MaskArray, anomaly_part
 from service.core.options.dualanodiff import TrainingConfig
 
@@ -66,14 +67,14 @@ def draw_copy(
     else:
         normal, wanted, image, mask = draw_where_it_fits(normal, normals, rng, draw_on)
     window = _window_of(mask, config, rng)
-    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=wanted)
+    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=wanted, wanted=where(normal))
     shown = mask[window.slices]
-    side = config.resolution
+    side, line = config.resolution, levels is None and is_line(adapter.references[number].mask, config)
     if shown.any():
-        side = canvas_side(shown, window.side * (1 if levels is not None else FINER), config.view, config.resolution)
+        side = canvas_side(shown, window.side * (FINER if line else 1), config.view, config.resolution)
     drawn, defect = resize_image(image[window.slices], side), resize_mask(shown, side)
     near = ndimage.binary_dilation(defect, iterations=NEARBY)
-    return anchor, CopyPaste(drawn, anomaly_part(drawn, defect), defect, near)
+    return anchor, CopyPaste(drawn, anomaly_part(drawn, defect), defect, near, exact=line or levels is not None)
 
 
 def _window_of(mask: MaskArray, config: TrainingConfig, rng: np.random.Generator) -> Window:

@@ -115,18 +115,17 @@ class DecodedPair:
 
 
 def within_bounds(mask: MaskArray, anchor: Anchor) -> tuple[MaskArray, dict[str, float]]:
-    """Cut off what of a mask lies where the user wants no defect.
+    """Cut off what of a mask lies where no defect may.
 
     Args:
         mask: `(s, s)` bool, of the anchor's window.
 
     Returns:
-        Also the share that lay there, as a score for the checks, where there are bounds.
+        Also the share that lay where the user wants none, as a score for the checks, if there is such a place.
     """
-    bounds = anchor.bounds_at(mask.shape[0])
-    if bounds is None or not mask.any():
-        return mask, {}
-    return mask & bounds, {"outside_region": 1 - float(bounds[mask].mean())}
+    bounds, wanted = anchor.bounds_at(mask.shape[0]), anchor.wanted_at(mask.shape[0])
+    scores = {} if wanted is None or not mask.any() else {"outside_region": 1 - float(wanted[mask].mean())}
+    return mask if bounds is None else mask & bounds, scores
 
 
 def decode_pairs(
@@ -201,9 +200,9 @@ def decode_pairs(
             anchors[row] if anchors is not None else None,
             own(normals[row], row) if normals is not None else None,
             detail=detail,
-            contrast=contrast,
+            contrast=contrast if copy is not None and copy.exact else None,
             given=copy is not None,
-            reach=factor if config.match_mask and copy is None else 0,
+            reach=factor if config.match_mask and not (copy is not None and copy.exact) else 0,
         )
         for row, (index, seed, copy) in enumerate(zip(indices, seeds, copies, strict=True))
     ]

@@ -18,15 +18,21 @@ from torch import Tensor
 
 from model.data.copy_paste import CopyPaste, clear_part
 from model.data.crops import canvas_side, find_defects, resize_mask
+from model.data.surroundings import structure_around
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.tiling import Tiling
 from model.quality.stroke import stroke_width
-from model.types import GREY, ImageArray, MaskArray
+from model.types import GREY, ImageArray, MaskArray, Pair
 from service.core.options.dualanodiff import TrainingConfig
 
 LINE = 0.1
 """Greatest mean width of what counts as a line, as a share of a window's side. Cracks have up to 0.07; breaks in
 cookies have 0.22 and more, and a small base composes those."""
+
+UNEVEN = 6.0
+"""Structure of a type's surroundings, see `structure_around`, from which its defects must fit what is there: breaks in
+cookies, half of whose rim is tray, have 12 and more. Defects of tiles and asphalt have less than 3, but for one in six
+of the former; circuits have 48 and more."""
 
 LONG = 10.0
 """Least length of a line that fits into a window, in widths. Cracks have 11 and more, blowholes up to 4."""
@@ -97,13 +103,18 @@ def is_line(mask: MaskArray, config: TrainingConfig) -> bool:
     return width <= LINE * config.resolution and int(largest.sum()) >= LONG * width**2
 
 
+def must_fit(references: Sequence[Pair]) -> bool:
+    """Return whether the defects of a type lie where the surroundings are uneven, and must fit these."""
+    return bool(np.median([structure_around(pair) for pair in references]) >= UNEVEN)
+
+
 def give_parts(
     placed: Sequence[Placed],
     encoded: Callable[[Sequence[ImageArray]], Tensor],
     cells: Callable[[Sequence[MaskArray]], Tensor],
     grey: Tensor,
 ) -> GivenParts:
-    """Encode the parts of defects that were laid on normals, such that they are clear to see.
+    """Encode the parts of defects that were laid on normals, such that lines are clear to see.
 
     Args:
         placed: one for each pair, at least one with a defect.
@@ -111,12 +122,17 @@ def give_parts(
         cells: returns the latent cells that masks touch, `(B, 1, h, w)` in [0, 1].
         grey: latent of mid-grey, `(1, C, 1, 1)`.
     """
-    clear = [np.full_like(window, GREY) if copy is None else clear_part(copy, window) for copy, window in placed]
+    shown = [np.full_like(window, GREY) if copy is None else _shown(copy, window) for copy, window in placed]
     places = [np.zeros(window.shape[:2], np.bool_) if copy is None else copy.mask for copy, window in placed]
-    parts = encoded(clear)
+    parts = encoded(shown)
     rows = torch.tensor([copy is not None for copy, _ in placed], device=parts.device)
     parts = torch.where(rows[:, None, None, None], parts, grey)
     return GivenParts(tuple(copy for copy, _ in placed), rows, parts, cells(places))
+
+
+def _shown(copy: CopyPaste, window: ImageArray) -> ImageArray:
+    """Return what the branch is given; what is wide is clear as it is, and keeps its colours."""
+    return clear_part(copy, window) if copy.exact else copy.part
 
 
 def pull_towards(

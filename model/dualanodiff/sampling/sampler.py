@@ -30,7 +30,7 @@ from model.dualanodiff.sampling.bcm_features import MOST_KEPT, Compensation
 from model.dualanodiff.sampling.copies import draw_copy
 from model.dualanodiff.sampling.cuda_graphs import Compiler, predictor
 from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
-from model.dualanodiff.sampling.given_parts import is_line
+from model.dualanodiff.sampling.given_parts import is_line, must_fit
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
 from model.dualanodiff.sampling.merged_unet import denoiser_for_sampling
 from model.masks.objects import Objects
@@ -184,8 +184,10 @@ def _given(adapter: DualAnoDiffAdapter, config: SamplingConfig, levels: TwoLevel
     model = adapter.model.config
     if not config.part_guidance or not config.anchored or config.sketch_strength or not model.saim or model.bcm:
         return frozenset()
-    masks = enumerate(pair.mask for pair in adapter.references)
-    return frozenset(number for number, mask in masks if levels is not None or is_line(mask, model))
+    references = adapter.references
+    if levels is not None or must_fit(references):
+        return frozenset(range(len(references)))
+    return frozenset(number for number, pair in enumerate(references) if is_line(pair.mask, model))
 
 
 def _by_photograph(references: Sequence[Pair]) -> list[list[Pair]]:
