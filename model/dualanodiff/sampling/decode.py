@@ -41,6 +41,8 @@ class DecodedPair:
         detail: of the real defects; None to add none.
         contrast: of the real defects, for a given part; None to leave it as it was drawn.
         given: whether the anomaly branch was given the part; its mask is known then, and was filled.
+        exact: whether a given part's mask is the pair's; if not, the image fills it as far as it does, and becomes as
+            bright as the part.
         reach: how far outwards the mask may follow the change of the good part, pixels; 0 to leave it as it was found.
             The part is grey where the mask moved: it showed no defect there, or the image shows none.
     """
@@ -56,6 +58,7 @@ class DecodedPair:
     detail: RealDetail | None = None
     contrast: RealContrast | None = None
     given: bool = False
+    exact: bool = True
     reach: int = 0
 
     def to_candidate(self) -> Candidate:
@@ -65,12 +68,14 @@ class DecodedPair:
             if self.anchor is None or self.reconstructed is None:
                 return Candidate(self.index, self.seed, self.image, mask, self.part)
             mask, scores = within_bounds(mask, self.anchor)
-            found = place_mask(self.anchor, mask)
+            found, drawn, shown = place_mask(self.anchor, mask), self.image, mask
             if self.reach:
                 free = open_area(self.anchor, mask.shape[0], self.reach)
-                mask = match_change(mask, self.image, self.reconstructed, self.reach) & (free | mask)
+                mask = match_change(shown, drawn, self.reconstructed, self.reach) & (free | shown)
+            if self.given and not self.exact:
+                drawn = as_bright(drawn, self.part, mask, shown & mask)
             placed = place_mask(self.anchor, mask)
-            image = self._laid(self.anchor, self.reconstructed, mask, placed)
+            image = self._laid(self.anchor, drawn, self.reconstructed, mask, placed)
             filled, good = placed, self.anchor.normal.image
             if self.given and self.detail is not None and self.detail.levels is not None:
                 placed = self.detail.levels.end_with_change(filled, image, good)
@@ -84,10 +89,12 @@ class DecodedPair:
         normal, window = self.anchor.normal.name, self.anchor.window.box
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 
-    def _laid(self, anchor: Anchor, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray) -> ImageArray:
+    def _laid(
+        self, anchor: Anchor, drawn: ImageArray, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray
+    ) -> ImageArray:
         """Lay what was generated on the normal image, see `model.data.laying`."""
         alpha = fade_around(mask) if self.given else feathered(mask)
-        generated = Generated(self.image.astype(np.float32), reconstructed.astype(np.float32), alpha, self.given)
+        generated = Generated(drawn.astype(np.float32), reconstructed.astype(np.float32), alpha, self.given)
         window = anchor.window.slices
         image = anchor.normal.image.copy()
         size = (anchor.window.side,) * 2
@@ -112,6 +119,20 @@ class DecodedPair:
         if self.attention is not None:
             return tidy_mask(attention_mask(self.attention, self.part.shape[:2]))
         return tidy_mask(threshold_mask(self.part))
+
+
+def as_bright(drawn: ImageArray, part: ImageArray, mask: MaskArray, compared: MaskArray) -> ImageArray:
+    """Make what was drawn in a mask as bright as the part that was given, on average; guidance towards it overshoots.
+
+    Args:
+        drawn, part: `(s, s, 3)` uint8.
+        mask: `(s, s)` bool; the change fades out around it.
+        compared: `(s, s)` bool, where both show the defect.
+    """
+    if not compared.any():
+        return drawn
+    difference = float((part[compared].astype(np.float32) - drawn[compared]).mean())
+    return np.clip(drawn + difference * fade_around(mask)[..., None], 0, 255).round().astype(np.uint8)
 
 
 def within_bounds(mask: MaskArray, anchor: Anchor) -> tuple[MaskArray, dict[str, float]]:
@@ -202,6 +223,7 @@ def decode_pairs(
             detail=detail,
             contrast=contrast if copy is not None and copy.exact else None,
             given=copy is not None,
+            exact=copy is None or copy.exact,
             reach=factor if config.match_mask and not (copy is not None and copy.exact) else 0,
         )
         for row, (index, seed, copy) in enumerate(zip(indices, seeds, copies, strict=True))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.data.cutout import cut_out, find_bounds
-from model.data.surroundings import ALIKE, Surroundings, blurred, find_alike, surroundings
+from model.data.surroundings import ALIKE, Surroundings, blurred, find_alike, structure_around, surroundings
 from model.types import ImageArray, MaskArray, Pair
 
 SHAPE = (120, 160)
@@ -48,6 +48,17 @@ def placed(pair: Pair, good: ImageArray, seed: int, allowed: MaskArray | None = 
     mask = np.zeros(SHAPE, np.bool_)
     mask[rows, columns] = True
     return mask
+
+
+def test_surroundings_have_structure_where_they_are_uneven() -> None:
+    """Grain and the defect itself have none."""
+    grain = np.random.default_rng(0).normal(150, 12, (*SHAPE, 3)).clip(0, 255).astype(np.uint8)
+    assert structure_around(real(grain, spot(50, 70, 10, 12), 20)) < 0.5
+    assert structure_around(CUT) > 20
+    assert structure_around(HOLE) == pytest.approx(0, abs=1e-6)
+    assert structure_around(real(grain, np.ones(SHAPE, np.bool_), 20)) == 0
+    far = board(0)
+    assert structure_around(real(far, spot(50, 110, 10, 12), 0)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))

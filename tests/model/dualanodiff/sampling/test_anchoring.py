@@ -26,7 +26,7 @@ from model.dualanodiff.sampling.anchoring import (
     visible_defect,
     widened,
 )
-from model.dualanodiff.sampling.decode import DecodedPair, within_bounds
+from model.dualanodiff.sampling.decode import DecodedPair, as_bright, within_bounds
 from model.types import GREY, MaskArray, Pair
 from tests.support.tiny_data import drawn_normal, tiny_adapter
 
@@ -202,7 +202,7 @@ def test_a_given_part_on_black_and_white_ends_where_it_was_drawn() -> None:
 
 def matched_pair(bounds: np.ndarray | None = None, drawn_to: int = 21) -> DecodedPair:
     """A pair whose image shows the defect from column 10 on, its part up to 18; that is a little off grey around it."""
-    anchor = Anchor(drawn_normal(0, 64, 64), Window(16, 16, 32), bounds=bounds)
+    anchor = Anchor(drawn_normal(0, 64, 64), Window(16, 16, 32), bounds=bounds, wanted=bounds)
     found, filled = np.zeros((32, 32), np.bool_), np.full((32, 32, 3), 160, np.uint8)
     found[12:20, 10:18] = True
     drawn, part = filled.copy(), np.full_like(filled, GREY + 2)
@@ -227,6 +227,32 @@ def test_a_matched_mask_is_the_change_and_the_part_is_grey_where_the_mask_moved(
     assert np.array_equal(made.part[~moved], plain.part[~moved])
 
 
+def test_a_wide_given_part_ends_where_the_image_does_which_becomes_as_bright() -> None:
+    decoded = replace(matched_pair(drawn_to=15), given=True, exact=False)
+    made, exact = decoded.to_candidate(), replace(decoded, exact=True, reach=0).to_candidate()
+    assert np.array_equal(made.mask[16:48, 16:48], (decoded.image == 60).all(-1))
+    assert np.array_equal(exact.mask[16:48, 16:48], decoded.mask)
+    part = decoded.part.copy()
+    part[decoded.mask] = 90
+    brighter = replace(decoded, part=part).to_candidate()
+    inside = made.mask & np.roll(made.mask, 2, 1) & np.roll(made.mask, -2, 1)
+    raised = brighter.image[inside].astype(int) - made.image[inside]
+    assert abs(raised.mean() - 30) < 3
+    assert np.array_equal(brighter.image[~made.mask & ~near(made.mask)], made.image[~made.mask & ~near(made.mask)])
+
+
+def near(mask: MaskArray) -> MaskArray:
+    return np.asarray(ndimage.binary_dilation(mask, iterations=2 * REACH))
+
+
+@pytest.mark.parametrize("compared", [(slice(4, 12), slice(4, 12)), (slice(0, 0), slice(0, 0))])
+def test_brightness_is_compared_where_both_show_the_defect(compared: tuple[slice, slice]) -> None:
+    drawn, part = np.full((16, 16, 3), 100, np.uint8), np.full((16, 16, 3), 70, np.uint8)
+    mask, both = np.ones((16, 16), np.bool_), np.zeros((16, 16), np.bool_)
+    both[compared] = True
+    assert (as_bright(drawn, part, mask, both) == (70 if both.any() else 100)).all()
+
+
 def test_a_matched_mask_stays_in_the_region_and_off_borders_inside_the_photograph() -> None:
     """What of the change lies beyond is no share of the defect outside the region, either."""
     where = np.zeros((64, 64), np.bool_)
@@ -244,14 +270,18 @@ def test_a_matched_mask_stays_in_the_region_and_off_borders_inside_the_photograp
 def test_what_of_a_mask_leaves_the_region_is_cut_off_and_told() -> None:
     normal = drawn_normal(0, 64, 64)
     where = lower_left(normal)
-    anchor = Anchor(normal, Window(0, 16, 32), bounds=where)
+    anchor = Anchor(normal, Window(0, 16, 32), bounds=where, wanted=where)
     mask = np.zeros((32, 32), np.bool_)
     mask[8:24, :8] = True
     kept, scores = within_bounds(mask, anchor)
     assert scores == {"outside_region": 0.5}
     assert kept.sum() == mask.sum() / 2
     assert not kept[:16].any()
-    assert within_bounds(mask, replace(anchor, bounds=None)) == (mask, {})
+    assert within_bounds(mask, replace(anchor, bounds=None, wanted=None)) == (mask, {})
+    # What leaves the product alone is cut off without a word.
+    cut, unsaid = within_bounds(mask, replace(anchor, wanted=None))
+    assert np.array_equal(cut, kept)
+    assert not unsaid
     drawn = normal.image[:32, :32]
     made = DecodedPair(0, 0, drawn, drawn, mask, None, anchor, drawn).to_candidate()
     assert not made.mask[~where].any()

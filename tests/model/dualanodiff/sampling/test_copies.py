@@ -13,7 +13,7 @@ from model.data.two_levels import TwoLevels
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
 from model.dualanodiff.sampling.copies import draw_copy
-from model.dualanodiff.sampling.sampler import prepare_sampling
+from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.types import ImageArray, MaskArray, Pair
 from service.core.options.dualanodiff import SamplingConfig
 from tests.support.tiny_data import surface, tiny_adapter, tiny_u2net
@@ -113,6 +113,7 @@ def test_a_defect_of_a_circuit_has_a_window_of_its_own(open_adapter: DualAnoDiff
         rng = np.random.default_rng(seed)
         anchor, copy = draw_copy(open_adapter, normal, [normal], 0, levels, anywhere, None, rng)
         assert copy.mask.any()
+        assert copy.exact
         black = board[anchor.window.slices][..., 0] == 0
         rows = np.arange(copy.mask.shape[0]) * anchor.window.side // copy.mask.shape[0]
         assert black[np.ix_(rows, rows)][copy.mask].mean() > 0.6, "an open lies on a conductor"
@@ -125,6 +126,26 @@ def test_a_good_part_on_which_a_defect_has_no_place_is_left_for_another(open_ada
         rng = np.random.default_rng(seed)
         anchor, _ = draw_copy(open_adapter, bare, [bare, board], 0, levels, anywhere, None, rng)
         assert anchor.normal.name == "board"
+
+
+def test_wide_defects_are_given_where_they_must_fit_and_end_with_what_is_drawn(tiny_base: Path) -> None:
+    plain = tiny_adapter(load_base(str(tiny_base)), view="window")
+    image, mask = np.full((SIDE, SIDE, 3), 180, np.uint8), np.zeros((SIDE, SIDE), np.bool_)
+    image[:, :70] = 60
+    normal = NormalImage("cookie", image.copy())
+    mask[60:90, 60:100] = True
+    image[mask] = 60
+    references, placements = make_references([Pair("break", image, mask)], plain.model.config)
+    adapter = replace(plain, references=references, placements=placements)
+    config = SamplingConfig(anchored=True, mask_method="threshold", part_guidance=3.0, steps=2)
+    sampler = prepare_sampling(adapter, config, normals=[normal])
+    assert sampler.given == frozenset({0})
+    assert not prepare_sampling(adapter, replace(config, part_guidance=0.0), normals=[normal]).given
+    _, copy = draw_copy(adapter, normal, [normal], 0, None, anywhere, None, np.random.default_rng(0))
+    assert not copy.exact
+    assert copy.mask[:, : copy.mask.shape[1] // 2].any(), "it begins at the rim"
+    made = list(sample_pairs(sampler, 0, 2))
+    assert [candidate.normal for candidate in made] == ["cookie", "cookie"]
 
 
 def test_on_a_circuit_no_product_is_looked_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from model.data.copy_paste import CLEAR, CopyPaste, clear_part
 from model.diffusion.noise_schedule import NoiseSchedule
 from model.diffusion.tiling import Tiling
-from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_line, pull_towards
-from model.types import GREY, ImageArray, MaskArray, anomaly_part
+from model.dualanodiff.sampling.given_parts import GivenParts, give_parts, is_line, must_fit, pull_towards
+from model.types import GREY, ImageArray, MaskArray, Pair, anomaly_part
 from service.core.options.dualanodiff import TrainingConfig
 
 GREY_LATENT = torch.full((1, 2, 1, 1), 0.3)
@@ -81,6 +82,37 @@ def test_a_grey_defect_in_a_grey_surface_is_shown_by_how_it_differs() -> None:
     assert clear_part(dark, normal) is dark.part
     bright, normal = pasted(140, 120)
     assert clear_part(bright, normal)[line()].mean() > 170
+
+
+def test_what_is_wide_is_shown_as_it_is() -> None:
+    faint, normal = pasted(125, 150)
+    encoded: list[ImageArray] = []
+
+    def latents(images: Sequence[ImageArray]) -> torch.Tensor:
+        encoded.extend(images)
+        return torch.zeros(len(images), 2, 8, 8)
+
+    placed = [(replace(faint, exact=exact), normal) for exact in (True, False)]
+    give_parts(placed, latents, lambda masks: torch.zeros(len(masks), 1, 8, 8), GREY_LATENT)
+    assert np.array_equal(encoded[0], clear_part(faint, normal))
+    assert encoded[1] is faint.part
+
+
+def at_rim(share: float) -> Pair:
+    """A hole, of whose rim a share is dark tray."""
+    image, mask = np.full((64, 64, 3), 180, np.uint8), np.zeros((64, 64), np.bool_)
+    image[:, : round(16 + 20 * share)] = 60
+    mask[24:40, 20:36] = True
+    image[mask] = 60
+    return Pair("hole", image, mask)
+
+
+def test_defects_must_fit_where_most_of_them_lie_in_uneven_surroundings() -> None:
+    inside, across = at_rim(-0.5), at_rim(0.5)
+    assert must_fit([across])
+    assert not must_fit([inside])
+    assert must_fit([across, inside, across])
+    assert not must_fit([inside, across, inside])
 
 
 def test_lines_are_thin_and_ten_times_as_long_as_wide() -> None:
