@@ -1,10 +1,10 @@
 """Gives the anomaly branch a part instead of having it made, and guides the image towards it.
 
 A small base composes no line: of a crack, what it draws from noise are smudges, in both branches. Nor does it see
-that an open must cut a conductor. But its image follows a part that it sees through SAIM, as it learned. So at every
-step the anomaly branch has the part of a real defect, changed at random; the image is made from noise, in the same
-place. Classifier-free guidance (Ho and Salimans 2022) strengthens what little a small base takes over: its
-unconditional pass has the empty prompt, and a grey part.
+that an open must cut a conductor, or that a break begins at the rim. But its image follows a part that it sees through
+SAIM, as it learned. So at every step the anomaly branch has the part of a real defect, changed at random; the image is
+made from noise, in the same place. Classifier-free guidance (Ho and Salimans 2022) strengthens what little a small base
+takes over: its unconditional pass has the empty prompt, and a grey part.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from service.core.options.dualanodiff import TrainingConfig
 
 LINE = 0.1
 """Greatest mean width of what counts as a line, as a share of a window's side. Cracks have up to 0.07; breaks in
-cookies have 0.22 and more, and a small base composes those."""
+cookies have 0.22 and more."""
 
 UNEVEN = 6.0
 """Structure of a type's surroundings, see `structure_around`, from which its defects must fit what is there: breaks in

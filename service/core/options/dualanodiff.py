@@ -141,7 +141,7 @@ class SamplingConfig:
         bool,
         described(
             "Let a mask end where the change of the normal ends, at most a latent cell beyond the defect on the "
-            "anomaly part. Masks of given parts stay. Ours, not the paper's; only for pairs made on normals."
+            "anomaly part. Masks of given lines stay. Ours, not the paper's; only for pairs made on normals."
         ),
     ] = True
     anchored: Annotated[
@@ -167,8 +167,9 @@ class SamplingConfig:
         FiniteFloat,
         described(
             "How strongly the image is guided towards a part that is given, 0 to give none. The anomaly branch has a "
-            "changed real defect where a defect is a line, such as a crack, and on black and white photographs, like "
-            "scans of circuits; otherwise image and part are made from noise. For bases too small to compose these; "
+            "changed real defect where a defect is a line, such as a crack, where the surroundings of a type's defects "
+            "are uneven, such as at the rim of a product, and on black and white photographs, like scans of circuits; "
+            "otherwise image and part are made from noise. For bases too small to compose these; "
             "only on normals, with SAIM and without BCM.",
             ge=0,
         ),
