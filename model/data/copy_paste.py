@@ -69,7 +69,7 @@ class CopyPaste:
         mask: `(r, r)` bool, the defect: outside of it the image is the normal one, bit for bit.
         nearby: `(r, r)` bool, the defect and its close surroundings.
         inside: share of the changed defect that lay where it may; what lay elsewhere was cut off.
-        exact: whether what is drawn in its place fills its mask, as a line does, and what lies on a circuit.
+        exact: whether a pair that is given its part keeps its mask: lines, and defects of circuits.
     """
 
     image: ImageArray

@@ -30,6 +30,10 @@ MIDDLE = 0.25
 WINDOW_TRIES, MOSTLY = 12, 0.5
 """How many windows are tried until defects may lie in this share of one; then the best of them is taken."""
 
+SHOWN = 0.25
+"""Least share of a window, placed like a real one, that must show the product. Those of breaks at a rim show 0.4 to
+0.5."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -107,7 +111,7 @@ def draw_anchor(
     placements: Sequence[Placement],
     rng: np.random.Generator,
     flips: tuple[bool, bool],
-    bounds: Region | None = None,
+    wanted: Region | None = None,
     sizes: tuple[float, float] = (1.0, 1.0),
     product: Region | None = None,
 ) -> Anchor:
@@ -115,11 +119,11 @@ def draw_anchor(
 
     Args:
         flips: whether positions may be mirrored horizontally and vertically.
-        bounds: returns where on a normal image defects may lie, `(H, W)` bool with some place in it; None for
+        wanted: returns where on a normal image the user wants defects, `(H, W)` bool with some place in it; None for
             everywhere. Windows then lie around these places, wherever the real defects lay.
         sizes: smallest and largest size of the window, as multiples of the real one's.
-        product: returns the product on a normal image, `(H, W)` bool, or None for none: a window most of which lies
-            beside it is drawn anew around it, and defects lie on it as far as they may lie there.
+        product: returns the product on a normal image, `(H, W)` bool, or None for none: a window that shows little of
+            it is drawn anew around it, and defects lie on it as far as they are wanted there.
     """
     normal = normals[int(rng.integers(len(normals)))]
     number = _draw_place(placements, rng)
@@ -132,15 +136,15 @@ def draw_anchor(
     jitter = rng.uniform(-JITTER, JITTER, 2)
     left = _start(1 - place.x if mirrored[0] else place.x, jitter[0], width - side)
     top = _start(1 - place.y if mirrored[1] else place.y, jitter[1], height - side)
-    asked = bounds(normal) if bounds is not None else None
-    where = on_product(asked, product(normal) if product is not None else None)
+    where = wanted(normal) if wanted is not None else None
+    bounds = keep_to_product(where, product(normal) if product is not None else None)
     window = Window(left, top, side)
-    if where is not None and (asked is not None or where[window.slices].mean() < MOSTLY):
-        window = _window_at(where, side, rng)
-    return Anchor(normal, window, number, mirrored, size, where, asked)
+    if bounds is not None and (where is not None or bounds[window.slices].mean() < SHOWN):
+        window = _window_at(bounds, side, rng)
+    return Anchor(normal, window, number, mirrored, size, bounds, where)
 
 
-def on_product(where: MaskArray | None, product: MaskArray | None) -> MaskArray | None:
+def keep_to_product(where: MaskArray | None, product: MaskArray | None) -> MaskArray | None:
     """Return where a defect may lie, `(H, W)` bool or None for anywhere: on the product, if any of that is wanted.
 
     Args:

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from model.data.crops import bounding_box
-from model.data.cutout import Bounds, Cutout, Starts
+from model.data.cutout import SURROUNDINGS, Bounds, Cutout, Starts
 from model.data.drawing import draw_best
 from model.types import ImageArray, MaskArray, Pair
 
@@ -24,9 +24,6 @@ BLUR = 1.5
 
 NEAR = 8.0
 """Distance from the defect over which a pixel's weight falls by e, pixels."""
-
-REACH = 24
-"""Distance up to which the surroundings of a defect are looked at to see how uneven they are, pixels."""
 
 POINTS = 200
 """Pixels of the surroundings that are compared."""
@@ -105,7 +102,7 @@ def structure_around(pair: Pair) -> float:
     Returns:
         A multiple of the variance of grain: below 1 on an even surface, 0 where the defect fills the picture.
     """
-    box = tuple(slice(max(0, each.start - REACH), each.stop + REACH) for each in bounding_box(pair.mask))
+    box = tuple(slice(max(0, each.start - SURROUNDINGS), each.stop + SURROUNDINGS) for each in bounding_box(pair.mask))
     mask = pair.mask[box]
     weights = _weights(mask, mask)
     if not weights.any():

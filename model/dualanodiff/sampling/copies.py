@@ -17,7 +17,7 @@ from model.data.copying import copy_well
 from model.data.crops import Window, canvas_side, resize_image, resize_mask
 from model.data.cutout import SCALES, Changes, window_around
 from model.data.level_places import draw_where_it_fits
-from model.data.placement import Anchor, NormalImage, Region, on_product
+from model.data.placement import Anchor, NormalImage, Region, keep_to_product
 from model.data.two_levels import TwoLevels
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.given_parts import is_line
@@ -35,7 +35,7 @@ def draw_copy(
     number: int,
     levels: TwoLevels | None,
     where: Region,
-    product: Region | None,
+    product: Region,
     rng: np.random.Generator,
     sizes: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Anchor, CopyPaste]:
@@ -47,27 +47,27 @@ def draw_copy(
         number: of the real defect.
         levels: of the photographs, where they have but two.
         where: gives where the user wants it.
-        product: gives the product, on which it lies as far as the user wants it there; None to look for none.
+        product: gives the product, on which it lies as far as the user wants it there.
         sizes: range of sizes relative to the real defect; if they are all 1, they vary a little.
     """
     config, place = adapter.model.config, adapter.placements[number]
 
     def draw_on(normal: NormalImage) -> tuple[float, tuple[NormalImage, MaskArray | None, ImageArray, MaskArray]]:
         region = where(normal)
-        wanted = on_product(region, product(normal) if product is not None else None)
+        bounds = keep_to_product(region, product(normal))
         changes = Changes(SCALES if sizes == (1.0, 1.0) else sizes, pinned=region is None)
         real = adapter.references[number]
         score, image, mask = copy_well(
-            real, normal.image, wanted, config.flips, rng, levels=levels, changes=changes, cropped=True
+            real, normal.image, bounds, config.flips, rng, levels=levels, changes=changes, cropped=True
         )
-        return score, (normal, wanted, image, mask)
+        return score, (normal, bounds, image, mask)
 
     if levels is None:
-        _, (normal, wanted, image, mask) = draw_on(normal)
+        _, (normal, bounds, image, mask) = draw_on(normal)
     else:
-        normal, wanted, image, mask = draw_where_it_fits(normal, normals, rng, draw_on)
+        normal, bounds, image, mask = draw_where_it_fits(normal, normals, rng, draw_on)
     window = _window_of(mask, config, rng)
-    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=wanted, wanted=where(normal))
+    anchor = Anchor(normal, window, number, size=window.side / place.side, bounds=bounds, wanted=where(normal))
     shown = mask[window.slices]
     side, line = config.resolution, levels is None and is_line(adapter.references[number].mask, config)
     if shown.any():

@@ -29,10 +29,10 @@ LINE = 0.1
 """Greatest mean width of what counts as a line, as a share of a window's side. Cracks have up to 0.07; breaks in
 cookies have 0.22 and more."""
 
-UNEVEN = 6.0
+UNEVEN = 9.0
 """Structure of a type's surroundings, see `structure_around`, from which its defects must fit what is there: breaks in
-cookies, half of whose rim is tray, have 12 and more. Defects of tiles and asphalt have less than 3, but for one in six
-of the former; circuits have 48 and more."""
+cookies, half of whose rim is tray, have 12 and more, circuits mostly 40. Cracks in asphalt have less than 1; half of
+the breaks of tiles have up to 3, and a tenth of all defects of tiles more than this."""
 
 LONG = 10.0
 """Least length of a line that fits into a window, in widths. Cracks have 11 and more, blowholes up to 4."""
@@ -114,7 +114,7 @@ def give_parts(
     cells: Callable[[Sequence[MaskArray]], Tensor],
     grey: Tensor,
 ) -> GivenParts:
-    """Encode the parts of defects that were laid on normals, such that lines are clear to see.
+    """Encode the parts of defects that were laid on normals; exact ones are made clear to see, others stay as they are.
 
     Args:
         placed: one for each pair, at least one with a defect.
@@ -122,17 +122,15 @@ def give_parts(
         cells: returns the latent cells that masks touch, `(B, 1, h, w)` in [0, 1].
         grey: latent of mid-grey, `(1, C, 1, 1)`.
     """
-    shown = [np.full_like(window, GREY) if copy is None else _shown(copy, window) for copy, window in placed]
+    shown = [
+        np.full_like(window, GREY) if copy is None else clear_part(copy, window) if copy.exact else copy.part
+        for copy, window in placed
+    ]
     places = [np.zeros(window.shape[:2], np.bool_) if copy is None else copy.mask for copy, window in placed]
     parts = encoded(shown)
     rows = torch.tensor([copy is not None for copy, _ in placed], device=parts.device)
     parts = torch.where(rows[:, None, None, None], parts, grey)
     return GivenParts(tuple(copy for copy, _ in placed), rows, parts, cells(places))
-
-
-def _shown(copy: CopyPaste, window: ImageArray) -> ImageArray:
-    """Return what the branch is given; what is wide is clear as it is, and keeps its colours."""
-    return clear_part(copy, window) if copy.exact else copy.part
 
 
 def pull_towards(

@@ -67,10 +67,10 @@ class Sampler:
         compensation: makes BCM's features for an adapter with BCM, otherwise None.
         budget: how many pairs fit into memory together; learnt while sampling.
         predict: runs the adapter's denoiser as fast as the device can.
-        bounds: where on a normal image the user wants defects; None for everywhere.
+        wanted: where on a normal image the user wants defects; None for everywhere.
         detail: of the real defects; None to add none.
         product: the product on a normal image, on which defects lie; None for none.
-        contrast: of the real defects, for given parts; None where it is what it is.
+        contrast: of the real defects, for exact given parts; None where it is what it is.
         levels: of the photographs, where they have but two.
         given: numbers of the real defects whose parts, changed, the anomaly branch is given.
     """
@@ -83,7 +83,7 @@ class Sampler:
     compensation: Compensation | None
     budget: BatchBudget
     predict: Predict
-    bounds: Region
+    wanted: Region
     detail: RealDetail | None
     product: Region
     contrast: RealContrast | None
@@ -134,8 +134,8 @@ def prepare_sampling(
     places = places or Places()
     dtype, model = dtype_of(config.precision), adapter.model
     levels = find_two_levels(adapter.references)
-    product = _products(config, normals, for_inference(object_net, dtype) if object_net is not None else None, levels)
-    bounds = _bounds(config, places, normals)
+    product = _product_finder(config, normals, object_net, levels)
+    wanted = _wanted(config, places, normals)
     normals = places.used(normals)
     denoiser = denoiser_for_sampling(model.denoiser, model.base.unet, dtype)
     ready = replace(
@@ -170,7 +170,7 @@ def prepare_sampling(
         compensation=compensation,
         budget=budget,
         predict=predict,
-        bounds=bounds,
+        wanted=wanted,
         detail=detail,
         product=product,
         contrast=contrast,
@@ -207,7 +207,7 @@ def _detail(adapter: DualAnoDiffAdapter) -> RealDetail | None:
     return lost_detail(adapter.model.vae, adapter.references, scale, config.resolution, base.factor, grey=grey)
 
 
-def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImage]) -> Region:
+def _wanted(config: SamplingConfig, places: Places, normals: Sequence[NormalImage]) -> Region:
     """Return what says where on a normal image the user wants defects.
 
     Raises:
@@ -218,20 +218,20 @@ def _bounds(config: SamplingConfig, places: Places, normals: Sequence[NormalImag
         raise UsageError(NOT_ANCHORED)
     places.check(normals, box=config.region)
 
-    def bounds(normal: NormalImage) -> MaskArray | None:
+    def wanted(normal: NormalImage) -> MaskArray | None:
         where = places.where(normal, config.region)
         return np.ones(normal.image.shape[:2], np.bool_) if where is None and config.anywhere else where
 
-    return bounds
+    return wanted
 
 
-def _products(
+def _product_finder(
     config: SamplingConfig, normals: Sequence[NormalImage], object_net: U2Net | None, levels: TwoLevels | None
 ) -> Region:
     """Return what finds the product on a normal image; of a pattern of two levels, a network would see a part."""
     if object_net is None or levels is not None or not (config.anchored and config.on_object):
         return lambda _: None
-    objects = Objects(object_net, normals)
+    objects = Objects(for_inference(object_net, dtype_of(config.precision)), normals)
     return lambda normal: objects.in_normal(normal.name)
 
 
@@ -368,7 +368,7 @@ def _anchored(
     anchors: list[Anchor] = []
     copies: list[CopyPaste | None] = []
     for normal, rng in zip(normals, rngs, strict=True):
-        anchor = draw_anchor([normal], adapter.placements, rng, flips, sampler.bounds, config.sizes, sampler.product)
+        anchor = draw_anchor([normal], adapter.placements, rng, flips, sampler.wanted, config.sizes, sampler.product)
         copy = None
         if anchor.place in sampler.given:  # its window is drawn anew, around the copy
             anchor, copy = draw_copy(
@@ -377,7 +377,7 @@ def _anchored(
                 sampler.normals,
                 anchor.place,
                 sampler.levels,
-                sampler.bounds,
+                sampler.wanted,
                 sampler.product,
                 rng,
                 config.sizes,

@@ -141,7 +141,8 @@ class SamplingConfig:
         bool,
         described(
             "Let a mask end where the change of the normal ends, at most a latent cell beyond the defect on the "
-            "anomaly part. Masks of given lines stay. Ours, not the paper's; only for pairs made on normals."
+            "anomaly part. Masks of given lines, and on circuits, stay. Ours, not the paper's; only for pairs made on "
+            "normals."
         ),
     ] = True
     anchored: Annotated[

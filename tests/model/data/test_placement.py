@@ -11,12 +11,13 @@ from model.data.crops import Window
 from model.data.placement import (
     JITTER,
     MOSTLY,
+    SHOWN,
     Anchor,
     NormalImage,
     Placement,
     draw_anchor,
     inner_border,
-    on_product,
+    keep_to_product,
     paste,
     place_part,
 )
@@ -79,27 +80,28 @@ def right_half(normal: NormalImage) -> MaskArray:
     return where
 
 
-@pytest.mark.parametrize(("x", "stays"), [(0.8, True), (0.1, False)])
-def test_windows_stay_where_real_defects_lay_if_most_of_them_shows_the_product(x: float, *, stays: bool) -> None:
-    places = [Placement("real", 20, x, 0.5)]
+@pytest.mark.parametrize(("x", "stays"), [(0.8, True), (0.5, True), (0.1, False)])
+def test_windows_stay_where_real_defects_lay_if_they_show_the_product(x: float, *, stays: bool) -> None:
+    """Also half over its rim."""
+    places = [Placement("real", 40, x, 0.5)]
     for seed in range(20):
         plain, on = (
             draw_anchor(normals((100, 100)), places, np.random.default_rng(seed), (False, False), product=product)
             for product in (None, right_half)
         )
         assert (plain.window == on.window) == stays
-        assert right_half(on.normal)[on.window.slices].mean() >= MOSTLY
+        assert right_half(on.normal)[on.window.slices].mean() >= (SHOWN if stays else MOSTLY)
         assert np.array_equal(on.bounds, right_half(on.normal))
 
 
 def test_defects_lie_on_the_product_as_far_as_they_may() -> None:
     product, left = right_half(normals((4, 4))[0]), ~right_half(normals((4, 4))[0])
     top = np.arange(4)[:, None] < np.array([2, 2, 2, 2])
-    assert on_product(None, None) is None
-    assert on_product(None, product) is product
-    assert on_product(top, None) is top
-    assert np.array_equal(on_product(top, product), top & product)
-    assert on_product(left, product) is left
+    assert keep_to_product(None, None) is None
+    assert keep_to_product(None, product) is product
+    assert keep_to_product(top, None) is top
+    assert np.array_equal(keep_to_product(top, product), top & product)
+    assert keep_to_product(left, product) is left
 
 
 def test_windows_at_an_edge_stay_at_edges() -> None:

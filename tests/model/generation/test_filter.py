@@ -16,6 +16,7 @@ from model.generation.request import GenerationRequest
 from model.quality.gate import RejectReason, Verdict
 from model.types import Candidate, MaskArray
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
+from service.core.options.dualanodiff import SamplingConfig as DualAnoDiffSampling
 from service.core.places import GivenMask, Places, Region
 from tests.support.tiny_anomaly import NORMALS, tiny_adapter
 from tests.support.tiny_data import PERMISSIVE, tiny_u2net
@@ -75,6 +76,12 @@ def test_a_defect_beside_the_product_is_a_fault_unless_the_user_wants_it_there(
     limits = replace(PERMISSIVE, max_off_object=0.3)
     found = verdict(adapter, RIGHT, places, limits=limits, net=tiny_u2net(), **chosen)
     assert found.reasons == ((RejectReason.OFF_OBJECT,) if faulty else ())
+
+
+@pytest.mark.parametrize("on_object", [True, False])
+def test_dualanodiffs_defects_beside_the_product_are_faults_unless_the_user_says_otherwise(*, on_object: bool) -> None:
+    assert DualAnoDiffSampling(on_object=on_object).on_product == on_object
+    assert AnomalySamplingConfig(on_object=on_object).on_product == on_object
 
 
 def test_on_photographs_of_two_levels_no_defect_lies_beside_the_product(

@@ -13,6 +13,7 @@ from model.data.two_levels import TwoLevels
 from model.diffusion.base import load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
 from model.dualanodiff.sampling.copies import draw_copy
+from model.dualanodiff.sampling.decode import DecodedPair
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.types import ImageArray, MaskArray, Pair
 from service.core.options.dualanodiff import SamplingConfig
@@ -84,7 +85,7 @@ def test_a_copy_is_whole_and_of_one_thickness_however_long_it_is(adapter: DualAn
     normal = NormalImage("good", surface(9, SIDE, SIDE))
     scales = set()
     for seed in range(12):
-        anchor, copy = draw_copy(adapter, normal, [normal], 0, None, anywhere, None, np.random.default_rng(seed))
+        anchor, copy = draw_copy(adapter, normal, [normal], 0, None, anywhere, anywhere, np.random.default_rng(seed))
         labelled = np.argwhere(copy.mask)
         assert np.ptp(labelled, axis=0).max() < copy.mask.shape[0]
         scales.add(round(copy.mask.shape[0] / anchor.window.side))
@@ -111,7 +112,7 @@ def test_a_defect_of_a_circuit_has_a_window_of_its_own(open_adapter: DualAnoDiff
     normal, levels = NormalImage("board", board), TwoLevels(0, 255)
     for seed in range(4):
         rng = np.random.default_rng(seed)
-        anchor, copy = draw_copy(open_adapter, normal, [normal], 0, levels, anywhere, None, rng)
+        anchor, copy = draw_copy(open_adapter, normal, [normal], 0, levels, anywhere, anywhere, rng)
         assert copy.mask.any()
         assert copy.exact
         black = board[anchor.window.slices][..., 0] == 0
@@ -124,28 +125,66 @@ def test_a_good_part_on_which_a_defect_has_no_place_is_left_for_another(open_ada
     board, levels = NormalImage("board", conductors()), TwoLevels(0, 255)
     for seed in range(4):
         rng = np.random.default_rng(seed)
-        anchor, _ = draw_copy(open_adapter, bare, [bare, board], 0, levels, anywhere, None, rng)
+        anchor, _ = draw_copy(open_adapter, bare, [bare, board], 0, levels, anywhere, anywhere, rng)
         assert anchor.normal.name == "board"
 
 
-def test_wide_defects_are_given_where_they_must_fit_and_end_with_what_is_drawn(tiny_base: Path) -> None:
-    plain = tiny_adapter(load_base(str(tiny_base)), view="window")
-    image, mask = np.full((SIDE, SIDE, 3), 180, np.uint8), np.zeros((SIDE, SIDE), np.bool_)
-    image[:, :70] = 60
-    normal = NormalImage("cookie", image.copy())
-    mask[60:90, 60:100] = True
-    image[mask] = 60
+RIM = 2 * SIDE // 3
+"""Column at which a cookie begins; left of it lies its tray."""
+
+
+def cookie() -> ImageArray:
+    image = surface(0, SIDE, SIDE)
+    image[:, :RIM] //= 3
+    return image
+
+
+@pytest.fixture
+def break_adapter(tiny_base: Path) -> DualAnoDiffAdapter:
+    """As trained on a cookie with a break that begins at its rim."""
+    plain = tiny_adapter(load_base(str(tiny_base)), view="window", flip_horizontal=False)
+    image, mask = cookie(), np.zeros((SIDE, SIDE), np.bool_)
+    mask[60:90, RIM - 6 : RIM + 24] = True
+    image[mask] //= 3
     references, placements = make_references([Pair("break", image, mask)], plain.model.config)
-    adapter = replace(plain, references=references, placements=placements)
-    config = SamplingConfig(anchored=True, mask_method="threshold", part_guidance=3.0, steps=2)
-    sampler = prepare_sampling(adapter, config, normals=[normal])
+    return replace(plain, references=references, placements=placements)
+
+
+GIVEN = SamplingConfig(anchored=True, mask_method="threshold", part_guidance=3.0, steps=2)
+
+
+def test_wide_defects_whose_surroundings_are_uneven_are_given(break_adapter: DualAnoDiffAdapter) -> None:
+    """They lie at the rim, and end with what is drawn."""
+    normal = NormalImage("cookie", cookie())
+    sampler = prepare_sampling(break_adapter, GIVEN, normals=[normal])
     assert sampler.given == frozenset({0})
-    assert not prepare_sampling(adapter, replace(config, part_guidance=0.0), normals=[normal]).given
-    _, copy = draw_copy(adapter, normal, [normal], 0, None, anywhere, None, np.random.default_rng(0))
-    assert not copy.exact
-    assert copy.mask[:, : copy.mask.shape[1] // 2].any(), "it begins at the rim"
-    made = list(sample_pairs(sampler, 0, 2))
-    assert [candidate.normal for candidate in made] == ["cookie", "cookie"]
+    assert not prepare_sampling(break_adapter, replace(GIVEN, part_guidance=0.0), normals=[normal]).given
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        anchor, copy = draw_copy(break_adapter, normal, [normal], 0, None, anywhere, anywhere, rng)
+        assert not copy.exact
+        first = anchor.window.left + np.flatnonzero(copy.mask.any(0))[0] * anchor.window.side / copy.mask.shape[1]
+        assert first <= RIM + 2
+    pairs = [each for each in sampler.decoded(0, 2) if isinstance(each, DecodedPair)]
+    assert [(pair.given, pair.exact, pair.contrast) for pair in pairs] == [(True, False, None)] * 2
+    assert {pair.reach for pair in pairs} == {break_adapter.base.factor}
+
+
+@pytest.mark.parametrize("on_object", [True, False])
+@pytest.mark.parametrize("part_guidance", [0.0, 3.0])
+def test_defects_lie_on_the_product_unless_the_user_says_otherwise(
+    break_adapter: DualAnoDiffAdapter, monkeypatch: pytest.MonkeyPatch, part_guidance: float, *, on_object: bool
+) -> None:
+    product = np.zeros((SIDE, SIDE), np.bool_)
+    product[:, RIM:] = True
+    monkeypatch.setattr("model.masks.objects.Objects.in_normal", lambda *_: product)
+    config = replace(GIVEN, part_guidance=part_guidance, on_object=on_object, batch=4)
+    normal = NormalImage("cookie", cookie())
+    sampler = prepare_sampling(break_adapter, config, normals=[normal], object_net=tiny_u2net())
+    made = list(sample_pairs(sampler, 0, 4))
+    assert any(candidate.mask.any() for candidate in made)
+    beside = any((candidate.mask & ~product).any() for candidate in made)
+    assert beside != on_object
 
 
 def test_on_a_circuit_no_product_is_looked_for(
