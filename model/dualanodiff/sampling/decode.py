@@ -20,7 +20,7 @@ from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring, open_area
 from model.masks.extraction import attention_mask, match_change, threshold_mask, tidy_mask, u2net_probabilities
-from model.quality.contrast import SCALES, RealContrast, find_scale, lay_scaled
+from model.quality.contrast import RealContrast, find_scale, lay_scaled
 from model.runtime.timing import stage
 from model.types import GREY, Candidate, ImageArray, MaskArray
 from service.core.options.common import MaskMethod
@@ -68,12 +68,14 @@ class DecodedPair:
             if self.anchor is None or self.reconstructed is None:
                 return Candidate(self.index, self.seed, self.image, mask, self.part)
             mask, scores = within_bounds(mask, self.anchor)
-            before, found = mask, place_mask(self.anchor, mask)
+            before, found, drawn = mask, place_mask(self.anchor, mask), self.image
             if self.reach:
                 free = open_area(self.anchor, mask.shape[0], self.reach)
                 mask = match_change(before, self.image, self.reconstructed, self.reach) & (free | before)
             placed = place_mask(self.anchor, mask)
-            image = self._laid(self.anchor, self.reconstructed, mask, placed, before & mask)
+            if not self.exact:
+                drawn = as_bright(drawn, self.part, mask, before & mask)
+            image = self._laid(self.anchor, drawn, self.reconstructed, mask, placed)
             filled, good = placed, self.anchor.normal.image
             if self.given and self.detail is not None and self.detail.levels is not None:
                 placed = self.detail.levels.end_with_change(filled, image, good)
@@ -88,15 +90,11 @@ class DecodedPair:
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 
     def _laid(
-        self, anchor: Anchor, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray, shown: MaskArray
+        self, anchor: Anchor, drawn: ImageArray, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray
     ) -> ImageArray:
-        """Lay what was generated on the normal image, see `model.data.laying`.
-
-        Args:
-            shown: `(s, s)` bool, where both image and part show the defect.
-        """
+        """Lay what was generated on the normal image, see `model.data.laying`."""
         alpha = fade_around(mask) if self.given else feathered(mask)
-        generated = Generated(self.image.astype(np.float32), reconstructed.astype(np.float32), alpha, self.given)
+        generated = Generated(drawn.astype(np.float32), reconstructed.astype(np.float32), alpha, self.given)
         window = anchor.window.slices
         image = anchor.normal.image.copy()
         size = (anchor.window.side,) * 2
@@ -105,8 +103,6 @@ class DecodedPair:
         scale = 1.0
         if self.given and self.contrast is not None and defect.any():
             scale = find_scale(self.contrast.draw(self.seed), change, surface, defect)
-        elif not self.exact:
-            scale = brightness_scale(self.image, self.part, reconstructed, shown)
         image[window] = lay_scaled(change, surface, scale, np.ones_like(defect))
         return image
 
@@ -125,20 +121,21 @@ class DecodedPair:
         return tidy_mask(threshold_mask(self.part))
 
 
-def brightness_scale(image: ImageArray, part: ImageArray, reconstructed: ImageArray, shown: MaskArray) -> float:
-    """Return the scale of a change, within `SCALES`, that makes a defect as bright as its part, on average.
+def as_bright(drawn: ImageArray, part: ImageArray, mask: MaskArray, shown: MaskArray) -> ImageArray:
+    """Make what was drawn in a mask as bright as the part that was given, on average: guidance towards it overshoots.
 
-    Guidance towards a part overshoots: a hole gets darker than what shows through it.
+    A hole gets darker than what shows through it. All of it gets lighter by the same, since a weaker change would let
+    the surface through instead.
 
     Args:
-        image, part, reconstructed: `(s, s, 3)` uint8; the last is the normal after the autoencoder.
+        drawn, part: `(s, s, 3)` uint8.
+        mask: `(s, s)` bool; the difference fades out around it.
         shown: `(s, s)` bool, where image and part both show the defect.
     """
     if not shown.any():
-        return 1.0
-    drawn, wanted, surface = (float(each[shown].mean()) for each in (image, part, reconstructed))
-    scale = (wanted - surface) / (drawn - surface) if drawn != surface else 1.0
-    return float(np.clip(scale, *SCALES)) if scale > 0 else 1.0
+        return drawn
+    difference = float((part[shown].astype(np.float32) - drawn[shown]).mean())
+    return np.clip(drawn + difference * fade_around(mask)[..., None], 0, 255).round().astype(np.uint8)
 
 
 def within_bounds(mask: MaskArray, anchor: Anchor) -> tuple[MaskArray, dict[str, float]]:

@@ -26,8 +26,7 @@ from model.dualanodiff.sampling.anchoring import (
     visible_defect,
     widened,
 )
-from model.dualanodiff.sampling.decode import DecodedPair, brightness_scale, within_bounds
-from model.quality.contrast import SCALES
+from model.dualanodiff.sampling.decode import DecodedPair, as_bright, within_bounds
 from model.types import GREY, MaskArray, Pair
 from tests.support.tiny_data import drawn_normal, tiny_adapter
 
@@ -247,16 +246,14 @@ def near(mask: MaskArray) -> MaskArray:
 
 
 def test_brightness_is_compared_where_both_show_the_defect() -> None:
-    image, part, surface = (np.full((16, 16, 3), level, np.uint8) for level in (40, 100, 160))
-    both = np.zeros((16, 16), np.bool_)
-    assert brightness_scale(image, part, surface, both) == 1
-    both[4:12, 4:12] = True
-    part[~both], image[~both] = GREY, 160
-    assert brightness_scale(image, part, surface, both) == pytest.approx(0.5)
-    assert brightness_scale(image, image, surface, both) == pytest.approx(1)
-    assert brightness_scale(image, surface - 1, surface, both) == SCALES[0]
-    assert brightness_scale(surface, part, surface, both) == 1  # nothing changed
-    assert brightness_scale(image, surface + 40, surface, both) == 1  # darker than the surface, and not brighter
+    drawn, part = (np.full((16, 16, 3), level, np.uint8) for level in (100, 70))
+    mask, shown = np.ones((16, 16), np.bool_), np.zeros((16, 16), np.bool_)
+    part[12:] = GREY
+    assert (as_bright(drawn, part, mask, shown) == 100).all()
+    shown[4:12, 4:12] = True
+    assert (as_bright(drawn, part, mask, shown) == 70).all()
+    mask[:, :8] = False
+    assert (as_bright(drawn, part, mask, shown)[:, :4] == 100).all()
 
 
 def test_a_matched_mask_stays_in_the_region_and_off_borders_inside_the_photograph() -> None:
