@@ -122,8 +122,8 @@ def draw_anchor(
         wanted: returns where on a normal image the user wants defects, `(H, W)` bool with some place in it; None for
             everywhere. Windows then lie around these places, wherever the real defects lay.
         sizes: smallest and largest size of the window, as multiples of the real one's.
-        product: returns the product on a normal image, `(H, W)` bool, or None for none: a window that shows little of
-            it is drawn anew around it, and defects lie on it as far as they are wanted there.
+        product: returns the product on a normal image, `(H, W)` bool, or None for none: a window that shows too
+            little of it is redrawn around it, and defects are kept on it where any of it is wanted.
     """
     normal = normals[int(rng.integers(len(normals)))]
     number = _draw_place(placements, rng)
