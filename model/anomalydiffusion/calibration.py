@@ -85,6 +85,7 @@ def _drawn(
         "batch": CANDIDATES,
         "precision": adapter.model.config.precision,
         "normal_guidance": scale,
+        "refine_strength": 0.0,  # a second pass begins with the contrast of the first
     }
     config = resolve_sampling(adapter.base, options, has_normals=True)
     types = adapter.model.types

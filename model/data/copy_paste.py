@@ -70,6 +70,7 @@ class CopyPaste:
         nearby: `(r, r)` bool, the defect and its close surroundings.
         inside: share of the changed defect that lay where it may; what lay elsewhere was cut off.
         exact: whether a pair that is given its part keeps its mask: lines, and defects of circuits.
+        source: the same at the photograph's scale, if it is known.
     """
 
     image: ImageArray
@@ -78,6 +79,25 @@ class CopyPaste:
     nearby: MaskArray
     inside: float = 1.0
     exact: bool = True
+    source: Pair | None = None
+
+    def at(self, side: int) -> CopyPaste:
+        """Return the same at another scale, `(side, side)`; its source is known."""
+        if self.source is None:
+            raise ValueError("the copy is not known at its photograph's scale")
+        return copy_at(self.source, side, exact=self.exact)
+
+
+def copy_at(source: Pair, side: int, *, exact: bool) -> CopyPaste:
+    """Return a copy that was laid at the photograph's scale at the model's.
+
+    Args:
+        source: a square crop of the photograph with the defect, which may be off it.
+        side: of the result, pixels.
+    """
+    image, mask = resize_image(source.image, side), resize_mask(source.mask, side)
+    near = ndimage.binary_dilation(mask, iterations=NEARBY)
+    return CopyPaste(image, anomaly_part(image, mask), mask, near, exact=exact, source=source)
 
 
 def draw_copy_paste(

@@ -24,6 +24,9 @@ _Value = TypeVar("_Value", bound=np.generic)
 MARGIN = 0.125
 """Least surroundings of a defect in its canvas, as a share of a window's side."""
 
+FINER, LEAST_FINER = 4, 1.5
+"""Largest scale at which a defect is drawn once more, as a multiple of the first; and the least that is worth it."""
+
 OVERLAP = 0.25
 """Least overlap of neighbouring windows, as a share of their side."""
 
@@ -74,6 +77,15 @@ def work_scale(mask: MaskArray, view: CropKind, resolution: int) -> float:
     return resolution / min(max(sides), largest)
 
 
+def finer_scale(scale: float) -> float | None:
+    """Return the scale at which what was drawn at `scale` is drawn once more, or None if it is not.
+
+    It is at most `FINER` times as large, and no larger than the photograph's.
+    """
+    finer = min(1.0, FINER * scale)
+    return finer if finer >= LEAST_FINER * scale else None
+
+
 def make_canvas(
     image: ImageArray, mask: MaskArray, scale: float, resolution: int, cell: int, rng: np.random.Generator
 ) -> Canvas:
@@ -96,14 +108,32 @@ def make_canvas(
         lengths.append(length)
         sides.append(side)
     (top, left), (height, width) = starts, lengths
-    box = (top, left, top + height, left + width)
-    rows, columns = slice(top, top + height), slice(left, left + width)
-    beyond = [(0, max(0, end - full)) for end, full in zip(box[2:], mask.shape, strict=True)]
-    shown = np.pad(image[rows, columns], [*beyond, (0, 0)], mode="edge")
-    defect = np.pad(mask[rows, columns], beyond)
-    size = (sides[1], sides[0])
-    small = _resized_mask(defect, size)
-    return Canvas(box, _resized(shown, size), small, resolution, _corners(small, resolution, cell))
+    return _cut(image, mask, (top, left, top + height, left + width), (sides[0], sides[1]), resolution, cell)
+
+
+def finer_canvas(canvas: Canvas, image: ImageArray, mask: MaskArray, scale: float, cell: int) -> Canvas:
+    """Cut out what a canvas shows of a photograph at a finer scale.
+
+    Args:
+        image, mask: of the whole photograph, `(H, W, 3)` uint8 and `(H, W)` bool.
+        scale: canvas pixels per photograph pixel.
+        cell: pixels per latent cell, along one side.
+    """
+    top, left, bottom, right = canvas.box
+    height, width = (round(length * scale / cell) * cell for length in (bottom - top, right - left))
+    return _cut(image, mask, canvas.box, (height, width), canvas.side, cell)
+
+
+def _cut(
+    image: ImageArray, mask: MaskArray, box: tuple[int, int, int, int], shape: tuple[int, int], side: int, cell: int
+) -> Canvas:
+    """Cut out a part of a photograph, resized to height and width, and cover it with windows of `side`."""
+    top, left, bottom, right = box
+    place = np.s_[top:bottom, left:right]
+    beyond = [(0, max(0, end - full)) for end, full in zip((bottom, right), mask.shape, strict=True)]
+    shown = np.pad(image[place], [*beyond, (0, 0)], mode="edge")
+    small = _resized_mask(np.pad(mask[place], beyond), shape[::-1])
+    return Canvas(box, _resized(shown, shape[::-1]), small, side, _corners(small, side, cell))
 
 
 def _corners(mask: MaskArray, side: int, cell: int) -> NDArray[np.int_]:

@@ -12,8 +12,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + step * 7_919 + 12_345) % (2**63))
 
 
-NOISE = 1
-"""Tells the noise's draws from a pair's others."""
+NOISE, FINER_NOISE = 1, 2
+"""Tell the draws of noise from a pair's others: of its first pass, and of one at a finer scale."""
 
 
 def pair_seed(seed: int, index: int) -> int:
@@ -21,6 +21,10 @@ def pair_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def draw_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise from all 63 bits of a seed (torch's CPU generator looks at 32 of them)."""
-    return torch.from_numpy(np.random.default_rng([seed, NOISE]).standard_normal(shape, dtype=np.float32))
+def draw_noise(seed: int, shape: tuple[int, ...], *, use: int = NOISE) -> Tensor:
+    """Standard normal noise from all 63 bits of a seed (torch's CPU generator looks at 32 of them).
+
+    Args:
+        use: tells draws apart that have one seed.
+    """
+    return torch.from_numpy(np.random.default_rng([seed, use]).standard_normal(shape, dtype=np.float32))

@@ -32,7 +32,9 @@ from service.core.storage import MissingObject
 MASK_NET_FILE = "mask_net.safetensors"
 """Of an adapter with a mask network."""
 
-_NEED_NORMALS = ("region", "allowed", "forbidden", "anchored", "strength", "sketch_strength", "part_guidance")
+_NEED_NORMALS = frozenset(
+    {"region", "allowed", "forbidden", "anchored", "strength", "sketch_strength", "part_guidance", "refine_strength"}
+)
 """What DualAnoDiff can do on good parts alone."""
 
 

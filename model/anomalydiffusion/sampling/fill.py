@@ -31,13 +31,14 @@ from model.anomalydiffusion.reweighting import Reweighting, attention_weights, f
 from model.data.pixels import to_pixels
 from model.data.windows import Canvas
 from model.diffusion.noise_schedule import NoiseSchedule
-from model.diffusion.schedulers import make_scheduler
+from model.diffusion.schedulers import make_scheduler, start_after
 from model.diffusion.tiling import Tiling
 from model.diffusion.vae import decode, encode
 from model.kernels.batch_invariance import FIXED_BATCH, fixed_batches
 from model.runtime.cuda_memory import BatchBudget
 from model.runtime.progress import Meter, Progress
-from model.runtime.seeding import draw_noise
+from model.runtime.seeding import FINER_NOISE, NOISE, draw_noise
+from model.types import ImageArray
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 
 
@@ -84,6 +85,7 @@ class Filling:
         push: s, how far the defect is pushed away from the normal.
         latents: x_t, `(C, h, w)`.
         weights: attention weights of the next step, `(1, h, w)`.
+        first: number of the first step; later ones alone are taken of a canvas that is filled a second time.
         shown: `(n, C, s, s)`, what the U-Net sees of the mask in every window; None without inpainting.
     """
 
@@ -98,6 +100,7 @@ class Filling:
     weights: Tensor
     noise: Tensor
     scheduler: Any
+    first: int = 0
     shown: Tensor | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -112,30 +115,42 @@ class Filling:
 
 
 @torch.no_grad()
-def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int, push: float) -> Filling:
+def begin(
+    painter: Painter, canvas: Canvas, text: Tensor, seed: int, push: float, drawn: ImageArray | None = None
+) -> Filling:
     """Encode a canvas and draw its noise, from the candidate's seed alone.
 
     Args:
         text: `(n, L, D)`, the prompts of its windows.
         push: see `Filling`.
+        drawn: the canvas as it was filled at a coarser scale, `(h, w, 3)` uint8, to begin with, noised by
+            `refine_strength`; None to begin with noise.
     """
     factor, device = painter.factor, painter.device
     height, width = canvas.mask.shape
-    pixels = to_pixels(canvas.windows(canvas.image))
-    encoded = torch.cat([encode(painter.vae, part) for part in pixels.split(FIXED_BATCH)])
     places = tuple((0, row, column) for row, column in (canvas.corners // factor).tolist())
     tiling = Tiling(places, canvas.side // factor, (height // factor, width // factor), 1)
-    normal = tiling.join(encoded)[0]
+
+    def encoded(image: ImageArray) -> Tensor:
+        windows = to_pixels(canvas.windows(image)).split(FIXED_BATCH)
+        return tiling.join(torch.cat([encode(painter.vae, each) for each in windows]))
+
+    normal = encoded(canvas.image)[0]
     inside = F.max_pool2d(torch.from_numpy(canvas.mask).float()[None], factor).to(device)
-    noise = draw_noise(seed, tuple(normal.shape)).to(device)
+    noise = draw_noise(seed, tuple(normal.shape), use=NOISE if drawn is None else FINER_NOISE).to(device)
     scheduler = make_scheduler(painter.config.scheduler, painter.scheduler)
     scheduler.set_timesteps(painter.config.steps, device=device)
     extra = {}
     if "generator" in inspect.signature(scheduler.step).parameters:
         extra["generator"] = torch.Generator().manual_seed(seed)
-    start = noise * scheduler.init_noise_sigma
+    first, start = 0, noise * scheduler.init_noise_sigma
+    if drawn is not None:
+        first, timestep = start_after(scheduler, painter.config.refine_strength)
+        start = scheduler.add_noise(encoded(drawn), noise[None], timestep)[0]
     ones = torch.ones_like(inside)
-    filling = Filling(canvas, tiling, text, seed, normal, inside, push, start, ones, noise, scheduler, extra=extra)
+    filling = Filling(
+        canvas, tiling, text, seed, normal, inside, push, start, ones, noise, scheduler, first, extra=extra
+    )
     if painter.inpainting:
         masks = torch.from_numpy(canvas.windows(canvas.mask)).float()[:, None].to(device)
         filling.shown = shown_channels(filling.windows(normal), masks)
@@ -144,12 +159,12 @@ def begin(painter: Painter, canvas: Canvas, text: Tensor, seed: int, push: float
 
 @torch.no_grad()
 def fill(painter: Painter, fillings: Sequence[Filling]) -> Generator[Progress, None, None]:
-    """Denoise all canvases together, in place; yields progress after every step."""
-    timesteps = fillings[0].scheduler.timesteps
-    meter = Meter("denoise", len(timesteps), "steps")
+    """Denoise all canvases together, in place, from the step on that all of them begin with; yields progress."""
+    timesteps, first = fillings[0].scheduler.timesteps, fillings[0].first
+    meter = Meter("denoise", len(timesteps), "steps", resumed=first)
     text = torch.cat([filling.text for filling in fillings])
     counts = [len(filling.text) for filling in fillings]
-    for number, timestep in enumerate(timesteps):
+    for number, timestep in enumerate(timesteps[first:], start=first):
         for filling in fillings:
             _restore_normal(filling, timestep)
         scaled = [filling.scheduler.scale_model_input(filling.latents, timestep) for filling in fillings]

@@ -23,13 +23,13 @@ from model.anomalydiffusion.sampling.contrast import real_contrast
 from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develop, fill
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
-from model.data.detail import RealDetail
-from model.data.laying import FADE, Generated, change_by, fade_around
+from model.data.detail import Levels, RealDetail
+from model.data.laying import FADE, Generated, change_by, enlarged, fade_around
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
 from model.data.plan import Plan, plan_pairs
 from model.data.two_levels import find_two_levels
-from model.data.windows import Canvas, make_canvas, work_scale
+from model.data.windows import Canvas, finer_canvas, finer_scale, make_canvas, work_scale
 from model.diffusion.base import dtype_of
 from model.diffusion.redrawing import lost_detail
 from model.diffusion.vae import autoencoder_for_sampling
@@ -191,33 +191,64 @@ class Sampler:
         if fillings:
             with stage("denoise"):
                 yield from fill(self.painter, list(fillings.values()))
+            if self.config.refine_strength:
+                yield from self._refine(pairs, fillings)
         return [self._developed(pair, fillings[pair.index]) if pair.index in fillings else pair for pair in pairs]
 
     def _begin(self, drawn: Drawn, seed: int, rng: np.random.Generator) -> Filling:
         """Cut out the canvas of a mask, and embed the prompts of its windows."""
-        model, config = self.adapter.model, self.adapter.model.config
+        config = self.adapter.model.config
         scale = work_scale(drawn.mask, config.view, config.resolution)
-        canvas = make_canvas(drawn.normal.image, drawn.mask, scale, config.resolution, model.base.factor, rng)
+        canvas = make_canvas(drawn.normal.image, drawn.mask, scale, config.resolution, self.painter.factor, rng)
+        push = self.config.normal_guidance or self.adapter.normal_guidance_of(drawn.kind)
+        return begin(self.painter, canvas, self._prompts(canvas, drawn.kind), seed, push)
+
+    def _prompts(self, canvas: Canvas, kind: int) -> Tensor:
+        """Embed the prompts of a canvas's windows, `(n, L, D)`."""
+        model = self.adapter.model
         masks = torch.from_numpy(canvas.windows(canvas.mask)).float()[:, None].to(model.device)
 
         def embed(rows: Tensor) -> Tensor:
-            kinds = torch.full((len(rows),), drawn.kind, device=model.device)
-            return model.text(kinds, masks[rows])
+            return model.text(torch.full((len(rows),), kind, device=model.device), masks[rows])
 
         rows = torch.arange(len(masks)).split(FIXED_BATCH)
-        text = torch.cat([fixed_batches(embed, each) for each in rows])
-        push = self.config.normal_guidance or self.adapter.normal_guidance_of(drawn.kind)
-        return begin(self.painter, canvas, text, seed, push)
+        return torch.cat([fixed_batches(embed, each) for each in rows])
+
+    def _refine(self, pairs: Sequence[FilledPair], fillings: dict[int, Filling]) -> Generator[Progress, None, None]:
+        """Fill what was drawn much smaller than its photograph once more, at a finer scale."""
+        finer: dict[int, Filling] = {}
+        with stage("encode"):
+            for pair in pairs:
+                filling = fillings.get(pair.index)
+                if filling is not None and (scale := finer_scale(filling.canvas.scale)) is not None:
+                    finer[pair.index] = self._begin_again(pair, filling, scale)
+        if finer:
+            with stage("denoise"):
+                yield from fill(self.painter, list(finer.values()))
+        fillings.update(finer)
+
+    def _begin_again(self, pair: FilledPair, filling: Filling, scale: float) -> Filling:
+        """Enlarge a filled canvas; it has its contrast already, and is pushed away from the normal no more."""
+        drawn, coarse = pair.drawn, filling.canvas
+        generated, reconstructed = self._pixels(filling)
+        canvas = finer_canvas(coarse, drawn.normal.image, drawn.mask, scale, self.painter.factor)
+        change = (generated - reconstructed) * fade_around(coarse.mask)[..., None]
+        height, width = canvas.mask.shape
+        image = np.clip(canvas.image + enlarged(change, (width, height)), 0, 255).round().astype(np.uint8)
+        return begin(self.painter, canvas, self._prompts(canvas, drawn.kind), pair.seed, 1.0, image)
 
     def _window(self, drawn: Drawn, rng: np.random.Generator) -> Window | None:
         config = self.adapter.model.config
         return window_around(drawn.mask, config.view, config.resolution, rng) if drawn.mask.any() else None
 
+    def _pixels(self, filling: Filling) -> tuple[Levels, Levels]:
+        """Decode a filled canvas and the normal one, `(h, w, 3)`, grey levels."""
+        generated, reconstructed = develop(self.painter, filling)
+        return to_levels(generated, grey=self.adapter.grey), to_levels(reconstructed, grey=self.adapter.grey)
+
     def _developed(self, pair: FilledPair, filling: Filling) -> FilledPair:
         with stage("decode"):
-            generated, reconstructed = (
-                to_levels(each, grey=self.adapter.grey) for each in develop(self.painter, filling)
-            )
+            generated, reconstructed = self._pixels(filling)
         kind = pair.drawn.kind
         return replace(
             pair,

@@ -27,9 +27,10 @@ from model.data.drawing import draw_best
 from model.data.pixels import to_pixels
 from model.data.placement import Anchor, inner_border
 from model.diffusion.tiling import Tiling, tile
-from model.diffusion.vae import encode
+from model.diffusion.vae import encode, encode_batch
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.latent_dataset import grey_cell
+from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.given_parts import GivenParts, give_parts
 from model.types import ImageArray, MaskArray, Pair, anomaly_part
 
@@ -92,6 +93,49 @@ class Anchoring:
         return torch.tensor([side > window for side in sides], device=self.normal.device)
 
 
+class Canvases:
+    """Canvases of a batch, padded to the largest, and the windows in which they are denoised.
+
+    Attributes:
+        sides: model pixels.
+        allowed: share of every latent cell where a defect may be, `(B, 1, h, w)`.
+        tiling: the windows, or None where every canvas is one.
+
+    Args:
+        allowed: `(side, side)` bool, where a defect may be.
+    """
+
+    def __init__(self, model: DualAnoDiffModel, sides: Sequence[int], allowed: Sequence[MaskArray]) -> None:
+        self.sides = sides
+        self._model, self._factor = model, model.base.factor
+        cells = F.avg_pool2d(self._padded(allowed), self._factor)
+        own = [side // self._factor for side in sides]
+        self.tiling = tile(cells[:, 0] > 0, own, model.config.resolution // self._factor)
+        self.allowed = cells.to(model.device)
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Return the sides before padding, latent cells; empty without windows."""
+        return tuple(side // self._factor for side in self.sides) if self.tiling is not None else ()
+
+    def encode(self, images: Sequence[ImageArray]) -> Tensor:
+        """Encode images of the canvases, `(B, C, h, w)`; a large one window by window, 0 where there is none."""
+        vae, device = self._model.vae, self._model.device
+        if self.tiling is None:
+            return encode(vae, to_pixels(images).to(device))
+        canvases = torch.stack([_padded(to_pixels([image])[0], max(self.sides)) for image in images])
+        windows = self.tiling.scaled(self._factor).cut(canvases).split(encode_batch(self._model.config.resolution))
+        return self.tiling.join(torch.cat([encode(vae, each.to(device)) for each in windows]))
+
+    def touched(self, masks: Sequence[MaskArray]) -> Tensor:
+        """Return the cells, of those that are denoised, that masks touch, `(B, 1, h, w)` in {0, 1}."""
+        covered = self.tiling.covered.float() if self.tiling is not None else 1.0
+        return (covered * F.max_pool2d(self._padded(masks), self._factor)).to(self._model.device)
+
+    def _padded(self, masks: Sequence[MaskArray]) -> Tensor:
+        return torch.stack([_padded(torch.from_numpy(each)[None].float(), max(self.sides)) for each in masks])
+
+
 def grey_latent(adapter: DualAnoDiffAdapter) -> Tensor:
     """Return the latent of mid-grey, `(1, C, 1, 1)`: `grey_cell` of the adapter's references."""
     model = adapter.model
@@ -136,34 +180,18 @@ def anchor_on(
             open_area(anchor, side, margin_of(side // factor) * factor) if course is None else free & course.nearby
         )
 
-    def padded(masks: Sequence[MaskArray]) -> Tensor:
-        return torch.stack([_padded(torch.from_numpy(each)[None].float(), max(sides)) for each in masks])
-
-    cells = F.avg_pool2d(padded(allowed), factor)
-    tiling = tile(cells[:, 0] > 0, [side // factor for side in sides], model.config.resolution // factor)
-
-    def encoded(images: Sequence[ImageArray]) -> Tensor:
-        if tiling is None:
-            return encode(model.vae, to_pixels(images).to(model.device))
-        canvases = torch.stack([_padded(to_pixels([image])[0], max(sides)) for image in images])
-        return tiling.join(encode(model.vae, tiling.scaled(factor).cut(canvases).to(model.device)))
-
-    normal = encoded(windows)
+    canvases = Canvases(model, sides, allowed)
+    normal = canvases.encode(windows)
     start = torch.stack([normal, grey.expand_as(normal)])
     given = None
     if sketched:
-        start = torch.stack([encoded([each.image for each in laid]), encoded([each.part for each in laid])])
-    elif any(given_copies):
-        covered = tiling.covered.float() if tiling is not None else 1.0
-        given = give_parts(
-            list(zip(given_copies, windows, strict=True)),
-            encoded,
-            lambda masks: (covered * F.max_pool2d(padded(masks), factor)).to(model.device),
-            grey,
+        start = torch.stack(
+            [canvases.encode([each.image for each in laid]), canvases.encode([each.part for each in laid])]
         )
+    elif any(given_copies):
+        given = give_parts(list(zip(given_copies, windows, strict=True)), canvases.encode, canvases.touched, grey)
         start = torch.stack([normal, given.parts])
-    own = tuple(side // factor for side in sides) if tiling is not None else ()
-    return Anchoring(normal, start, grey, cells.to(model.device), own, tiling, given)
+    return Anchoring(normal, start, grey, canvases.allowed, canvases.cells, canvases.tiling, given)
 
 
 def canvas_of(adapter: DualAnoDiffAdapter, anchor: Anchor) -> int:

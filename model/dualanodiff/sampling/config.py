@@ -40,6 +40,8 @@ def resolve_sampling(
         recommended.pop("sketch_strength", None)
     if given.get("sketch_strength") or not anchored:
         recommended.pop("part_guidance", None)
+    if not anchored:
+        recommended.pop("refine_strength", None)
     suited = {
         "anchored": has_normals,
         "mask_method": MaskMethod.U2NET if has_mask_net else MaskMethod.THRESHOLD,

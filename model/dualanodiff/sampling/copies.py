@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
-from model.data.copy_paste import NEARBY, CopyPaste
+from model.data.copy_paste import CopyPaste, copy_at
 from model.data.copying import copy_well
-from model.data.crops import Window, canvas_side, resize_image, resize_mask
+from model.data.crops import Window, canvas_side
 from model.data.cutout import SCALES, Changes, window_around
 from model.data.level_places import draw_where_it_fits
 from model.data.placement import Anchor, NormalImage, Region, keep_to_product
 from model.data.two_levels import TwoLevels
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.given_parts import is_line
-from model.types import ImageArray, MaskArray, anomaly_part
+from model.types import ImageArray, MaskArray, Pair
 from service.core.options.dualanodiff import TrainingConfig
 
 FINER = 2
@@ -72,9 +71,8 @@ def draw_copy(
     side, line = config.resolution, levels is None and is_line(adapter.references[number].mask, config)
     if shown.any():
         side = canvas_side(shown, window.side * (FINER if line else 1), config.view, config.resolution)
-    drawn, defect = resize_image(image[window.slices], side), resize_mask(shown, side)
-    near = ndimage.binary_dilation(defect, iterations=NEARBY)
-    return anchor, CopyPaste(drawn, anomaly_part(drawn, defect), defect, near, exact=line or levels is not None)
+    source = Pair(normal.name, image[window.slices], shown)
+    return anchor, copy_at(source, side, exact=line or levels is not None)
 
 
 def _window_of(mask: MaskArray, config: TrainingConfig, rng: np.random.Generator) -> Window:

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.data.crops import resize_image, resize_mask
 from model.data.detail import RealDetail
-from model.data.laying import Generated, change_by, fade_around
+from model.data.laying import Generated, change_by, enlarged, fade_around
 from model.data.pixels import to_images
 from model.data.placement import Anchor, feathered, place_mask, place_part
 from model.diffusion.vae import decode
@@ -64,17 +65,11 @@ class DecodedPair:
     def to_candidate(self) -> Candidate:
         """Tidy the mask, paste the pair into its normal image if it has one, and return the candidate."""
         with stage("mask"):
-            mask = self._found()
             if self.anchor is None or self.reconstructed is None:
-                return Candidate(self.index, self.seed, self.image, mask, self.part)
-            mask, scores = within_bounds(mask, self.anchor)
-            before, found, drawn = mask, place_mask(self.anchor, mask), self.image
-            if self.reach:
-                free = open_area(self.anchor, mask.shape[0], self.reach)
-                mask = match_change(before, self.image, self.reconstructed, self.reach) & (free | before)
-            placed = place_mask(self.anchor, mask)
-            if not self.exact:
-                drawn = as_bright(drawn, self.part, mask, before & mask)
+                return Candidate(self.index, self.seed, self.image, self._found(), self.part)
+            before, scores = within_bounds(self._found(), self.anchor)
+            mask, drawn = self._shown(before, self.anchor, self.reconstructed)
+            found, placed = place_mask(self.anchor, before), place_mask(self.anchor, mask)
             image = self._laid(self.anchor, drawn, self.reconstructed, mask, placed)
             filled, good = placed, self.anchor.normal.image
             if self.given and self.detail is not None and self.detail.levels is not None:
@@ -89,12 +84,38 @@ class DecodedPair:
         normal, window = self.anchor.normal.name, self.anchor.window.box
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 
+    def shows_defect(self) -> bool:
+        """Return whether there is a defect where one may be."""
+        found = self._found()
+        return bool((found if self.anchor is None else within_bounds(found, self.anchor)[0]).any())
+
+    def enlarged(self, side: int) -> tuple[ImageArray, ImageArray, MaskArray]:
+        """Return image, part and mask of a pair on a normal, `(side, side)`; the normal has the detail of that size."""
+        if self.anchor is None or self.reconstructed is None:
+            raise ValueError("the pair was not generated on a normal")
+        mask, drawn = self._shown(within_bounds(self._found(), self.anchor)[0], self.anchor, self.reconstructed)
+        change = (drawn.astype(np.float32) - self.reconstructed) * self._fade(mask)[..., None]
+        image = resize_image(self.anchor.pixels, side) + enlarged(change, (side, side))
+        whole = np.clip(image, 0, 255).round().astype(np.uint8)
+        return whole, resize_image(self.part, side), resize_mask(mask, side)
+
+    def _shown(self, found: MaskArray, anchor: Anchor, reconstructed: ImageArray) -> tuple[MaskArray, ImageArray]:
+        """Return where the image shows the defect, and the image, as bright there as a part that was given."""
+        mask = found
+        if self.reach:
+            free = open_area(anchor, mask.shape[0], self.reach)
+            mask = match_change(found, self.image, reconstructed, self.reach) & (free | found)
+        return mask, self.image if self.exact else as_bright(self.image, self.part, mask, found & mask)
+
+    def _fade(self, mask: MaskArray) -> NDArray[np.float32]:
+        return fade_around(mask) if self.given else feathered(mask)
+
     def _laid(
         self, anchor: Anchor, drawn: ImageArray, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray
     ) -> ImageArray:
         """Lay what was generated on the normal image, see `model.data.laying`."""
-        alpha = fade_around(mask) if self.given else feathered(mask)
-        generated = Generated(drawn.astype(np.float32), reconstructed.astype(np.float32), alpha, self.given)
+        pixels = (drawn.astype(np.float32), reconstructed.astype(np.float32))
+        generated = Generated(*pixels, self._fade(mask), self.given)
         window = anchor.window.slices
         image = anchor.normal.image.copy()
         size = (anchor.window.side,) * 2

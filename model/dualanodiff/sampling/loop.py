@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.diffusion.attention_maps import average_maps
 from model.diffusion.prompts import own_tokens
-from model.diffusion.schedulers import make_scheduler
+from model.diffusion.schedulers import make_scheduler, start_after
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring, blend, keep_to_course
 from model.dualanodiff.sampling.given_parts import Pull, pull_towards
@@ -141,13 +141,9 @@ def _start(scheduler: Any, config: SamplingConfig, noise: Tensor, anchoring: Anc
     strength = config.sketch_strength or config.strength
     if anchoring is None or strength == 1:
         return 0, noise * scheduler.init_noise_sigma
-    timesteps, count = scheduler.timesteps, noise.shape[1]
-    begin = min(len(timesteps) - 1, round(len(timesteps) * (1 - strength)))
-    begin -= begin % scheduler.order  # second-order schedulers list every step twice
-    first = timesteps[begin : begin + 1].expand(2 * count)
-    if hasattr(scheduler, "set_begin_index"):  # those without it use the timestep alone
-        scheduler.set_begin_index(begin)
-    latents = scheduler.add_noise(anchoring.start.flatten(0, 1), noise.flatten(0, 1), first)
+    begin, timestep = start_after(scheduler, strength)
+    count = noise.shape[1]
+    latents = scheduler.add_noise(anchoring.start.flatten(0, 1), noise.flatten(0, 1), timestep.expand(2 * count))
     return begin, latents.unflatten(0, (2, count))
 
 

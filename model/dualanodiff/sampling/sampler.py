@@ -33,6 +33,7 @@ from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
 from model.dualanodiff.sampling.given_parts import is_line, must_fit
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
 from model.dualanodiff.sampling.merged_unet import denoiser_for_sampling
+from model.dualanodiff.sampling.refining import prepare_refinement
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
 from model.method import always
@@ -40,7 +41,7 @@ from model.quality.contrast import RealContrast, measure_contrast
 from model.runtime.concurrency import overlapped
 from model.runtime.cuda_memory import BatchBudget, measured_budget
 from model.runtime.progress import Progress
-from model.runtime.seeding import draw_noise, pair_seed
+from model.runtime.seeding import FINER_NOISE, NOISE, draw_noise, pair_seed
 from model.runtime.timing import stage
 from model.types import Candidate, MaskArray, Pair
 from service.core.errors import UsageError
@@ -312,13 +313,42 @@ def sample_decoded(sampler: Sampler, start: int, stop: int) -> Generator[Progres
 
 def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progress, None, list[DecodedPair]]:
     adapter, config = sampler.adapter, sampler.config
-    device = adapter.model.device
     seeds = [pair_seed(config.seed, index) for index in indices]
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     with stage("encode"):
         anchors, anchoring = _anchored(sampler, indices, seeds)
         background = _background(sampler, indices, seeds, anchors)
-    noise = _noise(adapter, seeds, anchoring).to(device)
+    pairs = yield from _one_pass(sampler, config, indices, anchors, anchoring, background)
+    if anchoring is None or not config.refine_strength or adapter.model.config.bcm:
+        return pairs
+    with stage("encode"):
+        finer = prepare_refinement(adapter, pairs, anchoring)
+    if finer is None:
+        return pairs
+    again = replace(config, strength=config.refine_strength, sketch_strength=0.0)
+    refined = yield from _one_pass(sampler, again, finer.indices, finer.anchors, finer.anchoring, use=FINER_NOISE)
+    found = {pair.index: pair for pair in refined}
+    return [found.get(pair.index, pair) for pair in pairs]
+
+
+def _one_pass(
+    sampler: Sampler,
+    config: SamplingConfig,
+    indices: Sequence[int],
+    anchors: Sequence[Anchor] | None,
+    anchoring: Anchoring | None,
+    background: Features | None = None,
+    *,
+    use: int = NOISE,
+) -> Generator[Progress, None, list[DecodedPair]]:
+    """Denoise and decode a batch.
+
+    Args:
+        use: tells the passes' noise apart.
+    """
+    adapter = sampler.adapter
+    seeds = [pair_seed(config.seed, index) for index in indices]
+    noise = _noise(adapter, seeds, anchoring, use).to(adapter.model.device)
+    generators = [torch.Generator().manual_seed(seed + use - NOISE) for seed in seeds]
     with stage("denoise"):
         latents, attention = yield from denoise(
             adapter.model,
@@ -344,14 +374,14 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
     )
 
 
-def _noise(adapter: DualAnoDiffAdapter, seeds: Sequence[int], anchoring: Anchoring | None) -> Tensor:
+def _noise(adapter: DualAnoDiffAdapter, seeds: Sequence[int], anchoring: Anchoring | None, use: int) -> Tensor:
     """Draw `(2, B, C, h, w)`; on canvases of several sizes, each pair's own part, beside which there is none."""
     channels, cells, _ = _latent_shape(adapter)
     if anchoring is None or anchoring.tiling is None:
-        return torch.stack([draw_noise(seed, (2, channels, cells, cells)) for seed in seeds], dim=1)
+        return torch.stack([draw_noise(seed, (2, channels, cells, cells), use=use) for seed in seeds], dim=1)
     noise = torch.zeros(2, *anchoring.normal.shape)
     for row, (seed, side) in enumerate(zip(seeds, anchoring.sides, strict=True)):
-        noise[:, row, :, :side, :side] = draw_noise(seed, (2, channels, side, side))
+        noise[:, row, :, :side, :side] = draw_noise(seed, (2, channels, side, side), use=use)
     return noise
 
 

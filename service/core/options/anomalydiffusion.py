@@ -23,6 +23,7 @@ from service.core.options.learned import (
     LoraTargets,
     MatchDetail,
     OnObject,
+    RefineStrength,
     Region,
     Resolution,
     SamplingBatch,
@@ -190,6 +191,7 @@ class AnomalySamplingConfig:
         ),
     ] = "real"
     match_detail: MatchDetail = True
+    refine_strength: RefineStrength = 0.0
     on_object: OnObject = True
     region: Region = WHOLE
     anywhere: Anywhere = False

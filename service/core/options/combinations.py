@@ -84,7 +84,7 @@ def is_anchored(options: Mapping[str, Any], recommended: Mapping[str, Any], *, h
 
 
 def unused_starts(options: Mapping[str, Any], *, anchored: bool, has_normals: bool) -> dict[str, str]:
-    """Return the options of DualAnoDiff that say where sampling starts, or what it is given, and cannot → why.
+    """Return the options of DualAnoDiff that say what is made of normals, but have none → why.
 
     Args:
         options: that were chosen.
@@ -93,7 +93,7 @@ def unused_starts(options: Mapping[str, Any], *, anchored: bool, has_normals: bo
     refused = {
         name: f"{name} is {options[name]}, but anchored sampling, on normal images, is off: turn it on, or leave "
         f"{name} out"
-        for name in ("strength", "sketch_strength", "part_guidance")
+        for name in ("strength", "sketch_strength", "part_guidance", "refine_strength")
         if options.get(name) and not anchored
     }
     if anchored and options.get("strength") and options.get("sketch_strength"):

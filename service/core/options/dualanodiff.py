@@ -24,6 +24,7 @@ from service.core.options.learned import (
     LoraTargets,
     MatchDetail,
     OnObject,
+    RefineStrength,
     Region,
     Resolution,
     SamplingBatch,
@@ -176,6 +177,7 @@ class SamplingConfig:
         ),
     ] = 0.0
     match_detail: MatchDetail = True
+    refine_strength: RefineStrength = 0.0
     on_object: OnObject = True
     region: Region = WHOLE
     anywhere: Anywhere = False

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, FiniteFloat
 
-from service.core.options.common import CropKind, Precision, Seed
+from service.core.options.common import CropKind, Precision, Seed, Share
 from service.core.options.common import Scheduler as SchedulerName
 from service.core.options.declaration import ServedUpTo
 
@@ -112,6 +112,13 @@ MatchDetail = Annotated[
         "Give defects the finest detail of real ones, which the model's size and autoencoder lose. "
         "Without it, what replaces a surface is smooth. Where the real photographs are black and white, defects are, "
         "too. Ours. Needs normals."
+    ),
+]
+RefineStrength = Annotated[
+    Share,
+    described(
+        "Draw what was drawn smaller than the photograph is a second time, in windows, at up to four times the scale: "
+        "noised so far before; 0 to leave it. Ours. Only on normals and without BCM."
     ),
 ]
 OnObject = Annotated[bool, described("Lay defects on the product, where one stands out from its background.")]

@@ -36,6 +36,7 @@ PAPER_SAMPLING: Mapping[str, Any] = {
     "anchored": False,
     "sketch_strength": 0.0,
     "part_guidance": 0.0,
+    "refine_strength": 0.0,
     "match_mask": False,
 }
 """The released code's sampling: from noise; normals serve as backgrounds alone."""

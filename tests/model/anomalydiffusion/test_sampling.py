@@ -128,6 +128,26 @@ def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionA
     assert not differs[ndimage.distance_transform_edt(~crack) > FADE].any()
 
 
+def test_a_wide_defect_is_drawn_again_at_the_photographs_scale(base: Base) -> None:
+    """In any batch, in its mask alone; small defects stay as they are."""
+    adapter = tiny_adapter(base)
+    wide, small = np.zeros((200, 160), np.bool_), np.zeros((200, 160), np.bool_)
+    wide[40:150, 30:130], small[60:70, 60:70] = True, True
+    normals = [NormalImage(f"good{number}", surface(number, 200, 160)) for number in range(2)]
+    masks = [GivenMask("wide", wide), GivenMask("small", small)]
+
+    def drawn(**chosen: object) -> list[Candidate]:
+        return sampled(adapter, 0, 4, normals=normals, places=Places(masks), **chosen)
+
+    once, again = drawn(), drawn(refine_strength=0.5)
+    assert same(again, drawn(refine_strength=0.5, batch=1))
+    for one, other in zip(once, again, strict=True):
+        assert np.array_equal(one.mask, other.mask)
+        differs = (one.image != other.image).any(-1)
+        assert differs.any() == (one.mask.sum() > 1000)
+        assert not (differs & (ndimage.distance_transform_edt(~one.mask) > 20)).any()
+
+
 def test_what_is_laid_ends_with_the_mask() -> None:
     image, mask = surface(4, 64, 64)[..., :1].repeat(3, 2), np.zeros((64, 64), np.bool_)
     mask[16:48, 16:48] = True

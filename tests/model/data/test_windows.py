@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from model.data.windows import OVERLAP, make_canvas, work_scale
+from model.data.windows import OVERLAP, finer_canvas, finer_scale, make_canvas, work_scale
 from model.types import MaskArray
 
 
@@ -58,3 +58,24 @@ def test_windows_cover_the_defect_inside_their_photograph(shape: tuple[int, int]
     assert all(after - before <= (1 - OVERLAP) * 64 + 4 for before, after in pairwise(columns))
     if scale == 1:
         assert np.array_equal(canvas.image, image[top:bottom, left:right])
+
+
+def test_what_is_drawn_small_is_drawn_again_up_to_four_times_as_large_and_no_larger_than_the_photograph() -> None:
+    assert finer_scale(0.1) == 0.4
+    assert finer_scale(0.5) == 1.0
+    assert finer_scale(0.7) is None
+    assert finer_scale(2.0) is None
+
+
+def test_a_finer_canvas_shows_the_same_part_of_the_photograph() -> None:
+    mask = box((401, 333), slice(100, 300), slice(90, 250))
+    image = np.random.default_rng(0).integers(0, 256, (401, 333, 3), dtype=np.uint8)
+    coarse = make_canvas(image, mask, work_scale(mask, "window", 64), 64, 4, np.random.default_rng(1))
+    finer = finer_canvas(coarse, image, mask, 1.0, 4)
+    assert finer.box == coarse.box
+    assert finer.scale == pytest.approx(1.0, rel=0.02)
+    assert finer.mask.sum() * coarse.scale**2 == pytest.approx(coarse.mask.sum(), rel=0.05)
+    covered = np.zeros_like(finer.mask)
+    for row, column in finer.corners.tolist():
+        covered[row : row + 64, column : column + 64] = True
+    assert covered[finer.mask].all()

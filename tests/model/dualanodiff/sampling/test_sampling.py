@@ -292,7 +292,8 @@ def test_sketches_are_for_anchored_sampling_and_one_strength_says_where_it_start
 
 
 def test_parts_are_given_on_normals_alone_and_not_beside_a_sketch(base: Base) -> None:
-    advised = replace(base, card={"sampling": {"part_guidance": 3.0}})
+    advised = replace(base, card={"sampling": {"part_guidance": 3.0, "refine_strength": 0.5}})
+    assert [resolve_sampling(advised, {}, has_normals=each).refine_strength for each in (True, False)] == [0.5, 0]
     assert resolve_sampling(advised, {}, has_normals=True).part_guidance == 3
     assert resolve_sampling(advised, {}, has_normals=False).part_guidance == 0
     published = resolve_sampling(advised, {"preset": "paper", "anchored": True}, has_normals=True)
