@@ -82,6 +82,15 @@ SOURCES: dict[str, Source] = {
         sampling={"match_detail": False},
         adapter="anomalydiffusion",
     ),
+    "one-pass": Source(
+        "DualAnoDiff without a second pass", "dualanodiff", sampling={"refine_strength": 0.0}, adapter="dualanodiff"
+    ),
+    "filled-once": Source(
+        "AnomalyDiffusion without a second pass",
+        "anomalydiffusion",
+        sampling={"refine_strength": 0.0},
+        adapter="anomalydiffusion",
+    ),
     "checks-off": Source("DualAnoDiff, checks off", "dualanodiff", limits=UNCHECKED, adapter="dualanodiff"),
 }
 """Every source by its name in a table. Options are the defaults of method and base but for those named here."""

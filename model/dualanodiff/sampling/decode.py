@@ -16,7 +16,7 @@ from model.data.detail import RealDetail
 from model.data.laying import Generated, change_by, enlarged, fade_around
 from model.data.pixels import to_images
 from model.data.placement import Anchor, feathered, place_mask, place_part
-from model.diffusion.vae import decode
+from model.diffusion.vae import decode, encode_batch
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.model import DualAnoDiffModel
 from model.dualanodiff.sampling.anchoring import Anchoring, open_area
@@ -198,10 +198,11 @@ def decode_pairs(
     tiling = anchoring.tiling if anchoring is not None else None
     fine = tiling.scaled(adapter.base.factor) if tiling is not None else None
     grey = bool(adapter.card["greyscale"])
+    at_once = max(len(indices), encode_batch(adapter.resolution))
 
     def decoded(branch: Tensor) -> Tensor:
         windows = branch if tiling is None else tiling.cut(branch)
-        return torch.cat([_pixels(adapter.model, chunk, grey=grey) for chunk in windows.split(len(indices))])
+        return torch.cat([_pixels(adapter.model, chunk, grey=grey) for chunk in windows.split(at_once)])
 
     def joined(windows: Tensor) -> Tensor:
         return windows if fine is None else fine.join(windows)

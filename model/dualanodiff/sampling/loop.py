@@ -37,6 +37,7 @@ def denoise(
     noise: Tensor,
     generators: Sequence[torch.Generator],
     *,
+    at_once: int,
     anchoring: Anchoring | None = None,
     background: Features | None = None,
 ) -> Generator[Progress, None, tuple[Tensor, np.ndarray | None]]:
@@ -47,6 +48,7 @@ def denoise(
         text: `(2, G, L, D)` prompt embeddings; G is 2 with guidance, the empty prompt's last.
         noise: `(2, B, C, h, w)`.
         generators: one per pair, for schedulers that add noise.
+        at_once: most windows in one pass.
         anchoring: in anchored sampling; otherwise None.
         background: BCM's features, for an adapter with BCM.
     """
@@ -63,7 +65,7 @@ def denoise(
         scaled = scheduler.scale_model_input(latents, timestep)
         steps = timestep.long()
         features = background(number, steps) if background is not None else None
-        windows, most = (scaled, count) if tiling is None else (tiling.cut(scaled), config.batch)
+        windows, most = (scaled, count) if tiling is None else (tiling.cut(scaled), at_once)
         chunks = windows.split(most, dim=1)
         pulls: Sequence[Pull | None] = [None] * len(chunks)
         if anchoring is not None and anchoring.given is not None:

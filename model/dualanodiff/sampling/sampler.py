@@ -349,6 +349,7 @@ def _one_pass(
     seeds = [pair_seed(config.seed, index) for index in indices]
     noise = _noise(adapter, seeds, anchoring, use).to(adapter.model.device)
     generators = [torch.Generator().manual_seed(seed + use - NOISE) for seed in seeds]
+    at_once = max(len(indices), sampler.budget.share(config.batch))
     with stage("denoise"):
         latents, attention = yield from denoise(
             adapter.model,
@@ -357,6 +358,7 @@ def _one_pass(
             sampler.text,
             noise,
             generators,
+            at_once=at_once,
             anchoring=anchoring,
             background=background,
         )
