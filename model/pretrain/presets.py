@@ -91,6 +91,7 @@ SAMPLING: dict[str, Any] = {
     "guidance_scale": 1.5,
     "strength": 0.95,
     "part_guidance": 3.0,
+    "refine_strength": 0.5,
     "faint_guidance": 2.0,
     "precision": "bf16",
 }
