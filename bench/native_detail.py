@@ -72,9 +72,13 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is fine inside masks, over the same of the real defects; the bands from the finest on."""
+    """What is fine inside masks, over the same of the real defects; the bands from the finest on.
 
-    detail: float
+    Attributes:
+        detail: None where no defect leaves room for a ring around it.
+    """
+
+    detail: float | None
     gradient: float
     bands: tuple[float, ...]
 
@@ -94,14 +98,18 @@ def rendered(surface: str, kind: str, size: int, count: int) -> list[Shown]:
         mask = np.asarray(defect.coverage >= 0.4)
         if mask.any():
             image = camera.photograph(mix(picture, defect.picture, defect.coverage))
-            shown.append(_cropped(Pair(f"{surface} {number}", image, mask), camera.photograph(picture), size // 8, rng))
+            pair = Pair(f"{surface} {number}", image, mask)
+            shown += filter(None, [_cropped(pair, camera.photograph(picture), size // 8, rng)])
     return shown
 
 
-def _cropped(pair: Pair, good: ImageArray, least: int, rng: np.random.Generator) -> Shown:
+def _cropped(pair: Pair, good: ImageArray, least: int, rng: np.random.Generator) -> Shown | None:
+    """Crop a defect with its surroundings; None where no square holds it."""
     box = window_around(pair.mask, "window", least, rng)
-    left, top, right, bottom = box if box is not None else (0, 0, *[min(pair.mask.shape)] * 2)
-    place = Window(left, top, min(right - left, bottom - top)).slices
+    if box is None:
+        return None
+    left, top, right, _ = box
+    place = Window(left, top, right - left).slices
     return Shown(Pair(pair.name, pair.image[place], pair.mask[place]), good[place])
 
 
@@ -109,12 +117,12 @@ def photographed(folder: Path, side: int) -> Iterator[tuple[str, list[Shown]]]:
     """Read a folder's pairs, type by type, with good photographs of the same size to lay their defects on."""
     data = read_evaluation_data(folder)
     for defect, split in data.defects.items():
-        shown = []
+        shown = list[Shown]()
         for number, pair in enumerate(split.train):
             rng = np.random.default_rng(number)
             fits = [each.image for each in data.normals_train if each.image.shape == pair.image.shape]
             if fits:
-                shown.append(_cropped(pair, fits[number % len(fits)], side, rng))
+                shown += filter(None, [_cropped(pair, fits[number % len(fits)], side, rng)])
         yield defect, shown
 
 
@@ -154,7 +162,7 @@ def measured(images: Sequence[ImageArray], shown: Sequence[Shown]) -> Measured:
     fine = np.array([_fine(image, mask) for image, mask in zip(images, masks, strict=True)])
     of_reals = np.array([_fine(image, mask) for image, mask in zip(reals, masks, strict=True)])
     gradient, *bands = np.exp(np.log(fine / of_reals).mean(0)).tolist()
-    return Measured((own or 0.0) / (real or 1.0), gradient, tuple(bands))
+    return Measured(own / real if own is not None and real is not None else None, gradient, tuple(bands))
 
 
 def _fine(image: ImageArray, mask: MaskArray) -> list[float]:
@@ -206,7 +214,8 @@ def _report(base: Base, name: str, shown: Sequence[Shown], side: int, pictures: 
     for title, images in (("without", [each[0] for each in results]), ("with", [each[1] for each in results])):
         one = measured(images, shown)
         bands = ", ".join(f"{each:.2f}" for each in one.bands)
-        sys.stdout.write(f"  {title:7} detail: finest {one.detail:.2f}, gradient {one.gradient:.2f}, octaves {bands}\n")
+        finest = "not measured" if one.detail is None else f"{one.detail:.2f}"
+        sys.stdout.write(f"  {title:7} detail: finest {finest}, gradient {one.gradient:.2f}, octaves {bands}\n")
     sys.stdout.flush()
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)

@@ -132,6 +132,16 @@ def change_by(
     return Change(coarse, fine)
 
 
+def lay_coarse(generated: Generated, surface: ImageArray) -> ImageArray:
+    """Lay what was generated on a photograph as it was drawn, without any detail: `N + α (G − R)`.
+
+    Args:
+        surface: `(H, W, 3)` uint8, the same part of the photograph, of any size.
+    """
+    height, width = surface.shape[:2]
+    return np.clip(surface + _coarse_change(generated, (width, height)), 0, 255).round().astype(np.uint8)
+
+
 def _coarse_change(generated: Generated, size: tuple[int, int]) -> Levels:
     """Return `α (G − R)` at this width and height, its colours blurred where a mask was filled."""
     change, alpha = generated.image - generated.reconstructed, generated.alpha

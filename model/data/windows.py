@@ -112,7 +112,7 @@ def make_canvas(
 
 
 def finer_canvas(canvas: Canvas, image: ImageArray, mask: MaskArray, scale: float, cell: int) -> Canvas:
-    """Cut out what a canvas shows of a photograph at a finer scale.
+    """Cut out what a canvas shows of a photograph at a finer scale; it may show less than a latent cell more.
 
     Args:
         image, mask: of the whole photograph, `(H, W, 3)` uint8 and `(H, W)` bool.
@@ -120,8 +120,9 @@ def finer_canvas(canvas: Canvas, image: ImageArray, mask: MaskArray, scale: floa
         cell: pixels per latent cell, along one side.
     """
     top, left, bottom, right = canvas.box
-    height, width = (round(length * scale / cell) * cell for length in (bottom - top, right - left))
-    return _cut(image, mask, canvas.box, (height, width), canvas.side, cell)
+    height, width = (int(np.ceil(length * scale / cell - 1e-9)) * cell for length in (bottom - top, right - left))
+    box = (top, left, top + round(height / scale), left + round(width / scale))
+    return _cut(image, mask, box, (height, width), canvas.side, cell)
 
 
 def _cut(

@@ -31,7 +31,7 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 
 
 def encode_batch(side: int) -> int:
-    """Return how many square images to encode, or decode, at once: an even number; CPUs take few together."""
+    """Return how many square images to encode, or decode, at once: an even number, since CPUs take two at a time."""
     return min(ENCODE_MOST, max(2, ENCODE_PIXELS // side**2 // 2 * 2))
 
 

@@ -13,7 +13,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 NOISE, FINER_NOISE = 1, 2
-"""Tell the draws of noise from a pair's others: of its first pass, and of one at a finer scale."""
+"""Tell a pair's draws of noise from its others, and those of a first pass from those of a second one."""
 
 
 def pair_seed(seed: int, index: int) -> int:
@@ -28,3 +28,8 @@ def draw_noise(seed: int, shape: tuple[int, ...], *, use: int = NOISE) -> Tensor
         use: tells draws apart that have one seed.
     """
     return torch.from_numpy(np.random.default_rng([seed, use]).standard_normal(shape, dtype=np.float32))
+
+
+def steps_generator(seed: int, *, use: int = NOISE) -> torch.Generator:
+    """A CPU generator for the noise that schedulers add in their steps; arguments as for `draw_noise`."""
+    return torch.Generator().manual_seed(seed if use == NOISE else pair_seed(seed, use))

@@ -37,7 +37,7 @@ from model.diffusion.vae import decode, encode
 from model.kernels.batch_invariance import FIXED_BATCH, fixed_batches
 from model.runtime.cuda_memory import BatchBudget
 from model.runtime.progress import Meter, Progress
-from model.runtime.seeding import FINER_NOISE, NOISE, draw_noise
+from model.runtime.seeding import FINER_NOISE, NOISE, draw_noise, steps_generator
 from model.types import ImageArray
 from service.core.options.anomalydiffusion import AnomalySamplingConfig
 
@@ -85,7 +85,8 @@ class Filling:
         push: s, how far the defect is pushed away from the normal.
         latents: x_t, `(C, h, w)`.
         weights: attention weights of the next step, `(1, h, w)`.
-        first: number of the first step; later ones alone are taken of a canvas that is filled a second time.
+        first: number of the first step that is taken; not 0 in a second pass.
+        drawn: the canvas as it was filled in the first pass, `(h, w, 3)` uint8; None in the first.
         shown: `(n, C, s, s)`, what the U-Net sees of the mask in every window; None without inpainting.
     """
 
@@ -101,6 +102,7 @@ class Filling:
     noise: Tensor
     scheduler: Any
     first: int = 0
+    drawn: ImageArray | None = None
     shown: Tensor | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -123,8 +125,8 @@ def begin(
     Args:
         text: `(n, L, D)`, the prompts of its windows.
         push: see `Filling`.
-        drawn: the canvas as it was filled at a coarser scale, `(h, w, 3)` uint8, to begin with, noised by
-            `refine_strength`; None to begin with noise.
+        drawn: the canvas as it was filled at a coarser scale, to begin with after it is noised; None to begin with
+            noise alone.
     """
     factor, device = painter.factor, painter.device
     height, width = canvas.mask.shape
@@ -137,19 +139,20 @@ def begin(
 
     normal = encoded(canvas.image)[0]
     inside = F.max_pool2d(torch.from_numpy(canvas.mask).float()[None], factor).to(device)
-    noise = draw_noise(seed, tuple(normal.shape), use=NOISE if drawn is None else FINER_NOISE).to(device)
+    use = NOISE if drawn is None else FINER_NOISE
+    noise = draw_noise(seed, tuple(normal.shape), use=use).to(device)
     scheduler = make_scheduler(painter.config.scheduler, painter.scheduler)
     scheduler.set_timesteps(painter.config.steps, device=device)
     extra = {}
     if "generator" in inspect.signature(scheduler.step).parameters:
-        extra["generator"] = torch.Generator().manual_seed(seed)
+        extra["generator"] = steps_generator(seed, use=use)
     first, start = 0, noise * scheduler.init_noise_sigma
     if drawn is not None:
         first, timestep = start_after(scheduler, painter.config.refine_strength)
         start = scheduler.add_noise(encoded(drawn), noise[None], timestep)[0]
     ones = torch.ones_like(inside)
     filling = Filling(
-        canvas, tiling, text, seed, normal, inside, push, start, ones, noise, scheduler, first, extra=extra
+        canvas, tiling, text, seed, normal, inside, push, start, ones, noise, scheduler, first, drawn, extra=extra
     )
     if painter.inpainting:
         masks = torch.from_numpy(canvas.windows(canvas.mask)).float()[:, None].to(device)
@@ -218,7 +221,7 @@ def _step(painter: Painter, filling: Filling, noisy: Tensor, windows: Tensor, ti
     prediction = filling.tiling.join(windows)
     clean = schedule.predict_clean(noisy[None], prediction, step)
     config, push = painter.config, filling.inside * filling.push
-    if config.faint_guidance > 1:
+    if config.faint_guidance > 1 and filling.drawn is None:
         push = push * faint_gains(clean[0], filling.normal, filling.inside, config.faint_guidance)
     blended = filling.normal + push * (clean - filling.normal)
     if config.reweighting:

@@ -24,7 +24,7 @@ from model.anomalydiffusion.sampling.fill import Filling, Painter, begin, develo
 from model.anomalydiffusion.sampling.masks import Drawn, MaskSource
 from model.data.cutout import window_around
 from model.data.detail import Levels, RealDetail
-from model.data.laying import FADE, Generated, change_by, enlarged, fade_around
+from model.data.laying import FADE, Generated, change_by, fade_around, lay_coarse
 from model.data.pixels import to_levels
 from model.data.placement import NormalImage
 from model.data.plan import Plan, plan_pairs
@@ -154,6 +154,7 @@ class Sampler:
 
     Attributes:
         details: of the real defects of every type; None to add none.
+        finer_details: the same for a second pass, which loses less of it.
         contrasts: of the real defects of every type; None to leave them as they are drawn.
     """
 
@@ -163,6 +164,7 @@ class Sampler:
     painter: Painter
     budget: BatchBudget
     details: Sequence[RealDetail | None]
+    finer_details: Sequence[RealDetail | None]
     contrasts: Sequence[RealContrast | None]
 
     @torch.no_grad()
@@ -230,12 +232,13 @@ class Sampler:
     def _begin_again(self, pair: FilledPair, filling: Filling, scale: float) -> Filling:
         """Enlarge a filled canvas; it has its contrast already, and is pushed away from the normal no more."""
         drawn, coarse = pair.drawn, filling.canvas
-        generated, reconstructed = self._pixels(filling)
         canvas = finer_canvas(coarse, drawn.normal.image, drawn.mask, scale, self.painter.factor)
-        change = (generated - reconstructed) * fade_around(coarse.mask)[..., None]
-        height, width = canvas.mask.shape
-        image = np.clip(canvas.image + enlarged(change, (width, height)), 0, 255).round().astype(np.uint8)
-        return begin(self.painter, canvas, self._prompts(canvas, drawn.kind), pair.seed, 1.0, image)
+        (top, left, bottom, right), image = coarse.box, canvas.image.copy()
+        shared = np.s_[: round((bottom - top) * canvas.scale), : round((right - left) * canvas.scale)]
+        generated = Generated(*self._pixels(filling), fade_around(coarse.mask), filled=True)
+        image[shared] = lay_coarse(generated, image[shared])
+        prompts = self._prompts(canvas, drawn.kind)
+        return begin(self.painter, canvas, prompts, pair.seed, 1.0, image)
 
     def _window(self, drawn: Drawn, rng: np.random.Generator) -> Window | None:
         config = self.adapter.model.config
@@ -250,12 +253,13 @@ class Sampler:
         with stage("decode"):
             generated, reconstructed = self._pixels(filling)
         kind = pair.drawn.kind
+        details = self.details if filling.drawn is None else self.finer_details
         return replace(
             pair,
             canvas=filling.canvas,
             generated=generated,
             reconstructed=reconstructed,
-            detail=self.details[kind],
+            detail=details[kind],
             contrast=self.contrasts[kind],
         )
 
@@ -308,19 +312,28 @@ def prepare_sampling(
     )
     matched = model.config.match_contrast and not config.normal_guidance
     contrasts = [real_contrast(adapter, kind) if matched else None for kind in range(len(types))]
-    return Sampler(adapter, config, source, painter, budget, _details(adapter, config, vae), contrasts)
+    details = _details(adapter, config, vae, lambda scale: scale)
+    finer = _details(adapter, config, vae, lambda scale: finer_scale(scale) or scale) if config.refine_strength else ()
+    return Sampler(adapter, config, source, painter, budget, details, finer, contrasts)
 
 
 def _details(
-    adapter: AnomalyDiffusionAdapter, config: AnomalySamplingConfig, vae: AutoencoderKL
+    adapter: AnomalyDiffusionAdapter,
+    config: AnomalySamplingConfig,
+    vae: AutoencoderKL,
+    drawn_at: Callable[[float], float],
 ) -> list[RealDetail | None]:
-    """Learn the detail of the real defects, type by type."""
+    """Learn the detail of the real defects, type by type.
+
+    Args:
+        drawn_at: returns at which scale a defect is drawn in a pass, of that at which it is in the first.
+    """
     types, training = adapter.model.types, adapter.model.config
     if not config.match_detail:
         return [None] * len(types)
 
     def scale(mask: MaskArray) -> float:
-        return work_scale(mask, training.view, training.resolution)
+        return drawn_at(work_scale(mask, training.view, training.resolution))
 
     return [
         lost_detail(

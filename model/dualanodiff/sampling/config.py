@@ -40,7 +40,7 @@ def resolve_sampling(
         recommended.pop("sketch_strength", None)
     if given.get("sketch_strength") or not anchored:
         recommended.pop("part_guidance", None)
-    if not anchored:
+    if not anchored or bcm:
         recommended.pop("refine_strength", None)
     suited = {
         "anchored": has_normals,
@@ -50,6 +50,11 @@ def resolve_sampling(
     }
 
     def check(config: SamplingConfig) -> list[str]:
-        return list(unused_starts(given, anchored=config.anchored, has_normals=has_normals).values())
+        problems = list(unused_starts(given, anchored=config.anchored, has_normals=has_normals).values())
+        if bcm and given.get("refine_strength"):
+            problems.append(
+                "refine_strength is for adapters without bcm, whose backgrounds need whole windows: leave it out"
+            )
+        return problems
 
     return choose(SamplingConfig, "dualanodiff sampling options", suited, recommended, given, check=check)

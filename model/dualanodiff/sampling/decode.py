@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.data.crops import resize_image, resize_mask
 from model.data.detail import RealDetail
-from model.data.laying import Generated, change_by, enlarged, fade_around
+from model.data.laying import Generated, change_by, fade_around, lay_coarse
 from model.data.pixels import to_images
 from model.data.placement import Anchor, feathered, place_mask, place_part
 from model.diffusion.vae import decode, encode_batch
@@ -84,20 +84,16 @@ class DecodedPair:
         normal, window = self.anchor.normal.name, self.anchor.window.box
         return Candidate(self.index, self.seed, image, placed, part, normal, window, scores)
 
-    def shows_defect(self) -> bool:
-        """Return whether there is a defect where one may be."""
-        found = self._found()
-        return bool((found if self.anchor is None else within_bounds(found, self.anchor)[0]).any())
-
     def enlarged(self, side: int) -> tuple[ImageArray, ImageArray, MaskArray]:
-        """Return image, part and mask of a pair on a normal, `(side, side)`; the normal has the detail of that size."""
+        """Return image, part and mask of a pair on a normal, `(side, side)`.
+
+        The image is the window of the normal at that size, with the defect enlarged on it.
+        """
         if self.anchor is None or self.reconstructed is None:
             raise ValueError("the pair was not generated on a normal")
         mask, drawn = self._shown(within_bounds(self._found(), self.anchor)[0], self.anchor, self.reconstructed)
-        change = (drawn.astype(np.float32) - self.reconstructed) * self._fade(mask)[..., None]
-        image = resize_image(self.anchor.pixels, side) + enlarged(change, (side, side))
-        whole = np.clip(image, 0, 255).round().astype(np.uint8)
-        return whole, resize_image(self.part, side), resize_mask(mask, side)
+        image = lay_coarse(self._generated(drawn, self.reconstructed, mask), resize_image(self.anchor.pixels, side))
+        return image, resize_image(self.part, side), resize_mask(mask, side)
 
     def _shown(self, found: MaskArray, anchor: Anchor, reconstructed: ImageArray) -> tuple[MaskArray, ImageArray]:
         """Return where the image shows the defect, and the image, as bright there as a part that was given."""
@@ -107,15 +103,15 @@ class DecodedPair:
             mask = match_change(found, self.image, reconstructed, self.reach) & (free | found)
         return mask, self.image if self.exact else as_bright(self.image, self.part, mask, found & mask)
 
-    def _fade(self, mask: MaskArray) -> NDArray[np.float32]:
-        return fade_around(mask) if self.given else feathered(mask)
+    def _generated(self, drawn: ImageArray, reconstructed: ImageArray, mask: MaskArray) -> Generated:
+        alpha = fade_around(mask) if self.given else feathered(mask)
+        return Generated(drawn.astype(np.float32), reconstructed.astype(np.float32), alpha, self.given)
 
     def _laid(
         self, anchor: Anchor, drawn: ImageArray, reconstructed: ImageArray, mask: MaskArray, placed: MaskArray
     ) -> ImageArray:
         """Lay what was generated on the normal image, see `model.data.laying`."""
-        pixels = (drawn.astype(np.float32), reconstructed.astype(np.float32))
-        generated = Generated(*pixels, self._fade(mask), self.given)
+        generated = self._generated(drawn, reconstructed, mask)
         window = anchor.window.slices
         image = anchor.normal.image.copy()
         size = (anchor.window.side,) * 2
@@ -198,7 +194,9 @@ def decode_pairs(
     tiling = anchoring.tiling if anchoring is not None else None
     fine = tiling.scaled(adapter.base.factor) if tiling is not None else None
     grey = bool(adapter.card["greyscale"])
-    at_once = max(len(indices), encode_batch(adapter.resolution))
+    at_once = len(indices)
+    if adapter.model.device.type == "cpu":
+        at_once = max(at_once, encode_batch(adapter.resolution))
 
     def decoded(branch: Tensor) -> Tensor:
         windows = branch if tiling is None else tiling.cut(branch)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -60,9 +61,9 @@ def denoise(
     wants_maps = config.mask_method is MaskMethod.ATTENTION
     collected: list[Tensor] = []
     meter = Meter("denoise", len(timesteps), "steps", resumed=begin)
-    extra = _randomness(scheduler, generators)
+    stepper = _Stepper(scheduler, generators, anchoring.sides if anchoring is not None else ())
     for number, timestep in enumerate(timesteps[begin:], start=begin):
-        scaled = scheduler.scale_model_input(latents, timestep)
+        scaled = stepper.scaled(latents, timestep)
         steps = timestep.long()
         features = background(number, steps) if background is not None else None
         windows, most = (scaled, count) if tiling is None else (tiling.cut(scaled), at_once)
@@ -90,8 +91,7 @@ def denoise(
             prediction = torch.where(rows[:, None, None, None], kept, prediction)
         if maps is not None:
             collected.append(maps)
-        latents = scheduler.step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1), **extra).prev_sample
-        latents = latents.unflatten(0, (2, count))
+        latents = stepper.step(prediction, timestep, latents)
         yield meter.report(number + 1)
     if anchoring is not None:
         latents = blend(latents, anchoring)
@@ -149,9 +149,41 @@ def _start(scheduler: Any, config: SamplingConfig, noise: Tensor, anchoring: Anc
     return begin, latents.unflatten(0, (2, count))
 
 
-def _randomness(scheduler: Any, generators: Sequence[torch.Generator]) -> dict[str, Any]:
-    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    return {"generator": [*generators, *generators]} if takes_generator else {}
+class _Stepper:
+    """Takes the steps of a scheduler, all pairs together.
+
+    On canvases of several sizes, padded to one, each pair takes its own: a scheduler that adds noise draws it for what
+    it is given, which would depend on the largest canvas.
+
+    Args:
+        scheduler: ready for its first step.
+        generators: one per pair.
+        sides: of the canvases before they were padded, latent cells; empty if all have one size.
+    """
+
+    def __init__(self, scheduler: Any, generators: Sequence[torch.Generator], sides: Sequence[int]) -> None:
+        self._generators = generators if "generator" in inspect.signature(scheduler.step).parameters else ()
+        self._sides = sides if self._generators else ()
+        self._schedulers = [deepcopy(scheduler) for _ in self._sides] or [scheduler]
+
+    def scaled(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        """Scale latents `(2, B, C, h, w)` as the model takes them."""
+        scaled = [scheduler.scale_model_input(latents, timestep) for scheduler in self._schedulers]
+        return scaled[0]
+
+    def step(self, prediction: Tensor, timestep: Tensor, latents: Tensor) -> Tensor:
+        """Return the latents `(2, B, C, h, w)` after a step."""
+        if not self._sides:
+            extra = {"generator": [*self._generators, *self._generators]} if self._generators else {}
+            stepped = self._schedulers[0].step(prediction.flatten(0, 1), timestep, latents.flatten(0, 1), **extra)
+            return cast("Tensor", stepped.prev_sample.unflatten(0, latents.shape[:2]))
+        after = torch.zeros_like(latents)
+        for row, (scheduler, generator, side) in enumerate(
+            zip(self._schedulers, self._generators, self._sides, strict=True)
+        ):
+            own = np.s_[:, row, :, :side, :side]
+            after[own] = scheduler.step(prediction[own], timestep, latents[own], generator=[generator] * 2).prev_sample
+        return after
 
 
 def guide(both: Tensor, scale: float | Tensor) -> Tensor:

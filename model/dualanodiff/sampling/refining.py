@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy import ndimage
 
 from model.data.copy_paste import NEARBY, CopyPaste
 from model.data.crops import HALVES, LARGEST_CANVAS, resize_image
 from model.data.placement import Anchor
-from model.data.windows import finer_scale
+from model.data.windows import FINER, LEAST_FINER
 from model.dualanodiff.adapter import DualAnoDiffAdapter
 from model.dualanodiff.sampling.anchoring import Anchoring, Canvases, open_area
 from model.dualanodiff.sampling.decode import DecodedPair
 from model.dualanodiff.sampling.given_parts import give_parts
-from model.types import ImageArray, MaskArray
+from model.types import GREY, ImageArray, MaskArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,35 @@ class Refinement:
         anchoring: of these, at the finer scale.
     """
 
-    indices: tuple[int, ...]
-    anchors: tuple[Anchor, ...]
+    indices: list[int]
+    anchors: list[Anchor]
     anchoring: Anchoring
+
+
+@dataclass(frozen=True, slots=True)
+class _Enlarged:
+    """A pair of the first pass at the finer scale, all `(side, side)`.
+
+    Attributes:
+        image, part: what was drawn, enlarged; the part is grey away from the defect.
+        allowed: where a defect may be drawn.
+        copy: whose part the anomaly branch is given, or None.
+    """
+
+    index: int
+    anchor: Anchor
+    image: ImageArray
+    part: ImageArray
+    allowed: MaskArray
+    copy: CopyPaste | None
+
+    @property
+    def side(self) -> int:
+        return self.image.shape[0]
+
+    @property
+    def window(self) -> ImageArray:
+        return resize_image(self.anchor.pixels, self.side)
 
 
 def finer_side(side: int, window: int, resolution: int) -> int | None:
@@ -47,12 +74,9 @@ def finer_side(side: int, window: int, resolution: int) -> int | None:
         window: side of its window of the photograph, pixels.
         resolution: the model's side, pixels.
     """
-    scale = finer_scale(side / window)
-    if scale is None:
-        return None
-    halves = min(int(HALVES * scale * window) // resolution, HALVES * LARGEST_CANVAS)
-    finer = halves * resolution // HALVES
-    return finer if finer > side else None
+    longest = min(window, FINER * side, LARGEST_CANVAS * resolution)
+    finer = HALVES * longest // resolution * resolution // HALVES
+    return finer if finer >= LEAST_FINER * side else None
 
 
 def prepare_refinement(
@@ -64,37 +88,45 @@ def prepare_refinement(
         pairs: of the first pass.
         coarse: what they were anchored on.
     """
-    model, factor = adapter.model, adapter.base.factor
-    first = coarse.given.copies if coarse.given is not None else (None,) * len(pairs)
-    indices, anchors, sides = list[int](), list[Anchor](), list[int]()
-    images, parts, allowed = list[ImageArray](), list[ImageArray](), list[MaskArray]()
-    copies: list[CopyPaste | None] = []
-    for pair, copy in zip(pairs, first, strict=True):
-        anchor = pair.anchor
-        if anchor is None or not pair.shows_defect():
-            continue
-        side = finer_side(pair.image.shape[0], anchor.window.side, model.config.resolution)
-        if side is None:
-            continue
-        image, part, mask = pair.enlarged(side)
-        finer = copy.at(side) if copy is not None else None
-        near = ndimage.binary_dilation(mask, iterations=NEARBY) if finer is None else finer.nearby
-        indices.append(pair.index)
-        anchors.append(anchor)
-        sides.append(side)
-        images.append(image)
-        parts.append(part)
-        allowed.append(near & open_area(anchor, side, factor))
-        copies.append(finer)
-    if not indices:
+    copies = coarse.given.copies if coarse.given is not None else (None,) * len(pairs)
+    found = [_enlarged(adapter, pair, copy) for pair, copy in zip(pairs, copies, strict=True)]
+    chosen = [each for each in found if each is not None]
+    if not chosen:
         return None
-    canvases = Canvases(model, sides, allowed)
-    windows = [resize_image(anchor.pixels, side) for anchor, side in zip(anchors, sides, strict=True)]
-    start = torch.stack([canvases.encode(images), canvases.encode(parts)])
+    canvases = Canvases(adapter.model, [each.side for each in chosen], [each.allowed for each in chosen])
+    parts = canvases.encode([each.part for each in chosen])
+    if canvases.tiling is not None:
+        parts = torch.where(canvases.tiling.covered.to(parts.device), parts, coarse.grey)
     given = None
-    if any(copies):
-        given = give_parts(list(zip(copies, windows, strict=True)), canvases.encode, canvases.touched, coarse.grey)
-        start[1] = torch.where(given.rows[:, None, None, None], given.parts, start[1])
-    normal = canvases.encode(windows)
-    anchoring = Anchoring(normal, start, coarse.grey, canvases.allowed, canvases.cells, canvases.tiling, given)
-    return Refinement(tuple(indices), tuple(anchors), anchoring)
+    if any(each.copy for each in chosen):
+        placed = [(each.copy, each.window) for each in chosen]
+        given = give_parts(placed, canvases.encode, canvases.touched, coarse.grey)
+        parts = torch.where(given.rows[:, None, None, None], given.parts, parts)
+    anchoring = Anchoring(
+        normal=canvases.encode([each.window for each in chosen]),
+        start=torch.stack([canvases.encode([each.image for each in chosen]), parts]),
+        grey=coarse.grey,
+        allowed=canvases.allowed,
+        sides=canvases.cells,
+        tiling=canvases.tiling,
+        given=given,
+    )
+    return Refinement([each.index for each in chosen], [each.anchor for each in chosen], anchoring)
+
+
+def _enlarged(adapter: DualAnoDiffAdapter, pair: DecodedPair, copy: CopyPaste | None) -> _Enlarged | None:
+    """Enlarge a pair if it is drawn again: its window is large enough, and shows a defect."""
+    anchor = pair.anchor
+    if anchor is None:
+        return None
+    side = finer_side(pair.image.shape[0], anchor.window.side, adapter.resolution)
+    if side is None:
+        return None
+    image, part, mask = pair.enlarged(side)
+    if not mask.any():
+        return None
+    finer = copy.at(side) if copy is not None else None
+    near = ndimage.binary_dilation(mask, iterations=NEARBY) if finer is None else finer.nearby
+    allowed = near & open_area(anchor, side, adapter.base.factor)
+    part = np.where(allowed[..., None], part, np.uint8(GREY))
+    return _Enlarged(pair.index, anchor, image, part, allowed, finer)

@@ -33,7 +33,7 @@ from model.dualanodiff.sampling.decode import DecodedPair, decode_pairs
 from model.dualanodiff.sampling.given_parts import is_line, must_fit
 from model.dualanodiff.sampling.loop import Features, Predict, denoise
 from model.dualanodiff.sampling.merged_unet import denoiser_for_sampling
-from model.dualanodiff.sampling.refining import prepare_refinement
+from model.dualanodiff.sampling.refining import finer_side, prepare_refinement
 from model.masks.objects import Objects
 from model.masks.u2net import U2Net, for_inference
 from model.method import always
@@ -41,7 +41,7 @@ from model.quality.contrast import RealContrast, measure_contrast
 from model.runtime.concurrency import overlapped
 from model.runtime.cuda_memory import BatchBudget, measured_budget
 from model.runtime.progress import Progress
-from model.runtime.seeding import FINER_NOISE, NOISE, draw_noise, pair_seed
+from model.runtime.seeding import FINER_NOISE, NOISE, draw_noise, pair_seed, steps_generator
 from model.runtime.timing import stage
 from model.types import Candidate, MaskArray, Pair
 from service.core.errors import UsageError
@@ -70,6 +70,7 @@ class Sampler:
         predict: runs the adapter's denoiser as fast as the device can.
         wanted: where on a normal image the user wants defects; None for everywhere.
         detail: of the real defects; None to add none.
+        finer_detail: the same for a second pass, which loses less of it.
         product: the product on a normal image, on which defects lie; None for none.
         contrast: of the real defects, for exact given parts; None where it is what it is.
         levels: of the photographs, where they have but two.
@@ -86,6 +87,7 @@ class Sampler:
     predict: Predict
     wanted: Region
     detail: RealDetail | None
+    finer_detail: RealDetail | None
     product: Region
     contrast: RealContrast | None
     levels: TwoLevels | None
@@ -161,7 +163,10 @@ def prepare_sampling(
     budget = measured_budget(model.device, works, config.batch, kept=MOST_KEPT if compensation is not None else 0)
     predict = predictor(denoiser, model.device, compiler)
     contrast = measure_contrast(_by_photograph(ready.references)) if whose_parts else None
-    detail = _detail(ready) if config.anchored and config.match_detail else None
+    detail = finer_detail = None
+    if config.anchored and config.match_detail:
+        detail = _detail(ready)
+        finer_detail = _detail(ready, finer=True) if _refines(ready, config) else None
     return Sampler(
         adapter=ready,
         config=config,
@@ -173,6 +178,7 @@ def prepare_sampling(
         predict=predict,
         wanted=wanted,
         detail=detail,
+        finer_detail=finer_detail,
         product=product,
         contrast=contrast,
         levels=levels,
@@ -196,13 +202,19 @@ def _by_photograph(references: Sequence[Pair]) -> list[list[Pair]]:
     return [list(crops) for _, crops in groupby(references, key=lambda pair: pair.name)]
 
 
-def _detail(adapter: DualAnoDiffAdapter) -> RealDetail | None:
-    """Learn the detail of the real defects."""
+def _refines(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> bool:
+    """Return whether there may be a second pass."""
+    return config.anchored and config.refine_strength > 0 and not adapter.model.config.bcm
+
+
+def _detail(adapter: DualAnoDiffAdapter, *, finer: bool = False) -> RealDetail | None:
+    """Learn the detail of the real defects; of those that are drawn in a second pass, what this one loses."""
     config, base = adapter.model.config, adapter.model.base
 
     def scale(mask: MaskArray) -> float:
-        side = mask.shape[0]
-        return (config.resolution if config.bcm else canvas_side(mask, side, config.view, config.resolution)) / side
+        window = mask.shape[0]
+        side = config.resolution if config.bcm else canvas_side(mask, window, config.view, config.resolution)
+        return ((finer_side(side, window, config.resolution) if finer else None) or side) / window
 
     grey = bool(adapter.card["greyscale"])
     return lost_detail(adapter.model.vae, adapter.references, scale, config.resolution, base.factor, grey=grey)
@@ -318,14 +330,15 @@ def _sample_batch(sampler: Sampler, indices: Sequence[int]) -> Generator[Progres
         anchors, anchoring = _anchored(sampler, indices, seeds)
         background = _background(sampler, indices, seeds, anchors)
     pairs = yield from _one_pass(sampler, config, indices, anchors, anchoring, background)
-    if anchoring is None or not config.refine_strength or adapter.model.config.bcm:
+    if anchoring is None or not _refines(adapter, config):
         return pairs
     with stage("encode"):
         finer = prepare_refinement(adapter, pairs, anchoring)
     if finer is None:
         return pairs
     again = replace(config, strength=config.refine_strength, sketch_strength=0.0)
-    refined = yield from _one_pass(sampler, again, finer.indices, finer.anchors, finer.anchoring, use=FINER_NOISE)
+    second = replace(sampler, detail=sampler.finer_detail)
+    refined = yield from _one_pass(second, again, finer.indices, finer.anchors, finer.anchoring, use=FINER_NOISE)
     found = {pair.index: pair for pair in refined}
     return [found.get(pair.index, pair) for pair in pairs]
 
@@ -343,12 +356,15 @@ def _one_pass(
     """Denoise and decode a batch.
 
     Args:
+        config: of this pass.
+        anchors, anchoring: as in anchored sampling; None without.
+        background: BCM's features, for an adapter with BCM.
         use: tells the passes' noise apart.
     """
     adapter = sampler.adapter
     seeds = [pair_seed(config.seed, index) for index in indices]
     noise = _noise(adapter, seeds, anchoring, use).to(adapter.model.device)
-    generators = [torch.Generator().manual_seed(seed + use - NOISE) for seed in seeds]
+    generators = [steps_generator(seed, use=use) for seed in seeds]
     at_once = max(len(indices), sampler.budget.share(config.batch))
     with stage("denoise"):
         latents, attention = yield from denoise(

@@ -84,7 +84,7 @@ def is_anchored(options: Mapping[str, Any], recommended: Mapping[str, Any], *, h
 
 
 def unused_starts(options: Mapping[str, Any], *, anchored: bool, has_normals: bool) -> dict[str, str]:
-    """Return the options of DualAnoDiff that say what is made of normals, but have none → why.
+    """Return the options of DualAnoDiff that need normals to generate on, or exclude each other → why.
 
     Args:
         options: that were chosen.

@@ -117,8 +117,9 @@ MatchDetail = Annotated[
 RefineStrength = Annotated[
     Share,
     described(
-        "Draw what was drawn smaller than the photograph is a second time, in windows, at up to four times the scale: "
-        "noised so far before; 0 to leave it. Ours. Only on normals and without BCM."
+        "Share of the steps that a second pass takes, 0 for none. It draws what was drawn smaller than the photograph "
+        "is again, from what the first pass made of it, in windows, at up to four times the scale. It takes one to "
+        "some twenty times as long as the first. Ours. Only on normals and without BCM."
     ),
 ]
 OnObject = Annotated[bool, described("Lay defects on the product, where one stands out from its background.")]

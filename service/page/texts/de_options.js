@@ -69,7 +69,7 @@ export default {
     prompts: "Texte aus seltenen Wörtern oder aus den Namen von Gegenstand und Fehler.",
     rank: "Rang der LoRA beider Zweige.",
     real_share: "Anteil der echten Ausschnitte an einem Stapel neben den aufgelegten Fehlern.",
-    refine_strength: "Was kleiner gezeichnet wurde, als das Foto ist, in Fenstern ein zweites Mal zeichnen, bis zu viermal so groß: vorher so weit verrauscht; 0, um es zu lassen. Unsere Zutat. Nur auf Gutteilen und ohne BCM.",
+    refine_strength: "Anteil der Schritte eines zweiten Durchgangs, 0 für keinen. Er zeichnet, was kleiner gezeichnet wurde, als das Foto ist, noch einmal: vom Ergebnis des ersten aus, in Fenstern, bis zu viermal so groß. Er dauert ein- bis etwa zwanzigmal so lange wie der erste. Unsere Zutat. Nur auf Gutteilen und ohne BCM.",
     reference_init: "Mit einem zufälligen SAIM beginnen, wie der Code der Autoren. Sonst beginnt seine Ausgabe bei null.",
     region: "Wo Fehler liegen dürfen: links, oben, rechts, unten als Anteile des Fotos.",
     reject: "Ob abgelehnt wird; sonst wird jedes Paar angenommen, dessen Maske weder leer noch voll ist.",

@@ -128,7 +128,8 @@ def test_a_crack_longer_than_the_window_stays_a_crack(adapter: AnomalyDiffusionA
     assert not differs[ndimage.distance_transform_edt(~crack) > FADE].any()
 
 
-def test_a_wide_defect_is_drawn_again_at_the_photographs_scale(base: Base) -> None:
+@pytest.mark.parametrize("scheduler", ["dpmsolver++", "EulerAncestralDiscreteScheduler"])
+def test_a_wide_defect_is_drawn_again_at_the_photographs_scale(base: Base, scheduler: str) -> None:
     """In any batch, in its mask alone; small defects stay as they are."""
     adapter = tiny_adapter(base)
     wide, small = np.zeros((200, 160), np.bool_), np.zeros((200, 160), np.bool_)
@@ -137,7 +138,7 @@ def test_a_wide_defect_is_drawn_again_at_the_photographs_scale(base: Base) -> No
     masks = [GivenMask("wide", wide), GivenMask("small", small)]
 
     def drawn(**chosen: object) -> list[Candidate]:
-        return sampled(adapter, 0, 4, normals=normals, places=Places(masks), **chosen)
+        return sampled(adapter, 0, 4, normals=normals, places=Places(masks), scheduler=scheduler, **chosen)
 
     once, again = drawn(), drawn(refine_strength=0.5)
     assert same(again, drawn(refine_strength=0.5, batch=1))

@@ -12,9 +12,11 @@ from scipy import ndimage
 from model.data.placement import NormalImage
 from model.diffusion.base import Base, load_base
 from model.dualanodiff.adapter import DualAnoDiffAdapter, make_references
+from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.refining import finer_side
 from model.dualanodiff.sampling.sampler import prepare_sampling, sample_pairs
 from model.types import Candidate, Pair
+from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig
 from tests.support.tiny_data import drawn_normal, surface, tiny_adapter
@@ -61,19 +63,23 @@ def same(one: Candidate, other: Candidate) -> bool:
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("image", "mask", "part"))
 
 
-def test_a_canvas_grows_to_the_photographs_scale_or_fourfold_in_halves_of_the_models_size() -> None:
+def test_a_canvas_grows_fourfold_at_most_never_beyond_the_photograph_and_by_half_at_least() -> None:
     assert finer_side(64, 240, 64) == 224
-    assert finer_side(96, 240, 64) == 224
-    assert finer_side(64, 1000, 64) == 256
+    assert finer_side(64, 322, 64) == 256
     assert finer_side(128, 1000, 64) == 384, "the largest canvas"
-    assert finer_side(64, 90, 64) is None, "nearly at the photograph's scale"
-    assert finer_side(384, 2000, 64) is None, "as large as canvases get"
+    for side in (64, 96, 160, 384):
+        for window in range(side, 2100, 7):
+            finer = finer_side(side, window, 64)
+            longest = min(window, 4 * side, 384) // 32 * 32
+            assert finer == (longest if longest >= 1.5 * side else None)
 
 
-def test_wide_defects_are_drawn_again_in_any_batch_and_small_ones_stay(base: Base) -> None:
-    adapter = adapter_of(base, blot("wide", 70), blot("small", 12))
-    again = replace(ONCE, refine_strength=0.5)
-    first, second = sampled(adapter, ONCE), sampled(adapter, again)
+@pytest.mark.parametrize("scheduler", ["dpmsolver++", "EulerAncestralDiscreteScheduler"])
+def test_wide_defects_are_drawn_again_in_any_batch_and_small_ones_stay(base: Base, scheduler: str) -> None:
+    adapter = adapter_of(base, blot("wide", 70), blot("less", 45), blot("small", 12))
+    once = replace(ONCE, scheduler=scheduler)
+    again = replace(once, refine_strength=0.5)
+    first, second = sampled(adapter, once), sampled(adapter, again)
     assert all(map(same, second, sampled(adapter, replace(again, batch=1))))
     assert all(map(same, second[2:], sampled(adapter, again, 2)))
     wide = [each.window is not None and each.window[2] - each.window[0] > 60 for each in first]
@@ -103,3 +109,11 @@ def test_without_normals_nothing_is_drawn_again(base: Base) -> None:
     config = replace(alone, refine_strength=0.5)
     first, second = (list(sample_pairs(prepare_sampling(adapter, each), 0, 2)) for each in (alone, config))
     assert all(map(same, first, second))
+
+
+def test_with_bcm_there_is_no_second_pass(base: Base) -> None:
+    advised = replace(base, card={"sampling": {"refine_strength": 0.5}})
+    found = [resolve_sampling(advised, {}, has_normals=True, bcm=bcm).refine_strength for bcm in (True, False)]
+    assert found == [0, 0.5]
+    with pytest.raises(UsageError, match="refine_strength is for adapters without bcm"):
+        resolve_sampling(base, {"refine_strength": 0.5}, has_normals=True, bcm=True)
