@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", default="mini", help="name or folder of the base whose autoencoder is used")
     parser.add_argument("--side", type=int, default=512, help="side of the base's pictures, pixels")
     parser.add_argument("--size", type=int, default=2000, help="side of rendered photographs, pixels")
-    parser.add_argument("--count", type=int, default=4, help="photographs of each rendered type")
+    parser.add_argument("--count", type=int, default=3, help="photographs of each rendered type")
     parser.add_argument("--data", type=Path, help="folder of real photographs with splits.json")
     parser.add_argument("--pictures", type=Path, help="folder for real, laid and detailed defects side by side")
     options = parser.parse_args(arguments)

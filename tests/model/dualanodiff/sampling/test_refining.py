@@ -41,7 +41,7 @@ def blot(name: str, side: int) -> Pair:
 def at_rim(name: str) -> Pair:
     """A hole at the rim of a bright part that lies on a dark tray."""
     image, mask = np.full((150, 160, 3), 60, np.uint8), np.zeros((150, 160), np.bool_)
-    image[40:, :] = 180
+    image[40:, :] = (180, 150, 110)
     mask[40:100, 50:110] = True
     image[mask] = 60
     return Pair(name, image, mask)
