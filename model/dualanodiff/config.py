@@ -16,8 +16,6 @@ from service.core.options.presets import training_preset
 def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
     """Resolve the settings: the user's override a preset's, these the base's, these the paper's (on GPUs in bf16).
 
-    A chosen `resolution` is that of all defects, whatever the base recommends for uneven surroundings.
-
     Args:
         options: field name → value; None means not chosen.
 
@@ -27,8 +25,6 @@ def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
     recommended = METHOD_OPTIONS["dualanodiff"].recommended("training", base.few_shot)
     choose(TrainingConfig, f"training options that base {base.name} recommends", recommended)
     given = chosen(options)
-    if "resolution" in given:
-        recommended.pop("uneven_resolution", None)
     bcm = bool(given.get("bcm", recommended.get("bcm", False)))
     suited: dict[str, Any] = {"precision": "bf16"} if base.device.type == "cuda" else {}
     config = choose(
@@ -46,10 +42,8 @@ def resolve_config(base: Base, options: Mapping[str, Any]) -> TrainingConfig:
 def _problems(base: Base, config: TrainingConfig) -> list[str]:
     problems = []
     cell = base.factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
-    for name in ("resolution", "uneven_resolution"):
-        side = getattr(config, name)
-        if side % cell:
-            problems.append(f"{name} is {side}; this base needs a positive multiple of {cell} pixels")
+    if config.resolution % cell:
+        problems.append(f"resolution is {config.resolution}; this base needs a positive multiple of {cell} pixels")
     if not config.steps and (config.bcm or config.reference_init):
         problems.append(
             "steps is 0, which leaves the base as it is, but bcm and reference_init begin with random weights: "

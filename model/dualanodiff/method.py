@@ -11,7 +11,6 @@ from typing import Any
 
 from model.data.placement import NormalImage
 from model.data.plan import Plan
-from model.data.two_levels import find_two_levels
 from model.diffusion.base import Base
 from model.diffusion.stored_weights import LORA_FILE
 from model.dualanodiff.adapter import (
@@ -26,7 +25,6 @@ from model.dualanodiff.config import resolve_config
 from model.dualanodiff.model import build_model
 from model.dualanodiff.sampling.config import resolve_sampling
 from model.dualanodiff.sampling.cuda_graphs import Compiler
-from model.dualanodiff.sampling.given_parts import must_fit
 from model.dualanodiff.sampling.sampler import Sampler, missing_for_sampling, prepare_sampling
 from model.dualanodiff.trainer import train
 from model.dualanodiff.unet import ANOMALY, GLOBAL
@@ -35,7 +33,6 @@ from model.method import TrainingCallback, TrainingRequest
 from model.runtime.progress import Progress
 from model.training.clock import TrainingClock
 from model.training.early_stopping import TrainingResult
-from model.types import Pair
 from service.core.errors import UsageError
 from service.core.options.dualanodiff import SamplingConfig, TrainingConfig
 from service.core.places import Places
@@ -79,7 +76,6 @@ class DualAnoDiff:
             config = replace(config, composites=0)
             note = "no normals were given: training uses the real pairs alone"
             yield Progress("compose", 0, 0, "composites", note=note)
-        config = _for_surroundings(config, request.pairs)
         clock = TrainingClock(workspace)
         model = build_model(request.base, config, *names)
         # A copy, because the caller may use the network for the next training.
@@ -152,16 +148,6 @@ class DualAnoDiff:
         return prepare_sampling(
             adapter, settings, normals=normals, object_net=object_net, places=places, compiler=compiler
         )
-
-
-def _for_surroundings(config: TrainingConfig, pairs: Sequence[Pair]) -> TrainingConfig:
-    """Set the resolution to that for uneven surroundings, where the defects have such."""
-    if not config.uneven_resolution or config.bcm:
-        return config
-    references, _ = make_references(pairs, config)
-    if find_two_levels(references) is not None or not must_fit(references):
-        return config
-    return replace(config, resolution=config.uneven_resolution)
 
 
 @functools.cache

@@ -75,7 +75,6 @@ FEW_SHOT: dict[str, Any] = {
     "interaction_lr": 5e-4,
     "warmup": 20,
     "lora_targets": "all",
-    "uneven_resolution": 96,
     "view": "window",
     "views": 24,
     "composite_views": 32,

@@ -70,12 +70,13 @@ def unfit_for_training(services: Services, wanted: AdapterRequest) -> list[dict[
         return [_error("base", f"there is no base {name!r} here: choose one of {choices}, or leave base out")]
     options = wanted.training.model_dump()
     errors = []
-    for option in ("resolution", "uneven_resolution"):
-        side = options.get(option)
-        if facts is not None and side and side % facts.multiple:
-            lower = max(1, side // facts.multiple) * facts.multiple
-            detail = f"{option} is {side}; with base {name} it must be a multiple of {facts.multiple}, such as {lower}"
-            errors.append(_error(option, detail))
+    resolution = options["resolution"]
+    if facts is not None and resolution and resolution % facts.multiple:
+        lower = max(1, resolution // facts.multiple) * facts.multiple
+        detail = (
+            f"resolution is {resolution}; with base {name} it must be a multiple of {facts.multiple}, such as {lower}"
+        )
+        errors.append(_error("resolution", detail))
     work, most = _work_of_training(wanted.method, options, facts), services.settings.max_training_work
     if work is not None and work.total > most:
         errors.append(_error("steps", _too_much(work, most)))

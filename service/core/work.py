@@ -59,8 +59,6 @@ def training_work(
     preset = training_preset(given.get("preset", "base"), bcm=bool(given.get("bcm", recommended.get("bcm", False))))
     found = {**asdict(declared.training()), **declared.recommended("training", recommended), **preset, **given}
     side = found["resolution"] or resolution or USUAL_RESOLUTION
-    if "resolution" not in given or "uneven_resolution" in given:
-        side = max(side, found.get("uneven_resolution", 0))
     steps = {"steps": int(found["steps"])}
     if to_draw_masks := int(found.get("mask_generator_steps", 0)):
         steps = {"steps and mask_generator_steps": steps["steps"] + to_draw_masks}

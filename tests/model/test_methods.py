@@ -20,7 +20,7 @@ from model.generation.request import GenerationRequest
 from model.masks.networks import MaskNetworks
 from model.methods import METHODS, load_adapter, method_named, method_of
 from model.runtime.progress import Progress
-from model.types import Candidate, Pair
+from model.types import Candidate
 from service.core.errors import UsageError
 from service.core.options.common import MaskMethod
 from service.core.options.dualanodiff import SamplingConfig
@@ -104,35 +104,6 @@ def test_an_adapter_of_no_steps_predicts_as_its_base_and_samples(base: Base, tmp
     sampler = method.prepare(adapter, settings)
     (candidate,) = (item.to_candidate() for item in sampler.decoded(0, 1) if not isinstance(item, Progress))
     assert candidate.image.shape == (32, 32, 3)
-
-
-def at_rim(part: int | tuple[int, int, int], tray: int) -> Pair:
-    """A hole at the rim of a part, through which the tray shows."""
-    image, mask = np.full((150, 160, 3), tray, np.uint8), np.zeros((150, 160), np.bool_)
-    image[40:, :] = part
-    mask[40:100, 50:110] = True
-    image[mask] = tray
-    return Pair("hole", image, mask)
-
-
-@pytest.mark.parametrize(
-    ("pair", "chosen", "resolution"),
-    [
-        (at_rim((180, 150, 110), 60), {}, 48),
-        (at_rim((180, 150, 110), 60), {"bcm": True}, 32),
-        (at_rim((180, 150, 110), 60), {"uneven_resolution": 0}, 32),
-        (at_rim(255, 0), {}, 32),
-        (drawn_pair(0, 150, 160), {}, 32),
-    ],
-    ids=["at the rim", "with bcm", "by default", "black and white", "on a surface"],
-)
-def test_what_must_fit_its_surroundings_may_have_a_resolution_of_its_own(
-    base: Base, tmp_path: Path, pair: Pair, chosen: dict[str, int], resolution: int
-) -> None:
-    config = replace(tiny_config(view="window", steps=1, mask_steps=0, uneven_resolution=48), **chosen)
-    networks = MaskNetworks(None, half_seeing_u2net() if config.bcm else None)
-    list(METHODS["dualanodiff"].train(training_request(base, [pair], config, networks), tmp_path / "a", tmp_path / "w"))
-    assert read_adapter_card(tmp_path / "a")["config"]["resolution"] == resolution
 
 
 def test_what_a_training_lacks_is_named_before_it_begins(base: Base) -> None:

@@ -68,16 +68,6 @@ class TrainingConfig:
     warmup: Warmup = 0
     clip_norm: ClipNorm = 1.0
     resolution: Resolution = 0
-    uneven_resolution: Annotated[
-        int,
-        described(
-            "Resolution where surroundings are uneven, 0 for the same. "
-            "Such defects must fit what is there, as breaks at the rim of a product must. "
-            "Not on black and white photographs or with BCM. Ours.",
-            ge=0,
-        ),
-        ServedUpTo(2048),
-    ] = 0
     view: View = "whole"
     views: Views = 16
     flip_horizontal: FlipHorizontal = True

@@ -20,7 +20,6 @@ PAPER_TRAINING: Mapping[str, Any] = {
     "lora_targets": "attention",
     "warmup": 0,
     "resolution": 512,
-    "uneven_resolution": 0,
     "view": "whole",
     "views": 64,
     "prompts": "rare",

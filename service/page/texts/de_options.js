@@ -96,7 +96,6 @@ export default {
     training_precision: "fp32, oder bf16 (autocast) mit Gewichten in fp32. Die Autoren nehmen fp32; auf GPUs ist bf16 die Vorgabe.",
     training_preset: "base trainiert, wie das Basismodell empfiehlt, paper wie für Stable Diffusion 1.5 veröffentlicht: 512 Pixel, ganze Bilder, 5 000 Schritte von 4 Paaren (2 mit BCM), Lernrate 2e-5, Rang 32, kein Paar zurückgehalten. Was Sie selbst angeben, geht vor.",
     training_steps: "Schritte des Optimierers, höchstens; bei DualAnoDiff sind es 5 000. 0 lässt das Basismodell, wie es ist, zum Vergleich.",
-    uneven_resolution: "Dasselbe wie `resolution` für Fehler, die zu dem passen müssen, was da ist, weil ihre Umgebung ungleichmäßig ist, etwa Brüche am Rand eines Gegenstands; 0 nimmt `resolution`. Nicht auf schwarz-weißen Aufnahmen und nicht mit BCM. Unsere Zutat.",
     view: "Ausschnitte des ganzen Bildes oder eines Fensters um den Fehler.",
     views: "Veränderte Ausschnitte je Paar, einmal vor dem Training kodiert.",
     warmup: "Schritte, in denen die Lernraten linear ansteigen.",

@@ -28,16 +28,6 @@ def test_the_users_choice_counts_before_the_bases_and_that_before_the_papers(bas
     assert (config.steps, config.lr, config.batch, config.resolution) == (9, 1e-3, 4, 64)
 
 
-def test_a_chosen_resolution_is_that_of_all_defects(base: Base) -> None:
-    base.card = {"few_shot": {"uneven_resolution": 48}}
-    assert resolve_config(base, {}).uneven_resolution == 48
-    assert resolve_config(base, {"resolution": 64}).uneven_resolution == 0
-    assert resolve_config(base, {"preset": "paper"}).uneven_resolution == 0
-    assert resolve_config(base, {"resolution": 64, "uneven_resolution": 96}).uneven_resolution == 96
-    with pytest.raises(UsageError, match="uneven_resolution is 36; this base needs a positive multiple of 8"):
-        resolve_config(base, {"uneven_resolution": 36})
-
-
 def test_unknown_options_are_named(base: Base) -> None:
     with pytest.raises(
         UsageError, match="unknown dualanodiff training options epochs, learning_rate; known are accumulate, batch"
