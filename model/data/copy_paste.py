@@ -70,7 +70,7 @@ class CopyPaste:
         nearby: `(r, r)` bool, the defect and its close surroundings.
         inside: share of the changed defect that lay where it may; what lay elsewhere was cut off.
         exact: whether a pair that is given its part keeps its mask: lines, and defects of circuits.
-        source: the same at the photograph's scale, if it is known.
+        source: the same at the photograph's scale; None for one that was made at the model's.
     """
 
     image: ImageArray
@@ -89,7 +89,7 @@ class CopyPaste:
 
 
 def copy_at(source: Pair, side: int, *, exact: bool) -> CopyPaste:
-    """Return a copy that was laid at the photograph's scale at the model's.
+    """Bring a copy that was laid at the photograph's scale to the model's.
 
     Args:
         source: a square crop of the photograph with the defect, which may be off it.

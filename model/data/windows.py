@@ -36,7 +36,8 @@ class Canvas:
     """A part of a photograph around a defect, at the model's scale, and the windows that cover the defect.
 
     Attributes:
-        box: `(top, left, bottom, right)` in the photograph, pixels; may end beyond it by less than a latent cell.
+        box: `(top, left, bottom, right)` in the photograph, pixels; may end beyond it by less than a latent cell, or
+            than one of the coarser canvas where it is drawn once more.
         image: `(h, w, 3)` uint8, both sides multiples of the latent cell.
         mask: `(h, w)` bool, the defect.
         side: of the windows, pixels.
@@ -112,7 +113,7 @@ def make_canvas(
 
 
 def finer_canvas(canvas: Canvas, image: ImageArray, mask: MaskArray, scale: float, cell: int) -> Canvas:
-    """Cut out what a canvas shows of a photograph at a finer scale; it may show less than a latent cell more.
+    """Cut out what a canvas shows of a photograph, and up to a latent cell more, at a finer scale.
 
     Args:
         image, mask: of the whole photograph, `(H, W, 3)` uint8 and `(H, W)` bool.

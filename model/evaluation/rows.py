@@ -85,10 +85,10 @@ SOURCES: dict[str, Source] = {
     "one-pass": Source(
         "DualAnoDiff without a second pass", "dualanodiff", sampling={"refine_strength": 0.0}, adapter="dualanodiff"
     ),
-    "filled-once": Source(
-        "AnomalyDiffusion without a second pass",
+    "filled-twice": Source(
+        "AnomalyDiffusion with a second pass",
         "anomalydiffusion",
-        sampling={"refine_strength": 0.0},
+        sampling={"refine_strength": 0.4},
         adapter="anomalydiffusion",
     ),
     "checks-off": Source("DualAnoDiff, checks off", "dualanodiff", limits=UNCHECKED, adapter="dualanodiff"),

@@ -12,6 +12,7 @@ from service.core.bases import announced
 from service.core.options.combinations import (
     NO_MASK_NET,
     NOT_ANCHORED,
+    NOT_REFINED,
     PLACES,
     UNLEARNED,
     foreign_places,
@@ -95,6 +96,8 @@ def _unfit_for_dualanodiff(services: Services, adapter: Record, asked: Mapping[s
     files = [file["path"] for file in result.get("files", ())]
     if asked["mask_method"] == "u2net" and files and MASK_NET_FILE not in files:
         found["mask_method"] = NO_MASK_NET
+    if asked["refine_strength"] and result.get("card", {}).get("config", {}).get("bcm"):
+        found["refine_strength"] = NOT_REFINED
     if not any(asked[name] for name in _NEED_NORMALS):
         return found
     try:

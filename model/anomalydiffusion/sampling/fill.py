@@ -221,7 +221,7 @@ def _step(painter: Painter, filling: Filling, noisy: Tensor, windows: Tensor, ti
     prediction = filling.tiling.join(windows)
     clean = schedule.predict_clean(noisy[None], prediction, step)
     config, push = painter.config, filling.inside * filling.push
-    if config.faint_guidance > 1 and filling.drawn is None:
+    if config.faint_guidance > 1 and filling.drawn is None:  # nothing is faint in a second pass
         push = push * faint_gains(clean[0], filling.normal, filling.inside, config.faint_guidance)
     blended = filling.normal + push * (clean - filling.normal)
     if config.reweighting:

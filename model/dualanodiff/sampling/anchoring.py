@@ -102,13 +102,13 @@ class Canvases:
         tiling: the windows, or None where every canvas is one.
 
     Args:
-        allowed: `(side, side)` bool, where a defect may be.
+        free: `(side, side)` bool, where a defect may be.
     """
 
-    def __init__(self, model: DualAnoDiffModel, sides: Sequence[int], allowed: Sequence[MaskArray]) -> None:
+    def __init__(self, model: DualAnoDiffModel, sides: Sequence[int], free: Sequence[MaskArray]) -> None:
         self.sides = sides
         self._model, self._factor = model, model.base.factor
-        cells = F.avg_pool2d(self._padded(allowed), self._factor)
+        cells = F.avg_pool2d(self._padded(free), self._factor)
         own = [side // self._factor for side in sides]
         self.tiling = tile(cells[:, 0] > 0, own, model.config.resolution // self._factor)
         self.allowed = cells.to(model.device)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.diffusion.base import Base
-from service.core.options.combinations import is_anchored, unused_starts
+from service.core.options.combinations import NOT_REFINED, is_anchored, unused_starts
 from service.core.options.common import MaskMethod
 from service.core.options.declaration import choose, chosen
 from service.core.options.dualanodiff import SamplingConfig
@@ -20,7 +20,8 @@ def resolve_sampling(
     """Resolve the settings: the user's choices override a preset's, these the base's recommendations, these defaults.
 
     A chosen `strength` turns off a recommended copy-paste initialisation, because it is meant for the other start. A
-    copy-paste initialisation has a part of its own: it and `part_guidance` turn each other's recommendation off.
+    copy-paste initialisation has a part of its own: it and `part_guidance` turn each other's recommendation off. A
+    second pass is recommended for pairs on normals, made without BCM.
 
     Args:
         options: field name → value; None means not chosen.
@@ -52,9 +53,7 @@ def resolve_sampling(
     def check(config: SamplingConfig) -> list[str]:
         problems = list(unused_starts(given, anchored=config.anchored, has_normals=has_normals).values())
         if bcm and given.get("refine_strength"):
-            problems.append(
-                "refine_strength is for adapters without bcm, whose backgrounds need whole windows: leave it out"
-            )
+            problems.append(NOT_REFINED)
         return problems
 
     return choose(SamplingConfig, "dualanodiff sampling options", suited, recommended, given, check=check)

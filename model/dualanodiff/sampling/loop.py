@@ -152,13 +152,13 @@ def _start(scheduler: Any, config: SamplingConfig, noise: Tensor, anchoring: Anc
 class _Stepper:
     """Takes the steps of a scheduler, all pairs together.
 
-    On canvases of several sizes, padded to one, each pair takes its own: a scheduler that adds noise draws it for what
-    it is given, which would depend on the largest canvas.
+    On canvases, which are padded to the largest, each pair takes its own where a scheduler adds noise: it draws that
+    for all that it is given, which depends on the largest canvas.
 
     Args:
         scheduler: ready for its first step.
         generators: one per pair.
-        sides: of the canvases before they were padded, latent cells; empty if all have one size.
+        sides: of the canvases before they were padded, latent cells; empty where every canvas is one window.
     """
 
     def __init__(self, scheduler: Any, generators: Sequence[torch.Generator], sides: Sequence[int]) -> None:
@@ -168,6 +168,7 @@ class _Stepper:
 
     def scaled(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """Scale latents `(2, B, C, h, w)` as the model takes them."""
+        # Every scheduler has to see it before its first step.
         scaled = [scheduler.scale_model_input(latents, timestep) for scheduler in self._schedulers]
         return scaled[0]
 

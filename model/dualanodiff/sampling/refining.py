@@ -61,10 +61,6 @@ class _Enlarged:
     def side(self) -> int:
         return self.image.shape[0]
 
-    @property
-    def window(self) -> ImageArray:
-        return resize_image(self.anchor.pixels, self.side)
-
 
 def finer_side(side: int, window: int, resolution: int) -> int | None:
     """Return the side of the canvas on which a pair is drawn again, model pixels, or None if it is not.
@@ -94,17 +90,19 @@ def prepare_refinement(
     if not chosen:
         return None
     canvases = Canvases(adapter.model, [each.side for each in chosen], [each.allowed for each in chosen])
-    parts = canvases.encode([each.part for each in chosen])
-    if canvases.tiling is not None:
-        parts = torch.where(canvases.tiling.covered.to(parts.device), parts, coarse.grey)
-    given = None
+    windows = [resize_image(each.anchor.pixels, each.side) for each in chosen]
+    normal, images = (canvases.encode(each) for each in (windows, [each.image for each in chosen]))
+    parts, given = coarse.grey.expand_as(normal), None
+    if canvases.tiling is not None and not all(each.copy for each in chosen):
+        covered = canvases.tiling.covered.to(normal.device)
+        parts = torch.where(covered, canvases.encode([each.part for each in chosen]), parts)
     if any(each.copy for each in chosen):
-        placed = [(each.copy, each.window) for each in chosen]
+        placed = [(each.copy, window) for each, window in zip(chosen, windows, strict=True)]
         given = give_parts(placed, canvases.encode, canvases.touched, coarse.grey)
         parts = torch.where(given.rows[:, None, None, None], given.parts, parts)
     anchoring = Anchoring(
-        normal=canvases.encode([each.window for each in chosen]),
-        start=torch.stack([canvases.encode([each.image for each in chosen]), parts]),
+        normal=normal,
+        start=torch.stack([images, parts]),
         grey=coarse.grey,
         allowed=canvases.allowed,
         sides=canvases.cells,

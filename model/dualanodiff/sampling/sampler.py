@@ -365,7 +365,6 @@ def _one_pass(
     seeds = [pair_seed(config.seed, index) for index in indices]
     noise = _noise(adapter, seeds, anchoring, use).to(adapter.model.device)
     generators = [steps_generator(seed, use=use) for seed in seeds]
-    at_once = max(len(indices), sampler.budget.share(config.batch))
     with stage("denoise"):
         latents, attention = yield from denoise(
             adapter.model,
@@ -374,7 +373,7 @@ def _one_pass(
             sampler.text,
             noise,
             generators,
-            at_once=at_once,
+            at_once=sampler.budget.share(config.batch),
             anchoring=anchoring,
             background=background,
         )

@@ -26,6 +26,8 @@ UNLEARNED = "the adapter did not learn to draw masks: use mask_source real, or t
 
 NO_MASK_NET = "mask method u2net needs a mask network, but the adapter has none: use threshold or attention"
 
+NOT_REFINED = "refine_strength is for adapters without bcm, whose backgrounds need whole windows: leave it out"
+
 NOT_ANCHORED = "regions are parts of normal images, but pairs are not generated on them: turn anchored on"
 
 _USUAL = AnomalySamplingConfig()

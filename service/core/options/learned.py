@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, FiniteFloat
 
-from service.core.options.common import CropKind, Precision, Seed, Share
+from service.core.options.common import CropKind, Precision, Seed
 from service.core.options.common import Scheduler as SchedulerName
 from service.core.options.declaration import ServedUpTo
 
@@ -115,11 +115,13 @@ MatchDetail = Annotated[
     ),
 ]
 RefineStrength = Annotated[
-    Share,
+    FiniteFloat,
     described(
-        "Share of the steps that a second pass takes, 0 for none. It draws what was drawn smaller than the photograph "
-        "is again, from what the first pass made of it, in windows, at up to four times the scale. It takes one to "
-        "some twenty times as long as the first. Ours. Only on normals and without BCM."
+        "Share of the steps that a second pass takes, 0 for none. What was drawn smaller than in the photograph is "
+        "drawn once more, from what the first pass made of it, in windows, at up to four times the scale. It takes one "
+        "to some twenty times as long as the first. Ours. Only on normals and without BCM.",
+        ge=0,
+        lt=1,
     ),
 ]
 OnObject = Annotated[bool, described("Lay defects on the product, where one stands out from its background.")]

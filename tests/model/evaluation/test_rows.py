@@ -72,7 +72,7 @@ def test_only_the_method_itself_is_checked() -> None:
     checked = {name for name, source in SOURCES.items() if source.limits != UNCHECKED}
     assert checked == {
         *("dualanodiff", "no-saim", "bcm", "anomalydiffusion", "no-spatial", "no-reweighting", "pushed-alike"),
-        *("no-composites", "no-detail", "learned-masks", "one-pass", "filled-once"),
+        *("no-composites", "no-detail", "learned-masks", "one-pass", "filled-twice"),
     }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
 
 import httpx2
 import pytest
@@ -121,12 +123,12 @@ def trained(client: httpx2.Client, store: RecordStore, more: Sequence[Part] = ()
     return succeeded(store, answer.json()["id"])
 
 
-def succeeded(store: RecordStore, adapter: str) -> str:
+def succeeded(store: RecordStore, adapter: str, card: Mapping[str, Any] = MappingProxyType({"version": "1"})) -> str:
     """The id of an adapter, which has succeeded from now on."""
     assert store.claims.claim(adapter, "worker")
     artifact, sample = object_keys.artifact(adapter, "worker"), object_keys.sample(adapter, 5, "worker")
     files = [{"path": "masks/card.json", "bytes": 2, "sha256": "0" * 64}]
-    result = {"card": {"version": "1"}, "loss": [[1, 0.5]], "bytes": 10, "request": {}}
+    result = {"card": dict(card), "loss": [[1, 0.5]], "bytes": 10, "request": {}}
     result |= {"samples": {"5": sample}, "artifact": artifact, "files": files}
     assert store.claims.succeed(adapter, "worker", result, 10)
     return adapter

@@ -16,7 +16,7 @@ from service.core.asked_places import decoded_mask
 from service.core.records.store import RecordStore
 from service.core.storage import ObjectStore
 from tests.service.api.conftest import finished, succeeded, trained
-from tests.service.api.uploads import encoded, mask, part, picture, typed_pairs
+from tests.service.api.uploads import encoded, mask, pairs, part, picture, typed_pairs
 
 GOOD = [part("normals", "good_1.png", encoded(picture(50))), part("normals", "good_2.png", encoded(picture(51, 40)))]
 TRIANGLE = [[0.1, 0.1], [0.9, 0.1], [0.5, 0.8]]
@@ -317,12 +317,23 @@ def test_masks_of_a_network_that_the_adapter_lacks_are_refused_at_once(
     assert error["detail"].endswith("but the adapter has none: use threshold or attention")
 
 
+def test_a_second_pass_of_an_adapter_with_bcm_is_refused_at_once(client: httpx2.Client, store: RecordStore) -> None:
+    answer = client.post("/v1/adapters", data={"name": "holes", "defect": "hole"}, files=[*pairs(), *GOOD])
+    for bcm in (False, True):
+        adapter = succeeded(store, answer.json()["id"], {"config": {"bcm": bcm}})
+        asked = {"adapter_id": adapter, "num_pairs": 2, "refine_strength": 0.5}
+        errors = client.post("/v1/jobs", json=asked).json().get("errors", [])
+        assert [error["pointer"] for error in errors] == (["/refine_strength"] if bcm else [])
+        answer = client.post("/v1/adapters", data={"name": "others", "defect": "hole"}, files=[*pairs(), *GOOD])
+
+
 @pytest.mark.parametrize(
     ("asked", "where"),
     [
         ({"anchored": False, "allowed": [{"polygon": TRIANGLE}], "region": [0, 0, 1, 0.5]}, ["/allowed", "/region"]),
         ({"preset": "paper", "region": [0, 0, 1, 0.5]}, ["/region"]),
         ({"anchored": False, "strength": 0.5}, ["/strength"]),
+        ({"anchored": False, "refine_strength": 0.5}, ["/refine_strength"]),
         ({"strength": 0.5, "sketch_strength": 0.5}, ["/sketch_strength"]),
         ({"strength": 0.5}, []),
     ],
