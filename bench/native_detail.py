@@ -52,7 +52,7 @@ RENDERED = (
 """Surfaces and defects that are rendered."""
 
 CAMERA_BLUR = 0.7
-"""Deviation of a rendered photograph's blur, pixels: that of a sharp camera, whatever the number of its pixels."""
+"""Deviation of a rendered photograph's blur, pixels, as of a sharp camera; it does not grow with the photograph."""
 
 OCTAVES = (0.7, 1.4, 2.8, 5.6)
 """Deviations of the blurs between which a band of the spectrum lies, pixels."""

@@ -165,8 +165,7 @@ def prepare_sampling(
     contrast = measure_contrast(_by_photograph(ready.references)) if whose_parts else None
     detail = finer_detail = None
     if config.anchored and config.match_detail:
-        detail = _detail(ready)
-        finer_detail = _detail(ready, finer=True) if _refines(ready, config) else None
+        detail, finer_detail = _details(ready, config)
     return Sampler(
         adapter=ready,
         config=config,
@@ -207,17 +206,25 @@ def _refines(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> bool:
     return config.anchored and config.refine_strength > 0 and not adapter.model.config.bcm
 
 
-def _detail(adapter: DualAnoDiffAdapter, *, finer: bool = False) -> RealDetail | None:
-    """Learn the detail of the real defects; of those that are drawn in a second pass, what this one loses."""
-    config, base = adapter.model.config, adapter.model.base
+def _details(adapter: DualAnoDiffAdapter, config: SamplingConfig) -> tuple[RealDetail | None, RealDetail | None]:
+    """Learn the detail of the real defects that the first pass loses, and that the second one does."""
+    training, base = adapter.model.config, adapter.model.base
+    resolution = training.resolution
 
-    def scale(mask: MaskArray) -> float:
-        window = mask.shape[0]
-        side = config.resolution if config.bcm else canvas_side(mask, window, config.view, config.resolution)
-        return ((finer_side(side, window, config.resolution) if finer else None) or side) / window
+    def first_side(mask: MaskArray) -> int:
+        return resolution if training.bcm else canvas_side(mask, mask.shape[0], training.view, resolution)
 
-    grey = bool(adapter.card["greyscale"])
-    return lost_detail(adapter.model.vae, adapter.references, scale, config.resolution, base.factor, grey=grey)
+    def second_side(mask: MaskArray) -> int | None:
+        return finer_side(first_side(mask), mask.shape[0], resolution)
+
+    def learn(side: Callable[[MaskArray], int]) -> RealDetail | None:
+        grey = bool(adapter.card["greyscale"])
+        vae, references = adapter.model.vae, adapter.references
+        return lost_detail(vae, references, lambda mask: side(mask) / mask.shape[0], resolution, base.factor, grey=grey)
+
+    detail = learn(first_side)
+    again = _refines(adapter, config) and any(pair.mask.any() and second_side(pair.mask) for pair in adapter.references)
+    return detail, learn(lambda mask: second_side(mask) or first_side(mask)) if again else detail
 
 
 def _wanted(config: SamplingConfig, places: Places, normals: Sequence[NormalImage]) -> Region:
